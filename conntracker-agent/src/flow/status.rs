@@ -1,0 +1,74 @@
+//! `nf_conn.status`, also CTA_STATUS: `enum ip_conntrack_status` of
+//! include/uapi/linux/netfilter/nf_conntrack_common.h.
+
+/// IPS_ bits of a conntrack entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// Made by an expectation (an FTP data connection, say).
+    pub const EXPECTED: Self = Self(1 << 0);
+    /// Packets were seen in both directions.
+    pub const SEEN_REPLY: Self = Self(1 << 1);
+    /// Not to be evicted early: a connection that is established in the kernel's eyes.
+    pub const ASSURED: Self = Self(1 << 2);
+    /// In the hash table: the first packet has left the machine or reached its socket.
+    pub const CONFIRMED: Self = Self(1 << 3);
+    /// The source address or port is translated.
+    pub const SRC_NAT: Self = Self(1 << 4);
+    /// The destination address or port is translated.
+    pub const DST_NAT: Self = Self(1 << 5);
+    /// Being deleted.
+    pub const DYING: Self = Self(1 << 9);
+    /// Handled by a flowtable.
+    pub const OFFLOAD: Self = Self(1 << 14);
+    /// Handled by hardware.
+    pub const HW_OFFLOAD: Self = Self(1 << 15);
+
+    /// Names of all bits, lowest first, as conntrack(8) and the kernel's source have them.
+    pub const NAMES: [&'static str; 16] = [
+        "expected",
+        "seen_reply",
+        "assured",
+        "confirmed",
+        "src_nat",
+        "dst_nat",
+        "seq_adjust",
+        "src_nat_done",
+        "dst_nat_done",
+        "dying",
+        "fixed_timeout",
+        "template",
+        "nat_clash",
+        "helper",
+        "offload",
+        "hw_offload",
+    ];
+
+    /// Whether all bits of `other` are set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Bits of either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Names of the bits that are set; bits without a name are left out (see [`Self::unnamed`]).
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 >> bit & 1 == 1)
+            .map(|(_, n)| *n)
+    }
+
+    /// Bits that are set and have no name here.
+    #[must_use]
+    pub const fn unnamed(self) -> u32 {
+        self.0 & !0xffff
+    }
+}

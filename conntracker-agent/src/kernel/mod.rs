@@ -1,0 +1,3 @@
+//! Every contact with the kernel.
+
+pub mod netlink;

@@ -1,0 +1,1 @@
+//! Netlink: sockets (neli), the ctnetlink codec, interface names.

@@ -1,0 +1,8 @@
+//! Which flows exist on this firewall, and what became of them, without a TRACE rule.
+//!
+//! The pure half takes values and returns values: [`flow`] (tuples, folding, the merged table) and
+//! [`report`] (renderers). [`kernel`] holds every contact with the kernel.
+
+pub mod flow;
+pub mod kernel;
+pub mod report;

@@ -1,0 +1,81 @@
+//! Offsets of kernel struct members, resolved from the running kernel's BTF by the agent and
+//! handed to the programs as frozen globals.
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident = $strukt:literal . $path:literal;)*) => {
+        /// Byte offsets into kernel structures.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Offsets {
+            $($(#[$doc])* pub $field: u32,)*
+        }
+
+        impl Offsets {
+            /// All zero: what the object carries until the agent fills it in.
+            pub const ZERO: Self = Self { $($field: 0,)* };
+
+            /// (struct, member path) of each field, in the order of the fields.
+            pub const MEMBERS: &'static [(&'static str, &'static str)] = &[$(($strukt, $path),)*];
+
+            /// Builds the table from one offset per entry of [`Self::MEMBERS`].
+            #[must_use]
+            pub fn from_array(values: &[u32; Self::MEMBERS.len()]) -> Self {
+                let [$($field,)*] = *values;
+                Self { $($field,)* }
+            }
+        }
+    };
+}
+
+offsets! {
+    /// `nf_hook_state.hook`.
+    state_hook = "nf_hook_state"."hook";
+    /// `nf_hook_state.in`.
+    state_in = "nf_hook_state"."in";
+    /// `nf_hook_state.out`.
+    state_out = "nf_hook_state"."out";
+    /// `nf_hook_state.net`.
+    state_net = "nf_hook_state"."net";
+    /// `net.net_cookie`.
+    net_cookie = "net"."net_cookie";
+    /// `sk_buff._nfct`.
+    skb_nfct = "sk_buff"."_nfct";
+    /// `sk_buff.mark`.
+    skb_mark = "sk_buff"."mark";
+    /// `sk_buff.skb_iif`.
+    skb_iif = "sk_buff"."skb_iif";
+    /// `sk_buff.dev`.
+    skb_dev = "sk_buff"."dev";
+    /// `sk_buff.sk`.
+    skb_sk = "sk_buff"."sk";
+    /// `sk_buff._skb_refdst`.
+    skb_refdst = "sk_buff"."_skb_refdst";
+    /// `sk_buff.protocol`.
+    skb_protocol = "sk_buff"."protocol";
+    /// `sk_buff.head`.
+    skb_head = "sk_buff"."head";
+    /// `sk_buff.network_header`.
+    skb_network_header = "sk_buff"."network_header";
+    /// `sk_buff.tail`.
+    skb_tail = "sk_buff"."tail";
+    /// `net_device.ifindex`.
+    dev_ifindex = "net_device"."ifindex";
+    /// `net_device.nd_net.net`.
+    dev_net = "net_device"."nd_net.net";
+    /// `sock.__sk_common.skc_net.net`.
+    sk_net = "sock"."__sk_common.skc_net.net";
+    /// `dst_entry.dev`.
+    dst_dev = "dst_entry"."dev";
+    /// `nf_conn.status`.
+    ct_status = "nf_conn"."status";
+    /// `nf_conn.mark` (CONFIG_NF_CONNTRACK_MARK).
+    ct_mark = "nf_conn"."mark";
+    /// `nf_conn.zone` (CONFIG_NF_CONNTRACK_ZONES).
+    ct_zone = "nf_conn"."zone";
+    /// `nf_conn.ct_net.net`.
+    ct_net = "nf_conn"."ct_net.net";
+    /// `nf_conn.tuplehash`.
+    ct_tuplehash = "nf_conn"."tuplehash";
+    /// `nf_conntrack_tuple_hash.tuple`.
+    tuplehash_tuple = "nf_conntrack_tuple_hash"."tuple";
+}
