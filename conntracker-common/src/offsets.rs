@@ -23,6 +23,13 @@ macro_rules! offsets {
                 let [$($field,)*] = *values;
                 Self { $($field,)* }
             }
+
+            /// The offsets in the order of the fields, which is their layout in memory.
+            #[must_use]
+            pub fn to_array(self) -> [u32; Self::MEMBERS.len()] {
+                let Self { $($field,)* } = self;
+                [$($field,)*]
+            }
         }
     };
 }
@@ -74,8 +81,25 @@ offsets! {
     ct_zone = "nf_conn"."zone";
     /// `nf_conn.ct_net.net`.
     ct_net = "nf_conn"."ct_net.net";
-    /// `nf_conn.tuplehash`.
-    ct_tuplehash = "nf_conn"."tuplehash";
-    /// `nf_conntrack_tuple_hash.tuple`.
-    tuplehash_tuple = "nf_conntrack_tuple_hash"."tuple";
+    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple`.
+    ct_orig = "nf_conn"."tuplehash[0].tuple";
+    /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`.
+    ct_reply = "nf_conn"."tuplehash[1].tuple";
+    /// `rtable.rt_flags`: RTCF_LOCAL tells local delivery.
+    rt_flags = "rtable"."rt_flags";
+    /// `rt6_info.rt6i_flags`: RTF_LOCAL tells local delivery.
+    rt6_flags = "rt6_info"."rt6i_flags";
 }
+
+/// Members whose place the programs take for granted, because they copy the whole structure:
+/// (struct, member path, offset). The agent refuses to load when the kernel's BTF disagrees.
+pub const ASSUMED: &[(&str, &str, u32)] = &[
+    ("nf_conntrack_tuple", "src.u3", 0),
+    ("nf_conntrack_tuple", "src.u", 16),
+    ("nf_conntrack_tuple", "src.l3num", 18),
+    ("nf_conntrack_tuple", "dst.u3", 20),
+    ("nf_conntrack_tuple", "dst.u", 36),
+    ("nf_conntrack_tuple", "dst.protonum", 38),
+    ("nf_conntrack_zone", "id", 0),
+    ("nf_conntrack_zone", "dir", 3),
+];

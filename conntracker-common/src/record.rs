@@ -60,7 +60,8 @@ pub struct FlowBody {
     pub iif: u32,
     /// Interface index of the packet's output, 0 for locally delivered packets.
     pub oif: u32,
-    /// With [`FLAG_COUNTED`]: flows (or dropped packets) of this key since `since_ns`.
+    /// With [`FLAG_COUNTED`]: flows (or dropped packets) of this key since `since_ns`;
+    /// `u32::MAX` means that many or more.
     pub count: u32,
     /// With [`FLAG_COUNTED`]: when counting began; tells one life of a kernel map entry from the
     /// next (nanoseconds since boot).

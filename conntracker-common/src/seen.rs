@@ -36,14 +36,14 @@ pub struct SeenValue {
     /// When it was last counted (nanoseconds since boot).
     pub last_ns: u64,
     /// Flows (or dropped packets) counted.
-    pub count: u32,
+    pub count: u64,
     /// 1 once the reply was reported.
-    pub replied: u32,
+    pub replied: u64,
 }
 
-/// [`Mode::report`]: each flow has a record of its own (`--no-fold`, and while the first dump runs).
+/// Value of [`Mode::report`]: each flow has a record of its own (`--no-fold`, and while the first dump runs).
 pub const REPORT_EACH: u32 = 0;
-/// [`Mode::report`]: a folded key has one record, then only a count.
+/// Value of [`Mode::report`]: a folded key has one record, then only a count.
 pub const REPORT_FOLDED: u32 = 1;
 
 /// The one value of map `MODE`: what the agent may change while the programs run.
@@ -58,5 +58,5 @@ pub struct Mode {
 
 const _: () = {
     assert!(size_of::<SeenKey>() == 48);
-    assert!(size_of::<SeenValue>() == 24);
+    assert!(size_of::<SeenValue>() == 32);
 };

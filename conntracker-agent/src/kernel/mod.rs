@@ -1,3 +1,6 @@
 //! Every contact with the kernel.
 
+pub mod bpf;
 pub mod netlink;
+pub mod netns;
+pub mod watch;

@@ -1,0 +1,13 @@
+//! The BPF half: offsets from BTF, loading, links, the ring.
+//!
+//! In reading order: [`btf`] and [`offsets`] (what the running kernel looks like), [`object`] (the
+//! programs and their maps), [`links`] (attaching), [`ring`] and [`record`] (what comes back),
+//! [`sys`] (the only unsafe `bpf(2)` calls).
+
+pub mod btf;
+pub mod links;
+pub mod object;
+pub mod offsets;
+pub mod record;
+pub mod ring;
+pub mod sys;

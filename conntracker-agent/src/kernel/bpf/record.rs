@@ -1,0 +1,399 @@
+//! Ring records and map entries, decoded from bytes. Pure: no kernel needed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use conntracker_common::{
+    ABI_VERSION,
+    record::{
+        FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
+        FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_NEW, KIND_REPLIED,
+    },
+    seen::{CLASS_CONNTRACK, CLASS_HEADERS, SeenKey, SeenValue},
+};
+
+use crate::flow::{L4, Status, Tuple};
+
+/// What a record says happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A new conntrack entry.
+    New,
+    /// The first packet of the reply direction.
+    Replied,
+    /// A packet that netfilter dropped.
+    Drop,
+}
+
+/// How often a key was counted in the kernel's map, in one life of the map's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// When this life began (nanoseconds since boot).
+    pub since_ns: u64,
+    /// Flows or packets since then, this one included.
+    pub count: u64,
+}
+
+/// One ring record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What happened.
+    pub kind: Kind,
+    /// When (nanoseconds since boot).
+    pub ktime_ns: u64,
+    /// Cookie of the network namespace.
+    pub netns_cookie: u64,
+    /// Original direction, or the dropped packet's headers.
+    pub orig: Tuple,
+    /// Reply direction; `None` if the packet had no conntrack entry.
+    pub reply: Option<Tuple>,
+    /// Conntrack status.
+    pub status: Status,
+    /// Connmark; `None` if the packet had no conntrack entry.
+    pub ct_mark: Option<u32>,
+    /// Packet mark.
+    pub packet_mark: u32,
+    /// Input and output interface, 0 for none; `None` if not known.
+    pub interfaces: Option<(u32, u32)>,
+    /// Conntrack zone.
+    pub zone: u16,
+    /// `nf_conntrack_zone.dir`: 1 original, 2 reply, 3 both.
+    pub zone_dir: u8,
+    /// Netfilter hook number; `None` if not known.
+    pub hook: Option<u8>,
+    /// A later fragment, or a packet cut short: ports are zero.
+    pub fragment: bool,
+    /// The kernel's count for the folded key; `None` if this record stands for itself.
+    pub counted: Option<Counted>,
+}
+
+/// Why a record was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Shorter than a header, or not as long as its kind and family make it.
+    #[error("record of {found} bytes, expected {expected}")]
+    Length {
+        /// Bytes there.
+        found: usize,
+        /// Bytes expected.
+        expected: usize,
+    },
+    /// The length in the header is not the record's.
+    #[error("record says it has {0} bytes, but has another length")]
+    Mismatch(u16),
+    /// Made by another version of the programs.
+    #[error("record of ABI version {0}, expected {ABI_VERSION}")]
+    Version(u8),
+    /// Unknown kind.
+    #[error("record of unknown kind {0}")]
+    Kind(u8),
+    /// Neither IPv4 nor IPv6.
+    #[error("record of unknown address family {0}")]
+    Family(u8),
+    /// A flag that this build does not know.
+    #[error("record with unknown flags {0:#x}")]
+    Flags(u8),
+    /// A netfilter hook that does not exist.
+    #[error("record of unknown netfilter hook {0}")]
+    Hook(u8),
+    /// A map key of unknown class.
+    #[error("map entry of unknown class {0}")]
+    Class(u8),
+}
+
+const ALL_FLAGS: u8 = FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_INTERFACES;
+
+/// Number of netfilter hooks of IPv4 and IPv6 (NF_INET_NUMHOOKS).
+const HOOKS: u8 = 5;
+
+/// Reads fields one after the other; the caller has checked the length.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, tail) = self.0.split_first_chunk().unwrap_or((&[0; N], &[]));
+        self.0 = tail;
+        *head
+    }
+
+    fn u8(&mut self) -> u8 {
+        let [byte] = self.take();
+        byte
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_ne_bytes(self.take())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_ne_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_ne_bytes(self.take())
+    }
+
+    fn tuple(&mut self, v4: bool, proto: u8) -> Tuple {
+        let mut address = || {
+            if v4 {
+                IpAddr::V4(Ipv4Addr::from(self.take::<4>()))
+            } else {
+                IpAddr::V6(Ipv6Addr::from(self.take::<16>()))
+            }
+        };
+        let (src, dst) = (address(), address());
+        let (src_l4, dst_l4) = (self.take(), self.take());
+        Tuple { src, dst, proto, l4: L4::from_kernel(proto, src_l4, dst_l4) }
+    }
+}
+
+impl Record {
+    /// Decodes one record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let shortest = size_of::<FlowRecord4>();
+        if bytes.len() < shortest {
+            return Err(RecordError::Length { found: bytes.len(), expected: shortest });
+        }
+        let mut r = Reader(bytes);
+        let kind = match r.u8() {
+            KIND_NEW => Kind::New,
+            KIND_REPLIED => Kind::Replied,
+            KIND_DROP => Kind::Drop,
+            other => return Err(RecordError::Kind(other)),
+        };
+        let version = r.u8();
+        if version != ABI_VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let len = r.u16();
+        if usize::from(len) != bytes.len() {
+            return Err(RecordError::Mismatch(len));
+        }
+        let _cpu = r.u32();
+        let ktime_ns = r.u64();
+        let netns_cookie = r.u64();
+        let status = Status(r.u32());
+        let ct_mark = r.u32();
+        let packet_mark = r.u32();
+        let interfaces = (r.u32(), r.u32());
+        let count = u64::from(r.u32());
+        let since_ns = r.u64();
+        let zone = r.u16();
+        let zone_dir = r.u8();
+        let proto = r.u8();
+        let hook = match r.u8() {
+            HOOK_UNKNOWN => None,
+            hook if hook < HOOKS => Some(hook),
+            other => return Err(RecordError::Hook(other)),
+        };
+        let flags = r.u8();
+        if flags & !ALL_FLAGS != 0 {
+            return Err(RecordError::Flags(flags));
+        }
+        let family = r.u8();
+        let _reserved = r.u8();
+        let expected = match family {
+            FAMILY_V4 => size_of::<FlowRecord4>(),
+            FAMILY_V6 => size_of::<FlowRecord6>(),
+            other => return Err(RecordError::Family(other)),
+        };
+        if bytes.len() != expected {
+            return Err(RecordError::Length { found: bytes.len(), expected });
+        }
+        let v4 = family == FAMILY_V4;
+        let orig = r.tuple(v4, proto);
+        let reply = r.tuple(v4, proto);
+        let from_conntrack = flags & FLAG_FROM_HEADERS == 0;
+        Ok(Self {
+            kind,
+            ktime_ns,
+            netns_cookie,
+            orig,
+            reply: from_conntrack.then_some(reply),
+            status,
+            ct_mark: from_conntrack.then_some(ct_mark),
+            packet_mark,
+            interfaces: (flags & FLAG_INTERFACES != 0).then_some(interfaces),
+            zone,
+            zone_dir,
+            hook,
+            fragment: flags & FLAG_FRAGMENT != 0,
+            counted: (flags & FLAG_COUNTED != 0).then_some(Counted { since_ns, count }),
+        })
+    }
+}
+
+/// An entry of a deduplication map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Cookie of the network namespace.
+    pub netns_cookie: u64,
+    /// The (folded) tuple.
+    pub orig: Tuple,
+    /// Conntrack zone.
+    pub zone: u16,
+    /// Whether the key came from a conntrack entry, not from headers.
+    pub from_conntrack: bool,
+    /// The count.
+    pub counted: Counted,
+    /// When it was last counted (nanoseconds since boot).
+    pub last_ns: u64,
+    /// Whether a reply was seen.
+    pub replied: bool,
+}
+
+/// Bytes of a map key.
+pub type SeenKeyBytes = [u8; size_of::<SeenKey>()];
+/// Bytes of a map value.
+pub type SeenValueBytes = [u8; size_of::<SeenValue>()];
+
+impl Seen {
+    /// Decodes a key and its value.
+    pub fn decode(key: &SeenKeyBytes, value: &SeenValueBytes) -> Result<Self, RecordError> {
+        let mut r = Reader(key);
+        let netns_cookie = r.u64();
+        let mut address = || Ipv6Addr::from(r.take::<16>()).to_canonical();
+        let (src, dst) = (address(), address());
+        let (src_l4, dst_l4) = (r.take(), r.take());
+        let zone = r.u16();
+        let proto = r.u8();
+        let from_conntrack = match r.u8() {
+            CLASS_CONNTRACK => true,
+            CLASS_HEADERS => false,
+            other => return Err(RecordError::Class(other)),
+        };
+        let mut r = Reader(value);
+        let since_ns = r.u64();
+        let last_ns = r.u64();
+        let count = r.u64();
+        let replied = r.u64() != 0;
+        Ok(Self {
+            netns_cookie,
+            orig: Tuple { src, dst, proto, l4: L4::from_kernel(proto, src_l4, dst_l4) },
+            zone,
+            from_conntrack,
+            counted: Counted { since_ns, count },
+            last_ns,
+            replied,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A good IPv4 record, as the kernel lays it out.
+    fn good() -> Vec<u8> {
+        let mut b = vec![KIND_NEW, ABI_VERSION];
+        b.extend((size_of::<FlowRecord4>() as u16).to_ne_bytes());
+        b.extend(3u32.to_ne_bytes());
+        b.extend(1_000u64.to_ne_bytes());
+        b.extend(77u64.to_ne_bytes());
+        for word in [8u32, 5, 6, 2, 3, 4] {
+            b.extend(word.to_ne_bytes());
+        }
+        b.extend(900u64.to_ne_bytes());
+        b.extend(12u16.to_ne_bytes());
+        b.extend([3, 17, 4, FLAG_COUNTED | FLAG_INTERFACES, FAMILY_V4, 0]);
+        b.extend([10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 53]);
+        b.extend([10, 0, 0, 2, 192, 0, 2, 9, 0, 53, 0x9c, 0x40]);
+        b
+    }
+
+    #[test]
+    fn every_field_of_a_record_is_read() {
+        let tuple = |src: [u8; 4], dst: [u8; 4], sport, dport| Tuple {
+            src: src.into(),
+            dst: dst.into(),
+            proto: 17,
+            l4: L4::Ports { src: sport, dst: dport },
+        };
+        assert_eq!(
+            Record::decode(&good()).unwrap(),
+            Record {
+                kind: Kind::New,
+                ktime_ns: 1_000,
+                netns_cookie: 77,
+                orig: tuple([10, 0, 0, 1], [10, 0, 0, 2], 40_000, 53),
+                reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
+                status: Status(8),
+                ct_mark: Some(5),
+                packet_mark: 6,
+                interfaces: Some((2, 3)),
+                zone: 12,
+                zone_dir: 3,
+                hook: Some(4),
+                fragment: false,
+                counted: Some(Counted { since_ns: 900, count: 4 }),
+            }
+        );
+    }
+
+    #[test]
+    fn each_kind_of_damage_has_its_reason() {
+        let with = |at: usize, value: u8| {
+            let mut bytes = good();
+            bytes[at] = value;
+            Record::decode(&bytes).unwrap_err()
+        };
+        assert_eq!(with(0, 9), RecordError::Kind(9));
+        assert_eq!(with(1, 9), RecordError::Version(9));
+        assert_eq!(with(2, 9), RecordError::Mismatch(9));
+        assert_eq!(with(60, 7), RecordError::Hook(7));
+        assert_eq!(with(61, 0x80), RecordError::Flags(0x80));
+        assert_eq!(with(62, 3), RecordError::Family(3));
+        assert_eq!(with(62, FAMILY_V6), RecordError::Length { found: 88, expected: 136 });
+        assert_eq!(
+            Record::decode(&good()[..30]),
+            Err(RecordError::Length { found: 30, expected: 88 })
+        );
+    }
+
+    #[test]
+    fn map_entries_turn_mapped_addresses_back_into_ipv4() {
+        let mut key = [0u8; size_of::<SeenKey>()];
+        key[..8].copy_from_slice(&5u64.to_ne_bytes());
+        key[8..24].copy_from_slice(&Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets());
+        key[24..40].copy_from_slice(&Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped().octets());
+        key[40..44].copy_from_slice(&[4, 0, 0, 80]);
+        key[46] = 6;
+        let mut value = [0u8; size_of::<SeenValue>()];
+        value[16..24].copy_from_slice(&42u64.to_ne_bytes());
+        let seen = Seen::decode(&key, &value).unwrap();
+        assert!(seen.orig.is_ipv4() && seen.from_conntrack && !seen.replied);
+        assert_eq!(seen.orig.l4, L4::Ports { src: 1024, dst: 80 });
+        assert_eq!(seen.counted.count, 42);
+        key[47] = 9;
+        assert_eq!(Seen::decode(&key, &value), Err(RecordError::Class(9)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn random_bytes_are_decoded_or_rejected_never_a_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = Record::decode(&bytes);
+        }
+
+        #[test]
+        fn mutated_records_are_decoded_or_rejected_never_a_panic(
+            flips in prop::collection::vec((0usize..88, any::<u8>()), 1..6),
+            len in 0usize..=88,
+        ) {
+            let mut bytes = good();
+            for (at, value) in flips {
+                bytes[at] = value;
+            }
+            bytes.truncate(len);
+            if len < 88 {
+                prop_assert!(Record::decode(&bytes).is_err());
+            } else {
+                let _ = Record::decode(&bytes);
+            }
+        }
+    }
+}

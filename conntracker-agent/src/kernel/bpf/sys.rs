@@ -1,0 +1,175 @@
+//! The only unsafe `bpf(2)` calls: what aya cannot load or attach.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use aya_obj::generated::{
+    bpf_attach_type::BPF_NETFILTER,
+    bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD},
+    bpf_insn,
+    bpf_prog_type::{self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_TRACING},
+};
+
+/// Size of the verifier log asked for when a load fails.
+const LOG_BYTES: usize = 1 << 20;
+
+/// `struct { … } /* anonymous struct used by BPF_PROG_LOAD command */` of include/uapi/linux/bpf.h,
+/// up to `attach_btf_id`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+
+/// The part of BPF_LINK_CREATE that netfilter links use (Linux 6.4+).
+#[repr(C)]
+struct LinkCreateNetfilter {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    pf: u32,
+    hooknum: u32,
+    priority: i32,
+    netfilter_flags: u32,
+}
+
+/// A program that the kernel refused, with the end of the verifier's log.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refused BPF program `{name}`: {source}{}", last_lines(log))]
+pub struct LoadError {
+    /// Name of the program.
+    pub name: String,
+    /// The errno.
+    pub source: io::Error,
+    /// The verifier's log, empty if the verifier was not reached.
+    pub log: String,
+}
+
+/// The verifier says what it dislikes at the end.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(4).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", lines.into_iter().rev().collect::<Vec<_>>().join("; "))
+}
+
+/// Loads a program of type BPF_PROG_TYPE_NETFILTER (Linux 6.4+).
+///
+/// # Errors
+/// EPERM without CAP_BPF and CAP_NET_ADMIN, EINVAL on kernels without CONFIG_NETFILTER_BPF_LINK.
+pub fn load_netfilter(name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
+    let attr = ProgLoad { expected_attach_type: BPF_NETFILTER as u32, ..ProgLoad::default() };
+    prog_load(name, BPF_PROG_TYPE_NETFILTER, instructions, attr)
+}
+
+/// Loads a program of type BPF_PROG_TYPE_TRACING for a function or tracepoint of vmlinux, named by
+/// its BTF id (Linux 5.5+). Used to find out whether the kernel allows it.
+pub fn load_tracing(
+    name: &str,
+    instructions: &[bpf_insn],
+    attach_type: u32,
+    attach_btf_id: u32,
+) -> Result<OwnedFd, LoadError> {
+    let attr =
+        ProgLoad { expected_attach_type: attach_type, attach_btf_id, ..ProgLoad::default() };
+    prog_load(name, BPF_PROG_TYPE_TRACING, instructions, attr)
+}
+
+fn prog_load(
+    name: &str,
+    prog_type: bpf_prog_type,
+    instructions: &[bpf_insn],
+    mut attr: ProgLoad,
+) -> Result<OwnedFd, LoadError> {
+    attr.prog_type = prog_type as u32;
+    attr.insn_cnt = instructions.len() as u32;
+    attr.insns = instructions.as_ptr() as u64;
+    let license = CString::from(c"GPL");
+    attr.license = license.as_ptr() as u64;
+    for (to, from) in attr.prog_name[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    let error = match bpf(BPF_PROG_LOAD, &attr) {
+        Ok(fd) => return Ok(fd),
+        Err(error) => error,
+    };
+    // Once more for the verifier's log; a load that works needs none.
+    let mut log = vec![0u8; LOG_BYTES];
+    attr.log_level = 1;
+    attr.log_size = LOG_BYTES as u32;
+    attr.log_buf = log.as_mut_ptr() as u64;
+    let source = bpf(BPF_PROG_LOAD, &attr).err().unwrap_or(error);
+    let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
+    let log = String::from_utf8_lossy(&log[..end]).trim_end().to_owned();
+    Err(LoadError { name: name.to_owned(), source, log })
+}
+
+/// Attaches a netfilter program in the caller's network namespace. The link ends with the last
+/// descriptor of it: nothing stays attached after the process.
+///
+/// # Errors
+/// EBUSY if the priority is taken on that hook, ERANGE for INT_MIN and INT_MAX.
+pub fn link_netfilter(
+    program: BorrowedFd<'_>,
+    family: u8,
+    hook: u8,
+    priority: i32,
+) -> io::Result<OwnedFd> {
+    bpf(
+        BPF_LINK_CREATE,
+        &LinkCreateNetfilter {
+            prog_fd: program.as_fd().as_raw_fd() as u32,
+            target_fd: 0,
+            attach_type: BPF_NETFILTER as u32,
+            flags: 0,
+            pf: u32::from(family),
+            hooknum: u32::from(hook),
+            priority,
+            netfilter_flags: 0,
+        },
+    )
+}
+
+/// `bpf(2)` for the commands that return a descriptor.
+fn bpf<T>(command: bpf_cmd, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is one of the repr(C) structures above, a prefix of `union bpf_attr` for its
+    // command, and its size is passed along; every address in it points to live memory of the
+    // length stated beside it.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_int, std::ptr::from_ref(attr), size_of::<T>())
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+const _: () = {
+    assert!(size_of::<ProgLoad>() == 112);
+    assert!(size_of::<LinkCreateNetfilter>() == 32);
+};

@@ -1,0 +1,127 @@
+//! Reading `struct nf_conn`.
+
+use crate::{
+    emit::Facts,
+    globals::offset,
+    memory::{read, read_into},
+};
+
+/// Low bits of `sk_buff._nfct`: `enum ip_conntrack_info`.
+const NFCT_INFOMASK: u64 = 7;
+
+/// Reply seen, this packet in the original direction.
+pub const CT_ESTABLISHED: u64 = 0;
+/// Of an expectation, or an ICMP error about the entry.
+pub const CT_RELATED: u64 = 1;
+/// No reply was seen yet.
+pub const CT_NEW: u64 = 2;
+/// A packet of the reply direction.
+pub const CT_ESTABLISHED_REPLY: u64 = 3;
+
+/// `nf_conn.status` bit: a packet of the reply direction was seen.
+pub const IPS_SEEN_REPLY: u32 = 1 << 1;
+/// `nf_conn.status` bit: not to be evicted early.
+pub const IPS_ASSURED: u32 = 1 << 2;
+/// `nf_conn.status` bit: in the hash table.
+pub const IPS_CONFIRMED: u32 = 1 << 3;
+
+/// `sk_buff._nfct` taken apart.
+#[derive(Clone, Copy)]
+pub struct Nfct(u64);
+
+impl Nfct {
+    /// From the value of `sk_buff._nfct`.
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// No entry, and nobody said `notrack` (that leaves IP_CT_UNTRACKED in the low bits).
+    #[inline(always)]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// `enum ip_conntrack_info`.
+    #[inline(always)]
+    pub const fn info(self) -> u64 {
+        self.0 & NFCT_INFOMASK
+    }
+
+    /// Address of the `nf_conn`, if there is one.
+    #[inline(always)]
+    pub const fn entry(self) -> Option<Entry> {
+        let address = self.0 & !NFCT_INFOMASK;
+        if address == 0 { None } else { Some(Entry(address)) }
+    }
+}
+
+/// Address of a `struct nf_conn`.
+#[derive(Clone, Copy)]
+pub struct Entry(u64);
+
+/// `struct nf_conntrack_tuple`, whose layout the agent checks ([`conntracker_common::offsets::ASSUMED`]).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KernelTuple {
+    /// Source address; IPv4 in the first four bytes.
+    pub src: [u8; 16],
+    /// Source port, ICMP identifier or GRE key, network byte order.
+    pub src_l4: [u8; 2],
+    /// AF_INET or AF_INET6.
+    pub l3num: u16,
+    /// Destination address.
+    pub dst: [u8; 16],
+    /// Destination port, ICMP type and code, or GRE key, network byte order.
+    pub dst_l4: [u8; 2],
+    /// IP protocol.
+    pub proto: u8,
+    /// `enum ip_conntrack_dir`.
+    pub dir: u8,
+}
+
+impl KernelTuple {
+    /// All zero: no tuple.
+    pub const NONE: Self =
+        Self { src: [0; 16], src_l4: [0; 2], l3num: 0, dst: [0; 16], dst_l4: [0; 2], proto: 0, dir: 0 };
+}
+
+/// `struct nf_conntrack_zone`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Zone {
+    /// Zone id.
+    pub id: u16,
+    /// NF_CT_FLAG_MARK.
+    pub flags: u8,
+    /// 1 original, 2 reply, 3 both.
+    pub dir: u8,
+}
+
+impl Entry {
+    /// Low half of `nf_conn.status`, where all IPS_ bits are.
+    #[inline(always)]
+    pub fn status(self) -> Option<u32> {
+        read(self.0 + offset!(ct_status) as u64)
+    }
+
+    /// Address of the entry's `struct net`.
+    #[inline(always)]
+    pub fn net(self) -> Option<u64> {
+        read(self.0 + offset!(ct_net) as u64)
+    }
+
+    /// Copies tuples, zone and connmark into `facts`; false if one could not be read.
+    #[inline(always)]
+    pub fn describe(self, facts: &mut Facts) -> bool {
+        let mut zone = Zone { id: 0, flags: 0, dir: 0 };
+        let ok = read_into(self.0 + offset!(ct_orig) as u64, &mut facts.orig)
+            && read_into(self.0 + offset!(ct_reply) as u64, &mut facts.reply)
+            && read_into(self.0 + offset!(ct_zone) as u64, &mut zone)
+            && read_into(self.0 + offset!(ct_mark) as u64, &mut facts.body.ct_mark);
+        facts.body.zone = zone.id;
+        facts.body.zone_dir = zone.dir;
+        facts.body.proto = facts.orig.proto;
+        facts.body.family = facts.orig.l3num as u8;
+        ok
+    }
+}

@@ -1,0 +1,109 @@
+//! Packets that netfilter dropped.
+
+use aya_ebpf::{macros::map, maps::HashMap};
+use conntracker_common::{
+    counters::Counter,
+    record::{FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, KIND_DROP},
+    seen::{CLASS_CONNTRACK, CLASS_HEADERS},
+};
+
+use crate::{
+    conntrack::{Entry, Nfct},
+    counters::count,
+    dst,
+    emit::{Facts, emit, now},
+    globals::offset,
+    headers,
+    memory::{read, read_into},
+    seen,
+};
+
+/// Namespaces to report drops of, by cookie. A tracepoint sees them all; the links do not need it.
+#[map]
+static TRACED_NETNS: HashMap<u64, u8> = HashMap::with_max_entries(1024, 0);
+
+/// One packet dropped for reason NETFILTER_DROP. Reads with probe_read throughout: drops are not
+/// the hot path, and a raw tracepoint's arguments have no types.
+#[inline(always)]
+pub fn observe(skb: u64) {
+    let Some((netns_cookie, dev, entry)) = namespace(skb) else {
+        return count(Counter::DropUnknown);
+    };
+    if TRACED_NETNS.get_ptr(netns_cookie).is_none() {
+        return;
+    }
+    count(Counter::DropPackets);
+    let mut facts = Facts::new(now());
+    facts.netns_cookie = netns_cookie;
+    if !gather(&mut facts, skb, dev, entry) {
+        return count(Counter::DropUnknown);
+    }
+    let (_, fold) = seen::mode();
+    let from_headers = facts.body.flags & FLAG_FROM_HEADERS != 0;
+    let class = if from_headers { CLASS_HEADERS } else { CLASS_CONNTRACK };
+    let key = seen::key(&facts, class, fold);
+    match seen::entry(seen::drops(), &key, facts.ktime_ns) {
+        Some(value) => {
+            let (packets, worth_a_record) = seen::count(value, facts.ktime_ns);
+            if !worth_a_record {
+                return count(Counter::DropFolded);
+            }
+            facts.body.count = packets.min(u64::from(u32::MAX)) as u32;
+            facts.body.since_ns = value.since_ns;
+            facts.body.flags |= FLAG_COUNTED;
+        }
+        None => count(Counter::MapFull),
+    }
+    count(if emit(KIND_DROP, &facts) { Counter::DropRecords } else { Counter::DropLost });
+}
+
+/// (namespace cookie, device, conntrack entry) of a packet. The namespace is the conntrack entry's,
+/// else the device's, else the sending socket's, else the route's.
+#[inline(always)]
+fn namespace(skb: u64) -> Option<(u64, u64, Option<Entry>)> {
+    let entry = Nfct::new(read(skb + offset!(skb_nfct) as u64)?).entry();
+    let dev: u64 = read(skb + offset!(skb_dev) as u64)?;
+    let mut net = 0u64;
+    if let Some(entry) = entry {
+        net = entry.net()?;
+    }
+    if net == 0 && dev != 0 {
+        net = read(dev + offset!(dev_net) as u64)?;
+    }
+    if net == 0 {
+        let sk: u64 = read(skb + offset!(skb_sk) as u64)?;
+        if sk != 0 {
+            net = read(sk + offset!(sk_net) as u64)?;
+        }
+    }
+    if net == 0 {
+        let dst = read::<u64>(skb + offset!(skb_refdst) as u64)? & !1;
+        if dst != 0 {
+            let out: u64 = read(dst + offset!(dst_dev) as u64)?;
+            net = read(out + offset!(dev_net) as u64)?;
+        }
+    }
+    Some((read(net + offset!(net_cookie) as u64)?, dev, entry))
+}
+
+/// Everything a record says; false if the packet is not IP or could not be read.
+#[inline(always)]
+fn gather(facts: &mut Facts, skb: u64, dev: u64, entry: Option<Entry>) -> bool {
+    if let Some(entry) = entry {
+        let Some(status) = entry.status() else { return false };
+        facts.body.status = status;
+        if !entry.describe(facts) {
+            return false;
+        }
+    } else {
+        let Some(incomplete) = headers::tuple(skb, &mut facts.orig) else { return false };
+        facts.body.flags |= FLAG_FROM_HEADERS;
+        if incomplete {
+            facts.body.flags |= FLAG_FRAGMENT;
+        }
+        facts.body.proto = facts.orig.proto;
+        facts.body.family = facts.orig.l3num as u8;
+    }
+    dst::place(facts, skb, dev, entry.is_some())
+        && read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)
+}

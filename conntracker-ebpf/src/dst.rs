@@ -1,0 +1,77 @@
+//! On which hook did a packet die? `kfree_skb` does not say, but the packet's routing state does,
+//! save for a few cases that are left unknown rather than guessed.
+
+use crate::{
+    emit::Facts,
+    globals::offset,
+    memory::{read, read_into},
+};
+
+/// `enum nf_inet_hooks`.
+const PRE_ROUTING: u8 = 0;
+const LOCAL_IN: u8 = 1;
+const FORWARD: u8 = 2;
+const LOCAL_OUT: u8 = 3;
+const POST_ROUTING: u8 = 4;
+
+/// RTCF_LOCAL of `rtable.rt_flags` and RTF_LOCAL of `rt6_info.rt6i_flags`: delivered locally.
+const ROUTE_LOCAL: u32 = 0x8000_0000;
+
+/// `sk_buff._skb_refdst` bit: no reference held (SKB_DST_NOREF).
+const DST_NOREF: u64 = 1;
+
+/// Interface index of `lo` in every namespace (LOOPBACK_IFINDEX).
+const LOOPBACK: u32 = 1;
+
+/// Fills in hook and interfaces from the routing state of `skb`, whose device is at `dev` (0 for
+/// none); false if it could not be read.
+#[inline(always)]
+pub fn place(facts: &mut Facts, skb: u64, dev: u64, has_entry: bool) -> bool {
+    let is_v4 = facts.is_v4();
+    let body = &mut facts.body;
+    if !read_into(skb + offset!(skb_iif) as u64, &mut body.iif) {
+        return false;
+    }
+    let Some(refdst) = read::<u64>(skb + offset!(skb_refdst) as u64) else { return false };
+    let dst = refdst & !DST_NOREF;
+    if dst == 0 {
+        // Not routed yet: PREROUTING, or the ingress hook before it, where no packet has a
+        // conntrack entry yet.
+        if has_entry {
+            body.hook = PRE_ROUTING;
+        }
+        return true;
+    }
+    let Some(out_dev) = read::<u64>(dst + offset!(dst_dev) as u64) else { return false };
+    let out = ifindex(out_dev);
+    if body.iif == 0 {
+        // Made here. ip_output() sets the device just before POSTROUTING.
+        body.hook = if dev == 0 { LOCAL_OUT } else { POST_ROUTING };
+        body.oif = out;
+        return true;
+    }
+    let flags_at = if is_v4 { offset!(rt_flags) } else { offset!(rt6_flags) };
+    let Some(flags) = read::<u32>(dst + flags_at as u64) else { return false };
+    if flags & ROUTE_LOCAL != 0 {
+        // Packets over lo keep the sender's route, so that PREROUTING looks like LOCAL_IN.
+        if body.iif != LOOPBACK {
+            body.hook = LOCAL_IN;
+        }
+        return true;
+    }
+    // Forwarded: the device is the input's until ip_output() makes it the output's. A packet sent
+    // back out of its own interface looks the same on both hooks.
+    body.oif = out;
+    let current = ifindex(dev);
+    if current == body.iif && current != out {
+        body.hook = FORWARD;
+    } else if current == out && current != body.iif {
+        body.hook = POST_ROUTING;
+    }
+    true
+}
+
+#[inline(always)]
+fn ifindex(dev: u64) -> u32 {
+    if dev == 0 { 0 } else { read(dev + offset!(dev_ifindex) as u64).unwrap_or(0) }
+}

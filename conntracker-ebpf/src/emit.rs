@@ -1,0 +1,139 @@
+//! Records into the ring buffer: no longer than they need to be, and counted when they are lost.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    macros::map,
+    maps::RingBuf,
+};
+use conntracker_common::{
+    ABI_VERSION,
+    record::{FAMILY_V4, FLAG_INTERFACES, FlowBody, HOOK_UNKNOWN, FlowRecord4, FlowRecord6, Header, Tuple4, Tuple6},
+};
+
+use crate::{conntrack::KernelTuple, globals::wake_bytes};
+
+#[map]
+static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// `nf_conntrack_zone.dir` of a packet without a conntrack entry: both directions.
+const ZONE_BOTH: u8 = 3;
+
+/// The kernel's header in front of each record (BPF_RINGBUF_HDR_SZ).
+const RING_HEADER: u64 = 8;
+
+/// What a record is made of.
+pub struct Facts {
+    /// Namespace of the packet.
+    pub netns_cookie: u64,
+    /// When the packet was seen (nanoseconds since boot).
+    pub ktime_ns: u64,
+    /// Everything but the tuples.
+    pub body: FlowBody,
+    /// Original direction.
+    pub orig: KernelTuple,
+    /// Reply direction, or [`KernelTuple::NONE`].
+    pub reply: KernelTuple,
+}
+
+impl Facts {
+    /// A packet of which only the time is known.
+    #[inline(always)]
+    pub fn new(ktime_ns: u64) -> Self {
+        Self {
+            netns_cookie: 0,
+            ktime_ns,
+            body: FlowBody {
+                status: 0,
+                ct_mark: 0,
+                packet_mark: 0,
+                iif: 0,
+                oif: 0,
+                count: 0,
+                since_ns: 0,
+                zone: 0,
+                zone_dir: ZONE_BOTH,
+                proto: 0,
+                hook: HOOK_UNKNOWN,
+                flags: FLAG_INTERFACES,
+                family: 0,
+                reserved: 0,
+            },
+            orig: KernelTuple::NONE,
+            reply: KernelTuple::NONE,
+        }
+    }
+
+    /// Whether the tuples are IPv4.
+    #[inline(always)]
+    pub fn is_v4(&self) -> bool {
+        self.body.family == FAMILY_V4
+    }
+}
+
+/// Nanoseconds since boot.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Sends a record; false if the ring was full.
+#[inline(never)]
+pub fn emit(kind: u8, facts: &Facts) -> bool {
+    if facts.is_v4() {
+        let Some(mut slot) = RECORDS.reserve::<FlowRecord4>(0) else { return false };
+        slot.write(FlowRecord4 {
+            header: header(kind, facts, size_of::<FlowRecord4>()),
+            body: facts.body,
+            orig: tuple4(&facts.orig),
+            reply: tuple4(&facts.reply),
+        });
+        slot.submit(wakeup(size_of::<FlowRecord4>()));
+    } else {
+        let Some(mut slot) = RECORDS.reserve::<FlowRecord6>(0) else { return false };
+        slot.write(FlowRecord6 {
+            header: header(kind, facts, size_of::<FlowRecord6>()),
+            body: facts.body,
+            orig: tuple6(&facts.orig),
+            reply: tuple6(&facts.reply),
+        });
+        slot.submit(wakeup(size_of::<FlowRecord6>()));
+    }
+    true
+}
+
+#[inline(always)]
+fn header(kind: u8, facts: &Facts, len: usize) -> Header {
+    Header {
+        kind,
+        version: ABI_VERSION,
+        len: len as u16,
+        // SAFETY: a helper without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        ktime_ns: facts.ktime_ns,
+        netns_cookie: facts.netns_cookie,
+    }
+}
+
+#[inline(always)]
+fn tuple4(t: &KernelTuple) -> Tuple4 {
+    let [s0, s1, s2, s3, ..] = t.src;
+    let [d0, d1, d2, d3, ..] = t.dst;
+    Tuple4 { src: [s0, s1, s2, s3], dst: [d0, d1, d2, d3], src_l4: t.src_l4, dst_l4: t.dst_l4 }
+}
+
+#[inline(always)]
+fn tuple6(t: &KernelTuple) -> Tuple6 {
+    Tuple6 { src: t.src, dst: t.dst, src_l4: t.src_l4, dst_l4: t.dst_l4 }
+}
+
+/// Wakes the reader only when the fill has just crossed a multiple of the threshold: a wakeup per
+/// record costs more than the record (kernel-facts: 190k wakeups for 400k records).
+#[inline(always)]
+fn wakeup(len: usize) -> u64 {
+    let available = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let wake = wake_bytes();
+    let crossed = available >= wake && available & (wake - 1) < len as u64 + RING_HEADER;
+    u64::from(if crossed { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}

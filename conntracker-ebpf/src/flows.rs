@@ -1,0 +1,133 @@
+//! New and replied flows, seen where conntrack is about to confirm them.
+
+use conntracker_common::{
+    counters::Counter,
+    record::{FLAG_COUNTED, KIND_NEW, KIND_REPLIED},
+    seen::CLASS_CONNTRACK,
+};
+
+use crate::{
+    conntrack::{
+        CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, Entry, IPS_ASSURED,
+        IPS_CONFIRMED, IPS_SEEN_REPLY, Nfct,
+    },
+    counters::count,
+    emit::{Facts, emit, now},
+    globals::offset,
+    seen,
+};
+
+/// Reads a member through a pointer whose type the verifier knows.
+///
+/// # Safety
+/// `base` is a BTF-typed pointer of the program's context, or read through one, and `offset` lies
+/// inside its structure. The kernel turns a bad read into zero.
+#[inline(always)]
+unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(base.add(offset).cast()) }
+}
+
+/// One packet at the end of LOCAL_IN or POSTROUTING. Packets of flows already known leave in the
+/// first few lines.
+#[inline(always)]
+pub fn observe(state: *const u8, skb: *const u8) {
+    // SAFETY: skb is the context's trusted pointer.
+    let nfct = Nfct::new(unsafe { load(skb, offset!(skb_nfct)) });
+    if nfct.is_none() {
+        count(Counter::NoConntrack);
+        return;
+    }
+    let info = nfct.info();
+    // The original direction of a flow whose reply was seen (and reported) before.
+    if info == CT_ESTABLISHED {
+        return;
+    }
+    let Some(entry) = nfct.entry() else { return };
+    let Some(status) = entry.status() else { return count(Counter::ReadFailed) };
+    // Only packets of the original direction confirm an entry: the reset that a reject rule sends
+    // carries the entry of the packet it refuses, which dies unconfirmed.
+    let is_new = status & IPS_CONFIRMED == 0 && matches!(info, CT_RELATED | CT_NEW);
+    let is_reply = info == CT_ESTABLISHED_REPLY
+        && status & (IPS_SEEN_REPLY | IPS_ASSURED) == IPS_SEEN_REPLY;
+    if !is_new && !is_reply {
+        return;
+    }
+    let mut facts = Facts::new(now());
+    if !gather(&mut facts, state, skb, entry, status) {
+        return;
+    }
+    if is_new {
+        new_flow(&mut facts);
+    } else {
+        replied_flow(&facts);
+    }
+}
+
+/// Everything a record says; false (counted) if the entry could not be read.
+#[inline(always)]
+fn gather(facts: &mut Facts, state: *const u8, skb: *const u8, entry: Entry, status: u32) -> bool {
+    if !entry.describe(facts) {
+        count(Counter::ReadFailed);
+        return false;
+    }
+    // SAFETY: state and skb are the context's trusted pointers, net is never null.
+    unsafe {
+        let net: *const u8 = load(state, offset!(state_net));
+        facts.netns_cookie = load(net, offset!(net_cookie));
+        facts.body.hook = load(state, offset!(state_hook));
+        facts.body.packet_mark = load(skb, offset!(skb_mark));
+    }
+    facts.body.status = status;
+    facts.body.iif = ifindex(state, offset!(state_in));
+    facts.body.oif = ifindex(state, offset!(state_out));
+    true
+}
+
+/// Index of the interface that the hook state points to, 0 for none.
+#[inline(always)]
+fn ifindex(state: *const u8, member: usize) -> u32 {
+    // SAFETY: state is the context's trusted pointer.
+    let dev: *const u8 = unsafe { load(state, member) };
+    if dev.is_null() {
+        return 0;
+    }
+    // SAFETY: dev was read through the trusted state.
+    unsafe { load(dev, offset!(dev_ifindex)) }
+}
+
+#[inline(always)]
+fn new_flow(facts: &mut Facts) {
+    count(Counter::NewFlows);
+    let (folded_report, fold) = seen::mode();
+    let key = seen::key(facts, CLASS_CONNTRACK, fold);
+    match seen::entry(seen::flows(), &key, facts.ktime_ns) {
+        Some(value) if folded_report => {
+            let (flows, worth_a_record) = seen::count(value, facts.ktime_ns);
+            if !worth_a_record {
+                return count(Counter::NewFolded);
+            }
+            facts.body.count = flows.min(u64::from(u32::MAX)) as u32;
+            facts.body.since_ns = value.since_ns;
+            facts.body.flags |= FLAG_COUNTED;
+        }
+        // With a record for each flow the entry only remembers whether the reply was reported:
+        // a new flow starts afresh.
+        Some(value) => value.replied = 0,
+        None => count(Counter::MapFull),
+    }
+    count(if emit(KIND_NEW, facts) { Counter::NewRecords } else { Counter::NewLost });
+}
+
+#[inline(always)]
+fn replied_flow(facts: &Facts) {
+    let (_, fold) = seen::mode();
+    let key = seen::key(facts, CLASS_CONNTRACK, fold);
+    match seen::entry(seen::flows(), &key, facts.ktime_ns) {
+        Some(value) if value.replied != 0 => return,
+        Some(value) => value.replied = 1,
+        None => count(Counter::MapFull),
+    }
+    count(Counter::Replies);
+    count(if emit(KIND_REPLIED, facts) { Counter::ReplyRecords } else { Counter::ReplyLost });
+}

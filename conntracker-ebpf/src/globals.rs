@@ -1,0 +1,49 @@
+//! Read-only globals that the agent fills in before load. The kernel freezes them, so the verifier
+//! takes each for a constant.
+
+use conntracker_common::{ABI_VERSION, offsets::Offsets};
+
+/// Checked by the agent before anything is loaded.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".conntracker.abi")]
+pub static ABI: u8 = ABI_VERSION;
+
+/// Member offsets of the running kernel.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::ZERO;
+
+/// `SKB_DROP_REASON_NETFILTER_DROP` of the running kernel; the number differs between kernels.
+#[unsafe(no_mangle)]
+pub static DROP_REASON: u32 = 0;
+
+/// The reader is woken whenever the ring's fill crosses a multiple of this many bytes (a power of
+/// two); below that it drains by timer.
+#[unsafe(no_mangle)]
+pub static WAKE_BYTES: u64 = 1 << 20;
+
+/// Reads a global the agent filled in. Volatile: the compiler must not fold the value it sees here.
+#[inline(always)]
+pub fn frozen<T: Copy>(global: &'static T) -> T {
+    // SAFETY: a plain read of an initialised static.
+    unsafe { core::ptr::read_volatile(global) }
+}
+
+/// Offset of one kernel struct member.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::OFFSETS.$field) as usize
+    };
+}
+pub(crate) use offset;
+
+/// [`DROP_REASON`].
+#[inline(always)]
+pub fn drop_reason() -> u32 {
+    frozen(&DROP_REASON)
+}
+
+/// [`WAKE_BYTES`].
+#[inline(always)]
+pub fn wake_bytes() -> u64 {
+    frozen(&WAKE_BYTES)
+}

@@ -1,0 +1,124 @@
+//! The flow key of a packet that has no conntrack entry, read from its headers.
+
+use conntracker_common::{
+    has_ports, is_icmp,
+    record::{FAMILY_V4, FAMILY_V6},
+};
+
+use crate::{
+    conntrack::KernelTuple,
+    globals::offset,
+    memory::{read, read_into},
+};
+
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+
+/// IPv6 extension headers followed before giving up; the kernel's own limit is of this order.
+const MAX_EXTENSIONS: usize = 8;
+
+/// Parses the network header of `skb`. The flag says that there was no transport header to read
+/// (a later fragment, or a packet cut short): ports are zero then. `None` if it is not IP.
+#[inline(always)]
+pub fn tuple(skb: u64, to: &mut KernelTuple) -> Option<bool> {
+    let head: u64 = read(skb + offset!(skb_head) as u64)?;
+    let start: u16 = read(skb + offset!(skb_network_header) as u64)?;
+    let tail: u32 = read(skb + offset!(skb_tail) as u64)?;
+    let protocol: u16 = read(skb + offset!(skb_protocol) as u64)?;
+    let packet = Packet { data: head + u64::from(start), end: head + u64::from(tail) };
+    match u16::from_be(protocol) {
+        ETH_P_IP => packet.v4(to),
+        ETH_P_IPV6 => packet.v6(to),
+        _ => None,
+    }
+}
+
+/// The linear part of a packet from its network header on.
+struct Packet {
+    data: u64,
+    end: u64,
+}
+
+impl Packet {
+    /// Copies what stands at `at` bytes, if it lies within the linear part.
+    #[inline(always)]
+    fn at<T: Copy>(&self, at: u64, to: &mut T) -> bool {
+        let address = self.data + at;
+        address + size_of::<T>() as u64 <= self.end && read_into(address, to)
+    }
+
+    #[inline(always)]
+    fn v4(&self, tuple: &mut KernelTuple) -> Option<bool> {
+        let mut h = [0u8; 20];
+        if !self.at(0, &mut h) || h[0] >> 4 != 4 {
+            return None;
+        }
+        tuple.l3num = u16::from(FAMILY_V4);
+        tuple.proto = h[9];
+        tuple.src[..4].copy_from_slice(&h[12..16]);
+        tuple.dst[..4].copy_from_slice(&h[16..20]);
+        let fragment_offset = u16::from_be_bytes([h[6], h[7]]) & 0x1fff;
+        Some(fragment_offset != 0 || !self.l4(tuple, u64::from(h[0] & 15) * 4))
+    }
+
+    #[inline(always)]
+    fn v6(&self, tuple: &mut KernelTuple) -> Option<bool> {
+        let mut h = [0u8; 40];
+        if !self.at(0, &mut h) || h[0] >> 4 != 6 {
+            return None;
+        }
+        tuple.l3num = u16::from(FAMILY_V6);
+        tuple.src.copy_from_slice(&h[8..24]);
+        tuple.dst.copy_from_slice(&h[24..40]);
+        tuple.proto = h[6];
+        let mut at = 40u64;
+        for _ in 0..MAX_EXTENSIONS {
+            let mut extension = [0u8; 8];
+            if !self.at(at, &mut extension) {
+                break;
+            }
+            match tuple.proto {
+                // Hop-by-hop, routing, destination options: length in 8 bytes, less the first 8.
+                0 | 43 | 60 => at += (u64::from(extension[1]) + 1) * 8,
+                // Fragment header: only offset 0 has the transport header behind it.
+                44 => {
+                    if u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8 != 0 {
+                        tuple.proto = extension[0];
+                        return Some(true);
+                    }
+                    at += 8;
+                }
+                // Authentication header: length in 4 bytes, less 2.
+                51 => at += (u64::from(extension[1]) + 2) * 4,
+                _ => break,
+            }
+            tuple.proto = extension[0];
+        }
+        Some(!self.l4(tuple, at))
+    }
+
+    /// Ports, or ICMP type, code and identifier, as conntrack has them; false if they are cut off.
+    #[inline(always)]
+    fn l4(&self, tuple: &mut KernelTuple, at: u64) -> bool {
+        if has_ports(tuple.proto) {
+            let mut ports = [0u8; 4];
+            if !self.at(at, &mut ports) {
+                return false;
+            }
+            let [a, b, c, d] = ports;
+            tuple.src_l4 = [a, b];
+            tuple.dst_l4 = [c, d];
+        } else if is_icmp(tuple.proto) {
+            let mut h = [0u8; 8];
+            if !self.at(at, &mut h) {
+                return false;
+            }
+            tuple.dst_l4 = [h[0], h[1]];
+            // Queries and their answers carry an identifier, errors do not.
+            if matches!(h[0], 0 | 8 | 13..=18 | 128 | 129 | 139 | 140) {
+                tuple.src_l4 = [h[4], h[5]];
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,18 @@
+//! Reading kernel memory through addresses that the verifier knows nothing about.
+
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as raw_read};
+
+/// Reads a number; `None` where the address cannot be read.
+#[inline(always)]
+pub fn read<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address and fails where it cannot be read.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Copies a structure into place; false where the address cannot be read. An `Option` of a
+/// structure would leave bytes undefined that LLVM then spills, which the verifier refuses.
+#[inline(always)]
+pub fn read_into<T: Copy>(address: u64, to: &mut T) -> bool {
+    // SAFETY: `to` is as long as stated, and valid for any bytes (plain numbers throughout).
+    unsafe { raw_read(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) == 0 }
+}
