@@ -3,6 +3,10 @@
 //! The pure half takes values and returns values: [`flow`] (tuples, folding, the merged table) and
 //! [`report`] (renderers). [`kernel`] holds every contact with the kernel.
 
+pub mod conntrack;
 pub mod flow;
 pub mod kernel;
+pub mod observe;
 pub mod report;
+
+pub use conntrack::Conntrack;

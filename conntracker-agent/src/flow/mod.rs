@@ -1,8 +1,17 @@
 //! Flows: what one is, when two are the same, how they are ordered, and the table that merges what
 //! the sources say of them. Nothing here touches the kernel.
 
+mod drops;
+pub mod filter;
+mod model;
+pub mod order;
+pub mod protocol;
 pub mod status;
+pub mod table;
 pub mod tuple;
 
+pub use drops::{DropPlace, Drops};
+pub use model::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
 pub use status::Status;
+pub use table::FlowTable;
 pub use tuple::{L4, Tuple};

@@ -13,6 +13,9 @@ pub unsafe trait Watched: AsRawFd {}
 // SAFETY: the map's descriptor lives in the ring and never changes.
 unsafe impl Watched for aya::maps::RingBuf<aya::maps::MapData> {}
 
+// SAFETY: the socket lives in the event source and never changes.
+unsafe impl Watched for crate::kernel::netlink::ctnetlink::Events {}
+
 /// Registers `inner` with the running tokio runtime.
 pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the promise of `Watched`.

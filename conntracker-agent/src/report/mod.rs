@@ -1,1 +1,117 @@
-//! Renderers.
+//! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
+
+pub mod json;
+pub mod text;
+pub mod v01;
+
+use crate::flow::{Flow, NetnsId};
+
+/// Everything a report says. Flows stand in report order (see [`crate::flow::order`]).
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// First lines.
+    pub header: Header,
+    /// The flows, sorted.
+    pub flows: Vec<Flow>,
+    /// Last lines.
+    pub footer: Footer,
+}
+
+/// A network namespace that was observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Index by which flows refer to it.
+    pub id: NetnsId,
+    /// Name, `-` for the agent's own.
+    pub name: String,
+    /// Interface names by index, those that the flows refer to.
+    pub interfaces: Vec<(u32, String)>,
+}
+
+/// What was observed, where, and with what.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// Version of conntracker.
+    pub version: &'static str,
+    /// Host name.
+    pub host: String,
+    /// Kernel release (uname -r).
+    pub kernel: String,
+    /// `links`, `netlink`, or `dump` for a one-shot list.
+    pub backend: String,
+    /// Why this backend: one sentence.
+    pub backend_reason: String,
+    /// Namespaces, by [`NetnsId`].
+    pub namespaces: Vec<Namespace>,
+    /// Start and end of observation, nanoseconds since the epoch.
+    pub start_ns: u64,
+    /// See `start_ns`.
+    pub end_ns: u64,
+    /// The filters as given on the command line; empty for none.
+    pub filters: Vec<String>,
+    /// Source ports above 1023 and ICMP identifiers are folded.
+    pub folded: bool,
+    /// Ruleset epochs seen; `None` where rules are not traced.
+    pub epochs: Option<u64>,
+    /// What the reader must know: conntrack inactive, accounting off, drops not visible.
+    pub notes: Vec<String>,
+}
+
+/// A counter of things lost or unusual, with what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Name, as in JSON: lower case and underscores.
+    pub name: &'static str,
+    /// What was lost, in words.
+    pub meaning: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+/// Totals and losses.
+#[derive(Clone, Debug, Default)]
+pub struct Footer {
+    /// What the kernel programs and netlink reported, by name (records, events, dumped entries …).
+    pub sources: Vec<(&'static str, u64)>,
+    /// Every loss counter, those at zero too.
+    pub losses: Vec<Loss>,
+}
+
+impl Footer {
+    /// Whether anything at all was lost.
+    #[must_use]
+    pub fn lost_anything(&self) -> bool {
+        self.losses.iter().any(|loss| loss.count > 0)
+    }
+}
+
+/// Totals over the flows of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Lines (or objects).
+    pub flows: u64,
+    /// Conntrack flows behind them: more where flows were folded.
+    pub merged: u64,
+    /// Confirmed: packets seen in both directions.
+    pub confirmed: u64,
+    /// With dropped packets.
+    pub dropped: u64,
+    /// Packets dropped.
+    pub dropped_packets: u64,
+}
+
+impl Report {
+    /// Counts.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for flow in &self.flows {
+            totals.flows += 1;
+            totals.merged += flow.merged();
+            totals.confirmed += u64::from(flow.confirmed());
+            totals.dropped += u64::from(flow.dropped());
+            totals.dropped_packets += flow.drops.as_ref().map_or(0, |drops| drops.packets());
+        }
+        totals
+    }
+}

@@ -1,0 +1,262 @@
+//! Which flows to report: the filters of the command line, resolved.
+//!
+//! Values of one option are alternatives, different options must all hold, `!` negates. A negated
+//! value excludes: `-p tcp -p '!udp'` is "tcp, and not udp".
+
+use std::{net::IpAddr, ops::RangeInclusive};
+
+use ipnet::IpNet;
+
+use super::{Flow, L4, Status, Tuple};
+
+/// A value, or everything but it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term<T> {
+    /// Excludes instead of includes.
+    pub negated: bool,
+    /// The value.
+    pub value: T,
+}
+
+/// All values of one option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnyOf<T>(pub Vec<Term<T>>);
+
+impl<T> Default for AnyOf<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> AnyOf<T> {
+    /// Whether the option was not given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One of the plain values matches (or there are none), and none of the negated ones.
+    pub fn allows(&self, matches: impl Fn(&T) -> bool) -> bool {
+        let mut plain = self.0.iter().filter(|t| !t.negated).peekable();
+        (plain.peek().is_none() || plain.any(|t| matches(&t.value)))
+            && !self.0.iter().any(|t| t.negated && matches(&t.value))
+    }
+
+    /// The value, if there is exactly one and it is plain: what a kernel filter can take.
+    #[must_use]
+    pub fn single(&self) -> Option<&T> {
+        match &self.0[..] {
+            [Term { negated: false, value }] => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// A mark, of which only the bits of the mask count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Value.
+    pub value: u32,
+    /// Mask.
+    pub mask: u32,
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// AF_INET.
+    Ipv4,
+    /// AF_INET6.
+    Ipv6,
+}
+
+/// The filters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Protocol.
+    pub proto: AnyOf<u8>,
+    /// Source address, original direction.
+    pub src: AnyOf<IpNet>,
+    /// Destination address, original direction.
+    pub dst: AnyOf<IpNet>,
+    /// Source port, original direction, before folding.
+    pub sport: AnyOf<RangeInclusive<u16>>,
+    /// Destination port, original direction.
+    pub dport: AnyOf<RangeInclusive<u16>>,
+    /// Source address, reply direction.
+    pub reply_src: AnyOf<IpNet>,
+    /// Destination address, reply direction.
+    pub reply_dst: AnyOf<IpNet>,
+    /// Only flows with (or with `Some(false)`: without) address translation.
+    pub nat: Option<bool>,
+    /// Protocol state, lower case.
+    pub state: AnyOf<String>,
+    /// Status bits.
+    pub status: AnyOf<Status>,
+    /// Connmark.
+    pub mark: AnyOf<Mark>,
+    /// Conntrack zone.
+    pub zone: AnyOf<u16>,
+    /// Address family.
+    pub family: AnyOf<Family>,
+    /// Input interface.
+    pub iif: AnyOf<String>,
+    /// Output interface.
+    pub oif: AnyOf<String>,
+    /// Only flows with dropped packets.
+    pub dropped: bool,
+}
+
+impl Filter {
+    /// Whether the folded key of a flow decides: if not, flows must be kept apart until they were
+    /// filtered, and fold afterwards.
+    #[must_use]
+    pub fn folded_key_decides(&self) -> bool {
+        let Self {
+            proto: _,
+            src: _,
+            dst: _,
+            sport,
+            dport: _,
+            reply_src,
+            reply_dst,
+            nat,
+            state,
+            status,
+            mark,
+            zone: _,
+            family: _,
+            iif,
+            oif,
+            // A flow's drops are counted by its folded key as well.
+            dropped: _,
+        } = self;
+        sport.is_empty()
+            && reply_src.is_empty()
+            && reply_dst.is_empty()
+            && nat.is_none()
+            && state.is_empty()
+            && status.is_empty()
+            && mark.is_empty()
+            && iif.is_empty()
+            && oif.is_empty()
+    }
+
+    /// Whether [`Self::allows_tuple`] holds for every tuple there is.
+    #[must_use]
+    pub fn allows_every_tuple(&self) -> bool {
+        let Self { proto, src, dst, sport, dport, zone, family, .. } = self;
+        proto.is_empty()
+            && src.is_empty()
+            && dst.is_empty()
+            && sport.is_empty()
+            && dport.is_empty()
+            && zone.is_empty()
+            && family.is_empty()
+    }
+
+    /// Whether the flow's original direction passes: what can be told before anything is stored.
+    #[must_use]
+    pub fn allows_tuple(&self, tuple: &Tuple, zone: u16) -> bool {
+        let family = if tuple.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let ports = match tuple.l4 {
+            L4::Ports { src, dst } => Some((src, dst)),
+            _ => None,
+        };
+        self.proto.allows(|p| *p == tuple.proto)
+            && self.family.allows(|f| *f == family)
+            && self.zone.allows(|z| *z == zone)
+            && self.src.allows(|net| net.contains(&tuple.src))
+            && self.dst.allows(|net| net.contains(&tuple.dst))
+            && self.sport.allows(|range| ports.is_some_and(|(src, _)| range.contains(&src)))
+            && self.dport.allows(|range| ports.is_some_and(|(_, dst)| range.contains(&dst)))
+    }
+
+    /// Whether a flow is reported. `interface` names an interface index of the flow's namespace.
+    pub fn allows(&self, flow: &Flow, interface: impl Fn(u32) -> Option<String>) -> bool {
+        let reply = |address: fn(&Tuple) -> IpAddr, net: &IpNet| {
+            flow.reply.as_ref().is_some_and(|reply| net.contains(&address(reply)))
+        };
+        let named = |index: Option<u32>, wanted: &String| {
+            index.filter(|i| *i != 0).and_then(&interface).is_some_and(|name| name == *wanted)
+        };
+        let translated = flow.status.0 & (Status::SRC_NAT.0 | Status::DST_NAT.0) != 0;
+        let state = flow.state.and_then(|state| state.name());
+        self.allows_tuple(&flow.key.orig, flow.key.zone)
+            && self.reply_src.allows(|net| reply(|t| t.src, net))
+            && self.reply_dst.allows(|net| reply(|t| t.dst, net))
+            && self.nat.is_none_or(|wanted| wanted == translated)
+            && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
+            && self.status.allows(|wanted| flow.status.contains(*wanted))
+            && self.mark.allows(|m| flow.mark.unwrap_or(0) & m.mask == m.value & m.mask)
+            && self.iif.allows(|wanted| named(flow.interfaces.map(|(iif, _)| iif), wanted))
+            && self.oif.allows(|wanted| named(flow.interfaces.map(|(_, oif)| oif), wanted))
+            && (!self.dropped || flow.dropped())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{FlowKey, NetnsId};
+
+    fn flow(proto: u8, sport: u16, dport: u16) -> Flow {
+        let orig = Tuple {
+            src: "10.0.0.1".parse().unwrap(),
+            dst: "10.0.1.2".parse().unwrap(),
+            proto,
+            l4: L4::Ports { src: sport, dst: dport },
+        };
+        Flow::new(FlowKey { netns: NetnsId(0), zone: 3, orig }, 0)
+    }
+
+    fn any<T>(values: impl IntoIterator<Item = (bool, T)>) -> AnyOf<T> {
+        AnyOf(values.into_iter().map(|(negated, value)| Term { negated, value }).collect())
+    }
+
+    fn passes(filter: &Filter, flow: &Flow) -> bool {
+        filter.allows(flow, |index| (index == 2).then(|| "eth0".to_owned()))
+    }
+
+    #[test]
+    fn values_are_alternatives_options_must_all_hold_and_negation_excludes() {
+        let mut f = Filter { proto: any([(false, 6), (false, 17)]), ..Filter::default() };
+        assert!(passes(&f, &flow(6, 1, 80)) && passes(&f, &flow(17, 1, 80)));
+        assert!(!passes(&f, &flow(132, 1, 80)));
+        f.dport = any([(false, 80..=90), (true, 85..=85)]);
+        assert!(passes(&f, &flow(6, 1, 80)));
+        assert!(!passes(&f, &flow(6, 1, 85)) && !passes(&f, &flow(6, 1, 91)));
+        f.dst = any([(true, "10.0.1.0/24".parse().unwrap())]);
+        assert!(!passes(&f, &flow(6, 1, 80)));
+    }
+
+    #[test]
+    fn marks_are_compared_under_their_mask_and_absent_is_zero() {
+        let mut marked = flow(6, 1, 80);
+        let f = Filter { mark: any([(false, Mark { value: 0x10, mask: 0xf0 })]), ..Filter::default() };
+        assert!(!passes(&f, &marked));
+        marked.mark = Some(0x1f);
+        assert!(passes(&f, &marked));
+        let zero = Filter { mark: any([(false, Mark { value: 0, mask: !0 })]), ..Filter::default() };
+        marked.mark = None;
+        assert!(passes(&zero, &marked));
+    }
+
+    #[test]
+    fn interfaces_go_by_name_and_none_is_no_interface() {
+        let mut f = flow(6, 1, 80);
+        f.interfaces = Some((2, 0));
+        let by = |iif: &str| Filter { iif: any([(false, iif.to_owned())]), ..Filter::default() };
+        assert!(passes(&by("eth0"), &f) && !passes(&by("eth1"), &f));
+        let oif = Filter { oif: any([(false, "eth0".to_owned())]), ..Filter::default() };
+        assert!(!passes(&oif, &f));
+    }
+
+    #[test]
+    fn only_filters_on_the_folded_key_let_the_kernel_fold() {
+        let decides = |f: Filter| f.folded_key_decides();
+        assert!(decides(Filter { proto: any([(false, 6)]), dropped: true, ..Filter::default() }));
+        assert!(!decides(Filter { sport: any([(false, 1..=2)]), ..Filter::default() }));
+        assert!(!decides(Filter { nat: Some(true), ..Filter::default() }));
+    }
+}

@@ -1,0 +1,310 @@
+//! A flow: what all sources together know of it.
+
+use super::{Drops, L4, Status, Tuple};
+use crate::kernel::{
+    bpf::record::Counted,
+    netlink::ctnetlink::{Counters, ProtoState},
+};
+
+/// Index of a network namespace in the list of those observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetnsId(pub u32);
+
+/// When two observations are of one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Network namespace.
+    pub netns: NetnsId,
+    /// Conntrack zone.
+    pub zone: u16,
+    /// Original direction, folded unless `--no-fold`.
+    pub orig: Tuple,
+}
+
+/// Which direction a conntrack zone is for (`nf_conntrack_zone.dir`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ZoneDir {
+    /// Both.
+    #[default]
+    Both,
+    /// The original direction only (`ct original zone set`).
+    Original,
+    /// The reply direction only (`ct reply zone set`).
+    Reply,
+}
+
+impl ZoneDir {
+    /// From the kernel's number.
+    #[must_use]
+    pub fn from_kernel(dir: u8) -> Self {
+        match dir {
+            1 => Self::Original,
+            2 => Self::Reply,
+            _ => Self::Both,
+        }
+    }
+}
+
+/// Which sources told of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// A netfilter link's record.
+    pub links: bool,
+    /// A conntrack dump.
+    pub dump: bool,
+    /// A conntrack event.
+    pub events: bool,
+    /// The drop tracepoint.
+    pub drops: bool,
+}
+
+/// A count that the kernel keeps in a map entry, and that starts again from nothing when the entry
+/// was evicted and made anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counting {
+    /// Of lives that are over, and of records that stand for themselves.
+    settled: u64,
+    /// The current life: when it began, and its highest count so far.
+    since_ns: u64,
+    current: u64,
+}
+
+impl Counting {
+    /// Everything counted so far.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.settled + self.current
+    }
+
+    /// Counts one more, of which the kernel keeps no count.
+    pub fn add(&mut self, n: u64) {
+        self.settled += n;
+    }
+
+    /// Takes over the kernel's count and returns what that added. Records of one life may arrive
+    /// out of order.
+    pub fn update(&mut self, counted: Counted) -> u64 {
+        let before = self.total();
+        if counted.since_ns == self.since_ns {
+            self.current = self.current.max(counted.count);
+        } else if counted.since_ns > self.since_ns {
+            self.settled += self.current;
+            self.since_ns = counted.since_ns;
+            self.current = counted.count;
+        }
+        self.total() - before
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.settled += other.total();
+    }
+}
+
+/// What only conntrack dumps and events tell, and few flows have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Conntrack's identifier of the entry.
+    pub id: Option<u32>,
+    /// Reference count.
+    pub use_count: Option<u32>,
+    /// Name of the connection tracking helper.
+    pub helper: Option<String>,
+    /// Label numbers that are set.
+    pub labels: Vec<u16>,
+    /// Security context.
+    pub secctx: Option<String>,
+    /// When the entry was confirmed (nanoseconds since the epoch).
+    pub start_ns: Option<u64>,
+    /// When it ended (nanoseconds since the epoch).
+    pub stop_ns: Option<u64>,
+}
+
+/// A flow, or several that fold into one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Identity.
+    pub key: FlowKey,
+    /// Reply direction of the first flow seen, address translation included.
+    pub reply: Option<Tuple>,
+    /// Direction of the zone.
+    pub zone_dir: ZoneDir,
+    /// All status bits that any of the merged flows had.
+    pub status: Status,
+    /// Protocol state when last seen.
+    pub state: Option<ProtoState>,
+    /// Connmark when last seen.
+    pub mark: Option<u32>,
+    /// Packet mark of the first packet when it left.
+    pub packet_mark: Option<u32>,
+    /// (input, output) interface index of the first packet, 0 for none.
+    pub interfaces: Option<(u32, u32)>,
+    /// Seconds to live when last seen in a dump.
+    pub timeout: Option<u32>,
+    /// Conntrack flows merged.
+    pub flows: Counting,
+    /// Packets and bytes, original and reply direction, where accounting is on.
+    pub counters: Option<[Counters; 2]>,
+    /// First seen (nanoseconds since the epoch).
+    pub first_ns: u64,
+    /// Last heard of (nanoseconds since the epoch).
+    pub last_ns: u64,
+    /// Dropped packets.
+    pub drops: Option<Drops>,
+    /// Sources.
+    pub origins: Origins,
+    /// Rarely present.
+    pub details: Option<Box<Details>>,
+    /// The dump that brought this flow to light, 0 if another source did.
+    pub(super) discovered_by: u32,
+}
+
+impl Flow {
+    /// A flow of which nothing but its key is known.
+    #[must_use]
+    pub fn new(key: FlowKey, at_ns: u64) -> Self {
+        Self {
+            key,
+            reply: None,
+            zone_dir: ZoneDir::Both,
+            status: Status::default(),
+            state: None,
+            mark: None,
+            packet_mark: None,
+            interfaces: None,
+            timeout: None,
+            flows: Counting::default(),
+            counters: None,
+            first_ns: at_ns,
+            last_ns: at_ns,
+            drops: None,
+            origins: Origins::default(),
+            details: None,
+            discovered_by: 0,
+        }
+    }
+
+    /// Packets were seen in both directions. Never goes back.
+    #[must_use]
+    pub fn confirmed(&self) -> bool {
+        self.status.contains(Status::SEEN_REPLY)
+    }
+
+    /// Netfilter dropped packets of it.
+    #[must_use]
+    pub fn dropped(&self) -> bool {
+        self.drops.is_some()
+    }
+
+    /// Conntrack flows merged into this one; 0 if it was only ever dropped.
+    #[must_use]
+    pub fn merged(&self) -> u64 {
+        // A flow known by its reply alone, or by a record whose count was lost, is still one flow.
+        let known = self.origins.links || self.origins.dump || self.origins.events;
+        self.flows.total().max(u64::from(known))
+    }
+
+    pub(super) fn seen_at(&mut self, at_ns: u64) {
+        self.first_ns = self.first_ns.min(at_ns);
+        self.last_ns = self.last_ns.max(at_ns);
+    }
+
+    /// Merges a flow that folds into this one.
+    pub fn merge(&mut self, other: Self) {
+        let Self {
+            key: _,
+            reply,
+            zone_dir: _,
+            status,
+            state,
+            mark,
+            packet_mark,
+            interfaces,
+            timeout,
+            flows,
+            counters,
+            first_ns,
+            last_ns,
+            drops,
+            origins,
+            details,
+            discovered_by: _,
+        } = other;
+        // Of values that only one flow can have, those of the flow seen first stand, except for
+        // what changes over time: there the flow last heard of is right.
+        let other_is_earlier = first_ns < self.first_ns;
+        let other_is_later = last_ns > self.last_ns;
+        fn pick<T>(mine: &mut Option<T>, theirs: Option<T>, prefer_theirs: bool) {
+            if theirs.is_some() && (mine.is_none() || prefer_theirs) {
+                *mine = theirs;
+            }
+        }
+        pick(&mut self.reply, reply, other_is_earlier);
+        pick(&mut self.packet_mark, packet_mark, other_is_earlier);
+        pick(&mut self.interfaces, interfaces, other_is_earlier);
+        pick(&mut self.state, state, other_is_later);
+        pick(&mut self.mark, mark, other_is_later);
+        pick(&mut self.timeout, timeout, other_is_later);
+        pick(&mut self.details, details, other_is_later);
+        self.status = self.status.union(status);
+        self.flows.merge(&flows);
+        if let Some(theirs) = counters {
+            let mine = self.counters.get_or_insert_default();
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                mine.packets += theirs.packets;
+                mine.bytes += theirs.bytes;
+            }
+        }
+        if let Some(theirs) = drops {
+            self.drops.get_or_insert_default().merge(&theirs);
+        }
+        self.origins = Origins {
+            links: self.origins.links || origins.links,
+            dump: self.origins.dump || origins.dump,
+            events: self.origins.events || origins.events,
+            drops: self.origins.drops || origins.drops,
+        };
+        self.seen_at(first_ns);
+        self.seen_at(last_ns);
+    }
+
+    /// Source port or ICMP type; the number by which flows between two addresses are ordered first.
+    #[must_use]
+    pub fn first_number(&self) -> u16 {
+        match self.key.orig.l4 {
+            L4::Ports { src, .. } | L4::Gre { src, .. } => src,
+            L4::Icmp { kind, .. } => kind.into(),
+            L4::None => 0,
+        }
+    }
+
+    /// Destination port or ICMP code.
+    #[must_use]
+    pub fn second_number(&self) -> u16 {
+        match self.key.orig.l4 {
+            L4::Ports { dst, .. } | L4::Gre { dst, .. } => dst,
+            L4::Icmp { code, .. } => code.into(),
+            L4::None => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_survives_eviction_and_records_out_of_order() {
+        let mut c = Counting::default();
+        let life = |since_ns, count| Counted { since_ns, count };
+        c.update(life(10, 1));
+        c.update(life(10, 4));
+        c.update(life(10, 2));
+        assert_eq!(c.total(), 4);
+        c.update(life(20, 1));
+        assert_eq!(c.total(), 5);
+        c.update(life(10, 4));
+        assert_eq!(c.total(), 5, "a straggler of a life that is over changes nothing");
+        c.add(2);
+        assert_eq!(c.total(), 7);
+    }
+}

@@ -1,0 +1,365 @@
+//! The one table in which all sources meet: ring records, dumps, events, and the kernel's own
+//! counts. Whatever tells of a flow, in whatever order, there is one flow in the end.
+//!
+//! Two things are kept apart. A *flow* is a line of the report: what the key says (folded or not).
+//! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
+//! a record, an event and several dumps may all tell of it.
+
+use std::collections::{HashMap, hash_map::Entry as Slot};
+
+use super::{
+    DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
+    model::Details,
+};
+use crate::kernel::{
+    bpf::record::{Kind as RecordKind, Record, Seen},
+    netlink::ctnetlink::{ConntrackEntry, Counters, events::Kind as EventKind},
+};
+
+/// How the table counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Flows are merged by their folded key.
+    pub fold: bool,
+    /// The kernel counts flows of a folded key that had a record already: entries that dumps show
+    /// and no record told of are then no news, if their flow is known.
+    pub kernel_counts: bool,
+}
+
+/// One conntrack entry.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// CTA_ID, once a dump or event told it.
+    id: Option<u32>,
+    /// Last accounting.
+    counters: [Counters; 2],
+    /// When it was first heard of (nanoseconds since the epoch).
+    since_ns: u64,
+    /// The last dump that showed it, 0 for none.
+    dump: u32,
+}
+
+/// A dump under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DumpId {
+    number: u32,
+    netns: NetnsId,
+    start_ns: u64,
+}
+
+/// The merged flow table.
+#[derive(Debug)]
+pub struct FlowTable {
+    config: Config,
+    flows: HashMap<FlowKey, Flow>,
+    members: HashMap<FlowKey, Member>,
+    /// Folded original tuple that a reply would have → the flow it replies to; only for flows with
+    /// address translation, where the two differ.
+    translated: HashMap<FlowKey, FlowKey>,
+    dumps: u32,
+    /// New flows that the BPF programs' records and counts account for.
+    counted_by_links: u64,
+    /// Until when each namespace's first dump ran: records up to then may be of flows it showed.
+    first_dump_end_ns: HashMap<NetnsId, u64>,
+}
+
+impl FlowTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            flows: HashMap::new(),
+            members: HashMap::new(),
+            translated: HashMap::new(),
+            dumps: 0,
+            counted_by_links: 0,
+            first_dump_end_ns: HashMap::new(),
+        }
+    }
+
+    /// Number of flows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// The flows, in no order.
+    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.values()
+    }
+
+    /// New flows that the BPF programs' records and counts account for.
+    #[must_use]
+    pub fn counted_by_links(&self) -> u64 {
+        self.counted_by_links
+    }
+
+    fn key(&self, netns: NetnsId, zone: u16, orig: Tuple) -> FlowKey {
+        let orig = if self.config.fold { orig.folded() } else { orig };
+        FlowKey { netns, zone, orig }
+    }
+
+    /// Merges one ring record, made at `at_ns` (nanoseconds since the epoch).
+    pub fn record(&mut self, netns: NetnsId, record: &Record, at_ns: u64) {
+        let member_key = FlowKey { netns, zone: record.zone, orig: record.orig };
+        let mut key = self.key(netns, record.zone, record.orig);
+        let news = match record.kind {
+            RecordKind::New => record.counted.is_some() || self.is_new_member(member_key, at_ns),
+            RecordKind::Replied => false,
+            RecordKind::Drop => {
+                if record.reply.is_none() && !self.flows.contains_key(&key) {
+                    key = self.replied_to(key).unwrap_or(key);
+                }
+                false
+            }
+        };
+        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
+        flow.seen_at(at_ns);
+        flow.status = flow.status.union(record.status);
+        if let Some(mark) = record.ct_mark {
+            flow.mark = Some(mark);
+            flow.zone_dir = ZoneDir::from_kernel(record.zone_dir);
+        }
+        match record.kind {
+            RecordKind::New | RecordKind::Replied => flow.origins.links = true,
+            RecordKind::Drop => flow.origins.drops = true,
+        }
+        if record.kind == RecordKind::New {
+            flow.packet_mark.get_or_insert(record.packet_mark);
+            if flow.interfaces.is_none() {
+                flow.interfaces = record.interfaces;
+            }
+            self.counted_by_links += match record.counted {
+                Some(counted) => flow.flows.update(counted),
+                None => {
+                    flow.flows.add(u64::from(news));
+                    1
+                }
+            };
+        }
+        if record.kind == RecordKind::Drop {
+            let drops = flow.drops.get_or_insert_default();
+            let counting =
+                if record.reply.is_some() { &mut drops.tracked } else { &mut drops.untracked };
+            match record.counted {
+                Some(counted) => {
+                    counting.update(counted);
+                }
+                None => counting.add(1),
+            }
+            let (iif, oif) = record.interfaces.unwrap_or_default();
+            drops.add_place(DropPlace { hook: record.hook, iif, oif });
+        }
+        if let Some(reply) = record.reply {
+            self.set_reply(key, reply);
+        }
+    }
+
+    /// Whether a record that stands for itself tells of an entry that nothing told of before.
+    fn is_new_member(&mut self, key: FlowKey, at_ns: u64) -> bool {
+        let first_dump = self.first_dump_end_ns.get(&key.netns).copied().unwrap_or(u64::MAX);
+        match self.members.entry(key) {
+            Slot::Occupied(slot) if slot.get().dump > 0 && at_ns <= first_dump => false,
+            Slot::Occupied(mut slot) => {
+                // The tuple was used again: an entry of its own.
+                slot.insert(Member::new(at_ns));
+                true
+            }
+            Slot::Vacant(slot) => {
+                slot.insert(Member::new(at_ns));
+                true
+            }
+        }
+    }
+
+    /// The flow whose reply this packet, known by its headers alone, would be.
+    fn replied_to(&self, key: FlowKey) -> Option<FlowKey> {
+        let orig = key.orig.inverted()?;
+        let plain = self.key(key.netns, key.zone, orig);
+        if self.flows.contains_key(&plain) {
+            return Some(plain);
+        }
+        self.translated.get(&plain).copied()
+    }
+
+    /// Remembers the reply direction of the first flow seen.
+    fn set_reply(&mut self, key: FlowKey, reply: Tuple) {
+        if let Some(orig) = reply.inverted() {
+            let seen_as = self.key(key.netns, key.zone, orig);
+            if seen_as != key {
+                self.translated.entry(seen_as).or_insert(key);
+            }
+        }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.reply.get_or_insert(reply);
+        }
+    }
+
+    /// Starts a dump of a namespace.
+    pub fn begin_dump(&mut self, netns: NetnsId, at_ns: u64) -> DumpId {
+        self.dumps += 1;
+        DumpId { number: self.dumps, netns, start_ns: at_ns }
+    }
+
+    /// Merges one entry of a dump.
+    pub fn dumped(&mut self, dump: DumpId, entry: &ConntrackEntry, at_ns: u64) {
+        self.entry(dump.netns, entry, dump.number, None, at_ns);
+    }
+
+    /// Ends a dump that was complete: entries it did not show are gone.
+    pub fn end_dump(&mut self, dump: DumpId, at_ns: u64) {
+        self.first_dump_end_ns.entry(dump.netns).or_insert(at_ns);
+        // An entry made after the dump began may have been missed by it.
+        self.members.retain(|key, member| {
+            key.netns != dump.netns || member.dump == dump.number || member.since_ns >= dump.start_ns
+        });
+    }
+
+    /// Merges one conntrack event.
+    pub fn event(&mut self, netns: NetnsId, kind: EventKind, entry: &ConntrackEntry, at_ns: u64) {
+        self.entry(netns, entry, 0, Some(kind), at_ns);
+    }
+
+    fn entry(
+        &mut self,
+        netns: NetnsId,
+        entry: &ConntrackEntry,
+        dump: u32,
+        event: Option<EventKind>,
+        at_ns: u64,
+    ) {
+        let member_key = FlowKey { netns, zone: entry.zone, orig: entry.orig };
+        let key = self.key(netns, entry.zone, entry.orig);
+        let flow = self.flows.entry(key).or_insert_with(|| {
+            let mut flow = Flow::new(key, at_ns);
+            flow.discovered_by = dump;
+            flow
+        });
+        let known_flow = flow.discovered_by != dump || dump == 0;
+        let member = match self.members.entry(member_key) {
+            Slot::Occupied(slot) => {
+                let member = slot.into_mut();
+                if member.id.is_some() && entry.id.is_some() && member.id != entry.id {
+                    // The tuple was used again since.
+                    *member = Member::new(at_ns);
+                    flow.flows.add(1);
+                }
+                member
+            }
+            Slot::Vacant(slot) => {
+                // With the kernel counting, later dumps only bring to light flows without a record.
+                let counted_already = self.config.kernel_counts
+                    && known_flow
+                    && self.first_dump_end_ns.contains_key(&netns);
+                if !counted_already {
+                    flow.flows.add(1);
+                }
+                slot.insert(Member::new(at_ns))
+            }
+        };
+        member.id = entry.id.or(member.id);
+        member.dump = member.dump.max(dump);
+        account(flow, member, entry);
+        describe(flow, entry, at_ns);
+        match event {
+            Some(_) => flow.origins.events = true,
+            None => flow.origins.dump = true,
+        }
+        if event == Some(EventKind::Destroy) {
+            self.members.remove(&member_key);
+        }
+        if let Some(reply) = entry.reply {
+            self.set_reply(key, reply);
+        }
+    }
+
+    /// Merges an entry of the kernel's map of flows: counts, and flows whose record was lost.
+    pub fn seen_flow(&mut self, netns: NetnsId, seen: &Seen, at_ns: u64) {
+        if seen.counted.count == 0 {
+            return;
+        }
+        let key = self.key(netns, seen.zone, seen.orig);
+        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
+        flow.origins.links = true;
+        self.counted_by_links += flow.flows.update(seen.counted);
+        flow.seen_at(at_ns);
+        if seen.replied {
+            flow.status = flow.status.union(Status::SEEN_REPLY);
+        }
+    }
+
+    /// Merges an entry of the kernel's map of drops.
+    pub fn seen_drop(&mut self, netns: NetnsId, seen: &Seen, at_ns: u64) {
+        let mut key = self.key(netns, seen.zone, seen.orig);
+        if !seen.from_conntrack && !self.flows.contains_key(&key) {
+            key = self.replied_to(key).unwrap_or(key);
+        }
+        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
+        flow.origins.drops = true;
+        flow.seen_at(at_ns);
+        let drops = flow.drops.get_or_insert_default();
+        let counting =
+            if seen.from_conntrack { &mut drops.tracked } else { &mut drops.untracked };
+        counting.update(seen.counted);
+    }
+}
+
+impl Member {
+    fn new(at_ns: u64) -> Self {
+        Self { id: None, counters: [Counters::default(); 2], since_ns: at_ns, dump: 0 }
+    }
+}
+
+/// Adds what the entry's counters grew by since they were last seen.
+fn account(flow: &mut Flow, member: &mut Member, entry: &ConntrackEntry) {
+    for (direction, now) in entry.counters.iter().enumerate() {
+        let Some(now) = now else { continue };
+        let before = &mut member.counters[direction];
+        let sum = &mut flow.counters.get_or_insert_default()[direction];
+        sum.packets += now.packets.saturating_sub(before.packets);
+        sum.bytes += now.bytes.saturating_sub(before.bytes);
+        *before = *now;
+    }
+}
+
+/// Takes over what the entry says of the flow.
+fn describe(flow: &mut Flow, entry: &ConntrackEntry, at_ns: u64) {
+    flow.seen_at(at_ns);
+    flow.status = flow.status.union(entry.status);
+    flow.state = entry.state.or(flow.state);
+    flow.mark = entry.mark.or(flow.mark);
+    flow.timeout = entry.timeout.or(flow.timeout);
+    flow.zone_dir = match (entry.zone_orig, entry.zone_reply) {
+        (Some(_), None) => ZoneDir::Original,
+        (None, Some(_)) => ZoneDir::Reply,
+        _ => flow.zone_dir,
+    };
+    if let Some(start) = entry.start {
+        flow.first_ns = flow.first_ns.min(start);
+    }
+    let details = flow.details.get_or_insert_default();
+    let Details { id, use_count, helper, labels, secctx, start_ns, stop_ns } = &mut **details;
+    *id = entry.id.or(*id);
+    *use_count = entry.use_count.or(*use_count);
+    *start_ns = entry.start.or(*start_ns);
+    *stop_ns = entry.stop.or(*stop_ns);
+    if entry.helper.is_some() {
+        helper.clone_from(&entry.helper);
+    }
+    if entry.secctx.is_some() {
+        secctx.clone_from(&entry.secctx);
+    }
+    if !entry.labels.is_empty() {
+        labels.clone_from(&entry.labels);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The merge, source by source and in every order.
+
+use super::*;
+use crate::{
+    flow::L4,
+    kernel::bpf::record::{Counted, Kind},
+};
+
+const NS: NetnsId = NetnsId(0);
+
+fn tuple(sport: u16) -> Tuple {
+    Tuple {
+        src: "10.0.0.1".parse().unwrap(),
+        dst: "10.0.0.2".parse().unwrap(),
+        proto: 17,
+        l4: L4::Ports { src: sport, dst: 53 },
+    }
+}
+
+fn record(kind: Kind, sport: u16, ktime_ns: u64) -> Record {
+    Record {
+        kind,
+        ktime_ns,
+        netns_cookie: 1,
+        orig: tuple(sport),
+        reply: tuple(sport).inverted(),
+        status: Status::default(),
+        ct_mark: Some(0),
+        packet_mark: 0,
+        interfaces: Some((2, 3)),
+        zone: 0,
+        zone_dir: 3,
+        hook: Some(4),
+        fragment: false,
+        counted: None,
+    }
+}
+
+fn entry(sport: u16, id: u32, packets: u64) -> ConntrackEntry {
+    ConntrackEntry {
+        family: 2,
+        orig: tuple(sport),
+        reply: tuple(sport).inverted(),
+        master: None,
+        zone: 0,
+        zone_orig: None,
+        zone_reply: None,
+        status: Status::CONFIRMED,
+        timeout: Some(30),
+        mark: Some(0),
+        secmark: None,
+        secctx: None,
+        id: Some(id),
+        use_count: Some(1),
+        counters: [Some(Counters { packets, bytes: packets * 100 }), None],
+        start: None,
+        stop: None,
+        timestamp_event: None,
+        helper: None,
+        labels: Vec::new(),
+        state: None,
+        seqadj: [None; 2],
+        synproxy: None,
+        unknown: 0,
+    }
+}
+
+fn table(fold: bool, kernel_counts: bool) -> FlowTable {
+    FlowTable::new(Config { fold, kernel_counts })
+}
+
+fn dump(table: &mut FlowTable, entries: &[ConntrackEntry], at_ns: u64) {
+    let dump = table.begin_dump(NS, at_ns);
+    for entry in entries {
+        table.dumped(dump, entry, at_ns + 1);
+    }
+    table.end_dump(dump, at_ns + 2);
+}
+
+/// The only flow.
+fn only(table: &FlowTable) -> &Flow {
+    assert_eq!(table.len(), 1);
+    table.flows().next().unwrap()
+}
+
+#[test]
+fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
+    let mut first = table(false, false);
+    first.record(NS, &record(Kind::New, 5000, 0), 101);
+    dump(&mut first, &[entry(5000, 1, 1)], 100);
+    assert_eq!(only(&first).merged(), 1);
+
+    let mut second = table(false, false);
+    dump(&mut second, &[entry(5000, 1, 1)], 100);
+    second.record(NS, &record(Kind::New, 5000, 0), 101);
+    assert_eq!(only(&second).merged(), 1);
+    assert!(only(&second).origins.links && only(&second).origins.dump);
+}
+
+#[test]
+fn a_tuple_used_again_after_the_first_dump_is_another_conntrack_flow() {
+    let mut t = table(false, false);
+    dump(&mut t, &[entry(5000, 1, 1)], 100);
+    t.record(NS, &record(Kind::New, 5000, 0), 500);
+    assert_eq!(only(&t).merged(), 2);
+}
+
+#[test]
+fn the_kernels_count_of_a_folded_key_is_not_added_to_by_later_dumps() {
+    let mut t = table(true, true);
+    dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 100);
+    let counted = |count| Record {
+        counted: Some(Counted { since_ns: 7, count }),
+        ..record(Kind::New, 6000, 0)
+    };
+    t.record(NS, &counted(1), 200);
+    t.record(NS, &counted(4), 300);
+    dump(&mut t, &[entry(5001, 2, 1), entry(6000, 3, 1), entry(6003, 4, 1)], 400);
+    assert_eq!(only(&t).merged(), 2 + 4);
+}
+
+#[test]
+fn a_later_dump_brings_to_light_what_no_record_told() {
+    let mut t = table(true, true);
+    dump(&mut t, &[], 100);
+    dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 400);
+    assert_eq!(only(&t).merged(), 2);
+    dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 500);
+    assert_eq!(only(&t).merged(), 2);
+}
+
+#[test]
+fn confirmed_is_sticky() {
+    let mut t = table(true, true);
+    let mut replied = record(Kind::Replied, 5000, 0);
+    replied.status = Status::SEEN_REPLY;
+    t.record(NS, &replied, 10);
+    t.record(NS, &record(Kind::New, 5001, 0), 20);
+    assert!(only(&t).confirmed());
+}
+
+#[test]
+fn events_and_a_dump_of_the_same_entries_count_each_once() {
+    let mut t = table(true, false);
+    t.event(NS, EventKind::New, &entry(5000, 1, 0), 90);
+    dump(&mut t, &[entry(5000, 1, 2), entry(5001, 2, 1)], 100);
+    t.event(NS, EventKind::New, &entry(5001, 2, 0), 101);
+    t.event(NS, EventKind::Update, &entry(5001, 2, 0), 102);
+    assert_eq!(only(&t).merged(), 2);
+    t.event(NS, EventKind::Destroy, &entry(5001, 2, 3), 200);
+    t.event(NS, EventKind::New, &entry(5001, 9, 0), 300);
+    assert_eq!(only(&t).merged(), 3);
+}
+
+#[test]
+fn accounting_adds_what_grew_and_survives_the_end_of_an_entry() {
+    let mut t = table(true, false);
+    dump(&mut t, &[entry(5000, 1, 10)], 100);
+    dump(&mut t, &[entry(5000, 1, 15)], 200);
+    t.event(NS, EventKind::Destroy, &entry(5000, 1, 18), 300);
+    t.event(NS, EventKind::Destroy, &entry(5002, 2, 7), 300);
+    assert_eq!(only(&t).counters.unwrap()[0], Counters { packets: 25, bytes: 2500 });
+}
+
+#[test]
+fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
+    let mut t = table(true, true);
+    // Translated: the reply comes from another address than the original went to.
+    let mut new = record(Kind::New, 5000, 0);
+    new.reply = Some(Tuple { src: "192.0.2.9".parse().unwrap(), ..tuple(5000).inverted().unwrap() });
+    t.record(NS, &new, 10);
+    let mut dropped = record(Kind::Drop, 0, 0);
+    dropped.orig = new.reply.unwrap();
+    dropped.reply = None;
+    dropped.ct_mark = None;
+    t.record(NS, &dropped, 20);
+    assert_eq!(only(&t).drops.as_ref().unwrap().packets(), 1);
+    assert_eq!(only(&t).merged(), 1);
+}
+
+#[test]
+fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
+    let mut t = table(true, true);
+    let mut dropped = record(Kind::Drop, 5000, 0);
+    dropped.counted = Some(Counted { since_ns: 3, count: 8 });
+    t.record(NS, &dropped, 20);
+    let flow = only(&t);
+    assert!(flow.dropped() && !flow.confirmed());
+    assert_eq!((flow.merged(), flow.drops.as_ref().unwrap().packets()), (0, 8));
+}
+
+#[test]
+fn zones_and_namespaces_keep_equal_tuples_apart() {
+    let mut t = table(true, true);
+    t.record(NS, &record(Kind::New, 5000, 0), 10);
+    t.record(NS, &Record { zone: 7, ..record(Kind::New, 5000, 0) }, 10);
+    t.record(NetnsId(1), &record(Kind::New, 5000, 0), 10);
+    assert_eq!(t.len(), 3);
+}

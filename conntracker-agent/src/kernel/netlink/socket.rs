@@ -1,0 +1,172 @@
+//! A netlink socket: neli's, with the options that neli lacks and errors that name their call.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+
+use super::request::Request;
+use super::wire::DecodeError;
+
+/// Bytes of the buffer that datagrams are received into: ctnetlink dumps come in pieces of up to
+/// 32 KiB, rtnetlink's in pieces of up to 64 KiB where the buffer allows.
+pub const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// Why something asked of the kernel did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    System {
+        /// The call, with its important argument.
+        call: &'static str,
+        /// What it returned.
+        source: io::Error,
+    },
+    /// The kernel answered a request with an error.
+    #[error("{request}: {errno}{}", message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    Refused {
+        /// What was asked for.
+        request: &'static str,
+        /// The error number of the answer.
+        errno: Errno,
+        /// The kernel's own words (NETLINK_EXT_ACK), where it has some.
+        message: Option<String>,
+    },
+    /// The answer makes no sense.
+    #[error("{request}: {source}")]
+    Malformed {
+        /// What was asked for.
+        request: &'static str,
+        /// What is wrong with the answer.
+        source: DecodeError,
+    },
+    /// A datagram was longer than the receive buffer; its end is lost.
+    #[error("a netlink datagram of {have} bytes exceeds the buffer of {want}")]
+    Truncated {
+        /// Bytes of the datagram.
+        have: usize,
+        /// Bytes of the buffer.
+        want: usize,
+    },
+    /// A request has an attribute of more than 64 KiB.
+    #[error("{0}: the request is too long")]
+    RequestTooLong(&'static str),
+}
+
+impl Error {
+    fn system(call: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System { call, source: source.into() }
+    }
+
+    /// Whether a system call failed with this error number.
+    #[must_use]
+    pub fn is_system(&self, errno: Errno) -> bool {
+        matches!(self, Self::System { source, .. } if source.raw_os_error() == Some(errno as i32))
+    }
+}
+
+/// A netlink socket with a port id chosen by the kernel.
+///
+/// It belongs to the network namespace of the thread that opened it, whichever thread uses it, and
+/// is closed when dropped. It blocks until [`Self::set_nonblocking`].
+pub struct Socket {
+    inner: NlSocket,
+    portid: u32,
+    seq: u32,
+}
+
+impl Socket {
+    /// NETLINK_NETFILTER: conntrack, nf_tables. Needs CAP_NET_ADMIN in the namespace for nearly
+    /// every request.
+    pub fn netfilter() -> Result<Self, Error> {
+        Self::open(NlFamily::Netfilter)
+    }
+
+    /// NETLINK_ROUTE: interfaces.
+    pub fn route() -> Result<Self, Error> {
+        Self::open(NlFamily::Route)
+    }
+
+    fn open(family: NlFamily) -> Result<Self, Error> {
+        let inner = NlSocket::connect(family, None, Groups::empty())
+            .map_err(|e| Error::system("socket(AF_NETLINK)", e))?;
+        inner.enable_ext_ack(true).map_err(|e| Error::system("setsockopt(NETLINK_EXT_ACK)", e))?;
+        let portid = inner.pid().map_err(|e| Error::system("getsockname", e))?;
+        Ok(Self { inner, portid, seq: 0 })
+    }
+
+    /// Port id: the kernel's name for this socket within its namespace.
+    #[must_use]
+    pub fn portid(&self) -> u32 {
+        self.portid
+    }
+
+    /// Makes receiving fail with EAGAIN instead of waiting.
+    pub fn set_nonblocking(&self) -> Result<(), Error> {
+        self.inner.nonblock().map_err(|e| Error::system("fcntl(O_NONBLOCK)", e))
+    }
+
+    /// Asks for a receive buffer of `bytes`, beyond net.core.rmem_max where CAP_NET_ADMIN allows
+    /// it. Returns what the kernel accounts for, twice what it granted (socket(7), SO_RCVBUF).
+    pub fn set_receive_buffer(&self, bytes: usize) -> Result<usize, Error> {
+        setsockopt(self, sockopt::RcvBufForce, &bytes)
+            .or_else(|_| setsockopt(self, sockopt::RcvBuf, &bytes))
+            .map_err(|e| Error::system("setsockopt(SO_RCVBUF)", e))?;
+        getsockopt(self, sockopt::RcvBuf).map_err(|e| Error::system("getsockopt(SO_RCVBUF)", e))
+    }
+
+    /// Joins multicast groups (NFNLGRP_, numbers and not bits).
+    pub fn join(&self, groups: &[u32]) -> Result<(), Error> {
+        self.inner
+            .add_mcast_membership(Groups::new_groups(groups))
+            .map_err(|e| Error::system("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))
+    }
+
+    /// Sends a request under a sequence number of its own, which is returned. `name` says what is
+    /// asked for, in errors.
+    pub fn send(&mut self, name: &'static str, request: Request) -> Result<u32, Error> {
+        // Notifications have sequence number 0, so no request does.
+        self.seq = self.seq.checked_add(1).unwrap_or(1);
+        let bytes = request.finish(self.seq, self.portid).ok_or(Error::RequestTooLong(name))?;
+        retry(|| self.inner.send(&bytes, Msg::empty())).map_err(|e| Error::system("send", e))?;
+        Ok(self.seq)
+    }
+
+    /// Receives one datagram.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+        // With MSG_TRUNC the length is that of the datagram, not of the part that fits.
+        let (have, _) = retry(|| self.inner.recv(&mut *buffer, Msg::TRUNC))
+            .map_err(|e| Error::system("recv", e))?;
+        let want = buffer.len();
+        buffer.get(..have).ok_or(Error::Truncated { have, want })
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner.as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `inner` owns the descriptor and closes it only when dropped, which the lifetime
+        // of the borrow excludes.
+        unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

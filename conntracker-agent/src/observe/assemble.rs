@@ -1,0 +1,182 @@
+//! From the table to a report: the kernel's last counts, filter, folding, order, totals, losses.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+};
+
+use anyhow::Result;
+use conntracker_common::counters::Counter;
+
+use super::{Observer, notes};
+use crate::{
+    flow::{Flow, FlowKey, NetnsId, order},
+    kernel::{bpf::object::Counters, netlink::link::InterfaceNames},
+    report::{Footer, Header, Loss, Namespace, Report},
+};
+
+/// Version of conntracker, as in Cargo.toml.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Makes the report of now.
+pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
+    let Observer { backend, table, config, clock, .. } = &mut *observer;
+    let clock = *clock;
+    backend.settle(table, &config.filter, |ktime_ns| clock.of_kernel(ktime_ns))?;
+    let counters = backend.counters()?;
+
+    let mut names: Vec<Option<InterfaceNames>> = observer
+        .namespaces
+        .iter()
+        .map(|netns| netns.enter(|| InterfaceNames::open().map_err(io::Error::other)).ok())
+        .collect();
+    let mut name = |netns: NetnsId, index: u32| {
+        names[netns.0 as usize].as_mut()?.name(index).map(str::to_owned)
+    };
+    let name_cell = std::cell::RefCell::new(&mut name);
+    let filter = &observer.config.filter;
+    let mut flows: Vec<Flow> = observer
+        .table
+        .flows()
+        .filter(|flow| {
+            filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index))
+        })
+        .cloned()
+        .collect();
+    if observer.config.fold {
+        flows = fold(flows);
+    }
+    order::sort(&mut flows);
+
+    let namespaces = (0..)
+        .map(NetnsId)
+        .zip(&observer.namespaces)
+        .map(|(id, netns)| Namespace {
+            id,
+            name: netns.name.clone(),
+            interfaces: interfaces(&flows, id)
+                .into_iter()
+                .filter_map(|index| Some((index, name(id, index)?)))
+                .collect(),
+        })
+        .collect();
+    let mut all_notes = observer.notes.clone();
+    notes::at_end(
+        &observer.namespaces,
+        observer.table.is_empty(),
+        counters.map_or(0, |c| c.get(Counter::NoConntrack)),
+        &mut all_notes,
+    );
+    let (host, kernel) = host_and_kernel();
+    Ok(Report {
+        header: Header {
+            version: VERSION,
+            host,
+            kernel,
+            backend: observer.backend.name().to_owned(),
+            backend_reason: observer.backend_reason.clone(),
+            namespaces,
+            start_ns: observer.start_ns,
+            end_ns: observer.clock.now(),
+            filters: observer.config.filter_text.clone(),
+            folded: observer.config.fold,
+            epochs: None,
+            notes: all_notes,
+        },
+        flows,
+        footer: footer(observer, counters.as_ref()),
+    })
+}
+
+/// (host name, kernel release), as uname(2) has them.
+pub fn host_and_kernel() -> (String, String) {
+    let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
+    nix::sys::utsname::uname()
+        .map(|uname| (text(uname.nodename()), text(uname.release())))
+        .unwrap_or_default()
+}
+
+/// Merges flows by their folded key. Those that were seen first come first, so that what only one
+/// of them can say is said by the earliest.
+pub fn fold(mut flows: Vec<Flow>) -> Vec<Flow> {
+    flows.sort_by_key(|flow| flow.first_ns);
+    let mut folded: HashMap<FlowKey, Flow> = HashMap::with_capacity(flows.len());
+    for mut flow in flows {
+        flow.key.orig = flow.key.orig.folded();
+        match folded.get_mut(&flow.key) {
+            Some(first) => first.merge(flow),
+            None => {
+                folded.insert(flow.key, flow);
+            }
+        }
+    }
+    folded.into_values().collect()
+}
+
+/// Interfaces that the flows of a namespace refer to.
+fn interfaces(flows: &[Flow], netns: NetnsId) -> BTreeSet<u32> {
+    let mut all = BTreeSet::new();
+    for flow in flows.iter().filter(|flow| flow.key.netns == netns) {
+        all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
+        for place in flow.drops.iter().flat_map(|drops| drops.places()) {
+            all.extend([place.iif, place.oif]);
+        }
+    }
+    all.remove(&0);
+    all
+}
+
+fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
+    let tally = &observer.tally;
+    let mut sources = vec![
+        ("dumps", tally.dumps),
+        ("dump_entries", tally.dump_entries),
+        ("resyncs", tally.resyncs),
+    ];
+    let loss = |name, meaning, count| Loss { name, meaning, count };
+    let mut losses = vec![
+        loss("dump_entries_rejected", "dumped entries that could not be decoded", tally.dump_rejected),
+        loss("dumps_interrupted", "dumps during which the table was resized: entries may be missing or double", tally.dump_interrupted),
+        loss("dumps_failed", "dumps that failed after the first", tally.dump_failed),
+    ];
+    if let Some(counters) = counters {
+        let get = |counter| counters.get(counter);
+        sources.extend([
+            ("records", tally.records),
+            ("new_flows", get(Counter::NewFlows)),
+            ("new_flow_records", get(Counter::NewRecords)),
+            ("new_flows_folded", get(Counter::NewFolded)),
+            ("replies", get(Counter::Replies)),
+            ("reply_records", get(Counter::ReplyRecords)),
+            ("drop_packets", get(Counter::DropPackets)),
+            ("drop_records", get(Counter::DropRecords)),
+            ("drop_packets_folded", get(Counter::DropFolded)),
+            ("packets_without_conntrack", get(Counter::NoConntrack)),
+        ]);
+        losses.extend([
+            loss("new_flow_records_lost", "new flows whose record found the ring full", get(Counter::NewLost)),
+            loss("reply_records_lost", "first replies whose record found the ring full", get(Counter::ReplyLost)),
+            loss("drop_records_lost", "drops whose record found the ring full", get(Counter::DropLost)),
+            loss("dedup_map_full", "keys that found no room in the kernel's deduplication maps: they are reported each time", get(Counter::MapFull)),
+            loss("kernel_reads_failed", "packets whose conntrack entry could not be read", get(Counter::ReadFailed)),
+            loss("drops_unknown", "dropped packets that are not IP, or whose namespace could not be told", get(Counter::DropUnknown)),
+            loss("records_rejected", "records that could not be decoded", tally.records_rejected),
+            loss("records_foreign", "records of a namespace that is not observed", tally.records_foreign),
+        ]);
+        if observer.config.filter.allows_every_tuple() {
+            let counted = observer.table.counted_by_links();
+            losses.push(loss(
+                "new_flows_uncounted",
+                "new flows that no record and no count accounts for: their count went with an evicted map entry or a lost record",
+                get(Counter::NewFlows).saturating_sub(counted),
+            ));
+        }
+    } else {
+        sources.push(("events", tally.events));
+        losses.extend([
+            loss("event_overruns", "times that the kernel found the event socket full and dropped events, nobody knows how many", tally.event_overruns),
+            loss("events_rejected", "events that could not be decoded", tally.events_rejected),
+        ]);
+    }
+    Footer { sources, losses }
+}

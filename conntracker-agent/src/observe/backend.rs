@@ -1,0 +1,116 @@
+//! Which source of live flows: the most exact one that works here.
+
+use std::{io, sync::Arc};
+
+use anyhow::{Context, Result};
+
+use super::{Config, Intake, Tally, events::EventsSource, links::LinksSource};
+use crate::{
+    flow::{FlowTable, filter::Filter},
+    kernel::{bpf::object::Counters, netns::Netns},
+};
+
+/// `--backend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The most exact one that works.
+    #[default]
+    Auto,
+    /// Netfilter BPF links (Linux 6.4+).
+    Links,
+    /// Conntrack dumps and events.
+    Netlink,
+}
+
+/// A started backend.
+pub(crate) enum Backend {
+    Links(Box<LinksSource>),
+    Netlink(EventsSource),
+}
+
+/// Starts the backend that the user chose, or the best; says why.
+pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, String)> {
+    let fold = config.fold && config.filter.folded_key_decides();
+    let links = || LinksSource::start(config.sizes, fold, namespaces);
+    let netlink = || EventsSource::start(config.event_buffer, namespaces);
+    let (backend, reason) = match config.backend {
+        BackendChoice::Links => (
+            Backend::Links(Box::new(links().context("backend `links` does not work here")?)),
+            "asked for".to_owned(),
+        ),
+        BackendChoice::Netlink => (Backend::Netlink(netlink()?), "asked for".to_owned()),
+        BackendChoice::Auto => match links() {
+            Ok(source) => (Backend::Links(Box::new(source)), "the most exact one that works here".to_owned()),
+            Err(error) => {
+                (Backend::Netlink(netlink()?), format!("netfilter links do not work here: {error:#}"))
+            }
+        },
+    };
+    Ok((backend, reason))
+}
+
+impl Backend {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Links(_) => "links",
+            Self::Netlink(_) => "netlink",
+        }
+    }
+
+    /// Whether drops are seen.
+    pub fn sees_drops(&self) -> bool {
+        matches!(self, Self::Links(_))
+    }
+
+    /// Whether the kernel counts flows of a folded key by itself.
+    pub fn counts_in_kernel(&self) -> bool {
+        matches!(self, Self::Links(_))
+    }
+
+    pub fn fold_from_now_on(&mut self) -> Result<()> {
+        match self {
+            Self::Links(source) => source.fold_from_now_on(),
+            Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// Waits until there is something to drain.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        match self {
+            Self::Links(source) => source.ready().await,
+            Self::Netlink(source) => source.ready().await,
+        }
+    }
+
+    /// Takes a batch; true if there may be more.
+    pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
+        match self {
+            Self::Links(source) => Ok(source.drain(intake)),
+            Self::Netlink(source) => source.drain(intake),
+        }
+    }
+
+    /// Merges what the kernel has counted.
+    pub fn settle(&self, table: &mut FlowTable, filter: &Filter, of_kernel: impl Fn(u64) -> u64) -> Result<()> {
+        match self {
+            Self::Links(source) => source.settle(table, filter, of_kernel),
+            Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// The BPF programs' counters.
+    pub fn counters(&self) -> Result<Option<Counters>> {
+        match self {
+            Self::Links(source) => source.counters().map(Some),
+            Self::Netlink(_) => Ok(None),
+        }
+    }
+
+    /// Records lost, or times that events were.
+    pub fn lost(&self, tally: &Tally) -> Result<u64> {
+        match self {
+            Self::Links(source) => source.lost(),
+            Self::Netlink(_) => Ok(tally.event_overruns),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Kernel records carry time since boot, reports the time of day.
+
+use std::{
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Turns `CLOCK_BOOTTIME` into nanoseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    boot_ns: u64,
+}
+
+impl Clock {
+    /// Relates the two clocks once: a step of the system's clock meanwhile does not tear a report.
+    pub fn new() -> io::Result<Self> {
+        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
+        let since_boot = boot.tv_sec() as u64 * 1_000_000_000 + boot.tv_nsec() as u64;
+        Ok(Self { boot_ns: epoch_ns().saturating_sub(since_boot) })
+    }
+
+    /// Time of a kernel record.
+    pub fn of_kernel(self, ktime_ns: u64) -> u64 {
+        self.boot_ns + ktime_ns
+    }
+
+    /// Now, on the same scale.
+    #[allow(clippy::unused_self, reason = "reads as what it is at the call")]
+    pub fn now(self) -> u64 {
+        epoch_ns()
+    }
+}
+
+fn epoch_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}

@@ -1,0 +1,88 @@
+//! Dumps run in threads of their own, so that the ring is drained meanwhile.
+
+use std::{sync::Arc, thread};
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+
+use crate::{
+    conntrack::{ConntrackEntry, DumpRequest, DumpStats},
+    flow::{
+        NetnsId,
+        filter::{Family, Filter},
+        table::DumpId,
+    },
+    kernel::{
+        netlink::{Socket, ctnetlink},
+        netns::Netns,
+    },
+};
+
+/// Entries per message.
+const BATCH: usize = 512;
+
+/// Messages under way; a dump waits for the loop rather than pile up memory.
+pub(super) const CHANNEL: usize = 8;
+
+/// From a dump's thread to the loop.
+pub(super) enum DumpMessage {
+    /// Some entries.
+    Entries(DumpId, Vec<ConntrackEntry>),
+    /// The end.
+    Done(DumpId, NetnsId, Result<DumpStats>),
+}
+
+/// What of the filter the kernel can apply. It may ignore what it does not know: flows are filtered
+/// again here.
+pub(super) fn request(filter: &Filter) -> DumpRequest {
+    DumpRequest {
+        family: filter.family.single().map(|family| match family {
+            Family::Ipv4 => libc::AF_INET as u8,
+            Family::Ipv6 => libc::AF_INET6 as u8,
+        }),
+        mark: filter.mark.single().map(|mark| (mark.value, mark.mask)),
+        status: filter.status.single().map(|status| (status.0, status.0)),
+        zone: filter.zone.single().copied(),
+    }
+}
+
+/// Starts a dump.
+pub(super) fn spawn(
+    netns: Arc<Netns>,
+    dump: DumpId,
+    id: NetnsId,
+    request: DumpRequest,
+    sender: mpsc::Sender<DumpMessage>,
+) {
+    thread::spawn(move || {
+        let result = run(&netns, dump, &request, &sender);
+        // A closed channel means that the loop has ended: nobody is interested any more.
+        let _ = sender.blocking_send(DumpMessage::Done(dump, id, result));
+    });
+}
+
+fn run(
+    netns: &Netns,
+    dump: DumpId,
+    request: &DumpRequest,
+    sender: &mpsc::Sender<DumpMessage>,
+) -> Result<DumpStats> {
+    let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
+    let mut socket = netns
+        .enter(|| Socket::netfilter().map_err(std::io::Error::other))
+        .with_context(what)?;
+    let mut batch = Vec::with_capacity(BATCH);
+    let stats = ctnetlink::dump(&mut socket, request, |entry| {
+        // Rejected entries are counted by the codec.
+        if let Ok(entry) = entry {
+            batch.push(ConntrackEntry::from(&entry));
+        }
+        if batch.len() == BATCH {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            let _ = sender.blocking_send(DumpMessage::Entries(dump, full));
+        }
+    })
+    .with_context(what)?;
+    let _ = sender.blocking_send(DumpMessage::Entries(dump, batch));
+    Ok(stats)
+}

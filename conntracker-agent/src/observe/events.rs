@@ -1,0 +1,78 @@
+//! The `netlink` source: conntrack events of each namespace.
+
+use std::{future::poll_fn, io, sync::Arc, task::Poll};
+
+use anyhow::{Context, Result};
+use tokio::io::unix::AsyncFd;
+
+use super::Intake;
+use crate::{
+    conntrack::ConntrackEntry,
+    flow::NetnsId,
+    kernel::{netlink::ctnetlink::Events, netns::Netns, watch::watch},
+};
+
+/// Event sockets, one per namespace.
+pub(super) struct EventsSource {
+    sockets: Vec<AsyncFd<Events>>,
+}
+
+impl EventsSource {
+    /// Subscribes in every namespace.
+    pub fn start(buffer: usize, namespaces: &[Arc<Netns>]) -> Result<Self> {
+        let sockets = namespaces
+            .iter()
+            .map(|netns| {
+                let events = netns
+                    .enter(|| Events::open(buffer).map_err(io::Error::other))
+                    .with_context(|| {
+                        format!(
+                            "cannot subscribe to the conntrack events of namespace `{}` (CAP_NET_ADMIN is needed)",
+                            netns.name
+                        )
+                    })?;
+                watch(events).context("cannot watch the event socket")
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { sockets })
+    }
+
+    /// Waits until one of the sockets has something.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            for socket in &mut self.sockets {
+                if let Poll::Ready(guard) = socket.poll_read_ready_mut(cx) {
+                    return Poll::Ready(guard.map(|_| ()));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Takes a batch of events from each socket; true if there may be more.
+    pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
+        let mut any_more = false;
+        for (netns, socket) in (0..).map(NetnsId).zip(&mut self.sockets) {
+            let now = intake.clock.now();
+            let drained = socket.get_mut().drain(|event| {
+                let Ok(event) = event else { return };
+                if intake.filter.allows_tuple(&event.entry.orig, event.entry.zone) {
+                    let entry = ConntrackEntry::from(&event.entry);
+                    intake.table.event(netns, event.kind, &entry, now);
+                }
+            })?;
+            intake.tally.events += drained.messages - drained.rejected;
+            intake.tally.events_rejected += drained.rejected;
+            intake.tally.event_overruns += drained.overruns;
+            any_more |= drained.more;
+            if !drained.more {
+                // Everything was read: the socket is ready again when something arrives.
+                let _ = socket.try_io_mut(tokio::io::Interest::READABLE, |_| {
+                    Err::<(), _>(io::ErrorKind::WouldBlock.into())
+                });
+            }
+        }
+        Ok(any_more)
+    }
+}

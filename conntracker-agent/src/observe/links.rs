@@ -1,0 +1,125 @@
+//! The `links` source: records of the BPF programs, and the counts they keep.
+
+use std::{collections::HashMap, io, sync::Arc};
+
+use anyhow::{Context, Result};
+use conntracker_common::{
+    counters::Counter,
+    seen::{Mode, REPORT_EACH, REPORT_FOLDED},
+};
+
+use super::Intake;
+use crate::{
+    flow::{FlowTable, NetnsId, Tuple, filter::Filter},
+    kernel::{
+        bpf::{
+            links::Links,
+            object::{Counters, Programs, SeenMap, Sizes},
+            offsets::Layout,
+            record::{Record, Seen},
+            ring::RecordRing,
+        },
+        netns::Netns,
+    },
+};
+
+/// Attached programs and their ring.
+pub(super) struct LinksSource {
+    programs: Programs,
+    ring: RecordRing,
+    netns_by_cookie: HashMap<u64, NetnsId>,
+    /// Keep the programs attached.
+    _links: Vec<Links>,
+}
+
+impl LinksSource {
+    /// Loads, sets the mode for the time of the first dump, attaches.
+    pub fn start(sizes: Sizes, fold: bool, namespaces: &[Arc<Netns>]) -> Result<Self> {
+        let layout = Layout::of_running_kernel()?;
+        let mut programs = Programs::load(&layout, sizes)?;
+        programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
+        let ring = RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
+        let mut netns_by_cookie = HashMap::new();
+        for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
+            let cookie = netns.cookie.with_context(|| {
+                format!("namespace `{}` has no cookie (SO_NETNS_COOKIE needs Linux 5.14)", netns.name)
+            })?;
+            programs.trace_netns(cookie)?;
+            netns_by_cookie.insert(cookie, id);
+        }
+        programs.attach_drops()?;
+        let links = namespaces
+            .iter()
+            .map(|netns| Links::attach(programs.flow_end(), netns))
+            .collect::<Result<_>>()?;
+        Ok(Self { programs, ring, netns_by_cookie, _links: links })
+    }
+
+    /// From now on a folded key has one record and then a count.
+    pub fn fold_from_now_on(&mut self) -> Result<()> {
+        self.programs.set_mode(Mode { report: REPORT_FOLDED, fold: 1 })
+    }
+
+    pub async fn ready(&mut self) -> io::Result<()> {
+        self.ring.ready().await
+    }
+
+    /// Takes a batch of records; true if there may be more.
+    pub fn drain(&mut self, intake: &mut Intake<'_>) -> bool {
+        let Self { ring, netns_by_cookie, .. } = self;
+        ring.drain(|bytes| {
+            let Ok(record) = Record::decode(bytes) else {
+                intake.tally.records_rejected += 1;
+                return;
+            };
+            let Some(&netns) = netns_by_cookie.get(&record.netns_cookie) else {
+                intake.tally.records_foreign += 1;
+                return;
+            };
+            intake.tally.records += 1;
+            if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
+                intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
+            }
+        })
+    }
+
+    /// Merges the kernel's counts into the table.
+    pub fn settle(&self, table: &mut FlowTable, filter: &Filter, now_ns: impl Fn(u64) -> u64) -> Result<()> {
+        let known = |seen: &Seen| {
+            let netns = *self.netns_by_cookie.get(&seen.netns_cookie)?;
+            allows(filter, &seen.orig, seen.zone, seen.from_conntrack).then_some(netns)
+        };
+        for seen in self.programs.seen(SeenMap::Flows)? {
+            if let Some(netns) = known(&seen) {
+                table.seen_flow(netns, &seen, now_ns(seen.last_ns));
+            }
+        }
+        for seen in self.programs.seen(SeenMap::Drops)? {
+            if let Some(netns) = known(&seen) {
+                table.seen_drop(netns, &seen, now_ns(seen.last_ns));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn counters(&self) -> Result<Counters> {
+        self.programs.counters()
+    }
+
+    /// Records that found the ring full.
+    pub fn lost(&self) -> Result<u64> {
+        let counters = self.counters()?;
+        Ok([Counter::NewLost, Counter::ReplyLost, Counter::DropLost]
+            .into_iter()
+            .map(|counter| counters.get(counter))
+            .sum())
+    }
+}
+
+/// Whether a tuple passes the filter. A packet known by its headers alone may belong to the other
+/// direction of its flow.
+fn allows(filter: &Filter, tuple: &Tuple, zone: u16, from_conntrack: bool) -> bool {
+    filter.allows_tuple(tuple, zone)
+        || (!from_conntrack
+            && tuple.inverted().is_some_and(|orig| filter.allows_tuple(&orig, zone)))
+}

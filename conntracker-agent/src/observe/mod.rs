@@ -1,0 +1,378 @@
+//! The loop that joins it all: sources in, one table, reports out.
+//!
+//! Order at the start: attach (or subscribe) first, then dump, so that no flow falls between. Until
+//! the first dump of all namespaces is through, the kernel sends a record for each new flow; only
+//! then does it fold (see [`crate::flow::table`] on who counts what).
+
+mod assemble;
+pub mod backend;
+mod clock;
+mod dumps;
+mod events;
+mod links;
+pub mod notes;
+
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use crate::{
+    flow::{
+        FlowTable, NetnsId,
+        filter::Filter,
+        table::{Config as TableConfig, DumpId},
+    },
+    kernel::{bpf::object::Sizes, netns::Netns},
+    report::Report,
+};
+use backend::{Backend, BackendChoice};
+use clock::Clock;
+use dumps::DumpMessage;
+
+/// How often the ring is drained when the kernel saw no reason for a wakeup.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
+
+/// How often losses are looked for, and at most how often they are answered with a dump.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Which network namespaces to observe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetnsChoice {
+    /// The agent's own.
+    #[default]
+    Current,
+    /// These.
+    Named(Vec<String>),
+    /// All that exist at the start.
+    All,
+}
+
+impl NetnsChoice {
+    /// Opens them.
+    pub fn open(&self) -> Result<Vec<Arc<Netns>>> {
+        let opened = match self {
+            Self::Current => vec![Netns::current()?],
+            Self::Named(names) => {
+                let mut seen = HashSet::new();
+                let all: Vec<Netns> =
+                    names.iter().map(|name| Netns::named(name)).collect::<Result<_>>()?;
+                all.into_iter().filter(|netns| seen.insert(netns.inode)).collect()
+            }
+            Self::All => Netns::all()?,
+        };
+        Ok(opened.into_iter().map(Arc::new).collect())
+    }
+}
+
+/// What to observe, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespaces.
+    pub netns: NetnsChoice,
+    /// Backend.
+    pub backend: BackendChoice,
+    /// Which flows.
+    pub filter: Filter,
+    /// The filters as the user wrote them, for the report's header.
+    pub filter_text: Vec<String>,
+    /// Merge flows by their folded key.
+    pub fold: bool,
+    /// Rules were declined (`-c`).
+    pub without_rules: bool,
+    /// Sizes of the kernel side.
+    pub sizes: Sizes,
+    /// Receive buffer of the event sockets in bytes.
+    pub event_buffer: usize,
+}
+
+/// What the live status line shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Flows in the table.
+    pub flows: usize,
+    /// Records and events so far.
+    pub records: u64,
+    /// Records and events lost so far.
+    pub lost: u64,
+}
+
+/// What the caller wants from a running observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Write a report and go on.
+    Report,
+    /// Write the last report and end.
+    Finish,
+}
+
+/// What the observation gives to its caller.
+pub trait Output {
+    /// A report is due.
+    fn report(&mut self, report: Report) -> Result<()>;
+    /// Called about once a second.
+    fn status(&mut self, status: Status);
+}
+
+/// A running observation.
+pub struct Observer {
+    config: Config,
+    clock: Clock,
+    start_ns: u64,
+    namespaces: Vec<Arc<Netns>>,
+    table: FlowTable,
+    backend: Backend,
+    backend_reason: String,
+    notes: Vec<String>,
+    tally: Tally,
+    dumps: mpsc::Receiver<DumpMessage>,
+    dump_sender: mpsc::Sender<DumpMessage>,
+    /// Namespaces with a dump under way.
+    dumping: HashSet<NetnsId>,
+    /// Namespaces whose first dump is through.
+    dumped_once: HashSet<NetnsId>,
+    /// Losses that a dump has been started for.
+    lost_answered: u64,
+    last_resync: Instant,
+    /// A report is wanted, and whether the dump it starts with has begun.
+    wanted: Option<(Request, bool)>,
+}
+
+/// Counts of the agent's own side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub records: u64,
+    pub records_rejected: u64,
+    pub records_foreign: u64,
+    pub events: u64,
+    pub events_rejected: u64,
+    pub event_overruns: u64,
+    pub dumps: u64,
+    pub dump_entries: u64,
+    pub dump_rejected: u64,
+    pub dump_interrupted: u64,
+    pub dump_failed: u64,
+    pub resyncs: u64,
+}
+
+impl Observer {
+    /// Attaches or subscribes, and starts the first dump.
+    ///
+    /// # Errors
+    /// No backend works, or a namespace cannot be entered.
+    pub fn start(config: Config) -> Result<Self> {
+        let namespaces = config.netns.open()?;
+        let kernel_counts = config.fold && config.filter.folded_key_decides();
+        let (backend, backend_reason) = backend::start(&config, &namespaces)?;
+        let table = FlowTable::new(TableConfig {
+            fold: kernel_counts,
+            kernel_counts: kernel_counts && backend.counts_in_kernel(),
+        });
+        let clock = Clock::new()?;
+        let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
+        let mut observer = Self {
+            start_ns: clock.now(),
+            clock,
+            notes: notes::at_start(&config, &backend, &namespaces),
+            config,
+            namespaces,
+            table,
+            backend,
+            backend_reason,
+            tally: Tally::default(),
+            dumps,
+            dump_sender,
+            dumping: HashSet::new(),
+            dumped_once: HashSet::new(),
+            lost_answered: 0,
+            last_resync: Instant::now(),
+            wanted: None,
+        };
+        observer.dump_all();
+        Ok(observer)
+    }
+
+    /// Name of the backend, and why it was chosen.
+    #[must_use]
+    pub fn backend(&self) -> (&'static str, &str) {
+        (self.backend.name(), &self.backend_reason)
+    }
+
+    /// What the user must know from the start.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Observes until [`Request::Finish`] comes from `requests` (or the channel closes), writes the
+    /// last report, and detaches everything.
+    pub async fn run<R, F>(mut self, mut requests: R, output: &mut dyn Output) -> Result<()>
+    where
+        R: FnMut() -> F,
+        F: Future<Output = Request>,
+    {
+        let mut drain = interval_at(Instant::now() + DRAIN_EVERY, DRAIN_EVERY);
+        let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
+        drain.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut request = Box::pin(requests());
+        loop {
+            tokio::select! {
+                ready = self.backend.ready() => { ready?; self.drain()?; }
+                _ = drain.tick() => self.drain()?,
+                Some(message) = self.dumps.recv() => self.on_dump(message)?,
+                _ = check.tick() => {
+                    self.answer_losses()?;
+                    output.status(self.status()?);
+                }
+                asked = &mut request, if !matches!(self.wanted, Some((Request::Finish, _))) => {
+                    self.wanted = Some((asked, false));
+                    request = Box::pin(requests());
+                }
+            }
+            if self.dumping.is_empty()
+                && let Some((wanted, dumped)) = self.wanted
+            {
+                if !dumped {
+                    // A report starts with a dump: accounting and states of now. One that was under
+                    // way will not do, it may have passed by what has changed since.
+                    self.wanted = Some((wanted, true));
+                    self.dump_all();
+                    continue;
+                }
+                self.wanted = None;
+                self.drain_all()?;
+                let report = self.assemble()?;
+                output.report(report)?;
+                if wanted == Request::Finish {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn dump_all(&mut self) {
+        for index in 0..self.namespaces.len() {
+            self.start_dump(NetnsId(index as u32));
+        }
+    }
+
+    fn start_dump(&mut self, id: NetnsId) {
+        if !self.dumping.insert(id) {
+            return;
+        }
+        let dump = self.table.begin_dump(id, self.clock.now());
+        self.tally.dumps += 1;
+        dumps::spawn(
+            Arc::clone(&self.namespaces[id.0 as usize]),
+            dump,
+            id,
+            dumps::request(&self.config.filter),
+            self.dump_sender.clone(),
+        );
+    }
+
+    fn on_dump(&mut self, message: DumpMessage) -> Result<()> {
+        match message {
+            DumpMessage::Entries(dump, entries) => {
+                let now = self.clock.now();
+                for entry in entries {
+                    if self.config.filter.allows_tuple(&entry.orig, entry.zone) {
+                        self.table.dumped(dump, &entry, now);
+                    }
+                }
+                Ok(())
+            }
+            DumpMessage::Done(dump, id, result) => self.on_dump_end(dump, id, result),
+        }
+    }
+
+    fn on_dump_end(
+        &mut self,
+        dump: DumpId,
+        id: NetnsId,
+        result: Result<crate::conntrack::DumpStats>,
+    ) -> Result<()> {
+        self.dumping.remove(&id);
+        match result {
+            Ok(stats) => {
+                self.tally.dump_entries += stats.entries;
+                self.tally.dump_rejected += stats.rejected;
+                self.tally.dump_interrupted += stats.interrupted;
+                self.table.end_dump(dump, self.clock.now());
+            }
+            Err(error) if self.dumped_once.contains(&id) => {
+                self.tally.dump_failed += 1;
+                log::warn!("{error:#}");
+            }
+            // Without a first dump the report would miss every flow that was there before.
+            Err(error) => return Err(error),
+        }
+        self.dumped_once.insert(id);
+        if self.dumped_once.len() == self.namespaces.len() && self.folds_in_kernel() {
+            self.backend.fold_from_now_on()?;
+        }
+        Ok(())
+    }
+
+    fn folds_in_kernel(&self) -> bool {
+        self.config.fold && self.config.filter.folded_key_decides()
+    }
+
+    /// Takes what the sources have now, up to a bound.
+    fn drain(&mut self) -> Result<()> {
+        let Self { backend, table, tally, clock, config, .. } = self;
+        backend.drain(&mut Intake { table, tally, clock, filter: &config.filter })?;
+        Ok(())
+    }
+
+    /// Takes everything that the sources have now.
+    fn drain_all(&mut self) -> Result<()> {
+        // Bounded: with packets arriving faster than they are read this would never end.
+        for _ in 0..256 {
+            let Self { backend, table, tally, clock, config, .. } = self;
+            if !backend.drain(&mut Intake { table, tally, clock, filter: &config.filter })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Losses are answered with a dump: it finds every flow that is still in the kernel's table.
+    fn answer_losses(&mut self) -> Result<()> {
+        let lost = self.backend.lost(&self.tally)?;
+        if lost > self.lost_answered
+            && self.dumping.is_empty()
+            && self.last_resync.elapsed() >= CHECK_EVERY
+        {
+            self.lost_answered = lost;
+            self.last_resync = Instant::now();
+            self.tally.resyncs += 1;
+            self.dump_all();
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Result<Status> {
+        Ok(Status {
+            flows: self.table.len(),
+            records: self.tally.records + self.tally.events,
+            lost: self.backend.lost(&self.tally)?,
+        })
+    }
+
+    fn assemble(&mut self) -> Result<Report> {
+        assemble::assemble(self).context("cannot assemble the report")
+    }
+}
+
+/// Where sources put what they have.
+pub(crate) struct Intake<'a> {
+    pub table: &'a mut FlowTable,
+    pub tally: &'a mut Tally,
+    pub clock: &'a Clock,
+    pub filter: &'a Filter,
+}

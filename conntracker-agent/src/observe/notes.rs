@@ -1,0 +1,139 @@
+//! What the reader of a report must know about the system it was made on: what is off, full or
+//! missing, and how to enable it.
+
+use std::{fs, io, sync::Arc};
+
+use super::{Config, backend::Backend};
+use crate::kernel::netns::Netns;
+
+/// Directory of conntrack's sysctls; they belong to the namespace of the reading thread.
+const SYSCTL: &str = "/proc/sys/net/netfilter";
+
+/// Share of the table, in percent, from which on it is called almost full.
+const ALMOST_FULL: u64 = 95;
+
+/// Conntrack's settings in a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether the sysctls are there: conntrack is loaded.
+    pub present: bool,
+    /// `nf_conntrack_acct`.
+    pub accounting: bool,
+    /// `nf_conntrack_events`: 0 off, 1 on, 2 while somebody listens (Linux 5.19+).
+    pub events: u64,
+    /// `nf_conntrack_timestamp`.
+    pub timestamps: bool,
+    /// `nf_conntrack_count`.
+    pub count: u64,
+    /// `nf_conntrack_max`, of the initial namespace; 0 if it could not be read.
+    pub max: u64,
+}
+
+impl Settings {
+    /// Reads them in a namespace.
+    pub fn of(netns: &Netns) -> io::Result<Self> {
+        netns.enter(|| {
+            let read = |name: &str| -> Option<u64> {
+                fs::read_to_string(format!("{SYSCTL}/{name}")).ok()?.trim().parse().ok()
+            };
+            let count = read("nf_conntrack_count");
+            Ok(Self {
+                present: count.is_some(),
+                accounting: read("nf_conntrack_acct") == Some(1),
+                // Not there without CONFIG_NF_CONNTRACK_EVENTS.
+                events: read("nf_conntrack_events").unwrap_or(0),
+                timestamps: read("nf_conntrack_timestamp") == Some(1),
+                count: count.unwrap_or(0),
+                max: read("nf_conntrack_max").unwrap_or(0),
+            })
+        })
+    }
+
+    /// What to say when the table is full or almost.
+    #[must_use]
+    pub fn fullness(&self) -> Option<String> {
+        let Self { count, max, .. } = *self;
+        if max == 0 || count * 100 < max * ALMOST_FULL {
+            return None;
+        }
+        let state = if count >= max {
+            "full: packets of new flows are dropped"
+        } else {
+            "almost full"
+        };
+        Some(format!(
+            "the conntrack table is {state} ({count} of {max} entries); enlarge it with `sysctl -w net.netfilter.nf_conntrack_max=N`"
+        ))
+    }
+}
+
+/// How to make the kernel track connections.
+pub const HOW_TO_ACTIVATE: &str = "conntrack works only where a rule needs it; any rule with `ct state`, NAT or a helper will do, for example `nft add table inet ct; nft add chain inet ct c '{ type filter hook prerouting priority 0; }'; nft add rule inet ct c ct state new accept`";
+
+/// Notes that hold from the start.
+pub(super) fn at_start(config: &Config, backend: &Backend, namespaces: &[Arc<Netns>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !backend.sees_drops() {
+        notes.push("drops are not visible with the netlink backend".to_owned());
+    }
+    if !config.without_rules {
+        notes.push("rules are not traced by this version: flows and drops only".to_owned());
+    }
+    for netns in namespaces {
+        let Ok(settings) = Settings::of(netns) else { continue };
+        let mut note = |text: &str| notes.push(in_namespace(netns, text));
+        if !settings.present {
+            note("conntrack is not loaded, so there are no flows (`modprobe nf_conntrack`)");
+            continue;
+        }
+        if !settings.accounting {
+            note("packets and bytes are not counted; enable with `sysctl -w net.netfilter.nf_conntrack_acct=1` (new flows only)");
+        }
+        if settings.events == 0 && !backend.sees_drops() {
+            note("conntrack events are off, so that only flows in dumps are seen; enable with `sysctl -w net.netfilter.nf_conntrack_events=1`");
+        }
+    }
+    notes
+}
+
+/// Notes that only the end can tell.
+pub(super) fn at_end(
+    namespaces: &[Arc<Netns>],
+    no_flows: bool,
+    packets_without_conntrack: u64,
+    notes: &mut Vec<String>,
+) {
+    for netns in namespaces {
+        if let Ok(settings) = Settings::of(netns)
+            && let Some(text) = settings.fullness()
+        {
+            notes.push(in_namespace(netns, &text));
+        }
+    }
+    if no_flows && packets_without_conntrack > 0 {
+        notes.push(format!(
+            "{packets_without_conntrack} packets passed, none of them tracked: conntrack is not active. {HOW_TO_ACTIVATE}"
+        ));
+    } else if no_flows {
+        notes.push(format!("no flow was seen. If there was traffic: {HOW_TO_ACTIVATE}"));
+    }
+}
+
+/// Names the namespace unless it is our own.
+fn in_namespace(netns: &Netns, text: &str) -> String {
+    if netns.name == "-" { text.to_owned() } else { format!("{text} [namespace {}]", netns.name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_is_told_from_an_almost_full_one() {
+        let with = |count| Settings { count, max: 1000, ..Settings::default() }.fullness();
+        assert_eq!(with(949), None);
+        assert!(with(950).unwrap().contains("almost full (950 of 1000"));
+        assert!(with(1000).unwrap().contains("full: packets of new flows are dropped"));
+        assert_eq!(Settings { count: 5, ..Settings::default() }.fullness(), None);
+    }
+}
