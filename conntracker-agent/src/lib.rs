@@ -4,9 +4,15 @@
 //! [`report`] (renderers). [`kernel`] holds every contact with the kernel.
 
 pub mod conntrack;
+pub mod daemon;
+pub mod doctor;
+pub mod dump;
 pub mod flow;
 pub mod kernel;
+pub mod messages;
 pub mod observe;
+pub mod output;
 pub mod report;
+pub mod trace;
 
 pub use conntrack::Conntrack;

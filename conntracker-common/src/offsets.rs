@@ -89,6 +89,18 @@ offsets! {
     rt_flags = "rtable"."rt_flags";
     /// `rt6_info.rt6i_flags`: RTF_LOCAL tells local delivery.
     rt6_flags = "rt6_info"."rt6i_flags";
+    /// `task_struct.nsproxy`.
+    task_nsproxy = "task_struct"."nsproxy";
+    /// `nsproxy.net_ns`.
+    nsproxy_net = "nsproxy"."net_ns";
+    /// `net.nf.hooks_ipv4`.
+    net_hooks_v4 = "net"."nf.hooks_ipv4";
+    /// `net.nf.hooks_ipv6`.
+    net_hooks_v6 = "net"."nf.hooks_ipv6";
+    /// `nf_hook_entries.num_hook_entries`.
+    entries_number = "nf_hook_entries"."num_hook_entries";
+    /// `nf_hook_entries.hooks`.
+    entries_hooks = "nf_hook_entries"."hooks";
 }
 
 /// Members whose place the programs take for granted, because they copy the whole structure:
@@ -102,4 +114,6 @@ pub const ASSUMED: &[(&str, &str, u32)] = &[
     ("nf_conntrack_tuple", "dst.protonum", 38),
     ("nf_conntrack_zone", "id", 0),
     ("nf_conntrack_zone", "dir", 3),
+    ("nf_hook_entry", "hook", 0),
+    ("nf_hook_entry", "priv", 8),
 ];

@@ -1,6 +1,7 @@
 //! conntracker's BPF programs. The entry points stand here; each idea has a module.
 //!
 //! - [`flow_end`]: netfilter program at the ends of LOCAL_IN and POSTROUTING: new and replied flows.
+//! - [`list_hooks`]: run by the agent, off the packet path: what hangs on PREROUTING.
 //! - [`netfilter_drop`]: raw tracepoint `kfree_skb`: packets that netfilter dropped.
 #![no_std]
 #![no_main]
@@ -16,6 +17,7 @@ mod emit;
 mod flows;
 mod globals;
 mod headers;
+mod hooks;
 mod memory;
 mod seen;
 
@@ -43,6 +45,13 @@ pub extern "C" fn flow_end(ctx: *const NetfilterContext) -> i32 {
     let (state, skb) = unsafe { ((*ctx).state, (*ctx).skb) };
     flows::observe(state, skb);
     NF_ACCEPT
+}
+
+/// Program of type BPF_PROG_TYPE_SYSCALL, run by BPF_PROG_TEST_RUN. Loaded like [`flow_end`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/list_hooks")]
+pub extern "C" fn list_hooks(_ctx: *const u8) -> i32 {
+    i32::from(hooks::list().is_none())
 }
 
 /// `kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason, …)`, Linux 5.17+.

@@ -7,7 +7,7 @@ use std::{net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
-use super::{Flow, L4, Status, Tuple};
+use super::{Flow, L4, Status, Tuple, protocol};
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,12 @@ impl<T> AnyOf<T> {
         let mut plain = self.0.iter().filter(|t| !t.negated).peekable();
         (plain.peek().is_none() || plain.any(|t| matches(&t.value)))
             && !self.0.iter().any(|t| t.negated && matches(&t.value))
+    }
+
+    /// The values as text.
+    fn texts(&self, text: impl Fn(&T) -> String) -> Vec<String> {
+        let sign = |negated| if negated { "!" } else { "" };
+        self.0.iter().map(|t| format!("{}{}", sign(t.negated), text(&t.value))).collect()
     }
 
     /// The value, if there is exactly one and it is plain: what a kernel filter can take.
@@ -140,6 +146,60 @@ impl Filter {
             && mark.is_empty()
             && iif.is_empty()
             && oif.is_empty()
+    }
+
+    /// The filter as options of the command line, for the header of a report.
+    #[must_use]
+    pub fn describe(&self) -> Vec<String> {
+        let Self {
+            proto,
+            src,
+            dst,
+            sport,
+            dport,
+            reply_src,
+            reply_dst,
+            nat,
+            state,
+            status,
+            mark,
+            zone,
+            family,
+            iif,
+            oif,
+            dropped,
+        } = self;
+        let mut all = Vec::new();
+        let mut option = |name: &str, terms: Vec<String>| {
+            all.extend(terms.into_iter().map(|term| format!("--{name} {term}")));
+        };
+        let range = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+            (low, high) if low == high => low.to_string(),
+            (low, high) => format!("{low}-{high}"),
+        };
+        option("proto", proto.texts(|p| protocol::name(*p).map_or(p.to_string(), str::to_owned)));
+        option("src", src.texts(ToString::to_string));
+        option("dst", dst.texts(ToString::to_string));
+        option("sport", sport.texts(range));
+        option("dport", dport.texts(range));
+        option("reply-src", reply_src.texts(ToString::to_string));
+        option("reply-dst", reply_dst.texts(ToString::to_string));
+        option("state", state.texts(Clone::clone));
+        option("status", status.texts(|s| s.names().collect::<Vec<_>>().join("+")));
+        option("mark", mark.texts(|m| format!("{:#x}/{:#x}", m.value, m.mask)));
+        option("zone", zone.texts(ToString::to_string));
+        option("family", family.texts(|f| format!("{f:?}").to_lowercase()));
+        option("iif", iif.texts(Clone::clone));
+        option("oif", oif.texts(Clone::clone));
+        match nat {
+            Some(true) => all.push("--nat".to_owned()),
+            Some(false) => all.push("--no-nat".to_owned()),
+            None => {}
+        }
+        if *dropped {
+            all.push("--dropped".to_owned());
+        }
+        all
     }
 
     /// Whether [`Self::allows_tuple`] holds for every tuple there is.
@@ -250,6 +310,20 @@ mod tests {
         assert!(passes(&by("eth0"), &f) && !passes(&by("eth1"), &f));
         let oif = Filter { oif: any([(false, "eth0".to_owned())]), ..Filter::default() };
         assert!(!passes(&oif, &f));
+    }
+
+    #[test]
+    fn a_filter_is_described_as_it_would_be_typed() {
+        let f = Filter {
+            proto: any([(false, 6), (true, 253)]),
+            dport: any([(false, 80..=80), (false, 1..=9)]),
+            dropped: true,
+            ..Filter::default()
+        };
+        assert_eq!(
+            f.describe(),
+            ["--proto tcp", "--proto !253", "--dport 80", "--dport 1-9", "--dropped"]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use conntracker_common::counters::Counter;
 
 use super::{Observer, notes};
 use crate::{
+    dump::dump_losses,
     flow::{Flow, FlowKey, NetnsId, order},
     kernel::{bpf::object::Counters, netlink::link::InterfaceNames},
     report::{Footer, Header, Loss, Namespace, Report},
@@ -134,11 +135,8 @@ fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
         ("resyncs", tally.resyncs),
     ];
     let loss = |name, meaning, count| Loss { name, meaning, count };
-    let mut losses = vec![
-        loss("dump_entries_rejected", "dumped entries that could not be decoded", tally.dump_rejected),
-        loss("dumps_interrupted", "dumps during which the table was resized: entries may be missing or double", tally.dump_interrupted),
-        loss("dumps_failed", "dumps that failed after the first", tally.dump_failed),
-    ];
+    let mut losses = dump_losses(tally.dump_rejected, tally.dump_interrupted);
+    losses.push(loss("dumps_failed", "dumps that failed after the first", tally.dump_failed));
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);
         sources.extend([

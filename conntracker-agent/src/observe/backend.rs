@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use super::{Config, Intake, Tally, events::EventsSource, links::LinksSource};
 use crate::{
     flow::{FlowTable, filter::Filter},
-    kernel::{bpf::object::Counters, netns::Netns},
+    kernel::{
+        bpf::{activity::Activity, object::Counters},
+        netns::Netns,
+    },
 };
 
 /// `--backend`.
@@ -95,6 +98,14 @@ impl Backend {
         match self {
             Self::Links(source) => source.settle(table, filter, of_kernel),
             Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// Whether conntrack is active in a namespace; `None` if this backend cannot tell.
+    pub fn activity(&self, netns: &Netns) -> Option<Result<Activity>> {
+        match self {
+            Self::Links(source) => Some(source.activity(netns)),
+            Self::Netlink(_) => None,
         }
     }
 

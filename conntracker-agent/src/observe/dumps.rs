@@ -34,7 +34,7 @@ pub(super) enum DumpMessage {
 
 /// What of the filter the kernel can apply. It may ignore what it does not know: flows are filtered
 /// again here.
-pub(super) fn request(filter: &Filter) -> DumpRequest {
+pub(crate) fn request(filter: &Filter) -> DumpRequest {
     DumpRequest {
         family: filter.family.single().map(|family| match family {
             Family::Ipv4 => libc::AF_INET as u8,

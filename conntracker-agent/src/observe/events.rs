@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Event sockets, one per namespace.
-pub(super) struct EventsSource {
+pub(crate) struct EventsSource {
     sockets: Vec<AsyncFd<Events>>,
 }
 

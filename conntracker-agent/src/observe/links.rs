@@ -13,6 +13,7 @@ use crate::{
     flow::{FlowTable, NetnsId, Tuple, filter::Filter},
     kernel::{
         bpf::{
+            activity::Activity,
             links::Links,
             object::{Counters, Programs, SeenMap, Sizes},
             offsets::Layout,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Attached programs and their ring.
-pub(super) struct LinksSource {
+pub(crate) struct LinksSource {
     programs: Programs,
     ring: RecordRing,
     netns_by_cookie: HashMap<u64, NetnsId>,
@@ -100,6 +101,11 @@ impl LinksSource {
             }
         }
         Ok(())
+    }
+
+    /// Whether conntrack is active in a namespace.
+    pub fn activity(&self, netns: &Netns) -> Result<Activity> {
+        Activity::of(&self.programs, netns)
     }
 
     pub fn counters(&self) -> Result<Counters> {

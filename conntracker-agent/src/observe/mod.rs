@@ -4,10 +4,10 @@
 //! the first dump of all namespaces is through, the kernel sends a record for each new flow; only
 //! then does it fold (see [`crate::flow::table`] on who counts what).
 
-mod assemble;
+pub(crate) mod assemble;
 pub mod backend;
-mod clock;
-mod dumps;
+pub(crate) mod clock;
+pub(crate) mod dumps;
 mod events;
 mod links;
 pub mod notes;

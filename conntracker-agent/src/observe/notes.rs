@@ -4,7 +4,7 @@
 use std::{fs, io, sync::Arc};
 
 use super::{Config, backend::Backend};
-use crate::kernel::netns::Netns;
+use crate::kernel::{bpf::activity::Activity, netns::Netns};
 
 /// Directory of conntrack's sysctls; they belong to the namespace of the reading thread.
 const SYSCTL: &str = "/proc/sys/net/netfilter";
@@ -86,6 +86,19 @@ pub(super) fn at_start(config: &Config, backend: &Backend, namespaces: &[Arc<Net
             note("conntrack is not loaded, so there are no flows (`modprobe nf_conntrack`)");
             continue;
         }
+        match backend.activity(netns) {
+            Some(Ok(Activity { v4: false, v6: false })) => {
+                note(&format!("conntrack is not active, so there are no flows. {HOW_TO_ACTIVATE}"));
+            }
+            Some(Ok(Activity { v4: false, .. })) => note("conntrack is not active for IPv4"),
+            Some(Ok(Activity { v6: false, .. })) => note("conntrack is not active for IPv6"),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => note(&format!("cannot tell whether conntrack is active: {error:#}")),
+            None if settings.count == 0 => {
+                note(&format!("the conntrack table is empty. {HOW_TO_ACTIVATE}"));
+            }
+            None => {}
+        }
         if !settings.accounting {
             note("packets and bytes are not counted; enable with `sysctl -w net.netfilter.nf_conntrack_acct=1` (new flows only)");
         }
@@ -112,10 +125,8 @@ pub(super) fn at_end(
     }
     if no_flows && packets_without_conntrack > 0 {
         notes.push(format!(
-            "{packets_without_conntrack} packets passed, none of them tracked: conntrack is not active. {HOW_TO_ACTIVATE}"
+            "{packets_without_conntrack} packets passed, none of them tracked: conntrack was not active, or found them invalid"
         ));
-    } else if no_flows {
-        notes.push(format!("no flow was seen. If there was traffic: {HOW_TO_ACTIVATE}"));
     }
 }
 

@@ -4,7 +4,25 @@ pub mod json;
 pub mod text;
 pub mod v01;
 
+use std::io;
+
 use crate::flow::{Flow, NetnsId};
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The classic report.
+    Text {
+        /// With what else is known of each flow.
+        explain: bool,
+    },
+    /// The bytes of the original tool's version 0.1.
+    V01,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
 
 /// Everything a report says. Flows stand in report order (see [`crate::flow::order`]).
 #[derive(Clone, Debug)]
@@ -101,6 +119,16 @@ pub struct Totals {
 }
 
 impl Report {
+    /// Prints the report.
+    pub fn render(&self, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
+        match format {
+            Format::Text { explain } => text::render(self, &text::TextOptions { explain }, out),
+            Format::V01 => v01::render(self, out),
+            Format::Json => json::render_json(self, out),
+            Format::Ndjson => json::render_ndjson(self, out),
+        }
+    }
+
     /// Counts.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -1,0 +1,174 @@
+//! The report as text: a comment header, a line for each flow, a comment footer.
+//!
+//! The lines are those of version 0.1, which people grep. What 0.1 did not know follows at the end
+//! of a line, and `--explain` says the rest below it.
+
+mod explain;
+pub(super) mod line;
+pub(super) mod names;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    io::{self, Write},
+};
+
+use self::{
+    explain::Explanation,
+    line::{Ends, Numbering},
+    names::{Names, OneLine, time},
+};
+use super::{Footer, Header, Report};
+use crate::flow::{Flow, order};
+
+/// How much to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextOptions {
+    /// Say below each flow what else is known of it.
+    pub explain: bool,
+}
+
+/// Writes the report. `out` should be buffered.
+pub fn render(report: &Report, options: &TextOptions, out: &mut dyn Write) -> io::Result<()> {
+    header(&report.header, out)?;
+    let lines = flows(report, *options, out)?;
+    footer(report, lines, out)
+}
+
+/// Values side by side, `-` for none.
+fn joined<T: fmt::Display>(
+    separator: &str,
+    values: impl Iterator<Item = T> + Clone,
+) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        let mut values = values.clone();
+        let Some(first) = values.next() else { return f.write_str("-") };
+        first.fmt(f)?;
+        values.try_for_each(|value| write!(f, "{separator}{value}"))
+    })
+}
+
+fn header(header: &Header, out: &mut dyn Write) -> io::Result<()> {
+    let Header {
+        version,
+        host,
+        kernel,
+        backend,
+        backend_reason,
+        namespaces,
+        start_ns,
+        end_ns,
+        filters,
+        folded,
+        epochs,
+        notes,
+    } = header;
+    writeln!(out, "# conntracker {version}")?;
+    writeln!(out, "# host: {}", OneLine(host))?;
+    writeln!(out, "# kernel: {}", OneLine(kernel))?;
+    writeln!(out, "# backend: {} ({})", OneLine(backend), OneLine(backend_reason))?;
+    let names = namespaces.iter().map(|namespace| OneLine(&namespace.name));
+    writeln!(out, "# namespaces: {}", joined(", ", names))?;
+    writeln!(out, "# start: {}", time(*start_ns))?;
+    writeln!(out, "# end: {}", time(*end_ns))?;
+    writeln!(out, "# filters: {}", joined(" ", filters.iter().map(|filter| OneLine(filter))))?;
+    let folding = if *folded { "source ports above 1023 print as 1024" } else { "none" };
+    writeln!(out, "# folding: {folding}")?;
+    match epochs {
+        Some(epochs) => writeln!(out, "# epochs: {epochs}")?,
+        None => writeln!(out, "# rules: not traced")?,
+    }
+    notes.iter().try_for_each(|note| writeln!(out, "# note: {}", OneLine(note)))
+}
+
+/// Writes the flows and returns the number of lines they took, explanations aside.
+fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Result<u64> {
+    let names = Names::new(&report.header);
+    let many_namespaces = report.header.namespaces.len() > 1;
+    let folded = report.header.folded;
+    let mut numbering = Numbering::default();
+    let mut lines = 0;
+    // Identifiers of ICMP flows do not print, nor do namespaces where there is but one.
+    let place = |flow: &Flow| (many_namespaces.then_some(flow.key.netns), flow.key.zone);
+    for alike in report.flows.chunk_by(same_ends) {
+        let mut alike: Vec<&Flow> = alike.iter().collect();
+        alike.sort_by_key(|flow| place(flow));
+        for same_line in alike.chunk_by(|a, b| place(a) == place(b)) {
+            let Some(flow) = merged(same_line) else { continue };
+            let (netns, zone) = place(&flow);
+            let tuple = flow.key.orig;
+            write!(out, "{} {}{}", numbering.next(&tuple), Ends::from(tuple), flags(&flow))?;
+            if let Some(netns) = netns {
+                write!(out, " [netns {}]", names.netns(netns))?;
+            }
+            if zone != 0 {
+                write!(out, " [zone {zone}]")?;
+            }
+            writeln!(out)?;
+            lines += 1;
+            if options.explain {
+                Explanation { flow: &flow, folded, names: &names }.write(out)?;
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Whether two lines differ in nothing but what comes after the addresses and ports.
+fn same_ends(a: &Flow, b: &Flow) -> bool {
+    let ends = |flow: &Flow| {
+        let orig = &flow.key.orig;
+        (order::block(orig), orig.src, orig.dst, flow.first_number(), flow.second_number())
+    };
+    ends(a) == ends(b)
+}
+
+/// One flow of several that print the same line.
+fn merged<'a>(same_line: &[&'a Flow]) -> Option<Cow<'a, Flow>> {
+    let (&first, rest) = same_line.split_first()?;
+    let mut all = Cow::Borrowed(first);
+    for &flow in rest {
+        all.to_mut().merge(flow.clone());
+    }
+    Some(all)
+}
+
+fn flags(flow: &Flow) -> &'static str {
+    match (flow.confirmed(), flow.dropped()) {
+        (true, true) => " (confirmed, dropped)",
+        (true, false) => " (confirmed)",
+        (false, true) => " (dropped)",
+        (false, false) => "",
+    }
+}
+
+fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
+    let Footer { sources, losses } = &report.footer;
+    let totals = report.totals();
+    let totals = [
+        ("lines", lines),
+        ("flows", totals.flows),
+        ("merged", totals.merged),
+        ("confirmed", totals.confirmed),
+        ("dropped", totals.dropped),
+        ("dropped_packets", totals.dropped_packets),
+    ];
+    writeln!(out, "# totals: {}", counts(totals.into_iter()))?;
+    writeln!(out, "# sources: {}", counts(sources.iter().copied()))?;
+    writeln!(out, "# lost: {}", counts(losses.iter().map(|loss| (loss.name, loss.count))))?;
+    for loss in losses.iter().filter(|loss| loss.count > 0) {
+        writeln!(out, "# warning: {} {}", loss.count, loss.meaning)?;
+    }
+    Ok(())
+}
+
+fn counts(
+    counts: impl Iterator<Item = (&'static str, u64)> + Clone,
+) -> impl fmt::Display {
+    joined(" ", counts.map(|(name, count)| fmt::from_fn(move |f| write!(f, "{name}={count}"))))
+}
+
+#[cfg(test)]
+pub(super) mod fixtures;
+#[cfg(test)]
+mod tests;

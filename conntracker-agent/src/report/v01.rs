@@ -1,0 +1,132 @@
+//! `--compat v0.1`: byte for byte what version 0.1 of the C tool printed, oddities included, so that
+//! its reports and ours can be compared with diff(1).
+//!
+//! It ordered flows by values in network byte order read as the little-endian integers of its
+//! machine, IPv6 addresses by their text, and destination ports before source ports. It printed
+//! ICMP types and codes as 0, and only knew what conntrack told it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::{
+    Report,
+    text::line::{Ends, Numbering},
+};
+use crate::flow::{Flow, L4, Tuple, order};
+
+/// Blocks of other protocols come after those of version 0.1.
+const BLOCKS: u16 = 6;
+
+/// Writes the flows. `out` should be buffered.
+pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines: BTreeMap<Key, Line> = BTreeMap::new();
+    for flow in report.flows.iter().filter(|flow| known_to_conntrack(flow)) {
+        let tuple = printed(flow.key.orig);
+        if order::block(&tuple) < BLOCKS {
+            let line = lines.entry(Key::of(&tuple)).or_insert(Line { tuple, confirmed: false });
+            line.confirmed |= flow.confirmed();
+        }
+    }
+    let mut numbering = Numbering::default();
+    for (Key { src, dst, .. }, Line { tuple, confirmed }) in &lines {
+        let confirmed = if *confirmed { " (confirmed)" } else { "" };
+        let ends = Ends { src, dst, l4: tuple.l4 };
+        writeln!(out, "{} {ends}{confirmed}", numbering.next(tuple))?;
+    }
+    Ok(())
+}
+
+/// Flows that were only ever dropped never got a conntrack entry.
+fn known_to_conntrack(flow: &Flow) -> bool {
+    flow.merged() > 0
+}
+
+/// The tuple as version 0.1 printed it: it always folded.
+fn printed(tuple: Tuple) -> Tuple {
+    let folded = tuple.folded();
+    let l4 = match folded.l4 {
+        // Two bytes were swapped where there was one.
+        L4::Icmp { .. } => L4::Icmp { kind: 0, code: 0, id: 0 },
+        other => other,
+    };
+    Tuple { l4, ..folded }
+}
+
+/// A line, except for its addresses.
+struct Line {
+    tuple: Tuple,
+    confirmed: bool,
+}
+
+/// Position of a line.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    block: u16,
+    src: Address,
+    dst: Address,
+    dport: u16,
+    sport: u16,
+}
+
+impl Key {
+    fn of(tuple: &Tuple) -> Self {
+        let (sport, dport) = match tuple.l4 {
+            L4::Ports { src, dst } => (src, dst),
+            L4::Icmp { .. } | L4::Gre { .. } | L4::None => (0, 0),
+        };
+        Self {
+            block: order::block(tuple),
+            src: tuple.src.into(),
+            dst: tuple.dst.into(),
+            dport: u16::from_le_bytes(dport.to_be_bytes()),
+            sport: u16::from_le_bytes(sport.to_be_bytes()),
+        }
+    }
+}
+
+/// An address in the order of version 0.1.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Address {
+    /// Octets read as a little-endian integer.
+    V4(u32),
+    /// Text as inet_ntop(3) writes it.
+    V6(String),
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::V4(u32::from_le_bytes(v4.octets())),
+            IpAddr::V6(v6) => Self::V6(inet_ntop(v6)),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(little_endian) => Ipv4Addr::from(little_endian.to_le_bytes()).fmt(f),
+            Self::V6(text) => f.write_str(text),
+        }
+    }
+}
+
+/// IPv6 as glibc writes it. std differs in one thing: glibc writes the last four bytes after twelve
+/// zero ones as an IPv4 address, unless they begin with two more zeros.
+fn inet_ntop(address: Ipv6Addr) -> String {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
+            let [a, b] = high.to_be_bytes();
+            let [c, d] = low.to_be_bytes();
+            format!("::{}", Ipv4Addr::new(a, b, c, d))
+        }
+        _ => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

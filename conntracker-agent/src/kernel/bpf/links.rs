@@ -3,10 +3,13 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
+use aya_obj::generated::bpf_insn;
 use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
+use nix::sched::{CloneFlags, unshare};
 
 use super::sys;
 use crate::kernel::netns::Netns;
@@ -71,15 +74,9 @@ fn attach_one(program: BorrowedFd<'_>, family: u8, hook: u8) -> io::Result<(Owne
 /// Whether the kernel takes netfilter programs and links at all: loads the smallest program and
 /// attaches it in a namespace made for the purpose, so that no packet ever meets it.
 pub fn probe() -> Result<()> {
-    use aya_obj::generated::bpf_insn;
-    let accept = [
-        // r0 = NF_ACCEPT; exit
-        bpf_insn { code: 0xb7, _bitfield_1: bpf_insn::new_bitfield_1(0, 0), imm: 1, ..zero() },
-        bpf_insn { code: 0x95, ..zero() },
-    ];
-    let program = sys::load_netfilter("ct_probe", &accept)?;
-    let attached = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+    let program = sys::load_netfilter("ct_probe", &returning(NF_ACCEPT))?;
+    let attached = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
         attach_one(program.as_fd(), FAMILY_V4, HOOKS[0])
     })
     .join();
@@ -89,6 +86,20 @@ pub fn probe() -> Result<()> {
     }
 }
 
-fn zero() -> aya_obj::generated::bpf_insn {
-    aya_obj::generated::bpf_insn { code: 0, _bitfield_align_1: [], _bitfield_1: aya_obj::generated::bpf_insn::new_bitfield_1(0, 0), off: 0, imm: 0 }
+/// Netfilter's NF_ACCEPT.
+const NF_ACCEPT: i32 = 1;
+
+/// The program `return VALUE`.
+#[must_use]
+pub fn returning(value: i32) -> [bpf_insn; 2] {
+    /// BPF_ALU64 | BPF_MOV | BPF_K, BPF_JMP | BPF_EXIT.
+    const MOV: u8 = 0xb7;
+    const EXIT: u8 = 0x95;
+    [MOV, EXIT].map(|code| bpf_insn {
+        code,
+        _bitfield_align_1: [],
+        _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+        off: 0,
+        imm: if code == MOV { value } else { 0 },
+    })
 }

@@ -4,6 +4,7 @@
 //! programs and their maps), [`links`] (attaching), [`ring`] and [`record`] (what comes back),
 //! [`sys`] (the only unsafe `bpf(2)` calls).
 
+pub mod activity;
 pub mod btf;
 pub mod links;
 pub mod object;

@@ -11,9 +11,11 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::RawTracePoint,
 };
+use aya_obj::generated::bpf_insn;
 use conntracker_common::{
     ABI_SECTION, ABI_VERSION,
     counters::{COUNTERS, Counter},
+    hooks::FUNCTIONS,
     seen::Mode,
 };
 use object::{Object as _, ObjectSection as _};
@@ -23,12 +25,15 @@ use super::{
     record::{Seen, SeenKeyBytes, SeenValueBytes},
     sys,
 };
+use crate::kernel::netns::Netns;
 
 /// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
 
 /// Name of the netfilter program.
 const FLOW_END: &str = "flow_end";
+/// Name of the program that lists hook functions.
+const LIST_HOOKS: &str = "list_hooks";
 /// Name of the tracepoint program, and of its tracepoint.
 const NETFILTER_DROP: (&str, &str) = ("netfilter_drop", "kfree_skb");
 
@@ -61,6 +66,7 @@ pub enum SeenMap {
 pub struct Programs {
     ebpf: Ebpf,
     flow_end: OwnedFd,
+    list_hooks: OwnedFd,
 }
 
 impl Programs {
@@ -79,13 +85,15 @@ impl Programs {
             .map_max_entries("SEEN_DROPS", sizes.seen_entries)
             .load(OBJECT)
             .context("cannot create the BPF maps")?;
-        let flow_end = load_netfilter(&ebpf)?;
+        let raw = RawObject::relocated(&ebpf)?;
+        let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
+        let list_hooks = raw.load(LIST_HOOKS, sys::load_syscall)?;
         let program: &mut RawTracePoint = ebpf
             .program_mut(NETFILTER_DROP.0)
             .context("the BPF object has no drop program")?
             .try_into()?;
         program.load().context("the kernel refused the drop program")?;
-        Ok(Self { ebpf, flow_end })
+        Ok(Self { ebpf, flow_end, list_hooks })
     }
 
     /// The netfilter program, to be attached by [`super::links`].
@@ -148,6 +156,20 @@ impl Programs {
         Ok(map.iter().flatten().filter_map(|(key, value)| Seen::decode(&key, &value).ok()).collect())
     }
 
+    /// Addresses of the functions on PREROUTING in `netns`, IPv4's and IPv6's, in order.
+    pub fn prerouting_functions(&self, netns: &Netns) -> Result<[Vec<u64>; 2]> {
+        let failed = netns.enter(|| sys::run(self.list_hooks.as_fd()))?;
+        if failed != 0 {
+            bail!("the kernel's hook tables could not be read");
+        }
+        let map: Array<_, [u64; FUNCTIONS + 1]> = Array::try_from(self.map("HOOK_FUNCTIONS")?)?;
+        let list = |family: u32| -> Result<Vec<u64>> {
+            let [count, functions @ ..] = map.get(&family, 0)?;
+            Ok(functions.into_iter().take(count as usize).collect())
+        };
+        Ok([list(0)?, list(1)?])
+    }
+
     fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
     }
@@ -185,28 +207,45 @@ fn check_abi(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Loads `flow_end` against the maps that aya has made.
-fn load_netfilter(ebpf: &Ebpf) -> Result<OwnedFd> {
-    let mut obj = aya_obj::Object::parse(OBJECT)?;
-    let maps: Vec<(String, RawFd, aya_obj::Map)> = obj
-        .maps
-        .drain()
-        .map(|(name, map)| {
-            let fd = ebpf
-                .map(&name)
-                .and_then(map_fd)
-                .with_context(|| format!("aya did not create map {name}"))?;
-            Ok((name, fd, map))
-        })
-        .collect::<Result<_>>()?;
-    let text_sections = obj.functions.keys().map(|(section, _)| *section).collect();
-    obj.relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text_sections)?;
-    obj.relocate_calls(&text_sections)?;
-    obj.sanitize_functions(aya::features());
-    let program = obj.programs.get(FLOW_END).context("the BPF object has no flow_end program")?;
-    let function =
-        obj.functions.get(&program.function_key()).context("flow_end has no instructions")?;
-    Ok(sys::load_netfilter(FLOW_END, &function.instructions)?)
+/// The object parsed a second time, for the program types that aya does not have.
+struct RawObject(aya_obj::Object);
+
+impl RawObject {
+    /// Relocated against the maps that aya has made.
+    fn relocated(ebpf: &Ebpf) -> Result<Self> {
+        let mut obj = aya_obj::Object::parse(OBJECT)?;
+        let maps: Vec<(String, RawFd, aya_obj::Map)> = obj
+            .maps
+            .drain()
+            .map(|(name, map)| {
+                let fd = ebpf
+                    .map(&name)
+                    .and_then(map_fd)
+                    .with_context(|| format!("aya did not create map {name}"))?;
+                Ok((name, fd, map))
+            })
+            .collect::<Result<_>>()?;
+        let text = obj.functions.keys().map(|(section, _)| *section).collect();
+        obj.relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)?;
+        obj.relocate_calls(&text)?;
+        obj.sanitize_functions(aya::features());
+        Ok(Self(obj))
+    }
+
+    /// Loads one program by way of `load`.
+    fn load(
+        &self,
+        name: &str,
+        load: impl FnOnce(&str, &[bpf_insn]) -> Result<OwnedFd, sys::LoadError>,
+    ) -> Result<OwnedFd> {
+        let Self(obj) = self;
+        let function = obj
+            .programs
+            .get(name)
+            .and_then(|program| obj.functions.get(&program.function_key()))
+            .with_context(|| format!("the BPF object has no program {name}"))?;
+        Ok(load(name, &function.instructions)?)
+    }
 }
 
 /// Descriptor of one of our maps.

@@ -7,10 +7,13 @@ use std::{
 };
 
 use aya_obj::generated::{
+    BPF_F_SLEEPABLE,
     bpf_attach_type::BPF_NETFILTER,
-    bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD},
+    bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD, BPF_PROG_TEST_RUN},
     bpf_insn,
-    bpf_prog_type::{self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_TRACING},
+    bpf_prog_type::{
+        self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING,
+    },
 };
 
 /// Size of the verifier log asked for when a load fails.
@@ -56,6 +59,28 @@ struct LinkCreateNetfilter {
     netfilter_flags: u32,
 }
 
+/// The part of BPF_PROG_TEST_RUN that programs of type SYSCALL use (Linux 5.14+).
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
 /// A program that the kernel refused, with the end of the verifier's log.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel refused BPF program `{name}`: {source}{}", last_lines(log))]
@@ -99,6 +124,19 @@ pub fn load_tracing(
     prog_load(name, BPF_PROG_TYPE_TRACING, instructions, attr)
 }
 
+/// Loads a program of type BPF_PROG_TYPE_SYSCALL (Linux 5.14+), which only [`run`] runs.
+pub fn load_syscall(name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
+    let attr = ProgLoad { prog_flags: BPF_F_SLEEPABLE, ..ProgLoad::default() };
+    prog_load(name, BPF_PROG_TYPE_SYSCALL, instructions, attr)
+}
+
+/// Runs a program of type SYSCALL in the calling thread and returns what it returned.
+pub fn run(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut attr = TestRun { prog_fd: program.as_raw_fd() as u32, ..TestRun::default() };
+    bpf(BPF_PROG_TEST_RUN, &mut attr)?;
+    Ok(attr.retval)
+}
+
 fn prog_load(
     name: &str,
     prog_type: bpf_prog_type,
@@ -113,7 +151,7 @@ fn prog_load(
     for (to, from) in attr.prog_name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
-    let error = match bpf(BPF_PROG_LOAD, &attr) {
+    let error = match bpf_fd(BPF_PROG_LOAD, &mut attr) {
         Ok(fd) => return Ok(fd),
         Err(error) => error,
     };
@@ -122,7 +160,7 @@ fn prog_load(
     attr.log_level = 1;
     attr.log_size = LOG_BYTES as u32;
     attr.log_buf = log.as_mut_ptr() as u64;
-    let source = bpf(BPF_PROG_LOAD, &attr).err().unwrap_or(error);
+    let source = bpf_fd(BPF_PROG_LOAD, &mut attr).err().unwrap_or(error);
     let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
     let log = String::from_utf8_lossy(&log[..end]).trim_end().to_owned();
     Err(LoadError { name: name.to_owned(), source, log })
@@ -139,9 +177,9 @@ pub fn link_netfilter(
     hook: u8,
     priority: i32,
 ) -> io::Result<OwnedFd> {
-    bpf(
+    bpf_fd(
         BPF_LINK_CREATE,
-        &LinkCreateNetfilter {
+        &mut LinkCreateNetfilter {
             prog_fd: program.as_fd().as_raw_fd() as u32,
             target_fd: 0,
             attach_type: BPF_NETFILTER as u32,
@@ -155,21 +193,25 @@ pub fn link_netfilter(
 }
 
 /// `bpf(2)` for the commands that return a descriptor.
-fn bpf<T>(command: bpf_cmd, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is one of the repr(C) structures above, a prefix of `union bpf_attr` for its
-    // command, and its size is passed along; every address in it points to live memory of the
-    // length stated beside it.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, command as libc::c_int, std::ptr::from_ref(attr), size_of::<T>())
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+fn bpf_fd<T>(command: bpf_cmd, attr: &mut T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attr)?;
     // SAFETY: the kernel has just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// `bpf(2)`.
+fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is one of the repr(C) structures above, a prefix of `union bpf_attr` for its
+    // command, and its size is passed along; every address in it points to live memory of the
+    // length stated beside it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_int, std::ptr::from_mut(attr), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
 const _: () = {
+    assert!(size_of::<TestRun>() == 80);
     assert!(size_of::<ProgLoad>() == 112);
     assert!(size_of::<LinkCreateNetfilter>() == 32);
 };

@@ -1,0 +1,126 @@
+//! The filters, the same everywhere.
+
+use clap::Args;
+use conntracker::flow::{
+    Status,
+    filter::{AnyOf, Family, Filter, Mark, Term},
+};
+use ipnet::IpNet;
+
+use super::values::{self, Ports};
+
+/// Repeated values of one filter are alternatives, different filters must all hold, a leading `!`
+/// excludes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters (repeat for alternatives; `!VALUE` excludes)")]
+pub struct FilterArgs {
+    /// Protocol, by name or number.
+    #[arg(short = 'p', long, value_name = "PROTO", value_parser = values::proto)]
+    proto: Vec<Term<u8>>,
+    /// Source address or network, original direction.
+    #[arg(short = 's', long, value_name = "CIDR", value_parser = values::network)]
+    src: Vec<Term<IpNet>>,
+    /// Destination address or network, original direction.
+    #[arg(long, value_name = "CIDR", value_parser = values::network)]
+    dst: Vec<Term<IpNet>>,
+    /// Source port: number, service, range or list.
+    #[arg(long, value_name = "PORTS", value_parser = values::ports)]
+    sport: Vec<Ports>,
+    /// Destination port: number, service, range or list.
+    #[arg(long, value_name = "PORTS", value_parser = values::ports)]
+    dport: Vec<Ports>,
+    /// Source address or network, reply direction (the server behind DNAT).
+    #[arg(long, value_name = "CIDR", value_parser = values::network)]
+    reply_src: Vec<Term<IpNet>>,
+    /// Destination address or network, reply direction (the address that SNAT gave).
+    #[arg(long, value_name = "CIDR", value_parser = values::network)]
+    reply_dst: Vec<Term<IpNet>>,
+    /// Only flows with address translation.
+    #[arg(long, conflicts_with = "no_nat")]
+    nat: bool,
+    /// Only flows without address translation.
+    #[arg(long)]
+    no_nat: bool,
+    /// Protocol state, such as ESTABLISHED.
+    #[arg(long, value_name = "STATE", value_parser = values::text)]
+    state: Vec<Term<String>>,
+    /// Conntrack status bit, such as assured or seen_reply.
+    #[arg(long, value_name = "STATUS", value_parser = values::status)]
+    status: Vec<Term<Status>>,
+    /// Connmark, under a mask if given.
+    #[arg(short = 'm', long, value_name = "VALUE[/MASK]", value_parser = values::mark)]
+    mark: Vec<Term<Mark>>,
+    /// Conntrack zone.
+    #[arg(short = 'w', long, value_name = "ZONE", value_parser = values::zone)]
+    zone: Vec<Term<u16>>,
+    /// Address family.
+    #[arg(long, value_name = "ipv4|ipv6", value_parser = family)]
+    family: Vec<Term<Family>>,
+    /// Input interface.
+    #[arg(long, value_name = "NAME", value_parser = values::text)]
+    iif: Vec<Term<String>>,
+    /// Output interface.
+    #[arg(long, value_name = "NAME", value_parser = values::text)]
+    oif: Vec<Term<String>>,
+    /// Only flows of which netfilter dropped packets.
+    #[arg(long)]
+    dropped: bool,
+}
+
+fn family(text: &str) -> Result<Term<Family>, String> {
+    values::term(text, |t| match t {
+        "ipv4" | "4" | "inet" => Ok(Family::Ipv4),
+        "ipv6" | "6" | "inet6" => Ok(Family::Ipv6),
+        _ => Err(format!("unknown family `{t}`; ipv4 or ipv6")),
+    })
+}
+
+impl FilterArgs {
+    /// The filter, and its text for the report's header.
+    pub fn resolve(self) -> (Filter, Vec<String>) {
+        let Self {
+            proto,
+            src,
+            dst,
+            sport,
+            dport,
+            reply_src,
+            reply_dst,
+            nat,
+            no_nat,
+            state,
+            status,
+            mark,
+            zone,
+            family,
+            iif,
+            oif,
+            dropped,
+        } = self;
+        let ports = |all: Vec<Ports>| AnyOf(all.into_iter().flat_map(|ports| ports.0).collect());
+        let filter = Filter {
+            proto: AnyOf(proto),
+            src: AnyOf(src),
+            dst: AnyOf(dst),
+            sport: ports(sport),
+            dport: ports(dport),
+            reply_src: AnyOf(reply_src),
+            reply_dst: AnyOf(reply_dst),
+            nat: match (nat, no_nat) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            state: AnyOf(state),
+            status: AnyOf(status),
+            mark: AnyOf(mark),
+            zone: AnyOf(zone),
+            family: AnyOf(family),
+            iif: AnyOf(iif),
+            oif: AnyOf(oif),
+            dropped,
+        };
+        let text = filter.describe();
+        (filter, text)
+    }
+}

@@ -1,0 +1,98 @@
+//! The command line: definitions and their validation. What it asks for is done by the library.
+
+mod doctor;
+mod dump;
+mod filter;
+mod trace;
+mod values;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Which flows exist on this firewall, and what became of them, without a TRACE rule.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Without a command, `trace` is meant: `conntracker -o flows.txt` is `conntracker trace -o flows.txt`.\n\
+                  Exit status: 0 fine, 1 failure, 2 bad usage, 3 records were lost (with --strict)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    trace: trace::TraceArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Observe flows and drops, and write a report at the end (default).
+    Trace(Box<trace::TraceArgs>),
+    /// List the flows that conntrack has now.
+    Dump(Box<dump::DumpArgs>),
+    /// Say what this kernel offers, what is missing, and how to fix it.
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Formats of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// The classic report.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// The same objects, one a line.
+    Ndjson,
+}
+
+/// Runs what the command line asks for.
+pub fn run() -> Result<ExitCode> {
+    let Cli { command, trace } = Cli::parse();
+    match command {
+        None => trace::run(trace),
+        Some(Command::Trace(args)) => trace::run(*args),
+        Some(Command::Dump(args)) => dump::run(*args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn trace_is_the_default_command() {
+        let cli = Cli::try_parse_from(["conntracker", "-c", "-o", "-"]).unwrap();
+        assert!(cli.command.is_none());
+        let cli = Cli::try_parse_from(["conntracker", "trace", "-c"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Trace(_))));
+    }
+
+    #[test]
+    fn bad_usage_is_an_error_not_a_guess() {
+        for args in [
+            &["conntracker", "--duration", "soon"][..],
+            &["conntracker", "--mark", "x"],
+            &["conntracker", "-d", "-f"],
+            &["conntracker", "-d", "-o", "-"],
+            &["conntracker", "--format", "json", "--compat", "v0.1"],
+            &["conntracker", "--compat", "v0.1", "--no-fold"],
+            &["conntracker", "dump", "--format", "yaml"],
+            &["conntracker", "--sport", "9-1"],
+            &["conntracker", "--ring-size", "5"],
+        ] {
+            assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! `conntracker trace`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use conntracker::{
+    daemon,
+    kernel::bpf::object::Sizes,
+    observe::{Config, NetnsChoice, backend::BackendChoice},
+    output::Destination,
+    report::Format,
+    trace::{self, Mode, Trace},
+};
+
+use super::{ReportFormat, filter::FilterArgs, values};
+
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Run as a daemon: messages to syslog, report to a file, SIGTERM ends it.
+    #[arg(short = 'd', long, conflicts_with = "foreground")]
+    daemon: bool,
+    /// Run in the foreground (default): Ctrl-C ends it.
+    #[arg(short = 'f', long)]
+    foreground: bool,
+    /// Write the report to FILE, or to standard output (`-`).
+    /// Default: conntracker.log here, or /var/log/conntracker/conntracker.log for -d.
+    #[arg(short = 'o', long, value_name = "FILE|-")]
+    output: Option<String>,
+    /// Do not trace rules: flows only.
+    #[arg(short = 'c', long)]
+    conntrack_only: bool,
+    /// End after this time: seconds, or 90s, 1m30s, 2h.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    duration: Option<Duration>,
+    /// Write the report again and again, this often.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    interval: Option<Duration>,
+    /// Where flows come from.
+    #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
+    backend: BackendArg,
+    /// Network namespace to observe: a name, `pid:N`, a path, or `all`; repeatable.
+    #[arg(long, value_name = "NAME|all")]
+    netns: Vec<String>,
+    /// Format of the report.
+    #[arg(long, value_enum, default_value_t)]
+    format: ReportFormat,
+    /// Print what version 0.1 of the original tool printed, byte for byte.
+    #[arg(long, value_enum, conflicts_with_all = ["format", "no_fold", "explain"])]
+    compat: Option<Compat>,
+    /// Keep source ports and ICMP identifiers: one line for each flow.
+    #[arg(long)]
+    no_fold: bool,
+    /// Print what else is known of each flow (text format).
+    #[arg(long)]
+    explain: bool,
+    /// Exit with 3 if records were lost.
+    #[arg(long)]
+    strict: bool,
+    /// Size of the ring buffer.
+    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "16M")]
+    ring_size: u32,
+    /// Receive buffer of the event sockets (netlink backend).
+    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "16M")]
+    event_buffer: u32,
+    /// Pidfile of the daemon.
+    #[arg(long, value_name = "FILE", default_value = daemon::PIDFILE, requires = "daemon")]
+    pidfile: PathBuf,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum BackendArg {
+    /// The most exact one that works here.
+    #[default]
+    Auto,
+    /// Netfilter BPF links (Linux 6.4 and newer).
+    Links,
+    /// Conntrack dumps and events; no drops.
+    Netlink,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Compat {
+    /// Version 0.1 of the original conntracker.
+    #[value(name = "v0.1")]
+    V01,
+}
+
+pub fn run(args: TraceArgs) -> Result<ExitCode> {
+    if args.daemon && args.output.as_deref() == Some("-") {
+        use clap::CommandFactory as _;
+        super::Cli::command()
+            .error(
+                clap::error::ErrorKind::ArgumentConflict,
+                "a daemon has no standard output: `-d` needs `-o FILE` (or no `-o` at all)",
+            )
+            .exit();
+    }
+    trace::run(resolve(args)?)
+}
+
+/// Command line → what to do.
+fn resolve(args: TraceArgs) -> Result<Trace> {
+    let TraceArgs {
+        daemon,
+        foreground: _,
+        output,
+        conntrack_only,
+        duration,
+        interval,
+        backend,
+        netns,
+        format,
+        compat,
+        no_fold,
+        explain,
+        strict,
+        ring_size,
+        event_buffer,
+        pidfile,
+        filter,
+    } = args;
+    let (filter, filter_text) = filter.resolve();
+    let output = output.unwrap_or_else(|| {
+        if daemon { daemon::REPORT.to_owned() } else { "conntracker.log".to_owned() }
+    });
+    let destination = match Destination::new(&output) {
+        // The daemon changes to /.
+        Destination::File(path) => Destination::File(std::path::absolute(path)?),
+        stdout @ Destination::Stdout => stdout,
+    };
+    let format = match (compat, format) {
+        (Some(Compat::V01), _) => Format::V01,
+        (None, ReportFormat::Text) => Format::Text { explain },
+        (None, ReportFormat::Json) => Format::Json,
+        (None, ReportFormat::Ndjson) => Format::Ndjson,
+    };
+    Ok(Trace {
+        config: Config {
+            netns: netns_choice(netns),
+            backend: match backend {
+                BackendArg::Auto => BackendChoice::Auto,
+                BackendArg::Links => BackendChoice::Links,
+                BackendArg::Netlink => BackendChoice::Netlink,
+            },
+            filter,
+            filter_text,
+            fold: !no_fold,
+            without_rules: conntrack_only,
+            sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
+            event_buffer: event_buffer as usize,
+        },
+        mode: if daemon { Mode::Daemon { pidfile: std::path::absolute(pidfile)? } } else { Mode::Foreground },
+        destination,
+        format,
+        duration,
+        interval,
+        strict,
+    })
+}
+
+/// `--netns`, repeated or not.
+pub(super) fn netns_choice(names: Vec<String>) -> NetnsChoice {
+    if names.is_empty() {
+        NetnsChoice::Current
+    } else if names.iter().any(|name| name == "all") {
+        NetnsChoice::All
+    } else {
+        NetnsChoice::Named(names)
+    }
+}

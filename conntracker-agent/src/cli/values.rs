@@ -1,0 +1,212 @@
+//! Values of options, parsed: each error says what was wrong and what would do.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use conntracker::flow::{
+    Status,
+    filter::{Mark, Term},
+    protocol,
+};
+use ipnet::IpNet;
+
+/// `!VALUE` or `VALUE`.
+pub fn term<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Term<T>, String> {
+    match text.strip_prefix('!') {
+        Some(rest) => parse(rest.trim_start()).map(|value| Term { negated: true, value }),
+        None => parse(text).map(|value| Term { negated: false, value }),
+    }
+}
+
+/// A duration: `90` (seconds), `90s`, `1m30s`, `2h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
+        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),
+    };
+    match parsed {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) => Err("must be more than zero".to_owned()),
+        Err(why) => Err(format!("{why}; give seconds, or something like 90s, 1m30s, 2h")),
+    }
+}
+
+/// A size in bytes: `65536`, `64K`, `16M`, `1G`; at least a page.
+pub fn size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.trim_end_matches(['B', 'b', 'i']).split_at_checked(text.trim_end_matches(['B', 'b', 'i']).len().saturating_sub(1)) {
+        Some((digits, "K" | "k")) => (digits, 1 << 10),
+        Some((digits, "M" | "m")) => (digits, 1 << 20),
+        Some((digits, "G" | "g")) => (digits, 1 << 30),
+        _ => (text, 1),
+    };
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(unit))
+        .ok_or("not a size; give bytes, or something like 64K or 16M")?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("must be from 4K to 1G".to_owned()),
+    }
+}
+
+/// A protocol by name or number.
+pub fn proto(text: &str) -> Result<Term<u8>, String> {
+    term(text, |t| {
+        protocol::number(t)
+            .ok_or_else(|| format!("unknown protocol `{t}`; give a name such as tcp, or a number up to 255"))
+    })
+}
+
+/// An address or network.
+pub fn network(text: &str) -> Result<Term<IpNet>, String> {
+    term(text, |t| {
+        t.parse::<IpNet>()
+            .or_else(|_| t.parse::<std::net::IpAddr>().map(IpNet::from))
+            .map_err(|_| format!("`{t}` is neither an address nor a network such as 192.0.2.0/24"))
+    })
+}
+
+/// Ports: a number, a name, a range `1000-2000` or `1000:2000`, or a comma-separated list of these.
+pub fn ports(text: &str) -> Result<Ports, String> {
+    let (negated, list) = match text.strip_prefix('!') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    list.split(',')
+        .map(|item| port_range(item.trim()).map(|value| Term { negated, value }))
+        .collect::<Result<_, _>>()
+        .map(Ports)
+}
+
+/// What one `--sport` or `--dport` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(pub Vec<Term<RangeInclusive<u16>>>);
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    // A name may hold a hyphen: only numbers make a range.
+    let numbers = text.split_once([':', '-']).and_then(|(low, high)| {
+        Some((low.parse::<u16>().ok()?, high.parse::<u16>().ok()?))
+    });
+    match numbers {
+        Some((low, high)) if low <= high => Ok(low..=high),
+        Some(_) => Err(format!("the range `{text}` ends before it starts")),
+        None => port(text).map(|port| port..=port),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let services = std::fs::read_to_string("/etc/services").unwrap_or_default();
+    service(&services, text)
+        .ok_or_else(|| format!("`{text}` is neither a port nor a service in /etc/services"))
+}
+
+/// Looks a name up in the text of /etc/services (services(5)).
+fn service(services: &str, wanted: &str) -> Option<u16> {
+    services.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let name = words.next()?;
+        let port = words.next()?.split('/').next()?.parse().ok()?;
+        (name == wanted || words.any(|alias| alias == wanted)).then_some(port)
+    })
+}
+
+/// A mark `VALUE[/MASK]`, decimal or with 0x.
+pub fn mark(text: &str) -> Result<Term<Mark>, String> {
+    term(text, |t| {
+        let (value, mask) = t.split_once('/').unwrap_or((t, "0xffffffff"));
+        match (number(value), number(mask)) {
+            (Some(value), Some(mask)) => Ok(Mark { value, mask }),
+            _ => Err(format!("`{t}` is not a mark; give VALUE or VALUE/MASK, such as 0x10/0xf0")),
+        }
+    })
+}
+
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// A zone number.
+pub fn zone(text: &str) -> Result<Term<u16>, String> {
+    term(text, |t| t.parse().map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
+}
+
+/// A status bit by name.
+pub fn status(text: &str) -> Result<Term<Status>, String> {
+    term(text, |t| {
+        let lower = t.to_ascii_lowercase();
+        Status::NAMES
+            .iter()
+            .position(|name| *name == lower)
+            .map(|bit| Status(1 << bit))
+            .ok_or_else(|| format!("unknown status `{t}`; one of: {}", Status::NAMES.join(", ")))
+    })
+}
+
+/// Any text.
+pub fn text(text: &str) -> Result<Term<String>, String> {
+    term(text, |t| if t.is_empty() { Err("must not be empty".to_owned()) } else { Ok(t.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_unless_they_say_otherwise() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        for bad in ["0", "-1", "soon", "", "nan"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_units_and_have_bounds() {
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("64K"), Ok(65536));
+        assert_eq!(size("16MiB"), Ok(16 << 20));
+        for bad in ["", "K", "1", "5G", "x", "1T"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_are_numbers_names_ranges_and_lists() {
+        let plain = |ranges: &[RangeInclusive<u16>]| {
+            Ok(Ports(ranges.iter().map(|r| Term { negated: false, value: r.clone() }).collect()))
+        };
+        assert_eq!(ports("80"), plain(&[80..=80]));
+        assert_eq!(ports("80,443,1000-1010"), plain(&[80..=80, 443..=443, 1000..=1010]));
+        assert_eq!(ports("1:100"), plain(&[1..=100]));
+        assert!(ports("!22").unwrap().0[0].negated);
+        for bad in ["65536", "9-1", "", "80,,", "no-such-service"] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn services_are_found_by_name_and_alias() {
+        let file = "# comment\nssh 22/tcp\ndomain\t53/tcp\nwww 80/tcp http # WorldWideWeb\n";
+        assert_eq!(service(file, "domain"), Some(53));
+        assert_eq!(service(file, "http"), Some(80));
+        assert_eq!(service(file, "WorldWideWeb"), None);
+    }
+
+    #[test]
+    fn marks_take_masks_and_hex() {
+        let plain = |value, mask| Ok(Term { negated: false, value: Mark { value, mask } });
+        assert_eq!(mark("5"), plain(5, u32::MAX));
+        assert_eq!(mark("0x10/0xf0"), plain(0x10, 0xf0));
+        assert!(mark("0x10/").is_err() && mark("-1").is_err());
+    }
+}

@@ -1,0 +1,276 @@
+//! `conntracker doctor`: one line for each thing this system offers or lacks, why, and what is used
+//! instead.
+
+use std::{fs, path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    kernel::{
+        bpf::{
+            activity::Activity,
+            btf::{Btf, SYSFS},
+            links,
+            object::{Programs, Sizes},
+            offsets::Layout,
+            sys,
+        },
+        netlink::{Socket, ctnetlink::stats},
+        netns::Netns,
+    },
+    observe::{
+        NetnsChoice,
+        notes::{HOW_TO_ACTIVATE, Settings},
+    },
+};
+
+/// Capabilities that matter: (bit of CapEff, name, what for). linux/capability.h.
+const CAPABILITIES: &[(u32, &str, &str)] = &[
+    (12, "CAP_NET_ADMIN", "conntrack events and netfilter links"),
+    (38, "CAP_PERFMON", "reading kernel memory in BPF programs"),
+    (39, "CAP_BPF", "loading BPF programs"),
+    (21, "CAP_SYS_ADMIN", "entering other network namespaces"),
+];
+
+/// Modules whose structures conntracker reads.
+const MODULES: &[&str] = &["nf_conntrack", "nf_tables", "ip_tables"];
+
+/// A finding.
+struct Finding {
+    name: String,
+    ok: bool,
+    text: String,
+}
+
+/// Prints all findings. Exit status 1 if not even the netlink backend works.
+pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
+    let namespaces = netns.open()?;
+    let netns = namespaces.first().context("no namespace")?;
+    let (links, programs) = links();
+    let links_ok = links.ok;
+    let netlink = netlink(netns);
+    let netlink_ok = netlink.ok;
+    let mut findings = vec![links, fentry(), kprobes(), netlink];
+    findings.extend(btf());
+    findings.extend(capabilities());
+    findings.extend(conntrack(netns, programs.as_ref()));
+    findings.extend(firewalls(netns));
+    let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    for Finding { name, ok, text } in &findings {
+        println!("{name:width$}  {:3}  {text}", if *ok { "yes" } else { "no" });
+    }
+    let chosen = match (links_ok, netlink_ok) {
+        (true, _) => "links: flows, first replies and drops from BPF programs on netfilter hooks",
+        (false, true) => "netlink: flows from conntrack dumps and events; drops are not visible",
+        (false, false) => "none: run as root, or with CAP_NET_ADMIN",
+    };
+    println!("{:width$}       {chosen}", "backend");
+    Ok(if links_ok || netlink_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {
+    let name = name.to_owned();
+    match result {
+        Ok(text) => Finding { name, ok: true, text },
+        Err(error) => {
+            let instead =
+                if instead.is_empty() { String::new() } else { format!("; {instead}") };
+            Finding { name, ok: false, text: format!("{error:#}{instead}") }
+        }
+    }
+}
+
+/// Small maps: these programs are never attached.
+const PROBE_SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1 };
+
+/// Loads the programs as `trace` would, and tries a link where no packet meets it.
+fn links() -> (Finding, Option<Programs>) {
+    let result = links::probe()
+        .and_then(|()| Programs::load(&Layout::of_running_kernel()?, PROBE_SIZES));
+    let (result, programs) = match result {
+        Ok(programs) => (Ok("netfilter BPF programs load and attach".to_owned()), Some(programs)),
+        Err(error) => (Err(error), None),
+    };
+    let finding = finding("links", result, "needs Linux 6.4 with CONFIG_NETFILTER_BPF_LINK; the netlink backend is used instead");
+    (finding, programs)
+}
+
+/// BPF_TRACE_FENTRY of `enum bpf_attach_type`.
+const TRACE_FENTRY: u32 = 24;
+
+fn fentry() -> Finding {
+    let result = Btf::vmlinux().map_err(Into::into).and_then(|btf| {
+        let function = btf.function("nf_hook_slow").context("no function nf_hook_slow in BTF")?;
+        sys::load_tracing("ct_probe", &links::returning(0), TRACE_FENTRY, function)?;
+        Ok("functions can be traced (not used by this version)".to_owned())
+    });
+    finding("fentry", result, "not needed by this version")
+}
+
+fn kprobes() -> Finding {
+    let event = Path::new("/sys/bus/event_source/devices/kprobe");
+    let result = if event.exists() {
+        Ok("kprobes are available (not used by this version)".to_owned())
+    } else {
+        Err(anyhow::anyhow!("the kernel has no kprobes (CONFIG_KPROBES)"))
+    };
+    finding("kprobes", result, "not needed by this version")
+}
+
+fn netlink(netns: &Netns) -> Finding {
+    let result = (|| {
+        let mut socket = netns.enter(|| Socket::netfilter().map_err(std::io::Error::other))?;
+        let stats = stats::global(&mut socket)?;
+        Ok(format!("ctnetlink answers: {} entries", stats.entries))
+    })();
+    finding("netlink", result, "without it there is no list of flows (modprobe nf_conntrack_netlink)")
+}
+
+fn btf() -> Vec<Finding> {
+    let vmlinux = Btf::vmlinux();
+    let mut all = vec![finding(
+        "BTF",
+        match &vmlinux {
+            Ok(_) => Ok(format!("{SYSFS}/vmlinux")),
+            Err(error) => Err(anyhow::anyhow!("{error}")),
+        },
+        "needs CONFIG_DEBUG_INFO_BTF; without it the netlink backend is used",
+    )];
+    for module in MODULES {
+        let result = if Path::new(SYSFS).join(module).exists() {
+            Ok(format!("{SYSFS}/{module}"))
+        } else if built_in(module) {
+            Ok("built into the kernel".to_owned())
+        } else {
+            Err(anyhow::anyhow!("module {module} is not loaded, or has no BTF"))
+        };
+        all.push(finding(&format!("BTF of {module}"), result, "needed only if it is in use"));
+    }
+    all
+}
+
+/// Whether a module is part of the kernel image.
+fn built_in(module: &str) -> bool {
+    let (_, release) = crate::observe::assemble::host_and_kernel();
+    fs::read_to_string(format!("/lib/modules/{release}/modules.builtin"))
+        .is_ok_and(|list| list.contains(&format!("/{module}.ko")))
+        // Kernels that have no directory of modules at all.
+        || kernel_symbol(module)
+}
+
+/// Whether the kernel image has a function that the module is known by.
+fn kernel_symbol(module: &str) -> bool {
+    let function = match module {
+        "nf_conntrack" => "nf_conntrack_in",
+        "nf_tables" => "nft_do_chain",
+        "ip_tables" => "ipt_do_table",
+        _ => return false,
+    };
+    Btf::vmlinux().is_ok_and(|btf| btf.function(function).is_some())
+}
+
+fn capabilities() -> Vec<Finding> {
+    let effective = fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?.trim();
+            u64::from_str_radix(line, 16).ok()
+        })
+        .unwrap_or(0);
+    CAPABILITIES
+        .iter()
+        .map(|(bit, name, purpose)| Finding {
+            name: (*name).to_owned(),
+            ok: effective >> bit & 1 == 1,
+            text: (*purpose).to_owned(),
+        })
+        .collect()
+}
+
+/// Whether conntrack is active: its hooks tell exactly, entries in its table tell that it is.
+fn active(netns: &Netns, programs: Option<&Programs>, settings: &Settings) -> Finding {
+    let found = programs.map(|programs| Activity::of(programs, netns));
+    let (ok, text) = match found {
+        Some(Ok(Activity { v4, v6 })) => {
+            let families = match (v4, v6) {
+                (true, true) => "for IPv4 and IPv6".to_owned(),
+                (true, false) => "for IPv4 only".to_owned(),
+                (false, true) => "for IPv6 only".to_owned(),
+                (false, false) => format!("no rule needs it. {HOW_TO_ACTIVATE}"),
+            };
+            (v4 || v6, families)
+        }
+        _ if settings.count > 0 => (true, format!("{} entries in the table", settings.count)),
+        Some(Err(error)) => (false, format!("unknown: {error:#}, and the table is empty")),
+        None => (false, format!("unknown: the table is empty. {HOW_TO_ACTIVATE}")),
+    };
+    Finding { name: "conntrack active".to_owned(), ok, text }
+}
+
+fn conntrack(netns: &Arc<Netns>, programs: Option<&Programs>) -> Vec<Finding> {
+    let settings = Settings::of(netns).unwrap_or_default();
+    let yes_no = |name: &str, ok: bool, yes: String, no: &str| Finding {
+        name: name.to_owned(),
+        ok,
+        text: if ok { yes } else { no.to_owned() },
+    };
+    vec![
+        active(netns, programs, &settings),
+        Finding {
+            name: "conntrack table".to_owned(),
+            ok: settings.fullness().is_none(),
+            text: settings
+                .fullness()
+                .unwrap_or_else(|| format!("room for {} entries", settings.max)),
+        },
+        yes_no(
+            "nf_conntrack_acct",
+            settings.accounting,
+            "packets and bytes are counted".to_owned(),
+            "packets and bytes are not counted: sysctl -w net.netfilter.nf_conntrack_acct=1",
+        ),
+        yes_no(
+            "nf_conntrack_events",
+            settings.events > 0,
+            if settings.events == 2 { "sent while somebody listens".to_owned() } else { "sent".to_owned() },
+            "the netlink backend sees dumps only: sysctl -w net.netfilter.nf_conntrack_events=1",
+        ),
+        yes_no(
+            "nf_conntrack_timestamp",
+            settings.timestamps,
+            "start times are kept".to_owned(),
+            "flows older than the trace have no start time: sysctl -w net.netfilter.nf_conntrack_timestamp=1",
+        ),
+    ]
+}
+
+fn firewalls(netns: &Netns) -> Vec<Finding> {
+    let nft = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|p| p.exists()));
+    let legacy = netns
+        .enter(|| {
+            let tables = |name: &str| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+            Ok(tables("ip_tables_names") + &tables("ip6_tables_names"))
+        })
+        .unwrap_or_default();
+    let legacy: Vec<&str> = legacy.split_whitespace().collect();
+    vec![
+        Finding {
+            name: "nft".to_owned(),
+            ok: nft.is_some(),
+            text: nft.map_or_else(
+                || "the nft program is not in PATH (not needed by this version)".to_owned(),
+                |path| path.display().to_string(),
+            ),
+        },
+        Finding {
+            name: "legacy tables".to_owned(),
+            ok: !legacy.is_empty(),
+            text: if legacy.is_empty() {
+                "iptables-legacy is not in use".to_owned()
+            } else {
+                legacy.join(" ")
+            },
+        },
+    ]
+}

@@ -1,0 +1,92 @@
+//! Messages to people: to standard error in the foreground, to syslog (so the journal) as a daemon.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Result, anyhow};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// Erases the line that the cursor is on.
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// The status line now on the terminal, if any.
+static STATUS: Mutex<Option<String>> = Mutex::new(None);
+
+struct Stderr;
+
+impl Log for Stderr {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("conntracker") || metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let level = match record.level() {
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
+            _ => "",
+        };
+        let status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut err = io::stderr().lock();
+        // Nobody can be told that standard error is gone.
+        let _ = match &*status {
+            Some(line) => write!(err, "{CLEAR_LINE}conntracker: {level}{}\n{line}", record.args()),
+            None => writeln!(err, "conntracker: {level}{}", record.args()),
+        };
+    }
+
+    fn flush(&self) {}
+}
+
+/// Messages go to standard error.
+pub fn to_stderr() {
+    // Only the first logger of a process counts.
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+/// Messages go to syslog, facility daemon.
+///
+/// # Errors
+/// Nobody listens at /dev/log.
+pub fn to_syslog() -> Result<()> {
+    let formatter = syslog::Formatter3164 {
+        facility: syslog::Facility::LOG_DAEMON,
+        hostname: None,
+        process: "conntracker".to_owned(),
+        pid: std::process::id(),
+    };
+    let logger = syslog::unix(formatter).map_err(|e| anyhow!("no syslog at /dev/log: {e}"))?;
+    log::set_boxed_logger(Box::new(syslog::BasicLogger::new(logger)))
+        .map_err(|e| anyhow!("cannot send messages to syslog: {e}"))?;
+    log::set_max_level(LevelFilter::Info);
+    Ok(())
+}
+
+/// Whether a status line makes sense.
+#[must_use]
+pub fn on_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Shows or replaces the status line.
+pub fn show_status(line: String) {
+    let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut err = io::stderr().lock();
+    let _ = write!(err, "{CLEAR_LINE}{line}").and_then(|()| err.flush());
+    *status = Some(line);
+}
+
+/// Removes the status line.
+pub fn clear_status() {
+    let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    if status.take().is_some() {
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "{CLEAR_LINE}").and_then(|()| err.flush());
+    }
+}

@@ -1,0 +1,154 @@
+//! Names for the numbers in a report: namespaces, interfaces, hooks, states, times.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+
+use crate::{
+    flow::NetnsId,
+    kernel::netlink::ctnetlink::ProtoState,
+    report::{Header, Namespace},
+};
+
+/// `enum nf_inet_hooks` (include/uapi/linux/netfilter.h).
+const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
+
+/// A name, or the number of what has no name here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Name<'a> {
+    /// A name.
+    Known(Cow<'a, str>),
+    /// A number.
+    Number(u32),
+}
+
+impl<'a> Name<'a> {
+    fn new(name: Option<&'a str>, number: impl Into<u32>) -> Self {
+        name.map_or_else(|| Self::Number(number.into()), |name| Self::Known(Cow::Borrowed(name)))
+    }
+
+    /// The name as JSON has it, where enumerations are lower case.
+    #[must_use]
+    pub fn lower(self) -> Self {
+        match self {
+            Self::Known(name) => Self::Known(Cow::Owned(name.to_ascii_lowercase())),
+            Self::Number(_) => self,
+        }
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(name) => OneLine(name).fmt(f),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// Text that cannot begin a line of its own: a namespace is a file name, a filter is what the user
+/// typed, and neither may look like a flow.
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(char::is_control) {
+            let (plain, tail) = rest.split_at(at);
+            let mut tail = tail.chars();
+            f.write_str(plain)?;
+            if let Some(control) = tail.next() {
+                control.escape_default().fmt(f)?;
+            }
+            rest = tail.as_str();
+        }
+        f.write_str(rest)
+    }
+}
+
+/// Names of the namespaces and interfaces that flows refer to by number.
+#[derive(Debug)]
+pub struct Names<'a> {
+    namespaces: HashMap<NetnsId, &'a str>,
+    interfaces: HashMap<(NetnsId, u32), &'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// From the header of the report.
+    #[must_use]
+    pub fn new(header: &'a Header) -> Self {
+        let mut names = Self { namespaces: HashMap::new(), interfaces: HashMap::new() };
+        for Namespace { id, name, interfaces } in &header.namespaces {
+            names.namespaces.insert(*id, name);
+            for (index, interface) in interfaces {
+                names.interfaces.insert((*id, *index), interface);
+            }
+        }
+        names
+    }
+
+    /// A namespace.
+    #[must_use]
+    pub fn netns(&self, id: NetnsId) -> Name<'a> {
+        Name::new(self.namespaces.get(&id).copied(), id.0)
+    }
+
+    /// An interface of a namespace; `None` for index 0, which stands for no interface.
+    #[must_use]
+    pub fn interface(&self, netns: NetnsId, index: u32) -> Option<Name<'a>> {
+        (index != 0).then(|| Name::new(self.interfaces.get(&(netns, index)).copied(), index))
+    }
+}
+
+/// A netfilter hook.
+#[must_use]
+pub fn hook(number: u8) -> Name<'static> {
+    Name::new(HOOKS.get(usize::from(number)).copied(), number)
+}
+
+/// The state of a flow, as conntrack(8) writes it.
+#[must_use]
+pub fn state(state: ProtoState) -> Name<'static> {
+    Name::new(state.name(), state.number())
+}
+
+/// Nanoseconds since the epoch as RFC 3339, UTC.
+#[must_use]
+pub fn time(ns: u64) -> impl fmt::Display {
+    humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_break_a_line() {
+        assert_eq!(OneLine("a\nTCPv4\tb\u{7f}").to_string(), r"a\nTCPv4\tb\u{7f}");
+        assert_eq!(OneLine("fw-1 ü").to_string(), "fw-1 ü");
+        assert_eq!(OneLine("").to_string(), "");
+    }
+
+    #[test]
+    fn what_has_no_name_keeps_its_number() {
+        assert_eq!(hook(2).to_string(), "forward");
+        assert_eq!(hook(9), Name::Number(9));
+        let tcp = |state| ProtoState::Tcp { state, wscale: [None; 2], flags: [None; 2] };
+        assert_eq!(state(tcp(3)).to_string(), "ESTABLISHED");
+        assert_eq!(state(tcp(3)).lower().to_string(), "established");
+        assert_eq!(state(tcp(200)).lower(), Name::Number(200));
+    }
+
+    #[test]
+    fn times_have_nanoseconds_and_are_utc() {
+        assert_eq!(time(0).to_string(), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(time(1_767_225_600_000_000_001).to_string(), "2026-01-01T00:00:00.000000001Z");
+        assert_eq!(time(u64::MAX).to_string(), "2554-07-21T23:34:33.709551615Z");
+    }
+}
