@@ -73,8 +73,7 @@ fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {
     match result {
         Ok(text) => Finding { name, ok: true, text },
         Err(error) => {
-            let instead =
-                if instead.is_empty() { String::new() } else { format!("; {instead}") };
+            let instead = if instead.is_empty() { String::new() } else { format!("; {instead}") };
             Finding { name, ok: false, text: format!("{error:#}{instead}") }
         }
     }
@@ -85,13 +84,17 @@ const PROBE_SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1 };
 
 /// Loads the programs as `trace` would, and tries a link where no packet meets it.
 fn links() -> (Finding, Option<Programs>) {
-    let result = links::probe()
-        .and_then(|()| Programs::load(&Layout::of_running_kernel()?, PROBE_SIZES));
+    let result =
+        links::probe().and_then(|()| Programs::load(&Layout::of_running_kernel()?, PROBE_SIZES));
     let (result, programs) = match result {
         Ok(programs) => (Ok("netfilter BPF programs load and attach".to_owned()), Some(programs)),
         Err(error) => (Err(error), None),
     };
-    let finding = finding("links", result, "needs Linux 6.4 with CONFIG_NETFILTER_BPF_LINK; the netlink backend is used instead");
+    let finding = finding(
+        "links",
+        result,
+        "needs Linux 6.4 with CONFIG_NETFILTER_BPF_LINK; the netlink backend is used instead",
+    );
     (finding, programs)
 }
 
@@ -123,7 +126,11 @@ fn netlink(netns: &Netns) -> Finding {
         let stats = stats::global(&mut socket)?;
         Ok(format!("ctnetlink answers: {} entries", stats.entries))
     })();
-    finding("netlink", result, "without it there is no list of flows (modprobe nf_conntrack_netlink)")
+    finding(
+        "netlink",
+        result,
+        "without it there is no list of flows (modprobe nf_conntrack_netlink)",
+    )
 }
 
 fn btf() -> Vec<Finding> {
@@ -232,7 +239,11 @@ fn conntrack(netns: &Arc<Netns>, programs: Option<&Programs>) -> Vec<Finding> {
         yes_no(
             "nf_conntrack_events",
             settings.events > 0,
-            if settings.events == 2 { "sent while somebody listens".to_owned() } else { "sent".to_owned() },
+            if settings.events == 2 {
+                "sent while somebody listens".to_owned()
+            } else {
+                "sent".to_owned()
+            },
             "the netlink backend sees dumps only: sysctl -w net.netfilter.nf_conntrack_events=1",
         ),
         yes_no(
@@ -245,11 +256,13 @@ fn conntrack(netns: &Arc<Netns>, programs: Option<&Programs>) -> Vec<Finding> {
 }
 
 fn firewalls(netns: &Netns) -> Vec<Finding> {
-    let nft = std::env::var_os("PATH")
-        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|p| p.exists()));
+    let nft = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|p| p.exists())
+    });
     let legacy = netns
         .enter(|| {
-            let tables = |name: &str| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+            let tables =
+                |name: &str| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
             Ok(tables("ip_tables_names") + &tables("ip6_tables_names"))
         })
         .unwrap_or_default();

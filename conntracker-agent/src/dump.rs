@@ -47,9 +47,8 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let mut notes = Vec::new();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {
         let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
-        let mut socket = netns
-            .enter(|| Socket::netfilter().map_err(io::Error::other))
-            .with_context(what)?;
+        let mut socket =
+            netns.enter(|| Socket::netfilter().map_err(io::Error::other)).with_context(what)?;
         let current = table.begin_dump(id, clock.now());
         let stats = ctnetlink::dump(&mut socket, &dumps::request(filter), |entry| {
             if let Ok(entry) = entry
@@ -87,7 +86,11 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
             namespaces: (0..)
                 .map(NetnsId)
                 .zip(&namespaces)
-                .map(|(id, netns)| Namespace { id, name: netns.name.clone(), interfaces: Vec::new() })
+                .map(|(id, netns)| Namespace {
+                    id,
+                    name: netns.name.clone(),
+                    interfaces: Vec::new(),
+                })
                 .collect(),
             start_ns,
             end_ns: clock.now(),

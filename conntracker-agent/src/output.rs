@@ -61,7 +61,9 @@ impl Destination {
                 return Err(error).with_context(|| format!("cannot look at {}", path.display()));
             }
         }
-        aside(path)?.close().with_context(|| format!("cannot remove what was written beside {}", path.display()))
+        aside(path)?
+            .close()
+            .with_context(|| format!("cannot remove what was written beside {}", path.display()))
     }
 
     /// Writes a report by way of `render`. A file appears under its name only when it is complete;
@@ -84,7 +86,8 @@ impl Destination {
                 let file = aside(path)?;
                 let mut out = BufWriter::with_capacity(BUFFER, file);
                 render(&mut out).with_context(what)?;
-                let file = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(what)?;
+                let file =
+                    out.into_inner().map_err(io::IntoInnerError::into_error).with_context(what)?;
                 file.as_file().sync_all().with_context(what)?;
                 // rename(2) replaces the name itself: a symbolic link that has come to stand there
                 // meanwhile is not followed.

@@ -1,13 +1,8 @@
 //! `conntracker trace`: signals, schedule, status line and output around an [`Observer`].
 
 use std::{
-    fs::DirBuilder,
-    future::pending,
-    os::unix::fs::DirBuilderExt,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
+    fs::DirBuilder, future::pending, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode,
+    sync::Arc, time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -106,7 +101,10 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     }
     let in_foreground = mode == Mode::Foreground;
     if in_foreground {
-        log::info!("observing{}", if duration.is_some() { "" } else { "; Ctrl-C ends and writes the report" });
+        log::info!(
+            "observing{}",
+            if duration.is_some() { "" } else { "; Ctrl-C ends and writes the report" }
+        );
     } else {
         daemon::ready()?;
     }

@@ -81,8 +81,15 @@ pub struct KernelTuple {
 
 impl KernelTuple {
     /// All zero: no tuple.
-    pub const NONE: Self =
-        Self { src: [0; 16], src_l4: [0; 2], l3num: 0, dst: [0; 16], dst_l4: [0; 2], proto: 0, dir: 0 };
+    pub const NONE: Self = Self {
+        src: [0; 16],
+        src_l4: [0; 2],
+        l3num: 0,
+        dst: [0; 16],
+        dst_l4: [0; 2],
+        proto: 0,
+        dir: 0,
+    };
 }
 
 /// `struct nf_conntrack_zone`.

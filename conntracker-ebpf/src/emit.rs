@@ -8,7 +8,10 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     ABI_VERSION,
-    record::{FAMILY_V4, FLAG_INTERFACES, FlowBody, HOOK_UNKNOWN, FlowRecord4, FlowRecord6, Header, Tuple4, Tuple6},
+    record::{
+        FAMILY_V4, FLAG_INTERFACES, FlowBody, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, Header,
+        Tuple4, Tuple6,
+    },
 };
 
 use crate::{conntrack::KernelTuple, globals::wake_bytes};

@@ -48,8 +48,8 @@ pub fn observe(state: *const u8, skb: *const u8) {
     // Only packets of the original direction confirm an entry: the reset that a reject rule sends
     // carries the entry of the packet it refuses, which dies unconfirmed.
     let is_new = status & IPS_CONFIRMED == 0 && matches!(info, CT_RELATED | CT_NEW);
-    let is_reply = info == CT_ESTABLISHED_REPLY
-        && status & (IPS_SEEN_REPLY | IPS_ASSURED) == IPS_SEEN_REPLY;
+    let is_reply =
+        info == CT_ESTABLISHED_REPLY && status & (IPS_SEEN_REPLY | IPS_ASSURED) == IPS_SEEN_REPLY;
     if !is_new && !is_reply {
         return;
     }

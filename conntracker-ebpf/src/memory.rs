@@ -14,5 +14,7 @@ pub fn read<T>(address: u64) -> Option<T> {
 #[inline(always)]
 pub fn read_into<T: Copy>(address: u64, to: &mut T) -> bool {
     // SAFETY: `to` is as long as stated, and valid for any bytes (plain numbers throughout).
-    unsafe { raw_read(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) == 0 }
+    unsafe {
+        raw_read(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) == 0
+    }
 }

@@ -152,7 +152,11 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
             event_buffer: event_buffer as usize,
         },
-        mode: if daemon { Mode::Daemon { pidfile: std::path::absolute(pidfile)? } } else { Mode::Foreground },
+        mode: if daemon {
+            Mode::Daemon { pidfile: std::path::absolute(pidfile)? }
+        } else {
+            Mode::Foreground
+        },
         destination,
         format,
         duration,

@@ -35,7 +35,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// A size in bytes: `65536`, `64K`, `16M`, `1G`; at least a page.
 pub fn size(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text.trim_end_matches(['B', 'b', 'i']).split_at_checked(text.trim_end_matches(['B', 'b', 'i']).len().saturating_sub(1)) {
+    let (digits, unit) = match text
+        .trim_end_matches(['B', 'b', 'i'])
+        .split_at_checked(text.trim_end_matches(['B', 'b', 'i']).len().saturating_sub(1))
+    {
         Some((digits, "K" | "k")) => (digits, 1 << 10),
         Some((digits, "M" | "m")) => (digits, 1 << 20),
         Some((digits, "G" | "g")) => (digits, 1 << 30),
@@ -55,8 +58,9 @@ pub fn size(text: &str) -> Result<u32, String> {
 /// A protocol by name or number.
 pub fn proto(text: &str) -> Result<Term<u8>, String> {
     term(text, |t| {
-        protocol::number(t)
-            .ok_or_else(|| format!("unknown protocol `{t}`; give a name such as tcp, or a number up to 255"))
+        protocol::number(t).ok_or_else(|| {
+            format!("unknown protocol `{t}`; give a name such as tcp, or a number up to 255")
+        })
     })
 }
 
@@ -87,9 +91,9 @@ pub struct Ports(pub Vec<Term<RangeInclusive<u16>>>);
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     // A name may hold a hyphen: only numbers make a range.
-    let numbers = text.split_once([':', '-']).and_then(|(low, high)| {
-        Some((low.parse::<u16>().ok()?, high.parse::<u16>().ok()?))
-    });
+    let numbers = text
+        .split_once([':', '-'])
+        .and_then(|(low, high)| Some((low.parse::<u16>().ok()?, high.parse::<u16>().ok()?)));
     match numbers {
         Some((low, high)) if low <= high => Ok(low..=high),
         Some(_) => Err(format!("the range `{text}` ends before it starts")),
@@ -153,7 +157,10 @@ pub fn status(text: &str) -> Result<Term<Status>, String> {
 
 /// Any text.
 pub fn text(text: &str) -> Result<Term<String>, String> {
-    term(text, |t| if t.is_empty() { Err("must not be empty".to_owned()) } else { Ok(t.to_owned()) })
+    term(
+        text,
+        |t| if t.is_empty() { Err("must not be empty".to_owned()) } else { Ok(t.to_owned()) },
+    )
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 
 use std::{cmp::Ordering, net::IpAddr};
 
-use conntracker_common::{
-    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP,
-};
+use conntracker_common::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 
 use super::{Flow, FlowKey, L4, Tuple};
 

@@ -7,10 +7,7 @@
 
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
-use super::{
-    DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
-    model::Details,
-};
+use super::{DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details};
 use crate::kernel::{
     bpf::record::{Kind as RecordKind, Record, Seen},
     netlink::ctnetlink::{ConntrackEntry, Counters, events::Kind as EventKind},
@@ -218,7 +215,9 @@ impl FlowTable {
         self.first_dump_end_ns.entry(dump.netns).or_insert(at_ns);
         // An entry made after the dump began may have been missed by it.
         self.members.retain(|key, member| {
-            key.netns != dump.netns || member.dump == dump.number || member.since_ns >= dump.start_ns
+            key.netns != dump.netns
+                || member.dump == dump.number
+                || member.since_ns >= dump.start_ns
         });
     }
 
@@ -305,8 +304,7 @@ impl FlowTable {
         flow.origins.drops = true;
         flow.seen_at(at_ns);
         let drops = flow.drops.get_or_insert_default();
-        let counting =
-            if seen.from_conntrack { &mut drops.tracked } else { &mut drops.untracked };
+        let counting = if seen.from_conntrack { &mut drops.tracked } else { &mut drops.untracked };
         counting.update(seen.counted);
     }
 }

@@ -46,7 +46,10 @@ impl Netns {
             Path::new(RUN_NETNS).join(name)
         };
         if !path.exists() {
-            bail!("no network namespace `{name}` ({} does not exist; see `ip netns list`)", path.display());
+            bail!(
+                "no network namespace `{name}` ({} does not exist; see `ip netns list`)",
+                path.display()
+            );
         }
         Self::open(name.to_owned(), &path)
     }
@@ -57,8 +60,7 @@ impl Netns {
         let own = Self::current()?;
         let mut seen = HashSet::from([own.inode]);
         let mut all = vec![own];
-        let mut named: Vec<_> =
-            read_dir_names(Path::new(RUN_NETNS)).into_iter().collect();
+        let mut named: Vec<_> = read_dir_names(Path::new(RUN_NETNS)).into_iter().collect();
         named.sort();
         for name in named {
             // A file there that is no namespace (left after a reboot, say) is not ours to judge.

@@ -39,9 +39,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     let mut flows: Vec<Flow> = observer
         .table
         .flows()
-        .filter(|flow| {
-            filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index))
-        })
+        .filter(|flow| filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index)))
         .cloned()
         .collect();
     if observer.config.fold {

@@ -43,10 +43,13 @@ pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backe
         ),
         BackendChoice::Netlink => (Backend::Netlink(netlink()?), "asked for".to_owned()),
         BackendChoice::Auto => match links() {
-            Ok(source) => (Backend::Links(Box::new(source)), "the most exact one that works here".to_owned()),
-            Err(error) => {
-                (Backend::Netlink(netlink()?), format!("netfilter links do not work here: {error:#}"))
+            Ok(source) => {
+                (Backend::Links(Box::new(source)), "the most exact one that works here".to_owned())
             }
+            Err(error) => (
+                Backend::Netlink(netlink()?),
+                format!("netfilter links do not work here: {error:#}"),
+            ),
         },
     };
     Ok((backend, reason))
@@ -94,7 +97,12 @@ impl Backend {
     }
 
     /// Merges what the kernel has counted.
-    pub fn settle(&self, table: &mut FlowTable, filter: &Filter, of_kernel: impl Fn(u64) -> u64) -> Result<()> {
+    pub fn settle(
+        &self,
+        table: &mut FlowTable,
+        filter: &Filter,
+        of_kernel: impl Fn(u64) -> u64,
+    ) -> Result<()> {
         match self {
             Self::Links(source) => source.settle(table, filter, of_kernel),
             Self::Netlink(_) => Ok(()),

@@ -68,9 +68,8 @@ fn run(
     sender: &mpsc::Sender<DumpMessage>,
 ) -> Result<DumpStats> {
     let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
-    let mut socket = netns
-        .enter(|| Socket::netfilter().map_err(std::io::Error::other))
-        .with_context(what)?;
+    let mut socket =
+        netns.enter(|| Socket::netfilter().map_err(std::io::Error::other)).with_context(what)?;
     let mut batch = Vec::with_capacity(BATCH);
     let stats = ctnetlink::dump(&mut socket, request, |entry| {
         // Rejected entries are counted by the codec.

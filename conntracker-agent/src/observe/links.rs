@@ -39,11 +39,15 @@ impl LinksSource {
         let layout = Layout::of_running_kernel()?;
         let mut programs = Programs::load(&layout, sizes)?;
         programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
-        let ring = RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
+        let ring =
+            RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
         let mut netns_by_cookie = HashMap::new();
         for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
             let cookie = netns.cookie.with_context(|| {
-                format!("namespace `{}` has no cookie (SO_NETNS_COOKIE needs Linux 5.14)", netns.name)
+                format!(
+                    "namespace `{}` has no cookie (SO_NETNS_COOKIE needs Linux 5.14)",
+                    netns.name
+                )
             })?;
             programs.trace_netns(cookie)?;
             netns_by_cookie.insert(cookie, id);
@@ -85,7 +89,12 @@ impl LinksSource {
     }
 
     /// Merges the kernel's counts into the table.
-    pub fn settle(&self, table: &mut FlowTable, filter: &Filter, now_ns: impl Fn(u64) -> u64) -> Result<()> {
+    pub fn settle(
+        &self,
+        table: &mut FlowTable,
+        filter: &Filter,
+        now_ns: impl Fn(u64) -> u64,
+    ) -> Result<()> {
         let known = |seen: &Seen| {
             let netns = *self.netns_by_cookie.get(&seen.netns_cookie)?;
             allows(filter, &seen.orig, seen.zone, seen.from_conntrack).then_some(netns)

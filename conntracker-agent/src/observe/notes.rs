@@ -56,11 +56,8 @@ impl Settings {
         if max == 0 || count * 100 < max * ALMOST_FULL {
             return None;
         }
-        let state = if count >= max {
-            "full: packets of new flows are dropped"
-        } else {
-            "almost full"
-        };
+        let state =
+            if count >= max { "full: packets of new flows are dropped" } else { "almost full" };
         Some(format!(
             "the conntrack table is {state} ({count} of {max} entries); enlarge it with `sysctl -w net.netfilter.nf_conntrack_max=N`"
         ))
@@ -71,7 +68,11 @@ impl Settings {
 pub const HOW_TO_ACTIVATE: &str = "conntrack works only where a rule needs it; any rule with `ct state`, NAT or a helper will do, for example `nft add table inet ct; nft add chain inet ct c '{ type filter hook prerouting priority 0; }'; nft add rule inet ct c ct state new accept`";
 
 /// Notes that hold from the start.
-pub(super) fn at_start(config: &Config, backend: &Backend, namespaces: &[Arc<Netns>]) -> Vec<String> {
+pub(super) fn at_start(
+    config: &Config,
+    backend: &Backend,
+    namespaces: &[Arc<Netns>],
+) -> Vec<String> {
     let mut notes = Vec::new();
     if !backend.sees_drops() {
         notes.push("drops are not visible with the netlink backend".to_owned());
@@ -93,17 +94,23 @@ pub(super) fn at_start(config: &Config, backend: &Backend, namespaces: &[Arc<Net
             Some(Ok(Activity { v4: false, .. })) => note("conntrack is not active for IPv4"),
             Some(Ok(Activity { v6: false, .. })) => note("conntrack is not active for IPv6"),
             Some(Ok(_)) => {}
-            Some(Err(error)) => note(&format!("cannot tell whether conntrack is active: {error:#}")),
+            Some(Err(error)) => {
+                note(&format!("cannot tell whether conntrack is active: {error:#}"))
+            }
             None if settings.count == 0 => {
                 note(&format!("the conntrack table is empty. {HOW_TO_ACTIVATE}"));
             }
             None => {}
         }
         if !settings.accounting {
-            note("packets and bytes are not counted; enable with `sysctl -w net.netfilter.nf_conntrack_acct=1` (new flows only)");
+            note(
+                "packets and bytes are not counted; enable with `sysctl -w net.netfilter.nf_conntrack_acct=1` (new flows only)",
+            );
         }
         if settings.events == 0 && !backend.sees_drops() {
-            note("conntrack events are off, so that only flows in dumps are seen; enable with `sysctl -w net.netfilter.nf_conntrack_events=1`");
+            note(
+                "conntrack events are off, so that only flows in dumps are seen; enable with `sysctl -w net.netfilter.nf_conntrack_events=1`",
+            );
         }
     }
     notes

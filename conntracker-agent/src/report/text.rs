@@ -162,9 +162,7 @@ fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn counts(
-    counts: impl Iterator<Item = (&'static str, u64)> + Clone,
-) -> impl fmt::Display {
+fn counts(counts: impl Iterator<Item = (&'static str, u64)> + Clone) -> impl fmt::Display {
     joined(" ", counts.map(|(name, count)| fmt::from_fn(move |f| write!(f, "{name}={count}"))))
 }
 

@@ -167,7 +167,8 @@ fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
     let mut t = table(true, true);
     // Translated: the reply comes from another address than the original went to.
     let mut new = record(Kind::New, 5000, 0);
-    new.reply = Some(Tuple { src: "192.0.2.9".parse().unwrap(), ..tuple(5000).inverted().unwrap() });
+    new.reply =
+        Some(Tuple { src: "192.0.2.9".parse().unwrap(), ..tuple(5000).inverted().unwrap() });
     t.record(NS, &new, 10);
     let mut dropped = record(Kind::Drop, 0, 0);
     dropped.orig = new.reply.unwrap();

@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn symbols_are_found_by_their_whole_name() {
-        let text = "ffffffff81000000 T _text\nffffffffc0001230 t ipv4_conntrack_in\t[nf_conntrack]\n";
+        let text =
+            "ffffffff81000000 T _text\nffffffffc0001230 t ipv4_conntrack_in\t[nf_conntrack]\n";
         assert_eq!(address(text, "ipv4_conntrack_in"), Some(0xffff_ffff_c000_1230));
         assert_eq!(address(text, "conntrack_in"), None);
     }

@@ -120,10 +120,9 @@ impl Btf {
             return Err(BtfError::Format("a section ends after the end of the data"));
         }
         let (first_id, first_string) = match &base {
-            Some(base) => (
-                base.first_id + base.types.len() as u32,
-                base.first_string + base.strings.1 as u32,
-            ),
+            Some(base) => {
+                (base.first_id + base.types.len() as u32, base.first_string + base.strings.1 as u32)
+            }
             None => (1, 0),
         };
         let mut btf = Self {

@@ -153,7 +153,11 @@ impl Programs {
         };
         let map: HashMap<_, SeenKeyBytes, SeenValueBytes> = HashMap::try_from(self.map(name)?)?;
         // An entry evicted between its key's and its value's lookup is an error of that entry only.
-        Ok(map.iter().flatten().filter_map(|(key, value)| Seen::decode(&key, &value).ok()).collect())
+        Ok(map
+            .iter()
+            .flatten()
+            .filter_map(|(key, value)| Seen::decode(&key, &value).ok())
+            .collect())
     }
 
     /// Addresses of the functions on PREROUTING in `netns`, IPv4's and IPv6's, in order.
@@ -197,8 +201,9 @@ fn check_abi(bytes: &[u8]) -> Result<()> {
         bail!("this build has no BPF object: run `cargo xtask build`");
     }
     let file = object::File::parse(bytes).context("the BPF object is not an ELF file")?;
-    let section =
-        file.section_by_name(ABI_SECTION).context("the BPF object does not state its ABI version")?;
+    let section = file
+        .section_by_name(ABI_SECTION)
+        .context("the BPF object does not state its ABI version")?;
     match section.data()? {
         [ABI_VERSION] => Ok(()),
         found => bail!(

@@ -11,9 +11,7 @@ use aya_obj::generated::{
     bpf_attach_type::BPF_NETFILTER,
     bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD, BPF_PROG_TEST_RUN},
     bpf_insn,
-    bpf_prog_type::{
-        self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING,
-    },
+    bpf_prog_type::{self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING},
 };
 
 /// Size of the verifier log asked for when a load fails.
@@ -119,8 +117,7 @@ pub fn load_tracing(
     attach_type: u32,
     attach_btf_id: u32,
 ) -> Result<OwnedFd, LoadError> {
-    let attr =
-        ProgLoad { expected_attach_type: attach_type, attach_btf_id, ..ProgLoad::default() };
+    let attr = ProgLoad { expected_attach_type: attach_type, attach_btf_id, ..ProgLoad::default() };
     prog_load(name, BPF_PROG_TYPE_TRACING, instructions, attr)
 }
 
@@ -205,7 +202,12 @@ fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<libc::c_long> {
     // command, and its size is passed along; every address in it points to live memory of the
     // length stated beside it.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as libc::c_int, std::ptr::from_mut(attr), size_of::<T>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_int,
+            std::ptr::from_mut(attr),
+            size_of::<T>(),
+        )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -22,9 +22,8 @@ pub(super) struct Explanation<'a> {
 impl Explanation<'_> {
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let flow = self.flow;
-        let mut say = |key: &str, value: &dyn fmt::Display| {
-            writeln!(out, "{:INDENT$}{key}: {value}", "")
-        };
+        let mut say =
+            |key: &str, value: &dyn fmt::Display| writeln!(out, "{:INDENT$}{key}: {value}", "");
         if flow.merged() > 0 {
             say("flows", &flow.merged())?;
         }

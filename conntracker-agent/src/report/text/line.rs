@@ -122,14 +122,8 @@ mod tests {
                 of(47, v4, L4::Gre { src: 10, dst: 20 }),
                 " GREv4 [           0] src = 192.0.2.1 (key=10) to dst = 192.0.2.2 (key=20)",
             ),
-            (
-                of(50, v4, L4::None),
-                " ESPv4 [           0] src = 192.0.2.1 to dst = 192.0.2.2",
-            ),
-            (
-                of(253, v4, L4::None),
-                "P253v4 [           0] src = 192.0.2.1 to dst = 192.0.2.2",
-            ),
+            (of(50, v4, L4::None), " ESPv4 [           0] src = 192.0.2.1 to dst = 192.0.2.2"),
+            (of(253, v4, L4::None), "P253v4 [           0] src = 192.0.2.1 to dst = 192.0.2.2"),
         ] {
             assert_eq!(got, want);
         }

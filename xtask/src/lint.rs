@@ -1,0 +1,41 @@
+//! `cargo xtask lint`: formatting and clippy, each warning an error, BPF half included.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::toolchain::{self, Toolchain};
+use crate::{cmd, setup, workspace};
+
+pub fn main() -> Result<ExitCode> {
+    setup::ensure()?;
+    // All of it, also after a failure: one run shows all there is to mend.
+    let results = [
+        step("rustfmt", || cmd::run(workspace::cargo()?.args(["fmt", "--all", "--check"]))),
+        step("clippy, userspace", || {
+            let mut cargo = workspace::cargo()?;
+            cargo.args(["clippy", "--quiet", "--workspace", "--exclude", "conntracker-ebpf"]);
+            cmd::run(cargo.args(["--all-targets", "--", "-Dwarnings"]))
+        }),
+        step("clippy, BPF", bpf),
+    ];
+    if results.contains(&false) {
+        return Ok(ExitCode::FAILURE);
+    }
+    eprintln!("lint: fine");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bpf() -> Result<()> {
+    if toolchain::prebuilt()?.is_some() && Toolchain::find().is_err() {
+        eprintln!("lint: not done, the BPF object is prebuilt and nothing here compiles for BPF");
+        return Ok(());
+    }
+    // What the BPF half shares with userspace has been looked at with userspace's own clippy.
+    Toolchain::find()?.cargo("clippy", &["--no-deps", "--", "-Dwarnings"])
+}
+
+fn step(what: &str, check: impl FnOnce() -> Result<()>) -> bool {
+    eprintln!("lint: {what}");
+    check().inspect_err(|error| eprintln!("lint: {error:#}")).is_ok()
+}
