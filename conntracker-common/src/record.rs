@@ -143,5 +143,6 @@ const _: () = {
     assert!(size_of::<FlowBody>() == 40);
     assert!(size_of::<FlowRecord4>() == 24 + 40 + 2 * 12);
     assert!(size_of::<FlowRecord6>() == 24 + 40 + 2 * 36);
-    assert!(size_of::<FlowRecord4>() % 8 == 0 && size_of::<FlowRecord6>() % 8 == 0);
+    assert!(size_of::<FlowRecord4>().is_multiple_of(8));
+    assert!(size_of::<FlowRecord6>().is_multiple_of(8));
 };

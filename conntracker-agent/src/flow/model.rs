@@ -1,6 +1,6 @@
 //! A flow: what all sources together know of it.
 
-use super::{Drops, L4, Status, Tuple};
+use super::{Drops, Status, Tuple};
 use crate::kernel::{
     bpf::record::Counted,
     netlink::ctnetlink::{Counters, ProtoState},
@@ -233,11 +233,6 @@ impl Flow {
         // what changes over time: there the flow last heard of is right.
         let other_is_earlier = first_ns < self.first_ns;
         let other_is_later = last_ns > self.last_ns;
-        fn pick<T>(mine: &mut Option<T>, theirs: Option<T>, prefer_theirs: bool) {
-            if theirs.is_some() && (mine.is_none() || prefer_theirs) {
-                *mine = theirs;
-            }
-        }
         pick(&mut self.reply, reply, other_is_earlier);
         pick(&mut self.packet_mark, packet_mark, other_is_earlier);
         pick(&mut self.interfaces, interfaces, other_is_earlier);
@@ -266,25 +261,12 @@ impl Flow {
         self.seen_at(first_ns);
         self.seen_at(last_ns);
     }
+}
 
-    /// Source port or ICMP type; the number by which flows between two addresses are ordered first.
-    #[must_use]
-    pub fn first_number(&self) -> u16 {
-        match self.key.orig.l4 {
-            L4::Ports { src, .. } | L4::Gre { src, .. } => src,
-            L4::Icmp { kind, .. } => kind.into(),
-            L4::None => 0,
-        }
-    }
-
-    /// Destination port or ICMP code.
-    #[must_use]
-    pub fn second_number(&self) -> u16 {
-        match self.key.orig.l4 {
-            L4::Ports { dst, .. } | L4::Gre { dst, .. } => dst,
-            L4::Icmp { code, .. } => code.into(),
-            L4::None => 0,
-        }
+/// Takes over the other flow's value where it has the better one, or the only one.
+fn pick<T>(mine: &mut Option<T>, theirs: Option<T>, prefer_theirs: bool) {
+    if theirs.is_some() && (mine.is_none() || prefer_theirs) {
+        *mine = theirs;
     }
 }
 

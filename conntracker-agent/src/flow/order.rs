@@ -22,7 +22,8 @@ pub fn block(tuple: &Tuple) -> u16 {
 }
 
 /// The two numbers that come after the addresses: ports, ICMP type and code, GRE keys.
-fn numbers(l4: L4) -> (u16, u16) {
+#[must_use]
+pub fn numbers(l4: L4) -> (u16, u16) {
     match l4 {
         L4::Ports { src, dst } | L4::Gre { src, dst } => (src, dst),
         L4::Icmp { kind, code, .. } => (kind.into(), code.into()),

@@ -133,12 +133,11 @@ impl FlowTable {
             if flow.interfaces.is_none() {
                 flow.interfaces = record.interfaces;
             }
-            self.counted_by_links += match record.counted {
-                Some(counted) => flow.flows.update(counted),
-                None => {
-                    flow.flows.add(u64::from(news));
-                    1
-                }
+            self.counted_by_links += if let Some(counted) = record.counted {
+                flow.flows.update(counted)
+            } else {
+                flow.flows.add(u64::from(news));
+                1
             };
         }
         if record.kind == RecordKind::Drop {

@@ -11,7 +11,7 @@ use conntracker_common::counters::Counter;
 use super::{Observer, notes};
 use crate::{
     dump::dump_losses,
-    flow::{Flow, FlowKey, NetnsId, order},
+    flow::{Drops, Flow, FlowKey, NetnsId, order},
     kernel::{bpf::object::Counters, netlink::link::InterfaceNames},
     report::{Footer, Header, Loss, Namespace, Report},
 };
@@ -117,7 +117,7 @@ fn interfaces(flows: &[Flow], netns: NetnsId) -> BTreeSet<u32> {
     let mut all = BTreeSet::new();
     for flow in flows.iter().filter(|flow| flow.key.netns == netns) {
         all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
-        for place in flow.drops.iter().flat_map(|drops| drops.places()) {
+        for place in flow.drops.iter().flat_map(Drops::places) {
             all.extend([place.iif, place.oif]);
         }
     }

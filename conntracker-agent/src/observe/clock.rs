@@ -17,7 +17,8 @@ impl Clock {
     /// Relates the two clocks once: a step of the system's clock meanwhile does not tear a report.
     pub fn new() -> io::Result<Self> {
         let boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
-        let since_boot = boot.tv_sec() as u64 * 1_000_000_000 + boot.tv_nsec() as u64;
+        let since_boot =
+            boot.tv_sec().cast_unsigned() * 1_000_000_000 + boot.tv_nsec().cast_unsigned();
         Ok(Self { boot_ns: epoch_ns().saturating_sub(since_boot) })
     }
 

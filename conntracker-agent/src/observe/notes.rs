@@ -93,14 +93,13 @@ pub(super) fn at_start(
             }
             Some(Ok(Activity { v4: false, .. })) => note("conntrack is not active for IPv4"),
             Some(Ok(Activity { v6: false, .. })) => note("conntrack is not active for IPv6"),
-            Some(Ok(_)) => {}
             Some(Err(error)) => {
-                note(&format!("cannot tell whether conntrack is active: {error:#}"))
+                note(&format!("cannot tell whether conntrack is active: {error:#}"));
             }
             None if settings.count == 0 => {
                 note(&format!("the conntrack table is empty. {HOW_TO_ACTIVATE}"));
             }
-            None => {}
+            Some(Ok(_)) | None => {}
         }
         if !settings.accounting {
             note(

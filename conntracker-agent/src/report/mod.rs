@@ -6,7 +6,7 @@ pub mod v01;
 
 use std::io;
 
-use crate::flow::{Flow, NetnsId};
+use crate::flow::{Drops, Flow, NetnsId};
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Report {
             totals.merged += flow.merged();
             totals.confirmed += u64::from(flow.confirmed());
             totals.dropped += u64::from(flow.dropped());
-            totals.dropped_packets += flow.drops.as_ref().map_or(0, |drops| drops.packets());
+            totals.dropped_packets += flow.drops.as_ref().map_or(0, Drops::packets);
         }
         totals
     }

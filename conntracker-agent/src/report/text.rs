@@ -118,7 +118,7 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
 fn same_ends(a: &Flow, b: &Flow) -> bool {
     let ends = |flow: &Flow| {
         let orig = &flow.key.orig;
-        (order::block(orig), orig.src, orig.dst, flow.first_number(), flow.second_number())
+        (order::block(orig), orig.src, orig.dst, order::numbers(orig.l4))
     };
     ends(a) == ends(b)
 }

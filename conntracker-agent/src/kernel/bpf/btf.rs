@@ -81,8 +81,8 @@ struct Type {
     kind: u8,
     kind_flag: bool,
     vlen: usize,
-    /// Size, or the type referred to.
-    size_or_type: u32,
+    /// Size, or the id of the type referred to.
+    size_or_ref: u32,
     /// Position of what follows the fixed part.
     tail: usize,
 }
@@ -171,7 +171,7 @@ impl Btf {
             kind: (info >> 24 & 0x1f) as u8,
             kind_flag: info >> 31 == 1,
             vlen: (info & 0xffff) as usize,
-            size_or_type: read_u32(&self.data, at + 8)?,
+            size_or_ref: read_u32(&self.data, at + 8)?,
             tail: at + 12,
         })
     }
@@ -272,7 +272,7 @@ impl Btf {
             let (_, t) = self.type_by_id(id)?;
             match t.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = t.size_or_type;
+                    id = t.size_or_ref;
                 }
                 _ => return Ok(id),
             }
@@ -288,7 +288,7 @@ impl Btf {
         }
         let element = read_u32(&blob.data, t.tail)?;
         let (_, stripped) = self.type_by_id(self.strip(element)?)?;
-        let size = if stripped.kind == KIND_PTR { 8 } else { stripped.size_or_type };
+        let size = if stripped.kind == KIND_PTR { 8 } else { stripped.size_or_ref };
         Ok(Some((element, size)))
     }
 

@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use aya_obj::generated::{
@@ -129,7 +129,7 @@ pub fn load_syscall(name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, Lo
 
 /// Runs a program of type SYSCALL in the calling thread and returns what it returned.
 pub fn run(program: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut attr = TestRun { prog_fd: program.as_raw_fd() as u32, ..TestRun::default() };
+    let mut attr = TestRun { prog_fd: program.as_raw_fd().cast_unsigned(), ..TestRun::default() };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
     Ok(attr.retval)
 }
@@ -177,7 +177,7 @@ pub fn link_netfilter(
     bpf_fd(
         BPF_LINK_CREATE,
         &mut LinkCreateNetfilter {
-            prog_fd: program.as_fd().as_raw_fd() as u32,
+            prog_fd: program.as_raw_fd().cast_unsigned(),
             target_fd: 0,
             attach_type: BPF_NETFILTER as u32,
             flags: 0,

@@ -171,11 +171,9 @@ proptest! {
         many_namespaces: bool,
     ) {
         // The table has one flow for each key.
-        let flows: Vec<Flow> = BTreeMap::from_iter(
-            flows.into_iter().map(|flow| (format!("{:?}", flow.key), flow)),
-        )
-        .into_values()
-        .collect();
+        let flows: BTreeMap<String, Flow> =
+            flows.into_iter().map(|flow| (format!("{:?}", flow.key), flow)).collect();
+        let flows = flows.into_values().collect();
         let mut report = report(flows);
         if many_namespaces {
             report.header.namespaces.push(namespace(1, "red", &[]));
