@@ -23,7 +23,8 @@ mod seen;
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
-/// `struct bpf_nf_ctx` (include/linux/netfilter.h): the context of a netfilter program.
+/// `struct bpf_nf_ctx` (include/linux/netfilter.h): the context of a netfilter program. Both
+/// pointers are trusted: the verifier knows their types.
 #[repr(C)]
 pub struct NetfilterContext {
     /// `const struct nf_hook_state *`.
@@ -40,10 +41,8 @@ const NF_ACCEPT: i32 = 1;
 /// knows, the agent loads the program with the right type (`kernel/bpf/object.rs`).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/flow_end")]
-pub extern "C" fn flow_end(ctx: *const NetfilterContext) -> i32 {
-    // SAFETY: the kernel passes a valid context; both pointers in it are trusted.
-    let (state, skb) = unsafe { ((*ctx).state, (*ctx).skb) };
-    flows::observe(state, skb);
+pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {
+    flows::observe(ctx.state, ctx.skb);
     NF_ACCEPT
 }
 

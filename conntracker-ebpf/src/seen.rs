@@ -90,7 +90,7 @@ pub fn entry(
         None => {
             let fresh = SeenValue { since_ns: now, last_ns: now, count: 0, replied: 0 };
             // Another CPU may have been faster: NOEXIST keeps its entry, the lookup finds it.
-            let _ = map.insert(key, &fresh, u64::from(BPF_NOEXIST));
+            let _ = map.insert(key, fresh, u64::from(BPF_NOEXIST));
             map.get_ptr_mut(key)?
         }
     };

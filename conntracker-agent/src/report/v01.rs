@@ -25,9 +25,10 @@ const BLOCKS: u16 = 6;
 pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut lines: BTreeMap<Key, Line> = BTreeMap::new();
     for flow in report.flows.iter().filter(|flow| known_to_conntrack(flow)) {
-        let tuple = printed(flow.key.orig);
-        if order::block(&tuple) < BLOCKS {
-            let line = lines.entry(Key::of(&tuple)).or_insert(Line { tuple, confirmed: false });
+        let orig = flow.key.orig.folded();
+        if order::block(&orig) < BLOCKS {
+            let tuple = printed(orig);
+            let line = lines.entry(Key::of(&orig)).or_insert(Line { tuple, confirmed: false });
             line.confirmed |= flow.confirmed();
         }
     }
@@ -45,11 +46,10 @@ fn known_to_conntrack(flow: &Flow) -> bool {
     flow.merged() > 0
 }
 
-/// The tuple as version 0.1 printed it: it always folded.
-fn printed(tuple: Tuple) -> Tuple {
-    let folded = tuple.folded();
+/// A folded tuple as version 0.1 printed it. It told ICMP flows apart by type and code, but two bytes
+/// were swapped where there was one: every one of its lines says 0.
+fn printed(folded: Tuple) -> Tuple {
     let l4 = match folded.l4 {
-        // Two bytes were swapped where there was one.
         L4::Icmp { .. } => L4::Icmp { kind: 0, code: 0, id: 0 },
         other => other,
     };
@@ -68,22 +68,26 @@ struct Key {
     block: u16,
     src: Address,
     dst: Address,
-    dport: u16,
-    sport: u16,
+    /// Destination port, or ICMP type.
+    first: u16,
+    /// Source port, or ICMP code.
+    second: u16,
 }
 
 impl Key {
     fn of(tuple: &Tuple) -> Self {
-        let (sport, dport) = match tuple.l4 {
-            L4::Ports { src, dst } => (src, dst),
-            L4::Icmp { .. } | L4::Gre { .. } | L4::None => (0, 0),
+        let little_endian = |port: u16| u16::from_le_bytes(port.to_be_bytes());
+        let (first, second) = match tuple.l4 {
+            L4::Ports { src, dst } => (little_endian(dst), little_endian(src)),
+            L4::Icmp { kind, code, .. } => (kind.into(), code.into()),
+            L4::Gre { .. } | L4::None => (0, 0),
         };
         Self {
             block: order::block(tuple),
             src: tuple.src.into(),
             dst: tuple.dst.into(),
-            dport: u16::from_le_bytes(dport.to_be_bytes()),
-            sport: u16::from_le_bytes(sport.to_be_bytes()),
+            first,
+            second,
         }
     }
 }
