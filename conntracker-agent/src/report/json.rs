@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 
 use self::objects::{FlowObject, FooterObject, HeaderObject};
-use super::{Report, text::names::Names};
+use super::{Report, names::Names};
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
 /// not when one is added.

@@ -1,6 +1,10 @@
 //! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
 
+#[cfg(test)]
+mod fixtures;
 pub mod json;
+mod line;
+mod names;
 pub mod text;
 pub mod v01;
 

@@ -4,8 +4,6 @@
 //! of a line, and `--explain` says the rest below it.
 
 mod explain;
-pub(super) mod line;
-pub(super) mod names;
 
 use std::{
     borrow::Cow,
@@ -13,12 +11,12 @@ use std::{
     io::{self, Write},
 };
 
-use self::{
-    explain::Explanation,
+use self::explain::Explanation;
+use super::{
+    Footer, Header, Report,
     line::{Ends, Numbering},
     names::{Names, OneLine, time},
 };
-use super::{Footer, Header, Report};
 use crate::flow::{Flow, order};
 
 /// How much to say.
@@ -166,7 +164,5 @@ fn counts(counts: impl Iterator<Item = (&'static str, u64)> + Clone) -> impl fmt
     joined(" ", counts.map(|(name, count)| fmt::from_fn(move |f| write!(f, "{name}={count}"))))
 }
 
-#[cfg(test)]
-pub(super) mod fixtures;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Report,
-    text::line::{Ends, Numbering},
+    line::{Ends, Numbering},
 };
 use crate::flow::{Flow, L4, Tuple, order};
 

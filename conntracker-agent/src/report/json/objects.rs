@@ -10,7 +10,7 @@ use crate::{
     kernel::netlink::ctnetlink::Counters,
     report::{
         Footer, Header, Loss, Report, Totals,
-        text::names::{self, Name, Names},
+        names::{self, Name, Names},
     },
 };
 

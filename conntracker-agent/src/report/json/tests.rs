@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     flow::{Flow, NetnsId},
-    report::text::fixtures::*,
+    report::fixtures::*,
 };
 
 const GOLDEN: &str = include_str!("golden/report.ndjson");

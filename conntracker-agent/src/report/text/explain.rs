@@ -6,8 +6,8 @@ use std::{
     net::SocketAddr,
 };
 
-use super::names::{self, Name, Names, time};
 use crate::flow::{DropPlace, Drops, Flow, L4, Status, Tuple};
+use crate::report::names::{self, Name, Names, time};
 
 /// Where the trace lines of version 0.1 begin: below the addresses.
 const INDENT: usize = 32;

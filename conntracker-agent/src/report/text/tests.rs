@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{fixtures::*, *};
+use super::*;
 use crate::flow::{L4, NetnsId, Status};
+use crate::report::fixtures::*;
 
 fn print(report: &Report, options: TextOptions) -> String {
     let mut out = Vec::new();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::text::fixtures::*;
+use crate::report::fixtures::*;
 
 fn print(flows: Vec<Flow>) -> String {
     let mut out = Vec::new();
