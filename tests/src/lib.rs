@@ -2,7 +2,9 @@
 //!
 //! [`lab::Lab`] is a client, a router and a server in network namespaces of their own, and
 //! [`traffic`] makes the packets. Nothing here touches the machine's own network, and any number of
-//! labs can exist at the same time.
+//! labs can exist at the same time. [`tracer`] runs the program under test, and reads what it and
+//! conntrack(8) say into flows that can be compared.
 
 pub mod lab;
+pub mod tracer;
 pub mod traffic;
