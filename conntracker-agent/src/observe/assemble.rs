@@ -59,13 +59,11 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
                 .collect(),
         })
         .collect();
-    let mut all_notes = observer.notes.clone();
-    notes::at_end(
-        &observer.namespaces,
-        observer.table.is_empty(),
-        counters.map_or(0, |c| c.get(Counter::NoConntrack)),
-        &mut all_notes,
-    );
+    let seen = notes::Seen {
+        flows: !observer.table.is_empty(),
+        packets_without_conntrack: counters.map_or(0, |c| c.get(Counter::NoConntrack)),
+    };
+    let notes = notes::now(&observer.config, &observer.backend, &observer.namespaces, seen);
     let (host, kernel) = host_and_kernel();
     Ok(Report {
         header: Header {
@@ -80,7 +78,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             filters: observer.config.filter_text.clone(),
             folded: observer.config.fold,
             epochs: None,
-            notes: all_notes,
+            notes,
         },
         flows,
         footer: footer(observer, counters.as_ref()),

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// What the `links` backend needs of the kernel.
+pub const LINKS_NEED: &str = "they need Linux 6.4 with CONFIG_NETFILTER_BPF_LINK, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+
 /// `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
@@ -37,10 +40,14 @@ pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backe
     let links = || LinksSource::start(config.sizes, fold, namespaces);
     let netlink = || EventsSource::start(config.event_buffer, namespaces);
     let (backend, reason) = match config.backend {
-        BackendChoice::Links => (
-            Backend::Links(Box::new(links().context("backend `links` does not work here")?)),
-            "asked for".to_owned(),
-        ),
+        BackendChoice::Links => {
+            (
+                Backend::Links(Box::new(links().with_context(|| {
+                    format!("backend `links` does not work here ({LINKS_NEED})")
+                })?)),
+                "asked for".to_owned(),
+            )
+        }
         BackendChoice::Netlink => (Backend::Netlink(netlink()?), "asked for".to_owned()),
         BackendChoice::Auto => match links() {
             Ok(source) => {
@@ -48,7 +55,7 @@ pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backe
             }
             Err(error) => (
                 Backend::Netlink(netlink()?),
-                format!("netfilter links do not work here: {error:#}"),
+                format!("netfilter links do not work here ({LINKS_NEED}): {error:#}"),
             ),
         },
     };

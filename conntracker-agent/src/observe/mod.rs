@@ -126,7 +126,6 @@ pub struct Observer {
     table: FlowTable,
     backend: Backend,
     backend_reason: String,
-    notes: Vec<String>,
     tally: Tally,
     dumps: mpsc::Receiver<DumpMessage>,
     dump_sender: mpsc::Sender<DumpMessage>,
@@ -176,7 +175,6 @@ impl Observer {
         let mut observer = Self {
             start_ns: clock.now(),
             clock,
-            notes: notes::at_start(&config, &backend, &namespaces),
             config,
             namespaces,
             table,
@@ -203,8 +201,9 @@ impl Observer {
 
     /// What the user must know from the start.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn notes(&self) -> Vec<String> {
+        let Self { config, backend, namespaces, .. } = self;
+        notes::now(config, backend, namespaces, notes::Seen::default())
     }
 
     /// Observes until [`Request::Finish`] comes from `requests` (or the channel closes), writes the

@@ -67,11 +67,21 @@ impl Settings {
 /// How to make the kernel track connections.
 pub const HOW_TO_ACTIVATE: &str = "conntrack works only where a rule needs it; any rule with `ct state`, NAT or a helper will do, for example `nft add table inet ct; nft add chain inet ct c '{ type filter hook prerouting priority 0; }'; nft add rule inet ct c ct state new accept`";
 
-/// Notes that hold from the start.
-pub(super) fn at_start(
+/// What was seen so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Whether there is any flow.
+    pub flows: bool,
+    /// Packets that passed without a conntrack entry.
+    pub packets_without_conntrack: u64,
+}
+
+/// The notes of now: at the start for the user to see, in each report for its reader.
+pub(super) fn now(
     config: &Config,
     backend: &Backend,
     namespaces: &[Arc<Netns>],
+    seen: Seen,
 ) -> Vec<String> {
     let mut notes = Vec::new();
     if !backend.sees_drops() {
@@ -82,57 +92,53 @@ pub(super) fn at_start(
     }
     for netns in namespaces {
         let Ok(settings) = Settings::of(netns) else { continue };
-        let mut note = |text: &str| notes.push(in_namespace(netns, text));
-        if !settings.present {
-            note("conntrack is not loaded, so there are no flows (`modprobe nf_conntrack`)");
-            continue;
-        }
-        match backend.activity(netns) {
-            Some(Ok(Activity { v4: false, v6: false })) => {
-                note(&format!("conntrack is not active, so there are no flows. {HOW_TO_ACTIVATE}"));
-            }
-            Some(Ok(Activity { v4: false, .. })) => note("conntrack is not active for IPv4"),
-            Some(Ok(Activity { v6: false, .. })) => note("conntrack is not active for IPv6"),
-            Some(Err(error)) => {
-                note(&format!("cannot tell whether conntrack is active: {error:#}"));
-            }
-            None if settings.count == 0 => {
-                note(&format!("the conntrack table is empty. {HOW_TO_ACTIVATE}"));
-            }
-            Some(Ok(_)) | None => {}
-        }
-        if !settings.accounting {
-            note(
-                "packets and bytes are not counted; enable with `sysctl -w net.netfilter.nf_conntrack_acct=1` (new flows only)",
-            );
-        }
-        if settings.events == 0 && !backend.sees_drops() {
-            note(
-                "conntrack events are off, so that only flows in dumps are seen; enable with `sysctl -w net.netfilter.nf_conntrack_events=1`",
-            );
-        }
+        let all = settings.notes(backend, netns, seen);
+        notes.extend(all.iter().map(|text| in_namespace(netns, text)));
+    }
+    if !seen.flows && seen.packets_without_conntrack > 0 {
+        notes.push(format!(
+            "{} packets passed, none of them tracked: conntrack was not active, or found them invalid",
+            seen.packets_without_conntrack
+        ));
     }
     notes
 }
 
-/// Notes that only the end can tell.
-pub(super) fn at_end(
-    namespaces: &[Arc<Netns>],
-    no_flows: bool,
-    packets_without_conntrack: u64,
-    notes: &mut Vec<String>,
-) {
-    for netns in namespaces {
-        if let Ok(settings) = Settings::of(netns)
-            && let Some(text) = settings.fullness()
-        {
-            notes.push(in_namespace(netns, &text));
+impl Settings {
+    fn notes(&self, backend: &Backend, netns: &Netns, seen: Seen) -> Vec<String> {
+        if !self.present {
+            return vec![
+                "conntrack is not loaded, so there are no flows (`modprobe nf_conntrack`)"
+                    .to_owned(),
+            ];
         }
-    }
-    if no_flows && packets_without_conntrack > 0 {
-        notes.push(format!(
-            "{packets_without_conntrack} packets passed, none of them tracked: conntrack was not active, or found them invalid"
-        ));
+        let mut notes = Vec::new();
+        match backend.activity(netns) {
+            Some(Ok(Activity { v4: false, v6: false })) => {
+                notes.push(format!("conntrack is not active. {HOW_TO_ACTIVATE}"));
+            }
+            Some(Ok(Activity { v4: false, .. })) => {
+                notes.push("conntrack is not active for IPv4".to_owned());
+            }
+            Some(Ok(Activity { v6: false, .. })) => {
+                notes.push("conntrack is not active for IPv6".to_owned());
+            }
+            Some(Err(error)) => {
+                notes.push(format!("cannot tell whether conntrack is active: {error:#}"));
+            }
+            None if self.count == 0 && !seen.flows => {
+                notes.push(format!("the conntrack table is empty. {HOW_TO_ACTIVATE}"));
+            }
+            Some(Ok(_)) | None => {}
+        }
+        if !self.accounting {
+            notes.push("packets and bytes are not counted; enable with `sysctl -w net.netfilter.nf_conntrack_acct=1` (new flows only)".to_owned());
+        }
+        if self.events == 0 && !backend.sees_drops() {
+            notes.push("conntrack events are off, so that only flows in dumps are seen; enable with `sysctl -w net.netfilter.nf_conntrack_events=1`".to_owned());
+        }
+        notes.extend(self.fullness());
+        notes
     }
 }
 

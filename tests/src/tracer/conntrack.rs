@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::flow::{Direction, Flow, L4, Tuple, merge};
 use super::PATIENCE;
+use super::flow::{Direction, Flow, L4, Tuple, merge};
 use crate::lab::{Guarded, Host};
 
 /// The lines of `conntrack -L -o extended` of both families, with further options.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-pub use flow::{Direction, Flow, L4, Tuple};
+pub use flow::{Direction, Flow, L4, Tuple, merge};
 
 use crate::lab::{Guarded, Host};
 
@@ -124,7 +124,7 @@ impl Tracer {
     }
 
     /// Ends it by a signal and waits.
-    pub fn stop(mut self, signal: Signal) -> Result<Finished> {
+    pub fn stop(self, signal: Signal) -> Result<Finished> {
         self.process.signal(signal)?;
         self.wait()
     }

@@ -81,7 +81,7 @@ struct TestRun {
 
 /// A program that the kernel refused, with the end of the verifier's log.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel refused BPF program `{name}`: {source}{}", last_lines(log))]
+#[error("the kernel refused BPF program `{name}`{}", last_lines(log))]
 pub struct LoadError {
     /// Name of the program.
     pub name: String,
