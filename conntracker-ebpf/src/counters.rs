@@ -6,6 +6,16 @@ use conntracker_common::counters::{self, Counter};
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUNTERS, 0);
 
+/// Says what went wrong through aya-log, in builds with feature `bpf-log` only, and only where a packet
+/// could not be reported: never on the path of packets that can.
+macro_rules! say {
+    ($($message:tt)*) => {
+        #[cfg(feature = "bpf-log")]
+        aya_log_ebpf::warn!((), $($message)*);
+    };
+}
+pub(crate) use say;
+
 /// Adds one.
 #[inline(always)]
 pub fn count(counter: Counter) {

@@ -9,7 +9,7 @@ use conntracker_common::{
 
 use crate::{
     conntrack::{Entry, Nfct},
-    counters::count,
+    counters::{count, say},
     dst,
     emit::{Facts, emit, now},
     globals::offset,
@@ -36,6 +36,7 @@ pub fn observe(skb: u64) {
     let mut facts = Facts::new(now());
     facts.netns_cookie = netns_cookie;
     if !gather(&mut facts, skb, dev, entry) {
+        say!("a dropped packet could not be described, netns {}", netns_cookie);
         return count(Counter::DropUnknown);
     }
     let (_, fold) = seen::mode();

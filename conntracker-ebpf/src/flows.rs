@@ -11,7 +11,7 @@ use crate::{
         CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, Entry, IPS_ASSURED,
         IPS_CONFIRMED, IPS_SEEN_REPLY, Nfct,
     },
-    counters::count,
+    counters::{count, say},
     emit::{Facts, emit, now},
     globals::offset,
     seen,
@@ -68,6 +68,7 @@ pub fn observe(state: *const u8, skb: *const u8) {
 #[inline(always)]
 fn gather(facts: &mut Facts, state: *const u8, skb: *const u8, entry: Entry, status: u32) -> bool {
     if !entry.describe(facts) {
+        say!("a conntrack entry of status {:x} could not be read", status);
         count(Counter::ReadFailed);
         return false;
     }

@@ -132,11 +132,11 @@ impl Toolchain {
 }
 
 /// Builds the object and puts it where the build script of the agent looks for it.
-pub fn build_object() -> Result<PathBuf> {
+pub fn build_object(features: &[&str]) -> Result<PathBuf> {
     if let Some(object) = prebuilt()? {
         return Ok(object);
     }
-    Toolchain::find()?.cargo("build", &[])?;
+    Toolchain::find()?.cargo("build", features)?;
     let built = target_dir()?.join(TARGET).join("release/conntracker-ebpf");
     let object = workspace::target_dir()?.join(OBJECT);
     install(&built, &object).with_context(|| format!("installing {}", object.display()))?;

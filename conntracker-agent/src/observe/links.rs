@@ -71,6 +71,8 @@ impl LinksSource {
 
     /// Takes a batch of records; true if there may be more.
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> bool {
+        #[cfg(feature = "bpf-log")]
+        self.programs.print_log();
         let Self { ring, netns_by_cookie, .. } = self;
         ring.drain(|bytes| {
             let Ok(record) = Record::decode(bytes) else {

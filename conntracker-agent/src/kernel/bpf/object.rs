@@ -67,6 +67,8 @@ pub struct Programs {
     ebpf: Ebpf,
     flow_end: OwnedFd,
     list_hooks: OwnedFd,
+    #[cfg(feature = "bpf-log")]
+    logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
 impl Programs {
@@ -93,7 +95,14 @@ impl Programs {
             .context("the BPF object has no drop program")?
             .try_into()?;
         program.load().context("the kernel refused the drop program")?;
-        Ok(Self { ebpf, flow_end, list_hooks })
+        Ok(Self {
+            #[cfg(feature = "bpf-log")]
+            logger: aya_log::EbpfLogger::init(&mut ebpf)
+                .context("the BPF programs do not log: build with `cargo xtask build --bpf-log`")?,
+            ebpf,
+            flow_end,
+            list_hooks,
+        })
     }
 
     /// The netfilter program, to be attached by [`super::links`].
@@ -132,6 +141,12 @@ impl Programs {
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
         let map = self.ebpf.take_map("RECORDS").context("the ring was taken already")?;
         Ok(RingBuf::try_from(map)?)
+    }
+
+    /// Prints what the programs have logged.
+    #[cfg(feature = "bpf-log")]
+    pub fn print_log(&mut self) {
+        self.logger.flush();
     }
 
     /// The programs' counters, summed over the CPUs.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use bytes::Buf;
 use conntracker_common::{
     ABI_VERSION,
     record::{
@@ -105,45 +106,28 @@ const ALL_FLAGS: u8 = FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_IN
 /// Number of netfilter hooks of IPv4 and IPv6 (NF_INET_NUMHOOKS).
 const HOOKS: u8 = 5;
 
-/// Reads fields one after the other; the caller has checked the length.
-struct Reader<'a>(&'a [u8]);
+/// The next `N` bytes; the caller has checked the length.
+fn take<const N: usize>(r: &mut &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    r.copy_to_slice(&mut bytes);
+    bytes
+}
 
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (head, tail) = self.0.split_first_chunk().unwrap_or((&[0; N], &[]));
-        self.0 = tail;
-        *head
-    }
+fn tuple(r: &mut &[u8], v4: bool, proto: u8) -> Tuple {
+    let mut address = || {
+        if v4 {
+            IpAddr::V4(Ipv4Addr::from(take::<4>(r)))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(take::<16>(r)))
+        }
+    };
+    let (src, dst) = (address(), address());
+    Tuple { src, dst, proto, l4: l4(r, proto) }
+}
 
-    fn u8(&mut self) -> u8 {
-        let [byte] = self.take();
-        byte
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_ne_bytes(self.take())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_ne_bytes(self.take())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_ne_bytes(self.take())
-    }
-
-    fn tuple(&mut self, v4: bool, proto: u8) -> Tuple {
-        let mut address = || {
-            if v4 {
-                IpAddr::V4(Ipv4Addr::from(self.take::<4>()))
-            } else {
-                IpAddr::V6(Ipv6Addr::from(self.take::<16>()))
-            }
-        };
-        let (src, dst) = (address(), address());
-        let (src_l4, dst_l4) = (self.take(), self.take());
-        Tuple { src, dst, proto, l4: L4::from_kernel(proto, src_l4, dst_l4) }
-    }
+fn l4(r: &mut &[u8], proto: u8) -> L4 {
+    let (src, dst) = (take(r), take(r));
+    L4::from_kernel(proto, src, dst)
 }
 
 impl Record {
@@ -153,44 +137,44 @@ impl Record {
         if bytes.len() < shortest {
             return Err(RecordError::Length { found: bytes.len(), expected: shortest });
         }
-        let mut r = Reader(bytes);
-        let kind = match r.u8() {
+        let mut r = bytes;
+        let kind = match r.get_u8() {
             KIND_NEW => Kind::New,
             KIND_REPLIED => Kind::Replied,
             KIND_DROP => Kind::Drop,
             other => return Err(RecordError::Kind(other)),
         };
-        let version = r.u8();
+        let version = r.get_u8();
         if version != ABI_VERSION {
             return Err(RecordError::Version(version));
         }
-        let len = r.u16();
+        let len = r.get_u16_ne();
         if usize::from(len) != bytes.len() {
             return Err(RecordError::Mismatch(len));
         }
-        let _cpu = r.u32();
-        let ktime_ns = r.u64();
-        let netns_cookie = r.u64();
-        let status = Status(r.u32());
-        let ct_mark = r.u32();
-        let packet_mark = r.u32();
-        let interfaces = (r.u32(), r.u32());
-        let count = u64::from(r.u32());
-        let since_ns = r.u64();
-        let zone = r.u16();
-        let zone_dir = r.u8();
-        let proto = r.u8();
-        let hook = match r.u8() {
+        let _cpu = r.get_u32_ne();
+        let ktime_ns = r.get_u64_ne();
+        let netns_cookie = r.get_u64_ne();
+        let status = Status(r.get_u32_ne());
+        let ct_mark = r.get_u32_ne();
+        let packet_mark = r.get_u32_ne();
+        let interfaces = (r.get_u32_ne(), r.get_u32_ne());
+        let count = u64::from(r.get_u32_ne());
+        let since_ns = r.get_u64_ne();
+        let zone = r.get_u16_ne();
+        let zone_dir = r.get_u8();
+        let proto = r.get_u8();
+        let hook = match r.get_u8() {
             HOOK_UNKNOWN => None,
             hook if hook < HOOKS => Some(hook),
             other => return Err(RecordError::Hook(other)),
         };
-        let flags = r.u8();
+        let flags = r.get_u8();
         if flags & !ALL_FLAGS != 0 {
             return Err(RecordError::Flags(flags));
         }
-        let family = r.u8();
-        let _reserved = r.u8();
+        let family = r.get_u8();
+        let _reserved = r.get_u8();
         let expected = match family {
             FAMILY_V4 => size_of::<FlowRecord4>(),
             FAMILY_V6 => size_of::<FlowRecord6>(),
@@ -200,8 +184,8 @@ impl Record {
             return Err(RecordError::Length { found: bytes.len(), expected });
         }
         let v4 = family == FAMILY_V4;
-        let orig = r.tuple(v4, proto);
-        let reply = r.tuple(v4, proto);
+        let orig = tuple(&mut r, v4, proto);
+        let reply = tuple(&mut r, v4, proto);
         let from_conntrack = flags & FLAG_FROM_HEADERS == 0;
         Ok(Self {
             kind,
@@ -249,23 +233,23 @@ pub type SeenValueBytes = [u8; size_of::<SeenValue>()];
 impl Seen {
     /// Decodes a key and its value.
     pub fn decode(key: &SeenKeyBytes, value: &SeenValueBytes) -> Result<Self, RecordError> {
-        let mut r = Reader(key);
-        let netns_cookie = r.u64();
-        let mut address = || Ipv6Addr::from(r.take::<16>()).to_canonical();
+        let mut r = &key[..];
+        let netns_cookie = r.get_u64_ne();
+        let mut address = || Ipv6Addr::from(take::<16>(&mut r)).to_canonical();
         let (src, dst) = (address(), address());
-        let (src_l4, dst_l4) = (r.take(), r.take());
-        let zone = r.u16();
-        let proto = r.u8();
-        let from_conntrack = match r.u8() {
+        let (src_l4, dst_l4) = (take(&mut r), take(&mut r));
+        let zone = r.get_u16_ne();
+        let proto = r.get_u8();
+        let from_conntrack = match r.get_u8() {
             CLASS_CONNTRACK => true,
             CLASS_HEADERS => false,
             other => return Err(RecordError::Class(other)),
         };
-        let mut r = Reader(value);
-        let since_ns = r.u64();
-        let last_ns = r.u64();
-        let count = r.u64();
-        let replied = r.u64() != 0;
+        let mut r = &value[..];
+        let since_ns = r.get_u64_ne();
+        let last_ns = r.get_u64_ne();
+        let count = r.get_u64_ne();
+        let replied = r.get_u64_ne() != 0;
         Ok(Self {
             netns_cookie,
             orig: Tuple { src, dst, proto, l4: L4::from_kernel(proto, src_l4, dst_l4) },

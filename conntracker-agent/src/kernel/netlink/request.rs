@@ -1,5 +1,7 @@
 //! Builds netlink requests.
 
+use bytes::{BufMut, Bytes, BytesMut};
+
 use super::wire::{ATTRIBUTE_HEADER, HEADER, align};
 
 /// NLA_F_NESTED: ctnetlink insists on it for attributes that hold others.
@@ -14,7 +16,7 @@ pub const DUMP: u16 = 0x300;
 /// A request in the making; [`crate::kernel::netlink::Socket`] numbers and sends it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     too_long: bool,
 }
 
@@ -22,9 +24,11 @@ impl Request {
     /// A message of type `kind` with NLM_F_REQUEST and `flags`.
     #[must_use]
     pub fn new(kind: u16, flags: u16) -> Self {
-        let mut bytes = vec![0; 4];
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend((flags | REQUEST).to_ne_bytes());
+        let mut bytes = BytesMut::with_capacity(HEADER);
+        // Length, sequence number and port id follow in `finish`.
+        bytes.put_u32_ne(0);
+        bytes.put_u16_ne(kind);
+        bytes.put_u16_ne(flags | REQUEST);
         bytes.resize(HEADER, 0);
         Self { bytes, too_long: false }
     }
@@ -38,7 +42,7 @@ impl Request {
     /// Appends a protocol header as it is.
     #[must_use]
     pub fn raw(mut self, header: &[u8]) -> Self {
-        self.bytes.extend(header);
+        self.bytes.put_slice(header);
         self.bytes.resize(align(self.bytes.len()), 0);
         self
     }
@@ -60,16 +64,16 @@ impl Request {
     /// The finished bytes. `None` when an attribute is longer than its 16-bit length can say, or
     /// the message longer than its 32 bits can.
     #[must_use]
-    pub fn finish(mut self, seq: u32, portid: u32) -> Option<Vec<u8>> {
+    pub fn finish(mut self, seq: u32, portid: u32) -> Option<Bytes> {
         let len = u32::try_from(self.bytes.len()).ok().filter(|_| !self.too_long)?;
         for (at, value) in [(0, len), (8, seq), (12, portid)] {
             self.bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
-        Some(self.bytes)
+        Some(self.bytes.freeze())
     }
 
     fn raw_unaligned(mut self, payload: &[u8]) -> Self {
-        self.bytes.extend(payload);
+        self.bytes.put_slice(payload);
         self
     }
 
