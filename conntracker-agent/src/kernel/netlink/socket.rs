@@ -20,7 +20,7 @@ pub const RECEIVE_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("{call}: {source}")]
+    #[error("{call} failed")]
     System {
         /// The call, with its important argument.
         call: &'static str,
@@ -28,7 +28,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel answered a request with an error.
-    #[error("{request}: {errno}{}", message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    #[error("{request}: {errno}{}", hint(*errno, message.as_deref()))]
     Refused {
         /// What was asked for.
         request: &'static str,
@@ -38,7 +38,7 @@ pub enum Error {
         message: Option<String>,
     },
     /// The answer makes no sense.
-    #[error("{request}: {source}")]
+    #[error("{request}: the answer makes no sense")]
     Malformed {
         /// What was asked for.
         request: &'static str,
@@ -56,6 +56,15 @@ pub enum Error {
     /// A request has an attribute of more than 64 KiB.
     #[error("{0}: the request is too long")]
     RequestTooLong(&'static str),
+}
+
+/// The kernel's own words, or ours where they say more.
+fn hint(errno: Errno, message: Option<&str>) -> String {
+    match (errno, message) {
+        (_, Some(message)) => format!(" ({message})"),
+        (Errno::EPERM, None) => " (CAP_NET_ADMIN is needed)".to_owned(),
+        (_, None) => String::new(),
+    }
 }
 
 impl Error {
