@@ -1,13 +1,12 @@
 //! `conntracker dump`: the flows that conntrack has now, listed once.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
-    conntrack::ConntrackEntry,
+    conntrack::DumpStats,
     flow::{Flow, FlowTable, NetnsId, filter::Filter, order, table::Config},
-    kernel::netlink::{Socket, ctnetlink},
     messages,
     observe::{
         NetnsChoice,
@@ -43,21 +42,15 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let start_ns = clock.now();
     let namespaces = netns.open()?;
     let mut table = FlowTable::new(Config { fold: false, kernel_counts: false });
-    let mut total = ctnetlink::DumpStats::default();
+    let mut total = DumpStats::default();
     let mut notes = Vec::new();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {
-        let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
-        let mut socket =
-            netns.enter(|| Socket::netfilter().map_err(io::Error::other)).with_context(what)?;
         let current = table.begin_dump(id, clock.now());
-        let stats = ctnetlink::dump(&mut socket, &dumps::request(filter), |entry| {
-            if let Ok(entry) = entry
-                && filter.allows_tuple(&entry.orig, entry.zone)
-            {
-                table.dumped(current, &ConntrackEntry::from(&entry), clock.now());
+        let stats = dumps::for_each(netns, &dumps::request(filter), |entry| {
+            if filter.allows_tuple(&entry.orig, entry.zone) {
+                table.dumped(current, &entry, clock.now());
             }
-        })
-        .with_context(what)?;
+        })?;
         table.end_dump(current, clock.now());
         total.entries += stats.entries;
         total.rejected += stats.rejected;

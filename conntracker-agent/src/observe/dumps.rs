@@ -67,21 +67,31 @@ fn run(
     request: &DumpRequest,
     sender: &mpsc::Sender<DumpMessage>,
 ) -> Result<DumpStats> {
-    let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
-    let mut socket =
-        netns.enter(|| Socket::netfilter().map_err(std::io::Error::other)).with_context(what)?;
     let mut batch = Vec::with_capacity(BATCH);
-    let stats = ctnetlink::dump(&mut socket, request, |entry| {
-        // Rejected entries are counted by the codec.
-        if let Ok(entry) = entry {
-            batch.push(ConntrackEntry::from(&entry));
-        }
+    let stats = for_each(netns, request, |entry| {
+        batch.push(entry);
         if batch.len() == BATCH {
             let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
             let _ = sender.blocking_send(DumpMessage::Entries(dump, full));
         }
-    })
-    .with_context(what)?;
+    })?;
     let _ = sender.blocking_send(DumpMessage::Entries(dump, batch));
     Ok(stats)
+}
+
+/// Dumps the conntrack table of a namespace. Entries that cannot be decoded are only counted.
+pub(crate) fn for_each(
+    netns: &Netns,
+    request: &DumpRequest,
+    mut each: impl FnMut(ConntrackEntry),
+) -> Result<DumpStats> {
+    let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
+    let mut socket =
+        netns.enter(|| Socket::netfilter().map_err(std::io::Error::other)).with_context(what)?;
+    ctnetlink::dump(&mut socket, request, |entry| {
+        if let Ok(entry) = entry {
+            each(ConntrackEntry::from(&entry));
+        }
+    })
+    .with_context(what)
 }
