@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::{
     kernel::{
         bpf::{
-            activity::Activity,
+            activity::{Activity, Symbols},
             btf::{Btf, SYSFS},
             links,
             object::{Programs, Sizes},
@@ -196,7 +196,7 @@ fn capabilities() -> Vec<Finding> {
 
 /// Whether conntrack is active: its hooks tell exactly, entries in its table tell that it is.
 fn active(netns: &Netns, programs: Option<&Programs>, settings: &Settings) -> Finding {
-    let found = programs.map(|programs| Activity::of(programs, netns));
+    let found = programs.map(|programs| Activity::of(programs, &Symbols::read()?, netns));
     let (ok, text) = match found {
         Some(Ok(Activity { v4, v6 })) => {
             let families = match (v4, v6) {

@@ -51,7 +51,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
                 table.dumped(current, &entry, clock.now());
             }
         })?;
-        table.end_dump(current, clock.now());
+        table.end_dump(current);
         total.entries += stats.entries;
         total.rejected += stats.rejected;
         total.interrupted += stats.interrupted;

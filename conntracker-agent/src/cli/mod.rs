@@ -85,7 +85,6 @@ mod tests {
             &["conntracker", "--duration", "soon"][..],
             &["conntracker", "--mark", "x"],
             &["conntracker", "-d", "-f"],
-            &["conntracker", "-d", "-o", "-"],
             &["conntracker", "--format", "json", "--compat", "v0.1"],
             &["conntracker", "--compat", "v0.1", "--no-fold"],
             &["conntracker", "dump", "--format", "yaml"],

@@ -154,8 +154,6 @@ pub struct Flow {
     pub origins: Origins,
     /// Rarely present.
     pub details: Option<Box<Details>>,
-    /// The dump that brought this flow to light, 0 if another source did.
-    pub(super) discovered_by: u32,
 }
 
 impl Flow {
@@ -179,7 +177,6 @@ impl Flow {
             drops: None,
             origins: Origins::default(),
             details: None,
-            discovered_by: 0,
         }
     }
 
@@ -227,7 +224,6 @@ impl Flow {
             drops,
             origins,
             details,
-            discovered_by: _,
         } = other;
         // Of values that only one flow can have, those of the flow seen first stand, except for
         // what changes over time: there the flow last heard of is right.

@@ -5,7 +5,7 @@
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
 //! a record, an event and several dumps may all tell of it.
 
-use std::collections::{HashMap, hash_map::Entry as Slot};
+use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
 
 use super::{DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details};
 use crate::kernel::{
@@ -56,8 +56,8 @@ pub struct FlowTable {
     dumps: u32,
     /// New flows that the BPF programs' records and counts account for.
     counted_by_links: u64,
-    /// Until when each namespace's first dump ran: records up to then may be of flows it showed.
-    first_dump_end_ns: HashMap<NetnsId, u64>,
+    /// Namespaces whose first dump is through.
+    dumped: HashSet<NetnsId>,
 }
 
 impl FlowTable {
@@ -71,7 +71,7 @@ impl FlowTable {
             translated: HashMap::new(),
             dumps: 0,
             counted_by_links: 0,
-            first_dump_end_ns: HashMap::new(),
+            dumped: HashSet::new(),
         }
     }
 
@@ -160,9 +160,9 @@ impl FlowTable {
 
     /// Whether a record that stands for itself tells of an entry that nothing told of before.
     fn is_new_member(&mut self, key: FlowKey, at_ns: u64) -> bool {
-        let first_dump = self.first_dump_end_ns.get(&key.netns).copied().unwrap_or(u64::MAX);
         match self.members.entry(key) {
-            Slot::Occupied(slot) if slot.get().dump > 0 && at_ns <= first_dump => false,
+            // A dump was faster than the record.
+            Slot::Occupied(slot) if slot.get().dump > 0 && at_ns <= slot.get().since_ns => false,
             Slot::Occupied(mut slot) => {
                 // The tuple was used again: an entry of its own.
                 slot.insert(Member::new(at_ns));
@@ -210,8 +210,8 @@ impl FlowTable {
     }
 
     /// Ends a dump that was complete: entries it did not show are gone.
-    pub fn end_dump(&mut self, dump: DumpId, at_ns: u64) {
-        self.first_dump_end_ns.entry(dump.netns).or_insert(at_ns);
+    pub fn end_dump(&mut self, dump: DumpId) {
+        self.dumped.insert(dump.netns);
         // An entry made after the dump began may have been missed by it.
         self.members.retain(|key, member| {
             key.netns != dump.netns
@@ -235,12 +235,7 @@ impl FlowTable {
     ) {
         let member_key = FlowKey { netns, zone: entry.zone, orig: entry.orig };
         let key = self.key(netns, entry.zone, entry.orig);
-        let flow = self.flows.entry(key).or_insert_with(|| {
-            let mut flow = Flow::new(key, at_ns);
-            flow.discovered_by = dump;
-            flow
-        });
-        let known_flow = flow.discovered_by != dump || dump == 0;
+        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
         let member = match self.members.entry(member_key) {
             Slot::Occupied(slot) => {
                 let member = slot.into_mut();
@@ -252,10 +247,9 @@ impl FlowTable {
                 member
             }
             Slot::Vacant(slot) => {
-                // With the kernel counting, later dumps only bring to light flows without a record.
-                let counted_already = self.config.kernel_counts
-                    && known_flow
-                    && self.first_dump_end_ns.contains_key(&netns);
+                // Once the kernel counts, its count alone says how many new flows there were, also
+                // of those whose record was lost.
+                let counted_already = self.config.kernel_counts && self.dumped.contains(&netns);
                 if !counted_already {
                     flow.flows.add(1);
                 }

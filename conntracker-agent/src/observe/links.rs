@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use conntracker_common::{
     counters::Counter,
     seen::{Mode, REPORT_EACH, REPORT_FOLDED},
@@ -13,7 +13,7 @@ use crate::{
     flow::{FlowTable, NetnsId, Tuple, filter::Filter},
     kernel::{
         bpf::{
-            activity::Activity,
+            activity::{Activity, Symbols},
             links::Links,
             object::{Counters, Programs, SeenMap, Sizes},
             offsets::Layout,
@@ -29,6 +29,8 @@ pub(crate) struct LinksSource {
     programs: Programs,
     ring: RecordRing,
     netns_by_cookie: HashMap<u64, NetnsId>,
+    /// What tells conntrack's hook functions, or why nothing does.
+    symbols: Result<Symbols>,
     /// Keep the programs attached.
     _links: Vec<Links>,
 }
@@ -57,7 +59,7 @@ impl LinksSource {
             .iter()
             .map(|netns| Links::attach(programs.flow_end(), netns))
             .collect::<Result<_>>()?;
-        Ok(Self { programs, ring, netns_by_cookie, _links: links })
+        Ok(Self { programs, ring, netns_by_cookie, symbols: Symbols::read(), _links: links })
     }
 
     /// From now on a folded key has one record and then a count.
@@ -116,7 +118,8 @@ impl LinksSource {
 
     /// Whether conntrack is active in a namespace.
     pub fn activity(&self, netns: &Netns) -> Result<Activity> {
-        Activity::of(&self.programs, netns)
+        let symbols = self.symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        Activity::of(&self.programs, symbols, netns)
     }
 
     pub fn counters(&self) -> Result<Counters> {

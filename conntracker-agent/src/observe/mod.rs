@@ -277,6 +277,9 @@ impl Observer {
     fn on_dump(&mut self, message: DumpMessage) -> Result<()> {
         match message {
             DumpMessage::Entries(dump, entries) => {
+                // An entry's record is in the ring before the entry is in the table: taken first,
+                // it finds the flow unknown, and the dump then finds it known.
+                self.drain_all()?;
                 let now = self.clock.now();
                 for entry in entries {
                     if self.config.filter.allows_tuple(&entry.orig, entry.zone) {
@@ -301,7 +304,7 @@ impl Observer {
                 self.tally.dump_entries += stats.entries;
                 self.tally.dump_rejected += stats.rejected;
                 self.tally.dump_interrupted += stats.interrupted;
-                self.table.end_dump(dump, self.clock.now());
+                self.table.end_dump(dump);
             }
             Err(error) if self.dumped_once.contains(&id) => {
                 self.tally.dump_failed += 1;

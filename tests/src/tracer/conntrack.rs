@@ -36,9 +36,10 @@ pub struct Events {
 impl Events {
     /// Starts it, and waits until it listens.
     pub fn start(host: &Host) -> Result<Self> {
+        let before = listeners(host)?;
         let process = host.spawn(["conntrack", "-E", "-o", "extended", "-b", "8388608"])?;
         let start = Instant::now();
-        while !listening(host, process.id())? {
+        while listeners(host)? == before {
             if start.elapsed() > PATIENCE {
                 bail!("conntrack -E does not listen: {}", process.stderr());
             }
@@ -61,16 +62,16 @@ impl Events {
     }
 }
 
-/// Whether a process has a netfilter netlink socket that is in a multicast group.
-fn listening(host: &Host, pid: u32) -> Result<bool> {
+/// Number of netfilter netlink sockets in the namespace that are in a multicast group.
+fn listeners(host: &Host) -> Result<usize> {
     const NETLINK_NETFILTER: &str = "12";
     let table = host.enter(|| Ok(fs::read_to_string("/proc/thread-self/net/netlink")?))?;
-    // sk Eth Pid Groups …; the port of a process's first socket is its id.
-    Ok(table.lines().skip(1).any(|line| {
+    // sk Eth Pid Groups …
+    let listens = |line: &&str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        matches!(fields[..], [_, NETLINK_NETFILTER, port, groups, ..]
-            if port == pid.to_string() && groups != "00000000")
-    }))
+        matches!(fields[..], [_, NETLINK_NETFILTER, _, groups, ..] if groups != "00000000")
+    };
+    Ok(table.lines().filter(listens).count())
 }
 
 /// One line of `conntrack -L -o extended` or `conntrack -E -o extended`.
@@ -80,7 +81,7 @@ pub fn parse(line: &str) -> Result<Flow> {
 
 fn parse_words(line: &str) -> Result<Flow> {
     let mut words = line.split_whitespace().peekable();
-    if words.next_if(|word| matches!(*word, "[NEW]" | "[UPDATE]" | "[DESTROY]")).is_some() {}
+    let _tag = words.next_if(|word| matches!(*word, "[NEW]" | "[UPDATE]" | "[DESTROY]"));
     // ipv4 2 udp 17 …
     let proto: u8 = words.nth(3).context("too short")?.parse()?;
     let mut halves: Vec<Vec<(&str, &str)>> = Vec::new();

@@ -18,7 +18,7 @@ pub use flow::{Direction, Flow, L4, Tuple, merge};
 use crate::lab::{Guarded, Host};
 
 /// How long a start or an end may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where `cargo xtask test` says that the program is.
 const BINARY: &str = "CONNTRACKER_BIN";

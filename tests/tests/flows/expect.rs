@@ -55,7 +55,8 @@ pub fn dropped_of(object: &Value) -> Result<Option<(u64, Vec<Place>)>> {
     let Some(dropped) = object.get("dropped") else { return Ok(None) };
     let text = |value: &Value, key: &str| value[key].as_str().map(str::to_owned);
     let places = dropped["places"].as_array().context("no places")?;
-    let place = |p: &Value| Place { hook: text(p, "hook"), iif: text(p, "in"), oif: text(p, "out") };
+    let place =
+        |p: &Value| Place { hook: text(p, "hook"), iif: text(p, "in"), oif: text(p, "out") };
     let packets = dropped["packets"].as_u64().context("no packets")?;
     Ok(Some((packets, places.iter().map(place).collect())))
 }
@@ -143,8 +144,12 @@ fn label(orig: &Tuple) -> String {
 
 fn ends(Tuple { src, dst, l4, .. }: &Tuple) -> String {
     match l4 {
-        L4::Ports(sport, dport) => format!("src = {src} (port={sport}) to dst = {dst} (port={dport})"),
-        L4::Icmp(kind, code, _) => format!("src = {src} to dst = {dst} (type={kind} | code={code})"),
+        L4::Ports(sport, dport) => {
+            format!("src = {src} (port={sport}) to dst = {dst} (port={dport})")
+        }
+        L4::Icmp(kind, code, _) => {
+            format!("src = {src} to dst = {dst} (type={kind} | code={code})")
+        }
         L4::Keys(skey, dkey) => format!("src = {src} (key={skey}) to dst = {dst} (key={dkey})"),
         L4::Nothing => format!("src = {src} to dst = {dst}"),
     }

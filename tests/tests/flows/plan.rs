@@ -25,7 +25,7 @@ table inet fw {
         tcp dport 7010 ct mark set 0x12 meta mark set 0x33
         udp dport 7020 meta mark set 0x77
     }
-    chain dnat {
+    chain translate_destination {
         type nat hook prerouting priority dstnat;
         ip daddr 10.77.1.1 tcp dport 8022 dnat ip to 10.77.2.2:80
         ip6 daddr fd77:1::1 udp dport 8053 dnat ip6 to [fd77:2::2]:7
@@ -53,7 +53,7 @@ table inet fw {
         type filter hook postrouting priority mangle;
         udp dport 7107 drop
     }
-    chain snat {
+    chain translate_source {
         type nat hook postrouting priority srcnat;
         udp dport 7030 snat ip to 10.77.2.1:5555
         meta nfproto ipv4 tcp dport 7030 masquerade
@@ -260,7 +260,9 @@ fn other(address: &str, port: u16) -> SocketAddr {
 
 /// All flows there will be.
 pub fn plan(lab: &Lab) -> Vec<Row> {
-    use Traffic::{Ip, Ping, Sctp, SctpInit, Tcp, TcpOpen, TcpSyn, Udp, UdpLate, UdpSend, UdpTwice};
+    use Traffic::{
+        Ip, Ping, Sctp, SctpInit, Tcp, TcpOpen, TcpSyn, Udp, UdpLate, UdpSend, UdpTwice,
+    };
     use When::{Before, During};
     let Lab { client: c, router: r, server: s } = lab;
     let row = Row::new;
@@ -339,7 +341,9 @@ pub fn plan(lab: &Lab) -> Vec<Row> {
         row(During, UdpSend(1), c.at(41_022), r.at(7105)).dnat(s.at(7106)).dies(1, "forward"),
         row(During, UdpSend(2), c.at(41_023), s.at(7107)).dies(2, "postrouting"),
         row(During, UdpSend(2), c.at(41_024), r.at(7102)).way(local_in.0, None).dies(2, "input"),
-        row(During, UdpSend(2), outside(41_025), s.at(7103)).way(None, local_out.1).dies(2, "output"),
+        row(During, UdpSend(2), outside(41_025), s.at(7103))
+            .way(None, local_out.1)
+            .dies(2, "output"),
         row(During, UdpSend(1), outside6(41_025), s.at6(7103))
             .way(None, local_out.1)
             .dies(1, "output"),
@@ -352,5 +356,9 @@ pub fn plan(lab: &Lab) -> Vec<Row> {
 /// The host that sends from an address.
 pub fn sender(lab: &Lab, from: IpAddr) -> &Host {
     let router = lab.router.links.iter().flat_map(|link| [link.v4.into(), link.v6.into()]);
-    if router.into_iter().any(|address: IpAddr| address == from) { &lab.router } else { &lab.client }
+    if router.into_iter().any(|address: IpAddr| address == from) {
+        &lab.router
+    } else {
+        &lab.client
+    }
 }

@@ -11,6 +11,25 @@ use crate::kernel::netns::Netns;
 /// conntrack's functions on PREROUTING (net/netfilter/nf_conntrack_proto.c).
 const FUNCTIONS: [&str; 2] = ["ipv4_conntrack_in", "ipv6_conntrack_in"];
 
+/// Addresses of [`FUNCTIONS`]. Worth keeping: /proc/kallsyms takes a tenth of a second to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Symbols([Option<u64>; 2]);
+
+impl Symbols {
+    /// Reads /proc/kallsyms.
+    ///
+    /// # Errors
+    /// It hides addresses (kernel.kptr_restrict).
+    pub fn read() -> Result<Self> {
+        let symbols = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
+        let found = FUNCTIONS.map(|name| address(&symbols, name));
+        if found.contains(&Some(0)) {
+            bail!("/proc/kallsyms hides addresses (see kernel.kptr_restrict)");
+        }
+        Ok(Self(found))
+    }
+}
+
 /// Where conntrack is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
@@ -24,22 +43,13 @@ impl Activity {
     /// Looks at the hooks of `netns`.
     ///
     /// # Errors
-    /// The hooks cannot be read, or /proc/kallsyms hides addresses (kernel.kptr_restrict).
-    pub fn of(programs: &Programs, netns: &Netns) -> Result<Self> {
-        let [v4, v6] = programs.prerouting_functions(netns)?;
-        let symbols = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
-        let [conntrack_v4, conntrack_v6] = FUNCTIONS.map(|name| address(&symbols, name));
-        match (conntrack_v4, conntrack_v6) {
-            // Not loaded at all, so certainly not active.
-            (None, None) => Ok(Self { v4: false, v6: false }),
-            (Some(0), _) | (_, Some(0)) => {
-                bail!("/proc/kallsyms hides addresses (see kernel.kptr_restrict)")
-            }
-            (at_v4, at_v6) => Ok(Self {
-                v4: at_v4.is_some_and(|at| v4.contains(&at)),
-                v6: at_v6.is_some_and(|at| v6.contains(&at)),
-            }),
-        }
+    /// The hooks cannot be read.
+    pub fn of(programs: &Programs, symbols: &Symbols, netns: &Netns) -> Result<Self> {
+        let [on_v4, on_v6] = programs.prerouting_functions(netns)?;
+        // A function that does not exist is on no hook: conntrack is not loaded.
+        let hangs = |on: &[u64], at: Option<u64>| at.is_some_and(|at| on.contains(&at));
+        let Symbols([v4, v6]) = *symbols;
+        Ok(Self { v4: hangs(&on_v4, v4), v6: hangs(&on_v6, v6) })
     }
 }
 

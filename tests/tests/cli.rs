@@ -1,0 +1,133 @@
+//! The command line: bad usage is told in one line and exits with 2, failures exit with 1, and
+//! `doctor` says what is so.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
+use conntracker_tests::lab::{Host, Lab, TRACKING};
+use conntracker_tests::tracer::report::Text;
+use conntracker_tests::tracer::{Tracer, output, stdout};
+use conntracker_tests::traffic::udp_send;
+
+#[test]
+fn bad_usage_exits_with_2_and_gives_its_reason_in_one_line() {
+    let table: &[(&[&str], &str)] = &[
+        (&["trace", "--duration", "soon"], "'soon' for '--duration"),
+        (&["trace", "--duration", "0"], "must be more than zero"),
+        (&["trace", "--interval", "-1"], "-1"),
+        (&["trace", "--backend", "magic"], "'magic' for '--backend"),
+        (&["trace", "--format", "yaml"], "'yaml' for '--format"),
+        (&["trace", "--compat", "v9"], "'v9' for '--compat"),
+        (&["trace", "--compat", "v0.1", "--no-fold"], "cannot be used with"),
+        (&["trace", "--compat", "v0.1", "--format", "json"], "cannot be used with"),
+        (&["trace", "-d", "-f"], "cannot be used with"),
+        (&["trace", "-d", "-o", "-"], "a daemon has no standard output"),
+        (&["trace", "--ring-size", "5"], "must be from 4K to 1G"),
+        (&["trace", "--mark", "red"], "`red` is not a mark"),
+        (&["trace", "-p", "nonsense"], "unknown protocol `nonsense`"),
+        (&["trace", "-s", "10.0.0.0/33"], "`10.0.0.0/33` is neither an address nor a network"),
+        (&["trace", "--sport", "9-1"], "ends before it starts"),
+        (&["dump", "--dport", "65536"], "neither a port nor a service"),
+        (&["dump", "-w", "65536"], "`65536` is not a zone"),
+        (&["dump", "--status", "sleepy"], "unknown status `sleepy`"),
+        (&["dump", "--family", "ipx"], "unknown family `ipx`"),
+        (&["dump", "--nat", "--no-nat"], "cannot be used with"),
+        (&["doctor", "--loudly"], "unexpected argument '--loudly'"),
+        (&["--no-such-option"], "unexpected argument '--no-such-option'"),
+        (&["observe"], "observe"),
+    ];
+    for (args, reason) in table {
+        let output = output(*args).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let first = said.lines().next().unwrap_or_default();
+        assert!(first.contains("error: ") && first.contains(reason), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn failures_exit_with_1_and_give_their_reason_in_one_line() {
+    for args in [
+        &["trace", "--netns", "no-such-lab", "-o", "-"][..],
+        &["dump", "--netns", "no-such-lab"],
+        &["doctor", "--netns", "no-such-lab"],
+    ] {
+        let output = output(args).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("error: no network namespace `no-such-lab`"), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn help_and_version_are_data() {
+    assert!(stdout(["--help"]).unwrap().contains("doctor"));
+    assert!(stdout(["trace", "--help"]).unwrap().contains("--no-fold"));
+    assert!(stdout(["--version"]).unwrap().starts_with("conntracker "));
+}
+
+/// What doctor says of a thing: yes or no, and why.
+fn doctor(host: &Host, thing: &str) -> (String, String) {
+    let said = stdout(["doctor", "--netns", &host.name]).unwrap();
+    let rest = said.lines().find_map(|line| line.strip_prefix(thing)).unwrap_or_else(|| {
+        panic!("nothing of {thing}:\n{said}");
+    });
+    let (yes, why) = rest.trim_start().split_once(' ').unwrap();
+    (yes.to_owned(), why.trim_start().to_owned())
+}
+
+#[test]
+fn doctor_tells_whether_conntrack_is_active_and_what_would_make_it() {
+    let lab = Lab::new().unwrap();
+    let (active, why) = doctor(&lab.router, "conntrack active");
+    assert_eq!(active, "no");
+    assert!(why.contains("nft add rule"), "{why}");
+    lab.router
+        .nft("table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }")
+        .unwrap();
+    assert_eq!(doctor(&lab.router, "conntrack active"), ("yes".into(), "for IPv4 only".into()));
+    lab.router.nft(TRACKING).unwrap();
+    let both = ("yes".into(), "for IPv4 and IPv6".into());
+    assert_eq!(doctor(&lab.router, "conntrack active"), both);
+}
+
+#[test]
+fn doctor_names_sysctls_that_are_off_and_the_backend() {
+    let lab = Lab::new().unwrap();
+    for key in ["nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events"] {
+        lab.router.sysctl(&format!("net.netfilter.{key}"), "0").unwrap();
+        let (on, why) = doctor(&lab.router, key);
+        assert_eq!(on, "no");
+        assert!(why.contains(&format!("sysctl -w net.netfilter.{key}=1")), "{why}");
+        lab.router.sysctl(&format!("net.netfilter.{key}"), "1").unwrap();
+        assert_eq!(doctor(&lab.router, key).0, "yes");
+    }
+    assert_eq!(doctor(&lab.router, "links").0, "yes");
+    assert_eq!(doctor(&lab.router, "backend").0, "links:");
+}
+
+#[test]
+fn a_trace_without_conntrack_says_so_and_how_to_enable_it() {
+    let lab = Lab::new().unwrap();
+    let tracer = Tracer::start(&lab.router, &["--backend", "links"]).unwrap();
+    udp_send(&lab.client, lab.client.at(40_000), lab.server.at(9), b"hello", 3).unwrap();
+    let text = Text::parse(&tracer.finish().unwrap()).unwrap();
+    assert!(text.lines.is_empty(), "{text:?}");
+    let note = |words: &str| {
+        text.header.iter().any(|line| line.starts_with("note: ") && line.contains(words))
+    };
+    assert!(note("conntrack is not active") && note("nft add rule"), "{:?}", text.header);
+    assert!(note("packets passed, none of them tracked"), "{:?}", text.header);
+    assert!(text.counter("packets_without_conntrack").unwrap() >= 3);
+
+    // With a rule the note is gone, and what is off is still named.
+    lab.router.nft(TRACKING).unwrap();
+    lab.router.sysctl("net.netfilter.nf_conntrack_events", "0").unwrap();
+    for (backend, events) in [("links", false), ("netlink", true)] {
+        let report = Tracer::start(&lab.router, &["--backend", backend]).unwrap().finish().unwrap();
+        assert!(!report.contains("conntrack is not active"), "{report}");
+        assert!(report.contains("net.netfilter.nf_conntrack_acct=1"), "{report}");
+        assert_eq!(report.contains("conntrack events are off"), events, "{report}");
+    }
+}

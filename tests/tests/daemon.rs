@@ -1,0 +1,102 @@
+//! `-d`: the starter returns once the daemon observes, there is one daemon for a pidfile, and
+//! SIGTERM makes it write its report and go.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conntracker_tests::lab::{Lab, TRACKING};
+use conntracker_tests::tracer::report::Text;
+use conntracker_tests::tracer::{PATIENCE, output};
+use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A daemon by its pidfile; killed when dropped if a test fails before it has ended.
+struct Daemon {
+    pid: Pid,
+    pidfile: PathBuf,
+}
+
+impl Daemon {
+    fn of(pidfile: &Path) -> Self {
+        let pid = fs::read_to_string(pidfile).unwrap().trim().parse().unwrap();
+        Self { pid: Pid::from_raw(pid), pidfile: pidfile.to_owned() }
+    }
+
+    fn running(&self) -> bool {
+        // Its starter is gone and whoever inherited it may be slow to notice: a zombie has ended.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+
+    fn terminate(&self) {
+        kill(self.pid, Signal::SIGTERM).unwrap();
+        let start = Instant::now();
+        while self.running() || self.pidfile.exists() {
+            assert!(start.elapsed() < PATIENCE, "the daemon does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() && self.running() {
+            // It is being cleaned up after a failed test: nobody to tell.
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
+    }
+}
+
+#[test]
+fn a_daemon_observes_when_its_starter_returns_and_reports_at_sigterm() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(TRACKING).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    // The directory of the report is made.
+    let (pidfile, report) = (path("ct.pid"), path("made/report.txt"));
+    let args =
+        ["-d", "--netns", &lab.router.name, "--pidfile", &pidfile, "-o", &report, "--no-fold"];
+    let started = output(args).unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let daemon = Daemon::of(Path::new(&pidfile));
+    assert!(daemon.running());
+    assert_eq!(
+        fs::read_link(format!("/proc/{}/cwd", daemon.pid)).unwrap(),
+        Path::new("/"),
+        "it stands in the way of unmounts"
+    );
+
+    let _server = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
+    udp_exchange(&lab.client, lab.client.at(40_000), lab.server.at(7), b"hello").unwrap();
+
+    // A second one says who is there, and changes nothing.
+    let second = output(args).unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("runs already as process {} ", daemon.pid)), "{said}");
+    assert!(daemon.running() && !Path::new(&report).exists());
+
+    daemon.terminate();
+    let text = Text::parse(&fs::read_to_string(&report).unwrap()).unwrap();
+    let [line] = &text.lines[..] else { panic!("{text:?}") };
+    assert_eq!(line.body, "src = 10.77.1.2 (port=40000) to dst = 10.77.2.2 (port=7) (confirmed)");
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why_and_leaves_no_pidfile() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (pidfile, report) = (path("ct.pid"), path("report.txt"));
+    let args = ["-d", "--netns", "no-such-lab", "--pidfile", &pidfile, "-o", &report];
+    let started = output(args).unwrap();
+    assert_eq!(started.status.code(), Some(1));
+    let said = String::from_utf8(started.stderr).unwrap();
+    assert!(said.contains("no network namespace `no-such-lab`"), "{said}");
+    assert!(!Path::new(&pidfile).exists() && !Path::new(&report).exists());
+}
