@@ -73,12 +73,12 @@ impl Counting {
     /// Everything counted so far.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.settled + self.current
+        self.settled.saturating_add(self.current)
     }
 
     /// Counts one more, of which the kernel keeps no count.
     pub fn add(&mut self, n: u64) {
-        self.settled += n;
+        self.settled = self.settled.saturating_add(n);
     }
 
     /// Takes over the kernel's count and returns what that added. Records of one life may arrive
@@ -88,7 +88,7 @@ impl Counting {
         if counted.since_ns == self.since_ns {
             self.current = self.current.max(counted.count);
         } else if counted.since_ns > self.since_ns {
-            self.settled += self.current;
+            self.settled = self.total();
             self.since_ns = counted.since_ns;
             self.current = counted.count;
         }
@@ -96,7 +96,7 @@ impl Counting {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        self.settled += other.total();
+        self.add(other.total());
     }
 }
 

@@ -24,7 +24,7 @@ impl Clock {
 
     /// Time of a kernel record.
     pub fn of_kernel(self, ktime_ns: u64) -> u64 {
-        self.boot_ns + ktime_ns
+        self.boot_ns.saturating_add(ktime_ns)
     }
 
     /// Now, on the same scale.

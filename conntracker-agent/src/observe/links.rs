@@ -76,20 +76,7 @@ impl LinksSource {
         #[cfg(feature = "bpf-log")]
         self.programs.print_log();
         let Self { ring, netns_by_cookie, .. } = self;
-        ring.drain(|bytes| {
-            let Ok(record) = Record::decode(bytes) else {
-                intake.tally.records_rejected += 1;
-                return;
-            };
-            let Some(&netns) = netns_by_cookie.get(&record.netns_cookie) else {
-                intake.tally.records_foreign += 1;
-                return;
-            };
-            intake.tally.records += 1;
-            if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
-                intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
-            }
-        })
+        ring.drain(|bytes| take(bytes, netns_by_cookie, intake))
     }
 
     /// Merges the kernel's counts into the table.
@@ -136,10 +123,74 @@ impl LinksSource {
     }
 }
 
+/// One record from the ring: merged, or counted as what it is.
+fn take(bytes: &[u8], netns_by_cookie: &HashMap<u64, NetnsId>, intake: &mut Intake<'_>) {
+    let Ok(record) = Record::decode(bytes) else {
+        intake.tally.records_rejected += 1;
+        return;
+    };
+    let Some(&netns) = netns_by_cookie.get(&record.netns_cookie) else {
+        intake.tally.records_foreign += 1;
+        return;
+    };
+    intake.tally.records += 1;
+    if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
+        intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
+    }
+}
+
 /// Whether a tuple passes the filter. A packet known by its headers alone may belong to the other
 /// direction of its flow.
 fn allows(filter: &Filter, tuple: &Tuple, zone: u16, from_conntrack: bool) -> bool {
     filter.allows_tuple(tuple, zone)
         || (!from_conntrack
             && tuple.inverted().is_some_and(|orig| filter.allows_tuple(&orig, zone)))
+}
+
+#[cfg(test)]
+mod tests {
+    use conntracker_common::{ABI_VERSION, record::FlowRecord4};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        flow::table::Config,
+        observe::{Tally, clock::Clock},
+    };
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn every_record_is_merged_or_counted_as_rejected_or_foreign(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..140),
+            kind in 0u8..5,
+            cookie in 0u64..3,
+            whole in any::<bool>(),
+        ) {
+            if whole {
+                // Far enough to be a record, if the rest is in range.
+                bytes.resize(size_of::<FlowRecord4>(), 0);
+                bytes[0] = kind;
+                bytes[1] = ABI_VERSION;
+                bytes[2..4].copy_from_slice(&(size_of::<FlowRecord4>() as u16).to_ne_bytes());
+                bytes[16..24].copy_from_slice(&cookie.to_ne_bytes());
+                bytes[60..63].copy_from_slice(&[4, 0, 2]);
+            }
+            let mut table = FlowTable::new(Config { fold: true, kernel_counts: true });
+            let mut tally = Tally::default();
+            let clock = Clock::new().unwrap();
+            let filter = Filter::default();
+            let netns = HashMap::from([(1, NetnsId(0))]);
+            let mut intake =
+                Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter };
+            take(&bytes, &netns, &mut intake);
+            prop_assert_eq!(tally.records + tally.records_rejected + tally.records_foreign, 1);
+            prop_assert_eq!(tally.records == 1, !table.is_empty());
+            if let Err(reason) = Record::decode(&bytes) {
+                prop_assert!(!reason.to_string().is_empty());
+                prop_assert_eq!(tally.records_rejected, 1);
+            }
+        }
+    }
 }
