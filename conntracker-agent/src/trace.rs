@@ -1,8 +1,13 @@
 //! `conntracker trace`: signals, schedule, status line and output around an [`Observer`].
 
 use std::{
-    fs::DirBuilder, future::pending, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode,
-    sync::Arc, time::Duration,
+    fs::DirBuilder,
+    future::pending,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -62,10 +67,21 @@ pub fn run(trace: Trace) -> Result<ExitCode> {
     if !daemon::is_daemon() {
         return daemon::start();
     }
-    if let Err(error) = messages::to_syslog() {
+    let logged = messages::to_syslog();
+    if let Err(error) = &logged {
         messages::to_stderr();
         log::warn!("{error:#}; messages end with the start");
     }
+    let pidfile = pidfile.clone();
+    let result = daemonize(&pidfile, trace);
+    // Standard error is only heard until the daemon observes.
+    if let (Err(error), Ok(())) = (&result, logged) {
+        log::error!("{error:#}");
+    }
+    result
+}
+
+fn daemonize(pidfile: &Path, trace: Trace) -> Result<ExitCode> {
     daemon::detach()?;
     let _pidfile = daemon::Pidfile::lock(pidfile)?;
     if let Destination::File(path) = &trace.destination

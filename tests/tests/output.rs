@@ -101,3 +101,19 @@ fn a_closed_pipe_is_success() {
     let mut dump = Guarded::spawn(dump.stdout(writer).stderr(Stdio::piped())).unwrap();
     assert_eq!(dump.wait(PATIENCE).unwrap().code(), Some(0), "{}", dump.stderr());
 }
+
+#[test]
+fn a_report_that_cannot_be_written_now_does_not_end_the_trace() {
+    let lab = Lab::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (place, away) = (directory.path().join("reports"), directory.path().join("away"));
+    fs::create_dir(&place).unwrap();
+    let file = place.join("report.txt");
+    let mut tracer = Tracer::start(&lab.router, &["-o", file.to_str().unwrap()]).unwrap();
+    fs::rename(&place, &away).unwrap();
+    tracer.process().signal(Signal::SIGUSR1).unwrap();
+    tracer.process().wait_for("going on", PATIENCE).unwrap();
+    fs::rename(&away, &place).unwrap();
+    tracer.finish().unwrap();
+    assert!(fs::read_to_string(&file).unwrap().contains("# totals:"));
+}

@@ -245,9 +245,13 @@ impl Observer {
                 self.wanted = None;
                 self.drain_all()?;
                 let report = self.assemble()?;
-                output.report(report)?;
+                let written = output.report(report);
                 if wanted == Request::Finish {
-                    return Ok(());
+                    return written;
+                }
+                // A full disk, say, may be empty again by the time of the next report.
+                if let Err(error) = written {
+                    log::error!("{error:#}; going on");
                 }
             }
         }
