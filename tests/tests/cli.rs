@@ -21,6 +21,7 @@ fn bad_usage_exits_with_2_and_gives_its_reason_in_one_line() {
         (&["trace", "--compat", "v0.1", "--format", "json"], "cannot be used with"),
         (&["trace", "-d", "-f"], "cannot be used with"),
         (&["trace", "-d", "-o", "-"], "a daemon has no standard output"),
+        (&["dump", "--iif", "eth0", "--dropped"], "--iif, --dropped needs `trace`"),
         (&["trace", "--ring-size", "5"], "must be from 4K to 1G"),
         (&["trace", "--mark", "red"], "`red` is not a mark"),
         (&["trace", "-p", "nonsense"], "unknown protocol `nonsense`"),
@@ -58,6 +59,16 @@ fn failures_exit_with_1_and_give_their_reason_in_one_line() {
         assert!(said.contains("error: no network namespace `no-such-lab`"), "{args:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
     }
+}
+
+#[test]
+fn a_filter_that_the_backend_cannot_answer_is_refused() {
+    let lab = Lab::new().unwrap();
+    let args = ["trace", "--netns", &lab.router.name, "--backend", "netlink", "--oif", "eth0"];
+    let output = output(args).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("error: --oif cannot be answered by the netlink backend"), "{said}");
 }
 
 #[test]

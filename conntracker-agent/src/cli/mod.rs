@@ -9,7 +9,7 @@ mod values;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 /// Which flows exist on this firewall, and what became of them, without a TRACE rule.
 #[derive(Debug, Parser)]
@@ -60,10 +60,13 @@ pub fn run() -> Result<ExitCode> {
     }
 }
 
+/// Options that make no sense together: says why and exits with 2.
+fn bad_usage(why: &str) -> ! {
+    Cli::command().error(ErrorKind::ArgumentConflict, why).exit()
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -90,13 +90,9 @@ enum Compat {
 
 pub fn run(args: TraceArgs) -> Result<ExitCode> {
     if args.daemon && args.output.as_deref() == Some("-") {
-        use clap::CommandFactory as _;
-        super::Cli::command()
-            .error(
-                clap::error::ErrorKind::ArgumentConflict,
-                "a daemon has no standard output: `-d` needs `-o FILE` (or no `-o` at all)",
-            )
-            .exit();
+        super::bad_usage(
+            "a daemon has no standard output: `-d` needs `-o FILE` (or no `-o` at all)",
+        );
     }
     trace::run(resolve(args)?)
 }

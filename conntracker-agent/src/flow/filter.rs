@@ -202,6 +202,16 @@ impl Filter {
         all
     }
 
+    /// Options that only packets can answer: conntrack knows neither interfaces nor drops.
+    #[must_use]
+    pub fn of_packets(&self) -> Vec<&'static str> {
+        let Self { iif, oif, dropped, .. } = self;
+        [("--iif", !iif.is_empty()), ("--oif", !oif.is_empty()), ("--dropped", *dropped)]
+            .into_iter()
+            .filter_map(|(option, given)| given.then_some(option))
+            .collect()
+    }
+
     /// Whether [`Self::allows_tuple`] holds for every tuple there is.
     #[must_use]
     pub fn allows_every_tuple(&self) -> bool {

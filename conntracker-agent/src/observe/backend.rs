@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{Config, Intake, Tally, events::EventsSource, links::LinksSource};
 use crate::{
@@ -59,6 +59,13 @@ pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backe
             ),
         },
     };
+    let unanswerable = config.filter.of_packets();
+    if !backend.sees_drops() && !unanswerable.is_empty() {
+        bail!(
+            "{} cannot be answered by the netlink backend ({reason}): conntrack knows neither interfaces nor drops",
+            unanswerable.join(", ")
+        );
+    }
     Ok((backend, reason))
 }
 
