@@ -108,8 +108,9 @@ fn observe(trace: Trace) -> Result<ExitCode> {
 async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     let Trace { config, mode, destination, format, duration, interval, strict } = trace;
     // Before anything is attached: a signal from here on ends the trace in order.
-    let schedule = Arc::new(Mutex::new(Schedule::new(duration, interval)?));
+    let signals = Signals::install()?;
     let observer = Observer::start(config)?;
+    let schedule = Arc::new(Mutex::new(Schedule::new(signals, duration, interval)));
     let (backend, reason) = observer.backend();
     log::info!("backend {backend}: {reason}");
     for note in observer.notes() {
@@ -140,38 +141,52 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
-/// When reports are due.
-struct Schedule {
+/// Signals that are handled from now on.
+struct Signals {
     interrupt: Signal,
     terminate: Signal,
     report: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self> {
+        let handler = |kind| signal(kind).context("cannot install a signal handler");
+        Ok(Self {
+            interrupt: handler(SignalKind::interrupt())?,
+            terminate: handler(SignalKind::terminate())?,
+            report: handler(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+/// When reports are due.
+struct Schedule {
+    signals: Signals,
     end: Option<Instant>,
     interval: Option<Interval>,
 }
 
 impl Schedule {
-    fn new(duration: Option<Duration>, every: Option<Duration>) -> Result<Self> {
-        let handler = |kind| signal(kind).context("cannot install a signal handler");
+    /// Times count from now.
+    fn new(signals: Signals, duration: Option<Duration>, every: Option<Duration>) -> Self {
         let now = Instant::now();
-        Ok(Self {
-            interrupt: handler(SignalKind::interrupt())?,
-            terminate: handler(SignalKind::terminate())?,
-            report: handler(SignalKind::user_defined1())?,
+        Self {
+            signals,
             end: duration.map(|duration| now + duration),
             interval: every.map(|every| interval_at(now + every, every)),
-        })
+        }
     }
 
     async fn next(&mut self) -> Request {
-        let end = self.end;
-        let end = async move {
+        let Self { signals: Signals { interrupt, terminate, report }, end, interval } = self;
+        let end = async {
             match end {
-                Some(end) => sleep_until(end).await,
+                Some(end) => sleep_until(*end).await,
                 None => pending().await,
             }
         };
         let tick = async {
-            match &mut self.interval {
+            match interval {
                 Some(interval) => {
                     interval.tick().await;
                 }
@@ -180,10 +195,10 @@ impl Schedule {
         };
         tokio::select! {
             biased;
-            _ = self.interrupt.recv() => Request::Finish,
-            _ = self.terminate.recv() => Request::Finish,
+            _ = interrupt.recv() => Request::Finish,
+            _ = terminate.recv() => Request::Finish,
             () = end => Request::Finish,
-            _ = self.report.recv() => Request::Report,
+            _ = report.recv() => Request::Report,
             () = tick => Request::Report,
         }
     }
