@@ -36,8 +36,7 @@ pub(crate) enum Backend {
 
 /// Starts the backend that the user chose, or the best; says why.
 pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, String)> {
-    let fold = config.fold && config.filter.folded_key_decides();
-    let links = || LinksSource::start(config.sizes, fold, namespaces);
+    let links = || LinksSource::start(config.sizes, config.folds_at_once(), namespaces);
     let netlink = || EventsSource::start(config.event_buffer, namespaces);
     let (backend, reason) = match config.backend {
         BackendChoice::Links => {

@@ -89,6 +89,14 @@ pub struct Config {
     pub event_buffer: usize,
 }
 
+impl Config {
+    /// Whether flows fold as they are seen, in the kernel and in the table: not if the filter asks
+    /// for something that the folded key does not decide. They fold when the report is made then.
+    fn folds_at_once(&self) -> bool {
+        self.fold && self.filter.folded_key_decides()
+    }
+}
+
 /// What the live status line shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -164,12 +172,10 @@ impl Observer {
     /// No backend works, or a namespace cannot be entered.
     pub fn start(config: Config) -> Result<Self> {
         let namespaces = config.netns.open()?;
-        let kernel_counts = config.fold && config.filter.folded_key_decides();
+        let fold = config.folds_at_once();
         let (backend, backend_reason) = backend::start(&config, &namespaces)?;
-        let table = FlowTable::new(TableConfig {
-            fold: kernel_counts,
-            kernel_counts: kernel_counts && backend.counts_in_kernel(),
-        });
+        let table =
+            FlowTable::new(TableConfig { fold, kernel_counts: fold && backend.counts_in_kernel() });
         let clock = Clock::new()?;
         let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
         let mut observer = Self {
@@ -206,8 +212,8 @@ impl Observer {
         notes::now(config, backend, namespaces, notes::Seen::default())
     }
 
-    /// Observes until [`Request::Finish`] comes from `requests` (or the channel closes), writes the
-    /// last report, and detaches everything.
+    /// Observes until [`Request::Finish`] comes from `requests`, writes the last report, and detaches
+    /// everything.
     pub async fn run<R, F>(mut self, mut requests: R, output: &mut dyn Output) -> Result<()>
     where
         R: FnMut() -> F,
@@ -318,14 +324,10 @@ impl Observer {
             Err(error) => return Err(error),
         }
         self.dumped_once.insert(id);
-        if self.dumped_once.len() == self.namespaces.len() && self.folds_in_kernel() {
+        if self.dumped_once.len() == self.namespaces.len() && self.config.folds_at_once() {
             self.backend.fold_from_now_on()?;
         }
         Ok(())
-    }
-
-    fn folds_in_kernel(&self) -> bool {
-        self.config.fold && self.config.filter.folded_key_decides()
     }
 
     /// Takes what the sources have now, up to a bound.
