@@ -272,7 +272,7 @@ fn firewalls(netns: &Netns) -> Vec<Finding> {
             name: "nft".to_owned(),
             ok: nft.is_some(),
             text: nft.map_or_else(
-                || "the nft program is not in PATH (not needed by this version)".to_owned(),
+                || "the nft program is not in PATH: `rules show` cannot list nf_tables".to_owned(),
                 |path| path.display().to_string(),
             ),
         },

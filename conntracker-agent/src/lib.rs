@@ -13,6 +13,8 @@ pub mod messages;
 pub mod observe;
 pub mod output;
 pub mod report;
+pub mod rules;
+pub mod ruleset;
 pub mod trace;
 
 pub use conntrack::Conntrack;

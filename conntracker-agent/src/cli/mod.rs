@@ -3,6 +3,7 @@
 mod doctor;
 mod dump;
 mod filter;
+mod rules;
 mod trace;
 mod values;
 
@@ -33,6 +34,8 @@ enum Command {
     Trace(Box<trace::TraceArgs>),
     /// List the flows that conntrack has now.
     Dump(Box<dump::DumpArgs>),
+    /// Show the firewall rules as traces name them.
+    Rules(rules::RulesArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
     Doctor(doctor::DoctorArgs),
 }
@@ -56,6 +59,7 @@ pub fn run() -> Result<ExitCode> {
         None => trace::run(trace),
         Some(Command::Trace(args)) => trace::run(*args),
         Some(Command::Dump(args)) => dump::run(*args),
+        Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }
 }

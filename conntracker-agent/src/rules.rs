@@ -1,0 +1,64 @@
+//! `conntracker rules show`: the ruleset, with the names and numbers that traces use.
+
+mod json;
+mod select;
+mod text;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use self::select::{Selected, select};
+use crate::{kernel::netns::Netns, messages, output::Destination, ruleset::Ruleset};
+
+/// What to show.
+#[derive(Clone, Debug)]
+pub struct Show {
+    /// Namespace; `None` is our own.
+    pub netns: Option<String>,
+    /// Format.
+    pub format: Format,
+    /// Only this table, or only this chain of it (`TABLE/CHAIN`).
+    pub only: Option<String>,
+}
+
+/// What the list looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document; docs/rules.md describes it.
+    Json,
+}
+
+/// Prints the ruleset on standard output.
+///
+/// # Errors
+/// The ruleset cannot be read, or there is no such table or chain.
+pub fn show(show: &Show) -> Result<ExitCode> {
+    messages::to_stderr();
+    let Show { netns, format, only } = show;
+    let netns = match netns {
+        Some(name) => Netns::named(name)?,
+        None => Netns::current()?,
+    };
+    let ruleset = Ruleset::load(&netns)?;
+    for note in &ruleset.notes {
+        log::warn!("{note}");
+    }
+    for (kind, count) in &ruleset.skipped {
+        log::warn!("could not read {count} objects of kind `{kind}`: the list is not complete");
+    }
+    let selected: Vec<Selected<'_>> = select(&ruleset.tables, only.as_deref());
+    if ruleset.tables.is_empty() {
+        log::info!("no firewall rules: the ruleset of namespace `{}` is empty", netns.name);
+    } else if let (Some(only), true) = (only, selected.is_empty()) {
+        let labels: Vec<_> = ruleset.tables.iter().map(|table| table.label()).collect();
+        bail!("no table or chain `{only}`; the tables are: {}", labels.join(", "));
+    }
+    Destination::Stdout.write(|out| match format {
+        Format::Text => text::render(&selected, out),
+        Format::Json => json::render(&netns.name, &ruleset, &selected, out),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

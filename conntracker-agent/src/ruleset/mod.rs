@@ -1,0 +1,116 @@
+//! The firewall as data: tables, chains and rules of nf_tables (nft, iptables-nft) and of ip_tables
+//! (iptables-legacy) in one model. Reading it changes nothing: rules are listed by the programs that
+//! belong to them, and no kernel module is loaded.
+//!
+//! In reading order: [`model`] is what there is; `nft` joins nft's two listings, `legacy` reads
+//! iptables-legacy-save; `iptables` tells whose tables are whose.
+
+mod extension;
+mod iptables;
+mod legacy;
+pub mod model;
+mod nft;
+mod order;
+mod program;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use self::model::{Backend, Chain, Family, Place, Rule, Table};
+use crate::kernel::netns::Netns;
+
+/// Objects or lines that could not be read, by kind.
+pub type Skipped = BTreeMap<String, u64>;
+
+/// All rules of a network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Tables in display order: raw, mangle, nat, filter, security of iptables, then the others by
+    /// family and name.
+    pub tables: Vec<Table>,
+    /// What could not be read, by kind. If a `rule` or `line` is among it, positions after it may be
+    /// too low.
+    pub skipped: Skipped,
+    /// What else the reader of this should know.
+    pub notes: Vec<String>,
+}
+
+impl Ruleset {
+    /// Reads the ruleset of a namespace. nf_tables and ip_tables are read one after the other, each
+    /// at one moment.
+    ///
+    /// # Errors
+    /// No right to enter the namespace or to list rules; a program that fails.
+    pub fn load(netns: &Netns) -> Result<Self> {
+        netns
+            .enter(|| Ok(Self::load_here()))
+            .with_context(|| format!("cannot enter network namespace `{}`", netns.name))?
+            .with_context(|| format!("cannot read the ruleset of namespace `{}`", netns.name))
+    }
+
+    /// Reads the ruleset of the calling thread's namespace.
+    fn load_here() -> Result<Self> {
+        Ok(Self::of(nft::load()?, legacy::load()?))
+    }
+
+    /// Both parts in one; `nft` is `None` if there is no such program.
+    fn of(nft: Option<nft::Loaded>, legacy: legacy::Loaded) -> Self {
+        let mut notes = Vec::new();
+        let nft = nft.unwrap_or_else(|| {
+            notes.push("nft is not in PATH: rules of nf_tables are not shown".to_owned());
+            nft::Loaded::default()
+        });
+        let nft::Loaded { mut tables, mut skipped, without_text } = nft;
+        if without_text > 0 {
+            notes.push(format!(
+                "the ruleset kept changing while it was read: {without_text} rules are shown as \
+                 nft's JSON"
+            ));
+        }
+        notes.extend(legacy.notes);
+        for (kind, count) in legacy.skipped {
+            *skipped.entry(kind).or_default() += count;
+        }
+        tables.extend(legacy.tables);
+        order::sort(&mut tables);
+        Self { tables, skipped, notes }
+    }
+
+    /// A chain.
+    #[must_use]
+    pub fn chain(
+        &self,
+        backend: Backend,
+        family: Family,
+        table: &str,
+        chain: &str,
+    ) -> Option<&Chain> {
+        self.tables
+            .iter()
+            .find(|t| t.backend == backend && t.family == family && t.name == table)?
+            .chain(chain)
+    }
+
+    /// A rule of nf_tables by its handle.
+    #[must_use]
+    pub fn rule(&self, family: Family, table: &str, chain: &str, handle: u64) -> Option<&Rule> {
+        self.chain(Backend::Nft, family, table, chain)?.rule(handle)
+    }
+
+    /// What stands at a position of a chain.
+    #[must_use]
+    pub fn at(
+        &self,
+        backend: Backend,
+        family: Family,
+        table: &str,
+        chain: &str,
+        position: u32,
+    ) -> Option<Place<'_>> {
+        self.chain(backend, family, table, chain)?.at(position)
+    }
+}
+
+#[cfg(test)]
+mod tests;

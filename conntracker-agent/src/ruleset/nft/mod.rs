@@ -1,0 +1,78 @@
+//! nf_tables as nft lists it, twice: JSON has what rules are made of, text has how people read them.
+//!
+//! The two listings are joined by handles. The kernel never gives a handle twice within a table, nor
+//! the handle of a table twice in a namespace, so a text that is found belongs to that very rule;
+//! one that is not found tells that the ruleset changed in between.
+
+mod json;
+mod statement;
+mod text;
+
+use std::{path::Path, thread};
+
+use anyhow::{Context, Result};
+
+pub(super) use self::{json::Listing, text::Texts};
+use super::{iptables, model::Table, program};
+
+/// How often the ruleset is read when it changes while it is read.
+const ATTEMPTS: usize = 3;
+
+/// nf_tables' part of a ruleset.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// Tables, in no particular order.
+    pub tables: Vec<Table>,
+    /// What could not be read, by the kind of object.
+    pub skipped: super::Skipped,
+    /// Rules whose text is missing: the ruleset kept changing.
+    pub without_text: usize,
+}
+
+/// Lists the tables of the calling thread's namespace; `None` if there is no nft.
+pub(super) fn load() -> Result<Option<Loaded>> {
+    let Some(nft) = program::find("nft") else { return Ok(None) };
+    let mut attempt = 1;
+    loop {
+        // nft gives up a listing that the ruleset changes under too often: that is a change, too.
+        match list(&nft) {
+            Ok(loaded) if loaded.without_text == 0 || attempt == ATTEMPTS => {
+                return Ok(Some(loaded));
+            }
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Ok(_) | Err(_) => attempt += 1,
+        }
+    }
+}
+
+/// Makes both listings at the same time. Threads share the namespace of the one that starts them.
+fn list(nft: &Path) -> Result<Loaded> {
+    thread::scope(|scope| {
+        let texts = scope.spawn(|| {
+            // -s: without the values of counters, so that the text of a rule stays the same.
+            program::output(nft, &["-a", "-s", "list", "ruleset"]).map(|all| Texts::parse(&all))
+        });
+        let json = program::output(nft, &["-j", "-a", "list", "ruleset"])?;
+        let listing = Listing::parse(&json).context("cannot read nft's JSON")?;
+        let texts = texts.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(join(listing, texts))
+    })
+}
+
+/// One model of the two listings.
+pub(super) fn join(listing: Listing, mut texts: Texts) -> Loaded {
+    let Listing { mut tables, skipped } = listing;
+    let mut without_text = 0;
+    for table in &mut tables {
+        let key = (table.family, table.name.clone());
+        without_text += match texts.tables.get_mut(&key).filter(|t| t.handle == table.handle) {
+            Some(text) => text.give_to(table),
+            None => table.chains.iter().map(|chain| chain.rules.len()).sum(),
+        };
+        table.iptables = iptables::made(table);
+    }
+    Loaded { tables, skipped, without_text }
+}
+
+#[cfg(test)]
+mod tests;

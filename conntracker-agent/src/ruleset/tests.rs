@@ -1,0 +1,60 @@
+use super::{
+    legacy::save,
+    model::*,
+    nft::{Listing, Texts},
+    *,
+};
+
+fn ruleset() -> Ruleset {
+    let saved = include_str!("fixtures/iptables-legacy.save");
+    let listing = include_str!("fixtures/docker.json");
+    let text = include_str!("fixtures/docker.txt");
+    let nft = nft::join(Listing::parse(listing).unwrap(), Texts::parse(text));
+    let mut legacy = legacy::Loaded::default();
+    legacy.tables = save::parse(Family::Ip, saved, &mut legacy.skipped);
+    Ruleset::of(Some(nft), legacy)
+}
+
+#[test]
+fn tables_of_one_name_are_told_apart_by_backend() {
+    let ruleset = ruleset();
+    let order: Vec<_> = ruleset.tables.iter().map(|t| (t.name.as_str(), t.backend)).collect();
+    assert_eq!(
+        order,
+        [
+            ("raw", Backend::Nft),
+            ("raw", Backend::Legacy),
+            ("mangle", Backend::Legacy),
+            ("nat", Backend::Nft),
+            ("nat", Backend::Legacy),
+            ("filter", Backend::Nft),
+            ("filter", Backend::Legacy),
+        ]
+    );
+    let input = |backend| ruleset.chain(backend, Family::Ip, "filter", "INPUT").unwrap();
+    assert_eq!((input(Backend::Nft).rules.len(), input(Backend::Legacy).rules.len()), (0, 4));
+    assert_eq!(ruleset.chain(Backend::Nft, Family::Ip6, "filter", "INPUT"), None);
+}
+
+#[test]
+fn rules_are_found_by_handle_and_by_position() {
+    let ruleset = ruleset();
+    let rule = ruleset.rule(Family::Ip, "filter", "DOCKER-ISOLATION-STAGE-2", 28).unwrap();
+    assert_eq!((rule.position, rule.text.as_str()), (2, "oifname \"docker0\" counter drop"));
+    let at = |position| {
+        ruleset.at(Backend::Nft, Family::Ip, "filter", "DOCKER-ISOLATION-STAGE-2", position)
+    };
+    assert_eq!(at(2), Some(Place::Rule(rule)));
+    assert_eq!(at(3), Some(Place::Return));
+    assert_eq!(at(4), None);
+    assert_eq!(ruleset.rule(Family::Ip, "filter", "DOCKER", 28), None);
+    let forward = ruleset.at(Backend::Nft, Family::Ip, "filter", "FORWARD", 3);
+    assert_eq!(forward, Some(Place::Policy(Policy::Drop)));
+}
+
+#[test]
+fn what_could_not_be_listed_is_noted() {
+    let Ruleset { tables, skipped, notes } = Ruleset::of(None, legacy::Loaded::default());
+    assert!(tables.is_empty() && skipped.is_empty());
+    assert_eq!(notes, ["nft is not in PATH: rules of nf_tables are not shown"]);
+}
