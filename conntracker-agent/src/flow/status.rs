@@ -57,18 +57,12 @@ impl Status {
         Self(self.0 | other.0)
     }
 
-    /// Names of the bits that are set; bits without a name are left out (see [`Self::unnamed`]).
+    /// Names of the bits that are set; bits without a name are left out.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES
             .iter()
             .enumerate()
             .filter(move |(bit, _)| self.0 >> bit & 1 == 1)
             .map(|(_, n)| *n)
-    }
-
-    /// Bits that are set and have no name here.
-    #[must_use]
-    pub const fn unnamed(self) -> u32 {
-        self.0 & !0xffff
     }
 }

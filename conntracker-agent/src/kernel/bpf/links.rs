@@ -30,8 +30,6 @@ const NEIGHBOURS: i32 = 64;
 pub struct Links {
     /// Held only to keep the programs attached.
     _links: Vec<OwnedFd>,
-    /// The lowest priority taken, `INT_MAX - 1` unless others were there first.
-    pub priority: i32,
 }
 
 impl Links {
@@ -52,7 +50,13 @@ impl Links {
                 links.push(link);
             }
         }
-        Ok(Self { _links: links, priority: lowest })
+        if lowest != LAST {
+            log::info!(
+                "others hang at the ends of the hooks too (namespace {}): attached at priority {lowest} and above",
+                netns.name
+            );
+        }
+        Ok(Self { _links: links })
     }
 }
 
