@@ -41,7 +41,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let clock = Clock::new()?;
     let start_ns = clock.now();
     let namespaces = netns.open()?;
-    let mut table = FlowTable::new(Config { fold: false, kernel_counts: false });
+    let mut table = FlowTable::new(Config { fold: false });
     let mut total = DumpStats::default();
     let mut notes = Vec::new();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {

@@ -5,7 +5,7 @@
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
 //! a record, an event and several dumps may all tell of it.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
+use std::collections::{HashMap, hash_map::Entry as Slot};
 
 use super::{DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details};
 use crate::kernel::{
@@ -18,9 +18,6 @@ use crate::kernel::{
 pub struct Config {
     /// Flows are merged by their folded key.
     pub fold: bool,
-    /// The kernel counts flows of a folded key that had a record already: entries that dumps show
-    /// and no record told of are then no news, if their flow is known.
-    pub kernel_counts: bool,
 }
 
 /// One conntrack entry.
@@ -54,10 +51,10 @@ pub struct FlowTable {
     /// address translation, where the two differ.
     translated: HashMap<FlowKey, FlowKey>,
     dumps: u32,
-    /// New flows that the BPF programs' records and counts account for.
-    counted_by_links: u64,
-    /// Namespaces whose first dump is through.
-    dumped: HashSet<NetnsId>,
+    /// New flows that the kernel's counts account for: those since it folds.
+    counted_by_kernel: u64,
+    /// The kernel counts new flows by their folded key: see [`Self::kernel_counts_from_now_on`].
+    kernel_counts: bool,
 }
 
 impl FlowTable {
@@ -70,8 +67,8 @@ impl FlowTable {
             members: HashMap::new(),
             translated: HashMap::new(),
             dumps: 0,
-            counted_by_links: 0,
-            dumped: HashSet::new(),
+            counted_by_kernel: 0,
+            kernel_counts: false,
         }
     }
 
@@ -92,10 +89,10 @@ impl FlowTable {
         self.flows.values()
     }
 
-    /// New flows that the BPF programs' records and counts account for.
+    /// New flows that the kernel's counts account for: those since it folds.
     #[must_use]
-    pub fn counted_by_links(&self) -> u64 {
-        self.counted_by_links
+    pub fn counted_by_kernel(&self) -> u64 {
+        self.counted_by_kernel
     }
 
     fn key(&self, netns: NetnsId, zone: u16, orig: Tuple) -> FlowKey {
@@ -133,12 +130,10 @@ impl FlowTable {
             if flow.interfaces.is_none() {
                 flow.interfaces = record.interfaces;
             }
-            self.counted_by_links += if let Some(counted) = record.counted {
-                flow.flows.update(counted)
-            } else {
-                flow.flows.add(u64::from(news));
-                1
-            };
+            match record.counted {
+                Some(counted) => self.counted_by_kernel += flow.flows.update(counted),
+                None => flow.flows.add(u64::from(news)),
+            }
         }
         if record.kind == RecordKind::Drop {
             let drops = flow.drops.get_or_insert_default();
@@ -198,6 +193,13 @@ impl FlowTable {
         }
     }
 
+    /// Until now each new flow had a record of its own, and what dumps showed besides was new as well.
+    /// From now on the kernel counts the flows of a key that had a record: entries that no record told
+    /// of are in its count.
+    pub fn kernel_counts_from_now_on(&mut self) {
+        self.kernel_counts = true;
+    }
+
     /// Starts a dump of a namespace.
     pub fn begin_dump(&mut self, netns: NetnsId, at_ns: u64) -> DumpId {
         self.dumps += 1;
@@ -211,7 +213,6 @@ impl FlowTable {
 
     /// Ends a dump that was complete: entries it did not show are gone.
     pub fn end_dump(&mut self, dump: DumpId) {
-        self.dumped.insert(dump.netns);
         // An entry made after the dump began may have been missed by it.
         self.members.retain(|key, member| {
             key.netns != dump.netns
@@ -249,8 +250,7 @@ impl FlowTable {
             Slot::Vacant(slot) => {
                 // Once the kernel counts, its count alone says how many new flows there were, also
                 // of those whose record was lost.
-                let counted_already = self.config.kernel_counts && self.dumped.contains(&netns);
-                if !counted_already {
+                if !self.kernel_counts {
                     flow.flows.add(1);
                 }
                 slot.insert(Member::new(at_ns))
@@ -280,7 +280,7 @@ impl FlowTable {
         let key = self.key(netns, seen.zone, seen.orig);
         let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
         flow.origins.links = true;
-        self.counted_by_links += flow.flows.update(seen.counted);
+        self.counted_by_kernel += flow.flows.update(seen.counted);
         flow.seen_at(at_ns);
         if seen.replied {
             flow.status = flow.status.union(Status::SEEN_REPLY);

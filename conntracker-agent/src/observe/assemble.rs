@@ -157,12 +157,14 @@ fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
             loss("records_rejected", "records that could not be decoded", tally.records_rejected),
             loss("records_foreign", "records of a namespace that is not observed", tally.records_foreign),
         ]);
-        if observer.config.filter.allows_every_tuple() {
-            let counted = observer.table.counted_by_links();
+        if let Some(before) = observer.folded_from
+            && observer.config.filter.allows_every_tuple()
+        {
+            let counted = observer.table.counted_by_kernel();
             losses.push(loss(
                 "new_flows_uncounted",
-                "new flows that no record and no count accounts for: their count went with an evicted map entry or a lost record",
-                get(Counter::NewFlows).saturating_sub(counted),
+                "new flows that no count accounts for: it went with an evicted entry of the kernel's map",
+                get(Counter::NewFlows).saturating_sub(before + counted),
             ));
         }
     } else {

@@ -177,7 +177,7 @@ mod tests {
                 bytes[16..24].copy_from_slice(&cookie.to_ne_bytes());
                 bytes[60..63].copy_from_slice(&[4, 0, 2]);
             }
-            let mut table = FlowTable::new(Config { fold: true, kernel_counts: true });
+            let mut table = FlowTable::new(Config { fold: true });
             let mut tally = Tally::default();
             let clock = Clock::new().unwrap();
             let filter = Filter::default();

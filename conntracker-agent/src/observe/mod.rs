@@ -15,6 +15,7 @@ pub mod notes;
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use conntracker_common::counters::Counter;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at},
@@ -38,6 +39,10 @@ const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
 /// How often losses are looked for, and at most how often they are answered with a dump.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Dumps of a namespace at the start before the kernel folds although records are still being lost:
+/// a flood that does not end must not keep it from folding, which is what helps against floods.
+const MAX_FIRST_DUMPS: u64 = 10;
 
 /// Which network namespaces to observe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,7 +146,10 @@ pub struct Observer {
     dumping: HashSet<NetnsId>,
     /// Namespaces whose first dump is through.
     dumped_once: HashSet<NetnsId>,
-    /// Losses that a dump has been started for.
+    /// The new flows that the kernel had seen when it began to fold and count; until then each new
+    /// flow has a record of its own.
+    folded_from: Option<u64>,
+    /// Losses up to the start of the last dump.
     lost_answered: u64,
     last_resync: Instant,
     /// A report is wanted, and whether the dump it starts with has begun.
@@ -172,10 +180,8 @@ impl Observer {
     /// No backend works, or a namespace cannot be entered.
     pub fn start(config: Config) -> Result<Self> {
         let namespaces = config.netns.open()?;
-        let fold = config.folds_at_once();
         let (backend, backend_reason) = backend::start(&config, &namespaces)?;
-        let table =
-            FlowTable::new(TableConfig { fold, kernel_counts: fold && backend.counts_in_kernel() });
+        let table = FlowTable::new(TableConfig { fold: config.folds_at_once() });
         let clock = Clock::new()?;
         let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
         let mut observer = Self {
@@ -191,11 +197,12 @@ impl Observer {
             dump_sender,
             dumping: HashSet::new(),
             dumped_once: HashSet::new(),
+            folded_from: None,
             lost_answered: 0,
             last_resync: Instant::now(),
             wanted: None,
         };
-        observer.dump_all();
+        observer.dump_all()?;
         Ok(observer)
     }
 
@@ -245,7 +252,7 @@ impl Observer {
                     // A report starts with a dump: accounting and states of now. One that was under
                     // way will not do, it may have passed by what has changed since.
                     self.wanted = Some((wanted, true));
-                    self.dump_all();
+                    self.dump_all()?;
                     continue;
                 }
                 self.wanted = None;
@@ -263,10 +270,12 @@ impl Observer {
         }
     }
 
-    fn dump_all(&mut self) {
+    fn dump_all(&mut self) -> Result<()> {
+        self.lost_answered = self.backend.lost(&self.tally)?;
         for index in 0..self.namespaces.len() {
             self.start_dump(NetnsId(index as u32));
         }
+        Ok(())
     }
 
     fn start_dump(&mut self, id: NetnsId) {
@@ -324,9 +333,27 @@ impl Observer {
             Err(error) => return Err(error),
         }
         self.dumped_once.insert(id);
-        if self.dumped_once.len() == self.namespaces.len() && self.config.folds_at_once() {
-            self.backend.fold_from_now_on()?;
+        if self.dumping.is_empty() { self.fold_if_exact() } else { Ok(()) }
+    }
+
+    /// Lets the kernel fold and count once every flow up to now is known one by one. Records that
+    /// were lost meanwhile would be in no count: another dump finds their flows first.
+    fn fold_if_exact(&mut self) -> Result<()> {
+        if self.folded_from.is_some()
+            || !self.config.folds_at_once()
+            || !self.backend.counts_in_kernel()
+        {
+            return Ok(());
         }
+        let exact = self.backend.lost(&self.tally)? == self.lost_answered;
+        if !exact && self.tally.dumps < MAX_FIRST_DUMPS * self.namespaces.len() as u64 {
+            self.tally.resyncs += 1;
+            return self.dump_all();
+        }
+        self.backend.fold_from_now_on()?;
+        self.table.kernel_counts_from_now_on();
+        // Read after the switch: the programs count a flow before they look at the mode.
+        self.folded_from = self.backend.counters()?.map(|c| c.get(Counter::NewFlows));
         Ok(())
     }
 
@@ -356,10 +383,9 @@ impl Observer {
             && self.dumping.is_empty()
             && self.last_resync.elapsed() >= CHECK_EVERY
         {
-            self.lost_answered = lost;
             self.last_resync = Instant::now();
             self.tally.resyncs += 1;
-            self.dump_all();
+            self.dump_all()?;
         }
         Ok(())
     }

@@ -65,8 +65,8 @@ fn entry(sport: u16, id: u32, packets: u64) -> ConntrackEntry {
     }
 }
 
-fn table(fold: bool, kernel_counts: bool) -> FlowTable {
-    FlowTable::new(Config { fold, kernel_counts })
+fn table(fold: bool) -> FlowTable {
+    FlowTable::new(Config { fold })
 }
 
 fn dump(table: &mut FlowTable, entries: &[ConntrackEntry], at_ns: u64) {
@@ -85,12 +85,12 @@ fn only(table: &FlowTable) -> &Flow {
 
 #[test]
 fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
-    let mut first = table(false, false);
+    let mut first = table(false);
     first.record(NS, &record(Kind::New, 5000, 0), 101);
     dump(&mut first, &[entry(5000, 1, 1)], 100);
     assert_eq!(only(&first).merged(), 1);
 
-    let mut second = table(false, false);
+    let mut second = table(false);
     dump(&mut second, &[entry(5000, 1, 1)], 100);
     second.record(NS, &record(Kind::New, 5000, 0), 101);
     assert_eq!(only(&second).merged(), 1);
@@ -99,7 +99,7 @@ fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
 
 #[test]
 fn a_tuple_used_again_after_the_first_dump_is_another_conntrack_flow() {
-    let mut t = table(false, false);
+    let mut t = table(false);
     dump(&mut t, &[entry(5000, 1, 1)], 100);
     t.record(NS, &record(Kind::New, 5000, 0), 500);
     assert_eq!(only(&t).merged(), 2);
@@ -107,8 +107,9 @@ fn a_tuple_used_again_after_the_first_dump_is_another_conntrack_flow() {
 
 #[test]
 fn the_kernels_count_of_a_folded_key_is_not_added_to_by_later_dumps() {
-    let mut t = table(true, true);
+    let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 100);
+    t.kernel_counts_from_now_on();
     let counted = |count| Record {
         counted: Some(Counted { since_ns: 7, count }),
         ..record(Kind::New, 6000, 0)
@@ -121,8 +122,9 @@ fn the_kernels_count_of_a_folded_key_is_not_added_to_by_later_dumps() {
 
 #[test]
 fn a_later_dump_brings_to_light_what_no_record_told_and_the_kernels_count_settles_how_many() {
-    let mut t = table(true, true);
+    let mut t = table(true);
     dump(&mut t, &[], 100);
+    t.kernel_counts_from_now_on();
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 400);
     assert_eq!(only(&t).merged(), 1, "one at least");
     let seen = Seen {
@@ -141,7 +143,7 @@ fn a_later_dump_brings_to_light_what_no_record_told_and_the_kernels_count_settle
 
 #[test]
 fn confirmed_is_sticky() {
-    let mut t = table(true, true);
+    let mut t = table(true);
     let mut replied = record(Kind::Replied, 5000, 0);
     replied.status = Status::SEEN_REPLY;
     t.record(NS, &replied, 10);
@@ -151,7 +153,7 @@ fn confirmed_is_sticky() {
 
 #[test]
 fn events_and_a_dump_of_the_same_entries_count_each_once() {
-    let mut t = table(true, false);
+    let mut t = table(true);
     t.event(NS, EventKind::New, &entry(5000, 1, 0), 90);
     dump(&mut t, &[entry(5000, 1, 2), entry(5001, 2, 1)], 100);
     t.event(NS, EventKind::New, &entry(5001, 2, 0), 101);
@@ -164,7 +166,7 @@ fn events_and_a_dump_of_the_same_entries_count_each_once() {
 
 #[test]
 fn accounting_adds_what_grew_and_survives_the_end_of_an_entry() {
-    let mut t = table(true, false);
+    let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 10)], 100);
     dump(&mut t, &[entry(5000, 1, 15)], 200);
     t.event(NS, EventKind::Destroy, &entry(5000, 1, 18), 300);
@@ -174,7 +176,7 @@ fn accounting_adds_what_grew_and_survives_the_end_of_an_entry() {
 
 #[test]
 fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
-    let mut t = table(true, true);
+    let mut t = table(true);
     // Translated: the reply comes from another address than the original went to.
     let mut new = record(Kind::New, 5000, 0);
     new.reply =
@@ -191,7 +193,7 @@ fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
 
 #[test]
 fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
-    let mut t = table(true, true);
+    let mut t = table(true);
     let mut dropped = record(Kind::Drop, 5000, 0);
     dropped.counted = Some(Counted { since_ns: 3, count: 8 });
     t.record(NS, &dropped, 20);
@@ -202,9 +204,19 @@ fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
 
 #[test]
 fn zones_and_namespaces_keep_equal_tuples_apart() {
-    let mut t = table(true, true);
+    let mut t = table(true);
     t.record(NS, &record(Kind::New, 5000, 0), 10);
     t.record(NS, &Record { zone: 7, ..record(Kind::New, 5000, 0) }, 10);
     t.record(NetnsId(1), &record(Kind::New, 5000, 0), 10);
     assert_eq!(t.len(), 3);
+}
+
+#[test]
+fn before_the_kernel_counts_a_second_dump_finds_the_flows_of_lost_records() {
+    let mut t = table(true);
+    dump(&mut t, &[entry(5000, 1, 1)], 100);
+    t.record(NS, &record(Kind::New, 5001, 0), 150);
+    dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1), entry(5002, 3, 1)], 200);
+    t.kernel_counts_from_now_on();
+    assert_eq!(only(&t).merged(), 3);
 }
