@@ -3,13 +3,13 @@
 
 use std::{fs, path::Path, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{
     kernel::{
         bpf::{
             activity::{Activity, Symbols},
-            btf::{Btf, SYSFS},
+            btf::{Btf, BtfError, SYSFS},
             links,
             object::{Programs, Sizes},
             offsets::Layout,
@@ -32,8 +32,13 @@ const CAPABILITIES: &[(u32, &str, &str)] = &[
     (21, "CAP_SYS_ADMIN", "entering other network namespaces"),
 ];
 
-/// Modules whose structures conntracker reads.
-const MODULES: &[&str] = &["nf_conntrack", "nf_tables", "ip_tables"];
+/// Modules whose structures conntracker reads, each with a function that is in the kernel's own BTF
+/// if the module is built in.
+const MODULES: &[(&str, &str)] = &[
+    ("nf_conntrack", "nf_conntrack_in"),
+    ("nf_tables", "nft_do_chain"),
+    ("ip_tables", "ipt_do_table"),
+];
 
 /// A finding.
 struct Finding {
@@ -46,12 +51,14 @@ struct Finding {
 pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     let namespaces = netns.open()?;
     let netns = namespaces.first().context("no namespace")?;
+    let vmlinux = Btf::vmlinux();
+    let vmlinux = vmlinux.as_deref();
     let (links, programs) = links();
     let links_ok = links.ok;
     let netlink = netlink(netns);
     let netlink_ok = netlink.ok;
-    let mut findings = vec![links, fentry(), kprobes(), netlink];
-    findings.extend(btf());
+    let mut findings = vec![links, fentry(vmlinux), kprobes(), netlink];
+    findings.extend(btf(vmlinux));
     findings.extend(capabilities());
     findings.extend(conntrack(netns, programs.as_ref()));
     findings.extend(firewalls(netns));
@@ -101,8 +108,8 @@ fn links() -> (Finding, Option<Programs>) {
 /// BPF_TRACE_FENTRY of `enum bpf_attach_type`.
 const TRACE_FENTRY: u32 = 24;
 
-fn fentry() -> Finding {
-    let result = Btf::vmlinux().map_err(Into::into).and_then(|btf| {
+fn fentry(vmlinux: Result<&Btf, &BtfError>) -> Finding {
+    let result = vmlinux.map_err(|error| anyhow!("{error}")).and_then(|btf| {
         let function = btf.function("nf_hook_slow").context("no function nf_hook_slow in BTF")?;
         sys::load_tracing("ct_probe", &links::returning(0), TRACE_FENTRY, function)?;
         Ok("functions can be traced (not used by this version)".to_owned())
@@ -115,7 +122,7 @@ fn kprobes() -> Finding {
     let result = if event.exists() {
         Ok("kprobes are available (not used by this version)".to_owned())
     } else {
-        Err(anyhow::anyhow!("the kernel has no kprobes (CONFIG_KPROBES)"))
+        Err(anyhow!("the kernel has no kprobes (CONFIG_KPROBES)"))
     };
     finding("kprobes", result, "not needed by this version")
 }
@@ -133,47 +140,26 @@ fn netlink(netns: &Netns) -> Finding {
     )
 }
 
-fn btf() -> Vec<Finding> {
-    let vmlinux = Btf::vmlinux();
+fn btf(vmlinux: Result<&Btf, &BtfError>) -> Vec<Finding> {
     let mut all = vec![finding(
         "BTF",
-        match &vmlinux {
+        match vmlinux {
             Ok(_) => Ok(format!("{SYSFS}/vmlinux")),
-            Err(error) => Err(anyhow::anyhow!("{error}")),
+            Err(error) => Err(anyhow!("{error}")),
         },
         "needs CONFIG_DEBUG_INFO_BTF; without it the netlink backend is used",
     )];
-    for module in MODULES {
+    for (module, function) in MODULES {
         let result = if Path::new(SYSFS).join(module).exists() {
             Ok(format!("{SYSFS}/{module}"))
-        } else if built_in(module) {
+        } else if vmlinux.is_ok_and(|btf| btf.function(function).is_some()) {
             Ok("built into the kernel".to_owned())
         } else {
-            Err(anyhow::anyhow!("module {module} is not loaded, or has no BTF"))
+            Err(anyhow!("module {module} is not loaded, or has no BTF"))
         };
         all.push(finding(&format!("BTF of {module}"), result, "needed only if it is in use"));
     }
     all
-}
-
-/// Whether a module is part of the kernel image.
-fn built_in(module: &str) -> bool {
-    let (_, release) = crate::observe::assemble::host_and_kernel();
-    fs::read_to_string(format!("/lib/modules/{release}/modules.builtin"))
-        .is_ok_and(|list| list.contains(&format!("/{module}.ko")))
-        // Kernels that have no directory of modules at all.
-        || kernel_symbol(module)
-}
-
-/// Whether the kernel image has a function that the module is known by.
-fn kernel_symbol(module: &str) -> bool {
-    let function = match module {
-        "nf_conntrack" => "nf_conntrack_in",
-        "nf_tables" => "nft_do_chain",
-        "ip_tables" => "ipt_do_table",
-        _ => return false,
-    };
-    Btf::vmlinux().is_ok_and(|btf| btf.function(function).is_some())
 }
 
 fn capabilities() -> Vec<Finding> {

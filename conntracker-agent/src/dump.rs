@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     conntrack::DumpStats,
-    flow::{Flow, FlowTable, NetnsId, filter::Filter, order, table::Config},
+    flow::{Flow, FlowTable, NetnsId, filter::Filter, order},
     messages,
     observe::{
         NetnsChoice,
@@ -41,7 +41,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let clock = Clock::new()?;
     let start_ns = clock.now();
     let namespaces = netns.open()?;
-    let mut table = FlowTable::new(Config { fold: false });
+    let mut table = FlowTable::new(false);
     let mut total = DumpStats::default();
     let mut notes = Vec::new();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {

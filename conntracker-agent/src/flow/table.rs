@@ -13,13 +13,6 @@ use crate::kernel::{
     netlink::ctnetlink::{ConntrackEntry, Counters, events::Kind as EventKind},
 };
 
-/// How the table counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Flows are merged by their folded key.
-    pub fold: bool,
-}
-
 /// One conntrack entry.
 #[derive(Clone, Copy, Debug)]
 struct Member {
@@ -44,7 +37,8 @@ pub struct DumpId {
 /// The merged flow table.
 #[derive(Debug)]
 pub struct FlowTable {
-    config: Config,
+    /// Flows are merged by their folded key.
+    fold: bool,
     flows: HashMap<FlowKey, Flow>,
     members: HashMap<FlowKey, Member>,
     /// Folded original tuple that a reply would have → the flow it replies to; only for flows with
@@ -58,11 +52,11 @@ pub struct FlowTable {
 }
 
 impl FlowTable {
-    /// An empty table.
+    /// An empty table; with `fold`, flows are merged by their folded key.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(fold: bool) -> Self {
         Self {
-            config,
+            fold,
             flows: HashMap::new(),
             members: HashMap::new(),
             translated: HashMap::new(),
@@ -96,7 +90,7 @@ impl FlowTable {
     }
 
     fn key(&self, netns: NetnsId, zone: u16, orig: Tuple) -> FlowKey {
-        let orig = if self.config.fold { orig.folded() } else { orig };
+        let orig = if self.fold { orig.folded() } else { orig };
         FlowKey { netns, zone, orig }
     }
 
@@ -105,7 +99,7 @@ impl FlowTable {
         let member_key = FlowKey { netns, zone: record.zone, orig: record.orig };
         let mut key = self.key(netns, record.zone, record.orig);
         let news = match record.kind {
-            RecordKind::New => record.counted.is_some() || self.is_new_member(member_key, at_ns),
+            RecordKind::New => record.counted.is_none() && self.is_new_member(member_key, at_ns),
             RecordKind::Replied => false,
             RecordKind::Drop => {
                 if record.reply.is_none() && !self.flows.contains_key(&key) {

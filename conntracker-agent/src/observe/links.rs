@@ -153,10 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        flow::table::Config,
-        observe::{Tally, clock::Clock},
-    };
+    use crate::observe::{Tally, clock::Clock};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
@@ -177,7 +174,7 @@ mod tests {
                 bytes[16..24].copy_from_slice(&cookie.to_ne_bytes());
                 bytes[60..63].copy_from_slice(&[4, 0, 2]);
             }
-            let mut table = FlowTable::new(Config { fold: true });
+            let mut table = FlowTable::new(true);
             let mut tally = Tally::default();
             let clock = Clock::new().unwrap();
             let filter = Filter::default();

@@ -22,11 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    flow::{
-        FlowTable, NetnsId,
-        filter::Filter,
-        table::{Config as TableConfig, DumpId},
-    },
+    flow::{FlowTable, NetnsId, filter::Filter, table::DumpId},
     kernel::{bpf::object::Sizes, netns::Netns},
     report::Report,
 };
@@ -181,7 +177,7 @@ impl Observer {
     pub fn start(config: Config) -> Result<Self> {
         let namespaces = config.netns.open()?;
         let (backend, backend_reason) = backend::start(&config, &namespaces)?;
-        let table = FlowTable::new(TableConfig { fold: config.folds_at_once() });
+        let table = FlowTable::new(config.folds_at_once());
         let clock = Clock::new()?;
         let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
         let mut observer = Self {

@@ -1,10 +1,7 @@
 //! Reports for the tests of all renderers.
 
 use crate::{
-    flow::{
-        Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Status, Tuple, ZoneDir, order,
-        table::Config,
-    },
+    flow::{Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Status, Tuple, ZoneDir, order},
     kernel::{
         bpf::record::{Counted, Kind, Record},
         netlink::ctnetlink::{Counters, ProtoState},
@@ -41,7 +38,7 @@ pub fn confirmed(mut flow: Flow) -> Flow {
 /// A packet dropped at each place (hook, input and output interface); 255 for an unknown hook.
 pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
     let orig = ports(6, "192.0.2.1", 1, "192.0.2.2", 1).key.orig;
-    let mut table = FlowTable::new(Config { fold: false });
+    let mut table = FlowTable::new(false);
     for (n, &(hook, iif, oif)) in places.iter().enumerate() {
         let record = Record {
             kind: Kind::Drop,

@@ -66,7 +66,7 @@ fn entry(sport: u16, id: u32, packets: u64) -> ConntrackEntry {
 }
 
 fn table(fold: bool) -> FlowTable {
-    FlowTable::new(Config { fold })
+    FlowTable::new(fold)
 }
 
 fn dump(table: &mut FlowTable, entries: &[ConntrackEntry], at_ns: u64) {
