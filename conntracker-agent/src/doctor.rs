@@ -8,11 +8,13 @@ use anyhow::{Context, Result, anyhow};
 use crate::{
     kernel::{
         bpf::{
-            activity::{Activity, Symbols},
+            activity::Activity,
             btf::{Btf, BtfError, SYSFS},
+            index::{self, layout::IndexLayout},
             links,
             object::{Programs, Sizes},
             offsets::Layout,
+            symbols::Symbols,
             sys,
         },
         netlink::{Socket, ctnetlink::stats},
@@ -53,14 +55,14 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     let netns = namespaces.first().context("no namespace")?;
     let vmlinux = Btf::vmlinux();
     let vmlinux = vmlinux.as_deref();
-    let (links, programs) = links();
+    let (links, mut programs) = links();
     let links_ok = links.ok;
     let netlink = netlink(netns);
     let netlink_ok = netlink.ok;
     let mut findings = vec![links, fentry(vmlinux), kprobes(), netlink];
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());
-    findings.extend(conntrack(netns, programs.as_ref()));
+    findings.extend(conntrack(netns, programs.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
     for Finding { name, ok, text } in &findings {
@@ -87,14 +89,16 @@ fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {
 }
 
 /// Small maps: these programs are never attached.
-const PROBE_SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1 };
+const PROBE_SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1, known_flows: 1 };
 
 /// Loads the programs as `trace` would, and tries a link where no packet meets it.
-fn links() -> (Finding, Option<Programs>) {
-    let result =
-        links::probe().and_then(|()| Programs::load(&Layout::of_running_kernel()?, PROBE_SIZES));
+fn links() -> (Finding, Option<(Programs, IndexLayout)>) {
+    let result = links::probe().and_then(|()| {
+        let layout = Layout::of_running_kernel()?;
+        Ok((Programs::load(&layout, PROBE_SIZES, true)?, layout.index))
+    });
     let (result, programs) = match result {
-        Ok(programs) => (Ok("netfilter BPF programs load and attach".to_owned()), Some(programs)),
+        Ok(loaded) => (Ok("netfilter BPF programs load and attach".to_owned()), Some(loaded)),
         Err(error) => (Err(error), None),
     };
     let finding = finding(
@@ -111,7 +115,7 @@ const TRACE_FENTRY: u32 = 24;
 fn fentry(vmlinux: Result<&Btf, &BtfError>) -> Finding {
     let result = vmlinux.map_err(|error| anyhow!("{error}")).and_then(|btf| {
         let function = btf.function("nf_hook_slow").context("no function nf_hook_slow in BTF")?;
-        sys::load_tracing("ct_probe", &links::returning(0), TRACE_FENTRY, function)?;
+        sys::load_tracing("ct_probe", links::returning(0)[..].into(), TRACE_FENTRY, function)?;
         Ok("functions can be traced (not used by this version)".to_owned())
     });
     finding("fentry", result, "not needed by this version")
@@ -181,8 +185,16 @@ fn capabilities() -> Vec<Finding> {
 }
 
 /// Whether conntrack is active: its hooks tell exactly, entries in its table tell that it is.
-fn active(netns: &Netns, programs: Option<&Programs>, settings: &Settings) -> Finding {
-    let found = programs.map(|programs| Activity::of(programs, &Symbols::read()?, netns));
+fn active(
+    netns: &Netns,
+    programs: Option<&mut (Programs, IndexLayout)>,
+    settings: &Settings,
+) -> Finding {
+    let found = programs.map(|(programs, layout)| {
+        let net = programs.net(netns)?;
+        let hooks = index::hooks_of(programs, layout, &Symbols::read()?, net)?;
+        Ok::<_, anyhow::Error>(Activity::of(&hooks))
+    });
     let (ok, text) = match found {
         Some(Ok(Activity { v4, v6 })) => {
             let families = match (v4, v6) {
@@ -200,7 +212,7 @@ fn active(netns: &Netns, programs: Option<&Programs>, settings: &Settings) -> Fi
     Finding { name: "conntrack active".to_owned(), ok, text }
 }
 
-fn conntrack(netns: &Arc<Netns>, programs: Option<&Programs>) -> Vec<Finding> {
+fn conntrack(netns: &Arc<Netns>, programs: Option<&mut (Programs, IndexLayout)>) -> Vec<Finding> {
     let settings = Settings::of(netns).unwrap_or_default();
     let yes_no = |name: &str, ok: bool, yes: String, no: &str| Finding {
         name: name.to_owned(),

@@ -1,5 +1,6 @@
-//! `conntracker rules show`: the ruleset, with the names and numbers that traces use.
+//! `conntracker rules`: the ruleset, with the names and numbers that traces use.
 
+pub mod hits;
 mod json;
 mod select;
 mod text;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use self::select::{Selected, select};
+pub(crate) use self::text::one_line;
 use crate::{kernel::netns::Netns, messages, output::Destination, ruleset::Ruleset};
 
 /// What to show.

@@ -1,7 +1,9 @@
 //! Counters of the BPF programs, one `u64` per CPU each in map `COUNTERS`.
 //!
 //! `NewFlows == NewRecords + NewFolded + NewLost` always holds, and so do the same sums for replies
-//! and drops: every packet that was worth a record is in one of the three.
+//! and drops: every packet that was worth a record is in one of the three. So is every traced packet:
+//! `TracedPackets == PathRecords + PathFolded + PathLost + PathRaces + FramesLost`, but for those under
+//! way and those that found the ruleset changed before their counters were read.
 
 /// Index into map `COUNTERS`.
 #[repr(u32)]
@@ -37,7 +39,25 @@ pub enum Counter {
     NoConntrack,
     /// Dropped packets whose namespace or network header could not be told; not reported.
     DropUnknown,
+    /// Packets whose counters were read before and after a hook.
+    TracedPackets,
+    /// Records of ways through a hook that reached the ring.
+    PathRecords,
+    /// Traced packets that took a way which was reported for their folded key.
+    PathFolded,
+    /// Packets of new flows that were not traced: many of their folded key had gone the same way.
+    PathTrusted,
+    /// Records of ways that found the ring full.
+    PathLost,
+    /// Traced packets during which the ruleset or the hook's functions changed, or while the agent
+    /// had not looked at the new ones yet: not attributed.
+    PathRaces,
+    /// Traced packets that left their hook unseen: given to a program, taken by a rule, or on
+    /// another CPU.
+    FramesLost,
+    /// Packets that were not traced because too many others were under way on their CPU.
+    FramesFull,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = Counter::DropUnknown as u32 + 1;
+pub const COUNTERS: u32 = Counter::FramesFull as u32 + 1;

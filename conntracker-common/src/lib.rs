@@ -6,14 +6,16 @@
 #![no_std]
 
 pub mod counters;
-pub mod hooks;
 pub mod offsets;
+pub mod path;
+pub mod peek;
+pub mod plan;
 pub mod record;
 pub mod seen;
 
 /// Version of everything in this crate. The BPF object carries it in section [`ABI_SECTION`] and
 /// each ring record in its header.
-pub const ABI_VERSION: u8 = 1;
+pub const ABI_VERSION: u8 = 2;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] (one byte).
 pub const ABI_SECTION: &str = ".conntracker.abi";

@@ -37,6 +37,8 @@ macro_rules! offsets {
 offsets! {
     /// `nf_hook_state.hook`.
     state_hook = "nf_hook_state"."hook";
+    /// `nf_hook_state.pf`.
+    state_pf = "nf_hook_state"."pf";
     /// `nf_hook_state.in`.
     state_in = "nf_hook_state"."in";
     /// `nf_hook_state.out`.
@@ -93,14 +95,8 @@ offsets! {
     task_nsproxy = "task_struct"."nsproxy";
     /// `nsproxy.net_ns`.
     nsproxy_net = "nsproxy"."net_ns";
-    /// `net.nf.hooks_ipv4`.
-    net_hooks_v4 = "net"."nf.hooks_ipv4";
-    /// `net.nf.hooks_ipv6`.
-    net_hooks_v6 = "net"."nf.hooks_ipv6";
-    /// `nf_hook_entries.num_hook_entries`.
-    entries_number = "nf_hook_entries"."num_hook_entries";
-    /// `nf_hook_entries.hooks`.
-    entries_hooks = "nf_hook_entries"."hooks";
+    /// `bpf_array.pptrs`: per-CPU pointers of a per-CPU array's values.
+    array_pptrs = "bpf_array"."pptrs";
 }
 
 /// Members whose place the programs take for granted, because they copy the whole structure:
@@ -114,6 +110,4 @@ pub const ASSUMED: &[(&str, &str, u32)] = &[
     ("nf_conntrack_tuple", "dst.protonum", 38),
     ("nf_conntrack_zone", "id", 0),
     ("nf_conntrack_zone", "dir", 3),
-    ("nf_hook_entry", "hook", 0),
-    ("nf_hook_entry", "priv", 8),
 ];

@@ -61,7 +61,7 @@ pub struct Entry(u64);
 
 /// `struct nf_conntrack_tuple`, whose layout the agent checks ([`conntracker_common::offsets::ASSUMED`]).
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KernelTuple {
     /// Source address; IPv4 in the first four bytes.
     pub src: [u8; 16],
@@ -105,6 +105,42 @@ pub struct Zone {
 }
 
 impl Entry {
+    /// Where it is.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0
+    }
+
+    /// The entry at an address.
+    #[inline(always)]
+    pub fn at(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// Copies the original tuple; false if it could not be read.
+    #[inline(always)]
+    pub fn orig(self, to: &mut KernelTuple) -> bool {
+        read_into(self.0 + offset!(ct_orig) as u64, to)
+    }
+
+    /// The zone, with its flags and direction.
+    #[inline(always)]
+    pub fn zone_word(self) -> Option<u32> {
+        read(self.0 + offset!(ct_zone) as u64)
+    }
+
+    /// Copies the connmark; false if it could not be read.
+    #[inline(always)]
+    pub fn mark(self, to: &mut u32) -> bool {
+        read_into(self.0 + offset!(ct_mark) as u64, to)
+    }
+
+    /// Copies the reply tuple; false if it could not be read.
+    #[inline(always)]
+    pub fn reply(self, to: &mut KernelTuple) -> bool {
+        read_into(self.0 + offset!(ct_reply) as u64, to)
+    }
+
     /// Low half of `nf_conn.status`, where all IPS_ bits are.
     #[inline(always)]
     pub fn status(self) -> Option<u32> {

@@ -1,9 +1,8 @@
 //! Packets that netfilter dropped.
 
-use aya_ebpf::{macros::map, maps::HashMap};
 use conntracker_common::{
     counters::Counter,
-    record::{FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, KIND_DROP},
+    record::{FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, HOOK_UNKNOWN, KIND_DROP},
     seen::{CLASS_CONNTRACK, CLASS_HEADERS},
 };
 
@@ -12,24 +11,21 @@ use crate::{
     counters::{count, say},
     dst,
     emit::{Facts, emit, now},
-    globals::offset,
+    globals::{offset, trace_rules},
     headers,
     memory::{read, read_into},
-    seen,
+    netns, seen, traverse,
 };
-
-/// Namespaces to report drops of, by cookie. A tracepoint sees them all; the links do not need it.
-#[map]
-static TRACED_NETNS: HashMap<u64, u8> = HashMap::with_max_entries(1024, 0);
 
 /// One packet dropped for reason NETFILTER_DROP. Reads with probe_read throughout: drops are not
 /// the hot path, and a raw tracepoint's arguments have no types.
 #[inline(always)]
 pub fn observe(skb: u64) {
+    let hook = if trace_rules() { traverse::dropped(skb) } else { HOOK_UNKNOWN };
     let Some((netns_cookie, dev, entry)) = namespace(skb) else {
         return count(Counter::DropUnknown);
     };
-    if TRACED_NETNS.get_ptr(netns_cookie).is_none() {
+    if netns::number(netns_cookie).is_none() {
         return;
     }
     count(Counter::DropPackets);
@@ -38,6 +34,9 @@ pub fn observe(skb: u64) {
     if !gather(&mut facts, skb, dev, entry) {
         say!("a dropped packet could not be described, netns {}", netns_cookie);
         return count(Counter::DropUnknown);
+    }
+    if hook != HOOK_UNKNOWN {
+        facts.body.hook = hook;
     }
     let (_, fold) = seen::mode();
     let from_headers = facts.body.flags & FLAG_FROM_HEADERS != 0;

@@ -4,10 +4,11 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::map,
-    maps::RingBuf,
+    maps::{Array, RingBuf},
 };
 use conntracker_common::{
     ABI_VERSION,
+    path::{KIND_PATH, MAX_MOVED, Moved, PATH_BYTES, PathRecord},
     record::{
         FAMILY_V4, FLAG_INTERFACES, FlowBody, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, Header,
         Tuple4, Tuple6,
@@ -19,6 +20,19 @@ use crate::{conntrack::KernelTuple, globals::wake_bytes};
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
+/// A record of a way in the making: too much for the stack.
+#[repr(C)]
+pub struct PathScratch {
+    /// The record.
+    pub record: PathRecord,
+    /// What it is made of.
+    pub facts: Facts,
+}
+
+/// Of each frame of each CPU.
+#[map]
+static PATH_SCRATCH: Array<PathScratch> = Array::with_max_entries(1, 0);
+
 /// `nf_conntrack_zone.dir` of a packet without a conntrack entry: both directions.
 const ZONE_BOTH: u8 = 3;
 
@@ -26,6 +40,7 @@ const ZONE_BOTH: u8 = 3;
 const RING_HEADER: u64 = 8;
 
 /// What a record is made of.
+#[repr(C)]
 pub struct Facts {
     /// Namespace of the packet.
     pub netns_cookie: u64,
@@ -104,6 +119,39 @@ pub fn emit(kind: u8, facts: &Facts) -> bool {
         slot.submit(wakeup(size_of::<FlowRecord6>()));
     }
     true
+}
+
+/// The scratch memory of a frame.
+#[inline(always)]
+pub fn path_scratch(frame: u32) -> Option<&'static mut PathScratch> {
+    let scratch = PATH_SCRATCH.get_ptr_mut(frame)?;
+    // SAFETY: a map value that only the frame's owner uses.
+    Some(unsafe { &mut *scratch })
+}
+
+/// Completes the record of a way and sends it; false if the ring was full.
+#[inline(never)]
+pub fn emit_path(scratch: &mut PathScratch) -> bool {
+    let PathScratch { record, facts } = scratch;
+    let moved = record.path.moved as usize & (2 * MAX_MOVED - 1);
+    if moved > MAX_MOVED {
+        return false;
+    }
+    let len = PATH_BYTES + moved * size_of::<Moved>();
+    record.header = header(KIND_PATH, facts, len);
+    record.flow = facts.body;
+    put_tuple(&mut record.orig, &facts.orig);
+    put_tuple(&mut record.reply, &facts.reply);
+    // SAFETY: the record is longer than `len`.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(record).cast::<u8>(), len) };
+    RECORDS.output::<[u8]>(bytes, wakeup(len)).is_ok()
+}
+
+/// Copies a tuple into a record.
+#[inline(always)]
+pub fn put_tuple(to: &mut Tuple6, tuple: &KernelTuple) {
+    *to = tuple6(tuple);
 }
 
 #[inline(always)]

@@ -14,23 +14,13 @@ use crate::{
     counters::{count, say},
     emit::{Facts, emit, now},
     globals::offset,
+    memory::load,
     seen,
 };
 
-/// Reads a member through a pointer whose type the verifier knows.
-///
-/// # Safety
-/// `base` is a BTF-typed pointer of the program's context, or read through one, and `offset` lies
-/// inside its structure. The kernel turns a bad read into zero.
-#[inline(always)]
-unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::read_volatile(base.add(offset).cast()) }
-}
-
 /// One packet at the end of LOCAL_IN or POSTROUTING. Packets of flows already known leave in the
-/// first few lines.
-#[inline(always)]
+/// first few lines. A function of its own: its stack is not that of what runs before it.
+#[inline(never)]
 pub fn observe(state: *const u8, skb: *const u8) {
     // SAFETY: skb is the context's trusted pointer.
     let nfct = Nfct::new(unsafe { load(skb, offset!(skb_nfct)) });

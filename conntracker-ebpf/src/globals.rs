@@ -21,6 +21,14 @@ pub static DROP_REASON: u32 = 0;
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: u64 = 1 << 20;
 
+/// Sets of the cache of known paths, a power of two.
+#[unsafe(no_mangle)]
+pub static KNOWN_SETS: u32 = 1;
+
+/// 1: rules are traced; 0: the programs that flows need do nothing for it.
+#[unsafe(no_mangle)]
+pub static TRACE_RULES: u32 = 0;
+
 /// Reads a global the agent filled in. Volatile: the compiler must not fold the value it sees here.
 #[inline(always)]
 pub fn frozen<T: Copy>(global: &'static T) -> T {
@@ -46,4 +54,16 @@ pub fn drop_reason() -> u32 {
 #[inline(always)]
 pub fn wake_bytes() -> u64 {
     frozen(&WAKE_BYTES)
+}
+
+/// [`KNOWN_SETS`].
+#[inline(always)]
+pub fn known_sets() -> u32 {
+    frozen(&KNOWN_SETS)
+}
+
+/// [`TRACE_RULES`].
+#[inline(always)]
+pub fn trace_rules() -> bool {
+    frozen(&TRACE_RULES) != 0
 }

@@ -1,7 +1,10 @@
 //! conntracker's BPF programs. The entry points stand here; each idea has a module.
 //!
 //! - [`flow_end`]: netfilter program at the ends of LOCAL_IN and POSTROUTING: new and replied flows.
-//! - [`list_hooks`]: run by the agent, off the packet path: what hangs on PREROUTING.
+//! - [`hook_open`], [`hook_gap`], [`hook_close`]: netfilter programs before, between and after the base
+//!   chains of a hook: which rules matched. [`early_open`], [`early_gap`], [`early_close`] do the same
+//!   before conntrack's own function.
+//! - [`peek`]: run by the agent, off the packet path: reads kernel memory for it.
 //! - [`netfilter_drop`]: raw tracepoint `kfree_skb`: packets that netfilter dropped.
 #![no_std]
 #![no_main]
@@ -11,17 +14,26 @@
 
 mod conntrack;
 mod counters;
+mod cpu;
 mod drops;
 mod dst;
 mod emit;
 mod flows;
 mod globals;
+mod hash;
 mod headers;
-mod hooks;
+mod known;
 mod memory;
+mod netns;
+mod peek;
+mod plans;
 mod seen;
+mod snapshot;
+mod traverse;
+mod trust;
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN};
 
 /// `struct bpf_nf_ctx` (include/linux/netfilter.h): the context of a netfilter program. Both
 /// pointers are trusted: the verifier knows their types.
@@ -42,15 +54,67 @@ const NF_ACCEPT: i32 = 1;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/flow_end")]
 pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {
+    if globals::trace_rules() {
+        traverse::close(ctx.state, ctx.skb, SEGMENT_MAIN);
+    }
     flows::observe(ctx.state, ctx.skb);
+    NF_ACCEPT
+}
+
+/// Attached before the first base chain of a hook, behind conntrack's own function.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/hook_open")]
+pub extern "C" fn hook_open(ctx: &NetfilterContext) -> i32 {
+    traverse::open(ctx.state, ctx.skb, SEGMENT_MAIN);
+    NF_ACCEPT
+}
+
+/// Attached between two base chains of a hook.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/hook_gap")]
+pub extern "C" fn hook_gap(ctx: &NetfilterContext) -> i32 {
+    traverse::gap(ctx.state, ctx.skb, SEGMENT_MAIN);
+    NF_ACCEPT
+}
+
+/// Attached behind the last base chain of a hook; [`flow_end`] does the same at the ends of LOCAL_IN
+/// and POSTROUTING.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/hook_close")]
+pub extern "C" fn hook_close(ctx: &NetfilterContext) -> i32 {
+    traverse::close(ctx.state, ctx.skb, SEGMENT_MAIN);
+    NF_ACCEPT
+}
+
+/// As [`hook_open`], for base chains before conntrack's own function.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/early_open")]
+pub extern "C" fn early_open(ctx: &NetfilterContext) -> i32 {
+    traverse::open(ctx.state, ctx.skb, SEGMENT_EARLY);
+    NF_ACCEPT
+}
+
+/// As [`hook_gap`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/early_gap")]
+pub extern "C" fn early_gap(ctx: &NetfilterContext) -> i32 {
+    traverse::gap(ctx.state, ctx.skb, SEGMENT_EARLY);
+    NF_ACCEPT
+}
+
+/// As [`hook_close`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/early_close")]
+pub extern "C" fn early_close(ctx: &NetfilterContext) -> i32 {
+    traverse::close(ctx.state, ctx.skb, SEGMENT_EARLY);
     NF_ACCEPT
 }
 
 /// Program of type BPF_PROG_TYPE_SYSCALL, run by BPF_PROG_TEST_RUN. Loaded like [`flow_end`].
 #[unsafe(no_mangle)]
-#[unsafe(link_section = "socket/list_hooks")]
-pub extern "C" fn list_hooks(_ctx: *const u8) -> i32 {
-    i32::from(hooks::list().is_none())
+#[unsafe(link_section = "socket/peek")]
+pub extern "C" fn peek(_ctx: *const u8) -> i32 {
+    i32::from(peek::run().is_none())
 }
 
 /// `kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason, …)`, Linux 5.17+.

@@ -1,6 +1,18 @@
-//! Reading kernel memory through addresses that the verifier knows nothing about.
+//! Reading kernel memory: through typed pointers, and through addresses that the verifier knows
+//! nothing about.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as raw_read};
+
+/// Reads a member through a pointer whose type the verifier knows.
+///
+/// # Safety
+/// `base` is a BTF-typed pointer of the program's context, or read through one, and `offset` lies
+/// inside its structure. The kernel turns a bad read into zero.
+#[inline(always)]
+pub unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(base.add(offset).cast()) }
+}
 
 /// Reads a number; `None` where the address cannot be read.
 #[inline(always)]
@@ -17,4 +29,11 @@ pub fn read_into<T: Copy>(address: u64, to: &mut T) -> bool {
     unsafe {
         raw_read(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) == 0
     }
+}
+
+/// Copies `len` bytes to `to`; false where the address cannot be read.
+#[inline(always)]
+pub fn read_bytes(address: u64, to: *mut u8, len: usize) -> bool {
+    // SAFETY: the verifier checks that `to` has room for `len` bytes.
+    unsafe { raw_read(to.cast(), len as u32, address as *const _) == 0 }
 }

@@ -60,15 +60,21 @@ pub fn key(facts: &Facts, class: u8, fold: bool) -> SeenKey {
         map_v4(&mut key.dst);
     }
     if fold {
-        if has_ports(key.proto) {
-            if u16::from_be_bytes(key.src_l4) > FOLDED_PORT {
-                key.src_l4 = FOLDED_PORT.to_be_bytes();
-            }
-        } else if is_icmp(key.proto) {
-            key.src_l4 = [0; 2];
-        }
+        fold_source(&mut key.src_l4, key.proto);
     }
     key
+}
+
+/// Folds a source port or an ICMP identifier.
+#[inline(always)]
+pub fn fold_source(src_l4: &mut [u8; 2], proto: u8) {
+    if has_ports(proto) {
+        if u16::from_be_bytes(*src_l4) > FOLDED_PORT {
+            *src_l4 = FOLDED_PORT.to_be_bytes();
+        }
+    } else if is_icmp(proto) {
+        *src_l4 = [0; 2];
+    }
 }
 
 /// IPv4 in the first four bytes becomes `::ffff:a.b.c.d`.

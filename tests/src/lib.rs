@@ -5,6 +5,9 @@
 //! labs can exist at the same time. [`tracer`] runs the program under test, and reads what it and
 //! conntrack(8) say into flows that can be compared.
 
+pub mod burst;
 pub mod lab;
+pub mod oracle;
+pub mod rulesets;
 pub mod tracer;
 pub mod traffic;

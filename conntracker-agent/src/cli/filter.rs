@@ -3,7 +3,7 @@
 use clap::Args;
 use conntracker::flow::{
     Status,
-    filter::{AnyOf, Family, Filter, Mark, Term},
+    filter::{AnyOf, Family, Filter, Mark, RulePlace, Term},
 };
 use ipnet::IpNet;
 
@@ -65,6 +65,9 @@ pub struct FilterArgs {
     /// Only flows of which netfilter dropped packets.
     #[arg(long)]
     dropped: bool,
+    /// Only flows that met this chain, or this rule of it: handle of nft, position in iptables-legacy.
+    #[arg(long, value_name = "TABLE/CHAIN[/HANDLE]", value_parser = rule)]
+    rule: Vec<Term<RulePlace>>,
 }
 
 fn family(text: &str) -> Result<Term<Family>, String> {
@@ -72,6 +75,14 @@ fn family(text: &str) -> Result<Term<Family>, String> {
         "ipv4" | "4" | "inet" => Ok(Family::Ipv4),
         "ipv6" | "6" | "inet6" => Ok(Family::Ipv6),
         _ => Err(format!("unknown family `{t}`; ipv4 or ipv6")),
+    })
+}
+
+fn rule(text: &str) -> Result<Term<RulePlace>, String> {
+    values::term(text, |t| {
+        RulePlace::parse(t).ok_or_else(|| {
+            format!("`{t}` is no place; give TABLE/CHAIN or TABLE/CHAIN/HANDLE: `filter/INPUT`, `inet fw4/forward/17`")
+        })
     })
 }
 
@@ -96,6 +107,7 @@ impl FilterArgs {
             iif,
             oif,
             dropped,
+            rule,
         } = self;
         let ports = |all: Vec<Ports>| AnyOf(all.into_iter().flat_map(|ports| ports.0).collect());
         let filter = Filter {
@@ -119,6 +131,7 @@ impl FilterArgs {
             iif: AnyOf(iif),
             oif: AnyOf(oif),
             dropped,
+            rule: AnyOf(rule),
         };
         let text = filter.describe();
         (filter, text)

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use conntracker::{
     daemon,
     kernel::bpf::object::Sizes,
-    observe::{Config, NetnsChoice, backend::BackendChoice},
+    observe::{Config, NetnsChoice, backend::BackendChoice, rules::RuleOptions},
     output::Destination,
     report::Format,
     trace::{self, Mode, Trace},
@@ -30,6 +30,19 @@ pub struct TraceArgs {
     /// Do not trace rules: flows only.
     #[arg(short = 'c', long)]
     conntrack_only: bool,
+    /// Trace also every N-th packet of flows whose paths are known.
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "conntrack_only",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    sample: u32,
+    /// Attach links between all base chains of a hook: marks and drops chain by chain, at a higher
+    /// price for each packet.
+    #[arg(long, conflicts_with = "conntrack_only")]
+    per_chain: bool,
     /// End after this time: seconds, or 90s, 1m30s, 2h.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
@@ -104,6 +117,8 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         foreground: _,
         output,
         conntrack_only,
+        sample,
+        per_chain,
         duration,
         interval,
         backend,
@@ -144,7 +159,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             filter,
             filter_text,
             fold: !no_fold,
-            without_rules: conntrack_only,
+            rules: (!conntrack_only).then_some(RuleOptions { sample, per_chain }),
             sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
             event_buffer: event_buffer as usize,
         },

@@ -7,7 +7,12 @@ use std::{net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
-use super::{Flow, L4, Status, Tuple, protocol};
+use super::{
+    Flow, L4, Status, Tuple,
+    path::{Site, SiteKind},
+    protocol,
+};
+use crate::ruleset::model::Backend;
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +81,46 @@ pub enum Family {
     Ipv6,
 }
 
+/// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
+/// that only a site can tell how the text is to be taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulePlace(String);
+
+impl RulePlace {
+    /// `None` if it names no chain.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (table, chain) = text.split_once('/')?;
+        (!table.is_empty() && !chain.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, a
+    /// rule by its handle, or by its position in ip_tables, which has no handles.
+    #[must_use]
+    pub fn matches(&self, site: &Site) -> bool {
+        let text = self.0.as_str();
+        let qualified = text
+            .strip_prefix(site.family.name())
+            .and_then(|rest| rest.strip_prefix(' ')?.strip_prefix(&site.table));
+        let tables = [text.strip_prefix(&site.table), qualified];
+        tables.into_iter().flatten().any(|rest| {
+            let chain = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(&site.chain));
+            chain.is_some_and(|rest| {
+                rest.is_empty() || rest.strip_prefix('/').is_some_and(|n| is_rule(n, site))
+            })
+        })
+    }
+}
+
+/// Whether a site is the rule of a number.
+fn is_rule(number: &str, site: &Site) -> bool {
+    let own = match site.backend {
+        Backend::Nft => site.handle,
+        Backend::Legacy => site.position.map(u64::from),
+    };
+    site.kind == SiteKind::Rule && own.is_some() && number.parse().ok() == own
+}
+
 /// The filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -111,6 +156,8 @@ pub struct Filter {
     pub oif: AnyOf<String>,
     /// Only flows with dropped packets.
     pub dropped: bool,
+    /// Rules and chains that a packet of the flow met.
+    pub rule: AnyOf<RulePlace>,
 }
 
 impl Filter {
@@ -134,8 +181,10 @@ impl Filter {
             family: _,
             iif,
             oif,
-            // A flow's drops are counted by its folded key as well.
+            // A flow's drops are counted by its folded key as well, and the steps of its packets are
+            // those of all flows that fold into it: what a report prints below its line.
             dropped: _,
+            rule: _,
         } = self;
         sport.is_empty()
             && reply_src.is_empty()
@@ -168,6 +217,7 @@ impl Filter {
             iif,
             oif,
             dropped,
+            rule,
         } = self;
         let mut all = Vec::new();
         let mut option = |name: &str, terms: Vec<String>| {
@@ -191,6 +241,7 @@ impl Filter {
         option("family", family.texts(|f| format!("{f:?}").to_lowercase()));
         option("iif", iif.texts(Clone::clone));
         option("oif", oif.texts(Clone::clone));
+        option("rule", rule.texts(|place| place.0.clone()));
         match nat {
             Some(true) => all.push("--nat".to_owned()),
             Some(false) => all.push("--no-nat".to_owned()),
@@ -202,14 +253,19 @@ impl Filter {
         all
     }
 
-    /// Options that only packets can answer: conntrack knows neither interfaces nor drops.
+    /// Options that only packets can answer: conntrack knows neither interfaces nor drops nor rules.
     #[must_use]
     pub fn of_packets(&self) -> Vec<&'static str> {
-        let Self { iif, oif, dropped, .. } = self;
-        [("--iif", !iif.is_empty()), ("--oif", !oif.is_empty()), ("--dropped", *dropped)]
-            .into_iter()
-            .filter_map(|(option, given)| given.then_some(option))
-            .collect()
+        let Self { iif, oif, dropped, rule, .. } = self;
+        [
+            ("--iif", !iif.is_empty()),
+            ("--oif", !oif.is_empty()),
+            ("--dropped", *dropped),
+            ("--rule", !rule.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(option, given)| given.then_some(option))
+        .collect()
     }
 
     /// Whether [`Self::allows_tuple`] holds for every tuple there is.
@@ -252,6 +308,7 @@ impl Filter {
         };
         let translated = flow.status.0 & (Status::SRC_NAT.0 | Status::DST_NAT.0) != 0;
         let state = flow.state.and_then(|state| state.name());
+        let steps = || flow.paths.iter().flat_map(|(traversal, _)| &*traversal.steps);
         self.allows_tuple(&flow.key.orig, flow.key.zone)
             && self.reply_src.allows(|net| reply(|t| t.src, net))
             && self.reply_dst.allows(|net| reply(|t| t.dst, net))
@@ -262,87 +319,9 @@ impl Filter {
             && self.iif.allows(|wanted| named(flow.interfaces.map(|(iif, _)| iif), wanted))
             && self.oif.allows(|wanted| named(flow.interfaces.map(|(_, oif)| oif), wanted))
             && (!self.dropped || flow.dropped())
+            && self.rule.allows(|place| steps().any(|step| place.matches(&step.site)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flow::{FlowKey, NetnsId};
-
-    fn flow(proto: u8, sport: u16, dport: u16) -> Flow {
-        let orig = Tuple {
-            src: "10.0.0.1".parse().unwrap(),
-            dst: "10.0.1.2".parse().unwrap(),
-            proto,
-            l4: L4::Ports { src: sport, dst: dport },
-        };
-        Flow::new(FlowKey { netns: NetnsId(0), zone: 3, orig }, 0)
-    }
-
-    fn any<T>(values: impl IntoIterator<Item = (bool, T)>) -> AnyOf<T> {
-        AnyOf(values.into_iter().map(|(negated, value)| Term { negated, value }).collect())
-    }
-
-    fn passes(filter: &Filter, flow: &Flow) -> bool {
-        filter.allows(flow, |index| (index == 2).then(|| "eth0".to_owned()))
-    }
-
-    #[test]
-    fn values_are_alternatives_options_must_all_hold_and_negation_excludes() {
-        let mut f = Filter { proto: any([(false, 6), (false, 17)]), ..Filter::default() };
-        assert!(passes(&f, &flow(6, 1, 80)) && passes(&f, &flow(17, 1, 80)));
-        assert!(!passes(&f, &flow(132, 1, 80)));
-        f.dport = any([(false, 80..=90), (true, 85..=85)]);
-        assert!(passes(&f, &flow(6, 1, 80)));
-        assert!(!passes(&f, &flow(6, 1, 85)) && !passes(&f, &flow(6, 1, 91)));
-        f.dst = any([(true, "10.0.1.0/24".parse().unwrap())]);
-        assert!(!passes(&f, &flow(6, 1, 80)));
-    }
-
-    #[test]
-    fn marks_are_compared_under_their_mask_and_absent_is_zero() {
-        let mut marked = flow(6, 1, 80);
-        let f =
-            Filter { mark: any([(false, Mark { value: 0x10, mask: 0xf0 })]), ..Filter::default() };
-        assert!(!passes(&f, &marked));
-        marked.mark = Some(0x1f);
-        assert!(passes(&f, &marked));
-        let zero =
-            Filter { mark: any([(false, Mark { value: 0, mask: !0 })]), ..Filter::default() };
-        marked.mark = None;
-        assert!(passes(&zero, &marked));
-    }
-
-    #[test]
-    fn interfaces_go_by_name_and_none_is_no_interface() {
-        let mut f = flow(6, 1, 80);
-        f.interfaces = Some((2, 0));
-        let by = |iif: &str| Filter { iif: any([(false, iif.to_owned())]), ..Filter::default() };
-        assert!(passes(&by("eth0"), &f) && !passes(&by("eth1"), &f));
-        let oif = Filter { oif: any([(false, "eth0".to_owned())]), ..Filter::default() };
-        assert!(!passes(&oif, &f));
-    }
-
-    #[test]
-    fn a_filter_is_described_as_it_would_be_typed() {
-        let f = Filter {
-            proto: any([(false, 6), (true, 253)]),
-            dport: any([(false, 80..=80), (false, 1..=9)]),
-            dropped: true,
-            ..Filter::default()
-        };
-        assert_eq!(
-            f.describe(),
-            ["--proto tcp", "--proto !253", "--dport 80", "--dport 1-9", "--dropped"]
-        );
-    }
-
-    #[test]
-    fn only_filters_on_the_folded_key_let_the_kernel_fold() {
-        let decides = |f: Filter| f.folded_key_decides();
-        assert!(decides(Filter { proto: any([(false, 6)]), dropped: true, ..Filter::default() }));
-        assert!(!decides(Filter { sport: any([(false, 1..=2)]), ..Filter::default() }));
-        assert!(!decides(Filter { nat: Some(true), ..Filter::default() }));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod drops;
 pub mod filter;
 mod model;
 pub mod order;
+pub mod path;
 pub mod protocol;
 pub mod status;
 pub mod table;
@@ -12,6 +13,7 @@ pub mod tuple;
 
 pub use drops::{DropPlace, Drops};
 pub use model::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
+pub use path::Paths;
 pub use status::Status;
 pub use table::FlowTable;
 pub use tuple::{L4, Tuple};

@@ -1,6 +1,6 @@
 //! A flow: what all sources together know of it.
 
-use super::{Drops, Status, Tuple};
+use super::{Drops, Paths, Status, Tuple};
 use crate::kernel::{
     bpf::record::Counted,
     netlink::ctnetlink::{Counters, ProtoState},
@@ -150,6 +150,8 @@ pub struct Flow {
     pub last_ns: u64,
     /// Dropped packets.
     pub drops: Option<Drops>,
+    /// Where traced packets went.
+    pub paths: Paths,
     /// Sources.
     pub origins: Origins,
     /// Rarely present.
@@ -175,6 +177,7 @@ impl Flow {
             first_ns: at_ns,
             last_ns: at_ns,
             drops: None,
+            paths: Paths::default(),
             origins: Origins::default(),
             details: None,
         }
@@ -222,9 +225,11 @@ impl Flow {
             first_ns,
             last_ns,
             drops,
+            paths,
             origins,
             details,
         } = other;
+        self.paths.merge(&paths);
         // Of values that only one flow can have, those of the flow seen first stand, except for
         // what changes over time: there the flow last heard of is right.
         let other_is_earlier = first_ns < self.first_ns;

@@ -5,6 +5,8 @@
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
 //! a record, an event and several dumps may all tell of it.
 
+mod paths;
+
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
 use super::{DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details};
@@ -49,6 +51,8 @@ pub struct FlowTable {
     counted_by_kernel: u64,
     /// The kernel counts new flows by their folded key: see [`Self::kernel_counts_from_now_on`].
     kernel_counts: bool,
+    /// Ways of packets of which no flow is known yet.
+    waiting: HashMap<FlowKey, paths::Waiting>,
 }
 
 impl FlowTable {
@@ -63,6 +67,7 @@ impl FlowTable {
             dumps: 0,
             counted_by_kernel: 0,
             kernel_counts: false,
+            waiting: HashMap::new(),
         }
     }
 

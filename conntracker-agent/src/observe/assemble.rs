@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use conntracker_common::counters::Counter;
 
-use super::{Observer, notes};
+use super::{Observer, notes, rules::RuleTracer};
 use crate::{
     dump::dump_losses,
     flow::{Drops, Flow, FlowKey, NetnsId, order},
@@ -24,6 +24,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     let Observer { backend, table, config, clock, .. } = &mut *observer;
     let clock = *clock;
     backend.settle(table, &config.filter, |ktime_ns| clock.of_kernel(ktime_ns))?;
+    table.settle_paths();
     let counters = backend.counters()?;
 
     let mut names: Vec<Option<InterfaceNames>> = observer
@@ -63,7 +64,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         flows: !observer.table.is_empty(),
         packets_without_conntrack: counters.map_or(0, |c| c.get(Counter::NoConntrack)),
     };
-    let notes = notes::now(&observer.config, &observer.backend, &observer.namespaces, seen);
+    let notes = notes::now(&observer.config, &mut observer.backend, &observer.namespaces, seen);
     let (host, kernel) = host_and_kernel();
     Ok(Report {
         header: Header {
@@ -77,12 +78,62 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             end_ns: observer.clock.now(),
             filters: observer.config.filter_text.clone(),
             folded: observer.config.fold,
-            epochs: None,
+            epochs: observer.backend.rules().map(RuleTracer::epochs),
             notes,
         },
         flows,
         footer: footer(observer, counters.as_ref()),
     })
+}
+
+/// What was lost of the ways that packets took.
+fn rule_losses(rules: &RuleTracer, counters: &Counters) -> Vec<Loss> {
+    let loss = |name, meaning, count| Loss { name, meaning, count };
+    let get = |counter| counters.get(counter);
+    let tally = &rules.tally;
+    vec![
+        loss(
+            "path_records_lost",
+            "traced packets whose record found the ring full",
+            get(Counter::PathLost),
+        ),
+        loss(
+            "path_races",
+            "packets that met rules which had changed and were not known yet: not attributed",
+            get(Counter::PathRaces),
+        ),
+        loss(
+            "path_frames_lost",
+            "traced packets that left their hook unseen: queued, stolen, or on another CPU",
+            get(Counter::FramesLost),
+        ),
+        loss(
+            "path_frames_full",
+            "packets that were not traced because others were under way on their CPU",
+            get(Counter::FramesFull),
+        ),
+        loss(
+            "paths_unresolved",
+            "records of rules that are gone: not attributed",
+            tally.unresolved,
+        ),
+        loss(
+            "paths_contradicting",
+            "records that no way through the listed rules explains",
+            tally.contradictions,
+        ),
+        loss(
+            "paths_nested",
+            "traced packets whose counters others moved at the same time: known by their chains only",
+            tally.nested,
+        ),
+        loss(
+            "ruleset_races",
+            "times that the ruleset changed again before it was understood",
+            tally.races,
+        ),
+        loss("rulesets_failed", "times that the ruleset could not be listed", tally.failed),
+    ]
 }
 
 /// (host name, kernel release), as uname(2) has them.
@@ -147,6 +198,17 @@ fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
             ("drop_packets_folded", get(Counter::DropFolded)),
             ("packets_without_conntrack", get(Counter::NoConntrack)),
         ]);
+        if let Some(rules) = observer.backend.rules() {
+            sources.extend([
+                ("epochs", rules.epochs()),
+                ("rule_links", rules.links() as u64),
+                ("traced_packets", get(Counter::TracedPackets)),
+                ("path_records", get(Counter::PathRecords)),
+                ("paths_folded", get(Counter::PathFolded)),
+                ("paths_trusted", get(Counter::PathTrusted)),
+            ]);
+            losses.extend(rule_losses(rules, counters));
+        }
         losses.extend([
             loss("new_flow_records_lost", "new flows whose record found the ring full", get(Counter::NewLost)),
             loss("reply_records_lost", "first replies whose record found the ring full", get(Counter::ReplyLost)),

@@ -1,10 +1,10 @@
 //! Which source of live flows: the most exact one that works here.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Config, Intake, Tally, events::EventsSource, links::LinksSource};
+use super::{Config, Intake, Tally, events::EventsSource, links::LinksSource, rules::RuleTracer};
 use crate::{
     flow::{FlowTable, filter::Filter},
     kernel::{
@@ -36,7 +36,8 @@ pub(crate) enum Backend {
 
 /// Starts the backend that the user chose, or the best; says why.
 pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, String)> {
-    let links = || LinksSource::start(config.sizes, config.folds_at_once(), namespaces);
+    let links =
+        || LinksSource::start(config.sizes, config.folds_at_once(), config.rules, namespaces);
     let netlink = || EventsSource::start(config.event_buffer, namespaces);
     let (backend, reason) = match config.backend {
         BackendChoice::Links => {
@@ -94,10 +95,26 @@ impl Backend {
     }
 
     /// Waits until there is something to drain.
-    pub async fn ready(&mut self) -> io::Result<()> {
+    pub async fn ready(&mut self) -> Result<()> {
         match self {
             Self::Links(source) => source.ready().await,
-            Self::Netlink(source) => source.ready().await,
+            Self::Netlink(source) => Ok(source.ready().await?),
+        }
+    }
+
+    /// Looks whether the rules have changed.
+    pub fn watch_rules(&mut self) -> Result<()> {
+        match self {
+            Self::Links(source) => source.watch_rules(),
+            Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// The tracer of rules, if rules are traced.
+    pub fn rules(&self) -> Option<&RuleTracer> {
+        match self {
+            Self::Links(source) => source.rules(),
+            Self::Netlink(_) => None,
         }
     }
 
@@ -123,7 +140,7 @@ impl Backend {
     }
 
     /// Whether conntrack is active in a namespace; `None` if this backend cannot tell.
-    pub fn activity(&self, netns: &Netns) -> Option<Result<Activity>> {
+    pub fn activity(&mut self, netns: &Netns) -> Option<Result<Activity>> {
         match self {
             Self::Links(source) => Some(source.activity(netns)),
             Self::Netlink(_) => None,

@@ -1,24 +1,31 @@
 //! The `links` source: records of the BPF programs, and the counts they keep.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use conntracker_common::{
     counters::Counter,
     seen::{Mode, REPORT_EACH, REPORT_FOLDED},
 };
+use tokio::sync::mpsc;
 
-use super::Intake;
+use super::{
+    Intake,
+    rules::{Listed, RuleOptions, RuleTracer},
+};
 use crate::{
     flow::{FlowTable, NetnsId, Tuple, filter::Filter},
     kernel::{
         bpf::{
-            activity::{Activity, Symbols},
+            activity::Activity,
+            index::{self, layout::IndexLayout},
             links::Links,
             object::{Counters, Programs, SeenMap, Sizes},
             offsets::Layout,
+            path::{self, PathRecord},
             record::{Record, Seen},
             ring::RecordRing,
+            symbols::Symbols,
         },
         netns::Netns,
     },
@@ -31,15 +38,25 @@ pub(crate) struct LinksSource {
     netns_by_cookie: HashMap<u64, NetnsId>,
     /// What tells conntrack's hook functions, or why nothing does.
     symbols: Result<Symbols>,
+    layout: IndexLayout,
+    /// Traces rules, if they are wanted.
+    rules: Option<RuleTracer>,
+    /// Rulesets that were listed.
+    listed: mpsc::Receiver<Listed>,
     /// Keep the programs attached.
     _links: Vec<Links>,
 }
 
 impl LinksSource {
     /// Loads, sets the mode for the time of the first dump, attaches.
-    pub fn start(sizes: Sizes, fold: bool, namespaces: &[Arc<Netns>]) -> Result<Self> {
+    pub fn start(
+        sizes: Sizes,
+        fold: bool,
+        rules: Option<RuleOptions>,
+        namespaces: &[Arc<Netns>],
+    ) -> Result<Self> {
         let layout = Layout::of_running_kernel()?;
-        let mut programs = Programs::load(&layout, sizes)?;
+        let mut programs = Programs::load(&layout, sizes, rules.is_some())?;
         programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
         let ring =
             RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
@@ -51,7 +68,7 @@ impl LinksSource {
                     netns.name
                 )
             })?;
-            programs.trace_netns(cookie)?;
+            programs.trace_netns(cookie, id.0)?;
             netns_by_cookie.insert(cookie, id);
         }
         programs.attach_drops()?;
@@ -59,7 +76,30 @@ impl LinksSource {
             .iter()
             .map(|netns| Links::attach(programs.flow_end(), netns))
             .collect::<Result<_>>()?;
-        Ok(Self { programs, ring, netns_by_cookie, symbols: Symbols::read(), _links: links })
+        let symbols = Symbols::read();
+        let (sender, listed) = mpsc::channel(namespaces.len().max(1));
+        let rules = match (rules, &symbols) {
+            (None, _) => None,
+            (Some(options), Ok(symbols)) => Some(RuleTracer::start(
+                &mut programs,
+                layout.index.clone(),
+                symbols.clone(),
+                options,
+                namespaces,
+                sender,
+            )?),
+            (Some(_), Err(error)) => bail!("rules cannot be traced ({error:#}); `-c` goes without"),
+        };
+        Ok(Self {
+            programs,
+            ring,
+            netns_by_cookie,
+            symbols,
+            layout: layout.index,
+            rules,
+            listed,
+            _links: links,
+        })
     }
 
     /// From now on a folded key has one record and then a count.
@@ -67,16 +107,40 @@ impl LinksSource {
         self.programs.set_mode(Mode { report: REPORT_FOLDED, fold: 1 })
     }
 
-    pub async fn ready(&mut self) -> io::Result<()> {
-        self.ring.ready().await
+    /// Waits until there is something to drain, or a ruleset was listed.
+    pub async fn ready(&mut self) -> Result<()> {
+        let Self { ring, listed, rules, programs, .. } = self;
+        tokio::select! {
+            ready = ring.ready() => Ok(ready?),
+            Some(listed) = listed.recv() => match rules {
+                Some(rules) => rules.on_listed(programs, listed),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Looks whether the rules have changed.
+    pub fn watch_rules(&mut self) -> Result<()> {
+        match &mut self.rules {
+            Some(rules) => rules.poll(&mut self.programs, false),
+            None => Ok(()),
+        }
+    }
+
+    /// The tracer of rules.
+    pub fn rules(&self) -> Option<&RuleTracer> {
+        self.rules.as_ref()
     }
 
     /// Takes a batch of records; true if there may be more.
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> bool {
         #[cfg(feature = "bpf-log")]
         self.programs.print_log();
-        let Self { ring, netns_by_cookie, .. } = self;
-        ring.drain(|bytes| take(bytes, netns_by_cookie, intake))
+        let Self { ring, netns_by_cookie, rules, .. } = self;
+        ring.drain(|bytes| match rules {
+            Some(rules) if path::is_path(bytes) => take_path(bytes, netns_by_cookie, rules, intake),
+            _ => take(bytes, netns_by_cookie, intake),
+        })
     }
 
     /// Merges the kernel's counts into the table.
@@ -104,9 +168,10 @@ impl LinksSource {
     }
 
     /// Whether conntrack is active in a namespace.
-    pub fn activity(&self, netns: &Netns) -> Result<Activity> {
+    pub fn activity(&mut self, netns: &Netns) -> Result<Activity> {
         let symbols = self.symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-        Activity::of(&self.programs, symbols, netns)
+        let net = self.programs.net(netns)?;
+        Ok(Activity::of(&index::hooks_of(&mut self.programs, &self.layout, symbols, net)?))
     }
 
     pub fn counters(&self) -> Result<Counters> {
@@ -116,7 +181,7 @@ impl LinksSource {
     /// Records that found the ring full.
     pub fn lost(&self) -> Result<u64> {
         let counters = self.counters()?;
-        Ok([Counter::NewLost, Counter::ReplyLost, Counter::DropLost]
+        Ok([Counter::NewLost, Counter::ReplyLost, Counter::DropLost, Counter::PathLost]
             .into_iter()
             .map(|counter| counters.get(counter))
             .sum())
@@ -136,6 +201,31 @@ fn take(bytes: &[u8], netns_by_cookie: &HashMap<u64, NetnsId>, intake: &mut Inta
     intake.tally.records += 1;
     if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
         intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
+    }
+}
+
+/// One record of a packet's way: resolved and merged, or counted.
+fn take_path(
+    bytes: &[u8],
+    netns_by_cookie: &HashMap<u64, NetnsId>,
+    rules: &mut RuleTracer,
+    intake: &mut Intake<'_>,
+) {
+    let Ok(record) = PathRecord::decode(bytes) else {
+        intake.tally.records_rejected += 1;
+        return;
+    };
+    let Some(&netns) = netns_by_cookie.get(&record.netns_cookie) else {
+        intake.tally.records_foreign += 1;
+        return;
+    };
+    intake.tally.records += 1;
+    let from_conntrack = record.reply.is_some();
+    if allows(intake.filter, &record.orig, record.zone, from_conntrack)
+        && let Some(traversal) = rules.resolve(netns, &record)
+    {
+        let at_ns = intake.clock.of_kernel(record.ktime_ns);
+        intake.table.path(netns, record.zone, record.orig, from_conntrack, &traversal, at_ns);
     }
 }
 

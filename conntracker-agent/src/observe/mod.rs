@@ -11,6 +11,7 @@ pub(crate) mod dumps;
 mod events;
 mod links;
 pub mod notes;
+pub mod rules;
 
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ use crate::{
 use backend::{Backend, BackendChoice};
 use clock::Clock;
 use dumps::DumpMessage;
+use rules::RuleOptions;
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
@@ -82,8 +84,8 @@ pub struct Config {
     pub filter_text: Vec<String>,
     /// Merge flows by their folded key.
     pub fold: bool,
-    /// Rules were declined (`-c`).
-    pub without_rules: bool,
+    /// How to trace rules; `None` for flows only (`-c`).
+    pub rules: Option<RuleOptions>,
     /// Sizes of the kernel side.
     pub sizes: Sizes,
     /// Receive buffer of the event sockets in bytes.
@@ -210,7 +212,7 @@ impl Observer {
 
     /// What the user must know from the start.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
+    pub fn notes(&mut self) -> Vec<String> {
         let Self { config, backend, namespaces, .. } = self;
         notes::now(config, backend, namespaces, notes::Seen::default())
     }
@@ -230,7 +232,10 @@ impl Observer {
         loop {
             tokio::select! {
                 ready = self.backend.ready() => { ready?; self.drain()?; }
-                _ = drain.tick() => self.drain()?,
+                _ = drain.tick() => {
+                    self.backend.watch_rules()?;
+                    self.drain()?;
+                }
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
                 _ = check.tick() => {
                     self.answer_losses()?;

@@ -79,7 +79,7 @@ pub(super) struct Seen {
 /// The notes of now: at the start for the user to see, in each report for its reader.
 pub(super) fn now(
     config: &Config,
-    backend: &Backend,
+    backend: &mut Backend,
     namespaces: &[Arc<Netns>],
     seen: Seen,
 ) -> Vec<String> {
@@ -87,8 +87,12 @@ pub(super) fn now(
     if !backend.sees_drops() {
         notes.push("drops are not visible with the netlink backend".to_owned());
     }
-    if !config.without_rules {
-        notes.push("rules are not traced by this version: flows and drops only".to_owned());
+    match backend.rules() {
+        Some(rules) => notes.extend(rules.notes().map(|(netns, text)| in_namespace(netns, &text))),
+        None if config.rules.is_some() => {
+            notes.push("rules are not traced with the netlink backend".to_owned());
+        }
+        None => {}
     }
     for netns in namespaces {
         let Ok(settings) = Settings::of(netns) else { continue };
@@ -105,7 +109,7 @@ pub(super) fn now(
 }
 
 impl Settings {
-    fn notes(&self, backend: &Backend, netns: &Netns, seen: Seen) -> Vec<String> {
+    fn notes(&self, backend: &mut Backend, netns: &Netns, seen: Seen) -> Vec<String> {
         if !self.present {
             return vec![
                 "conntrack is not loaded, so there are no flows (`modprobe nf_conntrack`)"

@@ -1,12 +1,22 @@
 //! Reports for the tests of all renderers.
 
+use std::sync::Arc;
+
 use crate::{
-    flow::{Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Status, Tuple, ZoneDir, order},
+    flow::{
+        Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Paths, Status, Tuple, ZoneDir,
+        order,
+        path::{
+            CtState, Direction, Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal,
+            Verdict,
+        },
+    },
     kernel::{
         bpf::record::{Counted, Kind, Record},
         netlink::ctnetlink::{Counters, ProtoState},
     },
     report::{Footer, Header, Loss, Namespace, Report},
+    ruleset::model::{Backend, Family, Hook},
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -98,6 +108,151 @@ pub fn namespace(id: u32, name: &str, interfaces: &[(u32, &str)]) -> Namespace {
     Namespace { id: NetnsId(id), name: name.to_owned(), interfaces }
 }
 
+/// A site of nf_tables.
+pub fn nft(family: Family, table: &str, chain: &str, kind: SiteKind, position: u32) -> Site {
+    let rule = kind == SiteKind::Rule;
+    Site {
+        backend: Backend::Nft,
+        family,
+        table: table.to_owned(),
+        iptables: false,
+        chain: chain.to_owned(),
+        kind,
+        position: (kind != SiteKind::Chain).then_some(position),
+        handle: rule.then_some(u64::from(position) + 10),
+        text: rule.then(|| "counter".to_owned()),
+    }
+}
+
+/// A site of iptables-legacy.
+pub fn legacy(table: &str, chain: &str, kind: SiteKind, position: u32) -> Site {
+    let site = nft(Family::Ip, table, chain, kind, position);
+    let text = site.text.map(|_| format!("-A {chain} -j ACCEPT"));
+    Site { backend: Backend::Legacy, iptables: true, handle: None, text, ..site }
+}
+
+pub fn step(site: Site, verdict: Verdict, provenance: Provenance) -> Step {
+    Step { site: Arc::new(site), verdict, provenance }
+}
+
+/// The first packet of a flow, which passed.
+pub fn traversal(hook: Hook, steps: Vec<Step>) -> Traversal {
+    Traversal {
+        hook,
+        direction: Direction::Original,
+        state: CtState::New,
+        outcome: Outcome::Passed,
+        epoch: 1,
+        packet_mark: (0, 0),
+        connmark: Some((0, 0)),
+        nat: None,
+        fragment: false,
+        steps: steps.into(),
+        doubt: None,
+    }
+}
+
+pub fn ways(all: Vec<(Traversal, u64)>) -> Paths {
+    let mut paths = Paths::default();
+    for (traversal, packets) in all {
+        paths.add(&Arc::new(traversal), packets);
+    }
+    paths
+}
+
+/// Ways through tables of iptables and of nft, in which everything occurs.
+fn paths() -> Paths {
+    use Provenance::{Chain, Exact, Inferred};
+    let mark = |text: &str, site: Site| Site { text: Some(text.to_owned()), ..site };
+    let mut pre = traversal(
+        Hook::Prerouting,
+        vec![
+            step(
+                mark(
+                    "-A PREROUTING -j CONNMARK --set-xmark 0x10/0xffffffff",
+                    legacy("mangle", "PREROUTING", SiteKind::Rule, 1),
+                ),
+                Verdict::Continue,
+                Exact,
+            ),
+            step(legacy("mangle", "PREROUTING", SiteKind::Policy, 2), Verdict::Accept, Exact),
+        ],
+    );
+    pre.connmark = Some((0, 0x10));
+    let forward = |outcome, epoch, last| {
+        let mut way = traversal(
+            Hook::Forward,
+            vec![
+                step(
+                    nft(Family::Inet, "fw4", "forward", SiteKind::Rule, 2),
+                    Verdict::Jump("user".to_owned()),
+                    Inferred,
+                ),
+                step(
+                    mark(
+                        "counter jump {\n\t\tdrop\n\t}",
+                        nft(Family::Inet, "fw4", "user", SiteKind::Rule, 1),
+                    ),
+                    Verdict::Unknown,
+                    Exact,
+                ),
+                step(
+                    nft(Family::Inet, "fw4", "user", SiteKind::Return, 2),
+                    Verdict::Return,
+                    Inferred,
+                ),
+                step(nft(Family::Inet, "fw4", "forward", SiteKind::Rule, 12), last, Exact),
+            ],
+        );
+        way.outcome = outcome;
+        way.epoch = epoch;
+        way
+    };
+    let mut post = traversal(
+        Hook::Postrouting,
+        vec![
+            step(nft(Family::Ip6, "nat", "post\ning", SiteKind::Chain, 0), Verdict::Accept, Chain),
+            step(nft(Family::Inet, "fw4", "post", SiteKind::Policy, 1), Verdict::Accept, Exact),
+        ],
+    );
+    post.packet_mark = (0, 1);
+    post.nat = Some((
+        ports(6, "192.0.2.80", 443, "10.0.0.2", 40123).key.orig,
+        ports(6, "192.0.2.80", 443, "198.51.100.1", 40123).key.orig,
+    ));
+    let mut back = traversal(
+        Hook::Prerouting,
+        vec![step(legacy("raw", "PREROUTING", SiteKind::Policy, 1), Verdict::Accept, Exact)],
+    );
+    back.direction = Direction::Reply;
+    back.state = CtState::Early;
+    back.connmark = None;
+    back.fragment = true;
+    back.doubt = Some(Doubt::Nested);
+    ways(vec![
+        (pre, 3),
+        (forward(Outcome::Passed, 1, Verdict::Accept), 2),
+        (forward(Outcome::Dropped, 2, Verdict::Drop), 1),
+        (post, 2),
+        (back, 1),
+    ])
+}
+
+/// A packet that the policy of a chain dropped, and one that something in another chain did.
+fn blocked_paths() -> Paths {
+    let dropped = |site, provenance| {
+        let mut way = traversal(Hook::Input, vec![step(site, Verdict::Drop, provenance)]);
+        way.outcome = Outcome::Dropped;
+        way.state = CtState::Untracked;
+        way.connmark = None;
+        way
+    };
+    ways(vec![
+        (dropped(legacy("filter", "INPUT", SiteKind::Policy, 7), Provenance::Exact), 1),
+        (dropped(legacy("security", "INPUT", SiteKind::Chain, 0), Provenance::Chain), 1),
+    ])
+}
+
 /// A report in which everything occurs that can be known of a flow, and flows of which next to
 /// nothing is known.
 pub fn sample() -> Report {
@@ -129,9 +284,12 @@ pub fn sample() -> Report {
         stop_ns: Some(START + 60 * SECOND),
     }));
 
+    translated.paths = paths();
+
     let mut blocked = only_dropped(ports(17, "10.0.0.9", 68, "255.255.255.255", 67));
     blocked.key.netns = NetnsId(1);
     blocked.drops = drops(&[(255, 2, 9)]);
+    blocked.paths = blocked_paths();
 
     let mut ping = confirmed(icmp(1, "10.0.0.2", "192.0.2.80", 8, 0, 0));
     ping.key.zone = 5;
@@ -149,6 +307,7 @@ pub fn sample() -> Report {
 
     let mut report = report(vec![translated, blocked, ping, gre, sctp, unknown]);
     report.header.namespaces.push(namespace(1, "red", &[(2, "veth0")]));
+    report.header.epochs = Some(2);
     report.header.filters = vec!["--proto".to_owned(), "!igmp".to_owned()];
     report.header.notes = vec!["accounting is off:\nnet.netfilter.nf_conntrack_acct=0".to_owned()];
     report.footer = Footer {

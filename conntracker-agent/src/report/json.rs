@@ -2,6 +2,7 @@
 //! `docs/report.schema.json` is their JSON Schema; what changes here changes there.
 
 mod objects;
+mod path;
 
 use std::io::{self, Write};
 

@@ -1,15 +1,17 @@
 //! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub mod json;
 mod line;
 mod names;
+mod steps;
 pub mod text;
 pub mod v01;
 
 use std::io;
 
+pub(crate) use self::names::{Name, Names, time};
 use crate::flow::{Drops, Flow, NetnsId};
 
 /// How a report is printed.

@@ -1,9 +1,11 @@
 //! The report as text: a comment header, a line for each flow, a comment footer.
 //!
-//! The lines are those of version 0.1, which people grep. What 0.1 did not know follows at the end
-//! of a line, and `--explain` says the rest below it.
+//! The lines are those of version 0.1, which people grep: a flow, and below it the rules that its
+//! packets met. What 0.1 did not know follows at the end of a line, and `--explain` says the rest.
 
 mod explain;
+mod marks;
+mod trace;
 
 use std::{
     borrow::Cow,
@@ -18,6 +20,9 @@ use super::{
     names::{Names, OneLine, time},
 };
 use crate::flow::{Flow, order};
+
+/// Where the lines below a flow begin: below the addresses.
+const INDENT: usize = 32;
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +111,9 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
             lines += 1;
             if options.explain {
                 Explanation { flow: &flow, folded, names: &names }.write(out)?;
+            }
+            if report.header.epochs.is_some() {
+                trace::write(&flow, options.explain, out)?;
             }
         }
     }

@@ -3,10 +3,11 @@
 //!
 //! It ordered flows by values in network byte order read as the little-endian integers of its
 //! machine, IPv6 addresses by their text, and destination ports before source ports. It printed
-//! ICMP types and codes as 0, and only knew what conntrack told it.
+//! ICMP types and codes as 0, and only knew what conntrack told it. Of rules it knew table, chain,
+//! type and position.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -15,28 +16,42 @@ use std::{
 use super::{
     Report,
     line::{Ends, Numbering},
+    names::OneLine,
 };
-use crate::flow::{Flow, L4, Tuple, order};
+use crate::flow::{
+    Flow, L4, Tuple, order,
+    path::{Site, SiteKind},
+};
+
+/// Tables that version 0.1 had names for; all others were one to it.
+const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
 
 /// Blocks of other protocols come after those of version 0.1.
 const BLOCKS: u16 = 6;
 
 /// Writes the flows. `out` should be buffered.
 pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines: BTreeMap<Key, Line> = BTreeMap::new();
+    let mut lines: BTreeMap<Key, Line<'_>> = BTreeMap::new();
     for flow in report.flows.iter().filter(|flow| known_to_conntrack(flow)) {
         let orig = flow.key.orig.folded();
         if order::block(&orig) < BLOCKS {
             let tuple = printed(orig);
-            let line = lines.entry(Key::of(&orig)).or_insert(Line { tuple, confirmed: false });
+            let line = lines.entry(Key::of(&orig)).or_insert_with(|| Line {
+                tuple,
+                confirmed: false,
+                traces: BTreeSet::new(),
+            });
             line.confirmed |= flow.confirmed();
+            let steps = flow.paths.iter().flat_map(|(traversal, _)| &*traversal.steps);
+            line.traces.extend(steps.filter_map(|step| Trace::of(&step.site)));
         }
     }
     let mut numbering = Numbering::default();
-    for (Key { src, dst, .. }, Line { tuple, confirmed }) in &lines {
+    for (Key { src, dst, .. }, Line { tuple, confirmed, traces }) in &lines {
         let confirmed = if *confirmed { " (confirmed)" } else { "" };
         let ends = Ends { src, dst, l4: tuple.l4 };
         writeln!(out, "{} {ends}{confirmed}", numbering.next(tuple))?;
+        traces.iter().try_for_each(|trace| writeln!(out, "\t\t\t\t{trace}"))?;
     }
     Ok(())
 }
@@ -56,10 +71,38 @@ fn printed(folded: Tuple) -> Tuple {
     Tuple { l4, ..folded }
 }
 
-/// A line, except for its addresses.
-struct Line {
+/// A line, except for its addresses, and the lines below it.
+struct Line<'a> {
     tuple: Tuple,
     confirmed: bool,
+    traces: BTreeSet<Trace<'a>>,
+}
+
+/// A place in the ruleset, in the order of version 0.1.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Trace<'a> {
+    rank: usize,
+    chain: &'a str,
+    kind: SiteKind,
+    position: u32,
+    table: &'a str,
+}
+
+impl<'a> Trace<'a> {
+    /// What it could not print, a base chain without a position, is left out.
+    fn of(site: &'a Site) -> Option<Self> {
+        let Site { table, chain, kind, position, .. } = site;
+        let rank = TABLES.iter().position(|name| name == table).unwrap_or(TABLES.len());
+        Some(Self { rank, chain, kind: *kind, position: (*position)?, table })
+    }
+}
+
+impl fmt::Display for Trace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rank: _, chain, kind, position, table } = self;
+        let (table, chain) = (OneLine(table), OneLine(chain));
+        write!(f, "table: {table}, chain: {chain}, type: {}, position: {position}", kind.name())
+    }
 }
 
 /// Position of a line.

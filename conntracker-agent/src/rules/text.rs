@@ -7,17 +7,58 @@ use std::{
 };
 
 use super::select::Selected;
-use crate::ruleset::model::{Backend, Base, Chain, Counter, Table};
+use crate::ruleset::model::{Backend, Base, Chain, Counter, Rule, Table};
+
+/// Two numbers for each rule, and for the end of each chain.
+pub(super) trait Numbers {
+    /// What they are.
+    fn heads(&self) -> [&'static str; 2];
+    fn of_rule(&self, table: &Table, chain: &Chain, rule: &Rule) -> [String; 2];
+    fn of_end(&self, table: &Table, chain: &Chain) -> [String; 2];
+}
+
+/// The kernel's counters.
+struct Counters;
+
+impl Numbers for Counters {
+    fn heads(&self) -> [&'static str; 2] {
+        ["packets", "bytes"]
+    }
+
+    fn of_rule(&self, _: &Table, _: &Chain, rule: &Rule) -> [String; 2] {
+        counted(rule.counter.as_ref())
+    }
+
+    fn of_end(&self, _: &Table, chain: &Chain) -> [String; 2] {
+        counted(chain.base.as_ref().and_then(|base| base.counter.as_ref()))
+    }
+}
+
+fn counted(counter: Option<&Counter>) -> [String; 2] {
+    let number = |value: fn(&Counter) -> u64| {
+        counter.map_or("-".to_owned(), |counter| value(counter).to_string())
+    };
+    [number(|counter| counter.packets), number(|counter| counter.bytes)]
+}
+
+/// Writes the tables with their counters. `out` should be buffered.
+pub(super) fn render(tables: &[Selected<'_>], out: &mut dyn Write) -> io::Result<()> {
+    render_tables(tables, &Counters, out)
+}
 
 /// Writes the tables. `out` should be buffered.
-pub(super) fn render(tables: &[Selected<'_>], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn render_tables(
+    tables: &[Selected<'_>],
+    numbers: &dyn Numbers,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for (number, Selected { table, chains }) in tables.iter().enumerate() {
         if number > 0 {
             writeln!(out)?;
         }
-        writeln!(out, "table {} ({})", clean(&table.label()), origin(table))?;
+        writeln!(out, "table {} ({})", one_line(&table.label()), origin(table))?;
         for chain in chains {
-            render_chain(chain, out)?;
+            render_chain(table, chain, numbers, out)?;
         }
     }
     Ok(())
@@ -44,13 +85,18 @@ fn origin(table: &Table) -> String {
     parts.join(", ")
 }
 
-fn render_chain(chain: &Chain, out: &mut dyn Write) -> io::Result<()> {
+fn render_chain(
+    table: &Table,
+    chain: &Chain,
+    numbers: &dyn Numbers,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Chain { name, handle, base, rules } = chain;
-    write!(out, "  chain {}", clean(name))?;
+    write!(out, "  chain {}", one_line(name))?;
     if let Some(Base { kind, hook, priority, policy, devices, counter: _ }) = base {
         write!(out, ": {} hook {}", kind.name(), hook.name())?;
         if !devices.is_empty() {
-            write!(out, " device {}", clean(&devices.join(",")))?;
+            write!(out, " device {}", one_line(&devices.join(",")))?;
         }
         write!(out, " priority {priority}, policy {}", policy.name())?;
     }
@@ -58,49 +104,31 @@ fn render_chain(chain: &Chain, out: &mut dyn Write) -> io::Result<()> {
         Some(handle) => writeln!(out, " (handle {handle})")?,
         None => writeln!(out)?,
     }
-    row(out, &"pos", &"handle", &"packets", &"bytes", "rule")?;
+    row(out, &"pos", &"handle", &numbers.heads(), "rule")?;
     for rule in rules {
-        let text = clean(&rule.text);
-        counted(out, rule.position, rule.handle, rule.counter.as_ref(), &text)?;
+        let values = numbers.of_rule(table, chain, rule);
+        let handle = rule.handle.map_or("-".to_owned(), |handle| handle.to_string());
+        row(out, &rule.position, &handle, &values, &one_line(&rule.text))?;
     }
-    let (end, counter) = match base {
-        Some(base) => (format!("policy {}", base.policy.name()), base.counter.as_ref()),
-        None => ("return".to_owned(), None),
+    let end = match base {
+        Some(base) => format!("policy {}", base.policy.name()),
+        None => "return".to_owned(),
     };
-    counted(out, chain.end_position(), None, counter, &end)
+    row(out, &chain.end_position(), &"-", &numbers.of_end(table, chain), &end)
 }
 
-fn counted(
-    out: &mut dyn Write,
-    position: u32,
-    handle: Option<u64>,
-    counter: Option<&Counter>,
-    text: &str,
-) -> io::Result<()> {
-    let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
-    row(
-        out,
-        &position,
-        &number(handle),
-        &number(counter.map(|counter| counter.packets)),
-        &number(counter.map(|counter| counter.bytes)),
-        text,
-    )
-}
-
-fn row(
+fn row<T: Display>(
     out: &mut dyn Write,
     position: &dyn Display,
     handle: &dyn Display,
-    packets: &dyn Display,
-    bytes: &dyn Display,
+    [first, second]: &[T; 2],
     text: &str,
 ) -> io::Result<()> {
-    writeln!(out, "    {position:>5} {handle:>7} {packets:>10} {bytes:>13}  {text}")
+    writeln!(out, "    {position:>5} {handle:>7} {first:>10} {second:>13}  {text}")
 }
 
 /// One line, and nothing that a terminal would obey: comments may hold any bytes.
-fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
     }
@@ -119,12 +147,12 @@ fn clean(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::one_line;
 
     #[test]
     fn a_rule_takes_one_line_and_cannot_play_with_the_terminal() {
-        assert_eq!(clean("jump {\n\t\t\tdrop\n\t\t}"), "jump { drop }");
-        assert_eq!(clean("accept comment \"\u{1b}[2J\""), "accept comment \"\\u{1b}[2J\"");
-        assert_eq!(clean("drop"), "drop");
+        assert_eq!(one_line("jump {\n\t\t\tdrop\n\t\t}"), "jump { drop }");
+        assert_eq!(one_line("accept comment \"\u{1b}[2J\""), "accept comment \"\\u{1b}[2J\"");
+        assert_eq!(one_line("drop"), "drop");
     }
 }

@@ -78,7 +78,7 @@ fn attach_one(program: BorrowedFd<'_>, family: u8, hook: u8) -> io::Result<(Owne
 /// Whether the kernel takes netfilter programs and links at all: loads the smallest program and
 /// attaches it in a namespace made for the purpose, so that no packet ever meets it.
 pub fn probe() -> Result<()> {
-    let program = sys::load_netfilter("ct_probe", &returning(NF_ACCEPT))?;
+    let program = sys::load_netfilter("ct_probe", returning(NF_ACCEPT)[..].into())?;
     let attached = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         attach_one(program.as_fd(), FAMILY_V4, HOOKS[0])

@@ -6,9 +6,14 @@
 
 pub mod activity;
 pub mod btf;
+pub mod index;
 pub mod links;
 pub mod object;
 pub mod offsets;
+pub mod path;
+mod peek;
+mod raw;
 pub mod record;
 pub mod ring;
+pub mod symbols;
 pub mod sys;

@@ -1,39 +1,39 @@
 //! The BPF object: embedded at build time, loaded in two steps.
 //!
-//! aya loads the maps and the tracepoint program. It has no netfilter program type, so the same
-//! bytes are parsed once more, relocated against aya's maps, and loaded by [`super::sys`].
+//! aya loads the maps and the tracepoint program; [`super::raw`] loads the program types that it does
+//! not have.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::RawTracePoint,
+    util::nr_cpus,
 };
-use aya_obj::generated::bpf_insn;
 use conntracker_common::{
     ABI_SECTION, ABI_VERSION,
     counters::{COUNTERS, Counter},
-    hooks::FUNCTIONS,
+    plan::{FRAMES, MAX_RANGES, Plan, Range, SEGMENT_EARLY, Tracing, plan_index},
     seen::Mode,
 };
 use object::{Object as _, ObjectSection as _};
 
 use super::{
     offsets::Layout,
+    raw::RawObject,
     record::{Seen, SeenKeyBytes, SeenValueBytes},
     sys,
 };
-use crate::kernel::netns::Netns;
 
 /// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
 
 /// Name of the netfilter program.
 const FLOW_END: &str = "flow_end";
-/// Name of the program that lists hook functions.
-const LIST_HOOKS: &str = "list_hooks";
+/// Name of the program that reads kernel memory.
+const PEEK: &str = "peek";
 /// Name of the tracepoint program, and of its tracepoint.
 const NETFILTER_DROP: (&str, &str) = ("netfilter_drop", "kfree_skb");
 
@@ -44,12 +44,15 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Entries of each deduplication map.
     pub seen_entries: u32,
+    /// Flows whose paths are remembered as known.
+    pub known_flows: u32,
 }
 
 impl Default for Sizes {
-    /// 16 MiB hold 160,000 IPv4 records; the maps take about 20 MiB each.
+    /// 16 MiB hold 160,000 IPv4 records; the maps of flows take about 20 MiB each, that of known
+    /// paths 4 MiB.
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, seen_entries: 131_072 }
+        Self { ring_bytes: 16 << 20, seen_entries: 131_072, known_flows: 262_144 }
     }
 }
 
@@ -66,30 +69,72 @@ pub enum SeenMap {
 pub struct Programs {
     ebpf: Ebpf,
     flow_end: OwnedFd,
-    list_hooks: OwnedFd,
+    peek: OwnedFd,
+    rules: Option<RulePrograms>,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
+/// What a link around the base chains of a hook does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Before the first base chain.
+    Open,
+    /// Between two.
+    Gap,
+    /// Behind the last one.
+    Close,
+}
+
+/// Netfilter programs around base chains, by role: of the main segment, and of the early one.
+struct RulePrograms {
+    main: [OwnedFd; 3],
+    early: [OwnedFd; 3],
+}
+
+impl RulePrograms {
+    fn load(raw: &RawObject) -> Result<Self> {
+        let load = |name| raw.load(name, sys::load_netfilter);
+        Ok(Self {
+            main: [load("hook_open")?, load("hook_gap")?, load("hook_close")?],
+            early: [load("early_open")?, load("early_gap")?, load("early_close")?],
+        })
+    }
+}
+
 impl Programs {
-    /// Loads everything; attaches nothing.
-    pub fn load(layout: &Layout, sizes: Sizes) -> Result<Self> {
+    /// Loads what is needed for flows and, if wanted, for rules; attaches nothing.
+    pub fn load(layout: &Layout, sizes: Sizes, trace_rules: bool) -> Result<Self> {
         check_abi(OBJECT)?;
         let offsets = layout.offsets.to_array();
         // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
         let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
+        let known_sets = if trace_rules {
+            sizes.known_flows.div_ceil(KNOWN_WAYS).next_power_of_two()
+        } else {
+            1
+        };
+        let frames =
+            if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", offsets.as_slice(), true)
+            .override_global("KNOWN_SETS", &known_sets, true)
+            .override_global("TRACE_RULES", &u32::from(trace_rules), true)
             .override_global("DROP_REASON", &layout.drop_reason, true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
             .map_max_entries("SEEN_DROPS", sizes.seen_entries)
+            .map_max_entries("KNOWN", known_sets)
+            .map_max_entries("BEFORE", frames)
+            .map_max_entries("AFTER", frames)
+            .map_max_entries("PATH_SCRATCH", frames)
             .load(OBJECT)
             .context("cannot create the BPF maps")?;
-        let raw = RawObject::relocated(&ebpf)?;
+        let raw = RawObject::relocated(OBJECT, &ebpf)?;
         let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
-        let list_hooks = raw.load(LIST_HOOKS, sys::load_syscall)?;
+        let peek = raw.load(PEEK, sys::load_syscall)?;
+        let rules = if trace_rules { Some(RulePrograms::load(&raw)?) } else { None };
         let program: &mut RawTracePoint = ebpf
             .program_mut(NETFILTER_DROP.0)
             .context("the BPF object has no drop program")?
@@ -101,7 +146,8 @@ impl Programs {
                 .context("the BPF programs do not log: build with `cargo xtask build --bpf-log`")?,
             ebpf,
             flow_end,
-            list_hooks,
+            peek,
+            rules,
         })
     }
 
@@ -109,6 +155,14 @@ impl Programs {
     #[must_use]
     pub fn flow_end(&self) -> BorrowedFd<'_> {
         self.flow_end.as_fd()
+    }
+
+    /// A program around base chains; `None` if rules are not traced.
+    #[must_use]
+    pub fn rule_program(&self, segment: u8, role: Role) -> Option<BorrowedFd<'_>> {
+        let RulePrograms { main, early } = self.rules.as_ref()?;
+        let programs = if segment == SEGMENT_EARLY { early } else { main };
+        Some(programs[role as usize].as_fd())
     }
 
     /// Attaches the drop program; it is detached when `self` is dropped.
@@ -122,10 +176,10 @@ impl Programs {
         Ok(())
     }
 
-    /// Reports drops of the namespace with this cookie.
-    pub fn trace_netns(&mut self, cookie: u64) -> Result<()> {
-        let mut traced: HashMap<_, u64, u8> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
-        traced.insert(cookie, 1, 0)?;
+    /// Reports drops of the namespace with this cookie, and traces its rules as those of the n-th.
+    pub fn trace_netns(&mut self, cookie: u64, number: u32) -> Result<()> {
+        let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
+        traced.insert(cookie, number, 0)?;
         Ok(())
     }
 
@@ -175,27 +229,65 @@ impl Programs {
             .collect())
     }
 
-    /// Addresses of the functions on PREROUTING in `netns`, IPv4's and IPv6's, in order.
-    pub fn prerouting_functions(&self, netns: &Netns) -> Result<[Vec<u64>; 2]> {
-        let failed = netns.enter(|| sys::run(self.list_hooks.as_fd()))?;
-        if failed != 0 {
-            bail!("the kernel's hook tables could not be read");
-        }
-        let map: Array<_, [u64; FUNCTIONS + 1]> = Array::try_from(self.map("HOOK_FUNCTIONS")?)?;
-        let list = |family: u32| -> Result<Vec<u64>> {
-            let [count, functions @ ..] = map.get(&family, 0)?;
-            Ok(functions.into_iter().take(count as usize).collect())
-        };
-        Ok([list(0)?, list(1)?])
+    /// Changes what is traced from now on.
+    pub fn set_tracing(&mut self, tracing: Tracing) -> Result<()> {
+        let Tracing { generation, sample, first_netns } = tracing;
+        let mut map: Array<_, [u64; 2]> = Array::try_from(self.map_mut("TRACING")?)?;
+        map.set(0, [u64::from(generation) | u64::from(sample) << 32, first_netns], 0)?;
+        Ok(())
     }
 
-    fn map(&self, name: &str) -> Result<&Map> {
+    /// Writes ranges of counters from `first` on.
+    pub fn set_ranges(&mut self, first: u32, ranges: &[Range]) -> Result<()> {
+        let mut map: Array<_, [u64; 2]> = Array::try_from(self.map_mut("RANGES")?)?;
+        for (index, range) in (first..MAX_RANGES).zip(ranges) {
+            let Range { address, slot, counters, word } = *range;
+            let second = u64::from(slot) | u64::from(counters) << 32 | u64::from(word) << 48;
+            map.set(index, [address, second], 0)?;
+        }
+        Ok(())
+    }
+
+    /// Sets, or with `None` removes, the plan of a place of the n-th namespace.
+    pub fn set_plan(&mut self, namespace: u32, place: u32, plan: Option<&Plan>) -> Result<()> {
+        let mut map: Array<_, [u64; PLAN_WORDS]> = Array::try_from(self.map_mut("PLANS")?)?;
+        map.set(plan_index(namespace, place), plan.map_or([0; PLAN_WORDS], words), 0)?;
+        Ok(())
+    }
+
+    pub(super) fn peek_program(&self) -> BorrowedFd<'_> {
+        self.peek.as_fd()
+    }
+
+    pub(super) fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
     }
 
-    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
     }
+}
+
+/// Entries of one set of the cache of known paths.
+const KNOWN_WAYS: u32 = 4;
+
+/// Words of a [`Plan`].
+const PLAN_WORDS: usize = size_of::<Plan>() / 8;
+
+/// A plan as the map has it.
+fn words(plan: &Plan) -> [u64; PLAN_WORDS] {
+    let Plan { epoch, base_seq, base_seq_at, hook, legacy, first_range, ranges, shares, reserved } =
+        *plan;
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let mut words = [0; PLAN_WORDS];
+    let all = [pair(epoch, base_seq), base_seq_at, hook.address, hook.value]
+        .into_iter()
+        .chain(legacy.iter().flat_map(|guard| [guard.address, guard.value]))
+        .chain([pair(first_range, ranges), pair(shares, reserved)]);
+    for (word, value) in words.iter_mut().zip(all) {
+        *word = value;
+    }
+    words
 }
 
 /// Values of all [`Counter`]s.
@@ -224,58 +316,5 @@ fn check_abi(bytes: &[u8]) -> Result<()> {
         found => bail!(
             "the BPF object has ABI version {found:?}, the agent [{ABI_VERSION}]: run `cargo xtask build`"
         ),
-    }
-}
-
-/// The object parsed a second time, for the program types that aya does not have.
-struct RawObject(aya_obj::Object);
-
-impl RawObject {
-    /// Relocated against the maps that aya has made.
-    fn relocated(ebpf: &Ebpf) -> Result<Self> {
-        let mut obj = aya_obj::Object::parse(OBJECT)?;
-        let maps: Vec<(String, RawFd, aya_obj::Map)> = obj
-            .maps
-            .drain()
-            .map(|(name, map)| {
-                let fd = ebpf
-                    .map(&name)
-                    .and_then(map_fd)
-                    .with_context(|| format!("aya did not create map {name}"))?;
-                Ok((name, fd, map))
-            })
-            .collect::<Result<_>>()?;
-        let text = obj.functions.keys().map(|(section, _)| *section).collect();
-        obj.relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &text)?;
-        obj.relocate_calls(&text)?;
-        obj.sanitize_functions(aya::features());
-        Ok(Self(obj))
-    }
-
-    /// Loads one program by way of `load`.
-    fn load(
-        &self,
-        name: &str,
-        load: impl FnOnce(&str, &[bpf_insn]) -> Result<OwnedFd, sys::LoadError>,
-    ) -> Result<OwnedFd> {
-        let Self(obj) = self;
-        let function = obj
-            .programs
-            .get(name)
-            .and_then(|program| obj.functions.get(&program.function_key()))
-            .with_context(|| format!("the BPF object has no program {name}"))?;
-        Ok(load(name, &function.instructions)?)
-    }
-}
-
-/// Descriptor of one of our maps.
-fn map_fd(map: &Map) -> Option<RawFd> {
-    match map {
-        Map::Array(data)
-        | Map::PerCpuArray(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
-        _ => None,
     }
 }

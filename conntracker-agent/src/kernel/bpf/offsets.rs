@@ -4,21 +4,27 @@ use std::sync::Arc;
 
 use conntracker_common::offsets::{ASSUMED, Offsets};
 
-use super::btf::{Btf, BtfError};
+use super::{
+    btf::{Btf, BtfError},
+    index::layout::IndexLayout,
+};
 
 /// Modules that may hold structures which vmlinux only declares.
-const MODULES: &[&str] = &["nf_conntrack"];
+const MODULES: &[&str] =
+    &["nf_conntrack", "nf_nat", "nf_tables", "x_tables", "ip_tables", "ip6_tables"];
 
 /// The enumerator whose value the programs compare `kfree_skb`'s reason with.
 const DROP_REASON: &str = "SKB_DROP_REASON_NETFILTER_DROP";
 
 /// The kernel's layout, as far as the programs depend on it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Layout {
     /// Member offsets.
     pub offsets: Offsets,
     /// Value of `SKB_DROP_REASON_NETFILTER_DROP` (Linux 5.17+; the number varies).
     pub drop_reason: u32,
+    /// Where hooks, chains and rules are.
+    pub index: IndexLayout,
 }
 
 /// A layout that the programs cannot work with.
@@ -54,12 +60,12 @@ impl Layout {
 
     /// Resolves everything from vmlinux's BTF and, for structures it lacks, from the modules'.
     pub fn resolve(vmlinux: &Arc<Btf>, modules: &[Btf]) -> Result<Self, LayoutError> {
-        let member = |strukt: &str, path: &str| {
+        let member = |strukt: &str, path: &str| -> Result<u32, LayoutError> {
             let first = vmlinux.member_offset(strukt, path);
-            modules.iter().fold(first, |found, module| match found {
-                Err(_) => module.member_offset(strukt, path),
-                ok => ok,
-            })
+            // What vmlinux has is never wrong, what it lacks a module may have; its error says most.
+            Ok(modules.iter().fold(first, |found, module| {
+                found.or_else(|error| module.member_offset(strukt, path).map_err(|_| error))
+            })?)
         };
         let mut values = [0; Offsets::MEMBERS.len()];
         for (value, (strukt, path)) in values.iter_mut().zip(Offsets::MEMBERS) {
@@ -74,6 +80,7 @@ impl Layout {
         Ok(Self {
             offsets: Offsets::from_array(&values),
             drop_reason: vmlinux.enumerator(DROP_REASON)?,
+            index: IndexLayout::find(&member)?,
         })
     }
 }

@@ -96,6 +96,9 @@ pub enum RecordError {
     /// A netfilter hook that does not exist.
     #[error("record of unknown netfilter hook {0}")]
     Hook(u8),
+    /// A part of a hook that does not exist.
+    #[error("record of unknown hook segment {0}")]
+    Segment(u8),
     /// A map key of unknown class.
     #[error("map entry of unknown class {0}")]
     Class(u8),
@@ -130,36 +133,45 @@ fn l4(r: &mut &[u8], proto: u8) -> L4 {
     L4::from_kernel(proto, src, dst)
 }
 
-impl Record {
-    /// Decodes one record.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let shortest = size_of::<FlowRecord4>();
-        if bytes.len() < shortest {
-            return Err(RecordError::Length { found: bytes.len(), expected: shortest });
-        }
-        let mut r = bytes;
-        let kind = match r.get_u8() {
-            KIND_NEW => Kind::New,
-            KIND_REPLIED => Kind::Replied,
-            KIND_DROP => Kind::Drop,
-            other => return Err(RecordError::Kind(other)),
-        };
+/// What every record begins with: its header and `FlowBody`.
+pub(super) struct Common {
+    pub kind: u8,
+    pub ktime_ns: u64,
+    pub netns_cookie: u64,
+    pub status: u32,
+    pub ct_mark: u32,
+    pub packet_mark: u32,
+    pub interfaces: (u32, u32),
+    pub count: u32,
+    pub since_ns: u64,
+    pub zone: u16,
+    pub zone_dir: u8,
+    pub proto: u8,
+    pub hook: Option<u8>,
+    pub flags: u8,
+    pub family: u8,
+}
+
+impl Common {
+    /// Decodes it. There are enough bytes for it in `r`; the record has `len`.
+    pub fn decode(r: &mut &[u8], len: usize) -> Result<Self, RecordError> {
+        let kind = r.get_u8();
         let version = r.get_u8();
         if version != ABI_VERSION {
             return Err(RecordError::Version(version));
         }
-        let len = r.get_u16_ne();
-        if usize::from(len) != bytes.len() {
-            return Err(RecordError::Mismatch(len));
+        let said = r.get_u16_ne();
+        if usize::from(said) != len {
+            return Err(RecordError::Mismatch(said));
         }
         let _cpu = r.get_u32_ne();
         let ktime_ns = r.get_u64_ne();
         let netns_cookie = r.get_u64_ne();
-        let status = Status(r.get_u32_ne());
+        let status = r.get_u32_ne();
         let ct_mark = r.get_u32_ne();
         let packet_mark = r.get_u32_ne();
         let interfaces = (r.get_u32_ne(), r.get_u32_ne());
-        let count = u64::from(r.get_u32_ne());
+        let count = r.get_u32_ne();
         let since_ns = r.get_u64_ne();
         let zone = r.get_u16_ne();
         let zone_dir = r.get_u8();
@@ -175,7 +187,61 @@ impl Record {
         }
         let family = r.get_u8();
         let _reserved = r.get_u8();
-        let expected = match family {
+        Ok(Self {
+            kind,
+            ktime_ns,
+            netns_cookie,
+            status,
+            ct_mark,
+            packet_mark,
+            interfaces,
+            count,
+            since_ns,
+            zone,
+            zone_dir,
+            proto,
+            hook,
+            flags,
+            family,
+        })
+    }
+
+    pub fn has_entry(&self) -> bool {
+        self.flags & FLAG_FROM_HEADERS == 0
+    }
+
+    pub fn fragment(&self) -> bool {
+        self.flags & FLAG_FRAGMENT != 0
+    }
+}
+
+/// A tuple with room for IPv6 whatever its family.
+pub(super) fn tuple_of(r: &mut &[u8], v4: bool, proto: u8) -> Tuple {
+    let mut address = || {
+        let bytes: [u8; 16] = take(r);
+        let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _] = bytes;
+        if v4 { IpAddr::V4(Ipv4Addr::from(first)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
+    };
+    let (src, dst) = (address(), address());
+    Tuple { src, dst, proto, l4: l4(r, proto) }
+}
+
+impl Record {
+    /// Decodes one record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let shortest = size_of::<FlowRecord4>();
+        if bytes.len() < shortest {
+            return Err(RecordError::Length { found: bytes.len(), expected: shortest });
+        }
+        let mut r = bytes;
+        let common = Common::decode(&mut r, bytes.len())?;
+        let kind = match common.kind {
+            KIND_NEW => Kind::New,
+            KIND_REPLIED => Kind::Replied,
+            KIND_DROP => Kind::Drop,
+            other => return Err(RecordError::Kind(other)),
+        };
+        let expected = match common.family {
             FAMILY_V4 => size_of::<FlowRecord4>(),
             FAMILY_V6 => size_of::<FlowRecord6>(),
             other => return Err(RecordError::Family(other)),
@@ -183,25 +249,28 @@ impl Record {
         if bytes.len() != expected {
             return Err(RecordError::Length { found: bytes.len(), expected });
         }
-        let v4 = family == FAMILY_V4;
-        let orig = tuple(&mut r, v4, proto);
-        let reply = tuple(&mut r, v4, proto);
-        let from_conntrack = flags & FLAG_FROM_HEADERS == 0;
+        let v4 = common.family == FAMILY_V4;
+        let orig = tuple(&mut r, v4, common.proto);
+        let reply = tuple(&mut r, v4, common.proto);
+        let (from_conntrack, fragment) = (common.has_entry(), common.fragment());
+        let Common { ktime_ns, netns_cookie, ct_mark, packet_mark, interfaces, .. } = common;
+        let Common { zone, zone_dir, hook, flags, count, since_ns, .. } = common;
         Ok(Self {
             kind,
             ktime_ns,
             netns_cookie,
             orig,
             reply: from_conntrack.then_some(reply),
-            status,
+            status: Status(common.status),
             ct_mark: from_conntrack.then_some(ct_mark),
             packet_mark,
             interfaces: (flags & FLAG_INTERFACES != 0).then_some(interfaces),
             zone,
             zone_dir,
             hook,
-            fragment: flags & FLAG_FRAGMENT != 0,
-            counted: (flags & FLAG_COUNTED != 0).then_some(Counted { since_ns, count }),
+            fragment,
+            counted: (flags & FLAG_COUNTED != 0)
+                .then_some(Counted { since_ns, count: u64::from(count) }),
         })
     }
 }

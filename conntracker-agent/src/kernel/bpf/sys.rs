@@ -3,14 +3,14 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use aya_obj::generated::{
     BPF_F_SLEEPABLE,
     bpf_attach_type::BPF_NETFILTER,
-    bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD, BPF_PROG_TEST_RUN},
-    bpf_insn,
+    bpf_cmd::{self, BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, BPF_PROG_TEST_RUN},
+    bpf_func_info, bpf_insn,
     bpf_prog_type::{self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING},
 };
 
@@ -79,6 +79,32 @@ struct TestRun {
     padding: u32,
 }
 
+/// The part of BPF_BTF_LOAD that is needed (Linux 4.18+).
+#[repr(C)]
+struct BtfLoad {
+    btf: u64,
+    btf_log_buf: u64,
+    btf_size: u32,
+    btf_log_size: u32,
+    btf_log_level: u32,
+    btf_log_true_size: u32,
+}
+
+/// Instructions of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    /// The instructions, those of its functions behind its own.
+    pub instructions: &'a [bpf_insn],
+    /// Types of its functions, which callbacks (bpf_loop) need: the BTF object and where each begins.
+    pub functions: Option<(BorrowedFd<'a>, &'a [bpf_func_info])>,
+}
+
+impl<'a> From<&'a [bpf_insn]> for Code<'a> {
+    fn from(instructions: &'a [bpf_insn]) -> Self {
+        Self { instructions, functions: None }
+    }
+}
+
 /// A program that the kernel refused, with the end of the verifier's log.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel refused BPF program `{name}`{}", last_lines(log))]
@@ -104,27 +130,27 @@ fn last_lines(log: &str) -> String {
 ///
 /// # Errors
 /// EPERM without CAP_BPF and CAP_NET_ADMIN, EINVAL on kernels without CONFIG_NETFILTER_BPF_LINK.
-pub fn load_netfilter(name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
+pub fn load_netfilter(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     let attr = ProgLoad { expected_attach_type: BPF_NETFILTER as u32, ..ProgLoad::default() };
-    prog_load(name, BPF_PROG_TYPE_NETFILTER, instructions, attr)
+    prog_load(name, BPF_PROG_TYPE_NETFILTER, code, attr)
 }
 
 /// Loads a program of type BPF_PROG_TYPE_TRACING for a function or tracepoint of vmlinux, named by
 /// its BTF id (Linux 5.5+). Used to find out whether the kernel allows it.
 pub fn load_tracing(
     name: &str,
-    instructions: &[bpf_insn],
+    code: Code<'_>,
     attach_type: u32,
     attach_btf_id: u32,
 ) -> Result<OwnedFd, LoadError> {
     let attr = ProgLoad { expected_attach_type: attach_type, attach_btf_id, ..ProgLoad::default() };
-    prog_load(name, BPF_PROG_TYPE_TRACING, instructions, attr)
+    prog_load(name, BPF_PROG_TYPE_TRACING, code, attr)
 }
 
 /// Loads a program of type BPF_PROG_TYPE_SYSCALL (Linux 5.14+), which only [`run`] runs.
-pub fn load_syscall(name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
+pub fn load_syscall(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     let attr = ProgLoad { prog_flags: BPF_F_SLEEPABLE, ..ProgLoad::default() };
-    prog_load(name, BPF_PROG_TYPE_SYSCALL, instructions, attr)
+    prog_load(name, BPF_PROG_TYPE_SYSCALL, code, attr)
 }
 
 /// Runs a program of type SYSCALL in the calling thread and returns what it returned.
@@ -134,15 +160,37 @@ pub fn run(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(attr.retval)
 }
 
+/// Loads BTF, which describes a program's functions.
+pub fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+    bpf_fd(
+        BPF_BTF_LOAD,
+        &mut BtfLoad {
+            btf: btf.as_ptr() as u64,
+            btf_log_buf: 0,
+            btf_size: btf.len() as u32,
+            btf_log_size: 0,
+            btf_log_level: 0,
+            btf_log_true_size: 0,
+        },
+    )
+}
+
 fn prog_load(
     name: &str,
     prog_type: bpf_prog_type,
-    instructions: &[bpf_insn],
+    code: Code<'_>,
     mut attr: ProgLoad,
 ) -> Result<OwnedFd, LoadError> {
+    let Code { instructions, functions } = code;
     attr.prog_type = prog_type as u32;
     attr.insn_cnt = instructions.len() as u32;
     attr.insns = instructions.as_ptr() as u64;
+    if let Some((btf, functions)) = &functions {
+        attr.prog_btf_fd = btf.as_fd().as_raw_fd().cast_unsigned();
+        attr.func_info_rec_size = size_of::<bpf_func_info>() as u32;
+        attr.func_info = functions.as_ptr() as u64;
+        attr.func_info_cnt = functions.len() as u32;
+    }
     let license = CString::from(c"GPL");
     attr.license = license.as_ptr() as u64;
     for (to, from) in attr.prog_name[..15].iter_mut().zip(name.bytes()) {
@@ -214,6 +262,8 @@ fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<libc::c_long> {
 
 const _: () = {
     assert!(size_of::<TestRun>() == 80);
+    assert!(size_of::<BtfLoad>() == 32);
+    assert!(size_of::<bpf_func_info>() == 8);
     assert!(size_of::<ProgLoad>() == 112);
     assert!(size_of::<LinkCreateNetfilter>() == 32);
 };

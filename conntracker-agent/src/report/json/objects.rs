@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
-use super::SCHEMA;
+use super::{SCHEMA, path::TraversalObject};
 use crate::{
-    flow::{Details, DropPlace, Drops, Flow, L4, Origins, Status, Tuple, ZoneDir, protocol},
+    flow::{Details, DropPlace, Drops, Flow, L4, Origins, Paths, Status, Tuple, ZoneDir, protocol},
     kernel::netlink::ctnetlink::Counters,
     report::{
         Footer, Header, Loss, Report, Totals,
@@ -137,6 +137,8 @@ pub(super) struct FlowObject<'a> {
     first_seen: Time,
     last_seen: Time,
     sources: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    traversals: Vec<TraversalObject<'a>>,
     #[serde(flatten)]
     details: Option<DetailsObject<'a>>,
 }
@@ -158,9 +160,9 @@ impl<'a> FlowObject<'a> {
             first_ns,
             last_ns,
             drops,
+            paths,
             origins,
             details,
-            ..
         } = flow;
         let way = |iif, oif| WayObject {
             iif: names.interface(key.netns, iif),
@@ -201,7 +203,8 @@ impl<'a> FlowObject<'a> {
             }),
             first_seen: Time(*first_ns),
             last_seen: Time(*last_ns),
-            sources: sources(*origins),
+            sources: sources(*origins, paths),
+            traversals: paths.iter().map(TraversalObject::new).collect(),
             details: details.as_deref().map(DetailsObject::from),
         }
     }
@@ -212,9 +215,15 @@ fn set<const N: usize>(names: [(&'static str, bool); N]) -> Vec<&'static str> {
     names.into_iter().filter_map(|(name, holds)| holds.then_some(name)).collect()
 }
 
-fn sources(origins: Origins) -> Vec<&'static str> {
+fn sources(origins: Origins, paths: &Paths) -> Vec<&'static str> {
     let Origins { links, dump, events, drops } = origins;
-    set([("links", links), ("dump", dump), ("events", events), ("drops", drops)])
+    set([
+        ("links", links),
+        ("dump", dump),
+        ("events", events),
+        ("drops", drops),
+        ("rules", !paths.is_empty()),
+    ])
 }
 
 #[derive(Serialize)]
@@ -225,7 +234,7 @@ struct ProtocolObject {
 }
 
 #[derive(Serialize)]
-struct TupleObject {
+pub(super) struct TupleObject {
     src: IpAddr,
     dst: IpAddr,
     #[serde(flatten)]

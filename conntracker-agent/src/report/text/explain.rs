@@ -6,11 +6,9 @@ use std::{
     net::SocketAddr,
 };
 
+use super::{INDENT, marks};
 use crate::flow::{DropPlace, Drops, Flow, L4, Status, Tuple};
 use crate::report::names::{self, Name, Names, time};
-
-/// Where the trace lines of version 0.1 begin: below the addresses.
-const INDENT: usize = 32;
 
 /// A flow, and what is needed to explain it.
 pub(super) struct Explanation<'a> {
@@ -49,6 +47,12 @@ impl Explanation<'_> {
         }
         if let Some(drops) = &flow.drops {
             say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
+        }
+        for marked in marks::changes(flow, marks::Kind::Connmark) {
+            say("connmark", &marked)?;
+        }
+        for marked in marks::changes(flow, marks::Kind::Packet) {
+            say("packet mark", &marked)?;
         }
         say("first seen", &time(flow.first_ns))?;
         say("last seen", &time(flow.last_ns))

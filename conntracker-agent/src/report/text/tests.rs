@@ -3,8 +3,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{L4, NetnsId, Status};
-use crate::report::fixtures::*;
+use crate::{
+    flow::{
+        L4, NetnsId, Status,
+        path::{Direction, Outcome, Provenance::Exact, Site, SiteKind, Traversal, Verdict},
+    },
+    report::fixtures::*,
+    ruleset::model::{Family, Hook},
+};
 
 fn print(report: &Report, options: TextOptions) -> String {
     let mut out = Vec::new();
@@ -25,12 +31,199 @@ fn explained_report_is_the_golden_one() {
 }
 
 #[test]
-fn without_explain_only_the_lines_below_the_flows_are_missing() {
-    let golden: String = include_str!("golden/explain.txt")
-        .split_inclusive('\n')
-        .filter(|line| !line.starts_with(&" ".repeat(32)))
-        .collect();
-    assert_eq!(print(&sample(), TextOptions::default()), golden);
+fn plain_report_is_the_golden_one() {
+    let text = print(&sample(), TextOptions::default());
+    assert_eq!(text, include_str!("golden/plain.txt"));
+}
+
+#[test]
+fn without_explain_only_lines_and_ends_of_lines_are_missing() {
+    let explained = include_str!("golden/explain.txt").lines();
+    let mut explained = explained.filter(|line| {
+        let below = line.strip_prefix(&" ".repeat(32));
+        below.is_none_or(|line| line.starts_with("table: "))
+    });
+    for line in include_str!("golden/plain.txt").lines() {
+        let explained = explained.next().unwrap();
+        let (place, _) = line.split_once(", verdict: ").unwrap_or((line, ""));
+        assert!(explained.starts_with(place), "{line} in {explained}");
+    }
+}
+
+/// The lines below the flow of a report of one.
+fn below(mut flow: Flow, all: Vec<(Traversal, u64)>, options: TextOptions) -> Vec<String> {
+    flow.paths = ways(all);
+    let mut report = report(vec![flow]);
+    report.header.epochs = Some(1);
+    let text = print(&report, options);
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&" ".repeat(32)));
+    lines.map(str::to_owned).collect()
+}
+
+fn tcp() -> Flow {
+    ports(6, "192.0.2.1", 1024, "192.0.2.2", 80)
+}
+
+#[test]
+fn trace_lines_stand_in_the_order_of_tables_hooks_chains_types_and_positions() {
+    use SiteKind::{Policy, Return, Rule};
+    let legacy = |table, chain, kind, position| {
+        step(legacy(table, chain, kind, position), Verdict::Continue, Exact)
+    };
+    let nft = |family, table, chain, kind, position| {
+        step(nft(family, table, chain, kind, position), Verdict::Continue, Exact)
+    };
+    let forward = vec![
+        nft(Family::Inet, "filter", "zz", Rule, 1),
+        legacy("security", "FORWARD", Rule, 10),
+        legacy("security", "FORWARD", Rule, 9),
+        legacy("filter", "user", Return, 3),
+        legacy("filter", "user", Rule, 2),
+        legacy("filter", "FORWARD", Policy, 4),
+        nft(Family::Ip, "z", "c", Rule, 1),
+        nft(Family::Ip6, "a", "c", Rule, 1),
+    ];
+    let pre = vec![
+        legacy("nat", "PREROUTING", Policy, 1),
+        legacy("mangle", "PREROUTING", Policy, 1),
+        legacy("raw", "PREROUTING", Policy, 1),
+        nft(Family::Inet, "filter", "aa", Rule, 1),
+    ];
+    // Again, and in the other direction: once is enough.
+    let mut back = traversal(Hook::Forward, forward.clone());
+    back.direction = Direction::Reply;
+    let lines = below(
+        tcp(),
+        vec![
+            (traversal(Hook::Forward, forward), 1),
+            (traversal(Hook::Prerouting, pre), 1),
+            (back, 7),
+        ],
+        TextOptions::default(),
+    );
+    assert_eq!(
+        lines,
+        [
+            "table: raw, chain: PREROUTING, type: policy, position: 1",
+            "table: mangle, chain: PREROUTING, type: policy, position: 1",
+            "table: nat, chain: PREROUTING, type: policy, position: 1",
+            "table: filter, chain: FORWARD, type: policy, position: 4",
+            "table: filter, chain: user, type: rule, position: 2",
+            "table: filter, chain: user, type: return, position: 3",
+            "table: security, chain: FORWARD, type: rule, position: 9",
+            "table: security, chain: FORWARD, type: rule, position: 10",
+            "table: ip z, chain: c, type: rule, position: 1",
+            "table: ip6 a, chain: c, type: rule, position: 1",
+            "table: inet filter, chain: aa, type: rule, position: 1",
+            "table: inet filter, chain: zz, type: rule, position: 1",
+        ]
+    );
+}
+
+#[test]
+fn the_rule_that_dropped_says_so() {
+    for (verdict, outcome, told) in [
+        (Verdict::Drop, Outcome::Dropped, ", verdict: drop"),
+        (Verdict::Reject, Outcome::Dropped, ", verdict: reject"),
+        (Verdict::Queue, Outcome::Dropped, ", verdict: queue"),
+        (Verdict::Queue, Outcome::Passed, ""),
+        (Verdict::Accept, Outcome::Passed, ""),
+    ] {
+        let site = || nft(Family::Inet, "fw", "in", SiteKind::Rule, 3);
+        let before = step(legacy("raw", "PREROUTING", SiteKind::Rule, 1), Verdict::Queue, Exact);
+        let mut way = traversal(Hook::Input, vec![before, step(site(), verdict, Exact)]);
+        way.outcome = outcome;
+        let lines = below(tcp(), vec![(way, 1)], TextOptions::default());
+        assert_eq!(
+            lines,
+            [
+                "table: raw, chain: PREROUTING, type: rule, position: 1".to_owned(),
+                format!("table: inet fw, chain: in, type: rule, position: 3{told}"),
+            ]
+        );
+    }
+}
+
+#[test]
+fn rules_of_different_epochs_with_one_number_are_explained_apart() {
+    let way = |text: &str, handle, epoch| {
+        let mut site = nft(Family::Inet, "fw", "in", SiteKind::Rule, 1);
+        (site.text, site.handle) = (Some(text.to_owned()), Some(handle));
+        let mut way = traversal(Hook::Input, vec![step(site, Verdict::Accept, Exact)]);
+        way.epoch = epoch;
+        (way, 1)
+    };
+    let all = || vec![way("accept", 7, 1), way("counter accept", 9, 2)];
+    assert_eq!(below(tcp(), all(), TextOptions::default()).len(), 1);
+    let explained = below(tcp(), all(), TextOptions { explain: true });
+    let traces: Vec<&String> = explained.iter().filter(|l| l.starts_with("table")).collect();
+    assert_eq!(
+        traces,
+        [
+            "table: inet fw, chain: in, type: rule, position: 1, handle: 7, verdict: accept, \
+             provenance: exact, direction: original, state: new, epoch: 1, rule: accept",
+            "table: inet fw, chain: in, type: rule, position: 1, handle: 9, verdict: accept, \
+             provenance: exact, direction: original, state: new, epoch: 2, rule: counter accept",
+        ]
+    );
+}
+
+#[test]
+fn without_traced_rules_there_are_no_trace_lines() {
+    let mut flow = tcp();
+    let site = nft(Family::Inet, "fw", "in", SiteKind::Rule, 1);
+    flow.paths = ways(vec![(traversal(Hook::Input, vec![step(site, Verdict::Accept, Exact)]), 1)]);
+    assert_eq!(lines(&report(vec![flow])).len(), 1);
+}
+
+#[test]
+fn a_mark_is_explained_by_what_must_have_set_it() {
+    let rule = |site: Site, text: &str, provenance| {
+        let text = Some(text.to_owned());
+        step(Site { text, ..site }, Verdict::Continue, provenance)
+    };
+    let in_iptables = |n| legacy("mangle", "FORWARD", SiteKind::Rule, n);
+    let in_nft = |n| nft(Family::Inet, "fw", "forward", SiteKind::Rule, n);
+    let policy = |site: Site| {
+        let (kind, text) = (SiteKind::Policy, None);
+        step(Site { kind, text, position: Some(9), ..site }, Verdict::Accept, Exact)
+    };
+    let (save, set, pass) = ("-j CONNMARK --save-mark", "-j CONNMARK --set-xmark 1/1", "-j LOG");
+    let restore = "-j CONNMARK --restore-mark";
+    let nft_set = "counter ct mark set 0x00000001";
+    for (steps, by) in [
+        // One rule of iptables, all of whose rules are told.
+        (
+            vec![
+                rule(in_iptables(1), pass, Exact),
+                rule(in_iptables(2), restore, Exact),
+                rule(in_iptables(3), set, Exact),
+                policy(in_iptables(9)),
+            ],
+            " by rule 3 of mangle/FORWARD",
+        ),
+        // Either of two.
+        (
+            vec![
+                rule(in_iptables(1), save, Exact),
+                rule(in_iptables(2), set, Exact),
+                policy(in_iptables(9)),
+            ],
+            " in mangle/FORWARD",
+        ),
+        // Rules of nft may set marks without a counter.
+        (vec![rule(in_nft(1), nft_set, Exact), policy(in_nft(9))], " in inet fw/forward"),
+        // A user chain: which base chain it belongs to is not said.
+        (vec![step(in_nft(1), Verdict::Accept, Exact)], " in inet fw"),
+        // Two base chains.
+        (vec![rule(in_iptables(1), set, Exact), policy(in_iptables(9)), policy(in_nft(9))], ""),
+    ] {
+        let mut way = traversal(Hook::Forward, steps);
+        way.connmark = Some((0, 1));
+        let lines = below(tcp(), vec![(way, 1)], TextOptions { explain: true });
+        let told = lines.iter().find(|line| line.starts_with("connmark")).unwrap();
+        assert_eq!(*told, format!("connmark: 0x0 -> 0x1 set at forward (original, new){by}"));
+    }
 }
 
 #[test]

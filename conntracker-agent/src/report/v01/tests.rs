@@ -1,5 +1,9 @@
 use super::*;
-use crate::report::fixtures::*;
+use crate::{
+    flow::path::{Provenance, Verdict},
+    report::fixtures::*,
+    ruleset::model::{Family, Hook},
+};
 
 fn print(flows: Vec<Flow>) -> String {
     let mut out = Vec::new();
@@ -73,6 +77,46 @@ fn does_not_depend_on_the_order_of_the_report() {
     let mut out = Vec::new();
     render(&report, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), include_str!("golden/flows.txt"));
+}
+
+#[test]
+fn trace_lines_stand_below_their_flow() {
+    use SiteKind::{Chain, Policy, Return, Rule};
+    let all = [
+        nft(Family::Inet, "fw4", "forward", Rule, 12),
+        legacy("security", "FORWARD", Rule, 2),
+        legacy("filter", "FORWARD", Policy, 9),
+        legacy("filter", "FORWARD", Rule, 10),
+        legacy("filter", "FORWARD", Rule, 2),
+        legacy("nat", "user", Return, 1),
+        legacy("nat", "PREROUTING", Chain, 0),
+        legacy("mangle", "POSTROUTING", Rule, 1),
+        legacy("mangle", "FORWARD", Rule, 1),
+        legacy("raw", "PREROUTING", Rule, 1),
+    ];
+    let steps = |sites: &[Site]| -> Vec<_> {
+        let met = |site: &Site| step(site.clone(), Verdict::Continue, Provenance::Exact);
+        sites.iter().map(met).collect()
+    };
+    // Two flows that fold into one, with some steps in common.
+    let flow = |port, sites: &[Site]| {
+        let mut flow = ports(6, "10.0.0.2", port, "192.0.2.200", 80);
+        flow.paths = ways(vec![(traversal(Hook::Forward, steps(sites)), 1)]);
+        flow
+    };
+    assert_eq!(
+        print(vec![flow(5000, &all[..7]), flow(5001, &all[3..])]),
+        " TCPv4 [           0] src = 10.0.0.2 (port=1024) to dst = 192.0.2.200 (port=80)\n\
+         \t\t\t\ttable: raw, chain: PREROUTING, type: rule, position: 1\n\
+         \t\t\t\ttable: mangle, chain: FORWARD, type: rule, position: 1\n\
+         \t\t\t\ttable: mangle, chain: POSTROUTING, type: rule, position: 1\n\
+         \t\t\t\ttable: nat, chain: user, type: return, position: 1\n\
+         \t\t\t\ttable: filter, chain: FORWARD, type: policy, position: 9\n\
+         \t\t\t\ttable: filter, chain: FORWARD, type: rule, position: 2\n\
+         \t\t\t\ttable: filter, chain: FORWARD, type: rule, position: 10\n\
+         \t\t\t\ttable: security, chain: FORWARD, type: rule, position: 2\n\
+         \t\t\t\ttable: fw4, chain: forward, type: rule, position: 12\n"
+    );
 }
 
 #[test]

@@ -1,0 +1,236 @@
+//! What all ways through a graph have in common.
+//!
+//! Only nodes and edges from which the goal can be reached count. In a topological order of them, a
+//! node that no edge passes over is on every way, and so is an edge that alone leads over a gap
+//! between two neighbours.
+
+use std::collections::VecDeque;
+
+use super::{
+    Solved, SolvedVerdict, Spot,
+    graph::{BEGIN, Edge, GOAL, Graph, Met},
+};
+use crate::flow::path::Provenance;
+
+/// The live part of a graph: what lies on a way to the goal.
+pub(super) struct Live<'a> {
+    graph: &'a Graph,
+    /// Counters were read.
+    complete: bool,
+    /// Position of each node in topological order; `None` for those that are not live.
+    positions: Vec<Option<usize>>,
+    /// Live edges, by node.
+    edges: Vec<&'a Edge>,
+    /// For each gap behind a position: how many edges lead over it.
+    over: Vec<usize>,
+}
+
+/// How a base chain was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// By this step, on every way.
+    By(Spot),
+    /// By one of several; the verdict, if they have it in common.
+    Somehow(SolvedVerdict),
+    /// It cannot be told how far the packet came. The flag: it may have been dropped here.
+    Perhaps(bool),
+    /// The packet did not come here.
+    Never,
+}
+
+impl<'a> Live<'a> {
+    /// `None` if there is no way at all.
+    pub fn of(graph: &'a Graph, complete: bool) -> Option<Self> {
+        let live = reach_goal(graph);
+        let alive = |node: u32| live.get(node as usize).copied().unwrap_or_default();
+        if !alive(BEGIN) {
+            return None;
+        }
+        let edges: Vec<&Edge> =
+            graph.edges.iter().filter(|edge| alive(edge.from) && alive(edge.to)).collect();
+        let mut this = Self { graph, complete, positions: Vec::new(), edges, over: Vec::new() };
+        let count = this.sort(&live);
+        // The kernel takes no loops: a model with one is wrong somewhere.
+        (count == live.iter().filter(|live| **live).count()).then(|| {
+            this.count_edges_over_gaps(count);
+            this
+        })
+    }
+
+    /// Puts the nodes in topological order, and returns how many could be.
+    fn sort(&mut self, live: &[bool]) -> usize {
+        let mut incoming = vec![0_usize; live.len()];
+        for edge in &self.edges {
+            incoming[edge.to as usize] += 1;
+        }
+        self.positions = vec![None; live.len()];
+        let mut ready = VecDeque::from([BEGIN]);
+        let mut next = 0;
+        while let Some(node) = ready.pop_front() {
+            self.positions[node as usize] = Some(next);
+            next += 1;
+            let from = self.edges.partition_point(|edge| edge.from < node);
+            for edge in self.edges[from..].iter().take_while(|edge| edge.from == node) {
+                let incoming = &mut incoming[edge.to as usize];
+                *incoming -= 1;
+                if *incoming == 0 {
+                    ready.push_back(edge.to);
+                }
+            }
+        }
+        next
+    }
+
+    fn count_edges_over_gaps(&mut self, nodes: usize) {
+        let mut changes = vec![0_isize; nodes + 1];
+        for edge in &self.edges {
+            changes[self.position(edge.from)] += 1;
+            changes[self.position(edge.to)] -= 1;
+        }
+        let mut sum = 0;
+        self.over = changes
+            .iter()
+            .map(|change| {
+                sum += change;
+                sum.unsigned_abs()
+            })
+            .collect();
+    }
+
+    fn position(&self, node: u32) -> usize {
+        self.positions.get(node as usize).copied().flatten().unwrap_or_default()
+    }
+
+    fn level(&self, node: u32) -> usize {
+        self.graph.nodes.get(node as usize).map_or(0, |info| info.level)
+    }
+
+    /// Whether an edge is on every way.
+    fn is_on_all(&self, edge: &Edge) -> bool {
+        let gaps = self.position(edge.from)..self.position(edge.to);
+        self.over.get(gaps).is_some_and(|over| over.contains(&1))
+    }
+
+    /// One of the ways.
+    pub fn any(&self) -> impl Iterator<Item = &'a Edge> {
+        let mut node = BEGIN;
+        std::iter::from_fn(move || {
+            if node == GOAL {
+                return None;
+            }
+            let at = self.edges.partition_point(|edge| edge.from < node);
+            let edge = *self.edges.get(at)?;
+            node = edge.to;
+            Some(edge)
+        })
+    }
+
+    /// Which base chain an edge is in.
+    pub fn base(&self, edge: &Edge) -> Option<usize> {
+        let level = self.level(edge.from);
+        (level % 2 == 1).then_some(level / 2)
+    }
+
+    /// Edges by which a base chain is left.
+    fn exits(&self, base: usize) -> impl Iterator<Item = &'a Edge> {
+        let level = 2 * base + 1;
+        let exits =
+            move |edge: &&&Edge| self.level(edge.from) == level && self.level(edge.to) != level;
+        self.edges.iter().filter(exits).copied()
+    }
+
+    /// How a base chain was left.
+    pub fn left(&self, base: usize) -> Left {
+        let level = 2 * base + 1;
+        let Some(first) = self.exits(base).next() else { return Left::Never };
+        let passes_by = |edge: &&Edge| self.level(edge.from) < level && self.level(edge.to) > level;
+        if self.edges.iter().any(passes_by) {
+            return Left::Perhaps(self.exits(base).any(|edge| edge.to == GOAL));
+        }
+        match first.met {
+            Some(Met { spot, .. })
+                if self.exits(base).all(|edge| edge.met.is_some_and(|met| met.spot == spot)) =>
+            {
+                Left::By(spot)
+            }
+            _ => {
+                let verdict = |edge: &Edge| {
+                    if edge.to == GOAL { SolvedVerdict::Drop } else { SolvedVerdict::Accept }
+                };
+                let same = self.exits(base).all(|edge| verdict(edge) == verdict(first));
+                Left::Somehow(if same { verdict(first) } else { SolvedVerdict::Unknown })
+            }
+        }
+    }
+
+    /// Whether some way goes through rules of a base chain that are not known.
+    pub fn is_opaque(&self, base: usize) -> bool {
+        self.exits(base).any(|edge| edge.opaque)
+    }
+
+    /// The step of an edge of [`Self::any`], if all ways have it. `end`: the index of the end of its
+    /// chain. `left`: how the base chain was left.
+    pub fn step(&self, edge: &Edge, end: u32, left: Left) -> Option<Solved> {
+        let Met { spot, counted, verdict } = edge.met?;
+        let leaves = self.level(edge.from) != self.level(edge.to) && left == Left::By(spot);
+        let on_all = self.is_on_all(edge);
+        if !(counted || leaves || on_all) {
+            return None;
+        }
+        let alike = |of: &&&Edge| {
+            let leaves_too = self.level(of.from) == self.level(edge.from)
+                && self.level(of.from) != self.level(of.to);
+            of.met.is_some_and(|met| met.spot == spot) && (leaves_too || !leaves)
+        };
+        let same = |of: &&Edge| of.met.is_some_and(|met| met.verdict == verdict);
+        let certain = on_all || self.edges.iter().filter(alike).all(same);
+        let told = spot.index == end && self.complete && self.is_without_choice(edge);
+        Some(Solved {
+            chain: spot.chain,
+            index: Some(spot.index),
+            verdict: if certain { verdict } else { SolvedVerdict::Unknown },
+            provenance: if counted || told { Provenance::Exact } else { Provenance::Inferred },
+        })
+    }
+
+    /// Whether counters decided all that led to a step since its base chain was entered.
+    fn is_without_choice(&self, edge: &Edge) -> bool {
+        let (level, to) = (self.level(edge.from), self.position(edge.from));
+        let mut places = self.graph.nodes.iter().zip(&self.positions);
+        self.is_on_all(edge)
+            && places.all(|(info, position)| {
+                let before = position.is_some_and(|position| position <= to);
+                !(before && info.level == level && info.choice)
+            })
+            && self.is_entered_on_one_way(level)
+    }
+
+    /// Whether all ways enter a base chain at the same moment.
+    fn is_entered_on_one_way(&self, level: usize) -> bool {
+        let mut entries = self
+            .edges
+            .iter()
+            .filter(|edge| self.level(edge.to) == level && self.level(edge.from) != level);
+        match (entries.next(), entries.next()) {
+            (Some(entry), None) => self.is_on_all(entry),
+            _ => false,
+        }
+    }
+}
+
+/// For each node whether the goal can be reached from it.
+fn reach_goal(graph: &Graph) -> Vec<bool> {
+    let mut back: Vec<&Edge> = graph.edges.iter().collect();
+    back.sort_unstable_by_key(|edge| edge.to);
+    let mut live = vec![false; graph.nodes.len()];
+    let mut todo = vec![GOAL];
+    while let Some(node) = todo.pop() {
+        if std::mem::replace(&mut live[node as usize], true) {
+            continue;
+        }
+        let from = back.partition_point(|edge| edge.to < node);
+        let edges = back[from..].iter().take_while(|edge| edge.to == node);
+        todo.extend(edges.map(|edge| edge.from).filter(|&from| !live[from as usize]));
+    }
+    live
+}

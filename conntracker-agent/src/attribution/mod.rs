@@ -1,0 +1,91 @@
+//! From counters that moved to rules that matched. Pure: no kernel needed.
+//!
+//! A [`Program`] is the ruleset as the kernel evaluates it, with what its counters can tell. An
+//! [`Observation`] is what was seen of one packet at one hook. [`solve`] finds every way through the
+//! program that agrees with the observation, and says only what all of them have in common.
+
+mod common;
+mod graph;
+mod program;
+mod solve;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use self::{
+    program::{Counters, Program},
+    solve::{Finding, Solution, solve},
+};
+use crate::flow::path::{Outcome, Provenance};
+
+/// Number of a chain in a [`Program`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainId(pub u32);
+
+/// A place that can have a counter: a rule (index from 0), or the end of a chain, at index
+/// `rules.len()` (ip_tables counts policies and implicit returns, nf_tables does not).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    /// The chain.
+    pub chain: ChainId,
+    /// Index in the chain.
+    pub index: u32,
+}
+
+/// What one packet did at one hook.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Observation {
+    /// Base chains that the packet met, in order; for a dropped packet, those it may have met.
+    pub chains: Vec<ChainId>,
+    /// For a dropped packet: the chains of `chains` among which it was dropped, from (inclusive) and
+    /// to (inclusive). Links between chains tell; otherwise all of them.
+    pub among: (usize, usize),
+    /// For a dropped packet: where else it may have been dropped, by a hook that is no base chain
+    /// (conntrack's own). `n` stands for the place before `chains[n]`; empty: nowhere.
+    pub elsewhere: Vec<usize>,
+    /// Spots whose counters moved, and by how many packets; ascending, each once.
+    pub moved: Vec<(Spot, u32)>,
+    /// Whether `moved` is all that moved: false if counters were not read. Then no conclusion
+    /// may be drawn from a counter that did not move, nor from one that did.
+    pub complete: bool,
+    /// What became of the packet.
+    pub outcome: Outcome,
+}
+
+/// A step by its number; `flow::path::Step` is the same with names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Solved {
+    /// The chain.
+    pub chain: ChainId,
+    /// Index of the rule, `rules.len()` for policy or return; `None`: only the base chain is known.
+    pub index: Option<u32>,
+    /// What the step did.
+    pub verdict: SolvedVerdict,
+    /// How it is known.
+    pub provenance: Provenance,
+}
+
+/// As [`crate::flow::path::Verdict`], with chains by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SolvedVerdict {
+    /// Passed this base chain.
+    Accept,
+    /// Dropped.
+    Drop,
+    /// Dropped, and the sender was told.
+    Reject,
+    /// Went on to the next rule.
+    Continue,
+    /// Left the chain.
+    Return,
+    /// To come back.
+    Jump(ChainId),
+    /// For good.
+    Goto(ChainId),
+    /// Given to a program.
+    Queue,
+    /// Taken.
+    Stolen,
+    /// Matched; which of its verdicts it gave is not known.
+    Unknown,
+}

@@ -1,0 +1,322 @@
+//! The ruleset of a namespace as the kernel evaluates it, with what its counters can tell.
+
+use std::collections::HashMap;
+
+use super::ChainId;
+use crate::ruleset::{
+    Ruleset,
+    model::{Action, Backend, Chain, ChainType, Policy, Rule, Table, Via},
+};
+
+/// What is known of the kernel's side of a ruleset: which chains are as they were listed, and which
+/// counters are read.
+pub trait Counters {
+    /// Whether the kernel's rules of a chain are those of the model, handle by handle.
+    fn agrees(&self, table: usize, chain: usize) -> bool;
+
+    /// Whether the counter of a rule is read; that of the end of the chain at index `rules.len()`,
+    /// which is asked for in ip_tables only.
+    fn reads(&self, table: usize, chain: usize, rule: usize) -> bool;
+}
+
+/// The ruleset of a namespace.
+#[derive(Debug, Default)]
+pub struct Program {
+    /// Chains of all tables, table by table.
+    chains: Vec<ProgramChain>,
+    /// For each table, the number of its first chain.
+    first: Vec<u32>,
+    /// What rules can do, rule by rule.
+    ways: Vec<Way>,
+}
+
+/// What a counter tells of its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Knowledge {
+    /// It moves exactly when the rule matches.
+    Exact,
+    /// Conditions stand behind it: without it no match, but it may move without one.
+    Bound,
+    /// There is none, or it is not read.
+    Blind,
+}
+
+/// What a rule can do with a packet that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    Continue,
+    Accept,
+    Drop,
+    Reject,
+    Jump(ChainId),
+    Goto(ChainId),
+    Return,
+    Queue,
+    /// Accepts, or drops if it cannot translate; base chains of type nat behind it are passed over
+    /// (`nf_nat_inet_fn` of net/netfilter/nf_nat_core.c).
+    Nat,
+    /// Takes the packet, drops it, or lets those go on that are no part of a handshake.
+    Synproxy,
+    Stolen,
+    /// Any verdict.
+    Unknown,
+    /// Any verdict, maybe after rules that are not in the model.
+    Wander,
+}
+
+#[derive(Debug)]
+pub(super) struct ProgramChain {
+    pub table: u32,
+    /// Index in its table.
+    index: u32,
+    /// Policy and type of a base chain.
+    pub base: Option<(Policy, ChainType)>,
+    /// A bit for each hook from which it can be entered at all, and for each from which one packet
+    /// can enter it more than once.
+    entered: u8,
+    entered_again: u8,
+    /// A rule without a counter can lead here.
+    pub called_blindly: bool,
+    /// Its rules are the kernel's.
+    pub known: bool,
+    /// Its end has a counter that is read.
+    pub end_counts: bool,
+    /// nf_tables, where the depth of jumps is limited.
+    pub nft: bool,
+    pub rules: Vec<ProgramRule>,
+    /// Rules without counter that can do something else than go on, ascending.
+    pub blind: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct ProgramRule {
+    pub knowledge: Knowledge,
+    /// A target of xtables that goes on: it drops packets that it cannot change.
+    pub fragile: bool,
+    /// Its part of `Program::ways`.
+    ways: (u32, u32),
+}
+
+impl Program {
+    /// From the model.
+    #[must_use]
+    pub fn new(ruleset: &Ruleset, counters: &impl Counters) -> Self {
+        let mut program = Self::default();
+        for (number, table) in ruleset.tables.iter().enumerate() {
+            let first = program.chains.len() as u32;
+            program.first.push(first);
+            let reads = |chain, rule| counters.reads(number, chain, rule);
+            let mut build = Build { program: &mut program, table, first, names: names(table) };
+            for (at, chain) in table.chains.iter().enumerate() {
+                build.chain((number, at), chain, counters.agrees(number, at), &reads);
+            }
+            build.entries();
+        }
+        program
+    }
+
+    /// A chain by the indices of its table in the ruleset and of the chain in the table.
+    #[must_use]
+    pub fn id(&self, table: usize, chain: usize) -> Option<ChainId> {
+        let id = ChainId(self.first.get(table)?.checked_add(u32::try_from(chain).ok()?)?);
+        (self.place(id)? == (table, chain)).then_some(id)
+    }
+
+    /// The indices of the table in the ruleset and of the chain in the table.
+    #[must_use]
+    pub fn place(&self, id: ChainId) -> Option<(usize, usize)> {
+        self.chain(id).map(|chain| (chain.table as usize, chain.index as usize))
+    }
+
+    pub(super) fn chain(&self, id: ChainId) -> Option<&ProgramChain> {
+        self.chains.get(id.0 as usize)
+    }
+
+    pub(super) fn ways(&self, rule: &ProgramRule) -> &[Way] {
+        &self.ways[rule.ways.0 as usize..rule.ways.1 as usize]
+    }
+
+    /// Whether a rule can lead to a chain at once.
+    pub(super) fn leads(&self, rule: &ProgramRule, to: ChainId) -> bool {
+        let ways = self.ways(rule);
+        [Way::Jump(to), Way::Goto(to), Way::Wander]
+            .iter()
+            .any(|way| ways.binary_search(way).is_ok())
+    }
+}
+
+impl ProgramChain {
+    pub fn end(&self) -> u32 {
+        self.rules.len() as u32
+    }
+
+    /// Whether one packet can enter it more than once on its way through a hook.
+    pub fn entered_again(&self, hook: u8) -> bool {
+        self.entered_again & hook != 0
+    }
+
+    /// The bit of the hook of a base chain.
+    pub fn hook(&self) -> u8 {
+        if self.base.is_some() { self.entered } else { 0 }
+    }
+}
+
+fn names(table: &Table) -> HashMap<&str, u32> {
+    table.chains.iter().map(|chain| chain.name.as_str()).zip(0..).collect()
+}
+
+/// Adds the chains of a table.
+struct Build<'a> {
+    program: &'a mut Program,
+    table: &'a Table,
+    first: u32,
+    names: HashMap<&'a str, u32>,
+}
+
+impl Build<'_> {
+    fn chain(
+        &mut self,
+        (table, at): (usize, usize),
+        chain: &Chain,
+        known: bool,
+        reads: &impl Fn(usize, usize) -> bool,
+    ) {
+        let legacy = self.table.backend == Backend::Legacy;
+        let rules: Vec<_> = chain
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(n, rule)| {
+                let counted = (legacy || rule.counter.is_some()) && reads(at, n);
+                self.rule(rule, known && counted)
+            })
+            .collect();
+        let blind = |(rule, n): (&ProgramRule, u32)| {
+            let decides = self.program.ways(rule) != [Way::Continue];
+            (rule.knowledge == Knowledge::Blind && decides).then_some(n)
+        };
+        let blind = rules.iter().zip(0..).filter_map(blind).collect();
+        self.program.chains.push(ProgramChain {
+            table: table as u32,
+            index: at as u32,
+            base: chain.base.as_ref().map(|base| (base.policy, base.kind)),
+            entered: chain.base.as_ref().map_or(0, |base| 1 << base.hook as u8),
+            entered_again: 0,
+            called_blindly: false,
+            known,
+            end_counts: known && legacy && reads(at, rules.len()),
+            nft: !legacy,
+            rules,
+            blind,
+        });
+    }
+
+    fn rule(&mut self, rule: &Rule, counted: bool) -> ProgramRule {
+        let legacy = self.table.backend == Backend::Legacy;
+        let from = self.program.ways.len();
+        self.ways(rule);
+        let ways = &mut self.program.ways[from..];
+        ways.sort_unstable();
+        let goes_on = *ways == [Way::Continue];
+        // nft_synproxy_do_eval() lets packets other than TCP break off the rule, after its counter.
+        let breaks = !legacy && ways.contains(&Way::Synproxy);
+        ProgramRule {
+            knowledge: match counted {
+                // ip_tables counts when all matches have matched.
+                true if (legacy || rule.counts_matches) && !breaks => Knowledge::Exact,
+                true => Knowledge::Bound,
+                false => Knowledge::Blind,
+            },
+            fragile: goes_on && rule.kinds.iter().any(|kind| kind.starts_with("xt target ")),
+            ways: (from as u32, self.program.ways.len() as u32),
+        }
+    }
+
+    /// Adds what a rule can do.
+    fn ways(&mut self, rule: &Rule) {
+        let ways = &mut self.program.ways;
+        let from = ways.len();
+        ways.extend(rule.actions.iter().filter_map(|action| {
+            Some(match action {
+                Action::Accept => Way::Accept,
+                Action::Drop => Way::Drop,
+                Action::Reject => Way::Reject,
+                Action::Return => Way::Return,
+                Action::Queue => Way::Queue,
+                Action::Nat => Way::Nat,
+                Action::Synproxy => Way::Synproxy,
+                Action::Forward => Way::Stolen,
+                Action::Unknown if of_xtables(rule) => Way::Unknown,
+                Action::Unknown => Way::Wander,
+                // Among the targets.
+                Action::Jump | Action::Goto => return None,
+            })
+        }));
+        ways.extend(rule.targets.iter().map(|target| {
+            let chain = self.names.get(target.chain.as_str()).map(|at| ChainId(self.first + at));
+            match (chain, target.via) {
+                (Some(chain), Via::Jump) => Way::Jump(chain),
+                (Some(chain), Via::Goto) => Way::Goto(chain),
+                (None, _) => Way::Wander,
+            }
+        }));
+        if ways.len() == from {
+            ways.push(Way::Continue);
+        }
+    }
+
+    /// Finds out how often a packet can enter each chain: the sum over the rules that lead there, in
+    /// an order in which callers come before callees.
+    fn entries(&mut self) {
+        let first = self.first as usize;
+        let Program { chains, ways, .. } = &mut *self.program;
+        let chains = &mut chains[first..];
+        let target = |way: &Way| match way {
+            Way::Jump(to) | Way::Goto(to) => Some(to.0 as usize - first),
+            _ => None,
+        };
+        let ways_of = |rule: &ProgramRule| &ways[rule.ways.0 as usize..rule.ways.1 as usize];
+        let mut callers = vec![0_u32; chains.len()];
+        let mut called_blindly = vec![false; chains.len()];
+        let mut wanders = false;
+        for rule in chains.iter().flat_map(|chain| &chain.rules) {
+            for way in ways_of(rule) {
+                if let Some(to) = target(way) {
+                    callers[to] += 1;
+                    called_blindly[to] |= rule.knowledge == Knowledge::Blind;
+                }
+                wanders |= *way == Way::Wander;
+            }
+        }
+        wanders |= chains.iter().any(|chain| !chain.known);
+        let mut ready: Vec<usize> = (0..chains.len()).filter(|&at| callers[at] == 0).collect();
+        while let Some(at) = ready.pop() {
+            let (entered, again) = (chains[at].entered, chains[at].entered_again);
+            let targets: Vec<usize> =
+                chains[at].rules.iter().flat_map(ways_of).filter_map(target).collect();
+            for to in targets {
+                let callee = &mut chains[to];
+                callee.entered_again |= again | (callee.entered & entered);
+                callee.entered |= entered;
+                callers[to] -= 1;
+                if callers[to] == 0 {
+                    ready.push(to);
+                }
+            }
+        }
+        for ((chain, callers), blindly) in chains.iter_mut().zip(callers).zip(called_blindly) {
+            // The kernel takes no loops: a model with one is wrong somewhere.
+            if chain.base.is_none() && (wanders || callers > 0) {
+                chain.entered_again = u8::MAX;
+            }
+            chain.called_blindly = blindly || wanders;
+        }
+    }
+}
+
+/// Whether what is unknown of a rule is a target of xtables, which gives verdicts and nothing else.
+/// nft cannot write rules with those, and iptables none with anything else that is unknown.
+fn of_xtables(rule: &Rule) -> bool {
+    rule.kinds.iter().any(|kind| kind == "xt" || kind.starts_with("xt target "))
+        && !rule.kinds.iter().any(|kind| kind == "text" || kind == "vmap")
+}

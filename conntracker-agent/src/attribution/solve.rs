@@ -1,0 +1,200 @@
+//! From an observation to steps.
+
+use super::{
+    ChainId, Observation, Solved, SolvedVerdict, Spot,
+    common::{Left, Live},
+    program::{Knowledge, Program, ProgramChain, ProgramRule, Way},
+    walk,
+};
+use crate::{
+    flow::path::{Outcome, Provenance},
+    ruleset::model::Policy,
+};
+
+/// What an observation says of a packet's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Solution {
+    /// Steps in the order in which the packet met them. (Where counters leave the order of exact
+    /// steps open, that of one of the possible ways.)
+    pub steps: Vec<Solved>,
+    /// How well the observation agrees with the program.
+    pub finding: Finding,
+}
+
+/// How well an observation agrees with a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finding {
+    /// There are ways that agree with it; the steps are what they have in common.
+    Agrees,
+    /// There are too many ways: the steps are those that counters told on their own.
+    Exhausted,
+    /// No verdict of a rule explains that the packet was dropped. (Extensions of xtables drop
+    /// packets that they cannot read or change.)
+    Unexplained,
+    /// No way agrees with it: what the kernel evaluates is not this program.
+    Contradiction,
+}
+
+/// Finds the steps that all ways through the program have in common that agree with the observation.
+#[must_use]
+pub fn solve(program: &Program, seen: &Observation) -> Solution {
+    if !is_of(program, seen) {
+        return chains_only(seen, Finding::Contradiction);
+    }
+    let dropped = seen.outcome == Outcome::Dropped;
+    for (sudden, finding) in [(false, Finding::Agrees), (true, Finding::Unexplained)] {
+        if sudden && !dropped {
+            break;
+        }
+        let Ok(graph) = walk::walk(program, seen, sudden) else {
+            return exact_only(program, seen);
+        };
+        if let Some(live) = Live::of(&graph, seen.complete) {
+            return Solution { steps: steps(program, seen, &live), finding };
+        }
+    }
+    chains_only(seen, Finding::Contradiction)
+}
+
+/// Whether an observation can be of this program at all.
+fn is_of(program: &Program, seen: &Observation) -> bool {
+    let is_base = |&id| program.chain(id).is_some_and(|chain| chain.base.is_some());
+    let is_there = |&(Spot { chain, index }, _): &(Spot, u32)| {
+        program.chain(chain).is_some_and(|chain| index <= chain.end())
+    };
+    let ascends = seen.moved.is_sorted_by(|(a, _), (b, _)| a < b);
+    seen.chains.iter().all(is_base) && seen.moved.iter().all(is_there) && ascends
+}
+
+fn chain_step(chain: ChainId, verdict: SolvedVerdict) -> Solved {
+    Solved { chain, index: None, verdict, provenance: Provenance::Chain }
+}
+
+/// What the ways have in common.
+fn steps(program: &Program, seen: &Observation, live: &Live<'_>) -> Vec<Solved> {
+    let mut steps = Vec::new();
+    let mut way = live.any().filter(|edge| edge.met.is_some()).peekable();
+    for (base, &id) in seen.chains.iter().enumerate() {
+        let left = live.left(base);
+        let from = steps.len();
+        while let Some(edge) = way.next_if(|edge| live.base(edge) <= Some(base)) {
+            let Some(met) = edge.met else { continue };
+            let end = program.chain(met.spot.chain).map_or(0, ProgramChain::end);
+            steps.extend(live.step(edge, end, left));
+        }
+        if live.is_opaque(base) {
+            let here = steps.split_off(from);
+            steps.extend(here.into_iter().filter(|step| step.provenance == Provenance::Exact));
+            steps.extend(missing(program, seen, id, &steps));
+        }
+        match left {
+            Left::By(_) | Left::Never | Left::Perhaps(false) => {}
+            Left::Somehow(_) if is_decided(&steps, id) => {}
+            Left::Somehow(verdict) => steps.push(chain_step(id, verdict)),
+            Left::Perhaps(true) => steps.push(chain_step(id, SolvedVerdict::Unknown)),
+        }
+    }
+    steps
+}
+
+/// Whether a rule of a base chain is known to have decided.
+fn is_decided(steps: &[Solved], base: ChainId) -> bool {
+    use SolvedVerdict::{Accept, Drop, Reject, Stolen};
+    steps.iter().any(|step| {
+        step.chain == base
+            && step.index.is_some()
+            && matches!(step.verdict, Accept | Drop | Reject | Stolen)
+    })
+}
+
+/// Exact steps of a base chain's table that are not among those known already, in program order.
+fn missing(program: &Program, seen: &Observation, base: ChainId, known: &[Solved]) -> Vec<Solved> {
+    let table = |id| program.chain(id).map(|chain| chain.table);
+    let of_base = |chain: ChainId| {
+        let user = program.chain(chain).is_some_and(|chain| chain.base.is_none());
+        chain == base || (user && table(chain) == table(base))
+    };
+    let mut found = Vec::new();
+    if !seen.complete {
+        return found;
+    }
+    let mut spots: Vec<_> = seen.moved.iter().filter(|(spot, _)| of_base(spot.chain)).collect();
+    spots.sort_by_key(|(spot, _)| spot.chain != base);
+    for &&(spot, count) in &spots {
+        let is = |step: &&Solved| (step.chain, step.index) == (spot.chain, Some(spot.index));
+        let told = known.iter().filter(is).count();
+        if let Some(verdict) = exact_verdict(program, seen.outcome, spot) {
+            let step = Solved {
+                chain: spot.chain,
+                index: Some(spot.index),
+                verdict,
+                provenance: Provenance::Exact,
+            };
+            found.extend(std::iter::repeat_n(step, (count as usize).saturating_sub(told)));
+        }
+    }
+    found
+}
+
+/// What a rule did whose counter moved, as far as that tells; `None` if it may not have matched.
+fn exact_verdict(program: &Program, outcome: Outcome, spot: Spot) -> Option<SolvedVerdict> {
+    let chain = program.chain(spot.chain)?;
+    let Some(rule) = chain.rules.get(spot.index as usize) else {
+        return match chain.base {
+            None => Some(SolvedVerdict::Return),
+            Some((policy, _)) => Some(match policy {
+                Policy::Accept => SolvedVerdict::Accept,
+                Policy::Drop => SolvedVerdict::Drop,
+            }),
+        };
+    };
+    (rule.knowledge == Knowledge::Exact).then(|| only_verdict(program, outcome, rule))
+}
+
+fn only_verdict(program: &Program, outcome: Outcome, rule: &ProgramRule) -> SolvedVerdict {
+    let passed = outcome == Outcome::Passed;
+    match *program.ways(rule) {
+        [Way::Continue] if passed || !rule.fragile => SolvedVerdict::Continue,
+        [Way::Accept] => SolvedVerdict::Accept,
+        [Way::Drop] => SolvedVerdict::Drop,
+        [Way::Reject] => SolvedVerdict::Reject,
+        [Way::Return] => SolvedVerdict::Return,
+        [Way::Jump(to)] => SolvedVerdict::Jump(to),
+        [Way::Goto(to)] => SolvedVerdict::Goto(to),
+        [Way::Queue] => SolvedVerdict::Queue,
+        [Way::Nat] if passed => SolvedVerdict::Accept,
+        [Way::Stolen] => SolvedVerdict::Stolen,
+        _ => SolvedVerdict::Unknown,
+    }
+}
+
+/// Steps that counters tell on their own, and base chains.
+fn exact_only(program: &Program, seen: &Observation) -> Solution {
+    let mut steps = Vec::new();
+    for (&id, chain) in seen.chains.iter().zip(chain_steps(seen)) {
+        steps.extend(missing(program, seen, id, &steps));
+        steps.extend(chain.filter(|_| !is_decided(&steps, id)));
+    }
+    Solution { steps, finding: Finding::Exhausted }
+}
+
+/// Nothing but the base chains.
+fn chains_only(seen: &Observation, finding: Finding) -> Solution {
+    Solution { steps: chain_steps(seen).flatten().collect(), finding }
+}
+
+/// What is known of each base chain without a look into it.
+fn chain_steps(seen: &Observation) -> impl Iterator<Item = Option<Solved>> {
+    let (first, last) = seen.among;
+    let dropped = seen.outcome == Outcome::Dropped;
+    let only = first == last && seen.elsewhere.is_empty();
+    seen.chains.iter().enumerate().map(move |(base, &id)| {
+        let verdict = match base {
+            _ if !dropped || base < first => SolvedVerdict::Accept,
+            _ if base > last => return None,
+            _ if only => SolvedVerdict::Drop,
+            _ => SolvedVerdict::Unknown,
+        };
+        Some(chain_step(id, verdict))
+    })
+}

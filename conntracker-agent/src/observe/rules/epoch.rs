@@ -1,0 +1,287 @@
+//! One ruleset of one namespace, and what records of packets that met it mean. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
+
+use super::plan::PlacePlan;
+use crate::{
+    attribution::{ChainId, Finding, Observation, Program, Solved, SolvedVerdict, Spot, solve},
+    flow::path::{CtState, Direction, Doubt, Outcome, Site, SiteKind, Step, Traversal, Verdict},
+    kernel::bpf::path::PathRecord,
+    ruleset::{Ruleset, model::Hook},
+};
+
+/// `enum ip_conntrack_info` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const CT_RELATED: u8 = 1;
+const CT_NEW: u8 = 2;
+const CT_ESTABLISHED_REPLY: u8 = 3;
+const CT_RELATED_REPLY: u8 = 4;
+const CT_UNTRACKED: u8 = 7;
+
+/// `nf_conn.status` bit: another flow announced it.
+const IPS_EXPECTED: u32 = 1;
+
+/// `nf_conn.status` bits: the source, the destination address was looked at by NAT.
+const IPS_SRC_NAT_DONE: u32 = 1 << 7;
+const IPS_DST_NAT_DONE: u32 = 1 << 8;
+
+/// Hooks by number.
+const HOOKS: [Hook; 5] =
+    [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+
+/// Distinct ways that are kept in memory once, per epoch; the others are as good, but each its own.
+const SHARED: usize = 65_536;
+
+/// A ruleset as packets met it.
+#[derive(Debug)]
+pub(super) struct Epoch {
+    /// Number, from 1.
+    pub number: u32,
+    ruleset: Ruleset,
+    program: Program,
+    places: BTreeMap<u32, PlacePlan>,
+    /// Conntrack is active for IPv4, and for IPv6.
+    tracked: [bool; 2],
+    /// Steps of observations that were solved, by place.
+    solved: HashMap<(u32, Observation), Steps>,
+    sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
+    shared: HashSet<Arc<Traversal>>,
+}
+
+/// What an observation was solved to.
+#[derive(Clone, Debug)]
+struct Steps {
+    steps: Arc<[Step]>,
+    /// No way through the rules agrees with it.
+    contradiction: bool,
+}
+
+/// What a record could not be turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unresolved {
+    /// No such place or counter in this epoch.
+    Reference,
+}
+
+impl Epoch {
+    /// An epoch whose plans are in place.
+    pub fn new(
+        number: u32,
+        ruleset: Ruleset,
+        program: Program,
+        plans: Vec<PlacePlan>,
+        tracked: [bool; 2],
+    ) -> Self {
+        Self {
+            number,
+            ruleset,
+            program,
+            places: plans.into_iter().map(|plan| (plan.place, plan)).collect(),
+            tracked,
+            solved: HashMap::new(),
+            sites: HashMap::new(),
+            shared: HashSet::new(),
+        }
+    }
+
+    /// The way that a record tells of, and whether model and counters contradict each other.
+    pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
+        let plan = self.places.get(&record.place).ok_or(Unresolved::Reference)?;
+        let doubt = doubt(record, plan);
+        let observation = observation(record, plan, doubt)?;
+        let key = (record.place, observation);
+        let Steps { steps, contradiction } = if let Some(known) = self.solved.get(&key) {
+            known.clone()
+        } else {
+            let solution = solve(&self.program, &key.1);
+            let steps = Steps {
+                steps: solution.steps.iter().filter_map(|solved| self.step(solved)).collect(),
+                contradiction: solution.finding == Finding::Contradiction,
+            };
+            self.solved.insert(key, steps.clone());
+            steps
+        };
+        let from_conntrack = record.reply.is_some();
+        let traversal = Traversal {
+            hook: HOOKS[usize::from(hook(record.place))],
+            direction: match record.info {
+                CT_ESTABLISHED_REPLY | CT_RELATED_REPLY if from_conntrack => Direction::Reply,
+                _ => Direction::Original,
+            },
+            state: self.state(record),
+            outcome: outcome(record),
+            epoch: self.number,
+            packet_mark: record.packet_mark,
+            connmark: from_conntrack.then_some(record.ct_mark),
+            nat: record.reply_before.zip(record.reply),
+            fragment: record.fragment,
+            steps,
+            doubt: if contradiction { Some(Doubt::Mismatch) } else { doubt },
+        };
+        Ok((self.share(traversal), contradiction))
+    }
+
+    fn share(&mut self, traversal: Traversal) -> Arc<Traversal> {
+        if let Some(known) = self.shared.get(&traversal) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(traversal);
+        if self.shared.len() < SHARED {
+            self.shared.insert(Arc::clone(&new));
+        }
+        new
+    }
+
+    fn state(&self, record: &PathRecord) -> CtState {
+        if segment(record.place) == SEGMENT_EARLY {
+            return CtState::Early;
+        }
+        let v6 = usize::from(record.orig.src.is_ipv6());
+        match (record.reply, record.info) {
+            (None, CT_UNTRACKED) => CtState::Untracked,
+            (None, _) if self.tracked[v6] => CtState::Invalid,
+            (None, _) => CtState::Untracked,
+            (Some(_), CT_NEW) => CtState::New,
+            (Some(_), CT_RELATED | CT_RELATED_REPLY) => CtState::Related,
+            (Some(_), _) => CtState::Established,
+        }
+    }
+
+    fn step(&mut self, solved: &Solved) -> Option<Step> {
+        let key = (solved.chain, solved.index);
+        let site = if let Some(known) = self.sites.get(&key) {
+            Arc::clone(known)
+        } else {
+            let site = Arc::new(self.site(solved.chain, solved.index)?);
+            self.sites.insert(key, Arc::clone(&site));
+            site
+        };
+        Some(Step { site, verdict: self.verdict(solved.verdict), provenance: solved.provenance })
+    }
+
+    fn site(&self, chain: ChainId, index: Option<u32>) -> Option<Site> {
+        let (t, c) = self.program.place(chain)?;
+        let table = self.ruleset.tables.get(t)?;
+        let chain = table.chains.get(c)?;
+        let rule = index.and_then(|index| chain.rules.get(index as usize));
+        let kind = match (index, rule) {
+            (None, _) => SiteKind::Chain,
+            (Some(_), Some(_)) => SiteKind::Rule,
+            (Some(_), None) if chain.base.is_some() => SiteKind::Policy,
+            (Some(_), None) => SiteKind::Return,
+        };
+        Some(Site {
+            backend: table.backend,
+            family: table.family,
+            table: table.name.clone(),
+            iptables: table.iptables,
+            chain: chain.name.clone(),
+            kind,
+            position: index.map(|index| index + 1),
+            handle: rule.and_then(|rule| rule.handle),
+            text: rule.map(|rule| rule.text.clone()),
+        })
+    }
+
+    fn name(&self, chain: ChainId) -> String {
+        let found = self
+            .program
+            .place(chain)
+            .and_then(|(t, c)| Some(&self.ruleset.tables.get(t)?.chains.get(c)?.name));
+        found.cloned().unwrap_or_default()
+    }
+
+    fn verdict(&self, solved: SolvedVerdict) -> Verdict {
+        match solved {
+            SolvedVerdict::Accept => Verdict::Accept,
+            SolvedVerdict::Drop => Verdict::Drop,
+            SolvedVerdict::Reject => Verdict::Reject,
+            SolvedVerdict::Continue => Verdict::Continue,
+            SolvedVerdict::Return => Verdict::Return,
+            SolvedVerdict::Jump(to) => Verdict::Jump(self.name(to)),
+            SolvedVerdict::Goto(to) => Verdict::Goto(self.name(to)),
+            SolvedVerdict::Queue => Verdict::Queue,
+            SolvedVerdict::Stolen => Verdict::Stolen,
+            SolvedVerdict::Unknown => Verdict::Unknown,
+        }
+    }
+}
+
+fn outcome(record: &PathRecord) -> Outcome {
+    if record.dropped { Outcome::Dropped } else { Outcome::Passed }
+}
+
+/// Why the counters do not tell everything.
+fn doubt(record: &PathRecord, plan: &PlacePlan) -> Option<Doubt> {
+    if record.nested {
+        Some(Doubt::Nested)
+    } else if record.not_read {
+        Some(Doubt::NotRead)
+    } else if record.truncated {
+        Some(Doubt::Capped)
+    } else if plan.chains.iter().any(|chain| chain.chain.is_none()) {
+        Some(Doubt::Mismatch)
+    } else {
+        None
+    }
+}
+
+/// What the solver needs to know.
+fn observation(
+    record: &PathRecord,
+    plan: &PlacePlan,
+    doubt: Option<Doubt>,
+) -> Result<Observation, Unresolved> {
+    let done = match hook(record.place) {
+        0 | 3 => IPS_DST_NAT_DONE,
+        _ => IPS_SRC_NAT_DONE,
+    };
+    // `nf_nat_inet_fn` of net/netfilter/nf_nat_core.c. Related are the first packets of flows that were
+    // expected, and ICMP errors about others, which have no say in NAT.
+    let first = record.info == CT_NEW
+        || (matches!(record.info, CT_RELATED | CT_RELATED_REPLY)
+            && record.status & IPS_EXPECTED != 0);
+    let translates = record.reply.is_some() && first && record.status & done == 0;
+    let (gaps, passed) = (&plan.gaps, usize::from(record.gaps));
+    let from = passed.checked_sub(1).and_then(|last| gaps.get(last)).copied().unwrap_or(0);
+    let to = gaps.get(passed).copied().unwrap_or(plan.chains.len());
+    let mut chains = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut among: Option<(usize, usize)> = None;
+    for (number, place) in plan.chains.iter().enumerate() {
+        if place.after_others && (from..to).contains(&number) && record.dropped {
+            elsewhere.push(chains.len());
+        }
+        let Some((_, chain)) = place.chain else { continue };
+        if place.nat && !translates {
+            continue;
+        }
+        if (from..to).contains(&number) {
+            let at = chains.len();
+            among = Some(among.map_or((at, at), |(first, _)| (first, at)));
+        }
+        chains.push(chain);
+    }
+    let mut moved: Vec<(Spot, u32)> = record
+        .moved
+        .iter()
+        .map(|&(slot, packets)| {
+            let spot = plan.slots.get(usize::from(slot)).ok_or(Unresolved::Reference)?;
+            Ok((*spot, u32::from(packets)))
+        })
+        .collect::<Result<_, _>>()?;
+    moved.sort_unstable();
+    let last = chains.len().saturating_sub(1);
+    Ok(Observation {
+        among: among.unwrap_or((0, last)),
+        elsewhere,
+        chains,
+        moved,
+        complete: doubt.is_none(),
+        outcome: outcome(record),
+    })
+}

@@ -1,0 +1,174 @@
+//! The kernel's view of the rules and the listed one, joined chain by chain and rule by rule. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::{
+    attribution::Counters,
+    kernel::bpf::index::{Index, legacy::LegacyTable, nft::NftChain},
+    ruleset::{
+        Ruleset,
+        model::{Backend, Family, Table},
+    },
+};
+
+/// Counters read for one base chain and all chains it leads to; those beyond are not read.
+const MOST_COUNTERS: usize = 4096;
+
+/// Index of a table in the ruleset, and of a chain in the table.
+pub(super) type ChainAt = (usize, usize);
+
+/// Which counter belongs to which rule.
+#[derive(Debug, Default)]
+pub(super) struct Join {
+    /// Per-CPU pointers of each chain whose rules are the kernel's: a rule each, and in ip_tables one
+    /// for the end of the chain.
+    counters: HashMap<ChainAt, Vec<Option<u64>>>,
+    nft: HashMap<u64, ChainAt>,
+    legacy: HashMap<(u64, String), ChainAt>,
+    /// Counters that the cap left out, as (chain, index).
+    capped: BTreeSet<(ChainAt, usize)>,
+    /// Chains whose rules are not what was listed.
+    pub mismatched: Vec<String>,
+}
+
+impl Join {
+    /// Joins. Chains that are listed but hang at no hook have no counters here.
+    pub fn new(index: &Index, ruleset: &Ruleset) -> Self {
+        let mut join = Self::default();
+        for chain in &index.nft {
+            join.nft(chain, ruleset);
+        }
+        for table in &index.legacy {
+            join.legacy(table, ruleset);
+        }
+        join.cap(ruleset);
+        join
+    }
+
+    /// The chain of nf_tables at an address.
+    pub fn nft_chain(&self, address: u64) -> Option<ChainAt> {
+        self.nft.get(&address).copied()
+    }
+
+    /// A built-in chain of the table of ip_tables at an address.
+    pub fn legacy_chain(&self, table: u64, chain: &str) -> Option<ChainAt> {
+        self.legacy.get(&(table, chain.to_owned())).copied()
+    }
+
+    /// Counters of a chain that are read, by index.
+    pub fn counters_of(&self, chain: ChainAt) -> impl Iterator<Item = (usize, u64)> {
+        let counters = self.counters.get(&chain).into_iter().flatten();
+        counters
+            .enumerate()
+            .filter(move |(index, _)| !self.capped.contains(&(chain, *index)))
+            .filter_map(|(index, counter)| Some((index, (*counter)?)))
+    }
+
+    /// Number of counters that the cap left out.
+    pub fn capped(&self) -> usize {
+        self.capped.len()
+    }
+
+    fn nft(&mut self, chain: &NftChain, ruleset: &Ruleset) {
+        let found = ruleset.tables.iter().enumerate().find_map(|(t, table)| {
+            if table.backend != Backend::Nft || table.handle != Some(chain.table) {
+                return None;
+            }
+            let c = table.chains.iter().position(|listed| listed.handle == Some(chain.handle))?;
+            Some((t, c))
+        });
+        // Chains of blocks within rules are not listed; the rules that lead there are not understood.
+        let Some(at) = found else { return };
+        self.nft.insert(chain.address, at);
+        let listed = &ruleset.tables[at.0].chains[at.1];
+        let same = listed
+            .rules
+            .iter()
+            .map(|rule| rule.handle)
+            .eq(chain.rules.iter().map(|rule| Some(rule.handle)))
+            && listed
+                .rules
+                .iter()
+                .zip(&chain.rules)
+                .all(|(listed, rule)| listed.counter.is_none() || rule.counter.is_some());
+        if same {
+            self.counters.insert(at, chain.rules.iter().map(|rule| rule.counter).collect());
+        } else {
+            self.mismatch(&ruleset.tables[at.0], &listed.name);
+        }
+    }
+
+    fn legacy(&mut self, table: &LegacyTable, ruleset: &Ruleset) {
+        let family = if table.v6 { Family::Ip6 } else { Family::Ip };
+        let found = ruleset.tables.iter().position(|listed| {
+            listed.backend == Backend::Legacy
+                && listed.family == family
+                && listed.name == table.name
+        });
+        let Some(t) = found else { return };
+        let listed = &ruleset.tables[t];
+        for chain in &table.chains {
+            let Some(c) = listed.chains.iter().position(|listed| listed.name == chain.name) else {
+                continue;
+            };
+            self.legacy.insert((table.address, chain.name.clone()), (t, c));
+            if listed.chains[c].rules.len() + 1 == chain.counters.len() {
+                let counters = chain.counters.iter().map(|&counter| Some(counter)).collect();
+                self.counters.insert((t, c), counters);
+            } else {
+                self.mismatch(listed, &chain.name);
+            }
+        }
+    }
+
+    fn mismatch(&mut self, table: &Table, chain: &str) {
+        self.mismatched.push(format!("{}/{chain}", table.label()));
+    }
+
+    /// Leaves out what is more than [`MOST_COUNTERS`] behind one base chain.
+    fn cap(&mut self, ruleset: &Ruleset) {
+        let bases: Vec<ChainAt> = self.nft.values().chain(self.legacy.values()).copied().collect();
+        for base in bases {
+            if ruleset.tables[base.0].chains[base.1].base.is_none() {
+                continue;
+            }
+            let spots: Vec<(ChainAt, usize)> = reachable(ruleset, base)
+                .into_iter()
+                .flat_map(|chain| self.counters_of(chain).map(move |(index, _)| (chain, index)))
+                .collect();
+            self.capped.extend(spots.into_iter().skip(MOST_COUNTERS));
+        }
+    }
+}
+
+impl Counters for Join {
+    fn agrees(&self, table: usize, chain: usize) -> bool {
+        self.counters.contains_key(&(table, chain))
+    }
+
+    fn reads(&self, table: usize, chain: usize, rule: usize) -> bool {
+        let counter = self.counters.get(&(table, chain)).and_then(|all| *all.get(rule)?);
+        counter.is_some() && !self.capped.contains(&((table, chain), rule))
+    }
+}
+
+/// The chains that packets of a base chain can come to: the nearest first, the base chain before them.
+pub(super) fn reachable(ruleset: &Ruleset, base: ChainAt) -> Vec<ChainAt> {
+    let Some(table) = ruleset.tables.get(base.0) else { return Vec::new() };
+    let numbers: HashMap<&str, usize> =
+        table.chains.iter().enumerate().map(|(c, chain)| (chain.name.as_str(), c)).collect();
+    let mut seen = BTreeSet::from([base.1]);
+    let mut found = vec![base];
+    let mut next = 0;
+    while let Some(&(_, chain)) = found.get(next) {
+        next += 1;
+        for target in table.chains[chain].rules.iter().flat_map(|rule| &rule.targets) {
+            if let Some(&to) = numbers.get(target.chain.as_str())
+                && seen.insert(to)
+            {
+                found.push((base.0, to));
+            }
+        }
+    }
+    found
+}

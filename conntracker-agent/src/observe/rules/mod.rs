@@ -1,0 +1,455 @@
+//! Tracing rules: for each namespace the ruleset of now (an epoch), the links around its base chains,
+//! and what the records of packets mean.
+//!
+//! A change is noticed (nf_tables tells; ip_tables' pointers and the hooks are looked at), the ruleset is
+//! listed in a thread of its own, kernel memory is read again, and if nothing changed meanwhile the two
+//! are joined, links are arranged and plans handed to the programs. Until then packets are not traced:
+//! the programs see for themselves that their plans do not hold any more, and count.
+
+mod epoch;
+mod join;
+mod links;
+mod plan;
+
+use std::{collections::HashMap, sync::Arc, thread, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use conntracker_common::plan::{
+    Guard, LEGACY_TABLES, MAX_NAMESPACES, MAX_RANGES, PLACES, Plan, Range, Tracing,
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use self::{
+    epoch::{Epoch, Unresolved},
+    join::Join,
+    links::ChainLinks,
+    plan::{PlacePlan, Planner},
+};
+use crate::{
+    attribution::Program,
+    flow::{
+        NetnsId,
+        path::{Outcome, Traversal},
+    },
+    kernel::{
+        bpf::{
+            activity::Activity,
+            index::{Fingerprint, Index, layout::IndexLayout, memory::Gone},
+            object::Programs,
+            path::PathRecord,
+            symbols::Symbols,
+        },
+        netns::Netns,
+    },
+    ruleset::Ruleset,
+};
+
+/// How often the things are looked at that nobody tells of.
+pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// Rulesets that changed while they were listed, at the start, before tracing begins without one.
+const FIRST_ATTEMPTS: usize = 5;
+
+/// What the user wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleOptions {
+    /// Trace also every n-th packet of flows whose paths are known; 0: none.
+    pub sample: u32,
+    /// Links between all base chains.
+    pub per_chain: bool,
+}
+
+/// Counts of what could not be told, and of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RuleTally {
+    /// Epochs that began.
+    pub epochs: u64,
+    /// Rulesets that changed again before they were understood.
+    pub races: u64,
+    /// Rulesets that could not be listed or read.
+    pub failed: u64,
+    /// Records of an epoch that is gone, or with references that it does not have.
+    pub unresolved: u64,
+    /// Records in which counters and listed rules contradict each other.
+    pub contradictions: u64,
+    /// Records that are less than exact because other packets came in between.
+    pub nested: u64,
+}
+
+/// A listed ruleset, from the thread that listed it.
+pub(crate) struct Listed {
+    netns: NetnsId,
+    result: Result<Ruleset>,
+}
+
+/// One namespace.
+struct Namespace {
+    netns: Arc<Netns>,
+    cookie: u64,
+    /// Address of its `struct net`.
+    net: u64,
+    links: ChainLinks,
+    /// The epoch of now, and that before: its records may still be in the ring.
+    epochs: [Option<Epoch>; 2],
+    /// What stood in the kernel when plans were made; `None` when they do not hold.
+    current: Option<Fingerprint>,
+    /// What stood there when the listing began that is under way.
+    listing: Option<Fingerprint>,
+    /// Ranges of its plans: (first, number).
+    ranges: (u32, u32),
+    /// Counters of its rules that are not read: there are too many.
+    capped: usize,
+    /// What cannot be traced, and why.
+    notes: Vec<String>,
+}
+
+/// The tracer of rules.
+pub(crate) struct RuleTracer {
+    layout: IndexLayout,
+    symbols: Symbols,
+    options: RuleOptions,
+    namespaces: Vec<Namespace>,
+    /// Number of the last epoch.
+    epoch: u32,
+    /// Changes with every plan.
+    generation: u32,
+    /// Where the next ranges go.
+    next_range: u32,
+    pub tally: RuleTally,
+    sender: mpsc::Sender<Listed>,
+    next_poll: Instant,
+}
+
+impl RuleTracer {
+    /// Traces the rules of now in all namespaces; rulesets that were listed come by `sender`.
+    pub fn start(
+        programs: &mut Programs,
+        layout: IndexLayout,
+        symbols: Symbols,
+        options: RuleOptions,
+        namespaces: &[Arc<Netns>],
+        sender: mpsc::Sender<Listed>,
+    ) -> Result<Self> {
+        let mut tracer = Self {
+            layout,
+            symbols,
+            options,
+            namespaces: Vec::new(),
+            epoch: 0,
+            generation: 0,
+            next_range: 0,
+            tally: RuleTally::default(),
+            sender,
+            next_poll: Instant::now() + POLL_EVERY,
+        };
+        if namespaces.len() > MAX_NAMESPACES as usize {
+            bail!(
+                "rules of at most {MAX_NAMESPACES} namespaces can be traced at once; `-c` goes without"
+            );
+        }
+        for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
+            let net = programs.net(netns)?;
+            tracer.namespaces.push(Namespace {
+                netns: Arc::clone(netns),
+                cookie: netns.cookie.context("the namespace has no cookie")?,
+                net,
+                links: ChainLinks::default(),
+                epochs: [None, None],
+                current: None,
+                listing: None,
+                ranges: (0, 0),
+                capped: 0,
+                notes: Vec::new(),
+            });
+            for attempt in 1.. {
+                let before = tracer.index(programs, id)?.fingerprint();
+                let ruleset = Ruleset::load(netns)?;
+                if tracer.begin(programs, id, ruleset, &before)? || attempt == FIRST_ATTEMPTS {
+                    break;
+                }
+            }
+        }
+        Ok(tracer)
+    }
+
+    fn index(&self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
+        let net = self.namespaces[id.0 as usize].net;
+        Index::read(programs, &self.layout, &self.symbols, net)
+    }
+
+    /// Looks whether anything changed, if it is time to; always with `now`.
+    pub fn poll(&mut self, programs: &mut Programs, now: bool) -> Result<()> {
+        if !now && Instant::now() < self.next_poll {
+            return Ok(());
+        }
+        self.next_poll = Instant::now() + POLL_EVERY;
+        for number in 0..self.namespaces.len() {
+            let namespace = &mut self.namespaces[number];
+            if namespace.listing.is_some() {
+                continue;
+            }
+            if let Some(current) = &namespace.current {
+                match current.now(programs) {
+                    Ok(found) if found == *current => continue,
+                    Err(error) if !error.is::<Gone>() => return Err(error),
+                    _ => namespace.current = None,
+                }
+            }
+            self.list(programs, NetnsId(number as u32));
+        }
+        Ok(())
+    }
+
+    /// Starts to list a ruleset.
+    fn list(&mut self, programs: &mut Programs, id: NetnsId) {
+        let index = self.index(programs, id);
+        let namespace = &mut self.namespaces[id.0 as usize];
+        let Ok(index) = index else {
+            // It keeps changing: the next poll tries again.
+            self.tally.races += 1;
+            return;
+        };
+        namespace.listing = Some(index.fingerprint());
+        let (netns, sender) = (Arc::clone(&namespace.netns), self.sender.clone());
+        thread::spawn(move || {
+            let result = Ruleset::load(&netns);
+            // A closed channel means that the loop has ended.
+            let _ = sender.blocking_send(Listed { netns: id, result });
+        });
+    }
+
+    /// A ruleset was listed.
+    pub fn on_listed(&mut self, programs: &mut Programs, listed: Listed) -> Result<()> {
+        let Listed { netns: id, result } = listed;
+        let Some(before) = self.namespaces[id.0 as usize].listing.take() else { return Ok(()) };
+        match result {
+            Ok(ruleset) => {
+                if !self.begin(programs, id, ruleset, &before)? {
+                    self.list(programs, id);
+                }
+            }
+            Err(error) => {
+                self.tally.failed += 1;
+                log::warn!("{error:#}; rules are not traced until it can be read");
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins an epoch, if the ruleset is still the one that was listed: false if not.
+    fn begin(
+        &mut self,
+        programs: &mut Programs,
+        id: NetnsId,
+        ruleset: Ruleset,
+        before: &Fingerprint,
+    ) -> Result<bool> {
+        let index = match self.index(programs, id) {
+            Ok(index) => index,
+            Err(error) if error.is::<Gone>() => {
+                self.tally.races += 1;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let now = index.fingerprint();
+        // Functions at the hooks may have come or gone: that is no change of rules by itself.
+        if now.generation != before.generation || now.legacy != before.legacy {
+            self.tally.races += 1;
+            return Ok(false);
+        }
+        let join = Join::new(&index, &ruleset);
+        let program = Program::new(&ruleset, &join);
+        let planner = Planner {
+            index: &index,
+            ruleset: &ruleset,
+            join: &join,
+            program: &program,
+            per_chain: self.options.per_chain,
+            words: self.layout.words(),
+        };
+        let mut plans = planner.plans();
+        let namespace = &mut self.namespaces[id.0 as usize];
+        namespace.capped = join.capped();
+        namespace.notes.clear();
+        namespace.notes.extend(join.mismatched.iter().map(|chain| {
+            format!("the rules of chain {chain} in the kernel are not those that were listed: they are not told apart")
+        }));
+        let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
+        for (place, why) in failed {
+            plans.retain(|plan| plan.place != place);
+            namespace.notes.push(format!("{} is not traced: {why}", place_name(place)));
+        }
+        let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
+        let unlisted = unlisted.count();
+        if unlisted > 0 {
+            namespace
+                .notes
+                .push(format!("{unlisted} base chains were not listed: what they do is not known"));
+        }
+        // Our own links are among the functions now.
+        let index = match self.index(programs, id) {
+            Ok(index) => index,
+            Err(error) if error.is::<Gone>() => {
+                self.tally.races += 1;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let fingerprint = index.fingerprint();
+        if fingerprint.generation != now.generation || fingerprint.legacy != now.legacy {
+            self.tally.races += 1;
+            return Ok(false);
+        }
+        self.epoch += 1;
+        self.hand_over(programs, id, &plans, &fingerprint)?;
+        let Activity { v4, v6 } = Activity::of(&index.hooks);
+        let epoch = Epoch::new(self.epoch, ruleset, program, plans, [v4, v6]);
+        let namespace = &mut self.namespaces[id.0 as usize];
+        let [current, previous] = &mut namespace.epochs;
+        *previous = current.replace(epoch);
+        namespace.current = Some(fingerprint);
+        self.tally.epochs += 1;
+        Ok(true)
+    }
+
+    /// Gives the plans to the programs.
+    fn hand_over(
+        &mut self,
+        programs: &mut Programs,
+        id: NetnsId,
+        plans: &[PlacePlan],
+        fingerprint: &Fingerprint,
+    ) -> Result<()> {
+        let total: u32 = plans.iter().map(|plan| plan.ranges.len() as u32).sum();
+        let mut first = self.reserve(id, total).context(
+            "the rules of all namespaces have more separate counters than can be traced",
+        )?;
+        let shares = shares(plans);
+        for place in 0..PLACES as u32 {
+            let Some(plan) = plans.iter().find(|plan| plan.place == place) else {
+                programs.set_plan(id.0, place, None)?;
+                continue;
+            };
+            programs.set_ranges(first, &plan.ranges)?;
+            let hook = hook_index(place);
+            let mut legacy = [Guard { address: 0, value: 0 }; LEGACY_TABLES];
+            for (to, from) in legacy.iter_mut().zip(&plan.legacy) {
+                *to = *from;
+            }
+            let value = Plan {
+                epoch: self.epoch,
+                base_seq: fingerprint.generation.base_seq,
+                base_seq_at: fingerprint.generation.base_seq_at,
+                hook: fingerprint.hooks[hook],
+                legacy,
+                first_range: first,
+                ranges: plan.ranges.len() as u32,
+                shares: shares.get(&place).copied().unwrap_or(0),
+                reserved: 0,
+            };
+            programs.set_plan(id.0, place, Some(&value))?;
+            first += plan.ranges.len() as u32;
+        }
+        self.generation = (self.generation + 1) & 0xffff;
+        programs.set_tracing(Tracing {
+            generation: self.generation,
+            sample: self.options.sample,
+            first_netns: self.namespaces.first().map_or(0, |first| first.cookie),
+        })
+    }
+
+    /// Room for ranges that no plan refers to: neither those of now nor, as packets may be under way,
+    /// those of before.
+    fn reserve(&mut self, id: NetnsId, number: u32) -> Option<u32> {
+        let taken: Vec<(u32, u32)> = self.namespaces.iter().map(|n| n.ranges).collect();
+        let free = |first: u32| {
+            first + number <= MAX_RANGES
+                && taken.iter().all(|&(begin, len)| first + number <= begin || begin + len <= first)
+        };
+        let mut ends: Vec<u32> = taken.iter().map(|(begin, len)| begin + len).collect();
+        ends.sort_unstable();
+        let first = [self.next_range, 0].into_iter().chain(ends).find(|&first| free(first))?;
+        self.next_range = first + number;
+        self.namespaces[id.0 as usize].ranges = (first, number);
+        Some(first)
+    }
+
+    /// What a record tells; `None` (counted) if nothing can be said.
+    pub fn resolve(&mut self, id: NetnsId, record: &PathRecord) -> Option<Arc<Traversal>> {
+        let epochs = &mut self.namespaces[id.0 as usize].epochs;
+        let epoch = epochs.iter_mut().flatten().find(|epoch| epoch.number == record.epoch);
+        let resolved = epoch.ok_or(Unresolved::Reference).and_then(|epoch| epoch.traversal(record));
+        let Ok((traversal, contradiction)) = resolved else {
+            self.tally.unresolved += 1;
+            return None;
+        };
+        self.tally.contradictions += u64::from(contradiction);
+        self.tally.nested += u64::from(record.nested);
+        // Chains of NAT, which see only the first packet of a flow, leave others with nothing to tell.
+        let tells = !traversal.steps.is_empty()
+            || traversal.packet_mark.0 != traversal.packet_mark.1
+            || traversal.connmark.is_some_and(|(before, after)| before != after)
+            || traversal.outcome == Outcome::Dropped;
+        tells.then_some(traversal)
+    }
+
+    /// Number of epochs so far.
+    pub fn epochs(&self) -> u64 {
+        self.tally.epochs
+    }
+
+    /// What cannot be traced, namespace by namespace.
+    pub fn notes(&self) -> impl Iterator<Item = (&Arc<Netns>, String)> {
+        self.namespaces.iter().flat_map(|namespace| {
+            let capped = (namespace.capped > 0).then(|| {
+                format!(
+                    "{} counters are not read: there are too many behind one base chain",
+                    namespace.capped
+                )
+            });
+            let stale = namespace.current.is_none().then(|| {
+                "the ruleset has changed and is being read: packets are not traced meanwhile"
+                    .to_owned()
+            });
+            let notes = namespace.notes.iter().cloned().chain(capped).chain(stale);
+            notes.map(move |note| (&namespace.netns, note))
+        })
+    }
+
+    /// Links around base chains.
+    pub fn links(&self) -> usize {
+        self.namespaces.iter().map(|namespace| namespace.links.len()).sum()
+    }
+}
+
+/// Index of a place's hook in [`Fingerprint::hooks`].
+fn hook_index(place: u32) -> usize {
+    let family = usize::from(place >= conntracker_common::plan::place(true, 0, 0));
+    family * usize::from(conntracker_common::plan::HOOKS)
+        + usize::from(conntracker_common::plan::hook(place))
+}
+
+/// What people call a place.
+fn place_name(place: u32) -> String {
+    const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+    let family = if place >= conntracker_common::plan::place(true, 0, 0) { "IPv6" } else { "IPv4" };
+    format!("{} of {family}", HOOKS[usize::from(conntracker_common::plan::hook(place))])
+}
+
+/// For each place, the places that share counters with it (itself included).
+fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
+    let memory = |plan: &PlacePlan| -> std::collections::BTreeSet<u64> {
+        let counters = |range: &Range| {
+            let (address, counters) = (range.address, u64::from(range.counters));
+            (0..counters).map(move |n| address + n * 16)
+        };
+        plan.ranges.iter().flat_map(counters).collect()
+    };
+    let all: Vec<_> = plans.iter().map(|plan| (plan.place, memory(plan))).collect();
+    let of = |place: u32, mine: &std::collections::BTreeSet<u64>| {
+        let common = all.iter().filter(|(_, theirs)| !mine.is_disjoint(theirs));
+        common.fold(1 << place, |bits, (other, _)| bits | 1 << other)
+    };
+    all.iter().map(|(place, mine)| (*place, of(*place, mine))).collect()
+}

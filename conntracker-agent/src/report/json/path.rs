@@ -1,0 +1,118 @@
+//! Where packets went, as JSON.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::objects::TupleObject;
+use crate::{
+    flow::path::{Doubt, Site, Step, Traversal},
+    ruleset::model::{Backend, Family, Hook},
+};
+
+/// Before and after a hook.
+#[derive(Serialize)]
+struct Around<T> {
+    before: T,
+    after: T,
+}
+
+impl<T> Around<T> {
+    fn of<U: Into<T>>((before, after): (U, U)) -> Self {
+        Self { before: before.into(), after: after.into() }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct TraversalObject<'a> {
+    hook: Hook,
+    direction: &'static str,
+    state: &'static str,
+    outcome: &'static str,
+    epoch: u32,
+    packets: u64,
+    packet_mark: Around<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connmark: Option<Around<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nat: Option<Around<TupleObject>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fragment: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<&'static str>,
+    steps: Vec<StepObject<'a>>,
+}
+
+impl<'a> TraversalObject<'a> {
+    pub(super) fn new((traversal, packets): (&'a Traversal, u64)) -> Self {
+        let Traversal {
+            hook,
+            direction,
+            state,
+            outcome,
+            epoch,
+            packet_mark,
+            connmark,
+            nat,
+            fragment,
+            steps,
+            doubt,
+        } = traversal;
+        Self {
+            hook: *hook,
+            direction: direction.name(),
+            state: state.name(),
+            outcome: outcome.name(),
+            epoch: *epoch,
+            packets,
+            packet_mark: Around::of(*packet_mark),
+            connmark: connmark.map(Around::of),
+            nat: nat.map(Around::of),
+            fragment: *fragment,
+            doubt: doubt.map(Doubt::name),
+            steps: steps.iter().map(StepObject::new).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StepObject<'a> {
+    backend: Backend,
+    family: Family,
+    table: &'a str,
+    label: Cow<'a, str>,
+    chain: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle: Option<u64>,
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    provenance: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+impl<'a> StepObject<'a> {
+    fn new(Step { site, verdict, provenance }: &'a Step) -> Self {
+        let Site { backend, family, table, iptables: _, chain, kind, position, handle, text } =
+            &**site;
+        Self {
+            backend: *backend,
+            family: *family,
+            table,
+            label: site.label(),
+            chain,
+            kind: kind.name(),
+            position: *position,
+            handle: *handle,
+            verdict: verdict.name(),
+            target: verdict.target(),
+            provenance: provenance.name(),
+            text: text.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What packets of a flow met, place by place, in the order of report lines.
+
+use crate::{
+    flow::{
+        Flow,
+        path::{Outcome, Site, SiteKind, Step, Traversal, Verdict},
+    },
+    ruleset::model::{Backend, Family, Hook},
+};
+
+/// iptables' tables, in the order of report lines; all others come after them.
+const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+
+/// A place that packets of a flow met.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Where; one of several if they print the same line.
+    pub site: &'a Site,
+    /// What happened there, each time.
+    pub visits: Vec<Visit<'a>>,
+}
+
+/// One step of one way.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// The way.
+    pub traversal: &'a Traversal,
+    /// The step.
+    pub step: &'a Step,
+}
+
+impl Visit<'_> {
+    /// Whether the packet's way ended there.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        let Self { traversal, step } = self;
+        let last = || traversal.steps.last().is_some_and(|last| std::ptr::eq(last, *step));
+        match step.verdict {
+            Verdict::Drop | Verdict::Reject => true,
+            Verdict::Queue | Verdict::Stolen | Verdict::Unknown => {
+                traversal.outcome == Outcome::Dropped && last()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The places that packets of a flow met, each once. `apart`: those that differ in anything, such as
+/// rules of different epochs with the same number; otherwise those that print different lines.
+#[must_use]
+pub fn places(flow: &Flow, apart: bool) -> Vec<Place<'_>> {
+    let mut visits: Vec<Visit<'_>> = flow
+        .paths
+        .iter()
+        .flat_map(|(traversal, _)| {
+            traversal.steps.iter().map(move |step| Visit { traversal, step })
+        })
+        .collect();
+    // A stable sort: visits of one place stay in the order in which they were seen first.
+    visits.sort_by(|a, b| line(a).cmp(&line(b)).then_with(|| rule(a).cmp(&rule(b))));
+    let same = |a: &Visit<'_>, b: &Visit<'_>| line(a) == line(b) && (!apart || rule(a) == rule(b));
+    let mut places: Vec<Place<'_>> = visits
+        .chunk_by(same)
+        .filter_map(|visits| {
+            let site = &*visits.first()?.step.site;
+            Some(Place { site, visits: visits.to_vec() })
+        })
+        .collect();
+    places.sort_by(|a, b| order(a).cmp(&order(b)));
+    places
+}
+
+/// What a line says of a place. Tables of iptables go by their name alone.
+fn line<'a>(visit: &Visit<'a>) -> (Option<Family>, &'a str, &'a str, SiteKind, Option<u32>) {
+    let site = &*visit.step.site;
+    let family = (!site.iptables).then_some(site.family);
+    (family, &site.table, &site.chain, site.kind, site.position)
+}
+
+/// What tells rules apart that print the same line.
+fn rule<'a>(visit: &Visit<'a>) -> (Backend, Family, Option<u64>, Option<&'a str>) {
+    let site = &*visit.step.site;
+    (site.backend, site.family, site.handle, site.text.as_deref())
+}
+
+/// Tables, then hooks, then chains; in a chain by type and position.
+fn order<'a>(
+    place: &Place<'a>,
+) -> (usize, Family, &'a str, Option<Hook>, &'a str, SiteKind, Option<u32>) {
+    let Place { site, visits } = place;
+    let known = TABLES.iter().position(|name| site.iptables && site.table == *name);
+    let hook = visits.iter().map(|visit| visit.traversal.hook).min();
+    let rank = known.unwrap_or(TABLES.len());
+    (rank, site.family, &site.table, hook, &site.chain, site.kind, site.position)
+}

@@ -1,0 +1,143 @@
+//! Which marks changed, where, and by what, as far as that is known.
+
+use std::fmt::{self, Display};
+
+use super::trace::{Change, State};
+use crate::{
+    flow::{
+        Flow,
+        path::{Direction, Provenance, Site, SiteKind, Step, Traversal, Verdict},
+    },
+    report::names::OneLine,
+    ruleset::model::Hook,
+};
+
+/// A mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of the connection.
+    Connmark,
+    /// Of the packet.
+    Packet,
+}
+
+impl Kind {
+    fn of(self, way: &Traversal) -> Option<Change> {
+        match self {
+            Self::Connmark => Change::of(way.connmark?),
+            Self::Packet => Change::of(way.packet_mark),
+        }
+    }
+
+    /// Whether a rule can set the mark, by its text as nft or iptables-save writes it: rather too often
+    /// than not.
+    fn is_set_by(self, rule: &str) -> bool {
+        let has = |words: &[&str]| words.iter().any(|words| rule.contains(words));
+        // A program that takes packets from a queue may change what it likes.
+        has(&["QUEUE", "queue", "xt target"])
+            || match self {
+                Self::Connmark => {
+                    has(&["ct mark set"]) || (has(&["CONNMARK"]) && !has(&["--restore-mark"]))
+                }
+                Self::Packet => has(&[
+                    "meta mark set",
+                    "-j MARK",
+                    "HMARK",
+                    "TPROXY",
+                    "--map-mark",
+                    "--restore-mark",
+                    "--restore-skmark",
+                ]),
+            }
+    }
+}
+
+/// A change of a mark.
+#[derive(PartialEq)]
+pub(super) struct Marked<'a> {
+    change: Change,
+    hook: Hook,
+    direction: Direction,
+    state: State,
+    by: By<'a>,
+}
+
+/// What must have changed it.
+#[derive(PartialEq)]
+enum By<'a> {
+    Rule(&'a Site),
+    Chain(&'a Site),
+    Table(&'a Site),
+    Unknown,
+}
+
+/// The changes of a mark that the packets of a flow saw, each once.
+pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
+    let mut all: Vec<Marked<'_>> = Vec::new();
+    for (way, _) in flow.paths.iter() {
+        let Some(change) = kind.of(way) else { continue };
+        let marked = Marked {
+            change,
+            hook: way.hook,
+            direction: way.direction,
+            state: State::of(way),
+            by: by(way, kind),
+        };
+        if !all.contains(&marked) {
+            all.push(marked);
+        }
+    }
+    all
+}
+
+fn by(way: &Traversal, kind: Kind) -> By<'_> {
+    let steps = || way.steps.iter();
+    // A rule that goes on and has no counter leaves no step. Those of iptables all have counters.
+    let all_told = way.doubt.is_none()
+        && steps().all(|step| step.site.iptables && step.provenance == Provenance::Exact);
+    let sets = |step: &&Step| step.site.text.as_deref().is_some_and(|text| kind.is_set_by(text));
+    let mut setters = steps().filter(sets);
+    if let (true, Some(step), None) = (all_told, setters.next(), setters.next()) {
+        return By::Rule(&step.site);
+    }
+    // Each base chain that a packet meets ends with one verdict.
+    let mut deciders = steps().filter(|step| decides(step));
+    match (deciders.next(), deciders.next()) {
+        (Some(step), None) if is_of_base(step) => By::Chain(&step.site),
+        (Some(step), None) => By::Table(&step.site),
+        _ => By::Unknown,
+    }
+}
+
+fn is_of_base(step: &Step) -> bool {
+    matches!(step.site.kind, SiteKind::Policy | SiteKind::Chain)
+}
+
+/// Whether a step ends the way through a base chain, or may.
+fn decides(step: &Step) -> bool {
+    use Verdict::{Accept, Drop, Queue, Reject, Stolen, Unknown};
+    is_of_base(step) || matches!(step.verdict, Accept | Drop | Queue | Reject | Stolen | Unknown)
+}
+
+impl Display for Marked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { change, hook, direction, state, by } = self;
+        write!(f, "{change} set at {} ({}, {state})", hook.name(), direction.name())?;
+        match by {
+            By::Rule(site) => {
+                let position = site.position.unwrap_or_default();
+                write!(
+                    f,
+                    " by rule {position} of {}/{}",
+                    OneLine(&site.label()),
+                    OneLine(&site.chain)
+                )
+            }
+            By::Chain(site) => {
+                write!(f, " in {}/{}", OneLine(&site.label()), OneLine(&site.chain))
+            }
+            By::Table(site) => write!(f, " in {}", OneLine(&site.label())),
+            By::Unknown => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Trace lines: `table: T, chain: C, type: rule|policy|return, position: N`, below the flow.
+
+use std::{
+    fmt::{self, Display},
+    io::{self, Write},
+};
+
+use super::INDENT;
+use crate::{
+    flow::{
+        Flow,
+        path::{SiteKind, Traversal, Verdict},
+    },
+    report::{
+        names::OneLine,
+        steps::{Place, Visit, places},
+    },
+};
+
+/// Writes the lines of a flow.
+pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Result<()> {
+    places(flow, explain).iter().try_for_each(|place| {
+        let Place { site, visits } = place;
+        write!(
+            out,
+            "{:INDENT$}table: {}, chain: {}, type: {}, position: ",
+            "",
+            OneLine(&site.label()),
+            OneLine(&site.chain),
+            site.kind.name()
+        )?;
+        match site.position {
+            Some(position) => write!(out, "{position}")?,
+            None => write!(out, "-")?,
+        }
+        if explain {
+            explanation(place, out)?;
+        } else {
+            // The rule that dropped a packet must be plain to see.
+            let told = |visit: &&Visit<'_>| site.kind == SiteKind::Chain || visit.ended();
+            let verdicts = visits.iter().filter(told).map(|visit| visit.step.verdict.name());
+            list("verdict", verdicts, out)?;
+        }
+        writeln!(out)
+    })
+}
+
+fn explanation(place: &Place<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Place { site, visits } = place;
+    let ways = || visits.iter().map(|visit| visit.traversal);
+    list("handle", site.handle.into_iter(), out)?;
+    list("verdict", visits.iter().map(|visit| Shown(&visit.step.verdict)), out)?;
+    list("packet mark", ways().filter_map(|way| Change::of(way.packet_mark)), out)?;
+    list("connmark", ways().filter_map(|way| Change::of(way.connmark?)), out)?;
+    list("provenance", visits.iter().map(|visit| visit.step.provenance.name()), out)?;
+    list("direction", ways().map(|way| way.direction.name()), out)?;
+    list("state", ways().map(State::of), out)?;
+    list("epoch", ways().map(|way| way.epoch), out)?;
+    list("doubt", ways().filter_map(|way| Some(way.doubt?.name())), out)?;
+    // Last: it may hold anything.
+    list("rule", site.text.iter().map(|text| crate::rules::one_line(text)), out)
+}
+
+/// `, key: value`, with values apart by slashes, each once; nothing without values.
+fn list<T: PartialEq + Display>(
+    key: &str,
+    values: impl Iterator<Item = T>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut told: Vec<T> = Vec::new();
+    for value in values {
+        if told.contains(&value) {
+            continue;
+        }
+        let separator = if told.is_empty() { format!(", {key}: ") } else { "/".to_owned() };
+        write!(out, "{separator}{value}")?;
+        told.push(value);
+    }
+    Ok(())
+}
+
+/// What conntrack thought of the packets of a way. Fragments but the first have no ports that a rule
+/// could match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    name: &'static str,
+    fragment: bool,
+}
+
+impl State {
+    pub(super) fn of(way: &Traversal) -> Self {
+        Self { name: way.state.name(), fragment: way.fragment }
+    }
+}
+
+impl Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        if self.fragment { f.write_str(" fragment") } else { Ok(()) }
+    }
+}
+
+/// A verdict with the chain that it leads to.
+#[derive(PartialEq)]
+struct Shown<'a>(&'a Verdict);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())?;
+        self.0.target().map_or(Ok(()), |chain| write!(f, " {}", OneLine(chain)))
+    }
+}
+
+/// A mark that is another one afterwards.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    before: u32,
+    after: u32,
+}
+
+impl Change {
+    pub(super) fn of((before, after): (u32, u32)) -> Option<Self> {
+        (before != after).then_some(Self { before, after })
+    }
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x} -> {:#x}", self.before, self.after)
+    }
+}

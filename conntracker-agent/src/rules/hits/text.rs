@@ -1,0 +1,66 @@
+//! Hits for people: the ruleset with what met its rules, then the rules that nothing met.
+
+use std::io::{self, Write};
+
+use super::{Count, Hits, Spot, What, is_seen};
+use crate::{
+    rules::{
+        select::select,
+        text::{Numbers, one_line, render_tables},
+    },
+    ruleset::{
+        Ruleset,
+        model::{Chain, Rule, Table},
+    },
+};
+
+/// Writes the tables, then the rest as comments. `out` should be buffered.
+pub(super) fn render(hits: &Hits<'_>, ruleset: &Ruleset, out: &mut dyn Write) -> io::Result<()> {
+    render_tables(&select(&ruleset.tables, None), &Columns(hits), out)?;
+    let Count { flows, packets } = hits.traced;
+    writeln!(out, "# traced: {flows} flows, {packets} packets (counted at each hook)")?;
+    let unused: Vec<_> = hits.unused(ruleset).collect();
+    writeln!(out, "# rules that none of them matched: {}", unused.len())?;
+    for (table, chain, rule) in unused {
+        let place = format!("{}/{} {}", table.label(), chain.name, rule.position);
+        writeln!(out, "#   {}: {}", one_line(&place), one_line(&rule.text))?;
+    }
+    let unknown = hits.unknown(ruleset);
+    if unknown > 0 {
+        writeln!(out, "# rules of which it cannot be told (no counter that tells): {unknown}")?;
+    }
+    if !hits.gone.is_empty() {
+        writeln!(out, "# met, and not in the ruleset any more: {}", hits.gone.len())?;
+    }
+    for (site, Count { flows, packets }) in &hits.gone {
+        let position = site.position.unwrap_or_default();
+        let place = format!("{}/{} {position}", site.label(), site.chain);
+        let what = site.text.as_deref().unwrap_or(site.kind.name());
+        let (place, what) = (one_line(&place), one_line(what));
+        writeln!(out, "#   {place}: {what} (flows {flows}, packets {packets})")?;
+    }
+    Ok(())
+}
+
+/// Flows and packets in the place of counters.
+struct Columns<'a>(&'a Hits<'a>);
+
+impl Numbers for Columns<'_> {
+    fn heads(&self) -> [&'static str; 2] {
+        ["flows", "packets"]
+    }
+
+    fn of_rule(&self, table: &Table, chain: &Chain, rule: &Rule) -> [String; 2] {
+        match self.0.count(Spot::of_rule(table, chain, rule)) {
+            Count { flows: 0, .. } if !is_seen(table, rule) => ["?".to_owned(), "?".to_owned()],
+            Count { flows, packets } => [flows.to_string(), packets.to_string()],
+        }
+    }
+
+    fn of_end(&self, table: &Table, chain: &Chain) -> [String; 2] {
+        match self.0.count(Spot::of_chain(table, chain, What::End)) {
+            Count { flows: 0, .. } => ["-".to_owned(), "-".to_owned()],
+            Count { flows, packets } => [flows.to_string(), packets.to_string()],
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Ring record of one packet's way through one hook: [`PathRecord`], cut off after its last
+//! [`Moved`].
+
+use crate::record::{FlowBody, Header, Tuple6};
+
+/// A packet left the last base chain of a hook, or was dropped before ([`PathBody::dropped`]).
+pub const KIND_PATH: u8 = 4;
+
+/// Other packets were between the same links meanwhile, and moved counters that count here, too.
+pub const PATH_NESTED: u8 = 1;
+/// More than [`MAX_MOVED`] counters moved.
+pub const PATH_TRUNCATED: u8 = 2;
+/// Counters were not read: only the verdict is known.
+pub const PATH_NOT_READ: u8 = 4;
+/// An address was translated. If none had been before (the status tells), the reply direction was the
+/// original one turned round, else [`PathRecord::reply_before`].
+pub const PATH_NAT: u8 = 8;
+
+/// `nf_conn.status` bits: an address was translated (IPS_NAT_MASK).
+pub const IPS_NAT: u32 = 1 << 4 | 1 << 5;
+
+/// Counters that one record can name.
+pub const MAX_MOVED: usize = 64;
+
+/// What happened between the links, besides what [`FlowBody`] says of the end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathBody {
+    /// Epoch of the plan.
+    pub epoch: u32,
+    /// `sk_buff.mark` at the beginning.
+    pub packet_mark: u32,
+    /// `nf_conn.mark` at the beginning.
+    pub ct_mark: u32,
+    /// `nf_conn.status` at the beginning: whether NAT was set up then.
+    pub status: u32,
+    /// `enum ip_conntrack_info` of the packet; 7 is untracked.
+    pub info: u8,
+    /// 1: the packet was dropped.
+    pub dropped: u8,
+    /// Segment of the hook.
+    pub segment: u8,
+    /// Links between base chains that the packet passed.
+    pub gaps: u8,
+    /// `PATH_` bits.
+    pub flags: u8,
+    /// Number of counters that moved.
+    pub moved: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// A counter that moved.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Slot of the counter in its plan.
+    pub slot: u16,
+    /// Packets that it moved by, at most `u16::MAX`.
+    pub packets: u16,
+}
+
+/// The record. IPv4 addresses stand in the first four bytes of their fields.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRecord {
+    /// Header.
+    pub header: Header,
+    /// The flow, and the packet at the end.
+    pub flow: FlowBody,
+    /// The way.
+    pub path: PathBody,
+    /// Original direction, or the headers of a packet without a conntrack entry.
+    pub orig: Tuple6,
+    /// Reply direction at the end; zero with `FLAG_FROM_HEADERS`.
+    pub reply: Tuple6,
+    /// With [`PATH_NAT`], reply direction at the beginning.
+    pub reply_before: Tuple6,
+    /// Counters that moved, by slot.
+    pub moved: [Moved; MAX_MOVED],
+}
+
+/// Length of a record in which no counter moved.
+pub const PATH_BYTES: usize = 24 + 40 + 24 + 3 * 36;
+
+const _: () = {
+    assert!(size_of::<PathBody>() == 24);
+    assert!(size_of::<Moved>() == 4);
+    assert!(size_of::<PathRecord>() == PATH_BYTES + 4 * MAX_MOVED + 4);
+    assert!(core::mem::offset_of!(PathRecord, moved) == PATH_BYTES);
+};

@@ -1,0 +1,221 @@
+//! What is under way on each CPU: the packet at a hook, and the frames of those that are traced.
+//!
+//! Programs on one CPU can interrupt each other: a packet that a rule sends (reject), a softirq in the
+//! middle of OUTPUT, on preemptible kernels another task. So a frame is claimed atomically, everything
+//! a traced packet writes belongs to its frame, and whoever comes in between marks the frames whose
+//! counters it may move.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, generated::bpf_jiffies64},
+    macros::map,
+    maps::PerCpuArray,
+};
+use conntracker_common::{counters::Counter, plan::FRAMES};
+
+use crate::{conntrack::KernelTuple, counters::count, globals::offset, memory::read};
+
+/// A frame that is still open after this many jiffies (0.1 to 1 s) belongs to a packet that left its
+/// hook unseen.
+const STALE: u64 = 100;
+
+/// A traced packet between the links of a hook.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Frame {
+    /// When it came in (jiffies).
+    pub since: u64,
+    /// Its key in the cache of known paths.
+    pub key: u64,
+    /// Its bit there.
+    pub bit: u64,
+    /// Hash of its folded flow; 0 if flows do not fold.
+    pub flow: u64,
+    /// Its namespace.
+    pub netns_cookie: u64,
+    /// Index of its plan.
+    pub plan: u32,
+    /// Place of the hook.
+    pub place: u32,
+    /// Generation of plans.
+    pub generation: u32,
+    /// Epoch of the plan.
+    pub epoch: u32,
+    /// Places that share counters with this one, as in the plan.
+    pub shares: u32,
+    /// Packet mark when it came in.
+    pub packet_mark: u32,
+    /// Connmark when it came in.
+    pub ct_mark: u32,
+    /// Conntrack status when it came in.
+    pub status: u32,
+    /// Links between chains that it passed.
+    pub gaps: u32,
+    /// 1: somebody came in between.
+    pub nested: u32,
+    /// 1: the flow was not confirmed.
+    pub fresh: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Reply tuple when it came in.
+    pub reply: KernelTuple,
+}
+
+/// State of one CPU.
+#[repr(C)]
+pub struct Cpu {
+    /// Owner of each frame: address of a packet, 0 if it is free.
+    pub owners: [u64; FRAMES as usize],
+    /// The packet that came to a hook last and has not left it.
+    current: u64,
+    /// Where it is. Written after `current`: who comes in between leaves 0 there.
+    current_place: u64,
+    /// Packets that came to hooks.
+    pub packets: u64,
+    /// Distance of this CPU's per-CPU memory; 0 until it is known.
+    pub offset: u64,
+    /// The frames.
+    pub frames: [Frame; FRAMES as usize],
+}
+
+#[map]
+static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// The state of this CPU.
+#[inline(always)]
+pub fn this() -> Option<&'static mut Cpu> {
+    let cpu = CPU.get_ptr_mut(0)?;
+    // SAFETY: a per-CPU value; see the module's documentation for who writes what.
+    Some(unsafe { &mut *cpu })
+}
+
+/// Index of a frame's memory in maps that hold something for each frame of each CPU.
+#[inline(always)]
+pub fn index(frame: usize) -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_smp_processor_id() * FRAMES + frame as u32 }
+}
+
+impl Cpu {
+    /// Whether no traced packet is under way: all but a few packets find it so.
+    #[inline(always)]
+    pub fn is_quiet(&self) -> bool {
+        let [a, b, c, d] = self.owners;
+        a | b | c | d == 0
+    }
+
+    /// A packet is at a place now.
+    #[inline(always)]
+    pub fn enter(&mut self, skb: *const u8, place: u32) {
+        // The verifier lets a pointer be stored as a number, but not be computed with.
+        self.current = skb as u64;
+        self.current_place = u64::from(place);
+    }
+
+    /// The packet has left.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        self.current = 0;
+    }
+
+    /// Where a packet is that has not left.
+    #[inline(always)]
+    pub fn place_of(&self, skb: u64) -> Option<u32> {
+        (self.current == skb).then_some(self.current_place as u32)
+    }
+
+    /// A packet has come to a place while others are under way: it may move their counters.
+    #[inline(always)]
+    pub fn interrupt(&mut self, skb: *const u8, place: u32) {
+        for (owner, frame) in self.owners.iter_mut().zip(&mut self.frames) {
+            if *owner == skb as u64 {
+                // The memory of a packet that left unseen.
+                *owner = 0;
+                count(Counter::FramesLost);
+            } else if *owner != 0 && frame.shares >> place & 1 != 0 {
+                frame.nested = 1;
+            }
+        }
+    }
+
+    /// Takes a free frame.
+    #[inline(always)]
+    pub fn claim(&mut self, skb: *const u8) -> Option<usize> {
+        let skb = address(skb)?;
+        for i in 0..FRAMES as usize {
+            if self.owners[i] == 0 && exchange(&mut self.owners[i], 0, skb) {
+                return Some(i);
+            }
+        }
+        let now = jiffies();
+        for i in 0..FRAMES as usize {
+            let owner = self.owners[i];
+            if now.wrapping_sub(self.frames[i].since) > STALE
+                && exchange(&mut self.owners[i], owner, skb)
+            {
+                count(Counter::FramesLost);
+                return Some(i);
+            }
+        }
+        None
+    }
+
+    /// The frame of a packet at a place.
+    #[inline(always)]
+    pub fn find(&self, skb: *const u8, place: u32) -> Option<usize> {
+        (0..FRAMES as usize)
+            .find(|&i| self.owners[i] == skb as u64 && self.frames[i].place == place)
+    }
+
+    /// The frame of a packet, wherever it is.
+    #[inline(always)]
+    pub fn find_anywhere(&self, skb: u64) -> Option<usize> {
+        (0..FRAMES as usize).find(|&i| self.owners[i] == skb)
+    }
+
+    /// What to add to a per-CPU pointer to get this CPU's memory: the kernel does not tell, but the
+    /// address of a value of a per-CPU map and the pointer that the map has to it do.
+    #[inline(always)]
+    pub fn offset(&mut self) -> Option<u64> {
+        if self.offset == 0 {
+            let value = address(core::ptr::from_mut(self).cast())?;
+            let map = address((&raw const CPU).cast())?;
+            let pointer: u64 = read(map + offset!(array_pptrs) as u64)?;
+            self.offset = value.wrapping_sub(pointer);
+        }
+        Some(self.offset)
+    }
+}
+
+/// The kernel's clock tick: cheaper than time, and enough to tell old from new.
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: a helper without arguments (Linux 5.5+).
+    unsafe { bpf_jiffies64() }
+}
+
+/// A pointer as a number: the verifier allows no such cast, but reads back what was stored.
+#[inline(always)]
+fn address(pointer: *const u8) -> Option<u64> {
+    let stored = pointer;
+    read((&raw const stored) as u64)
+}
+
+/// Compares and exchanges atomically (BPF_CMPXCHG, Linux 5.12+); true if it was `old`.
+/// `core::sync::atomic` has no such operation for the BPF target.
+#[inline(always)]
+fn exchange(value: &mut u64, old: u64, new: u64) -> bool {
+    let mut found = old;
+    // SAFETY: `value` is an aligned, live u64.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({value} + 0, r0, {new})",
+            value = in(reg) core::ptr::from_mut(value),
+            new = in(reg) new,
+            inout("r0") found,
+            options(nostack),
+        );
+    }
+    found == old
+}

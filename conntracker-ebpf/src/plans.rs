@@ -1,0 +1,44 @@
+//! Plans: what the agent knows of the rules at each place, and whether that still holds.
+
+use aya_ebpf::{macros::map, maps::Array};
+use conntracker_common::plan::{MAX_NAMESPACES, MAX_RANGES, PLACES, Plan, Range};
+
+use crate::memory::read;
+
+#[map]
+static PLANS: Array<Plan> = Array::with_max_entries(MAX_NAMESPACES * PLACES as u32, 0);
+#[map]
+static RANGES: Array<Range> = Array::with_max_entries(MAX_RANGES, 0);
+
+/// The plan at an index, if there is one.
+#[inline(always)]
+pub fn get(index: u32) -> Option<&'static Plan> {
+    PLANS.get(index).filter(|plan| plan.epoch != 0)
+}
+
+/// One of the ranges that plans refer to.
+#[inline(always)]
+pub fn range(index: u32) -> Option<&'static Range> {
+    RANGES.get(index)
+}
+
+/// Whether the rules and functions of the hook are still those that the plan was made for. nf_tables
+/// and ip_tables free nothing of the old ones while a packet is at the hook.
+#[inline(always)]
+pub fn holds(plan: &Plan) -> bool {
+    if plan.base_seq_at != 0 && read::<u32>(plan.base_seq_at) != Some(plan.base_seq) {
+        return false;
+    }
+    if read::<u64>(plan.hook.address) != Some(plan.hook.value) {
+        return false;
+    }
+    for guard in &plan.legacy {
+        if guard.address == 0 {
+            break;
+        }
+        if read::<u64>(guard.address) != Some(guard.value) {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,161 @@
+//! A hook's counters, read before a packet and compared after it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::Array};
+use conntracker_common::{
+    path::{MAX_MOVED, Moved, PATH_TRUNCATED, PathRecord},
+    plan::{COUNTER_BYTES, MAX_SLOTS, Plan, RANGE_COUNTERS},
+};
+
+use crate::{emit, memory::read_bytes, plans};
+
+/// A counter's bytes and packets, or packets and bytes.
+type Counter = [u64; 2];
+
+/// Counters compared at once before looking closer.
+const BLOCK: usize = 8;
+
+/// Room for every slot, and for a range that is longer than it should be.
+type Snapshot = [Counter; (MAX_SLOTS + 2 * RANGE_COUNTERS) as usize];
+
+/// Of each frame of each CPU: counters before the packet.
+#[map]
+static BEFORE: Array<Snapshot> = Array::with_max_entries(1, 0);
+/// Of each frame of each CPU: one range after the packet.
+#[map]
+static AFTER: Array<[Counter; 2 * RANGE_COUNTERS as usize]> = Array::with_max_entries(1, 0);
+
+/// What the loops need; lives on the stack of the caller.
+struct Context {
+    first: u32,
+    frame: u32,
+    cpu_offset: u64,
+    /// A range could not be read. bpf_loop itself does not tell whether the last round stopped it.
+    failed: bool,
+}
+
+/// Where a range is, with everything the verifier must know to be in bounds.
+struct Place {
+    address: u64,
+    slot: usize,
+    counters: usize,
+    word: usize,
+}
+
+impl Context {
+    #[inline(always)]
+    fn place(&self, index: u32) -> Option<Place> {
+        let range = plans::range(self.first + index)?;
+        Some(Place {
+            address: range.address.wrapping_add(self.cpu_offset),
+            slot: range.slot as usize & (MAX_SLOTS as usize - 1),
+            counters: range.counters as usize & (2 * RANGE_COUNTERS as usize - 1),
+            word: range.word as usize & 1,
+        })
+    }
+}
+
+/// Reads all counters of a plan; false if one could not be read.
+#[inline(always)]
+pub fn take(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
+    each(plan, frame, cpu_offset, copy)
+}
+
+/// Reads them again and writes those that moved into the record of the frame.
+#[inline(always)]
+pub fn compare(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
+    each(plan, frame, cpu_offset, differ)
+}
+
+type Callback = unsafe extern "C" fn(u32, *mut Context) -> i64;
+
+/// Calls `callback` for each range; false if one failed. bpf_loop (Linux 5.17+) rather than a loop:
+/// the verifier would have to walk every round.
+#[inline(always)]
+fn each(plan: &Plan, frame: u32, cpu_offset: u64, callback: Callback) -> bool {
+    let mut context = Context { first: plan.first_range, frame, cpu_offset, failed: false };
+    // SAFETY: the callback has the type that the helper asks for, and gets the context.
+    unsafe { bpf_loop(plan.ranges, callback as *mut c_void, (&raw mut context).cast(), 0) };
+    !context.failed
+}
+
+/// One round of [`take`]; 0 goes on, 1 ends.
+unsafe extern "C" fn copy(index: u32, context: *mut Context) -> i64 {
+    // SAFETY: the context that `each` passed.
+    let context = unsafe { &mut *context };
+    context.failed = context.copy(index).is_none();
+    i64::from(context.failed)
+}
+
+/// One round of [`compare`].
+unsafe extern "C" fn differ(index: u32, context: *mut Context) -> i64 {
+    // SAFETY: the context that `each` passed.
+    let context = unsafe { &mut *context };
+    context.failed = context.differ(index).is_none();
+    i64::from(context.failed)
+}
+
+impl Context {
+    #[inline(always)]
+    fn copy(&self, index: u32) -> Option<()> {
+        let place = self.place(index)?;
+        let before = BEFORE.get_ptr_mut(self.frame)?;
+        // SAFETY: slot + counters < MAX_SLOTS + 2 * RANGE_COUNTERS.
+        let to = unsafe { before.cast::<Counter>().add(place.slot) };
+        read_bytes(place.address, to.cast(), place.counters * COUNTER_BYTES as usize).then_some(())
+    }
+
+    #[inline(always)]
+    fn differ(&self, index: u32) -> Option<()> {
+        let place = self.place(index)?;
+        let before = BEFORE.get_ptr_mut(self.frame)?;
+        let after = AFTER.get_ptr_mut(self.frame)?;
+        let record = &mut emit::path_scratch(self.frame)?.record;
+        if !read_bytes(place.address, after.cast(), place.counters * COUNTER_BYTES as usize) {
+            return None;
+        }
+        // SAFETY: as in `copy`; words of a counter are 0 and 1.
+        let (before, after) = unsafe {
+            (
+                before.cast::<Counter>().add(place.slot).cast::<u64>().add(place.word),
+                after.cast::<u64>().add(place.word),
+            )
+        };
+        for block in 0..RANGE_COUNTERS as usize / BLOCK {
+            if block * BLOCK >= place.counters {
+                break;
+            }
+            let mut differences = 0;
+            for i in block * BLOCK..(block + 1) * BLOCK {
+                // SAFETY: i < RANGE_COUNTERS; what lies behind the range is compared for nothing.
+                differences |= unsafe { *before.add(2 * i) ^ *after.add(2 * i) };
+            }
+            if differences != 0 {
+                for i in block * BLOCK..(block + 1) * BLOCK {
+                    if i >= place.counters {
+                        break;
+                    }
+                    // SAFETY: as above.
+                    let packets = unsafe { (*after.add(2 * i)).wrapping_sub(*before.add(2 * i)) };
+                    if packets != 0 {
+                        moved(record, place.slot + i, packets);
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+#[inline(always)]
+fn moved(record: &mut PathRecord, slot: usize, packets: u64) {
+    let n = record.path.moved as usize;
+    if n >= MAX_MOVED {
+        record.path.flags |= PATH_TRUNCATED;
+        return;
+    }
+    let packets = if packets > u64::from(u16::MAX) { u16::MAX } else { packets as u16 };
+    record.moved[n & (MAX_MOVED - 1)] = Moved { slot: slot as u16, packets };
+    record.path.moved = n as u8 + 1;
+}

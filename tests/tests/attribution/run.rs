@@ -1,0 +1,104 @@
+//! One lab in which rulesets follow each other, each with a burst of packets.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use conntracker_tests::burst::{self, Planned, Services};
+use conntracker_tests::lab::Lab;
+use conntracker_tests::oracle::{Collection, Listing, Oracle, Step};
+use conntracker_tests::rulesets::{Kind, Ruleset, features};
+
+/// Nothing was traced for so long: all packets are through.
+const QUIET: Duration = Duration::from_millis(15);
+
+/// How long the tracer may take to read a new ruleset.
+const SETTLE: Duration = Duration::from_millis(400);
+
+/// Waits until the tracer knows the ruleset that was just loaded.
+pub fn settled() {
+    thread::sleep(SETTLE);
+}
+
+/// A lab with servers, and an oracle on its router.
+pub struct Bench {
+    pub lab: Lab,
+    _services: Services,
+    oracle: Oracle,
+}
+
+/// What became of one ruleset.
+pub struct Trial {
+    pub ruleset: Ruleset,
+    pub flows: Vec<Planned>,
+    pub traced: Collection,
+    pub listing: Listing,
+}
+
+impl Trial {
+    /// Features of the rule that a step met.
+    pub fn features(&self, step: &Step) -> Vec<&'static str> {
+        let Step { chain, position, .. } = step;
+        let rule = self.ruleset.rule(&chain.family, &chain.table, &chain.name, *position);
+        rule.map(|rule| features(rule).collect()).unwrap_or_default()
+    }
+}
+
+impl Bench {
+    pub fn new() -> Result<Self> {
+        let lab = Lab::new()?;
+        let services = Services::start(&lab)?;
+        let oracle = Oracle::start(&lab.router)?;
+        Ok(Self { lab, _services: services, oracle })
+    }
+
+    /// Loads a ruleset, waits until `settled`, sends a burst, and collects its traces.
+    pub fn try_ruleset(&mut self, ruleset: Ruleset, settled: impl FnOnce()) -> Result<Trial> {
+        let flows = burst::flows(&self.lab, ruleset.number);
+        self.try_flows(ruleset, flows, settled)
+    }
+
+    /// As [`Bench::try_ruleset`], with these flows.
+    pub fn try_flows(
+        &mut self,
+        ruleset: Ruleset,
+        flows: Vec<Planned>,
+        settled: impl FnOnce(),
+    ) -> Result<Trial> {
+        ruleset.load(&self.lab.router)?;
+        let listing = self.listing(&ruleset)?;
+        settled();
+        // What the router said of itself meanwhile may have met the ruleset before.
+        self.oracle.forget()?;
+        let traced = self.burst(&flows, &listing).with_context(|| ruleset.to_string())?;
+        Ok(Trial { ruleset, flows, traced, listing })
+    }
+
+    /// Sends a burst to its end.
+    fn burst(&mut self, flows: &[Planned], listing: &Listing) -> Result<Collection> {
+        let open = burst::send(&self.lab, flows)?;
+        let mut traced = self.oracle.collect(listing, QUIET)?;
+        // Resets of connections are packets too, and may not come in the time of the next ruleset.
+        drop(open);
+        let late = self.oracle.collect(listing, QUIET)?;
+        traced.packets.extend(late.packets);
+        traced.strays += late.strays;
+        Ok(traced)
+    }
+
+    /// What is loaded. Of ip_tables it is what was given to it: there are no handles.
+    fn listing(&self, ruleset: &Ruleset) -> Result<Listing> {
+        let mut listing = Listing::default();
+        listing.add_nft(&self.lab.router)?;
+        if ruleset.kind == Kind::IptablesLegacy {
+            for (program, text) in &ruleset.loads {
+                match *program {
+                    "iptables-legacy-restore" => listing.add_legacy("ip", text)?,
+                    "ip6tables-legacy-restore" => listing.add_legacy("ip6", text)?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(listing)
+    }
+}

@@ -1,0 +1,307 @@
+//! All claims of a trace against all packets of its rulesets, in numbers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use anyhow::Result;
+use conntracker_tests::burst::Planned;
+use conntracker_tests::oracle::{StepKind, Verdict};
+use conntracker_tests::tracer::{Direction, Tuple, report};
+use serde_json::Value;
+
+use crate::claim::{Claim, claims};
+use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge};
+use crate::run::Trial;
+
+/// Problems of a class that are shown in full.
+const SHOWN: usize = 2;
+
+/// What came of a comparison.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub rulesets: usize,
+    /// Flows that were begun on purpose.
+    pub flows: usize,
+    /// Packets that the oracle knows.
+    pub packets: usize,
+    /// First packets: without a word of the tracer; with one about each hook; with nothing but
+    /// exact steps.
+    pub unseen: usize,
+    pub seen: usize,
+    pub exact_firsts: usize,
+    /// Claims that were compared.
+    pub claims: usize,
+    /// Steps that are right.
+    pub exact: usize,
+    pub inferred: usize,
+    pub chain: usize,
+    /// Of those, rules whose verdict is left open.
+    pub open: usize,
+    /// Base chains that are not mentioned.
+    pub gaps: usize,
+    /// Claims with a doubt, by its name.
+    pub doubts: BTreeMap<String, usize>,
+    /// Claims that are wrong.
+    pub wrong: usize,
+    /// Those, by what is wrong with them first of all.
+    pub classes: BTreeMap<&'static str, usize>,
+    /// Some of them, in full, and where something is missing.
+    pub shown: Vec<String>,
+    pub missing: Vec<String>,
+    /// Texts of the rulesets of those that are shown.
+    pub rulesets_shown: BTreeMap<u32, String>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rulesets, flows, packets, unseen, seen, exact_firsts, claims, .. } = self;
+        let Self { exact, inferred, chain, open, gaps, doubts, wrong, classes, .. } = self;
+        let steps = (exact + inferred + chain).max(1);
+        let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
+        write!(
+            f,
+            "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
+             each hook, {exact_firsts} of them exactly, {unseen} not at all; {claims} claims, \
+             {wrong} wrong {classes:?}; steps: {exact} exact ({:.1} %), {inferred} inferred ({:.1} %), {chain} \
+             chain ({:.1} %), {open} with an open verdict, {gaps} chains not mentioned; doubts: \
+             {doubts:?}",
+            share(exact),
+            share(inferred),
+            share(chain),
+        )
+    }
+}
+
+/// All packets, to be found by what the tracer knows of a flow.
+struct Packets<'a> {
+    by_tuple: HashMap<Tuple, Vec<(usize, usize)>>,
+    trials: &'a [Trial],
+}
+
+impl<'a> Packets<'a> {
+    fn new(trials: &'a [Trial]) -> Self {
+        let mut by_tuple: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, trial) in trials.iter().enumerate() {
+            for (index, packet) in trial.traced.packets.iter().enumerate() {
+                if !packet.error {
+                    by_tuple.entry(packet.tuple).or_default().push((number, index));
+                }
+            }
+        }
+        Self { by_tuple, trials }
+    }
+
+    /// The crossings of a flow's packets, those of its first packet first; and the crossings of
+    /// ICMP errors that may belong to it.
+    fn of(&self, orig: Tuple, reply: Tuple) -> (Vec<Vec<Crossing<'a>>>, Vec<Crossing<'a>>) {
+        let mut found = Vec::new();
+        for (tuple, direction) in [(orig, Direction::Original), (reply, Direction::Reply)] {
+            let packets = self.by_tuple.get(&tuple).into_iter().flatten();
+            found.extend(packets.map(|(trial, index)| (*trial, *index, direction)));
+        }
+        // In the order in which they came.
+        found.sort_by_key(|(trial, index, _)| (*trial, *index));
+        let mut first = true;
+        let mut all = Vec::new();
+        for (trial, index, direction) in &found {
+            let trial = &self.trials[*trial];
+            let packet = &trial.traced.packets[*index];
+            // Conntrack sees an answer unless a raw table drops it.
+            first &= *direction == Direction::Original
+                || packet.runs.last().is_some_and(|run| run.early() && run.drops());
+            all.push(crossings(packet, Some(*direction), first, &trial.listing));
+        }
+        let trials: BTreeSet<usize> = found.iter().map(|(trial, ..)| *trial).collect();
+        let errors = trials
+            .iter()
+            .map(|number| &self.trials[*number])
+            .flat_map(|trial| trial.traced.packets.iter().map(move |packet| (trial, packet)))
+            .filter(|(_, packet)| packet.error)
+            .flat_map(|(trial, packet)| crossings(packet, None, false, &trial.listing))
+            .collect();
+        (all, errors)
+    }
+}
+
+/// Compares the flows of a report with what the trials gave.
+pub fn compare(trials: &[Trial], flows: &[Value]) -> Result<Tally> {
+    let mut tally = Tally {
+        rulesets: trials.len(),
+        packets: trials.iter().map(|trial| trial.traced.packets.len()).sum(),
+        ..Tally::default()
+    };
+    let mut planned: HashMap<Tuple, (&Trial, &Planned)> = HashMap::new();
+    for trial in trials {
+        planned.extend(trial.flows.iter().map(|flow| (flow.tuple(), (trial, flow))));
+    }
+    tally.flows = planned.len();
+    let packets = Packets::new(trials);
+    for object in flows {
+        let flow = report::flow(object)?;
+        let claims = claims(object)?;
+        let reply = flow.reply.unwrap_or_else(|| flow.orig.turned());
+        let (ways, errors) = packets.of(flow.orig, reply);
+        if ways.is_empty() {
+            // From before the first ruleset, or not of our making.
+            continue;
+        }
+        let begun = planned.remove(&flow.orig);
+        for claim in &claims {
+            let candidates = ways.iter().flatten().chain(&errors);
+            tally.add(flow.orig, claim, candidates, begun.map(|(trial, _)| trial));
+        }
+        if let Some((trial, flow)) = begun {
+            tally.first_packet(trial, flow, &claims, &ways[0]);
+        }
+    }
+    tally.unseen += planned.len();
+    for (trial, flow) in planned.values() {
+        tally.missing.push(format!("ruleset {}: no flow {flow:?}", trial.ruleset.number));
+    }
+    Ok(tally)
+}
+
+impl Tally {
+    /// Adds the numbers of further rulesets.
+    pub fn extend(&mut self, other: Self) {
+        let Self { rulesets, flows, packets, unseen, seen, exact_firsts, claims, .. } = other;
+        let Self { exact, inferred, chain, open, gaps, doubts, wrong, .. } = other;
+        let Self { classes, shown, missing, rulesets_shown, .. } = other;
+        self.rulesets += rulesets;
+        self.flows += flows;
+        self.packets += packets;
+        self.unseen += unseen;
+        self.seen += seen;
+        self.exact_firsts += exact_firsts;
+        self.claims += claims;
+        self.exact += exact;
+        self.inferred += inferred;
+        self.chain += chain;
+        self.open += open;
+        self.gaps += gaps;
+        for (doubt, count) in doubts {
+            *self.doubts.entry(doubt).or_default() += count;
+        }
+        self.wrong += wrong;
+        for (class, count) in classes {
+            *self.classes.entry(class).or_default() += count;
+        }
+        self.shown.extend(shown);
+        self.rulesets_shown.extend(rulesets_shown);
+        self.missing.extend(missing);
+    }
+
+    /// What is wrong, in full, and the rulesets that it is about.
+    pub fn complaint(&self) -> String {
+        let rulesets: Vec<&str> = self.rulesets_shown.values().map(String::as_str).collect();
+        format!("{}\n{}", rulesets.join("\n"), self.shown.join("\n"))
+    }
+
+    /// A claim is right if it is right about one of the packets that it may be about.
+    fn add<'a>(
+        &mut self,
+        flow: Tuple,
+        claim: &Claim,
+        candidates: impl Iterator<Item = &'a Crossing<'a>>,
+        trial: Option<&Trial>,
+    ) {
+        if claim.steps.is_empty() {
+            // The test's own table was all there was.
+            return;
+        }
+        self.claims += 1;
+        if let Some(doubt) = &claim.doubt {
+            *self.doubts.entry(doubt.clone()).or_default() += 1;
+        }
+        let here: Vec<_> = candidates.filter(|crossing| crossing.hook == claim.hook).collect();
+        let best = here
+            .iter()
+            .filter(|crossing| crossing.concerns(claim))
+            .map(|crossing| (judge(claim, crossing), *crossing))
+            .min_by_key(|(judgement, _)| judgement.problems.len());
+        let (problems, crossings) = match best {
+            Some((Judgement { problems, exact, inferred, chain, open, gaps }, crossing)) => {
+                self.exact += exact;
+                self.inferred += inferred;
+                self.chain += chain;
+                self.open += open;
+                self.gaps += gaps;
+                (problems, vec![crossing])
+            }
+            None => (vec![Problem { class: "no such packet", text: String::new() }], here),
+        };
+        let Some(first) = problems.first() else { return };
+        self.wrong += 1;
+        let count = self.classes.entry(first.class).or_default();
+        *count += 1;
+        if *count <= SHOWN {
+            let problems: Vec<String> = problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.class, problem.text))
+                .collect();
+            let number = trial.map(|trial| trial.ruleset.number);
+            let text = explain(claim, crossings.into_iter());
+            self.shown.push(format!("ruleset {number:?} {flow}\nwrong: {problems:#?}\n{text}"));
+            if let Some(trial) = trial {
+                self.rulesets_shown.insert(trial.ruleset.number, trial.ruleset.to_string());
+            }
+        }
+    }
+
+    /// How much the tracer says of the first packet of a flow.
+    fn first_packet(
+        &mut self,
+        trial: &Trial,
+        flow: &Planned,
+        claims: &[Claim],
+        crossings: &[Crossing<'_>],
+    ) {
+        let mut exact = true;
+        for crossing in crossings {
+            let best = claims
+                .iter()
+                .filter(|claim| crossing.concerns(claim))
+                .map(|claim| judge(claim, crossing))
+                .min_by_key(|judgement| (judgement.problems.len(), !judgement.complete()));
+            match best {
+                Some(judgement) if judgement.problems.is_empty() => exact &= judgement.complete(),
+                _ => {
+                    self.unseen += 1;
+                    let number = trial.ruleset.number;
+                    let hook = crossing.hook;
+                    self.missing.push(format!("ruleset {number}: {hook:?} of {flow:?}"));
+                    return;
+                }
+            }
+        }
+        self.seen += 1;
+        self.exact_firsts += usize::from(exact);
+    }
+}
+
+/// What met a packet, in the oracle's words.
+pub fn met(trials: &[Trial]) -> BTreeMap<String, usize> {
+    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    for trial in trials {
+        let runs = trial.traced.packets.iter().flat_map(|packet| &packet.runs);
+        for run in runs {
+            *met.entry(format!("hook {}", run.base.hook.name())).or_default() += 1;
+            let depth = run.steps.iter().filter_map(|step| level(&step.chain.name)).max();
+            *met.entry(format!("depth {}", depth.unwrap_or(0))).or_default() += 1;
+            for step in &run.steps {
+                if step.kind == StepKind::Policy && step.verdict == Verdict::Drop {
+                    *met.entry("policy drop".to_owned()).or_default() += 1;
+                }
+                for feature in trial.features(step) {
+                    *met.entry(feature.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+    met
+}
+
+/// Level of a user chain, from its name.
+fn level(chain: &str) -> Option<u32> {
+    chain[..chain.len().saturating_sub(1)].chars().last()?.to_digit(10)
+}

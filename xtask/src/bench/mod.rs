@@ -1,0 +1,306 @@
+//! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow.
+
+mod rules;
+mod table;
+
+use std::env;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use conntracker_tests::lab::{Guarded, Lab};
+use conntracker_tests::traffic::{Server, keep_off, pin, udp_drain, udp_storm, udp_stream};
+use nix::sys::signal::Signal;
+
+use crate::{build, cmd, setup};
+
+/// Measure in the lab.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Nanoseconds per forwarded packet of one long UDP flow, and per new flow: without an observer,
+    /// with `conntracker trace`, with `conntrack -E` and with nftrace.
+    Overhead(Overhead),
+}
+
+#[derive(clap::Args)]
+struct Overhead {
+    /// Rounds; in each, every configuration is measured once, in a new random order.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// What to measure; all of it by default.
+    #[arg(long, value_enum)]
+    only: Option<Scenario>,
+    /// The binary to measure, already built (how the benchmark calls itself through sudo).
+    #[arg(long, hide = true)]
+    binary: Option<PathBuf>,
+}
+
+/// New flows of one measurement.
+const NEW_FLOWS: usize = 100_000;
+
+/// How long an observer takes until it observes.
+const SETTLE: Duration = Duration::from_millis(700);
+
+/// Sent before each measurement.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+/// The sender and the path of the packets; everything else has the other CPUs, or the work of an
+/// observer's process would count as delay of the packets.
+const SENDER_CPU: usize = 0;
+
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let What::Overhead(args) = &args.what;
+    ensure!(args.rounds > 0, "no rounds, no result");
+    let seconds = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
+    let binary = if let Some(binary) = &args.binary {
+        binary.clone()
+    } else {
+        setup::ensure()?;
+        build::build(true)?
+    };
+    if !cmd::is_root() {
+        let mut again = cmd::as_root(env::current_exe()?);
+        again.args(["bench", "overhead", "--rounds", &args.rounds.to_string()]);
+        again.args(["--seconds", &args.seconds.to_string()]).arg("--binary").arg(binary);
+        return Err(again.exec()).context("sudo");
+    }
+    keep_off(SENDER_CPU)?;
+    for scenario in Scenario::value_variants() {
+        if args.only.is_none_or(|only| only == *scenario) {
+            measure(&binary, *scenario, args.rounds, seconds)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures all observers in one scenario.
+fn measure(binary: &Path, scenario: Scenario, rounds: usize, seconds: Duration) -> Result<()> {
+    let observers = scenario.observers();
+    let bench = Bench::new(binary, scenario)?;
+    let mut samples = vec![Vec::new(); observers.len()];
+    for round in 1..=rounds {
+        for index in shuffled(observers.len()) {
+            let observer = observers[index];
+            let cost = bench
+                .measure(observer, seconds)
+                .with_context(|| format!("measuring {}", observer.title()))?;
+            samples[index].push(cost);
+            eprintln!("round {round}/{rounds}: {:<34} {cost:7.0} ns", observer.title());
+        }
+    }
+    let titles: Vec<_> = observers.iter().map(|observer| observer.title()).collect();
+    println!("{}\n\n{}", scenario.title(), table::table(scenario.unit(), &titles, &samples));
+    Ok(())
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// One long flow through a small firewall; observers that do not look at rules.
+    Flow,
+    /// One long flow through three base chains of 5, 50 and 500 rules.
+    Packets,
+    /// 100,000 new flows through the same.
+    NewFlows,
+}
+
+impl Scenario {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Flow => "One long flow, a firewall of three rules:",
+            Self::Packets => "One long flow, base chains of 5, 50 and 500 rules:",
+            Self::NewFlows => "100,000 new flows, base chains of 5, 50 and 500 rules:",
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        if matches!(self, Self::NewFlows) { "new flow" } else { "packet" }
+    }
+
+    fn observers(self) -> &'static [Observer] {
+        match self {
+            Self::Flow | Self::NewFlows => &[
+                Observer::None,
+                Observer::Flows,
+                Observer::Rules,
+                Observer::ConntrackEvents,
+                Observer::Nftrace,
+            ],
+            Self::Packets => &[Observer::None, Observer::Flows, Observer::Rules, Observer::Nftrace],
+        }
+    }
+}
+
+/// Who watches the packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Observer {
+    None,
+    Flows,
+    Rules,
+    ConntrackEvents,
+    Nftrace,
+}
+
+impl Observer {
+    fn title(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Flows => "`conntracker trace -c`",
+            Self::Rules => "`conntracker trace`",
+            Self::ConntrackEvents => "`conntrack -E`",
+            Self::Nftrace => "nftrace + `nft monitor trace`",
+        }
+    }
+}
+
+struct Bench {
+    lab: Lab,
+    drain: Server,
+    binary: PathBuf,
+    report: PathBuf,
+    scenario: Scenario,
+}
+
+impl Bench {
+    fn new(binary: &Path, scenario: Scenario) -> Result<Self> {
+        let lab = Lab::new()?;
+        match scenario {
+            Scenario::Flow => lab.router.nft(rules::FIREWALL)?,
+            Scenario::Packets | Scenario::NewFlows => lab.router.nft(&rules::three_chains())?,
+        }
+        let cpus = thread::available_parallelism()?.get();
+        let drain = udp_drain(&lab.server, lab.server.at(9), cpus - 1)?;
+        let report = env::temp_dir().join(format!("conntracker-bench-{}.txt", std::process::id()));
+        Ok(Self { lab, drain, binary: binary.to_owned(), report, scenario })
+    }
+
+    /// Nanoseconds per packet that the router sent on.
+    fn measure(&self, observer: Observer, duration: Duration) -> Result<f64> {
+        let mut process = self.start(observer)?;
+        if process.is_some() {
+            thread::sleep(SETTLE);
+        }
+        let cost = if self.scenario == Scenario::NewFlows {
+            self.storm()?
+        } else {
+            self.stream(WARM_UP)?;
+            self.stream(duration)?
+        };
+        if let Some(process) = &mut process {
+            ensure!(process.running()?, "the observer has ended before its time");
+            process.stop(Signal::SIGTERM, Duration::from_secs(30))?;
+        }
+        if matches!(observer, Observer::Nftrace) {
+            self.lab.router.nft("delete table inet conntracker_bench_trace")?;
+        }
+        Ok(cost)
+    }
+
+    /// Runs `work` and divides its time by the packets that the router sent on meanwhile.
+    fn per_packet(&self, work: impl FnOnce() -> Result<Duration>) -> Result<f64> {
+        let forwarded = || Ok::<_, anyhow::Error>(self.lab.router.packets("toserver")?.1);
+        let before = forwarded()?;
+        let elapsed = work()?;
+        let packets = forwarded()? - before;
+        ensure!(packets > 0, "the router forwarded nothing");
+        Ok(elapsed.as_nanos() as f64 / packets as f64)
+    }
+
+    fn stream(&self, duration: Duration) -> Result<f64> {
+        self.per_packet(|| {
+            let (client, to) = (&self.lab.client, self.drain.address());
+            Ok(udp_stream(client, client.at(4000), to, duration, SENDER_CPU)?.elapsed)
+        })
+    }
+
+    fn storm(&self) -> Result<f64> {
+        self.lab.router.run(["conntrack", "-F"])?;
+        let SocketAddr::V4(to) = self.drain.address() else { bail!("the drain is not IPv4") };
+        self.per_packet(|| {
+            thread::scope(|scope| {
+                let storm = scope.spawn(|| {
+                    // The storm's own thread inherits this one's CPU.
+                    pin(SENDER_CPU)?;
+                    let start = Instant::now();
+                    udp_storm(&self.lab.client, to, NEW_FLOWS, 1)?;
+                    Ok(start.elapsed())
+                });
+                storm.join().unwrap_or_else(|_| bail!("the storm panicked"))
+            })
+        })
+    }
+
+    fn start(&self, observer: Observer) -> Result<Option<Guarded>> {
+        let router = &self.lab.router;
+        let mut command = match observer {
+            Observer::None => return Ok(None),
+            Observer::Flows => self.conntracker(&["-c"]),
+            Observer::Rules => self.conntracker(&[]),
+            Observer::ConntrackEvents => {
+                let mut command = router.command("conntrack");
+                command.arg("-E");
+                command
+            }
+            Observer::Nftrace => {
+                router.nft(rules::NFTRACE)?;
+                let mut command = router.command("nft");
+                command.args(["monitor", "trace"]);
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Guarded::spawn(&mut command).map(Some)
+    }
+
+    fn conntracker(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["trace", "--netns", &self.lab.router.name, "-o"])
+            .arg(&self.report)
+            .args(args);
+        command
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Missing if conntracker has not been measured.
+        let _ = fs::remove_file(&self.report);
+    }
+}
+
+/// 0..n in random order, so that no configuration always follows the same one.
+fn shuffled(n: usize) -> Vec<usize> {
+    let state = RandomState::new();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by_key(|index| state.hash_one(index));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_is_measured_once_a_round() {
+        let mut order = shuffled(4);
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+}
