@@ -4,6 +4,7 @@ pub mod hits;
 mod json;
 mod select;
 mod text;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use anyhow::{Result, bail};
 
 use self::select::{Selected, select};
 pub(crate) use self::text::one_line;
+pub use self::watch::{Watch, watch};
 use crate::{kernel::netns::Netns, messages, output::Destination, ruleset::Ruleset};
 
 /// What to show.
@@ -45,12 +47,7 @@ pub fn show(show: &Show) -> Result<ExitCode> {
         None => Netns::current()?,
     };
     let ruleset = Ruleset::load(&netns)?;
-    for note in &ruleset.notes {
-        log::warn!("{note}");
-    }
-    for (kind, count) in &ruleset.skipped {
-        log::warn!("could not read {count} objects of kind `{kind}`: the list is not complete");
-    }
+    warn(&ruleset);
     let selected: Vec<Selected<'_>> = select(&ruleset.tables, only.as_deref());
     if ruleset.tables.is_empty() {
         log::info!("no firewall rules: the ruleset of namespace `{}` is empty", netns.name);
@@ -63,4 +60,14 @@ pub fn show(show: &Show) -> Result<ExitCode> {
         Format::Json => json::render(&netns.name, &ruleset, &selected, out),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what the ruleset lacks.
+fn warn(ruleset: &Ruleset) {
+    for note in &ruleset.notes {
+        log::warn!("{note}");
+    }
+    for (kind, count) in &ruleset.skipped {
+        log::warn!("could not read {count} objects of kind `{kind}`: the list is not complete");
+    }
 }

@@ -1,7 +1,8 @@
-//! Ring record of one packet's way through one hook: [`PathRecord`], cut off after its last
-//! [`Moved`].
+//! Ring record of one packet's way through one hook: a [`PathHead`], as many [`Moved`] as it says, then
+//! the tuples of the header's family: original and reply direction at the end of the hook, and, with
+//! [`PATH_NAT`], the reply direction at its beginning.
 
-use crate::record::{FlowBody, Header, Tuple6};
+use crate::record::{FlowBody, Header};
 
 /// A packet left the last base chain of a hook, or was dropped before ([`PathBody::dropped`]).
 pub const KIND_PATH: u8 = 4;
@@ -13,7 +14,7 @@ pub const PATH_TRUNCATED: u8 = 2;
 /// Counters were not read: only the verdict is known.
 pub const PATH_NOT_READ: u8 = 4;
 /// An address was translated. If none had been before (the status tells), the reply direction was the
-/// original one turned round, else [`PathRecord::reply_before`].
+/// original one turned round, else the third tuple.
 pub const PATH_NAT: u8 = 8;
 
 /// `nf_conn.status` bits: an address was translated (IPS_NAT_MASK).
@@ -60,32 +61,20 @@ pub struct Moved {
     pub packets: u16,
 }
 
-/// The record. IPv4 addresses stand in the first four bytes of their fields.
+/// What every record begins with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathRecord {
+pub struct PathHead {
     /// Header.
     pub header: Header,
     /// The flow, and the packet at the end.
     pub flow: FlowBody,
     /// The way.
     pub path: PathBody,
-    /// Original direction, or the headers of a packet without a conntrack entry.
-    pub orig: Tuple6,
-    /// Reply direction at the end; zero with `FLAG_FROM_HEADERS`.
-    pub reply: Tuple6,
-    /// With [`PATH_NAT`], reply direction at the beginning.
-    pub reply_before: Tuple6,
-    /// Counters that moved, by slot.
-    pub moved: [Moved; MAX_MOVED],
 }
-
-/// Length of a record in which no counter moved.
-pub const PATH_BYTES: usize = 24 + 40 + 24 + 3 * 36;
 
 const _: () = {
     assert!(size_of::<PathBody>() == 24);
     assert!(size_of::<Moved>() == 4);
-    assert!(size_of::<PathRecord>() == PATH_BYTES + 4 * MAX_MOVED + 4);
-    assert!(core::mem::offset_of!(PathRecord, moved) == PATH_BYTES);
+    assert!(size_of::<PathHead>() == 24 + 40 + 24);
 };

@@ -6,6 +6,9 @@ use crate::{
     memory::{read, read_into},
 };
 
+/// `nf_conn.status` bit: what a rule before conntrack gave the packet, not an entry.
+pub const IPS_TEMPLATE: u32 = 1 << 11;
+
 /// Low bits of `sk_buff._nfct`: `enum ip_conntrack_info`.
 const NFCT_INFOMASK: u64 = 7;
 

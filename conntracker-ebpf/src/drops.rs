@@ -7,7 +7,7 @@ use conntracker_common::{
 };
 
 use crate::{
-    conntrack::{Entry, Nfct},
+    conntrack::{Entry, IPS_TEMPLATE, Nfct},
     counters::{count, say},
     dst,
     emit::{Facts, emit, now},
@@ -89,8 +89,15 @@ fn namespace(skb: u64) -> Option<(u64, u64, Option<Entry>)> {
 /// Everything a record says; false if the packet is not IP or could not be read.
 #[inline(always)]
 fn gather(facts: &mut Facts, skb: u64, dev: u64, entry: Option<Entry>) -> bool {
+    let mut status = 0;
     if let Some(entry) = entry {
-        let Some(status) = entry.status() else { return false };
+        let Some(found) = entry.status() else { return false };
+        status = found;
+    }
+    // A template (`ct zone set` before conntrack) is not the packet's entry.
+    if let Some(entry) = entry
+        && status & IPS_TEMPLATE == 0
+    {
         facts.body.status = status;
         if !entry.describe(facts) {
             return false;

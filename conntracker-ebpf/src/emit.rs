@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     ABI_VERSION,
-    path::{KIND_PATH, MAX_MOVED, Moved, PATH_BYTES, PathRecord},
+    path::{KIND_PATH, MAX_MOVED, Moved, PATH_NAT, PathHead},
     record::{
         FAMILY_V4, FLAG_INTERFACES, FlowBody, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, Header,
         Tuple4, Tuple6,
@@ -23,9 +23,15 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// A record of a way in the making: too much for the stack.
 #[repr(C)]
 pub struct PathScratch {
-    /// The record.
-    pub record: PathRecord,
-    /// What it is made of.
+    /// Its beginning.
+    pub head: PathHead,
+    /// Counters that moved, and behind them the tuples.
+    pub moved: [Moved; MAX_MOVED],
+    /// Room for the tuples.
+    tuples: [Tuple6; 3],
+    /// Reply tuple at the beginning of the hook, if it was translated before.
+    pub reply_before: KernelTuple,
+    /// What the record is made of.
     pub facts: Facts,
 }
 
@@ -132,26 +138,33 @@ pub fn path_scratch(frame: u32) -> Option<&'static mut PathScratch> {
 /// Completes the record of a way and sends it; false if the ring was full.
 #[inline(never)]
 pub fn emit_path(scratch: &mut PathScratch) -> bool {
-    let PathScratch { record, facts } = scratch;
-    let moved = record.path.moved as usize & (2 * MAX_MOVED - 1);
+    let PathScratch { head, reply_before, facts, .. } = &mut *scratch;
+    let moved = head.path.moved as usize & (2 * MAX_MOVED - 1);
     if moved > MAX_MOVED {
         return false;
     }
-    let len = PATH_BYTES + moved * size_of::<Moved>();
-    record.header = header(KIND_PATH, facts, len);
-    record.flow = facts.body;
-    put_tuple(&mut record.orig, &facts.orig);
-    put_tuple(&mut record.reply, &facts.reply);
+    let mut len = size_of::<PathHead>() + moved * size_of::<Moved>();
+    let tuples = if head.path.flags & PATH_NAT != 0 { 3 } else { 2 };
+    let each = if facts.is_v4() { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
+    head.header = header(KIND_PATH, facts, len + tuples * each);
+    head.flow = facts.body;
+    let all = [facts.orig, facts.reply, *reply_before];
+    let bytes = core::ptr::from_mut(scratch).cast::<u8>();
+    for tuple in all.iter().take(tuples) {
+        // SAFETY: behind at most MAX_MOVED counters there is room for three tuples of IPv6.
+        unsafe {
+            let to = bytes.add(len);
+            if each == size_of::<Tuple4>() {
+                to.cast::<Tuple4>().write(tuple4(tuple));
+            } else {
+                to.cast::<Tuple6>().write(tuple6(tuple));
+            }
+        }
+        len += each;
+    }
     // SAFETY: the record is longer than `len`.
-    let bytes =
-        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(record).cast::<u8>(), len) };
+    let bytes = unsafe { core::slice::from_raw_parts(bytes, len) };
     RECORDS.output::<[u8]>(bytes, wakeup(len)).is_ok()
-}
-
-/// Copies a tuple into a record.
-#[inline(always)]
-pub fn put_tuple(to: &mut Tuple6, tuple: &KernelTuple) {
-    *to = tuple6(tuple);
 }
 
 #[inline(always)]

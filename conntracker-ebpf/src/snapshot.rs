@@ -4,11 +4,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::Array};
 use conntracker_common::{
-    path::{MAX_MOVED, Moved, PATH_TRUNCATED, PathRecord},
+    path::{MAX_MOVED, Moved, PATH_TRUNCATED},
     plan::{COUNTER_BYTES, MAX_SLOTS, Plan, RANGE_COUNTERS},
 };
 
-use crate::{emit, memory::read_bytes, plans};
+use crate::{
+    emit::{self, PathScratch},
+    memory::read_bytes,
+    plans,
+};
 
 /// A counter's bytes and packets, or packets and bytes.
 type Counter = [u64; 2];
@@ -111,7 +115,7 @@ impl Context {
         let place = self.place(index)?;
         let before = BEFORE.get_ptr_mut(self.frame)?;
         let after = AFTER.get_ptr_mut(self.frame)?;
-        let record = &mut emit::path_scratch(self.frame)?.record;
+        let scratch = emit::path_scratch(self.frame)?;
         if !read_bytes(place.address, after.cast(), place.counters * COUNTER_BYTES as usize) {
             return None;
         }
@@ -139,7 +143,7 @@ impl Context {
                     // SAFETY: as above.
                     let packets = unsafe { (*after.add(2 * i)).wrapping_sub(*before.add(2 * i)) };
                     if packets != 0 {
-                        moved(record, place.slot + i, packets);
+                        moved(scratch, place.slot + i, packets);
                     }
                 }
             }
@@ -149,13 +153,14 @@ impl Context {
 }
 
 #[inline(always)]
-fn moved(record: &mut PathRecord, slot: usize, packets: u64) {
-    let n = record.path.moved as usize;
+fn moved(scratch: &mut PathScratch, slot: usize, packets: u64) {
+    let path = &mut scratch.head.path;
+    let n = path.moved as usize;
     if n >= MAX_MOVED {
-        record.path.flags |= PATH_TRUNCATED;
+        path.flags |= PATH_TRUNCATED;
         return;
     }
     let packets = if packets > u64::from(u16::MAX) { u16::MAX } else { packets as u16 };
-    record.moved[n & (MAX_MOVED - 1)] = Moved { slot: slot as u16, packets };
-    record.path.moved = n as u8 + 1;
+    path.moved = n as u8 + 1;
+    scratch.moved[n & (MAX_MOVED - 1)] = Moved { slot: slot as u16, packets };
 }

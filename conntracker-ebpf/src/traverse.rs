@@ -260,7 +260,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     let cpu_offset = cpu.offset()?;
     let frame = &cpu.frames[index];
     let scratch = emit::path_scratch(frame_at)?;
-    scratch.record.path = PathBody {
+    scratch.head.path = PathBody {
         epoch: frame.epoch,
         packet_mark: frame.packet_mark,
         ct_mark: frame.ct_mark,
@@ -283,7 +283,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         return None;
     }
     if frame.nested != 0 {
-        scratch.record.path.flags |= PATH_NESTED;
+        scratch.head.path.flags |= PATH_NESTED;
     }
     let after = after(scratch, skb)?;
     if frame.flow != 0 {
@@ -307,9 +307,9 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     }
     let before = frame.status & IPS_NAT;
     if frame.fresh != 0 && scratch.facts.body.status & IPS_NAT != before {
-        scratch.record.path.flags |= PATH_NAT;
+        scratch.head.path.flags |= PATH_NAT;
         if before != 0 {
-            emit::put_tuple(&mut scratch.record.reply_before, &frame.reply);
+            scratch.reply_before = frame.reply;
         }
     }
     let sent = emit::emit_path(scratch);
@@ -327,23 +327,28 @@ struct After {
 #[inline(always)]
 fn after(scratch: &mut PathScratch, skb: u64) -> Option<After> {
     let nfct = Nfct::new(read(skb + offset!(skb_nfct) as u64)?);
-    scratch.record.path.info = nfct.info() as u8;
+    scratch.head.path.info = nfct.info() as u8;
     let mut after = After { packet_mark: 0, ct_mark: 0 };
     let mut complete = read_into(skb + offset!(skb_mark) as u64, &mut after.packet_mark);
-    if let Some(entry) = nfct.entry() {
+    if let Some(entry) = nfct.entry()
+        && scratch.head.path.segment != SEGMENT_EARLY
+    {
         complete &= entry.mark(&mut after.ct_mark);
     }
     if complete { Some(after) } else { None }
 }
 
-/// What a record says of the flow. With probe_read: packets that are reported are few, and dropped
+/// What a record says of the flow. Before conntrack, what a packet has is no entry of its own: a template
+/// (`ct zone set`), or over lo that of the way out. With probe_read: packets that are reported are few, and dropped
 /// ones come without types.
 #[inline(never)]
 fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
     let Some(raw) = read(skb + offset!(skb_nfct) as u64) else { return false };
     let nfct = Nfct::new(raw);
     let facts = &mut scratch.facts;
-    if let Some(entry) = nfct.entry() {
+    if let Some(entry) = nfct.entry()
+        && scratch.head.path.segment != SEGMENT_EARLY
+    {
         let Some(status) = entry.status() else { return false };
         facts.body.status = status;
         if !entry.describe(facts) {
@@ -364,8 +369,7 @@ fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
 /// Hash of a way: what is the same for two packets of a folded flow that went the same way.
 #[inline(never)]
 fn way(scratch: &PathScratch, place: u32, packet_mark: u32, ct_mark: u32) -> u64 {
-    let PathScratch { record, facts: _ } = scratch;
-    let path = &record.path;
+    let path = &scratch.head.path;
     let what = [path.info, path.dropped, path.gaps, path.flags];
     let mut hash = Hash::new(u64::from(place));
     hash.add(u64::from(path.epoch) << 32 | u64::from(u32::from_ne_bytes(what)));
@@ -375,7 +379,7 @@ fn way(scratch: &PathScratch, place: u32, packet_mark: u32, ct_mark: u32) -> u64
         if i >= path.moved as usize {
             break;
         }
-        let moved = record.moved[i];
+        let moved = scratch.moved[i];
         hash.add(u64::from(moved.slot) << 16 | u64::from(moved.packets));
     }
     hash.finish()

@@ -278,17 +278,12 @@ impl Build<'_> {
         let ways_of = |rule: &ProgramRule| &ways[rule.ways.0 as usize..rule.ways.1 as usize];
         let mut callers = vec![0_u32; chains.len()];
         let mut called_blindly = vec![false; chains.len()];
-        let mut wanders = false;
         for rule in chains.iter().flat_map(|chain| &chain.rules) {
-            for way in ways_of(rule) {
-                if let Some(to) = target(way) {
-                    callers[to] += 1;
-                    called_blindly[to] |= rule.knowledge == Knowledge::Blind;
-                }
-                wanders |= *way == Way::Wander;
+            for to in ways_of(rule).iter().filter_map(target) {
+                callers[to] += 1;
+                called_blindly[to] |= rule.knowledge == Knowledge::Blind;
             }
         }
-        wanders |= chains.iter().any(|chain| !chain.known);
         let mut ready: Vec<usize> = (0..chains.len()).filter(|&at| callers[at] == 0).collect();
         while let Some(at) = ready.pop() {
             let (entered, again) = (chains[at].entered, chains[at].entered_again);
@@ -304,12 +299,29 @@ impl Build<'_> {
                 }
             }
         }
-        for ((chain, callers), blindly) in chains.iter_mut().zip(callers).zip(called_blindly) {
-            // The kernel takes no loops: a model with one is wrong somewhere.
-            if chain.base.is_none() && (wanders || callers > 0) {
-                chain.entered_again = u8::MAX;
+        // Rules and chains that are not in the model may lead anywhere, if packets come there.
+        let (mut wander, mut wander_blindly) = (0, 0);
+        for chain in &*chains {
+            let wanders = |rule: &&ProgramRule| ways_of(rule).contains(&Way::Wander);
+            for rule in chain.rules.iter().filter(wanders) {
+                wander |= chain.entered;
+                if rule.knowledge == Knowledge::Blind {
+                    wander_blindly |= chain.entered;
+                }
             }
-            chain.called_blindly = blindly || wanders;
+            if !chain.known {
+                wander_blindly |= chain.entered;
+            }
+        }
+        for ((chain, callers), blindly) in chains.iter_mut().zip(callers).zip(called_blindly) {
+            if chain.base.is_none() {
+                chain.entered_again |= wander | wander_blindly;
+                // The kernel takes no loops: a model with one is wrong somewhere.
+                if callers > 0 {
+                    chain.entered_again = u8::MAX;
+                }
+            }
+            chain.called_blindly = blindly || wander_blindly != 0;
         }
     }
 }

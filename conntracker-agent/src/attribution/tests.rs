@@ -339,6 +339,21 @@ fn a_chain_that_the_kernel_has_otherwise_hides_its_rules() {
 }
 
 #[test]
+fn chains_that_no_packet_can_come_to_do_not_count() {
+    // What is not known of them would leave open whether counters of `user` moved by them.
+    let mut ruleset = "base in accept\n c jump user\n c accept\n".to_owned();
+    ruleset += "differs idle\nchain dead\n - wander\nother out accept\n - wander\nchain user\n";
+    let mut seen = "passed in/1 in/2".to_owned();
+    let mut want = "in/1 jump user exact, ".to_owned();
+    for n in 1..=40 {
+        ruleset += " c continue\n";
+        write!(seen, " user/{n}").unwrap();
+        write!(want, "user/{n} continue exact, ").unwrap();
+    }
+    check(&ruleset, &seen, &(want + "user/end return exact, in/2 accept exact"));
+}
+
+#[test]
 fn chains_of_other_hooks_do_not_count() {
     // `user` is called from two base chains, but from one of each hook.
     check(

@@ -1,10 +1,12 @@
 //! `conntracker rules`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use conntracker::rules::{self, Format, Show};
+use conntracker::rules::{self, Format, Show, Watch};
+
+use super::values;
 
 #[derive(Debug, Args)]
 pub struct RulesArgs {
@@ -16,6 +18,8 @@ pub struct RulesArgs {
 enum RulesCommand {
     /// Print the tables, chains and rules of nft and iptables, as traces name them.
     Show(ShowArgs),
+    /// Observe packets, then print the rules with the flows that met them, and which rules none met.
+    Hits(HitsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -31,6 +35,19 @@ struct ShowArgs {
     only: Option<String>,
 }
 
+#[derive(Debug, Args)]
+struct HitsArgs {
+    /// Network namespace to observe: a name, `pid:N` or a path.
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    /// End after this time: seconds, or 90s, 1m30s, 2h; otherwise with Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    duration: Option<Duration>,
+    /// Format of the list.
+    #[arg(long, value_enum, default_value_t)]
+    format: RulesFormat,
+}
+
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum RulesFormat {
     /// Chains as tables for people.
@@ -40,14 +57,22 @@ enum RulesFormat {
     Json,
 }
 
+impl From<RulesFormat> for Format {
+    fn from(format: RulesFormat) -> Self {
+        match format {
+            RulesFormat::Text => Self::Text,
+            RulesFormat::Json => Self::Json,
+        }
+    }
+}
+
 pub fn run(args: RulesArgs) -> Result<ExitCode> {
-    let RulesCommand::Show(ShowArgs { netns, format, only }) = args.command;
-    rules::show(&Show {
-        netns,
-        format: match format {
-            RulesFormat::Text => Format::Text,
-            RulesFormat::Json => Format::Json,
-        },
-        only,
-    })
+    match args.command {
+        RulesCommand::Show(ShowArgs { netns, format, only }) => {
+            rules::show(&Show { netns, format: format.into(), only })
+        }
+        RulesCommand::Hits(HitsArgs { netns, duration, format }) => {
+            rules::watch(Watch { netns, duration, format: format.into() })
+        }
+    }
 }

@@ -108,7 +108,7 @@ impl FlowTable {
             RecordKind::Replied => false,
             RecordKind::Drop => {
                 if record.reply.is_none() && !self.flows.contains_key(&key) {
-                    key = self.replied_to(key).unwrap_or(key);
+                    key = self.replied_to(member_key).unwrap_or(key);
                 }
                 false
             }
@@ -169,7 +169,7 @@ impl FlowTable {
         }
     }
 
-    /// The flow whose reply this packet, known by its headers alone, would be.
+    /// The flow whose reply this packet, known by its unfolded headers alone, would be.
     fn replied_to(&self, key: FlowKey) -> Option<FlowKey> {
         let orig = key.orig.inverted()?;
         let plain = self.key(key.netns, key.zone, orig);

@@ -1,8 +1,8 @@
 //! Registering kernel descriptors with the event loop.
 
-use std::{io, os::fd::AsRawFd};
+use std::{future::poll_fn, io, os::fd::AsRawFd, task::Poll};
 
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// A source of events that owns the one descriptor it is polled by.
 ///
@@ -16,8 +16,30 @@ unsafe impl Watched for aya::maps::RingBuf<aya::maps::MapData> {}
 // SAFETY: the socket lives in the event source and never changes.
 unsafe impl Watched for crate::kernel::netlink::ctnetlink::Events {}
 
+// SAFETY: as above.
+unsafe impl Watched for crate::kernel::netlink::nftables::Changes {}
+
 /// Registers `inner` with the running tokio runtime.
 pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the promise of `Watched`.
     unsafe { AsyncFd::register(inner) }.map_err(|e| e.into_parts().1)
+}
+
+/// Waits until one of the sources has something.
+pub async fn any_ready<T: Watched>(sources: &mut [AsyncFd<T>]) -> io::Result<()> {
+    poll_fn(|cx| {
+        for source in &mut *sources {
+            if let Poll::Ready(guard) = source.poll_read_ready_mut(cx) {
+                return Poll::Ready(guard.map(|_| ()));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Everything was read: the source is ready again when something arrives.
+pub fn drained<T: Watched>(source: &mut AsyncFd<T>) {
+    let _ =
+        source.try_io_mut(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

@@ -110,6 +110,14 @@ impl Backend {
         }
     }
 
+    /// Why rules are not traced although they could be with another kernel or other rights.
+    pub fn without_rules(&self) -> &str {
+        match self {
+            Self::Links(source) => source.without_rules().unwrap_or("declined"),
+            Self::Netlink(_) => "the netlink backend does not see packets",
+        }
+    }
+
     /// The tracer of rules, if rules are traced.
     pub fn rules(&self) -> Option<&RuleTracer> {
         match self {

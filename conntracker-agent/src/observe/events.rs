@@ -1,6 +1,6 @@
 //! The `netlink` source: conntrack events of each namespace.
 
-use std::{future::poll_fn, io, sync::Arc, task::Poll};
+use std::{io, sync::Arc};
 
 use anyhow::{Context, Result};
 use tokio::io::unix::AsyncFd;
@@ -9,7 +9,11 @@ use super::Intake;
 use crate::{
     conntrack::ConntrackEntry,
     flow::NetnsId,
-    kernel::{netlink::ctnetlink::Events, netns::Netns, watch::watch},
+    kernel::{
+        netlink::ctnetlink::Events,
+        netns::Netns,
+        watch::{any_ready, drained as drained_of, watch},
+    },
 };
 
 /// Event sockets, one per namespace.
@@ -39,15 +43,7 @@ impl EventsSource {
 
     /// Waits until one of the sockets has something.
     pub async fn ready(&mut self) -> io::Result<()> {
-        poll_fn(|cx| {
-            for socket in &mut self.sockets {
-                if let Poll::Ready(guard) = socket.poll_read_ready_mut(cx) {
-                    return Poll::Ready(guard.map(|_| ()));
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        any_ready(&mut self.sockets).await
     }
 
     /// Takes a batch of events from each socket; true if there may be more.
@@ -67,10 +63,7 @@ impl EventsSource {
             intake.tally.event_overruns += drained.overruns;
             any_more |= drained.more;
             if !drained.more {
-                // Everything was read: the socket is ready again when something arrives.
-                let _ = socket.try_io_mut(tokio::io::Interest::READABLE, |_| {
-                    Err::<(), _>(io::ErrorKind::WouldBlock.into())
-                });
+                drained_of(socket);
             }
         }
         Ok(any_more)

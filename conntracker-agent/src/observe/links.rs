@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use conntracker_common::{
     counters::Counter,
     seen::{Mode, REPORT_EACH, REPORT_FOLDED},
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Intake,
-    rules::{Listed, RuleOptions, RuleTracer},
+    rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
 };
 use crate::{
     flow::{FlowTable, NetnsId, Tuple, filter::Filter},
@@ -41,14 +41,70 @@ pub(crate) struct LinksSource {
     layout: IndexLayout,
     /// Traces rules, if they are wanted.
     rules: Option<RuleTracer>,
+    /// Why not, if they were wanted.
+    without_rules: Option<String>,
+    changes: Option<RuleChanges>,
     /// Rulesets that were listed.
     listed: mpsc::Receiver<Listed>,
     /// Keep the programs attached.
     _links: Vec<Links>,
 }
 
-impl LinksSource {
+/// The kernel side: programs loaded and attached, and what traces rules with them.
+struct Attached {
+    programs: Programs,
+    links: Vec<Links>,
+    rules: Option<RuleTracer>,
+}
+
+impl Attached {
     /// Loads, sets the mode for the time of the first dump, attaches.
+    fn new(
+        layout: &Layout,
+        sizes: Sizes,
+        fold: bool,
+        namespaces: &[Arc<Netns>],
+        rules: Option<RulesWanted<'_>>,
+    ) -> Result<Self> {
+        let mut programs = Programs::load(layout, sizes, rules.is_some())?;
+        programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
+        for (number, netns) in (0..).zip(namespaces) {
+            programs.trace_netns(cookie(netns)?, number)?;
+        }
+        programs.attach_drops()?;
+        let links = namespaces
+            .iter()
+            .map(|netns| Links::attach(programs.flow_end(), netns))
+            .collect::<Result<_>>()?;
+        let rules = match rules {
+            Some(RulesWanted { options, symbols, sender }) => {
+                let layout = layout.index.clone();
+                let symbols = symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?.clone();
+                let start =
+                    RuleTracer::start(&mut programs, layout, symbols, options, namespaces, sender);
+                Some(start?)
+            }
+            None => None,
+        };
+        Ok(Self { programs, links, rules })
+    }
+}
+
+/// What tracing rules needs besides the programs.
+struct RulesWanted<'a> {
+    options: RuleOptions,
+    symbols: &'a Result<Symbols>,
+    sender: mpsc::Sender<Listed>,
+}
+
+fn cookie(netns: &Netns) -> Result<u64> {
+    netns.cookie.with_context(|| {
+        format!("namespace `{}` has no cookie (SO_NETNS_COOKIE needs Linux 5.14)", netns.name)
+    })
+}
+
+impl LinksSource {
+    /// Starts. If rules cannot be traced, flows are observed all the same.
     pub fn start(
         sizes: Sizes,
         fold: bool,
@@ -56,40 +112,28 @@ impl LinksSource {
         namespaces: &[Arc<Netns>],
     ) -> Result<Self> {
         let layout = Layout::of_running_kernel()?;
-        let mut programs = Programs::load(&layout, sizes, rules.is_some())?;
-        programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
-        let ring =
-            RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
-        let mut netns_by_cookie = HashMap::new();
-        for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
-            let cookie = netns.cookie.with_context(|| {
-                format!(
-                    "namespace `{}` has no cookie (SO_NETNS_COOKIE needs Linux 5.14)",
-                    netns.name
-                )
-            })?;
-            programs.trace_netns(cookie, id.0)?;
-            netns_by_cookie.insert(cookie, id);
-        }
-        programs.attach_drops()?;
-        let links = namespaces
-            .iter()
-            .map(|netns| Links::attach(programs.flow_end(), netns))
-            .collect::<Result<_>>()?;
         let symbols = Symbols::read();
         let (sender, listed) = mpsc::channel(namespaces.len().max(1));
-        let rules = match (rules, &symbols) {
-            (None, _) => None,
-            (Some(options), Ok(symbols)) => Some(RuleTracer::start(
-                &mut programs,
-                layout.index.clone(),
-                symbols.clone(),
-                options,
-                namespaces,
-                sender,
-            )?),
-            (Some(_), Err(error)) => bail!("rules cannot be traced ({error:#}); `-c` goes without"),
+        let attach = |rules| Attached::new(&layout, sizes, fold, namespaces, rules);
+        // Before the rules are read: no change is missed.
+        let mut changes = rules.map(|_| RuleChanges::subscribe(namespaces)).transpose()?;
+        let wanted = rules.map(|options| RulesWanted { options, symbols: &symbols, sender });
+        let (attached, without_rules) = match (rules, attach(wanted)) {
+            (Some(_), Err(error)) => {
+                // Its links are gone by now. What keeps flows from being seen fails again.
+                changes = None;
+                (attach(None)?, Some(format!("{error:#}")))
+            }
+            (_, attached) => (attached?, None),
         };
+        let Attached { mut programs, links, rules } = attached;
+        let ring =
+            RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
+        let netns_by_cookie = (0..)
+            .map(NetnsId)
+            .zip(namespaces)
+            .map(|(id, netns)| Ok((cookie(netns)?, id)))
+            .collect::<Result<_>>()?;
         Ok(Self {
             programs,
             ring,
@@ -97,9 +141,16 @@ impl LinksSource {
             symbols,
             layout: layout.index,
             rules,
+            without_rules,
+            changes,
             listed,
             _links: links,
         })
+    }
+
+    /// Why rules are not traced although they should be.
+    pub fn without_rules(&self) -> Option<&str> {
+        self.without_rules.as_deref()
     }
 
     /// From now on a folded key has one record and then a count.
@@ -109,13 +160,17 @@ impl LinksSource {
 
     /// Waits until there is something to drain, or a ruleset was listed.
     pub async fn ready(&mut self) -> Result<()> {
-        let Self { ring, listed, rules, programs, .. } = self;
+        let Self { ring, listed, rules, changes, programs, .. } = self;
+        let (Some(rules), Some(changes)) = (rules, changes) else {
+            return Ok(ring.ready().await?);
+        };
         tokio::select! {
             ready = ring.ready() => Ok(ready?),
-            Some(listed) = listed.recv() => match rules {
-                Some(rules) => rules.on_listed(programs, listed),
-                None => Ok(()),
-            },
+            Some(listed) = listed.recv() => rules.on_listed(programs, listed),
+            changed = changes.changed() => {
+                changed?;
+                rules.poll(programs, true)
+            }
         }
     }
 

@@ -90,7 +90,7 @@ pub(super) fn now(
     match backend.rules() {
         Some(rules) => notes.extend(rules.notes().map(|(netns, text)| in_namespace(netns, &text))),
         None if config.rules.is_some() => {
-            notes.push("rules are not traced with the netlink backend".to_owned());
+            notes.push(format!("rules are not traced: {}", backend.without_rules()));
         }
         None => {}
     }

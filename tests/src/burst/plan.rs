@@ -80,6 +80,9 @@ const FLOWS: u32 = 64;
 /// First of the router's own ports, above those that anybody listens at.
 const ROUTER_PORTS: u32 = 10_000;
 
+/// First of the ports of the others, above those of the router.
+const CLIENT_PORTS: u32 = 20_000;
+
 /// The most bursts with different flows.
 const BURSTS: u32 = 5_000;
 
@@ -105,7 +108,8 @@ pub fn flows(lab: &Lab, burst: u32) -> Vec<Planned> {
             let port = match (sender, icmp) {
                 (_, true) => number % 0x1_0000,
                 (Router, false) => ROUTER_PORTS + burst * 10 + flows.len() as u32 % 10,
-                _ => 40_000 + flows.len() as u32,
+                // Not even translated to one address are two flows the same.
+                _ => CLIENT_PORTS + number % (0x1_0000 - CLIENT_PORTS),
             };
             let from = SocketAddr::new(from.ip(), port as u16);
             flows.push(Planned { sender, kind, from, to, number, payload: flows.len() });

@@ -128,6 +128,13 @@ impl<'a> Assembly<'a> {
         let (What::Rule { handle: Some(_), .. }, Some(heads)) = (&event.what, event.heads) else {
             return;
         };
+        if event.looped
+            && let Some(index) = self.by_print.get(&heads.print)
+        {
+            // Sent to itself: the packet goes on, but nftrace gives it another number.
+            self.by_id.insert(event.id, *index);
+            return;
+        }
         let index = self.collection.packets.len();
         self.collection.packets.push(Packet {
             tuple: heads.tuple,

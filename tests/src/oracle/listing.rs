@@ -27,6 +27,10 @@ pub struct Rule {
     pub handle: Option<u64>,
     /// What its target does, where that is not traced; of nf_tables only whether it rejects.
     pub verdict: Option<Verdict>,
+    /// Whether it has a counter that no condition follows: it moves when the rule matches.
+    pub counted: bool,
+    /// Whether conntrack does not see packets that meet it.
+    pub untracks: bool,
 }
 
 /// A chain.
@@ -97,10 +101,14 @@ impl Listing {
                 };
                 self.chains.entry(name(chain, "name")?).or_default().base = base;
             } else if let Some(rule) = object.get("rule") {
+                let expressions = rule["expr"].as_array().context("a rule without expressions")?;
+                let at = |key| expressions.iter().rposition(|e| e.get(key).is_some());
+                let counted = at("counter").is_some_and(|counter| Some(counter) > at("match"));
                 let rejects = rule["expr"].to_string().to_lowercase().contains("\"reject\"");
                 let verdict = rejects.then_some(Verdict::Reject);
                 let chain = self.chains.entry(name(rule, "chain")?).or_default();
-                chain.rules.push(Rule { handle: rule["handle"].as_u64(), verdict });
+                let (handle, untracks) = (rule["handle"].as_u64(), at("notrack").is_some());
+                chain.rules.push(Rule { handle, verdict, counted, untracks });
             }
         }
         Ok(())
@@ -138,7 +146,8 @@ impl Listing {
             let (name, rule) = line[at + 3..].split_once(' ').unwrap_or((&line[at + 3..], ""));
             let verdict = Some(target(rule));
             let chain = self.chains.entry(place(table, name)).or_default();
-            chain.rules.push(Rule { handle: None, verdict });
+            let untracks = words(rule).any(|word| word == "--notrack");
+            chain.rules.push(Rule { handle: None, verdict, counted: true, untracks });
         }
         Ok(())
     }
@@ -242,9 +251,10 @@ mod tests {
                 {"chain": {"family": "inet", "table": "t", "name": "c", "hook": "input",
                            "prio": -5, "policy": "drop"}},
                 {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 7,
-                          "expr": [{"counter": null}]}},
+                          "expr": [{"match": {}}, {"counter": null}]}},
                 {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 5,
-                          "expr": [{"xt": {"type": "target", "name": "REJECT"}}]}}]}"#,
+                          "expr": [{"counter": null}, {"match": {}},
+                                   {"xt": {"type": "target", "name": "REJECT"}}]}}]}"#,
             )
             .unwrap();
         let (_, chain) = listing.chains().next().unwrap();
@@ -252,5 +262,6 @@ mod tests {
         assert_eq!((chain.position(5), chain.position(6), chain.end()), (Some(2), None, 3));
         assert_eq!(chain.at(2).unwrap().verdict, Some(Verdict::Reject));
         assert_eq!(chain.at(1).unwrap().verdict, None);
+        assert_eq!([1, 2].map(|position| chain.at(position).unwrap().counted), [true, false]);
     }
 }

@@ -21,6 +21,7 @@ const VERDICT: u16 = 5;
 const ID: u16 = 6;
 const NETWORK_HEADER: u16 = 8;
 const TRANSPORT_HEADER: u16 = 9;
+const IIF: u16 = 10;
 const MARK: u16 = 14;
 const POLICY: u16 = 16;
 const CT_DIRECTION: u16 = 19;
@@ -28,6 +29,9 @@ const CT_STATE: u16 = 21;
 
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
+
+/// `lo` is the first device of each namespace.
+const LOOPBACK: u32 = 1;
 
 /// What was traced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub(super) struct Event<'a> {
     pub mark: u32,
     /// In the first message of each base chain.
     pub heads: Option<Heads>,
+    /// In the same: it came from the host itself.
+    pub looped: bool,
     /// In the same, since Linux 6.16, if conntrack has seen the packet.
     pub state: Option<State>,
 }
@@ -98,6 +104,7 @@ impl<'a> Event<'a> {
             what,
             mark: attributes.u32(MARK).unwrap_or(0),
             heads: heads.transpose()?,
+            looped: attributes.u32(IIF) == Some(LOOPBACK),
             state: attributes.u32(CT_STATE).and_then(|bits| {
                 let reply = attributes.get(CT_DIRECTION).is_some_and(|value| value == [1]);
                 Some(State { name: state(bits)?, reply })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use conntracker_tests::oracle::{ChainName, Hook, Listing, Packet, Run, Step, StepKind, Verdict};
+use conntracker_tests::oracle::{Hook, Listing, Packet, Run, Step, StepKind, Verdict};
 use conntracker_tests::tracer::Direction;
 
 use crate::claim::{Claim, Provenance};
@@ -22,6 +22,8 @@ pub struct Crossing<'a> {
     /// Packet mark, where it is traced.
     pub mark: (Option<u32>, Option<u32>),
     pub runs: &'a [Run],
+    /// No other one of this packet follows.
+    pub last: bool,
     /// What was loaded.
     pub listing: &'a Listing,
 }
@@ -34,8 +36,9 @@ pub fn crossings<'a>(
     listing: &'a Listing,
 ) -> Vec<Crossing<'a>> {
     let mut before = Some(0);
+    let mut untracked = false;
     let place = |run: &Run| (run.base.hook, run.early());
-    packet
+    let mut crossings: Vec<_> = packet
         .runs
         .chunk_by(|a, b| place(a) == place(b))
         .map(|runs| {
@@ -44,6 +47,8 @@ pub fn crossings<'a>(
             let mark = (before, after);
             before = after;
             let state = runs.iter().find_map(|run| run.state);
+            let forgotten = untracked;
+            untracked |= untracks(runs, listing);
             // The kernel's own word, where it has one.
             let direction = match state {
                 Some(state) if state.name != "untracked" && direction.is_some() => {
@@ -51,10 +56,23 @@ pub fn crossings<'a>(
                 }
                 _ => direction,
             };
-            let state = state.map(|state| state.name);
-            Crossing { hook, early, direction, state, first, mark, runs, listing }
+            let state = state.map(|state| state.name).or(forgotten.then_some("untracked"));
+            let last = false;
+            Crossing { hook, early, direction, state, first, mark, runs, last, listing }
         })
-        .collect()
+        .collect();
+    if let Some(crossing) = crossings.last_mut() {
+        crossing.last = true;
+    }
+    crossings
+}
+
+/// Whether one of the rules that a packet met keeps it from conntrack.
+pub fn untracks(runs: &[Run], listing: &Listing) -> bool {
+    runs.iter().flat_map(|run| &run.steps).any(|step| {
+        let rule = listing.chain(&step.chain).and_then(|chain| chain.at(step.position));
+        rule.is_some_and(|rule| rule.untracks)
+    })
 }
 
 impl Crossing<'_> {
@@ -68,11 +86,15 @@ impl Crossing<'_> {
             }
             (false, None) => !matches!(claim.state.as_str(), "new" | "early"),
         };
-        let direction = match self.direction {
-            Some(direction) => direction == claim.direction,
-            None => claim.state == "related" || claim.state == "early",
+        // An error belongs to the flow that it is about, and is not always related to it: for ICMPv6
+        // it may be untracked.
+        let may_be = ["related", "untracked", "invalid", "early"].contains(&claim.state.as_str());
+        let belongs = if let Some(direction) = self.direction {
+            direction == claim.direction && state
+        } else {
+            may_be && self.early == (claim.state == "early")
         };
-        self.hook == claim.hook && state && direction
+        self.hook == claim.hook && belongs
     }
 
     fn dropped(&self) -> bool {
@@ -105,6 +127,8 @@ pub struct Judgement {
     pub chain: usize,
     /// Of those, rules whose verdict the tracer leaves open.
     pub open: usize,
+    /// Steps without a counter that are not mentioned.
+    pub omitted: usize,
     /// Base chains that the packet met and the tracer does not mention.
     pub gaps: usize,
 }
@@ -112,16 +136,19 @@ pub struct Judgement {
 impl Judgement {
     /// Nothing wrong, and nothing left open.
     pub fn complete(&self) -> bool {
-        self.problems.is_empty() && self.inferred + self.chain + self.gaps == 0
+        self.problems.is_empty() && self.inferred + self.chain + self.omitted + self.gaps == 0
     }
 }
 
 /// Judges a claim by one crossing.
 pub fn judge(claim: &Claim, crossing: &Crossing<'_>) -> Judgement {
     let mut judgement = Judgement::default();
-    judge_steps(claim, crossing, &mut judgement);
-    judge_groups(claim, crossing, &mut judgement);
-    if claim.dropped != crossing.dropped() {
+    let found = judge_steps(claim, crossing, &mut judgement);
+    judge_silence(&found, crossing, &mut judgement);
+    // A chain of output that changes the mark routes the packet again: where that fails, it is the
+    // packet's end and no rule's deed.
+    let unroutable = claim.dropped && crossing.last && crossing.hook == Hook::Output;
+    if claim.dropped != crossing.dropped() && !unroutable {
         let text = format!("dropped {}", crossing.dropped());
         judgement.problems.push(Problem::new("outcome", text));
     }
@@ -130,32 +157,51 @@ pub fn judge(claim: &Claim, crossing: &Crossing<'_>) -> Judgement {
         ("mark after", claim.mark.1, crossing.mark.1),
     ] {
         if theirs.is_some_and(|theirs| ours != theirs) {
-            let text = format!("{ours:#x}, not {theirs:#x?}");
+            let text = format!("{ours:#x}, not {theirs:x?}");
             judgement.problems.push(Problem::new(class, text));
         }
     }
     judgement
 }
 
-/// Each of our steps is one of theirs, in the same order.
-fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement) {
-    let theirs: Vec<(&Run, &Step)> = crossing
+/// What is said of one base chain: for each of its steps, how the tracer says that it knows it.
+type Said = Vec<Option<Provenance>>;
+
+/// Each of our steps is one of theirs, in the same order. Returns what is said of each base chain.
+fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement) -> Vec<Said> {
+    let mut said: Vec<Said> = crossing.runs.iter().map(|run| vec![None; run.steps.len()]).collect();
+    let theirs: Vec<(usize, usize, &Step)> = crossing
         .runs
         .iter()
-        .flat_map(|run| run.steps.iter().map(move |step| (run, step)))
+        .enumerate()
+        .flat_map(|(run, Run { steps, .. })| {
+            steps.iter().enumerate().map(move |(index, step)| (run, index, step))
+        })
         .collect();
     let mut rest = &theirs[..];
     for (step, provenance) in &claim.steps {
-        let found = if step.kind == StepKind::Chain {
-            // Its verdict is that of the last step of the run.
-            rest.iter()
-                .rposition(|(run, _)| run.chain == step.chain)
-                .filter(|index| ends_alike(&step.verdict, &rest[*index].1.verdict))
-        } else {
-            rest.iter().position(|(_, theirs)| same(step, theirs))
+        if step.kind == StepKind::Chain && step.verdict == Verdict::Unknown {
+            // It may have been met or not: of a dropped packet it may not be known where.
+            judgement.chain += 1;
+            judgement.open += 1;
+            continue;
+        }
+        let is_it = |(run, _, theirs): &(usize, usize, &Step)| match step.kind {
+            // Its verdict is that of the last step.
+            StepKind::Chain => {
+                let last = crossing.runs[*run].steps.last();
+                crossing.runs[*run].chain == step.chain
+                    && last.is_some_and(|last| ends_alike(&step.verdict, &last.verdict))
+            }
+            _ => same(step, theirs),
+        };
+        let found = match step.kind {
+            StepKind::Chain => rest.iter().rposition(is_it),
+            _ => rest.iter().position(is_it),
         };
         let Some(index) = found else {
             let class = match (provenance, step.kind) {
+                _ if theirs.iter().any(is_it) => "order of steps",
                 (Provenance::Exact, StepKind::Rule) => "exact rule",
                 (Provenance::Exact, _) => "exact policy or return",
                 (Provenance::Inferred, _) => "inferred step",
@@ -164,6 +210,8 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             judgement.problems.push(Problem::new(class, step.to_string()));
             continue;
         };
+        let (run, step_of_run, _) = rest[index];
+        said[run][step_of_run] = Some(*provenance);
         rest = &rest[index + 1..];
         judgement.open += usize::from(step.verdict == Verdict::Unknown);
         match provenance {
@@ -172,40 +220,41 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             Provenance::Chain => judgement.chain += 1,
         }
     }
+    said
 }
 
-/// Where all that we say of a base chain is exact, it is all that there is to say.
-fn judge_groups(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement) {
-    let groups = groups(claim, crossing);
-    for run in crossing.runs {
-        let Some((_, steps)) = groups.iter().find(|(base, _)| **base == run.chain) else {
+/// Where all that we say of a base chain is exact, it is all that can be known: nothing is missing
+/// that a counter shows.
+fn judge_silence(said: &[Said], crossing: &Crossing<'_>, judgement: &mut Judgement) {
+    for (run, said) in crossing.runs.iter().zip(said) {
+        let mut spoken = said.iter().flatten().peekable();
+        if spoken.peek().is_none() {
             judgement.gaps += 1;
-            continue;
-        };
-        let exact = steps.iter().all(|(_, provenance)| *provenance == Provenance::Exact);
-        if exact && steps.len() != run.steps.len() {
-            let text = format!("{}: {} steps, not {}", run.chain, steps.len(), run.steps.len());
-            judgement.problems.push(Problem::new("number of steps", text));
+        } else if spoken.all(|provenance| *provenance == Provenance::Exact) {
+            for (step, _) in run.steps.iter().zip(said).filter(|(_, said)| said.is_none()) {
+                judgement.omitted += 1;
+                if shown_by_counters(step, run, crossing.listing) {
+                    judgement.problems.push(Problem::new("missing step", step.to_string()));
+                }
+            }
         }
     }
 }
 
-type Claimed<'a> = &'a (Step, Provenance);
-
-/// Our steps by base chain: each base chain is met once at a hook. Steps of user chains before any
-/// base chain have none to stand with.
-fn groups<'a>(claim: &'a Claim, crossing: &Crossing<'_>) -> Vec<(&'a ChainName, Vec<Claimed<'a>>)> {
-    let mut groups: Vec<(&ChainName, Vec<_>)> = Vec::new();
-    for step in &claim.steps {
-        let chain = &step.0.chain;
-        let base = crossing.listing.chain(chain).is_some_and(|listed| listed.base.is_some());
-        match groups.last_mut() {
-            Some((last, steps)) if !base || *last == chain => steps.push(step),
-            None if !base => {}
-            _ => groups.push((chain, vec![step])),
-        }
+/// Whether a tracer that reads counters has to know of a step of a run. The end of a chain has a
+/// counter in ip_tables only, but follows where all rules have one.
+fn shown_by_counters(step: &Step, run: &Run, listing: &Listing) -> bool {
+    let counted = |step: &Step| {
+        let rule = listing.chain(&step.chain).and_then(|chain| chain.at(step.position));
+        rule.is_some_and(|rule| rule.counted)
+    };
+    let all_counted = |step: &Step| {
+        listing.chain(&step.chain).is_some_and(|chain| chain.rules.iter().all(|rule| rule.counted))
+    };
+    match step.kind {
+        StepKind::Rule => counted(step),
+        _ => run.steps.iter().all(all_counted),
     }
-    groups
 }
 
 fn same(ours: &Step, theirs: &Step) -> bool {
@@ -220,7 +269,7 @@ fn same(ours: &Step, theirs: &Step) -> bool {
 /// Of a base chain all of which is its verdict, a reject is a drop.
 fn ends_alike(ours: &Verdict, theirs: &Verdict) -> bool {
     let dropped = |verdict: &Verdict| matches!(verdict, Verdict::Drop | Verdict::Reject);
-    *ours == Verdict::Unknown || ours == theirs || (dropped(ours) && dropped(theirs))
+    ours == theirs || (dropped(ours) && dropped(theirs))
 }
 
 /// Both sides, to be read.

@@ -6,11 +6,11 @@ use std::fmt;
 use anyhow::Result;
 use conntracker_tests::burst::Planned;
 use conntracker_tests::oracle::{StepKind, Verdict};
-use conntracker_tests::tracer::{Direction, Tuple, report};
+use conntracker_tests::tracer::{Direction, L4, Tuple, report};
 use serde_json::Value;
 
 use crate::claim::{Claim, claims};
-use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge};
+use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge, untracks};
 use crate::run::Trial;
 
 /// Problems of a class that are shown in full.
@@ -24,6 +24,8 @@ pub struct Tally {
     pub flows: usize,
     /// Packets that the oracle knows.
     pub packets: usize,
+    /// First packets that the oracle does not know: never sent.
+    pub untraced: usize,
     /// First packets: without a word of the tracer; with one about each hook; with nothing but
     /// exact steps.
     pub unseen: usize,
@@ -37,7 +39,8 @@ pub struct Tally {
     pub chain: usize,
     /// Of those, rules whose verdict is left open.
     pub open: usize,
-    /// Base chains that are not mentioned.
+    /// Steps, and whole base chains, that are not mentioned.
+    pub omitted: usize,
     pub gaps: usize,
     /// Claims with a doubt, by its name.
     pub doubts: BTreeMap<String, usize>,
@@ -54,16 +57,17 @@ pub struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rulesets, flows, packets, unseen, seen, exact_firsts, claims, .. } = self;
-        let Self { exact, inferred, chain, open, gaps, doubts, wrong, classes, .. } = self;
+        let Self { rulesets, flows, packets, untraced, unseen, seen, exact_firsts, claims, .. } =
+            self;
+        let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, classes, .. } = self;
         let steps = (exact + inferred + chain).max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
             f,
             "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
-             each hook, {exact_firsts} of them exactly, {unseen} not at all; {claims} claims, \
+             each hook, {exact_firsts} of them exactly, {unseen} not so, {untraced} never sent; {claims} claims, \
              {wrong} wrong {classes:?}; steps: {exact} exact ({:.1} %), {inferred} inferred ({:.1} %), {chain} \
-             chain ({:.1} %), {open} with an open verdict, {gaps} chains not mentioned; doubts: \
+             chain ({:.1} %), {open} with an open verdict, {omitted} steps and {gaps} chains not mentioned; doubts: \
              {doubts:?}",
             share(exact),
             share(inferred),
@@ -91,14 +95,21 @@ impl<'a> Packets<'a> {
         Self { by_tuple, trials }
     }
 
-    /// The crossings of a flow's packets, those of its first packet first; and the crossings of
-    /// ICMP errors that may belong to it.
-    fn of(&self, orig: Tuple, reply: Tuple) -> (Vec<Vec<Crossing<'a>>>, Vec<Crossing<'a>>) {
+    /// The crossings of a flow's packets, and those of ICMP errors that may be about it.
+    fn of(&self, orig: Tuple, replies: &BTreeSet<Tuple>) -> Vec<Crossing<'a>> {
         let mut found = Vec::new();
-        for (tuple, direction) in [(orig, Direction::Original), (reply, Direction::Reply)] {
+        let tuples = replies.iter().map(|reply| (*reply, Direction::Reply));
+        for (tuple, direction) in [(orig, Direction::Original)].into_iter().chain(tuples) {
             let packets = self.by_tuple.get(&tuple).into_iter().flatten();
             found.extend(packets.map(|(trial, index)| (*trial, *index, direction)));
         }
+        // Answers of other rulesets may be translated to the same addresses.
+        let begun: BTreeSet<usize> = found
+            .iter()
+            .filter(|(.., direction)| *direction == Direction::Original)
+            .map(|(trial, ..)| *trial)
+            .collect();
+        found.retain(|(trial, ..)| begun.is_empty() || begun.contains(trial));
         // In the order in which they came.
         found.sort_by_key(|(trial, index, _)| (*trial, *index));
         let mut first = true;
@@ -106,20 +117,19 @@ impl<'a> Packets<'a> {
         for (trial, index, direction) in &found {
             let trial = &self.trials[*trial];
             let packet = &trial.traced.packets[*index];
-            // Conntrack sees an answer unless a raw table drops it.
+            // Conntrack sees an answer unless a raw table drops it or keeps it away.
             first &= *direction == Direction::Original
-                || packet.runs.last().is_some_and(|run| run.early() && run.drops());
-            all.push(crossings(packet, Some(*direction), first, &trial.listing));
+                || packet.runs.last().is_some_and(|run| run.early() && run.drops())
+                || untracks(&packet.runs, &trial.listing);
+            all.extend(crossings(packet, Some(*direction), first, &trial.listing));
         }
         let trials: BTreeSet<usize> = found.iter().map(|(trial, ..)| *trial).collect();
-        let errors = trials
-            .iter()
-            .map(|number| &self.trials[*number])
-            .flat_map(|trial| trial.traced.packets.iter().map(move |packet| (trial, packet)))
-            .filter(|(_, packet)| packet.error)
-            .flat_map(|(trial, packet)| crossings(packet, None, false, &trial.listing))
-            .collect();
-        (all, errors)
+        for trial in trials.into_iter().map(|number| &self.trials[number]) {
+            for error in trial.traced.packets.iter().filter(|packet| packet.error) {
+                all.extend(crossings(error, None, false, &trial.listing));
+            }
+        }
+        all
     }
 }
 
@@ -130,46 +140,58 @@ pub fn compare(trials: &[Trial], flows: &[Value]) -> Result<Tally> {
         packets: trials.iter().map(|trial| trial.traced.packets.len()).sum(),
         ..Tally::default()
     };
-    let mut planned: HashMap<Tuple, (&Trial, &Planned)> = HashMap::new();
+    let mut begun: HashMap<Tuple, &Trial> = HashMap::new();
     for trial in trials {
-        planned.extend(trial.flows.iter().map(|flow| (flow.tuple(), (trial, flow))));
+        begun.extend(trial.flows.iter().map(|flow| (flow.tuple(), trial)));
     }
-    tally.flows = planned.len();
     let packets = Packets::new(trials);
+    let mut claimed: HashMap<Tuple, Vec<Claim>> = HashMap::new();
     for object in flows {
         let flow = report::flow(object)?;
         let claims = claims(object)?;
-        let reply = flow.reply.unwrap_or_else(|| flow.orig.turned());
-        let (ways, errors) = packets.of(flow.orig, reply);
-        if ways.is_empty() {
-            // From before the first ruleset, or not of our making.
-            continue;
+        // An untracked answer stands under the flow that it would belong to.
+        let replies = flow.reply.into_iter().chain([answer(flow.orig)]).collect();
+        let crossings = packets.of(flow.orig, &replies);
+        // Without any it is from before the first ruleset, or not of our making.
+        if !crossings.is_empty() {
+            for claim in &claims {
+                tally.add(flow.orig, claim, &crossings, begun.get(&flow.orig).copied());
+            }
         }
-        let begun = planned.remove(&flow.orig);
-        for claim in &claims {
-            let candidates = ways.iter().flatten().chain(&errors);
-            tally.add(flow.orig, claim, candidates, begun.map(|(trial, _)| trial));
-        }
-        if let Some((trial, flow)) = begun {
-            tally.first_packet(trial, flow, &claims, &ways[0]);
-        }
+        claimed.entry(flow.orig).or_default().extend(claims);
     }
-    tally.unseen += planned.len();
-    for (trial, flow) in planned.values() {
-        tally.missing.push(format!("ruleset {}: no flow {flow:?}", trial.ruleset.number));
+    for trial in trials {
+        for flow in &trial.flows {
+            tally.flows += 1;
+            tally.first_packet(trial, flow, &claimed);
+        }
     }
     Ok(tally)
+}
+
+/// The other direction of a flow that is not translated. Without conntrack an echo reply may be the
+/// first that is seen of one.
+fn answer(tuple: Tuple) -> Tuple {
+    let mut answer = tuple.turned();
+    answer.l4 = match answer.l4 {
+        L4::Icmp(0, code, id) if tuple.l4 == answer.l4 => L4::Icmp(8, code, id),
+        L4::Icmp(129, code, id) if tuple.l4 == answer.l4 => L4::Icmp(128, code, id),
+        other => other,
+    };
+    answer
 }
 
 impl Tally {
     /// Adds the numbers of further rulesets.
     pub fn extend(&mut self, other: Self) {
-        let Self { rulesets, flows, packets, unseen, seen, exact_firsts, claims, .. } = other;
-        let Self { exact, inferred, chain, open, gaps, doubts, wrong, .. } = other;
+        let Self { rulesets, flows, packets, untraced, unseen, seen, .. } = other;
+        let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, .. } = other;
+        let Self { exact_firsts, claims, .. } = other;
         let Self { classes, shown, missing, rulesets_shown, .. } = other;
         self.rulesets += rulesets;
         self.flows += flows;
         self.packets += packets;
+        self.untraced += untraced;
         self.unseen += unseen;
         self.seen += seen;
         self.exact_firsts += exact_firsts;
@@ -178,6 +200,7 @@ impl Tally {
         self.inferred += inferred;
         self.chain += chain;
         self.open += open;
+        self.omitted += omitted;
         self.gaps += gaps;
         for (doubt, count) in doubts {
             *self.doubts.entry(doubt).or_default() += count;
@@ -202,7 +225,7 @@ impl Tally {
         &mut self,
         flow: Tuple,
         claim: &Claim,
-        candidates: impl Iterator<Item = &'a Crossing<'a>>,
+        crossings: &'a [Crossing<'a>],
         trial: Option<&Trial>,
     ) {
         if claim.steps.is_empty() {
@@ -213,14 +236,17 @@ impl Tally {
         if let Some(doubt) = &claim.doubt {
             *self.doubts.entry(doubt.clone()).or_default() += 1;
         }
-        let here: Vec<_> = candidates.filter(|crossing| crossing.hook == claim.hook).collect();
+        let here: Vec<_> =
+            crossings.iter().filter(|crossing| crossing.hook == claim.hook).collect();
         let best = here
             .iter()
             .filter(|crossing| crossing.concerns(claim))
             .map(|crossing| (judge(claim, crossing), *crossing))
             .min_by_key(|(judgement, _)| judgement.problems.len());
         let (problems, crossings) = match best {
-            Some((Judgement { problems, exact, inferred, chain, open, gaps }, crossing)) => {
+            Some((judgement, crossing)) => {
+                let Judgement { problems, exact, inferred, chain, open, omitted, gaps } = judgement;
+                self.omitted += omitted;
                 self.exact += exact;
                 self.inferred += inferred;
                 self.chain += chain;
@@ -253,23 +279,44 @@ impl Tally {
         &mut self,
         trial: &Trial,
         flow: &Planned,
-        claims: &[Claim],
-        crossings: &[Crossing<'_>],
+        claimed: &HashMap<Tuple, Vec<Claim>>,
     ) {
+        let tuple = flow.tuple();
+        let number = trial.ruleset.number;
+        let Some(packet) = trial.traced.packets.iter().find(|packet| packet.tuple == tuple) else {
+            self.untraced += 1;
+            return;
+        };
+        // Without conntrack the tracer may take an answer for the beginning.
+        let of = |tuple, direction| {
+            let claims = claimed.get(&tuple).into_iter().flatten();
+            claims.filter(move |claim| claim.direction == direction)
+        };
+        let claims: Vec<Claim> = of(tuple, Direction::Original)
+            .chain(of(answer(tuple), Direction::Reply))
+            .map(|claim| Claim { direction: Direction::Original, ..claim.clone() })
+            .collect();
         let mut exact = true;
-        for crossing in crossings {
+        for crossing in crossings(packet, Some(Direction::Original), true, &trial.listing) {
             let best = claims
                 .iter()
                 .filter(|claim| crossing.concerns(claim))
-                .map(|claim| judge(claim, crossing))
+                .map(|claim| judge(claim, &crossing))
                 .min_by_key(|judgement| (judgement.problems.len(), !judgement.complete()));
             match best {
                 Some(judgement) if judgement.problems.is_empty() => exact &= judgement.complete(),
-                _ => {
+                other => {
                     self.unseen += 1;
-                    let number = trial.ruleset.number;
-                    let hook = crossing.hook;
-                    self.missing.push(format!("ruleset {number}: {hook:?} of {flow:?}"));
+                    let Crossing { hook, early, .. } = crossing;
+                    let why = match other {
+                        Some(judgement) => format!("wrong: {:?}", judgement.problems),
+                        None => {
+                            let known = claims.iter().map(|claim| (claim.hook, &claim.state));
+                            format!("nothing of it among {:?}", known.collect::<Vec<_>>())
+                        }
+                    };
+                    let text = format!("ruleset {number}: {hook:?}, early {early}: {tuple}: {why}");
+                    self.missing.push(text);
                     return;
                 }
             }

@@ -12,6 +12,9 @@ use crate::flow::{
     path::{Direction, Traversal},
 };
 
+/// More tuples than this do not wait: a flood of packets that conntrack does not track.
+const MOST_WAITING: usize = 65_536;
+
 /// Ways of packets of which no flow is known.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -31,21 +34,26 @@ impl FlowTable {
         traversal: &Arc<Traversal>,
         at_ns: u64,
     ) {
-        let key = self.key(netns, zone, orig);
         if from_conntrack {
+            let key = self.key(netns, zone, orig);
             let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
             flow.seen_at(at_ns);
             flow.paths.add(traversal, 1);
             return;
         }
-        let Some((found, direction)) = self.known_by_headers(key) else {
-            let waiting = self.waiting.entry(key).or_insert_with(|| Waiting {
+        // Unfolded: the port of a server that folds away tells whose reply this is.
+        let headers = FlowKey { netns, zone, orig };
+        let Some((found, direction)) = self.known_by_headers(headers) else {
+            let waiting = self.waiting.entry(headers).or_insert_with(|| Waiting {
                 paths: Paths::default(),
                 first_ns: at_ns,
                 last_ns: at_ns,
             });
             waiting.last_ns = at_ns;
             waiting.paths.add(traversal, 1);
+            if self.waiting.len() > MOST_WAITING {
+                self.settle_paths();
+            }
             return;
         };
         if let Some(flow) = self.flows.get_mut(&found) {
@@ -55,11 +63,12 @@ impl FlowTable {
     }
 
     /// The flow of a packet that is known by its headers, and the packet's direction.
-    fn known_by_headers(&self, key: FlowKey) -> Option<(FlowKey, Direction)> {
+    fn known_by_headers(&self, headers: FlowKey) -> Option<(FlowKey, Direction)> {
+        let key = self.key(headers.netns, headers.zone, headers.orig);
         if self.flows.contains_key(&key) {
             return Some((key, Direction::Original));
         }
-        self.replied_to(key).map(|found| (found, Direction::Reply))
+        self.replied_to(headers).map(|found| (found, Direction::Reply))
     }
 
     /// Gives the ways that wait to their flows; those that find none become flows.
@@ -67,26 +76,12 @@ impl FlowTable {
         if self.waiting.is_empty() {
             return;
         }
-        // Where zones are in use, a flow of any zone will do if no other has the same addresses.
-        let mut zoned: HashMap<FlowKey, Option<(FlowKey, Direction)>> = HashMap::new();
-        let mut offer = |key: FlowKey, found: (FlowKey, Direction)| {
-            zoned
-                .entry(FlowKey { zone: 0, ..key })
-                .and_modify(|known| *known = None)
-                .or_insert(Some(found));
-        };
-        for (key, flow) in self.flows.iter().filter(|(key, _)| key.zone != 0) {
-            offer(*key, (*key, Direction::Original));
-            if let Some(reply) = flow.reply {
-                let replies = self.key(key.netns, key.zone, reply);
-                if replies != *key {
-                    offer(replies, (*key, Direction::Reply));
-                }
-            }
-        }
-        for (key, Waiting { paths, first_ns, last_ns }) in std::mem::take(&mut self.waiting) {
-            let found = self.known_by_headers(key).or_else(|| *zoned.get(&key)?);
-            let (key, direction) = found.unwrap_or((key, Direction::Original));
+        let zoned = Zoned::new(self);
+        for (headers, Waiting { paths, first_ns, last_ns }) in std::mem::take(&mut self.waiting) {
+            let found = self.known_by_headers(headers).or_else(|| zoned.find(self, headers));
+            let (key, direction) = found.unwrap_or_else(|| {
+                (self.key(headers.netns, headers.zone, headers.orig), Direction::Original)
+            });
             let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, first_ns));
             flow.seen_at(first_ns);
             flow.seen_at(last_ns);
@@ -94,6 +89,42 @@ impl FlowTable {
                 flow.paths.add(&directed(traversal, direction), packets);
             }
         }
+    }
+}
+
+/// Flows of zones other than 0, found without their zone. No header tells a zone: a flow of any zone will
+/// do if no other has the same addresses.
+struct Zoned {
+    originals: HashMap<FlowKey, Option<FlowKey>>,
+    /// As [`FlowTable::translated`].
+    translated: HashMap<FlowKey, Option<FlowKey>>,
+}
+
+impl Zoned {
+    fn new(table: &FlowTable) -> Self {
+        let unique = |all: &mut dyn Iterator<Item = (FlowKey, FlowKey)>| {
+            let mut found: HashMap<FlowKey, Option<FlowKey>> = HashMap::new();
+            for (seen_as, flow) in all.filter(|(_, flow)| flow.zone != 0) {
+                let key = FlowKey { zone: 0, ..seen_as };
+                found.entry(key).and_modify(|known| *known = None).or_insert(Some(flow));
+            }
+            found
+        };
+        Self {
+            originals: unique(&mut table.flows.keys().map(|key| (*key, *key))),
+            translated: unique(&mut table.translated.iter().map(|(seen, flow)| (*seen, *flow))),
+        }
+    }
+
+    fn find(&self, table: &FlowTable, headers: FlowKey) -> Option<(FlowKey, Direction)> {
+        let Self { originals, translated } = self;
+        let key = table.key(headers.netns, 0, headers.orig);
+        if let Some(&Some(flow)) = originals.get(&key) {
+            return Some((flow, Direction::Original));
+        }
+        let replied_to = table.key(headers.netns, 0, headers.orig.inverted()?);
+        let flow = originals.get(&replied_to).or_else(|| translated.get(&replied_to));
+        flow.copied().flatten().map(|flow| (flow, Direction::Reply))
     }
 }
 

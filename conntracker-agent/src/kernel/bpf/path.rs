@@ -3,14 +3,14 @@
 use bytes::Buf;
 use conntracker_common::{
     path::{
-        IPS_NAT, KIND_PATH, MAX_MOVED, Moved, PATH_BYTES, PATH_NAT, PATH_NESTED, PATH_NOT_READ,
-        PATH_TRUNCATED,
+        IPS_NAT, KIND_PATH, MAX_MOVED, Moved, PATH_NAT, PATH_NESTED, PATH_NOT_READ, PATH_TRUNCATED,
+        PathHead,
     },
     plan::{SEGMENT_EARLY, place},
-    record::{FAMILY_V4, FAMILY_V6},
+    record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
 };
 
-use super::record::{Common, RecordError, tuple_of};
+use super::record::{Common, RecordError, tuple};
 use crate::flow::Tuple;
 
 /// One record.
@@ -65,8 +65,9 @@ pub fn is_path(bytes: &[u8]) -> bool {
 impl PathRecord {
     /// Decodes one record.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        if bytes.len() < PATH_BYTES {
-            return Err(RecordError::Length { found: bytes.len(), expected: PATH_BYTES });
+        const SHORTEST: usize = size_of::<PathHead>();
+        if bytes.len() < SHORTEST {
+            return Err(RecordError::Length { found: bytes.len(), expected: SHORTEST });
         }
         let mut r = bytes;
         let common = Common::decode(&mut r, bytes.len())?;
@@ -97,23 +98,27 @@ impl PathRecord {
         }
         let count = usize::from(r.get_u8());
         let _reserved = r.get_u16_ne();
-        let expected = PATH_BYTES + count.min(MAX_MOVED) * size_of::<Moved>();
+        let nat = flags & PATH_NAT != 0;
+        let each = if v4 { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
+        let tuples = if nat { 3 } else { 2 };
+        let expected = SHORTEST + count * size_of::<Moved>() + tuples * each;
         if bytes.len() != expected || count > MAX_MOVED {
             return Err(RecordError::Length { found: bytes.len(), expected });
         }
-        let mut tuple = || tuple_of(&mut r, v4, common.proto);
-        let (orig, reply, before) = (tuple(), tuple(), tuple());
         let moved = (0..count).map(|_| (r.get_u16_ne(), r.get_u16_ne())).collect();
+        let mut next = || tuple(&mut r, v4, common.proto);
+        let (orig, reply) = (next(), next());
+        let reply_before = match (nat, status & IPS_NAT != 0) {
+            (false, _) => None,
+            (true, false) => orig.inverted(),
+            (true, true) => Some(next()),
+        };
         Ok(Self {
             ktime_ns: common.ktime_ns,
             netns_cookie: common.netns_cookie,
             orig,
             reply: common.has_entry().then_some(reply),
-            reply_before: match (flags & PATH_NAT != 0, status & IPS_NAT != 0) {
-                (false, _) => None,
-                (true, false) => orig.inverted(),
-                (true, true) => Some(before),
-            },
+            reply_before,
             zone: common.zone,
             fragment: common.fragment(),
             packet_mark: (packet_mark, common.packet_mark),
@@ -129,5 +134,133 @@ impl PathRecord {
             not_read: flags & PATH_NOT_READ != 0,
             moved,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conntracker_common::{ABI_VERSION, record::FLAG_FROM_HEADERS};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flow::L4;
+
+    /// Where the path's own part begins.
+    const PATH: usize = 24 + 40;
+
+    /// Length of the good record: two counters, three tuples.
+    const BYTES: usize = size_of::<PathHead>() + 2 * 4 + 3 * 12;
+
+    /// A good IPv4 record with two counters, as the kernel lays it out.
+    fn good() -> Vec<u8> {
+        let mut b = vec![KIND_PATH, ABI_VERSION];
+        b.extend((BYTES as u16).to_ne_bytes());
+        b.extend(3u32.to_ne_bytes());
+        b.extend(1_000u64.to_ne_bytes());
+        b.extend(77u64.to_ne_bytes());
+        for word in [0x10u32, 5, 6, 0, 0, 0] {
+            b.extend(word.to_ne_bytes());
+        }
+        b.extend(0u64.to_ne_bytes());
+        b.extend(12u16.to_ne_bytes());
+        b.extend([3, 17, 2, 0, FAMILY_V4, 0]);
+        for word in [4u32, 8, 9, 0] {
+            b.extend(word.to_ne_bytes());
+        }
+        b.extend([2, 1, 0, 1, PATH_NAT | PATH_NESTED, 2, 0, 0]);
+        for (slot, packets) in [(3u16, 1u16), (700, 2)] {
+            b.extend(slot.to_ne_bytes());
+            b.extend(packets.to_ne_bytes());
+        }
+        b.extend([10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 53]);
+        b.extend([10, 0, 0, 2, 192, 0, 2, 9, 0, 53, 0x9c, 0x40]);
+        b.extend([10, 0, 0, 3, 192, 0, 2, 9, 0, 53, 0x9c, 0x40]);
+        b
+    }
+
+    #[test]
+    fn every_field_of_a_record_is_read() {
+        let tuple = |src: [u8; 4], dst: [u8; 4], sport, dport| Tuple {
+            src: src.into(),
+            dst: dst.into(),
+            proto: 17,
+            l4: L4::Ports { src: sport, dst: dport },
+        };
+        assert_eq!(
+            PathRecord::decode(&good()).unwrap(),
+            PathRecord {
+                ktime_ns: 1_000,
+                netns_cookie: 77,
+                orig: tuple([10, 0, 0, 1], [10, 0, 0, 2], 40_000, 53),
+                reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
+                // Nothing was translated before: the original direction turned round.
+                reply_before: Some(tuple([10, 0, 0, 2], [10, 0, 0, 1], 53, 40_000)),
+                zone: 12,
+                fragment: false,
+                packet_mark: (8, 6),
+                ct_mark: (9, 5),
+                status: 0,
+                info: 2,
+                place: place(false, 0, 2),
+                epoch: 4,
+                dropped: true,
+                gaps: 1,
+                nested: true,
+                truncated: false,
+                not_read: false,
+                moved: vec![(3, 1), (700, 2)],
+            }
+        );
+    }
+
+    #[test]
+    fn what_was_translated_before_has_its_own_reply() {
+        let mut bytes = good();
+        bytes[PATH + 12] = 0x20;
+        let before = PathRecord::decode(&bytes).unwrap().reply_before.unwrap();
+        assert_eq!(before.src.to_string(), "10.0.0.3");
+    }
+
+    #[test]
+    fn a_packet_without_an_entry_has_no_reply() {
+        let mut bytes = good();
+        bytes[61] = FLAG_FROM_HEADERS;
+        assert_eq!(PathRecord::decode(&bytes).unwrap().reply, None);
+    }
+
+    #[test]
+    fn each_kind_of_damage_has_its_reason() {
+        let with = |at: usize, value: u8| {
+            let mut bytes = good();
+            bytes[at] = value;
+            PathRecord::decode(&bytes).unwrap_err()
+        };
+        assert_eq!(with(0, 1), RecordError::Kind(1));
+        assert_eq!(with(60, 0xff), RecordError::Hook(0xff));
+        assert_eq!(with(PATH + 18, 2), RecordError::Segment(2));
+        assert_eq!(with(PATH + 20, 0x80), RecordError::Flags(0x80));
+        let length = |expected| RecordError::Length { found: BYTES, expected };
+        assert_eq!(with(PATH + 21, 3), length(BYTES + 4));
+        assert_eq!(with(PATH + 20, 0), length(BYTES - 12));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn random_and_mutated_bytes_are_decoded_or_rejected_never_a_panic(
+            random in prop::collection::vec(any::<u8>(), 0..300),
+            flips in prop::collection::vec((0usize..BYTES, any::<u8>()), 1..6),
+            len in 0usize..=BYTES,
+        ) {
+            let _ = PathRecord::decode(&random);
+            let mut bytes = good();
+            for (at, value) in flips {
+                bytes[at] = value;
+            }
+            bytes.truncate(len);
+            let decoded = PathRecord::decode(&bytes);
+            prop_assert!(len == BYTES || decoded.is_err());
+        }
     }
 }

@@ -116,7 +116,8 @@ fn take<const N: usize>(r: &mut &[u8]) -> [u8; N] {
     bytes
 }
 
-fn tuple(r: &mut &[u8], v4: bool, proto: u8) -> Tuple {
+/// A tuple of a family.
+pub(super) fn tuple(r: &mut &[u8], v4: bool, proto: u8) -> Tuple {
     let mut address = || {
         if v4 {
             IpAddr::V4(Ipv4Addr::from(take::<4>(r)))
@@ -213,17 +214,6 @@ impl Common {
     pub fn fragment(&self) -> bool {
         self.flags & FLAG_FRAGMENT != 0
     }
-}
-
-/// A tuple with room for IPv6 whatever its family.
-pub(super) fn tuple_of(r: &mut &[u8], v4: bool, proto: u8) -> Tuple {
-    let mut address = || {
-        let bytes: [u8; 16] = take(r);
-        let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _] = bytes;
-        if v4 { IpAddr::V4(Ipv4Addr::from(first)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
-    };
-    let (src, dst) = (address(), address());
-    Tuple { src, dst, proto, l4: l4(r, proto) }
 }
 
 impl Record {

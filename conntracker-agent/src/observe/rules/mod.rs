@@ -6,6 +6,7 @@
 //! are joined, links are arranged and plans handed to the programs. Until then packets are not traced:
 //! the programs see for themselves that their plans do not hold any more, and count.
 
+mod changes;
 mod epoch;
 mod join;
 mod links;
@@ -19,6 +20,7 @@ use conntracker_common::plan::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
+pub(crate) use self::changes::RuleChanges;
 use self::{
     epoch::{Epoch, Unresolved},
     join::Join,
@@ -45,7 +47,7 @@ use crate::{
 };
 
 /// How often the things are looked at that nobody tells of.
-pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Rulesets that changed while they were listed, at the start, before tracing begins without one.
 const FIRST_ATTEMPTS: usize = 5;

@@ -164,3 +164,6 @@ impl Fingerprint {
         Ok(Self { hooks, generation: Generation { base_seq_at, base_seq }, legacy })
     }
 }
+
+#[cfg(test)]
+mod tests;

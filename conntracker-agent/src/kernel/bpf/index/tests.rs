@@ -1,0 +1,263 @@
+//! The walkers on memory that was laid out by hand: what they find, and that no garbage confuses them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use proptest::prelude::*;
+
+use super::{
+    layout::IndexLayout,
+    legacy,
+    memory::{Gone, Memory, Reader},
+    nft::{self, NftRule},
+};
+
+/// Memory by address; what was never written cannot be read.
+#[derive(Default)]
+struct Fake(BTreeMap<u64, u8>);
+
+impl Fake {
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        self.0.extend((at..).zip(bytes.iter().copied()));
+    }
+
+    fn word(&mut self, at: u64, word: u64) {
+        self.put(at, &word.to_ne_bytes());
+    }
+}
+
+impl Memory for Fake {
+    fn pieces(&mut self, pieces: &[(u64, u32)]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for &(address, len) in pieces {
+            for at in 0..u64::from(len) {
+                let byte = address.checked_add(at).and_then(|at| self.0.get(&at));
+                bytes.push(*byte.ok_or(Gone)?);
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Offsets of what is not at the beginning of its structure here.
+const OFFSETS: &[(&str, &str, u32)] = &[
+    ("nft_chain", "blob_gen_1", 8),
+    ("nft_chain", "list", 16),
+    ("nft_chain", "table", 32),
+    ("nft_chain", "handle", 40),
+    ("nft_table", "chains", 8),
+    ("nft_table", "handle", 24),
+    ("nft_rule_blob", "data", 8),
+    ("nft_expr", "data", 8),
+    ("nft_expr_ops", "type", 8),
+    ("net", "nft.gencursor", 100),
+    ("xt_table", "private", 8),
+    ("xt_table", "name", 16),
+    ("xt_table_info", "hook_entry", 16),
+    ("xt_table_info", "entries", 64),
+    ("ipt_entry", "target_offset", 88),
+    ("ipt_entry", "next_offset", 90),
+    ("ipt_entry", "counters", 96),
+];
+
+fn layout() -> IndexLayout {
+    IndexLayout::find(&|strukt, path| {
+        let known = OFFSETS.iter().find(|(s, p, _)| (*s, *p) == (strukt, path));
+        Ok(known.map_or(0, |(_, _, offset)| *offset))
+    })
+    .unwrap()
+}
+
+const NET: u64 = 0x1000;
+const TABLE: u64 = 0x2000;
+const OPS_CMP: u64 = 0x3000;
+const OPS_COUNTER: u64 = 0x3100;
+
+/// Operations of an expression: size, type, and the type's name.
+fn expression(memory: &mut Fake, ops: u64, size: u32, name: &str) {
+    memory.put(ops, &size.to_ne_bytes());
+    memory.word(ops + 4, 0);
+    memory.word(ops + 8, ops + 0x40);
+    memory.word(ops + 0x40, ops + 0x60);
+    memory.put(ops + 0x60, &[0; 16]);
+    memory.put(ops + 0x60, name.as_bytes());
+}
+
+/// A rule of a blob: header and expressions as (operations, size, first word of data).
+fn rule(handle: u64, expressions: &[(u64, u64, u64)]) -> Vec<u8> {
+    let len: u64 = expressions.iter().map(|(_, size, _)| size).sum();
+    let mut bytes = (handle << 13 | len << 1).to_ne_bytes().to_vec();
+    for (ops, size, data) in expressions {
+        let mut expression = ops.to_ne_bytes().to_vec();
+        expression.extend(data.to_ne_bytes());
+        expression.resize(*size as usize, 0);
+        bytes.extend(expression);
+    }
+    bytes
+}
+
+/// A chain whose active rules are in the given blob.
+fn chain(memory: &mut Fake, at: u64, next: u64, handle: u64, blob: Option<(u64, &[u8])>) {
+    memory.word(at, 0);
+    memory.word(at + 8, blob.map_or(0, |(at, _)| at));
+    memory.word(at + 16, next);
+    memory.word(at + 32, TABLE);
+    memory.word(at + 40, handle);
+    if let Some((at, bytes)) = blob {
+        memory.word(at, bytes.len() as u64);
+        memory.put(at + 8, bytes);
+    }
+}
+
+fn nft_memory() -> Fake {
+    let mut memory = Fake::default();
+    memory.put(NET + 100, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    expression(&mut memory, OPS_CMP, 32, "cmp");
+    expression(&mut memory, OPS_COUNTER, 16, "counter");
+    let mut rules = rule(5, &[(OPS_CMP, 32, 7), (OPS_COUNTER, 16, 0xaaa0)]);
+    rules.extend(rule(9, &[(OPS_CMP, 32, 7)]));
+    rules.extend(rule(6, &[(OPS_COUNTER, 16, 1), (OPS_COUNTER, 16, 0xbbb0)]));
+    let (first, second) = (0x4000, 0x5000);
+    memory.word(TABLE + 8, first + 16);
+    memory.word(TABLE + 24, 77);
+    chain(&mut memory, first, second + 16, 1, Some((0x6000, &rules)));
+    chain(&mut memory, second, TABLE + 8, 2, None);
+    memory
+}
+
+fn read_nft(memory: &mut Fake) -> Result<Vec<nft::NftChain>> {
+    let (layout, _) = layout().nf_tables.unwrap();
+    nft::read(&mut Reader::new(memory), &layout, NET, &BTreeSet::from([0x4000]))
+}
+
+#[test]
+fn chains_of_a_table_are_read_with_handles_and_last_counters() {
+    let chains = read_nft(&mut nft_memory()).unwrap();
+    assert_eq!(chains.len(), 2);
+    assert_eq!((chains[0].address, chains[0].handle, chains[0].table), (0x4000, 1, 77));
+    assert_eq!(
+        chains[0].rules,
+        [
+            NftRule { handle: 5, counter: Some(0xaaa0) },
+            NftRule { handle: 9, counter: None },
+            NftRule { handle: 6, counter: Some(0xbbb0) },
+        ]
+    );
+    assert_eq!((chains[1].handle, chains[1].rules.len()), (2, 0));
+}
+
+#[test]
+fn the_other_generation_is_the_other_blob() {
+    let mut memory = nft_memory();
+    memory.put(NET + 100, &[0]);
+    let chains = read_nft(&mut memory).unwrap();
+    assert!(chains.iter().all(|chain| chain.rules.is_empty()));
+}
+
+#[test]
+fn memory_that_was_freed_is_gone_and_no_panic() {
+    let mut memory = nft_memory();
+    memory.0.retain(|at, _| *at != 0x6000 + 8 + 20);
+    assert!(read_nft(&mut memory).unwrap_err().is::<Gone>());
+    let mut memory = nft_memory();
+    // A blob that ends in the middle of a rule.
+    memory.word(0x6000, 30);
+    assert!(read_nft(&mut memory).unwrap_err().is::<Gone>());
+    let mut memory = nft_memory();
+    expression(&mut memory, OPS_CMP, 0, "cmp");
+    assert!(read_nft(&mut memory).unwrap_err().is::<Gone>());
+}
+
+/// An entry of ip_tables with a target, 112 bytes and the target's own.
+fn entry(target: &str, data: &str, counter: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 88];
+    let len = 112 + 32 + 32u16;
+    bytes.extend(112u16.to_ne_bytes());
+    bytes.extend(len.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(counter.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(64u16.to_ne_bytes());
+    bytes.extend(target.as_bytes());
+    bytes.resize(112 + 32, 0);
+    bytes.extend(data.as_bytes());
+    bytes.resize(len.into(), 0);
+    bytes
+}
+
+const XT_TABLE: u64 = 0x8000;
+const XT_INFO: u64 = 0x9000;
+
+fn legacy_memory(blob: &[u8], begins: [u32; 5]) -> Fake {
+    let mut memory = Fake::default();
+    memory.word(XT_TABLE + 8, XT_INFO);
+    memory.put(XT_TABLE + 16, &[0; 32]);
+    memory.put(XT_TABLE + 16, b"filter");
+    memory.word(XT_INFO, blob.len() as u64);
+    let begins: Vec<u8> = begins.iter().flat_map(|begin| begin.to_ne_bytes()).collect();
+    memory.put(XT_INFO + 16, &begins);
+    memory.put(XT_INFO + 64, blob);
+    memory
+}
+
+fn read_legacy(memory: &mut Fake) -> Result<legacy::LegacyTable> {
+    legacy::read(&mut Reader::new(memory), &layout().legacy.unwrap(), XT_TABLE, false)
+}
+
+#[test]
+fn chains_of_a_legacy_table_are_told_apart() {
+    let blob = [
+        entry("", "", 10),
+        entry("", "", 11),
+        entry("REJECT", "", 12),
+        entry("", "", 13),
+        entry("ERROR", "mine", 0),
+        entry("", "", 14),
+        entry("", "", 15),
+        entry("ERROR", "ERROR", 0),
+    ]
+    .concat();
+    let none = u32::MAX;
+    let mut memory = legacy_memory(&blob, [none, 0, 176, none, none]);
+    let table = read_legacy(&mut memory).unwrap();
+    assert_eq!(table.name, "filter");
+    assert_eq!((table.guard.address, table.guard.value), (XT_TABLE + 8, XT_INFO));
+    let chains: Vec<(&str, &[u64])> =
+        table.chains.iter().map(|chain| (&*chain.name, &*chain.counters)).collect();
+    let expected: [(&str, &[u64]); 3] =
+        [("INPUT", &[10]), ("FORWARD", &[11, 12, 13]), ("mine", &[14, 15])];
+    assert_eq!(chains, expected);
+}
+
+#[test]
+fn a_legacy_table_without_an_end_is_gone() {
+    let blob = [entry("", "", 10), entry("", "", 11)].concat();
+    let mut memory = legacy_memory(&blob, [0, 0, 0, 0, 0]);
+    assert!(read_legacy(&mut memory).unwrap_err().is::<Gone>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn damaged_memory_is_read_or_gone_never_a_panic(
+        damage in prop::collection::vec((0usize..400, any::<u8>()), 0..8),
+        legacy in any::<bool>(),
+    ) {
+        if legacy {
+            let mut blob = [entry("", "", 1), entry("ERROR", "a", 0), entry("", "", 2),
+                entry("ERROR", "ERROR", 0)].concat();
+            for (at, byte) in damage {
+                blob[at] = byte;
+            }
+            let _ = read_legacy(&mut legacy_memory(&blob, [0; 5]));
+        } else {
+            let mut memory = nft_memory();
+            let addresses: Vec<u64> = memory.0.keys().copied().collect();
+            for (at, byte) in damage {
+                memory.0.insert(addresses[at % addresses.len()], byte);
+            }
+            let _ = read_nft(&mut memory);
+        }
+    }
+}

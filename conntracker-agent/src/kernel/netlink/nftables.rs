@@ -1,0 +1,49 @@
+//! Notifications that the rules of nf_tables have changed (include/uapi/linux/netfilter/nf_tables.h).
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::socket::{Error, RECEIVE_BYTES, Socket};
+
+/// NFNLGRP_NFTABLES: every change, each commit ending with a NEWGEN.
+const NFNLGRP_NFTABLES: u32 = 7;
+
+/// Datagrams taken at once.
+const DATAGRAMS: usize = 1024;
+
+/// A socket that the kernel sends changes to. What they are is not looked at: the rules are read anew.
+pub struct Changes {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Changes {
+    /// Listens in the network namespace of the calling thread.
+    pub fn open() -> Result<Self, Error> {
+        let socket = Socket::netfilter()?;
+        socket.set_nonblocking()?;
+        socket.join(&[NFNLGRP_NFTABLES])?;
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES] })
+    }
+
+    /// Takes what has arrived; true if everything was taken. That the buffer was full, and changes were
+    /// lost, is as good as a change.
+    pub fn drain(&mut self) -> Result<bool, Error> {
+        for _ in 0..DATAGRAMS {
+            match self.socket.receive(&mut self.buffer) {
+                Ok(_) => {}
+                Err(e) if e.is_system(Errno::ENOBUFS) => {}
+                Err(e) if e.is_system(Errno::EAGAIN) => return Ok(true),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl AsRawFd for Changes {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
