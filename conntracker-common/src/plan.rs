@@ -107,9 +107,13 @@ pub struct Range {
     pub slot: u32,
     /// How many, at most [`RANGE_COUNTERS`].
     pub counters: u16,
-    /// Which of a counter's two words counts packets.
+    /// Which of a counter's two words counts packets, and [`RANGE_SHARED`].
     pub word: u16,
 }
+
+/// In [`Range::word`]: the address is no per-CPU pointer. ip_tables counts in the entries themselves
+/// where there can be but one CPU (`xt_get_this_cpu_counter` of linux/netfilter/x_tables.h).
+pub const RANGE_SHARED: u16 = 2;
 
 /// The one value of map `TRACING`: what the agent may change while the programs run.
 #[repr(C)]

@@ -22,6 +22,12 @@ use crate::{
 #[inline(always)]
 pub fn observe(skb: u64) {
     let hook = if trace_rules() { traverse::dropped(skb) } else { HOOK_UNKNOWN };
+    report(skb, hook);
+}
+
+/// A function of its own: its stack is not that of what runs before it.
+#[inline(never)]
+fn report(skb: u64, hook: u8) {
     let Some((netns_cookie, dev, entry)) = namespace(skb) else {
         return count(Counter::DropUnknown);
     };

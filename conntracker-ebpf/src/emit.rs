@@ -15,7 +15,7 @@ use conntracker_common::{
     },
 };
 
-use crate::{conntrack::KernelTuple, globals::wake_bytes};
+use crate::{conntrack::KernelTuple, globals::wake_bytes, memory::masked};
 
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -41,6 +41,15 @@ static PATH_SCRATCH: Array<PathScratch> = Array::with_max_entries(1, 0);
 
 /// `nf_conntrack_zone.dir` of a packet without a conntrack entry: both directions.
 const ZONE_BOTH: u8 = 3;
+
+/// Covers the length of every record of a way.
+const LEN_MASK: i32 = 511;
+
+const _: () = assert!(
+    size_of::<PathHead>() + MAX_MOVED * size_of::<Moved>() + 3 * size_of::<Tuple6>()
+        <= LEN_MASK as usize
+        && size_of::<PathScratch>() >= LEN_MASK as usize
+);
 
 /// The kernel's header in front of each record (BPF_RINGBUF_HDR_SZ).
 const RING_HEADER: u64 = 8;
@@ -162,9 +171,12 @@ pub fn emit_path(scratch: &mut PathScratch) -> bool {
         }
         len += each;
     }
+    let len = masked::<LEN_MASK>(len);
     // SAFETY: the record is longer than `len`.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, len) };
-    RECORDS.output::<[u8]>(bytes, wakeup(len)).is_ok()
+    // Not `len` itself: Linux 6.12 forgets its bounds when it is compared after something was added. A
+    // wakeup too many at each threshold does no harm.
+    RECORDS.output::<[u8]>(bytes, wakeup(LEN_MASK as usize)).is_ok()
 }
 
 #[inline(always)]

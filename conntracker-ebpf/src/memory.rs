@@ -1,6 +1,8 @@
 //! Reading kernel memory: through typed pointers, and through addresses that the verifier knows
 //! nothing about.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel as raw_read};
 
 /// Reads a member through a pointer whose type the verifier knows.
@@ -29,6 +31,22 @@ pub fn read_into<T: Copy>(address: u64, to: &mut T) -> bool {
     unsafe {
         raw_read(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) == 0
     }
+}
+
+/// `value & MASK`, by an instruction that the compiler cannot do without: it may know that the value is
+/// small enough, verifiers of older kernels do not.
+#[inline(always)]
+pub fn masked<const MASK: i32>(mut value: usize) -> usize {
+    // SAFETY: one instruction that changes nothing but its operand.
+    unsafe {
+        asm!(
+            "{value} &= {mask}",
+            value = inout(reg) value,
+            mask = const MASK,
+            options(pure, nomem, nostack),
+        );
+    };
+    value
 }
 
 /// Copies `len` bytes to `to`; false where the address cannot be read.

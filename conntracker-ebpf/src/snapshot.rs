@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::Array};
 use conntracker_common::{
     path::{MAX_MOVED, Moved, PATH_TRUNCATED},
-    plan::{COUNTER_BYTES, MAX_SLOTS, Plan, RANGE_COUNTERS},
+    plan::{COUNTER_BYTES, MAX_SLOTS, Plan, RANGE_COUNTERS, RANGE_SHARED},
 };
 
 use crate::{
@@ -51,8 +51,9 @@ impl Context {
     #[inline(always)]
     fn place(&self, index: u32) -> Option<Place> {
         let range = plans::range(self.first + index)?;
+        let shared = range.word & RANGE_SHARED != 0;
         Some(Place {
-            address: range.address.wrapping_add(self.cpu_offset),
+            address: range.address.wrapping_add(if shared { 0 } else { self.cpu_offset }),
             slot: range.slot as usize & (MAX_SLOTS as usize - 1),
             counters: range.counters as usize & (2 * RANGE_COUNTERS as usize - 1),
             word: range.word as usize & 1,

@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use super::{Host, Lab, Link, exec};
 
 /// What a host is before its links come up: no router solicitations, no duplicate address
-/// detection, no reverse path filter (the storm's sources are many).
-const SYSCTLS: [(&str, &str); 9] = [
+/// detection, no reverse path filter (the storm's sources are many), multicast listener reports
+/// repeated at once and not in the middle of a test.
+const SYSCTLS: [(&str, &str); 10] = [
     ("net.ipv6.conf.all.accept_dad", "0"),
     ("net.ipv6.conf.default.accept_dad", "0"),
     ("net.ipv6.conf.all.accept_ra", "0"),
@@ -19,6 +20,7 @@ const SYSCTLS: [(&str, &str); 9] = [
     ("net.ipv6.conf.default.router_solicitations", "0"),
     ("net.ipv6.conf.all.disable_ipv6", "0"),
     ("net.ipv6.conf.default.disable_ipv6", "0"),
+    ("net.ipv6.conf.default.mldv2_unsolicited_report_interval", "1"),
     ("net.ipv4.conf.all.rp_filter", "0"),
     ("net.ipv4.conf.default.rp_filter", "0"),
 ];

@@ -17,6 +17,8 @@ use crate::tracer::Tuple;
 pub struct Packet {
     /// As it was when its trace began: before any translation.
     pub tuple: Tuple,
+    /// As it came back, if the router sent it to itself: after translation.
+    pub looped: Option<Tuple>,
     /// An ICMP error: its tuple says nothing of the flow that it belongs to.
     pub error: bool,
     /// Made by the router.
@@ -133,11 +135,13 @@ impl<'a> Assembly<'a> {
         {
             // Sent to itself: the packet goes on, but nftrace gives it another number.
             self.by_id.insert(event.id, *index);
+            self.collection.packets[*index].looped = Some(heads.tuple);
             return;
         }
         let index = self.collection.packets.len();
         self.collection.packets.push(Packet {
             tuple: heads.tuple,
+            looped: None,
             error: heads.error,
             local: event.chain == "out",
             runs: Vec::new(),

@@ -27,7 +27,8 @@ pub struct Rule {
     pub handle: Option<u64>,
     /// What its target does, where that is not traced; of nf_tables only whether it rejects.
     pub verdict: Option<Verdict>,
-    /// Whether it has a counter that no condition follows: it moves when the rule matches.
+    /// Whether it has a counter behind all that can fail: it moves when the rule matches. A lookup
+    /// in a map can fail, and so can setting a mark from one that is not there.
     pub counted: bool,
     /// Whether conntrack does not see packets that meet it.
     pub untracks: bool,
@@ -103,7 +104,9 @@ impl Listing {
             } else if let Some(rule) = object.get("rule") {
                 let expressions = rule["expr"].as_array().context("a rule without expressions")?;
                 let at = |key| expressions.iter().rposition(|e| e.get(key).is_some());
-                let counted = at("counter").is_some_and(|counter| Some(counter) > at("match"));
+                let fails = ["match", "vmap", "mangle"].map(at).into_iter().max().flatten();
+                let by_map = rule["expr"].to_string().contains("\"map\"");
+                let counted = !by_map && at("counter").is_some_and(|at| Some(at) > fails);
                 let rejects = rule["expr"].to_string().to_lowercase().contains("\"reject\"");
                 let verdict = rejects.then_some(Verdict::Reject);
                 let chain = self.chains.entry(name(rule, "chain")?).or_default();

@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use super::flow::{Direction, Flow, L4, Tuple};
 
+/// Losses that another instance's links, or a change of rules, cause: packets met rules, or passed
+/// links, that were not known yet.
+pub const RULES_CHANGED: [&str; 2] = ["path_races", "ruleset_races"];
+
 /// A report in JSON.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -43,6 +47,16 @@ impl Document {
     pub fn counter(&self, name: &str) -> Result<u64> {
         let value = ["losses", "sources", "totals"].map(|group| self.footer[group][name].as_u64());
         value.into_iter().flatten().next().with_context(|| format!("no counter {name}"))
+    }
+
+    /// Counters of losses that are not zero, but for those of these names.
+    #[must_use]
+    pub fn lost_besides(&self, names: &[&str]) -> Vec<String> {
+        let losses = self.footer["losses"].as_object().into_iter().flatten();
+        losses
+            .filter(|(name, count)| **count != 0 && !names.contains(&name.as_str()))
+            .map(|(name, count)| format!("{name}={count}"))
+            .collect()
     }
 
     /// Whether one of the notes contains a text.
@@ -116,8 +130,10 @@ pub struct Line {
     pub index: usize,
     /// All after the index.
     pub body: String,
-    /// The lines below it, key and value.
+    /// The lines of what is known of it, key and value.
     pub explained: Vec<(String, String)>,
+    /// The lines of the places in the ruleset that its packets met.
+    pub trace: Vec<String>,
 }
 
 impl Line {
@@ -143,10 +159,15 @@ impl Text {
             let in_footer = comment.starts_with("totals: ") || !self.footer.is_empty();
             let group = if in_footer { &mut self.footer } else { &mut self.header };
             group.push(comment.to_owned());
-        } else if let Some(explanation) = line.strip_prefix(&" ".repeat(32)) {
-            let (key, value) = explanation.split_once(": ").context("neither key nor value")?;
+        } else if let Some(below) = line.strip_prefix(&" ".repeat(32)) {
             let flow = self.lines.last_mut().context("nothing to explain")?;
-            flow.explained.push((key.to_owned(), value.to_owned()));
+            if below.starts_with("table: ") {
+                flow.trace.push(below.to_owned());
+            } else {
+                ensure!(flow.trace.is_empty(), "an explanation behind the trace");
+                let (key, value) = below.split_once(": ").context("neither key nor value")?;
+                flow.explained.push((key.to_owned(), value.to_owned()));
+            }
         } else {
             ensure!(self.footer.is_empty(), "a flow behind the footer");
             let (label, rest) = line.split_once(" [").context("no index")?;
@@ -158,6 +179,7 @@ impl Text {
                 index: index.trim().parse()?,
                 body: body.to_owned(),
                 explained: Vec::new(),
+                trace: Vec::new(),
             });
         }
         Ok(())
@@ -168,6 +190,18 @@ impl Text {
         let mut words = self.footer.iter().flat_map(|line| line.split_whitespace());
         let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         Ok(value.with_context(|| format!("no counter {name}"))?.parse()?)
+    }
+
+    /// Counters of losses that are not zero, but for those of these names.
+    #[must_use]
+    pub fn lost_besides(&self, names: &[&str]) -> Vec<&str> {
+        let lost = self.footer.iter().find_map(|line| line.strip_prefix("lost: "));
+        let counts = lost.into_iter().flat_map(str::split_whitespace);
+        counts
+            .filter(|count| {
+                count.split_once('=').is_none_or(|(name, n)| n != "0" && !names.contains(&name))
+            })
+            .collect()
     }
 
     /// Value of a line of the header.
@@ -186,14 +220,18 @@ mod tests {
         let text = format!(
             "# conntracker 1\n# backend: links (why)\n \
              TCPv4 [           0] src = 1.2.3.4 to dst = 5.6.7.8 (dropped) [zone 5]\n\
-             {:32}mark: 0x11\n# totals: lines=1 flows=1\n# lost: a=0\n",
-            ""
+             {:32}mark: 0x11\n{:32}table: nat, chain: c, type: rule, position: 1\n\
+             # totals: lines=1 flows=1\n# lost: a=0 b=2\n# warning: 2 of b\n",
+            "", ""
         );
         let report = Text::parse(&text).unwrap();
         let [line] = &report.lines[..] else { panic!("{report:?}") };
         assert_eq!((line.label.as_str(), line.index), ("TCPv4", 0));
         assert_eq!(line.body, "src = 1.2.3.4 to dst = 5.6.7.8 (dropped) [zone 5]");
         assert_eq!(line.explanation("mark"), Some("0x11"));
+        assert_eq!(line.trace, ["table: nat, chain: c, type: rule, position: 1"]);
+        assert_eq!(report.lost_besides(&[]), ["b=2"]);
+        assert!(report.lost_besides(&["b"]).is_empty());
         assert_eq!(report.header("backend"), Some("links (why)"));
         assert_eq!(report.counter("flows").unwrap(), 1);
         assert!(report.counter("low").is_err());

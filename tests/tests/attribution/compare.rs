@@ -17,8 +17,8 @@ pub struct Crossing<'a> {
     pub direction: Option<Direction>,
     /// Of packets that conntrack knows, where the kernel traces that.
     pub state: Option<&'static str>,
-    /// No answer was seen before.
-    pub first: bool,
+    /// No answer was seen before; unknown where some packets of the flow were not tracked.
+    pub first: Option<bool>,
     /// Packet mark, where it is traced.
     pub mark: (Option<u32>, Option<u32>),
     pub runs: &'a [Run],
@@ -32,11 +32,11 @@ pub struct Crossing<'a> {
 pub fn crossings<'a>(
     packet: &'a Packet,
     direction: Option<Direction>,
-    first: bool,
+    first: Option<bool>,
     listing: &'a Listing,
 ) -> Vec<Crossing<'a>> {
     let mut before = Some(0);
-    let mut untracked = false;
+    let (mut tracked, mut untracked) = (false, false);
     let place = |run: &Run| (run.base.hook, run.early());
     let mut crossings: Vec<_> = packet
         .runs
@@ -48,7 +48,9 @@ pub fn crossings<'a>(
             before = after;
             let state = runs.iter().find_map(|run| run.state);
             let forgotten = untracked;
-            untracked |= untracks(runs, listing);
+            // What conntrack has seen it does not forget.
+            untracked |= early && !tracked && untracks(runs, listing);
+            tracked |= !early && !untracked;
             // The kernel's own word, where it has one.
             let direction = match state {
                 Some(state) if state.name != "untracked" && direction.is_some() => {
@@ -81,10 +83,11 @@ impl Crossing<'_> {
         let state = match (self.early, self.state) {
             (true, _) => claim.state == "early",
             (false, Some(state)) => claim.state == state,
-            (false, None) if self.first => {
-                matches!(claim.state.as_str(), "new" | "untracked" | "invalid")
-            }
-            (false, None) => !matches!(claim.state.as_str(), "new" | "early"),
+            (false, None) => match self.first {
+                Some(true) => ["new", "untracked", "invalid"].contains(&claim.state.as_str()),
+                Some(false) => !["new", "early"].contains(&claim.state.as_str()),
+                None => claim.state != "early",
+            },
         };
         // An error belongs to the flow that it is about, and is not always related to it: for ICMPv6
         // it may be untracked.
@@ -95,6 +98,11 @@ impl Crossing<'_> {
             may_be && self.early == (claim.state == "early")
         };
         self.hook == claim.hook && belongs
+    }
+
+    /// Whether all rules of all chains that the packet was in have counters that tell.
+    pub fn all_counted(&self) -> bool {
+        self.runs.iter().all(|run| all_counted(run, self.listing))
     }
 
     fn dropped(&self) -> bool {
@@ -184,6 +192,13 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             // It may have been met or not: of a dropped packet it may not be known where.
             judgement.chain += 1;
             judgement.open += 1;
+            for (run, said) in crossing.runs.iter().zip(&mut said) {
+                if run.chain == step.chain
+                    && let Some(last) = said.last_mut()
+                {
+                    *last = Some(Provenance::Chain);
+                }
+            }
             continue;
         }
         let is_it = |(run, _, theirs): &(usize, usize, &Step)| match step.kind {
@@ -248,13 +263,17 @@ fn shown_by_counters(step: &Step, run: &Run, listing: &Listing) -> bool {
         let rule = listing.chain(&step.chain).and_then(|chain| chain.at(step.position));
         rule.is_some_and(|rule| rule.counted)
     };
-    let all_counted = |step: &Step| {
-        listing.chain(&step.chain).is_some_and(|chain| chain.rules.iter().all(|rule| rule.counted))
-    };
     match step.kind {
         StepKind::Rule => counted(step),
-        _ => run.steps.iter().all(all_counted),
+        _ => all_counted(run, listing),
     }
+}
+
+/// Whether all rules of all chains of a run have counters that tell.
+fn all_counted(run: &Run, listing: &Listing) -> bool {
+    run.steps.iter().all(|step| {
+        listing.chain(&step.chain).is_some_and(|chain| chain.rules.iter().all(|rule| rule.counted))
+    })
 }
 
 fn same(ours: &Step, theirs: &Step) -> bool {
@@ -287,7 +306,7 @@ pub fn explain<'a>(claim: &Claim, crossings: impl Iterator<Item = &'a Crossing<'
         let Crossing { hook, direction, state, first, mark, runs, .. } = crossing;
         let _ = writeln!(
             text,
-            "kernel: {hook:?} {direction:?} state {state:?} first {first} mark {mark:x?}"
+            "kernel: {hook:?} {direction:?} state {state:?} first {first:?} mark {mark:x?}"
         );
         for step in runs.iter().flat_map(|run| &run.steps) {
             let _ = writeln!(text, "    {step}");

@@ -13,6 +13,8 @@ mod synthetic;
 mod tally;
 
 use std::env;
+use std::ops::Range;
+use std::thread;
 use std::time::Instant;
 
 use conntracker_tests::rulesets::{Kind, Ruleset};
@@ -24,8 +26,8 @@ use tally::{Tally, compare};
 /// Rulesets of each kind, unless the environment says otherwise.
 const RULESETS: u32 = 200;
 
-/// Rulesets of one trace: its report is not to be too long.
-const BATCH: u32 = 50;
+/// Labs that share the rulesets of a kind: most of the time is spent waiting.
+const LABS: u32 = 3;
 
 fn rulesets() -> u32 {
     env::var("CONNTRACKER_RULESETS").map_or(RULESETS, |number| number.parse().unwrap())
@@ -34,21 +36,18 @@ fn rulesets() -> u32 {
 /// Runs all rulesets of a kind under the tracer. None of its claims may be wrong.
 fn attributes(kind: Kind) -> Tally {
     let start = Instant::now();
-    let mut bench = Bench::new().unwrap();
-    let mut tally = Tally::default();
-    for first in (0..rulesets()).step_by(BATCH as usize) {
-        let args = ["--no-fold", "--format", "json"];
-        let tracer = Tracer::start(&bench.lab.router, &args).unwrap();
-        let trials: Vec<_> = (first..rulesets().min(first + BATCH))
-            .map(|number| Ruleset::generate(kind, number))
-            .map(|ruleset| bench.try_ruleset(ruleset, settled).unwrap())
+    let share = rulesets().div_ceil(LABS).max(1);
+    let tally = thread::scope(|scope| {
+        let labs: Vec<_> = (0..rulesets())
+            .step_by(share as usize)
+            .map(|first| scope.spawn(move || trace(kind, first..rulesets().min(first + share))))
             .collect();
-        let report = Document::json(&tracer.finish().unwrap()).unwrap();
-        tally.extend(compare(&trials, &report.flows).unwrap());
-        if first + BATCH >= rulesets() {
-            println!("{kind}: the footer of the last report: {}", report.footer);
+        let mut all = Tally::default();
+        for lab in labs {
+            all.extend(lab.join().unwrap());
         }
-    }
+        all
+    });
     println!("{kind}: {tally} ({:.1?})", start.elapsed());
     for text in tally.missing.iter().take(20) {
         println!("{kind}: not seen: {text}");
@@ -57,10 +56,25 @@ fn attributes(kind: Kind) -> Tally {
     tally
 }
 
-/// Attribution by counters has to be exact, all but always.
+/// Runs some of the rulesets of a kind in a lab of their own.
+fn trace(kind: Kind, numbers: Range<u32>) -> Tally {
+    let mut bench = Bench::new().unwrap();
+    let args = ["--no-fold", "--format", "json"];
+    let tracer = Tracer::start(&bench.lab.router, &args).unwrap();
+    let trials: Vec<_> = numbers
+        .map(|number| Ruleset::generate(kind, number))
+        .map(|ruleset| bench.try_ruleset(ruleset, settled).unwrap())
+        .collect();
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    println!("{kind}: {} and {}", report.footer["losses"], report.footer["sources"]);
+    compare(&trials, &report.flows).unwrap()
+}
+
+/// Attribution by counters has to be exact, all but always, where they tell.
 fn attributes_exactly(kind: Kind) {
     let tally = attributes(kind);
-    assert!(tally.claims > 0 && tally.exact_firsts * 100 >= tally.flows * 99, "{kind}: {tally}");
+    assert!(tally.told * 4 > tally.flows, "{kind}: rules that do not tell: {tally}");
+    assert!(tally.exact_told * 100 >= tally.told * 99, "{kind}: too little is exact: {tally}");
 }
 
 #[test]

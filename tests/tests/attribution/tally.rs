@@ -31,6 +31,10 @@ pub struct Tally {
     pub unseen: usize,
     pub seen: usize,
     pub exact_firsts: usize,
+    /// First packets that met only chains all of whose rules have counters that tell, and those of
+    /// them with nothing but exact steps.
+    pub told: usize,
+    pub exact_told: usize,
     /// Claims that were compared.
     pub claims: usize,
     /// Steps that are right.
@@ -60,12 +64,14 @@ impl fmt::Display for Tally {
         let Self { rulesets, flows, packets, untraced, unseen, seen, exact_firsts, claims, .. } =
             self;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, classes, .. } = self;
+        let Self { told, exact_told, .. } = self;
         let steps = (exact + inferred + chain).max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
             f,
             "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
-             each hook, {exact_firsts} of them exactly, {unseen} not so, {untraced} never sent; {claims} claims, \
+             each hook, {exact_firsts} of them exactly ({exact_told} of {told} that met only rules \
+             whose counters tell), {unseen} not so, {untraced} never sent; {claims} claims, \
              {wrong} wrong {classes:?}; steps: {exact} exact ({:.1} %), {inferred} inferred ({:.1} %), {chain} \
              chain ({:.1} %), {open} with an open verdict, {omitted} steps and {gaps} chains not mentioned; doubts: \
              {doubts:?}",
@@ -87,8 +93,10 @@ impl<'a> Packets<'a> {
         let mut by_tuple: HashMap<_, Vec<_>> = HashMap::new();
         for (number, trial) in trials.iter().enumerate() {
             for (index, packet) in trial.traced.packets.iter().enumerate() {
-                if !packet.error {
-                    by_tuple.entry(packet.tuple).or_default().push((number, index));
+                for tuple in [packet.tuple].into_iter().chain(packet.looped) {
+                    if !packet.error {
+                        by_tuple.entry(tuple).or_default().push((number, index));
+                    }
                 }
             }
         }
@@ -96,10 +104,20 @@ impl<'a> Packets<'a> {
     }
 
     /// The crossings of a flow's packets, and those of ICMP errors that may be about it.
-    fn of(&self, orig: Tuple, replies: &BTreeSet<Tuple>) -> Vec<Crossing<'a>> {
+    fn of(&self, orig: Tuple, reply: Option<Tuple>) -> Vec<Crossing<'a>> {
+        // An untracked answer stands under the flow that it would belong to, and what the router
+        // says to whoever answers has the addresses of after the translation.
+        let tuples: BTreeSet<(Tuple, Direction)> = [
+            Some((orig, Direction::Original)),
+            Some((answer(orig), Direction::Reply)),
+            reply.map(|reply| (reply, Direction::Reply)),
+            reply.map(|reply| (answer(reply), Direction::Original)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let mut found = Vec::new();
-        let tuples = replies.iter().map(|reply| (*reply, Direction::Reply));
-        for (tuple, direction) in [(orig, Direction::Original)].into_iter().chain(tuples) {
+        for (tuple, direction) in tuples {
             let packets = self.by_tuple.get(&tuple).into_iter().flatten();
             found.extend(packets.map(|(trial, index)| (*trial, *index, direction)));
         }
@@ -112,21 +130,24 @@ impl<'a> Packets<'a> {
         found.retain(|(trial, ..)| begun.is_empty() || begun.contains(trial));
         // In the order in which they came.
         found.sort_by_key(|(trial, index, _)| (*trial, *index));
+        let packet = |trial: usize, index: usize| &self.trials[trial].traced.packets[index];
+        let tracked = found
+            .iter()
+            .all(|(t, index, _)| !untracks(&packet(*t, *index).runs, &self.trials[*t].listing));
         let mut first = true;
         let mut all = Vec::new();
         for (trial, index, direction) in &found {
-            let trial = &self.trials[*trial];
-            let packet = &trial.traced.packets[*index];
-            // Conntrack sees an answer unless a raw table drops it or keeps it away.
+            let packet = packet(*trial, *index);
+            // Conntrack sees an answer unless a raw table drops it.
             first &= *direction == Direction::Original
-                || packet.runs.last().is_some_and(|run| run.early() && run.drops())
-                || untracks(&packet.runs, &trial.listing);
-            all.extend(crossings(packet, Some(*direction), first, &trial.listing));
+                || packet.runs.last().is_some_and(|run| run.early() && run.drops());
+            let listing = &self.trials[*trial].listing;
+            all.extend(crossings(packet, Some(*direction), tracked.then_some(first), listing));
         }
         let trials: BTreeSet<usize> = found.iter().map(|(trial, ..)| *trial).collect();
         for trial in trials.into_iter().map(|number| &self.trials[number]) {
             for error in trial.traced.packets.iter().filter(|packet| packet.error) {
-                all.extend(crossings(error, None, false, &trial.listing));
+                all.extend(crossings(error, None, None, &trial.listing));
             }
         }
         all
@@ -149,9 +170,7 @@ pub fn compare(trials: &[Trial], flows: &[Value]) -> Result<Tally> {
     for object in flows {
         let flow = report::flow(object)?;
         let claims = claims(object)?;
-        // An untracked answer stands under the flow that it would belong to.
-        let replies = flow.reply.into_iter().chain([answer(flow.orig)]).collect();
-        let crossings = packets.of(flow.orig, &replies);
+        let crossings = packets.of(flow.orig, flow.reply);
         // Without any it is from before the first ruleset, or not of our making.
         if !crossings.is_empty() {
             for claim in &claims {
@@ -186,7 +205,7 @@ impl Tally {
     pub fn extend(&mut self, other: Self) {
         let Self { rulesets, flows, packets, untraced, unseen, seen, .. } = other;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, .. } = other;
-        let Self { exact_firsts, claims, .. } = other;
+        let Self { exact_firsts, told, exact_told, claims, .. } = other;
         let Self { classes, shown, missing, rulesets_shown, .. } = other;
         self.rulesets += rulesets;
         self.flows += flows;
@@ -195,6 +214,8 @@ impl Tally {
         self.unseen += unseen;
         self.seen += seen;
         self.exact_firsts += exact_firsts;
+        self.told += told;
+        self.exact_told += exact_told;
         self.claims += claims;
         self.exact += exact;
         self.inferred += inferred;
@@ -296,24 +317,26 @@ impl Tally {
             .chain(of(answer(tuple), Direction::Reply))
             .map(|claim| Claim { direction: Direction::Original, ..claim.clone() })
             .collect();
+        let crossings = crossings(packet, Some(Direction::Original), Some(true), &trial.listing);
+        let told = crossings.iter().all(Crossing::all_counted);
+        self.told += usize::from(told);
         let mut exact = true;
-        for crossing in crossings(packet, Some(Direction::Original), true, &trial.listing) {
+        for crossing in &crossings {
             let best = claims
                 .iter()
                 .filter(|claim| crossing.concerns(claim))
-                .map(|claim| judge(claim, &crossing))
+                .map(|claim| judge(claim, crossing))
                 .min_by_key(|judgement| (judgement.problems.len(), !judgement.complete()));
             match best {
                 Some(judgement) if judgement.problems.is_empty() => exact &= judgement.complete(),
                 other => {
                     self.unseen += 1;
                     let Crossing { hook, early, .. } = crossing;
-                    let why = match other {
-                        Some(judgement) => format!("wrong: {:?}", judgement.problems),
-                        None => {
-                            let known = claims.iter().map(|claim| (claim.hook, &claim.state));
-                            format!("nothing of it among {:?}", known.collect::<Vec<_>>())
-                        }
+                    let why = if let Some(judgement) = other {
+                        format!("wrong: {:?}", judgement.problems)
+                    } else {
+                        let known = claims.iter().map(|claim| (claim.hook, &claim.state));
+                        format!("nothing of it among {:?}", known.collect::<Vec<_>>())
                     };
                     let text = format!("ruleset {number}: {hook:?}, early {early}: {tuple}: {why}");
                     self.missing.push(text);
@@ -323,6 +346,7 @@ impl Tally {
         }
         self.seen += 1;
         self.exact_firsts += usize::from(exact);
+        self.exact_told += usize::from(exact && told);
     }
 }
 

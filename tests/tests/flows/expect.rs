@@ -35,6 +35,12 @@ pub fn drops(outcome: &Outcome, row: &Row) -> Option<Dropped> {
     row.dropped.filter(|_| outcome.backend == "links")
 }
 
+/// Drops that a backend reports if it does not trace rules.
+pub fn drops_without_rules(outcome: &Outcome, row: &Row) -> Option<Dropped> {
+    let dropped = drops(outcome, row)?;
+    Some(Dropped { hook: dropped.hook.filter(|_| !dropped.told_by_rules), ..dropped })
+}
+
 /// Flows of the plan that get into the conntrack table.
 pub fn tracked(outcome: &Outcome) -> BTreeSet<Flow> {
     outcome.plan.iter().filter(|row| row.tracked).map(|row| row.flow).collect()
@@ -44,7 +50,7 @@ pub fn tracked(outcome: &Outcome) -> BTreeSet<Flow> {
 pub fn described(flow: &Flow, dropped: Option<&Dropped>) -> String {
     match dropped {
         None => flow.to_string(),
-        Some(Dropped { packets, hook, iif, oif }) => {
+        Some(Dropped { packets, hook, iif, oif, told_by_rules: _ }) => {
             format!("{flow} dropped {packets} at {hook:?}, {iif:?} to {oif:?}")
         }
     }

@@ -122,10 +122,12 @@ pub enum Traffic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dropped {
     pub packets: u64,
-    /// Netfilter hook; before routing and without an entry it cannot be told.
+    /// Netfilter hook.
     pub hook: Option<&'static str>,
     pub iif: Option<&'static str>,
     pub oif: Option<&'static str>,
+    /// Neither a route nor an entry tells the hook: only links around its rules do.
+    pub told_by_rules: bool,
 }
 
 /// One flow of the plan.
@@ -232,14 +234,16 @@ impl Row {
     /// Some of its packets die on a hook.
     fn loses(mut self, packets: u64, hook: &'static str) -> Self {
         let [iif, oif] = self.way;
-        self.dropped = Some(Dropped { packets, hook: Some(hook), iif, oif });
+        let told_by_rules = false;
+        self.dropped = Some(Dropped { packets, hook: Some(hook), iif, oif, told_by_rules });
         self
     }
 
     /// All its packets die before conntrack sees them.
     fn dies_early(mut self, packets: u64) -> Self {
-        let iif = Some("toclient");
-        self.dropped = Some(Dropped { packets, hook: None, iif, oif: None });
+        let [iif, _] = self.way;
+        let hook = Some("prerouting");
+        self.dropped = Some(Dropped { packets, hook, iif, oif: None, told_by_rules: true });
         self.tracked = false;
         self.flow.replied = false;
         self.flow.reply = None;

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub json_text: String,
     pub ndjson: Document,
     pub ndjson_text: String,
+    /// With `-c`: rules are not traced.
+    pub flows_only: Document,
     pub text: Text,
     pub folded_json: Document,
     pub folded_text: Text,
@@ -69,12 +71,13 @@ fn run(backend: &'static str) -> Result<Outcome> {
     let mut events = Events::start(&lab.router)?;
     let mut told = conntrack::list(&lab.router)?;
     let directory = tempfile::tempdir()?;
-    let formats: [&[&str]; 5] = [
+    let formats: [&[&str]; 6] = [
         &["--format", "json", "--no-fold"],
         &["--format", "ndjson", "--no-fold"],
         &["--no-fold", "--explain"],
         &["--format", "json"],
         &[],
+        &["--format", "json", "--no-fold", "-c"],
     ];
     let mut tracers = Vec::new();
     for (number, format) in formats.iter().enumerate() {
@@ -114,7 +117,7 @@ fn run(backend: &'static str) -> Result<Outcome> {
     told.retain(|flow| flow.orig.l4 != L4::Ports(65_000, 9));
     drop((open, servers));
 
-    let [json, ndjson, text, folded_json, folded_text] = &reports[..] else {
+    let [json, ndjson, text, folded_json, folded_text, flows_only] = &reports[..] else {
         unreachable!("one for each format")
     };
     Ok(Outcome {
@@ -129,6 +132,7 @@ fn run(backend: &'static str) -> Result<Outcome> {
         text: Text::parse(text)?,
         folded_json: Document::json(folded_json)?,
         folded_text: Text::parse(folded_text)?,
+        flows_only: Document::json(flows_only)?,
     })
 }
 

@@ -125,6 +125,11 @@ impl Epoch {
         Ok((self.share(traversal), contradiction))
     }
 
+    /// The rules.
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
     fn share(&mut self, traversal: Traversal) -> Arc<Traversal> {
         if let Some(known) = self.shared.get(&traversal) {
             return Arc::clone(known);

@@ -49,6 +49,9 @@ use crate::{
 /// How often the things are looked at that nobody tells of.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
+/// How long to wait after a ruleset could not be listed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// Rulesets that changed while they were listed, at the start, before tracing begins without one.
 const FIRST_ATTEMPTS: usize = 5;
 
@@ -95,8 +98,12 @@ struct Namespace {
     epochs: [Option<Epoch>; 2],
     /// What stood in the kernel when plans were made; `None` when they do not hold.
     current: Option<Fingerprint>,
+    /// What stood there when the rules of the epoch of now were listed.
+    listed: Option<Fingerprint>,
     /// What stood there when the listing began that is under way.
     listing: Option<Fingerprint>,
+    /// A listing failed: when to try again.
+    not_before: Instant,
     /// Ranges of its plans: (first, number).
     ranges: (u32, u32),
     /// Counters of its rules that are not read: there are too many.
@@ -158,7 +165,9 @@ impl RuleTracer {
                 links: ChainLinks::default(),
                 epochs: [None, None],
                 current: None,
+                listed: None,
                 listing: None,
+                not_before: Instant::now(),
                 ranges: (0, 0),
                 capped: 0,
                 notes: Vec::new(),
@@ -187,7 +196,7 @@ impl RuleTracer {
         self.next_poll = Instant::now() + POLL_EVERY;
         for number in 0..self.namespaces.len() {
             let namespace = &mut self.namespaces[number];
-            if namespace.listing.is_some() {
+            if namespace.listing.is_some() || Instant::now() < namespace.not_before {
                 continue;
             }
             if let Some(current) = &namespace.current {
@@ -197,21 +206,37 @@ impl RuleTracer {
                     _ => namespace.current = None,
                 }
             }
-            self.list(programs, NetnsId(number as u32));
+            self.renew(programs, NetnsId(number as u32))?;
         }
         Ok(())
     }
 
-    /// Starts to list a ruleset.
-    fn list(&mut self, programs: &mut Programs, id: NetnsId) {
-        let index = self.index(programs, id);
-        let namespace = &mut self.namespaces[id.0 as usize];
-        let Ok(index) = index else {
+    /// Begins a new epoch, if need be after listing the ruleset in a thread.
+    fn renew(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        let Ok(index) = self.index(programs, id) else {
             // It keeps changing: the next poll tries again.
             self.tally.races += 1;
-            return;
+            return Ok(());
         };
-        namespace.listing = Some(index.fingerprint());
+        let now = index.fingerprint();
+        let namespace = &mut self.namespaces[id.0 as usize];
+        let [current, _] = &namespace.epochs;
+        if let (Some(epoch), Some(listed)) = (current, &namespace.listed)
+            && now.same_rules(listed)
+        {
+            // Only functions at the hooks have changed: somebody else's links, or conntrack's.
+            let (ruleset, listed) = (epoch.ruleset().clone(), listed.clone());
+            self.begin(programs, id, ruleset, &listed)?;
+            return Ok(());
+        }
+        self.list(id, now);
+        Ok(())
+    }
+
+    /// Lists a ruleset in a thread.
+    fn list(&mut self, id: NetnsId, now: Fingerprint) {
+        let namespace = &mut self.namespaces[id.0 as usize];
+        namespace.listing = Some(now);
         let (netns, sender) = (Arc::clone(&namespace.netns), self.sender.clone());
         thread::spawn(move || {
             let result = Ruleset::load(&netns);
@@ -227,11 +252,12 @@ impl RuleTracer {
         match result {
             Ok(ruleset) => {
                 if !self.begin(programs, id, ruleset, &before)? {
-                    self.list(programs, id);
+                    self.renew(programs, id)?;
                 }
             }
             Err(error) => {
                 self.tally.failed += 1;
+                self.namespaces[id.0 as usize].not_before = Instant::now() + AFTER_FAILURE;
                 log::warn!("{error:#}; rules are not traced until it can be read");
             }
         }
@@ -256,7 +282,7 @@ impl RuleTracer {
         };
         let now = index.fingerprint();
         // Functions at the hooks may have come or gone: that is no change of rules by itself.
-        if now.generation != before.generation || now.legacy != before.legacy {
+        if !now.same_rules(before) {
             self.tally.races += 1;
             return Ok(false);
         }
@@ -299,7 +325,7 @@ impl RuleTracer {
             Err(error) => return Err(error),
         };
         let fingerprint = index.fingerprint();
-        if fingerprint.generation != now.generation || fingerprint.legacy != now.legacy {
+        if !fingerprint.same_rules(&now) {
             self.tally.races += 1;
             return Ok(false);
         }
@@ -310,6 +336,7 @@ impl RuleTracer {
         let namespace = &mut self.namespaces[id.0 as usize];
         let [current, previous] = &mut namespace.epochs;
         *previous = current.replace(epoch);
+        namespace.listed = Some(now);
         namespace.current = Some(fingerprint);
         self.tally.epochs += 1;
         Ok(true)

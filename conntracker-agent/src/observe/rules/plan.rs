@@ -78,7 +78,7 @@ pub(super) struct Planner<'a> {
     pub program: &'a Program,
     /// Separate all chains.
     pub per_chain: bool,
-    /// Which word of a counter counts packets, in nf_tables and in ip_tables.
+    /// `Range::word` of counters, of nf_tables and of ip_tables.
     pub words: (u16, u16),
 }
 
@@ -186,7 +186,8 @@ impl Planner<'_> {
         self.per_chain || (dropping > 1 && chains.iter().any(|chain| self.can_drop(chain, true)))
     }
 
-    /// Whether a chain can drop packets; with `unseen`, without a counter that tells.
+    /// Whether a chain can drop packets; with `unseen`, without a counter that tells. (Rules of NAT do
+    /// when they find no free port.)
     fn can_drop(&self, chain: &PlaceChain, unseen: bool) -> bool {
         let Some((at, _)) = chain.chain else { return true };
         let base = self.listed(at);
@@ -205,6 +206,7 @@ impl Planner<'_> {
                             | Action::Unknown
                             | Action::Queue
                             | Action::Synproxy
+                            | Action::Nat
                     )
                 });
                 let tells = rule.counts_matches && read.binary_search(&index).is_ok();

@@ -100,6 +100,8 @@ struct Place {
     class: Class,
     /// Level of a user chain, from 1; 0 is a base chain.
     level: usize,
+    /// Whether verdict maps are allowed: what they decide no counter tells.
+    maps: bool,
 }
 
 /// Which rules get a counter. With a generator of its own, so that the kinds have the same rules.
@@ -146,9 +148,11 @@ pub(super) fn generate(kind: Kind, number: u32) -> Ruleset {
     let mut text = String::new();
     let mut chains = Vec::new();
     let mut early = false;
+    // Without verdict maps counters can tell everything, so that half of the rulesets have none.
     for (index, family) in (0..).zip(families) {
         let name = random.pick(&["fw", "filter", "main", "host"]);
-        let mut table = Table { family: *family, name, used: Vec::new(), chains: Vec::new() };
+        let (maps, used) = (!number.is_multiple_of(2), Vec::new());
+        let mut table = Table { family: *family, name, maps, used, chains: Vec::new() };
         early |= table.base_chains(index * spread, &mut random, &mut counters);
         table.user_chains(&mut random, &mut counters);
         table.render(&mut text);
@@ -163,6 +167,7 @@ pub(super) fn generate(kind: Kind, number: u32) -> Ruleset {
 struct Table {
     family: Family,
     name: &'static str,
+    maps: bool,
     /// Classes whose user chains are called.
     used: Vec<Class>,
     chains: Vec<Chain>,
@@ -189,7 +194,7 @@ impl Table {
             let base = format!("type {kind} hook {hook} priority {priority}; policy {policy};");
             // `output` and `input` are words of the language, but not when they name a chain.
             let name = format!("{hook}_{}{}", class.prefix(), self.chains.len());
-            let place = Place { family: self.family, class, level: 0 };
+            let place = Place { family: self.family, class, level: 0, maps: self.maps };
             let length = if random.chance(8) { 0 } else { 1 + random.below(5) };
             self.add(name, Some(base), place, length, random, counters);
         }
@@ -201,7 +206,7 @@ impl Table {
         for class in Class::ALL.into_iter().filter(|class| used.contains(class)) {
             for level in 1..=LEVELS {
                 for twin in TWINS {
-                    let place = Place { family: self.family, class, level };
+                    let place = Place { family: self.family, class, level, maps: self.maps };
                     let name = user_chain(class, level, twin);
                     let length = if random.chance(8) { 0 } else { 1 + random.below(4) };
                     self.add(name, None, place, length, random, counters);

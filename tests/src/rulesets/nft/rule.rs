@@ -60,7 +60,7 @@ fn action(place: Place, random: &mut Random) -> Action {
         (7, Return),
         (8, Accept),
         (2, Drop),
-        (9 * calls, Map),
+        (if place.maps { 18 * calls } else { 0 }, Map),
         (4 * only(Class::Filter), Reject),
         (8 * only(Class::Raw), Notrack),
         (25 * usize::from(place.class.nat()), Nat),

@@ -1,5 +1,8 @@
 //! Where the members are that the index reads.
 
+use aya::util::nr_cpus;
+use conntracker_common::plan::RANGE_SHARED;
+
 use super::super::offsets::LayoutError;
 
 /// Finds the offset of (struct, member path).
@@ -124,6 +127,8 @@ pub struct IndexLayout {
     pub(super) counter_packets: u64,
     pub(super) legacy: Result<Legacy, String>,
     pub(super) xt_packets: u64,
+    /// There can be but one CPU: ip_tables counts in its entries.
+    pub(super) one_cpu: bool,
 }
 
 impl IndexLayout {
@@ -140,12 +145,15 @@ impl IndexLayout {
             counter_packets: find("nft_counter", "packets").map_or(8, u64::from),
             legacy: Legacy::find(find).map_err(text),
             xt_packets: find("xt_counters", "pcnt").map_or(0, u64::from),
+            one_cpu: nr_cpus().is_ok_and(|number| number == 1),
         })
     }
 
-    /// Which word of a counter counts packets, in nf_tables and in ip_tables.
+    /// `Range::word` of counters, of nf_tables and of ip_tables.
     #[must_use]
     pub fn words(&self) -> (u16, u16) {
-        ((self.counter_packets / 8) as u16, (self.xt_packets / 8) as u16)
+        let legacy = (self.xt_packets / 8) as u16;
+        let shared = if self.one_cpu { RANGE_SHARED } else { 0 };
+        ((self.counter_packets / 8) as u16, legacy | shared)
     }
 }

@@ -28,8 +28,18 @@ const BUILT_IN: [&str; HOOKS as usize] =
 pub struct LegacyChain {
     /// Name.
     pub name: String,
-    /// Per-CPU pointers to the counters of its rules and, last, of its policy or return.
+    /// Per-CPU pointers to the counters of its rules and, last, of its policy or return; where there can
+    /// be but one CPU, the counters' addresses.
     pub counters: Vec<u64>,
+    /// Where each entry is in the table.
+    entries: Vec<u64>,
+}
+
+impl LegacyChain {
+    /// The counters are in the entries: their first word is no pointer but a count.
+    fn count_in_place(&mut self, first: u64) {
+        self.counters = self.entries.iter().map(|at| first + at).collect();
+    }
 }
 
 /// A table.
@@ -53,6 +63,7 @@ pub(super) fn read(
     layout: &Legacy,
     address: u64,
     v6: bool,
+    one_cpu: bool,
 ) -> Result<LegacyTable> {
     let name = reader.string::<32>(address + layout.table_name)?;
     let private_at = address + layout.table_private;
@@ -70,7 +81,12 @@ pub(super) fn read(
     } else {
         Entry { target: layout.v4_target, next: layout.v4_next, counters: layout.v4_counters }
     };
-    let chains = chains(&blob, &entry, &built_in)?;
+    let mut chains = chains(&blob, &entry, &built_in)?;
+    if one_cpu {
+        for chain in &mut chains {
+            chain.count_in_place(info + layout.info_entries + entry.counters);
+        }
+    }
     let guard = Guard { address: private_at, value: info };
     Ok(LegacyTable { address, v6, name, guard, chains })
 }
@@ -104,13 +120,15 @@ fn chains(blob: &[u8], entry: &Entry, built_in: &[BuiltIn]) -> Result<Vec<Legacy
                 return Ok(chains);
             }
             let name = text(blob, target + TARGET_DATA, NAME_BYTES);
-            chains.push(LegacyChain { name, counters: Vec::new() });
+            chains.push(LegacyChain { name, counters: Vec::new(), entries: Vec::new() });
         } else {
             if let Some(chain) = built_in.iter().find(|chain| chain.begin == at) {
-                chains.push(LegacyChain { name: chain.name.to_owned(), counters: Vec::new() });
+                let name = chain.name.to_owned();
+                chains.push(LegacyChain { name, counters: Vec::new(), entries: Vec::new() });
             }
             let chain = chains.last_mut().ok_or(Gone)?;
             chain.counters.push(u64_at(blob, at + entry.counters));
+            chain.entries.push(at);
         }
         at += next;
     }

@@ -117,7 +117,9 @@ impl Index {
         for v6 in [false, true] {
             for table in of(Function::Legacy, v6) {
                 match &layout.legacy {
-                    Ok(layout) => legacy.push(legacy::read(reader, layout, table, v6)?),
+                    Ok(tables) => {
+                        legacy.push(legacy::read(reader, tables, table, v6, layout.one_cpu)?);
+                    }
                     Err(why) => {
                         bail!("rules of ip_tables cannot be traced on this kernel: {why}")
                     }
@@ -139,6 +141,12 @@ impl Index {
 }
 
 impl Fingerprint {
+    /// Whether the rules are the same, whatever else hangs at the hooks.
+    #[must_use]
+    pub fn same_rules(&self, other: &Self) -> bool {
+        self.generation == other.generation && self.legacy == other.legacy
+    }
+
     /// What stands at the same places now.
     ///
     /// # Errors

@@ -201,7 +201,7 @@ fn legacy_memory(blob: &[u8], begins: [u32; 5]) -> Fake {
 }
 
 fn read_legacy(memory: &mut Fake) -> Result<legacy::LegacyTable> {
-    legacy::read(&mut Reader::new(memory), &layout().legacy.unwrap(), XT_TABLE, false)
+    legacy::read(&mut Reader::new(memory), &layout().legacy.unwrap(), XT_TABLE, false, false)
 }
 
 #[test]
