@@ -10,7 +10,7 @@ use crate::{
         bpf::{
             activity::Activity,
             btf::{Btf, BtfError, SYSFS},
-            index::{self, layout::IndexLayout},
+            index::{self, Index, layout::IndexLayout},
             links,
             object::{Programs, Sizes},
             offsets::Layout,
@@ -63,14 +63,17 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());
     findings.extend(conntrack(netns, programs.as_mut()));
+    findings.push(rules(netns, programs.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
     for Finding { name, ok, text } in &findings {
         println!("{name:width$}  {:3}  {text}", if *ok { "yes" } else { "no" });
     }
     let chosen = match (links_ok, netlink_ok) {
-        (true, _) => "links: flows, first replies and drops from BPF programs on netfilter hooks",
-        (false, true) => "netlink: flows from conntrack dumps and events; drops are not visible",
+        (true, _) => "links: flows, drops and rules from BPF programs on netfilter hooks",
+        (false, true) => {
+            "netlink: flows from conntrack dumps and events; drops and rules are not visible"
+        }
         (false, false) => "none: run as root, or with CAP_NET_ADMIN",
     };
     println!("{:width$}       {chosen}", "backend");
@@ -116,19 +119,19 @@ fn fentry(vmlinux: Result<&Btf, &BtfError>) -> Finding {
     let result = vmlinux.map_err(|error| anyhow!("{error}")).and_then(|btf| {
         let function = btf.function("nf_hook_slow").context("no function nf_hook_slow in BTF")?;
         sys::load_tracing("ct_probe", links::returning(0)[..].into(), TRACE_FENTRY, function)?;
-        Ok("functions can be traced (not used by this version)".to_owned())
+        Ok("functions can be traced; not needed".to_owned())
     });
-    finding("fentry", result, "not needed by this version")
+    finding("fentry", result, "not needed")
 }
 
 fn kprobes() -> Finding {
     let event = Path::new("/sys/bus/event_source/devices/kprobe");
     let result = if event.exists() {
-        Ok("kprobes are available (not used by this version)".to_owned())
+        Ok("kprobes are available; not needed".to_owned())
     } else {
         Err(anyhow!("the kernel has no kprobes (CONFIG_KPROBES)"))
     };
-    finding("kprobes", result, "not needed by this version")
+    finding("kprobes", result, "not needed")
 }
 
 fn netlink(netns: &Netns) -> Finding {
@@ -191,8 +194,8 @@ fn active(
     settings: &Settings,
 ) -> Finding {
     let found = programs.map(|(programs, layout)| {
-        let net = programs.net(netns)?;
-        let hooks = index::hooks_of(programs, layout, &Symbols::read()?, net)?;
+        let net = programs.peek().net(netns)?;
+        let hooks = index::hooks_of(programs.peek(), layout, &Symbols::read()?, net)?;
         Ok::<_, anyhow::Error>(Activity::of(&hooks))
     });
     let (ok, text) = match found {
@@ -253,6 +256,18 @@ fn conntrack(netns: &Arc<Netns>, programs: Option<&mut (Programs, IndexLayout)>)
     ]
 }
 
+/// Whether the rules can be found in the kernel's memory, as `trace` would look for them.
+fn rules(netns: &Netns, programs: Option<&mut (Programs, IndexLayout)>) -> Finding {
+    let result = programs.context("needs links").and_then(|(programs, layout)| {
+        let net = programs.peek().net(netns)?;
+        let Index { nft, legacy, .. } =
+            Index::read(programs.peek(), layout, &Symbols::read()?, net)?;
+        let (nft, legacy) = (nft.len(), legacy.len());
+        Ok(format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})"))
+    });
+    finding("rules", result, "flows are reported without the rules that their packets met")
+}
+
 fn firewalls(netns: &Netns) -> Vec<Finding> {
     let nft = std::env::var_os("PATH").and_then(|path| {
         std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|p| p.exists())
@@ -270,7 +285,7 @@ fn firewalls(netns: &Netns) -> Vec<Finding> {
             name: "nft".to_owned(),
             ok: nft.is_some(),
             text: nft.map_or_else(
-                || "the nft program is not in PATH: `rules show` cannot list nf_tables".to_owned(),
+                || "the nft program is not in PATH: rules of nf_tables cannot be listed, nor traced".to_owned(),
                 |path| path.display().to_string(),
             ),
         },

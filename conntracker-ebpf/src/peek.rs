@@ -1,7 +1,9 @@
 //! Kernel memory for the agent, off the packet path: how hooks, chains and rules are laid out is
 //! read piece by piece and understood in user space (`kernel/bpf/index`).
 
-use aya_ebpf::{helpers::generated::bpf_get_current_task, macros::map, maps::Array};
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_current_task, macros::map, maps::Array,
+};
 use conntracker_common::peek::{BYTES, PIECE_BYTES, PIECES, Reply, Request};
 
 use crate::{
@@ -9,10 +11,11 @@ use crate::{
     memory::{read, read_bytes},
 };
 
+/// Both are mapped into the agent's memory (BPF_F_MMAPABLE, Linux 5.5+).
 #[map]
-static PEEK_REQUEST: Array<Request> = Array::with_max_entries(1, 0);
+static PEEK_REQUEST: Array<Request> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static PEEK: Array<Reply> = Array::with_max_entries(1, 0);
+static PEEK: Array<Reply> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Copies what the request asks for.
 #[inline(always)]

@@ -32,6 +32,19 @@ fn bad_usage_exits_with_2_and_gives_its_reason_in_one_line() {
         (&["dump", "--status", "sleepy"], "unknown status `sleepy`"),
         (&["dump", "--family", "ipx"], "unknown family `ipx`"),
         (&["dump", "--nat", "--no-nat"], "cannot be used with"),
+        (&["trace", "--rule", "forward"], "`forward` is no place; give TABLE/CHAIN"),
+        (&["trace", "--rule", "fw/"], "`fw/` is no place"),
+        (&["trace", "--rule", "fw/forward", "-c"], "`--rule` asks for rules, which `-c` declines"),
+        (&["--rule", "!fw/forward/7", "-c"], "`--rule` asks for rules"),
+        (&["dump", "--rule", "fw/forward"], "--rule needs `trace`"),
+        (&["trace", "--sample", "-1"], "-1"),
+        (&["trace", "--sample", "all"], "'all' for '--sample"),
+        (&["trace", "--sample", "2", "-c"], "cannot be used with"),
+        (&["trace", "--per-chain", "-c"], "cannot be used with"),
+        (&["rules", "hits", "--duration", "0"], "must be more than zero"),
+        (&["rules", "hits", "--format", "yaml"], "'yaml' for '--format"),
+        (&["rules", "hits", "fw"], "unexpected argument 'fw'"),
+        (&["rules", "hit"], "unrecognized subcommand 'hit'"),
         (&["doctor", "--loudly"], "unexpected argument '--loudly'"),
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
         (&["observe"], "observe"),
@@ -52,6 +65,7 @@ fn failures_exit_with_1_and_give_their_reason_in_one_line() {
         &["trace", "--netns", "no-such-lab", "-o", "-"][..],
         &["dump", "--netns", "no-such-lab"],
         &["doctor", "--netns", "no-such-lab"],
+        &["rules", "hits", "--netns", "no-such-lab"],
     ] {
         let output = output(args).unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -64,11 +78,15 @@ fn failures_exit_with_1_and_give_their_reason_in_one_line() {
 #[test]
 fn a_filter_that_the_backend_cannot_answer_is_refused() {
     let lab = Lab::new().unwrap();
-    let args = ["trace", "--netns", &lab.router.name, "--backend", "netlink", "--oif", "eth0"];
-    let output = output(args).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("error: --oif cannot be answered by the netlink backend"), "{said}");
+    for (option, value) in [("--oif", "eth0"), ("--rule", "fw/forward")] {
+        let args = ["trace", "--netns", &lab.router.name, "--backend", "netlink", option, value];
+        let output = output(args).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let error = format!("error: {option} cannot be answered by the netlink backend");
+        assert!(said.contains(&error), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }
 
 #[test]
@@ -98,6 +116,9 @@ fn doctor_tells_whether_conntrack_is_active_and_what_would_make_it() {
         .nft("table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }")
         .unwrap();
     assert_eq!(doctor(&lab.router, "conntrack active"), ("yes".into(), "for IPv4 only".into()));
+    let rules =
+        ("yes".into(), "can be traced (chains of nf_tables: 1, tables of ip_tables: 0)".into());
+    assert_eq!(doctor(&lab.router, "rules "), rules);
     lab.router.nft(TRACKING).unwrap();
     let both = ("yes".into(), "for IPv4 and IPv6".into());
     assert_eq!(doctor(&lab.router, "conntrack active"), both);

@@ -1,5 +1,6 @@
 //! 100,000 new flows as fast as the machine makes them: each is reported, or counted as lost and
-//! then found in the conntrack table.
+//! then found in the conntrack table. So is the way of each first packet through the rules, but that
+//! no table has.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use conntracker_tests::lab::{Lab, TRACKING};
-use conntracker_tests::tracer::report::Document;
+use conntracker_tests::tracer::report::{Document, RULES_CHANGED};
 use conntracker_tests::tracer::{Finished, PATIENCE, Tracer};
 use conntracker_tests::traffic::{udp_sink, udp_storm};
 use nix::sys::signal::Signal;
@@ -98,10 +99,15 @@ fn links_report_every_flow_and_lose_none_at_default_sizes() {
     let tracer = trace(&weather.lab, &args).unwrap();
     weather.storm().unwrap();
     // With --strict this says by its success that nothing was lost.
-    let (report, flows) = read(&tracer.finish().unwrap()).unwrap();
+    let finished = tracer.finish().unwrap();
+    let (report, flows) = read(&finished).unwrap();
+    assert_eq!(finished.matches(r#""traversals":[{"hook":"forward""#).count(), FLOWS);
     assert_eq!(report.counter("new_flows").unwrap(), FLOWS as u64);
     assert_eq!(report.counter("new_flow_records").unwrap(), FLOWS as u64);
     assert_eq!(report.counter("new_flow_records_lost").unwrap(), 0);
+    assert_eq!(report.counter("traced_packets").unwrap(), FLOWS as u64);
+    assert_eq!(report.counter("path_records").unwrap(), FLOWS as u64);
+    assert_eq!(report.counter("records").unwrap(), 2 * FLOWS as u64);
     assert_eq!(report.footer["lost"], false, "{}", report.footer);
     assert_eq!(report.counter("flows").unwrap(), FLOWS as u64);
     assert_eq!(report.counter("merged").unwrap(), FLOWS as u64);
@@ -121,9 +127,16 @@ fn links_count_what_a_small_ring_loses_and_find_it_in_the_table() {
         report.counter("new_flow_records_lost").unwrap(),
     );
     assert_eq!(records + lost, FLOWS as u64, "{}", report.footer);
-    assert_eq!(report.counter("records").unwrap(), records, "{}", report.footer);
-    assert_eq!(status.code(), Some(if lost > 0 { 3 } else { 0 }), "{stderr}");
-    assert_eq!(report.footer["lost"], lost > 0);
+    let (paths, paths_lost) =
+        (report.counter("path_records").unwrap(), report.counter("path_records_lost").unwrap());
+    assert_eq!(paths + paths_lost, FLOWS as u64, "{}", report.footer);
+    assert_eq!(report.counter("traced_packets").unwrap(), FLOWS as u64, "{}", report.footer);
+    assert_eq!(report.counter("records").unwrap(), records + paths, "{}", report.footer);
+    let any = lost + paths_lost > 0;
+    assert_eq!(status.code(), Some(if any { 3 } else { 0 }), "{stderr}");
+    assert_eq!(report.footer["lost"], any);
+    let besides = report.lost_besides(&["new_flow_records_lost", "path_records_lost"]);
+    assert!(besides.is_empty(), "{besides:?}");
     assert_eq!(report.counter("flows").unwrap(), FLOWS as u64);
     assert_eq!(report.counter("merged").unwrap(), FLOWS as u64);
     assert_eq!(flows, weather.table().unwrap());
@@ -176,7 +189,7 @@ fn idle(pid: u32) -> Result<()> {
 #[test]
 fn folded_flows_are_counted_whatever_the_size_of_the_ring() {
     let weather = weather().unwrap();
-    let tracers = ["16M", "4K"].map(|size| {
+    let tracers = ["32M", "4K"].map(|size| {
         let args = ["--backend", "links", "--ring-size", size];
         (size, trace(&weather.lab, &args).unwrap())
     });
@@ -204,6 +217,26 @@ fn folded_flows_are_counted_whatever_the_size_of_the_ring() {
             + report.counter("new_flows_folded").unwrap()
             + lost;
         assert_eq!(sum, FLOWS as u64, "ring of {size}: {}", report.footer);
+        paths_add_up(&report);
         assert_eq!(report.counter("new_flows_uncounted").unwrap(), 0, "ring of {size}");
     }
+}
+
+/// Each first packet was traced, or its key trusted, or it came while the other instance's links were
+/// new; each traced packet has a record, or was counted as what it is.
+fn paths_add_up(report: &Document) {
+    let count = |name| report.counter(name).unwrap();
+    let traced = count("traced_packets");
+    let (trusted, races) = (count("paths_trusted"), count("path_races"));
+    let told = count("path_records") + count("paths_folded") + count("path_records_lost");
+    // A race before the counters are read is none of a traced packet.
+    assert!((traced..=traced + races).contains(&(told + races)), "{}", report.footer);
+    let flows = FLOWS as u64;
+    assert!((flows..=flows + races).contains(&(traced + trusted + races)), "{}", report.footer);
+    // Many flows of two keys that take the same way: few need a look, and fewer a record.
+    assert!(races > flows / 2 || (trusted > flows / 2 && told < flows / 2), "{}", report.footer);
+    let besides = report.lost_besides(
+        &[&RULES_CHANGED[..], &["new_flow_records_lost", "path_records_lost"]].concat(),
+    );
+    assert!(besides.is_empty(), "{besides:?}");
 }

@@ -37,10 +37,13 @@ table inet firewall {
         ct state invalid counter drop
         ip saddr 10.78.0.0/16 counter drop comment "not from there"
         udp dport 9999 counter drop comment "never to this port"
-        iifname "toclient" tcp dport { 80, 443 } counter accept comment "web"
-        iifname "toclient" udp dport 53 counter accept comment "names"
-        iifname "toclient" sctp dport 3868 counter accept comment "diameter"
+        iifname "toclient" counter jump from_client
         meta l4proto { icmp, ipv6-icmp } counter accept
+    }
+    chain from_client {
+        tcp dport { 80, 443 } counter accept comment "web"
+        udp dport 53 counter accept comment "names"
+        sctp dport 3868 counter accept comment "diameter"
     }
 }
 table ip nat {

@@ -35,6 +35,8 @@ pub struct Spot {
 /// What one packet did at one hook.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Observation {
+    /// It was of IPv6.
+    pub v6: bool,
     /// Base chains that the packet met, in order; for a dropped packet, those it may have met.
     pub chains: Vec<ChainId>,
     /// For a dropped packet: the chains of `chains` among which it was dropped, from (inclusive) and

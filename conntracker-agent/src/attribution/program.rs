@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::ChainId;
 use crate::ruleset::{
     Ruleset,
-    model::{Action, Backend, Chain, ChainType, Policy, Rule, Table, Via},
+    model::{Action, Backend, Chain, ChainType, Family, Policy, Rule, Table, Via},
 };
 
 /// What is known of the kernel's side of a ruleset: which chains are as they were listed, and which
@@ -55,6 +55,10 @@ pub(super) enum Way {
     /// Accepts, or drops if it cannot translate; base chains of type nat behind it are passed over
     /// (`nf_nat_inet_fn` of net/netfilter/nf_nat_core.c).
     Nat,
+    /// The same for packets of one family; those of the other one go on.
+    NatOf {
+        v6: bool,
+    },
     /// Takes the packet, drops it, or lets those go on that are no part of a handshake.
     Synproxy,
     Stolen,
@@ -243,7 +247,12 @@ impl Build<'_> {
                 Action::Reject => Way::Reject,
                 Action::Return => Way::Return,
                 Action::Queue => Way::Queue,
-                Action::Nat => Way::Nat,
+                Action::Nat => match rule.nat_family {
+                    Some(family) if self.table.family == Family::Inet => {
+                        Way::NatOf { v6: family == Family::Ip6 }
+                    }
+                    _ => Way::Nat,
+                },
                 Action::Synproxy => Way::Synproxy,
                 Action::Forward => Way::Stolen,
                 Action::Unknown if of_xtables(rule) => Way::Unknown,

@@ -443,6 +443,7 @@ fn observations_of_something_else_are_refused() {
         chains: Vec::new(),
         among: (0, 0),
         elsewhere: Vec::new(),
+        v6: false,
         moved: Vec::new(),
         complete: true,
         outcome: Outcome::Passed,

@@ -419,6 +419,8 @@ impl<'a> Walk<'a> {
                 self.pass(translated, met(SolvedVerdict::Accept));
                 self.stop(moment, met(SolvedVerdict::Drop));
             }
+            Way::NatOf { v6 } if v6 == self.seen.v6 => self.way(at, Way::Nat, counted),
+            Way::NatOf { .. } => self.way(at, Way::Continue, counted),
             Way::Synproxy => {
                 self.way(at, Way::Continue, counted);
                 self.way(at, Way::Stolen, counted);

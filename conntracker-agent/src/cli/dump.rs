@@ -50,7 +50,7 @@ pub fn run(args: DumpArgs) -> Result<ExitCode> {
     let unanswerable = filter.of_packets();
     if !unanswerable.is_empty() {
         super::bad_usage(&format!(
-            "{} needs `trace`: conntrack's table knows neither interfaces nor drops",
+            "{} needs `trace`: conntrack's table knows neither interfaces nor drops nor rules",
             unanswerable.join(", ")
         ));
     }

@@ -71,7 +71,7 @@ pub struct TraceArgs {
     #[arg(long)]
     strict: bool,
     /// Size of the ring buffer.
-    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "16M")]
+    #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "32M")]
     ring_size: u32,
     /// Receive buffer of the event sockets (netlink backend).
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "16M")]
@@ -134,6 +134,9 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         filter,
     } = args;
     let (filter, filter_text) = filter.resolve();
+    if conntrack_only && !filter.rule.is_empty() {
+        super::bad_usage("`--rule` asks for rules, which `-c` declines to trace");
+    }
     let output = output.unwrap_or_else(|| {
         if daemon { daemon::REPORT.to_owned() } else { "conntracker.log".to_owned() }
     });

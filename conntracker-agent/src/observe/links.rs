@@ -225,8 +225,8 @@ impl LinksSource {
     /// Whether conntrack is active in a namespace.
     pub fn activity(&mut self, netns: &Netns) -> Result<Activity> {
         let symbols = self.symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-        let net = self.programs.net(netns)?;
-        Ok(Activity::of(&index::hooks_of(&mut self.programs, &self.layout, symbols, net)?))
+        let net = self.programs.peek().net(netns)?;
+        Ok(Activity::of(&index::hooks_of(self.programs.peek(), &self.layout, symbols, net)?))
     }
 
     pub fn counters(&self) -> Result<Counters> {

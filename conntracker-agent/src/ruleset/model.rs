@@ -321,6 +321,10 @@ pub struct Rule {
     pub actions: Vec<Action>,
     /// Chains it can go to, those of verdict maps included.
     pub targets: Vec<Target>,
+    /// Of address translation in a table for both families: the one it is for. Packets of the other
+    /// one match, and go on (`nft_nat_inet_eval` of net/netfilter/nft_nat.c).
+    #[serde(skip)]
+    pub nat_family: Option<Family>,
 }
 
 /// What a rule can do with a packet.

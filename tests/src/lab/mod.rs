@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The router forwards; firewall and NAT are the test's business. Neighbours are static and
-//! duplicate address detection is off: but for a few multicast listener reports, which conntrack
-//! does not track, the packets of a test are the only ones on the wire.
+//! duplicate address detection is off: but for a few multicast listener reports in the first second,
+//! which conntrack does not track, the packets of a test are the only ones on the wire.
 
 mod child;
 mod exec;

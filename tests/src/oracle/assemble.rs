@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::listing::{Base, Listed, Listing};
 use super::nflog;
 use super::nftrace::{self, State, What};
-use super::packet::Print;
+use super::packet::{Heads, Print};
 use super::step::{Backend, ChainName, Hook, Step, StepKind, Verdict};
 use crate::rulesets::ORACLE_TABLE;
 use crate::tracer::Tuple;
@@ -17,7 +17,9 @@ use crate::tracer::Tuple;
 pub struct Packet {
     /// As it was when its trace began: before any translation.
     pub tuple: Tuple,
-    /// As it came back, if the router sent it to itself: after translation.
+    /// As it was on its way, translations included; the first is [`Packet::tuple`].
+    pub tuples: Vec<Tuple>,
+    /// As it came back, if the router sent it to itself.
     pub looped: Option<Tuple>,
     /// An ICMP error: its tuple says nothing of the flow that it belongs to.
     pub error: bool,
@@ -107,6 +109,7 @@ impl<'a> Assembly<'a> {
             return Ok(());
         };
         let packet = &mut self.collection.packets[*index];
+        packet.is_now(event.heads);
         let chain = ChainName {
             backend: Backend::Nft,
             family: event.family.to_owned(),
@@ -141,6 +144,7 @@ impl<'a> Assembly<'a> {
         let index = self.collection.packets.len();
         self.collection.packets.push(Packet {
             tuple: heads.tuple,
+            tuples: vec![heads.tuple],
             looped: None,
             error: heads.error,
             local: event.chain == "out",
@@ -157,6 +161,7 @@ impl<'a> Assembly<'a> {
             return Ok(());
         };
         let packet = &mut self.collection.packets[*index];
+        packet.is_now(Some(event.heads));
         let name = |name: &str| ChainName {
             backend: Backend::Legacy,
             family: event.family.to_owned(),
@@ -178,6 +183,15 @@ impl<'a> Assembly<'a> {
 }
 
 impl Packet {
+    /// The headers at one place of the way.
+    fn is_now(&mut self, heads: Option<Heads>) {
+        if let Some(heads) = heads
+            && !self.tuples.contains(&heads.tuple)
+        {
+            self.tuples.push(heads.tuple);
+        }
+    }
+
     /// A message of a base chain: the packet is in it already, or enters it.
     fn enter(&mut self, chain: &ChainName, base: Base, state: Option<State>) {
         let inside = self.runs.last().is_some_and(|run| run.chain == *chain && !run.ended());

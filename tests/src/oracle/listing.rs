@@ -30,8 +30,6 @@ pub struct Rule {
     /// Whether it has a counter behind all that can fail: it moves when the rule matches. A lookup
     /// in a map can fail, and so can setting a mark from one that is not there.
     pub counted: bool,
-    /// Whether conntrack does not see packets that meet it.
-    pub untracks: bool,
 }
 
 /// A chain.
@@ -110,8 +108,7 @@ impl Listing {
                 let rejects = rule["expr"].to_string().to_lowercase().contains("\"reject\"");
                 let verdict = rejects.then_some(Verdict::Reject);
                 let chain = self.chains.entry(name(rule, "chain")?).or_default();
-                let (handle, untracks) = (rule["handle"].as_u64(), at("notrack").is_some());
-                chain.rules.push(Rule { handle, verdict, counted, untracks });
+                chain.rules.push(Rule { handle: rule["handle"].as_u64(), verdict, counted });
             }
         }
         Ok(())
@@ -149,8 +146,7 @@ impl Listing {
             let (name, rule) = line[at + 3..].split_once(' ').unwrap_or((&line[at + 3..], ""));
             let verdict = Some(target(rule));
             let chain = self.chains.entry(place(table, name)).or_default();
-            let untracks = words(rule).any(|word| word == "--notrack");
-            chain.rules.push(Rule { handle: None, verdict, counted: true, untracks });
+            chain.rules.push(Rule { handle: None, verdict, counted: true });
         }
         Ok(())
     }

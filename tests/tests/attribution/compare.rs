@@ -17,8 +17,8 @@ pub struct Crossing<'a> {
     pub direction: Option<Direction>,
     /// Of packets that conntrack knows, where the kernel traces that.
     pub state: Option<&'static str>,
-    /// No answer was seen before; unknown where some packets of the flow were not tracked.
-    pub first: Option<bool>,
+    /// The flow's first packet.
+    pub first: bool,
     /// Packet mark, where it is traced.
     pub mark: (Option<u32>, Option<u32>),
     pub runs: &'a [Run],
@@ -32,11 +32,10 @@ pub struct Crossing<'a> {
 pub fn crossings<'a>(
     packet: &'a Packet,
     direction: Option<Direction>,
-    first: Option<bool>,
+    first: bool,
     listing: &'a Listing,
 ) -> Vec<Crossing<'a>> {
     let mut before = Some(0);
-    let (mut tracked, mut untracked) = (false, false);
     let place = |run: &Run| (run.base.hook, run.early());
     let mut crossings: Vec<_> = packet
         .runs
@@ -47,10 +46,6 @@ pub fn crossings<'a>(
             let mark = (before, after);
             before = after;
             let state = runs.iter().find_map(|run| run.state);
-            let forgotten = untracked;
-            // What conntrack has seen it does not forget.
-            untracked |= early && !tracked && untracks(runs, listing);
-            tracked |= !early && !untracked;
             // The kernel's own word, where it has one.
             let direction = match state {
                 Some(state) if state.name != "untracked" && direction.is_some() => {
@@ -58,7 +53,7 @@ pub fn crossings<'a>(
                 }
                 _ => direction,
             };
-            let state = state.map(|state| state.name).or(forgotten.then_some("untracked"));
+            let state = state.map(|state| state.name);
             let last = false;
             Crossing { hook, early, direction, state, first, mark, runs, last, listing }
         })
@@ -69,25 +64,17 @@ pub fn crossings<'a>(
     crossings
 }
 
-/// Whether one of the rules that a packet met keeps it from conntrack.
-pub fn untracks(runs: &[Run], listing: &Listing) -> bool {
-    runs.iter().flat_map(|run| &run.steps).any(|step| {
-        let rule = listing.chain(&step.chain).and_then(|chain| chain.at(step.position));
-        rule.is_some_and(|rule| rule.untracks)
-    })
-}
-
 impl Crossing<'_> {
     /// Whether a claim may be about this crossing.
     pub fn concerns(&self, claim: &Claim) -> bool {
         let state = match (self.early, self.state) {
             (true, _) => claim.state == "early",
             (false, Some(state)) => claim.state == state,
-            (false, None) => match self.first {
-                Some(true) => ["new", "untracked", "invalid"].contains(&claim.state.as_str()),
-                Some(false) => !["new", "early"].contains(&claim.state.as_str()),
-                None => claim.state != "early",
-            },
+            (false, None) if self.first => {
+                ["new", "untracked", "invalid"].contains(&claim.state.as_str())
+            }
+            // Which packet conntrack has seen before which, the order of traces does not say.
+            (false, None) => claim.state != "early",
         };
         // An error belongs to the flow that it is about, and is not always related to it: for ICMPv6
         // it may be untracked.
@@ -103,6 +90,13 @@ impl Crossing<'_> {
     /// Whether all rules of all chains that the packet was in have counters that tell.
     pub fn all_counted(&self) -> bool {
         self.runs.iter().all(|run| all_counted(run, self.listing))
+    }
+
+    /// Whether no chain that the packet met has a rule: there was nothing but policies.
+    pub fn ruleless(&self) -> bool {
+        self.runs
+            .iter()
+            .all(|run| self.listing.chain(&run.chain).is_some_and(|chain| chain.rules.is_empty()))
     }
 
     fn dropped(&self) -> bool {
@@ -306,7 +300,7 @@ pub fn explain<'a>(claim: &Claim, crossings: impl Iterator<Item = &'a Crossing<'
         let Crossing { hook, direction, state, first, mark, runs, .. } = crossing;
         let _ = writeln!(
             text,
-            "kernel: {hook:?} {direction:?} state {state:?} first {first:?} mark {mark:x?}"
+            "kernel: {hook:?} {direction:?} state {state:?} first {first} mark {mark:x?}"
         );
         for step in runs.iter().flat_map(|run| &run.steps) {
             let _ = writeln!(text, "    {step}");

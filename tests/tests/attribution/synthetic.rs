@@ -48,7 +48,7 @@ fn traversal(crossing: &Crossing<'_>) -> Value {
     let state = match (crossing.early, crossing.state, crossing.first) {
         (true, ..) => "early",
         (_, Some(state), _) => state,
-        (.., Some(true)) => "new",
+        (.., true) => "new",
         _ => "established",
     };
     let reply = crossing.direction == Some(Direction::Reply);
@@ -91,7 +91,7 @@ fn omniscient(trials: &[Trial]) -> Vec<Value> {
             // Only what comes before an answer.
             if flow["traversals"] == json!([]) {
                 let original = Some(Direction::Original);
-                let crossings = crossings(packet, original, Some(true), &trial.listing);
+                let crossings = crossings(packet, original, true, &trial.listing);
                 flow["traversals"] = crossings.iter().map(traversal).collect();
             }
         }

@@ -5,12 +5,12 @@ use std::fmt;
 
 use anyhow::Result;
 use conntracker_tests::burst::Planned;
-use conntracker_tests::oracle::{StepKind, Verdict};
-use conntracker_tests::tracer::{Direction, L4, Tuple, report};
+use conntracker_tests::oracle::{Packet, StepKind, Verdict};
+use conntracker_tests::tracer::{Direction, Flow, L4, Tuple, report};
 use serde_json::Value;
 
 use crate::claim::{Claim, claims};
-use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge, untracks};
+use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge};
 use crate::run::Trial;
 
 /// Problems of a class that are shown in full.
@@ -29,6 +29,8 @@ pub struct Tally {
     /// First packets: without a word of the tracer; with one about each hook; with nothing but
     /// exact steps.
     pub unseen: usize,
+    /// Of those, where there was nothing but policies.
+    pub ruleless: usize,
     pub seen: usize,
     pub exact_firsts: usize,
     /// First packets that met only chains all of whose rules have counters that tell, and those of
@@ -64,14 +66,15 @@ impl fmt::Display for Tally {
         let Self { rulesets, flows, packets, untraced, unseen, seen, exact_firsts, claims, .. } =
             self;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, classes, .. } = self;
-        let Self { told, exact_told, .. } = self;
+        let Self { told, exact_told, ruleless, .. } = self;
         let steps = (exact + inferred + chain).max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
             f,
             "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
              each hook, {exact_firsts} of them exactly ({exact_told} of {told} that met only rules \
-             whose counters tell), {unseen} not so, {untraced} never sent; {claims} claims, \
+             whose counters tell), {unseen} not so ({ruleless} where there are \
+             only policies), {untraced} never sent; {claims} claims, \
              {wrong} wrong {classes:?}; steps: {exact} exact ({:.1} %), {inferred} inferred ({:.1} %), {chain} \
              chain ({:.1} %), {open} with an open verdict, {omitted} steps and {gaps} chains not mentioned; doubts: \
              {doubts:?}",
@@ -103,23 +106,31 @@ impl<'a> Packets<'a> {
         Self { by_tuple, trials }
     }
 
+    fn packet(&self, trial: usize, index: usize) -> &'a Packet {
+        &self.trials[trial].traced.packets[index]
+    }
+
+    /// Packets of a tuple, by their trial and their number in it.
+    fn packets(&self, tuple: Tuple) -> impl Iterator<Item = (usize, usize)> {
+        self.by_tuple.get(&tuple).into_iter().flatten().copied()
+    }
+
     /// The crossings of a flow's packets, and those of ICMP errors that may be about it.
     fn of(&self, orig: Tuple, reply: Option<Tuple>) -> Vec<Crossing<'a>> {
+        let mut tuples = BTreeSet::from([(orig, Direction::Original)]);
+        // Answers to it, wherever on its way that was.
+        let way = self.packets(orig).flat_map(|(trial, index)| &self.packet(trial, index).tuples);
+        tuples.extend(way.map(|tuple| (answer(*tuple), Direction::Reply)));
         // An untracked answer stands under the flow that it would belong to, and what the router
         // says to whoever answers has the addresses of after the translation.
-        let tuples: BTreeSet<(Tuple, Direction)> = [
-            Some((orig, Direction::Original)),
-            Some((answer(orig), Direction::Reply)),
-            reply.map(|reply| (reply, Direction::Reply)),
-            reply.map(|reply| (answer(reply), Direction::Original)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        tuples.insert((answer(orig), Direction::Reply));
+        if let Some(reply) = reply {
+            tuples.insert((reply, Direction::Reply));
+            tuples.insert((answer(reply), Direction::Original));
+        }
         let mut found = Vec::new();
         for (tuple, direction) in tuples {
-            let packets = self.by_tuple.get(&tuple).into_iter().flatten();
-            found.extend(packets.map(|(trial, index)| (*trial, *index, direction)));
+            found.extend(self.packets(tuple).map(|(trial, index)| (trial, index, direction)));
         }
         // Answers of other rulesets may be translated to the same addresses.
         let begun: BTreeSet<usize> = found
@@ -130,24 +141,17 @@ impl<'a> Packets<'a> {
         found.retain(|(trial, ..)| begun.is_empty() || begun.contains(trial));
         // In the order in which they came.
         found.sort_by_key(|(trial, index, _)| (*trial, *index));
-        let packet = |trial: usize, index: usize| &self.trials[trial].traced.packets[index];
-        let tracked = found
-            .iter()
-            .all(|(t, index, _)| !untracks(&packet(*t, *index).runs, &self.trials[*t].listing));
-        let mut first = true;
         let mut all = Vec::new();
-        for (trial, index, direction) in &found {
-            let packet = packet(*trial, *index);
-            // Conntrack sees an answer unless a raw table drops it.
-            first &= *direction == Direction::Original
-                || packet.runs.last().is_some_and(|run| run.early() && run.drops());
+        for (number, (trial, index, direction)) in found.iter().enumerate() {
+            let first = number == 0 && *direction == Direction::Original;
             let listing = &self.trials[*trial].listing;
-            all.extend(crossings(packet, Some(*direction), tracked.then_some(first), listing));
+            let packet = self.packet(*trial, *index);
+            all.extend(crossings(packet, Some(*direction), first, listing));
         }
         let trials: BTreeSet<usize> = found.iter().map(|(trial, ..)| *trial).collect();
         for trial in trials.into_iter().map(|number| &self.trials[number]) {
             for error in trial.traced.packets.iter().filter(|packet| packet.error) {
-                all.extend(crossings(error, None, None, &trial.listing));
+                all.extend(crossings(error, None, false, &trial.listing));
             }
         }
         all
@@ -174,7 +178,7 @@ pub fn compare(trials: &[Trial], flows: &[Value]) -> Result<Tally> {
         // Without any it is from before the first ruleset, or not of our making.
         if !crossings.is_empty() {
             for claim in &claims {
-                tally.add(flow.orig, claim, &crossings, begun.get(&flow.orig).copied());
+                tally.add(&flow, claim, &crossings, begun.get(&flow.orig).copied());
             }
         }
         claimed.entry(flow.orig).or_default().extend(claims);
@@ -203,7 +207,7 @@ fn answer(tuple: Tuple) -> Tuple {
 impl Tally {
     /// Adds the numbers of further rulesets.
     pub fn extend(&mut self, other: Self) {
-        let Self { rulesets, flows, packets, untraced, unseen, seen, .. } = other;
+        let Self { rulesets, flows, packets, untraced, unseen, ruleless, seen, .. } = other;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, .. } = other;
         let Self { exact_firsts, told, exact_told, claims, .. } = other;
         let Self { classes, shown, missing, rulesets_shown, .. } = other;
@@ -212,6 +216,7 @@ impl Tally {
         self.packets += packets;
         self.untraced += untraced;
         self.unseen += unseen;
+        self.ruleless += ruleless;
         self.seen += seen;
         self.exact_firsts += exact_firsts;
         self.told += told;
@@ -244,7 +249,7 @@ impl Tally {
     /// A claim is right if it is right about one of the packets that it may be about.
     fn add<'a>(
         &mut self,
-        flow: Tuple,
+        flow: &Flow,
         claim: &Claim,
         crossings: &'a [Crossing<'a>],
         trial: Option<&Trial>,
@@ -317,7 +322,7 @@ impl Tally {
             .chain(of(answer(tuple), Direction::Reply))
             .map(|claim| Claim { direction: Direction::Original, ..claim.clone() })
             .collect();
-        let crossings = crossings(packet, Some(Direction::Original), Some(true), &trial.listing);
+        let crossings = crossings(packet, Some(Direction::Original), true, &trial.listing);
         let told = crossings.iter().all(Crossing::all_counted);
         self.told += usize::from(told);
         let mut exact = true;
@@ -331,6 +336,7 @@ impl Tally {
                 Some(judgement) if judgement.problems.is_empty() => exact &= judgement.complete(),
                 other => {
                     self.unseen += 1;
+                    self.ruleless += usize::from(crossing.ruleless());
                     let Crossing { hook, early, .. } = crossing;
                     let why = if let Some(judgement) = other {
                         format!("wrong: {:?}", judgement.problems)

@@ -344,6 +344,7 @@ fn observation(bases: &[ChainId], truth: &Truth) -> Observation {
         chains: bases.to_vec(),
         among: (0, bases.len() - 1),
         elsewhere: Vec::new(),
+        v6: false,
         moved: truth.moved.iter().map(|(&spot, &count)| (spot, count)).collect(),
         complete: true,
         outcome: truth.outcome(),

@@ -22,6 +22,7 @@ use object::{Object as _, ObjectSection as _};
 
 use super::{
     offsets::Layout,
+    peek::Peek,
     raw::RawObject,
     record::{Seen, SeenKeyBytes, SeenValueBytes},
     sys,
@@ -49,10 +50,10 @@ pub struct Sizes {
 }
 
 impl Default for Sizes {
-    /// 16 MiB hold 160,000 IPv4 records; the maps of flows take about 20 MiB each, that of known
-    /// paths 4 MiB.
+    /// 32 MiB hold 150,000 new flows of IPv4, each with its way through one hook; the maps of flows
+    /// take about 20 MiB each, that of known paths 4 MiB.
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, seen_entries: 131_072, known_flows: 262_144 }
+        Self { ring_bytes: 32 << 20, seen_entries: 131_072, known_flows: 262_144 }
     }
 }
 
@@ -69,7 +70,7 @@ pub enum SeenMap {
 pub struct Programs {
     ebpf: Ebpf,
     flow_end: OwnedFd,
-    peek: OwnedFd,
+    peek: Peek,
     rules: Option<RulePrograms>,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
@@ -133,7 +134,12 @@ impl Programs {
             .context("cannot create the BPF maps")?;
         let raw = RawObject::relocated(OBJECT, &ebpf)?;
         let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
-        let peek = raw.load(PEEK, sys::load_syscall)?;
+        let peek = Peek::new(
+            raw.load(PEEK, sys::load_syscall)?,
+            array(&ebpf, "PEEK_REQUEST")?,
+            array(&ebpf, "PEEK")?,
+        )
+        .context("cannot map the maps of program peek")?;
         let rules = if trace_rules { Some(RulePrograms::load(&raw)?) } else { None };
         let program: &mut RawTracePoint = ebpf
             .program_mut(NETFILTER_DROP.0)
@@ -255,16 +261,25 @@ impl Programs {
         Ok(())
     }
 
-    pub(super) fn peek_program(&self) -> BorrowedFd<'_> {
-        self.peek.as_fd()
+    /// What reads kernel memory.
+    pub fn peek(&mut self) -> &mut Peek {
+        &mut self.peek
     }
 
-    pub(super) fn map(&self, name: &str) -> Result<&Map> {
+    fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
     }
 
-    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
+    }
+}
+
+/// Descriptor of an array.
+fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => Ok(data.fd().as_fd()),
+        _ => bail!("the BPF object has no array {name}"),
     }
 }
 

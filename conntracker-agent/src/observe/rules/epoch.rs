@@ -7,7 +7,7 @@ use std::{
 
 use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
 
-use super::plan::PlacePlan;
+use super::plan::{Others, PlacePlan};
 use crate::{
     attribution::{ChainId, Finding, Observation, Program, Solved, SolvedVerdict, Spot, solve},
     flow::path::{CtState, Direction, Doubt, Outcome, Site, SiteKind, Step, Traversal, Verdict},
@@ -235,6 +235,14 @@ fn doubt(record: &PathRecord, plan: &PlacePlan) -> Option<Doubt> {
     }
 }
 
+/// NF_INET_LOCAL_OUT.
+const OUTPUT: u8 = 3;
+
+/// Whether something has changed that routing goes by.
+fn changes_route(record: &PathRecord) -> bool {
+    record.packet_mark.0 != record.packet_mark.1 || record.reply_before.is_some()
+}
+
 /// What the solver needs to know.
 fn observation(
     record: &PathRecord,
@@ -256,9 +264,14 @@ fn observation(
     let to = gaps.get(passed).copied().unwrap_or(plan.chains.len());
     let mut chains = Vec::new();
     let mut elsewhere = Vec::new();
+    let may_drop = |others: Others| {
+        // `nf_nat_icmp_reply_translation` of net/netfilter/nf_nat_proto.c.
+        let error = matches!(record.info, CT_RELATED | CT_RELATED_REPLY);
+        record.dropped && (others.strangers || (others.nat && error))
+    };
     let mut among: Option<(usize, usize)> = None;
     for (number, place) in plan.chains.iter().enumerate() {
-        if place.after_others && (from..to).contains(&number) && record.dropped {
+        if (from..to).contains(&number) && may_drop(place.after) {
             elsewhere.push(chains.len());
         }
         let Some((_, chain)) = place.chain else { continue };
@@ -280,8 +293,17 @@ fn observation(
         })
         .collect::<Result<_, _>>()?;
     moved.sort_unstable();
+    if to == plan.chains.len() && may_drop(plan.end) {
+        elsewhere.push(chains.len());
+    }
     let last = chains.len().saturating_sub(1);
+    if record.dropped && hook(record.place) == OUTPUT && changes_route(record) {
+        // Behind the chain that changed it, there may have been no route for it any more
+        // (`ip_route_me_harder` of net/ipv4/netfilter.c).
+        elsewhere = (1..=chains.len()).collect();
+    }
     Ok(Observation {
+        v6: record.orig.src.is_ipv6(),
         among: among.unwrap_or((0, last)),
         elsewhere,
         chains,

@@ -157,7 +157,7 @@ impl RuleTracer {
             );
         }
         for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
-            let net = programs.net(netns)?;
+            let net = programs.peek().net(netns)?;
             tracer.namespaces.push(Namespace {
                 netns: Arc::clone(netns),
                 cookie: netns.cookie.context("the namespace has no cookie")?,
@@ -185,7 +185,7 @@ impl RuleTracer {
 
     fn index(&self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
         let net = self.namespaces[id.0 as usize].net;
-        Index::read(programs, &self.layout, &self.symbols, net)
+        Index::read(programs.peek(), &self.layout, &self.symbols, net)
     }
 
     /// Looks whether anything changed, if it is time to; always with `now`.
@@ -200,7 +200,7 @@ impl RuleTracer {
                 continue;
             }
             if let Some(current) = &namespace.current {
-                match current.now(programs) {
+                match current.now(programs.peek()) {
                     Ok(found) if found == *current => continue,
                     Err(error) if !error.is::<Gone>() => return Err(error),
                     _ => namespace.current = None,

@@ -36,8 +36,17 @@ pub(super) struct PlaceChain {
     pub nat: bool,
     /// Priority at the hook.
     pub priority: i32,
-    /// Between the chain before and this one hangs something that is no base chain and may drop.
-    pub after_others: bool,
+    /// What hangs between the chain before and this one.
+    pub after: Others,
+}
+
+/// Functions at a hook that are no base chains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Others {
+    /// NAT, which drops ICMP errors that it cannot translate.
+    pub nat: bool,
+    /// Something that may drop, as far as is known here.
+    pub strangers: bool,
 }
 
 /// A link that is wanted, at a priority between two others.
@@ -58,6 +67,8 @@ pub(super) struct PlacePlan {
     pub place: u32,
     /// Base chains in order.
     pub chains: Vec<PlaceChain>,
+    /// What hangs behind the last chain, before the link that closes.
+    pub end: Others,
     /// For each link between chains: the number of chains before it.
     pub gaps: Vec<usize>,
     /// Links.
@@ -107,12 +118,12 @@ impl Planner<'_> {
         functions: &[HookFunction],
         above: i32,
     ) -> Option<PlacePlan> {
-        let chains = self.chains(hook, functions);
+        let (chains, end) = self.chains(hook, functions);
         let (first, last) = (chains.first()?.priority, chains.last()?.priority);
         if chains.iter().all(|chain| chain.chain.is_some_and(|(at, _)| self.is_idle(at))) {
             return None;
         }
-        let end = if segment == SEGMENT_EARLY { CONNTRACK } else { i32::MAX };
+        let below = if segment == SEGMENT_EARLY { CONNTRACK } else { i32::MAX };
         let mut links = vec![LinkWanted { role: Role::Open, above, below: first }];
         let mut gaps = Vec::new();
         if self.separates(&chains) {
@@ -124,8 +135,11 @@ impl Planner<'_> {
                 }
             }
         }
+        let mut end_of_hook = Others::default();
         if segment == SEGMENT_EARLY || !LAST_HOOKS.contains(&hook) {
-            links.push(LinkWanted { role: Role::Close, above: last, below: end });
+            links.push(LinkWanted { role: Role::Close, above: last, below });
+        } else {
+            end_of_hook = end;
         }
         let (slots, ranges) = self.counters(&chains);
         let tables = functions.iter().filter(|found| found.function == Function::Legacy);
@@ -137,22 +151,24 @@ impl Planner<'_> {
             .map(|table| table.guard)
             .collect();
         let place = plan::place(v6, segment, hook);
-        Some(PlacePlan { place, chains, gaps, links, slots, ranges, legacy })
+        Some(PlacePlan { place, chains, end: end_of_hook, gaps, links, slots, ranges, legacy })
     }
 
-    fn chains(&self, hook: u8, functions: &[HookFunction]) -> Vec<PlaceChain> {
+    /// The base chains among functions, and what hangs behind the last one.
+    fn chains(&self, hook: u8, functions: &[HookFunction]) -> (Vec<PlaceChain>, Others) {
         let mut chains: Vec<PlaceChain> = Vec::new();
-        let mut others = false;
+        let mut others = Others::default();
         for found in functions {
             if let Some(mut chain) = self.chain(hook, found) {
-                chain.after_others = others && !chains.is_empty();
-                others = false;
+                chain.after = others;
+                others = Others::default();
                 chains.push(chain);
-            } else {
-                others |= found.function == Function::Other;
+            } else if !chains.is_empty() {
+                others.nat |= found.function == Function::Nat;
+                others.strangers |= found.function == Function::Other;
             }
         }
-        chains
+        (chains, others)
     }
 
     fn chain(&self, hook: u8, found: &HookFunction) -> Option<PlaceChain> {
@@ -165,7 +181,7 @@ impl Planner<'_> {
         };
         let chain = at.and_then(|at| Some((at, self.program.id(at.0, at.1)?)));
         let nat = found.nat_priority.is_some();
-        Some(PlaceChain { chain, nat, priority: found.priority, after_others: false })
+        Some(PlaceChain { chain, nat, priority: found.priority, after: Others::default() })
     }
 
     fn listed(&self, at: ChainAt) -> &Chain {

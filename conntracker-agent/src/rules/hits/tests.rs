@@ -17,6 +17,7 @@ fn rule(position: u32, handle: Option<u64>, text: &str, counted: bool) -> Rule {
         text: text.to_owned(),
         kinds: Vec::new(),
         counter: counted.then(Counter::default),
+        nat_family: None,
         counts_matches: counted,
         actions: Vec::new(),
         targets: Vec::new(),

@@ -154,6 +154,7 @@ impl Reader {
             text: text.to_owned(),
             kinds,
             counter,
+            nat_family: None,
             counts_matches: counter.is_some(),
             actions,
             targets,

@@ -150,7 +150,8 @@ fn family(object: &Value) -> Option<Family> {
 /// wrong positions.
 fn rule(object: &Value) -> Option<RuleObject> {
     let expr = object.get("expr").unwrap_or(&Value::Null);
-    let Effects { kinds, counter, counts_matches, verdicts, maps } = statement::effects(expr);
+    let Effects { kinds, counter, counts_matches, verdicts, nat_family, maps } =
+        statement::effects(expr);
     Some(RuleObject {
         family: family(object)?,
         table: text(object, "table")?.to_owned(),
@@ -164,6 +165,7 @@ fn rule(object: &Value) -> Option<RuleObject> {
             counts_matches,
             actions: verdicts.actions,
             targets: verdicts.targets,
+            nat_family,
         },
         maps,
     })

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::{
     extension,
-    model::{Action, Counter, Target, Via},
+    model::{Action, Counter, Family, Target, Via},
 };
 
 /// What a rule's statements amount to.
@@ -14,6 +14,8 @@ pub(super) struct Effects {
     pub counter: Option<Counter>,
     pub counts_matches: bool,
     pub verdicts: Verdicts,
+    /// Family whose addresses it translates, if it says so.
+    pub nat_family: Option<Family>,
     /// Named verdict maps that it looks into.
     pub maps: Vec<String>,
 }
@@ -124,6 +126,8 @@ impl Effects {
             "masquerade" | "snat" | "dnat" | "redirect" => {
                 // An address that is looked up in a map may not be there.
                 self.counts_matches &= !value.to_string().contains("\"map\"");
+                self.nat_family =
+                    value.get("family").and_then(Value::as_str).and_then(Family::parse);
                 self.act(name, Action::Nat);
             }
             "synproxy" => self.act(name, Action::Synproxy),

@@ -106,14 +106,14 @@ fn entries(reader: &mut Reader<'_>, hooks: &Hooks, at: u64) -> Result<Vec<(u64, 
     // Behind the entries stand as many pointers to the structures they were registered with
     // (`nf_hook_entries_get_hook_ops` of include/linux/netfilter.h).
     let bytes = reader.bytes(at + hooks.entries, u64::from(number) * (ENTRY_BYTES + 8))?;
-    let mut found = Vec::with_capacity(number.into());
-    for i in 0..u64::from(number) {
+    let registered: Vec<u64> = (0..u64::from(number))
+        .map(|i| u64_at(&bytes, u64::from(number) * ENTRY_BYTES + i * 8) + hooks.priority)
+        .collect();
+    let priorities = reader.words(&registered)?;
+    let entry = |(i, priority): (u64, u64)| {
         let function = u64_at(&bytes, i * ENTRY_BYTES + hooks.function);
         let private = u64_at(&bytes, i * ENTRY_BYTES + hooks.private);
-        let registered = u64_at(&bytes, u64::from(number) * ENTRY_BYTES + i * 8);
-        let priority = reader.word(registered + hooks.priority)?;
-        let priority = u32_at(&priority.to_ne_bytes(), 0).cast_signed();
-        found.push((function, private, priority));
-    }
-    Ok(found)
+        (function, private, u32_at(&priority.to_ne_bytes(), 0).cast_signed())
+    };
+    Ok((0..).zip(priorities).map(entry).collect())
 }
