@@ -46,7 +46,7 @@ impl Log for Stderr {
 pub fn to_stderr() {
     // Only the first logger of a process counts.
     if log::set_logger(&Stderr).is_ok() {
-        log::set_max_level(LevelFilter::Info);
+        log::set_max_level(level());
     }
 }
 
@@ -64,8 +64,16 @@ pub fn to_syslog() -> Result<()> {
     let logger = syslog::unix(formatter).map_err(|e| anyhow!("no syslog at /dev/log: {e}"))?;
     log::set_boxed_logger(Box::new(syslog::BasicLogger::new(logger)))
         .map_err(|e| anyhow!("cannot send messages to syslog: {e}"))?;
-    log::set_max_level(LevelFilter::Info);
+    log::set_max_level(level());
     Ok(())
+}
+
+/// What is said: details only where `CONNTRACKER_LOG=debug` asks for them.
+fn level() -> LevelFilter {
+    match std::env::var_os("CONNTRACKER_LOG") {
+        Some(level) if level == "debug" => LevelFilter::Debug,
+        _ => LevelFilter::Info,
+    }
 }
 
 /// Whether a status line makes sense.

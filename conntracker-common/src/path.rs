@@ -1,6 +1,7 @@
 //! Ring record of one packet's way through one hook: a [`PathHead`], as many [`Moved`] as it says, then
 //! the tuples of the header's family: original and reply direction at the end of the hook, and, with
-//! [`PATH_NAT`], the reply direction at its beginning.
+//! [`PATH_NAT`], the reply direction at its beginning; then [`Marks`] for each link between base chains
+//! that the packet passed.
 
 use crate::record::{FlowBody, Header};
 
@@ -61,6 +62,16 @@ pub struct Moved {
     pub packets: u16,
 }
 
+/// The marks of a packet at a link between base chains.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// `sk_buff.mark`.
+    pub packet: u32,
+    /// `nf_conn.mark`, 0 without a conntrack entry.
+    pub connection: u32,
+}
+
 /// What every record begins with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,5 +87,6 @@ pub struct PathHead {
 const _: () = {
     assert!(size_of::<PathBody>() == 24);
     assert!(size_of::<Moved>() == 4);
+    assert!(size_of::<Marks>() == 8);
     assert!(size_of::<PathHead>() == 24 + 40 + 24);
 };

@@ -50,6 +50,8 @@ pub const LEGACY_TABLES: usize = 5;
 /// Links between base chains that one plan can have.
 pub const MAX_GAPS: usize = 7;
 
+const _: () = assert!((MAX_GAPS + 1).is_power_of_two());
+
 /// Network namespaces whose rules can be traced at the same time.
 pub const MAX_NAMESPACES: u32 = 256;
 

@@ -12,7 +12,11 @@ use aya_ebpf::{
     macros::map,
     maps::PerCpuArray,
 };
-use conntracker_common::{counters::Counter, plan::FRAMES};
+use conntracker_common::{
+    counters::Counter,
+    path::Marks,
+    plan::{FRAMES, MAX_GAPS},
+};
 
 use crate::{conntrack::KernelTuple, counters::count, globals::offset, memory::read};
 
@@ -58,6 +62,8 @@ pub struct Frame {
     pub fresh: u32,
     /// Zero.
     pub reserved: u32,
+    /// Marks at the links between chains; the last place is for those beyond the limit.
+    pub marks: [Marks; MAX_GAPS + 1],
     /// Reply tuple when it came in.
     pub reply: KernelTuple,
 }

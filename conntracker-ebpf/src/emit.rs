@@ -8,7 +8,8 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     ABI_VERSION,
-    path::{KIND_PATH, MAX_MOVED, Moved, PATH_NAT, PathHead},
+    path::{KIND_PATH, MAX_MOVED, Marks, Moved, PATH_NAT, PathHead},
+    plan::MAX_GAPS,
     record::{
         FAMILY_V4, FLAG_INTERFACES, FlowBody, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, Header,
         Tuple4, Tuple6,
@@ -27,8 +28,10 @@ pub struct PathScratch {
     pub head: PathHead,
     /// Counters that moved, and behind them the tuples.
     pub moved: [Moved; MAX_MOVED],
-    /// Room for the tuples.
-    tuples: [Tuple6; 3],
+    /// Room for the tuples, and for marks behind them.
+    tuples: ([Tuple6; 3], [Marks; MAX_GAPS + 1]),
+    /// Marks at the links between chains.
+    pub marks: [Marks; MAX_GAPS + 1],
     /// Reply tuple at the beginning of the hook, if it was translated before.
     pub reply_before: KernelTuple,
     /// What the record is made of.
@@ -46,7 +49,10 @@ const ZONE_BOTH: u8 = 3;
 const LEN_MASK: i32 = 511;
 
 const _: () = assert!(
-    size_of::<PathHead>() + MAX_MOVED * size_of::<Moved>() + 3 * size_of::<Tuple6>()
+    size_of::<PathHead>()
+        + MAX_MOVED * size_of::<Moved>()
+        + 3 * size_of::<Tuple6>()
+        + MAX_GAPS * size_of::<Marks>()
         <= LEN_MASK as usize
         && size_of::<PathScratch>() >= LEN_MASK as usize
 );
@@ -147,7 +153,7 @@ pub fn path_scratch(frame: u32) -> Option<&'static mut PathScratch> {
 /// Completes the record of a way and sends it; false if the ring was full.
 #[inline(never)]
 pub fn emit_path(scratch: &mut PathScratch) -> bool {
-    let PathScratch { head, reply_before, facts, .. } = &mut *scratch;
+    let PathScratch { head, reply_before, facts, marks, .. } = &mut *scratch;
     let moved = head.path.moved as usize & (2 * MAX_MOVED - 1);
     if moved > MAX_MOVED {
         return false;
@@ -155,7 +161,9 @@ pub fn emit_path(scratch: &mut PathScratch) -> bool {
     let mut len = size_of::<PathHead>() + moved * size_of::<Moved>();
     let tuples = if head.path.flags & PATH_NAT != 0 { 3 } else { 2 };
     let each = if facts.is_v4() { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
-    head.header = header(KIND_PATH, facts, len + tuples * each);
+    let gaps = head.path.gaps as usize & MAX_GAPS;
+    let marks = *marks;
+    head.header = header(KIND_PATH, facts, len + tuples * each + gaps * size_of::<Marks>());
     head.flow = facts.body;
     let all = [facts.orig, facts.reply, *reply_before];
     let bytes = core::ptr::from_mut(scratch).cast::<u8>();
@@ -170,6 +178,12 @@ pub fn emit_path(scratch: &mut PathScratch) -> bool {
             }
         }
         len += each;
+    }
+    for marks in marks.iter().take(gaps) {
+        let at = masked::<LEN_MASK>(len);
+        // SAFETY: behind the tuples there is room for MAX_GAPS marks.
+        unsafe { bytes.add(at).cast::<Marks>().write_unaligned(*marks) };
+        len += size_of::<Marks>();
     }
     let len = masked::<LEN_MASK>(len);
     // SAFETY: the record is longer than `len`.

@@ -3,8 +3,8 @@
 
 use conntracker_common::{
     counters::Counter,
-    path::{IPS_NAT, MAX_MOVED, PATH_NAT, PATH_NESTED, PathBody},
-    plan::{self, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE},
+    path::{IPS_NAT, MAX_MOVED, Marks, PATH_NAT, PATH_NESTED, PathBody},
+    plan::{self, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE},
     record::{FAMILY_V6, FLAG_FRAGMENT, FLAG_FROM_HEADERS, HOOK_UNKNOWN},
 };
 
@@ -140,7 +140,19 @@ pub fn gap(state: *const u8, skb: *const u8, segment: u8) {
     }
     let (_, place) = place(state, segment);
     if let Some(index) = cpu.find(skb, place) {
-        cpu.frames[index & 3].gaps += 1;
+        let frame = &mut cpu.frames[index & 3];
+        let at = frame.gaps as usize & MAX_GAPS;
+        // SAFETY: skb is the context's trusted pointer.
+        let (mark, nfct) =
+            unsafe { (load(skb, offset!(skb_mark)), Nfct::new(load(skb, offset!(skb_nfct)))) };
+        frame.marks[at] = Marks { packet: mark, connection: 0 };
+        if segment != SEGMENT_EARLY
+            && let Some(entry) = nfct.entry()
+        {
+            // Unreadable is as good as not there: the record will tell.
+            entry.mark(&mut frame.marks[at].connection);
+        }
+        frame.gaps += 1;
     }
 }
 
@@ -268,11 +280,12 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         info: 0,
         dropped: u8::from(dropped),
         segment: plan::segment(frame.place),
-        gaps: frame.gaps as u8,
+        gaps: if frame.gaps > MAX_GAPS as u32 { MAX_GAPS as u8 } else { frame.gaps as u8 },
         flags: 0,
         moved: 0,
         reserved: [0; 2],
     };
+    scratch.marks = frame.marks;
     let holds = plans::get(frame.plan).is_some_and(|plan| {
         plan.epoch == frame.epoch
             && snapshot::compare(plan, frame_at, cpu_offset)
@@ -381,6 +394,13 @@ fn way(scratch: &PathScratch, place: u32, packet_mark: u32, ct_mark: u32) -> u64
         }
         let moved = scratch.moved[i];
         hash.add(u64::from(moved.slot) << 16 | u64::from(moved.packets));
+    }
+    for i in 0..MAX_GAPS {
+        if i >= path.gaps as usize {
+            break;
+        }
+        let marks = scratch.marks[i];
+        hash.add(u64::from(marks.packet) << 32 | u64::from(marks.connection));
     }
     hash.finish()
 }

@@ -112,6 +112,12 @@ fn doctor_tells_whether_conntrack_is_active_and_what_would_make_it() {
     let (active, why) = doctor(&lab.router, "conntrack active");
     assert_eq!(active, "no");
     assert!(why.contains("nft add rule"), "{why}");
+    // The advice is good.
+    let advice = why.split('`').find(|quoted| quoted.starts_with("nft ")).unwrap();
+    lab.router.run(["sh", "-c", advice]).unwrap();
+    assert_eq!(doctor(&lab.router, "conntrack active").0, "yes");
+    lab.router.run(["nft", "flush", "ruleset"]).unwrap();
+    assert_eq!(doctor(&lab.router, "conntrack active").0, "no");
     lab.router
         .nft("table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }")
         .unwrap();

@@ -252,6 +252,19 @@ pub struct Step {
     pub provenance: Provenance,
 }
 
+/// Marks of a packet behind a base chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MarksBehind {
+    /// The chain, as a site of kind [`SiteKind::Chain`].
+    pub chain: Arc<Site>,
+    /// No other chain stands between it and the link before.
+    pub alone: bool,
+    /// Packet mark.
+    pub packet: u32,
+    /// Connmark, 0 without a conntrack entry.
+    pub connection: u32,
+}
+
 /// One way through a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Traversal {
@@ -267,6 +280,8 @@ pub struct Traversal {
     pub epoch: u32,
     /// Packet mark at the beginning and at the end of the hook.
     pub packet_mark: (u32, u32),
+    /// Marks between base chains, where links separate them.
+    pub marks: Arc<[MarksBehind]>,
     /// Connmark at the beginning and at the end; `None` without a conntrack entry.
     pub connmark: Option<(u32, u32)>,
     /// Reply tuple at the beginning and at the end, if the hook translated an address.

@@ -65,7 +65,7 @@ impl Settings {
 }
 
 /// How to make the kernel track connections.
-pub const HOW_TO_ACTIVATE: &str = "conntrack works only where a rule needs it; any rule with `ct state`, NAT or a helper will do, for example `nft add table inet ct; nft add chain inet ct c '{ type filter hook prerouting priority 0; }'; nft add rule inet ct c ct state new accept`";
+pub const HOW_TO_ACTIVATE: &str = "conntrack works only where a rule needs it; any rule with `ct state`, NAT or a helper will do, for example `nft add table inet tracking; nft add chain inet tracking c '{ type filter hook prerouting priority 0; }'; nft add rule inet tracking c ct state new accept`";
 
 /// What was seen so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -144,6 +144,7 @@ pub fn traversal(hook: Hook, steps: Vec<Step>) -> Traversal {
         outcome: Outcome::Passed,
         epoch: 1,
         packet_mark: (0, 0),
+        marks: Arc::new([]),
         connmark: Some((0, 0)),
         nat: None,
         fragment: false,

@@ -108,6 +108,7 @@ fn a_flow_passes_by_any_of_its_steps() {
         outcome: Outcome::Passed,
         epoch: 1,
         packet_mark: (0, 0),
+        marks: Arc::new([]),
         connmark: None,
         nat: None,
         fragment: false,

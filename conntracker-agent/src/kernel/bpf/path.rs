@@ -3,8 +3,8 @@
 use bytes::Buf;
 use conntracker_common::{
     path::{
-        IPS_NAT, KIND_PATH, MAX_MOVED, Moved, PATH_NAT, PATH_NESTED, PATH_NOT_READ, PATH_TRUNCATED,
-        PathHead,
+        IPS_NAT, KIND_PATH, MAX_MOVED, Marks, Moved, PATH_NAT, PATH_NESTED, PATH_NOT_READ,
+        PATH_TRUNCATED, PathHead,
     },
     plan::{SEGMENT_EARLY, place},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
@@ -52,6 +52,8 @@ pub struct PathRecord {
     pub truncated: bool,
     /// No counters were read.
     pub not_read: bool,
+    /// Packet mark and connmark at each of those links.
+    pub marks: Vec<(u32, u32)>,
     /// Counters that moved: slot, packets.
     pub moved: Vec<(u16, u16)>,
 }
@@ -101,7 +103,10 @@ impl PathRecord {
         let nat = flags & PATH_NAT != 0;
         let each = if v4 { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
         let tuples = if nat { 3 } else { 2 };
-        let expected = SHORTEST + count * size_of::<Moved>() + tuples * each;
+        let expected = SHORTEST
+            + count * size_of::<Moved>()
+            + tuples * each
+            + usize::from(gaps) * size_of::<Marks>();
         if bytes.len() != expected || count > MAX_MOVED {
             return Err(RecordError::Length { found: bytes.len(), expected });
         }
@@ -110,9 +115,9 @@ impl PathRecord {
         let (orig, reply) = (next(), next());
         let reply_before = match (nat, status & IPS_NAT != 0) {
             (false, _) => None,
-            (true, false) => orig.inverted(),
-            (true, true) => Some(next()),
+            (true, before) => Some(next()).filter(|_| before).or_else(|| orig.inverted()),
         };
+        let marks = (0..gaps).map(|_| (r.get_u32_ne(), r.get_u32_ne())).collect();
         Ok(Self {
             ktime_ns: common.ktime_ns,
             netns_cookie: common.netns_cookie,
@@ -129,6 +134,7 @@ impl PathRecord {
             epoch,
             dropped,
             gaps,
+            marks,
             nested: flags & PATH_NESTED != 0,
             truncated: flags & PATH_TRUNCATED != 0,
             not_read: flags & PATH_NOT_READ != 0,
@@ -148,8 +154,8 @@ mod tests {
     /// Where the path's own part begins.
     const PATH: usize = 24 + 40;
 
-    /// Length of the good record: two counters, three tuples.
-    const BYTES: usize = size_of::<PathHead>() + 2 * 4 + 3 * 12;
+    /// Length of the good record: two counters, three tuples, one pair of marks.
+    const BYTES: usize = size_of::<PathHead>() + 2 * 4 + 3 * 12 + 8;
 
     /// A good IPv4 record with two counters, as the kernel lays it out.
     fn good() -> Vec<u8> {
@@ -175,6 +181,9 @@ mod tests {
         b.extend([10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 53]);
         b.extend([10, 0, 0, 2, 192, 0, 2, 9, 0, 53, 0x9c, 0x40]);
         b.extend([10, 0, 0, 3, 192, 0, 2, 9, 0, 53, 0x9c, 0x40]);
+        for mark in [21u32, 22] {
+            b.extend(mark.to_ne_bytes());
+        }
         b
     }
 
@@ -205,6 +214,7 @@ mod tests {
                 epoch: 4,
                 dropped: true,
                 gaps: 1,
+                marks: vec![(21, 22)],
                 nested: true,
                 truncated: false,
                 not_read: false,

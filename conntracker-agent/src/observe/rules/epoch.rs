@@ -10,7 +10,9 @@ use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
 use super::plan::{Others, PlacePlan};
 use crate::{
     attribution::{ChainId, Finding, Observation, Program, Solved, SolvedVerdict, Spot, solve},
-    flow::path::{CtState, Direction, Doubt, Outcome, Site, SiteKind, Step, Traversal, Verdict},
+    flow::path::{
+        CtState, Direction, Doubt, MarksBehind, Outcome, Site, SiteKind, Step, Traversal, Verdict,
+    },
     kernel::bpf::path::PathRecord,
     ruleset::{Ruleset, model::Hook},
 };
@@ -106,7 +108,9 @@ impl Epoch {
             steps
         };
         let from_conntrack = record.reply.is_some();
+        let marks = self.marks(record);
         let traversal = Traversal {
+            marks,
             hook: HOOKS[usize::from(hook(record.place))],
             direction: match record.info {
                 CT_ESTABLISHED_REPLY | CT_RELATED_REPLY if from_conntrack => Direction::Reply,
@@ -141,6 +145,29 @@ impl Epoch {
         new
     }
 
+    /// Marks behind the chains that links separate from the next ones.
+    fn marks(&mut self, record: &PathRecord) -> Arc<[MarksBehind]> {
+        let Some(plan) = self.places.get(&record.place) else { return Arc::new([]) };
+        let mut first = 0;
+        let segments: Vec<(Option<ChainId>, bool)> = plan
+            .gaps
+            .iter()
+            .map(|&end| {
+                let chains = plan.chains.get(first..end).unwrap_or_default();
+                first = end;
+                (chains.last().and_then(|chain| Some(chain.chain?.1)), chains.len() == 1)
+            })
+            .collect();
+        segments
+            .into_iter()
+            .zip(&record.marks)
+            .filter_map(|((chain, alone), &(packet, connection))| {
+                let chain = self.site_of(chain?, None)?;
+                Some(MarksBehind { chain, alone, packet, connection })
+            })
+            .collect()
+    }
+
     fn state(&self, record: &PathRecord) -> CtState {
         if segment(record.place) == SEGMENT_EARLY {
             return CtState::Early;
@@ -157,15 +184,18 @@ impl Epoch {
     }
 
     fn step(&mut self, solved: &Solved) -> Option<Step> {
-        let key = (solved.chain, solved.index);
-        let site = if let Some(known) = self.sites.get(&key) {
-            Arc::clone(known)
-        } else {
-            let site = Arc::new(self.site(solved.chain, solved.index)?);
-            self.sites.insert(key, Arc::clone(&site));
-            site
-        };
+        let site = self.site_of(solved.chain, solved.index)?;
         Some(Step { site, verdict: self.verdict(solved.verdict), provenance: solved.provenance })
+    }
+
+    /// A site, each of which is in memory once.
+    fn site_of(&mut self, chain: ChainId, index: Option<u32>) -> Option<Arc<Site>> {
+        if let Some(known) = self.sites.get(&(chain, index)) {
+            return Some(Arc::clone(known));
+        }
+        let site = Arc::new(self.site(chain, index)?);
+        self.sites.insert((chain, index), Arc::clone(&site));
+        Some(site)
     }
 
     fn site(&self, chain: ChainId, index: Option<u32>) -> Option<Site> {

@@ -339,6 +339,7 @@ impl RuleTracer {
         namespace.listed = Some(now);
         namespace.current = Some(fingerprint);
         self.tally.epochs += 1;
+        log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
         Ok(true)
     }
 

@@ -196,10 +196,23 @@ impl Planner<'_> {
     }
 
     /// Whether links between the chains tell more than their counters: of a dropped packet, when a
-    /// rule without a counter may have dropped it and there is more than one chain to have done so.
+    /// rule without a counter may have dropped it and there is more than one chain to have done so; of a
+    /// mark, when there is more than one chain to have set it.
     fn separates(&self, chains: &[PlaceChain]) -> bool {
         let dropping = chains.iter().filter(|chain| self.can_drop(chain, false)).count();
-        self.per_chain || (dropping > 1 && chains.iter().any(|chain| self.can_drop(chain, true)))
+        let marking = chains.iter().filter(|chain| self.can_mark(chain)).count();
+        self.per_chain
+            || marking > 1
+            || (dropping > 1 && chains.iter().any(|chain| self.can_drop(chain, true)))
+    }
+
+    /// Whether rules of a chain set marks, of packets or of connections.
+    fn can_mark(&self, chain: &PlaceChain) -> bool {
+        let marks = |kind: &String| kind == "mangle" || kind.ends_with("MARK");
+        chain.chain.is_some_and(|(at, _)| {
+            let chains = reachable(self.ruleset, at).into_iter().map(|at| self.listed(at));
+            chains.flat_map(|chain| &chain.rules).any(|rule| rule.kinds.iter().any(marks))
+        })
     }
 
     /// Whether a chain can drop packets; with `unseen`, without a counter that tells. (Rules of NAT do

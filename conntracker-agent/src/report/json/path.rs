@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::objects::TupleObject;
 use crate::{
-    flow::path::{Doubt, Site, Step, Traversal},
+    flow::path::{Doubt, MarksBehind, Site, Step, Traversal},
     ruleset::model::{Backend, Family, Hook},
 };
 
@@ -34,6 +34,8 @@ pub(super) struct TraversalObject<'a> {
     packet_mark: Around<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connmark: Option<Around<u32>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<MarksObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nat: Option<Around<TupleObject>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -53,11 +55,14 @@ impl<'a> TraversalObject<'a> {
             epoch,
             packet_mark,
             connmark,
+            marks,
             nat,
             fragment,
             steps,
             doubt,
         } = traversal;
+        let marks =
+            marks.iter().map(|behind| MarksObject::new(behind, connmark.is_some())).collect();
         Self {
             hook: *hook,
             direction: direction.name(),
@@ -67,10 +72,33 @@ impl<'a> TraversalObject<'a> {
             packets,
             packet_mark: Around::of(*packet_mark),
             connmark: connmark.map(Around::of),
+            marks,
             nat: nat.map(Around::of),
             fragment: *fragment,
             doubt: doubt.map(Doubt::name),
             steps: steps.iter().map(StepObject::new).collect(),
+        }
+    }
+}
+
+/// Marks behind a base chain.
+#[derive(Serialize)]
+struct MarksObject<'a> {
+    label: Cow<'a, str>,
+    chain: &'a str,
+    packet_mark: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connmark: Option<u32>,
+}
+
+impl<'a> MarksObject<'a> {
+    fn new(behind: &'a MarksBehind, with_entry: bool) -> Self {
+        let MarksBehind { chain, alone: _, packet, connection } = behind;
+        Self {
+            label: chain.label(),
+            chain: &chain.chain,
+            packet_mark: *packet,
+            connmark: with_entry.then_some(*connection),
         }
     }
 }

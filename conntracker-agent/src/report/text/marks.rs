@@ -75,19 +75,58 @@ enum By<'a> {
 pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
     let mut all: Vec<Marked<'_>> = Vec::new();
     for (way, _) in flow.paths.iter() {
-        let Some(change) = kind.of(way) else { continue };
-        let marked = Marked {
-            change,
-            hook: way.hook,
-            direction: way.direction,
-            state: State::of(way),
-            by: by(way, kind),
-        };
-        if !all.contains(&marked) {
-            all.push(marked);
+        for (change, by) in steps_of(way, kind) {
+            let marked = Marked {
+                change,
+                hook: way.hook,
+                direction: way.direction,
+                state: State::of(way),
+                by,
+            };
+            if !all.contains(&marked) {
+                all.push(marked);
+            }
         }
     }
     all
+}
+
+/// The changes on one way: a single one, or one for each part of the hook that links separate.
+fn steps_of(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
+    let Some(whole) = kind.of(way) else { return Vec::new() };
+    let mut parts = parts(way, kind);
+    match parts.as_mut_slice() {
+        [] => vec![(whole, by(way, kind))],
+        [(_, part)] => {
+            if let whole @ (By::Rule(_) | By::Chain(_)) = by(way, kind) {
+                *part = whole;
+            }
+            parts
+        }
+        _ => parts,
+    }
+}
+
+/// The changes that links between base chains saw. Behind the last link nothing names the chain.
+fn parts(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
+    let of = |packet: u32, connection: u32| match kind {
+        Kind::Packet => packet,
+        Kind::Connmark => connection,
+    };
+    let connmark = way.connmark.unwrap_or_default();
+    let mut before = of(way.packet_mark.0, connmark.0);
+    let mut parts = Vec::new();
+    for behind in way.marks.iter() {
+        let after = of(behind.packet, behind.connection);
+        let by = if behind.alone { By::Chain(&behind.chain) } else { By::Unknown };
+        parts.extend(Change::of((before, after)).map(|change| (change, by)));
+        before = after;
+    }
+    if !way.marks.is_empty() {
+        let after = of(way.packet_mark.1, connmark.1);
+        parts.extend(Change::of((before, after)).map(|change| (change, By::Unknown)));
+    }
+    parts
 }
 
 fn by(way: &Traversal, kind: Kind) -> By<'_> {
