@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     kernel::{
@@ -55,15 +55,15 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     let netns = namespaces.first().context("no namespace")?;
     let vmlinux = Btf::vmlinux();
     let vmlinux = vmlinux.as_deref();
-    let (links, mut programs) = links();
+    let (links, mut loaded) = links();
     let links_ok = links.ok;
     let netlink = netlink(netns);
     let netlink_ok = netlink.ok;
     let mut findings = vec![links, fentry(vmlinux), kprobes(), netlink];
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());
-    findings.extend(conntrack(netns, programs.as_mut()));
-    findings.push(rules(netns, programs.as_mut()));
+    findings.extend(conntrack(netns, loaded.as_mut()));
+    findings.push(rules(netns, loaded.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
     for Finding { name, ok, text } in &findings {
@@ -94,11 +94,22 @@ fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {
 /// Small maps: these programs are never attached.
 const PROBE_SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1, known_flows: 1 };
 
+/// Programs that were loaded, and why those that trace rules were not, if so.
+struct Loaded {
+    programs: Programs,
+    layout: IndexLayout,
+    without_rules: Option<anyhow::Error>,
+}
+
 /// Loads the programs as `trace` would, and tries a link where no packet meets it.
-fn links() -> (Finding, Option<(Programs, IndexLayout)>) {
+fn links() -> (Finding, Option<Loaded>) {
     let result = links::probe().and_then(|()| {
         let layout = Layout::of_running_kernel()?;
-        Ok((Programs::load(&layout, PROBE_SIZES, true)?, layout.index))
+        let (programs, without_rules) = match Programs::load(&layout, PROBE_SIZES, true) {
+            Ok(programs) => (programs, None),
+            Err(error) => (Programs::load(&layout, PROBE_SIZES, false)?, Some(error)),
+        };
+        Ok(Loaded { programs, layout: layout.index, without_rules })
     });
     let (result, programs) = match result {
         Ok(loaded) => (Ok("netfilter BPF programs load and attach".to_owned()), Some(loaded)),
@@ -188,12 +199,8 @@ fn capabilities() -> Vec<Finding> {
 }
 
 /// Whether conntrack is active: its hooks tell exactly, entries in its table tell that it is.
-fn active(
-    netns: &Netns,
-    programs: Option<&mut (Programs, IndexLayout)>,
-    settings: &Settings,
-) -> Finding {
-    let found = programs.map(|(programs, layout)| {
+fn active(netns: &Netns, loaded: Option<&mut Loaded>, settings: &Settings) -> Finding {
+    let found = loaded.map(|Loaded { programs, layout, .. }| {
         let net = programs.peek().net(netns)?;
         let hooks = index::hooks_of(programs.peek(), layout, &Symbols::read()?, net)?;
         Ok::<_, anyhow::Error>(Activity::of(&hooks))
@@ -215,7 +222,7 @@ fn active(
     Finding { name: "conntrack active".to_owned(), ok, text }
 }
 
-fn conntrack(netns: &Arc<Netns>, programs: Option<&mut (Programs, IndexLayout)>) -> Vec<Finding> {
+fn conntrack(netns: &Arc<Netns>, loaded: Option<&mut Loaded>) -> Vec<Finding> {
     let settings = Settings::of(netns).unwrap_or_default();
     let yes_no = |name: &str, ok: bool, yes: String, no: &str| Finding {
         name: name.to_owned(),
@@ -223,7 +230,7 @@ fn conntrack(netns: &Arc<Netns>, programs: Option<&mut (Programs, IndexLayout)>)
         text: if ok { yes } else { no.to_owned() },
     };
     vec![
-        active(netns, programs, &settings),
+        active(netns, loaded, &settings),
         Finding {
             name: "conntrack table".to_owned(),
             ok: settings.fullness().is_none(),
@@ -257,8 +264,12 @@ fn conntrack(netns: &Arc<Netns>, programs: Option<&mut (Programs, IndexLayout)>)
 }
 
 /// Whether the rules can be found in the kernel's memory, as `trace` would look for them.
-fn rules(netns: &Netns, programs: Option<&mut (Programs, IndexLayout)>) -> Finding {
-    let result = programs.context("needs links").and_then(|(programs, layout)| {
+fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
+    let result = loaded.context("needs links").and_then(|loaded| {
+        let Loaded { programs, layout, without_rules } = loaded;
+        if let Some(error) = without_rules {
+            bail!("{error:#}");
+        }
         let net = programs.peek().net(netns)?;
         let Index { nft, legacy, .. } =
             Index::read(programs.peek(), layout, &Symbols::read()?, net)?;

@@ -129,3 +129,55 @@ fn live_flows_print_as_version_0_1_printed_them() {
         assert_eq!(report, EXPECTED, "{backend}");
     }
 }
+
+/// Tables in the order raw, mangle, nat, filter; then chain, kind and position; four TABs before each.
+const TRACED: &str =
+    " UDPv4 [           0] src = 10.77.1.2 (port=1024) to dst = 10.77.2.2 (port=7) (confirmed)
+\t\t\t\ttable: raw, chain: PREROUTING, type: policy, position: 2
+\t\t\t\ttable: raw, chain: PREROUTING, type: rule, position: 1
+\t\t\t\ttable: mangle, chain: FORWARD, type: policy, position: 2
+\t\t\t\ttable: mangle, chain: FORWARD, type: rule, position: 1
+\t\t\t\ttable: mangle, chain: POSTROUTING, type: policy, position: 1
+\t\t\t\ttable: nat, chain: POSTROUTING, type: rule, position: 1
+\t\t\t\ttable: filter, chain: FORWARD, type: rule, position: 1
+\t\t\t\ttable: filter, chain: FORWARD, type: rule, position: 2
+\t\t\t\ttable: filter, chain: more, type: rule, position: 1
+";
+
+const TRACED_RULES: &str = "*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 7
+COMMIT
+*mangle
+:FORWARD ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A FORWARD -p udp -m udp --dport 7
+COMMIT
+*nat
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -p udp -m udp --dport 7 -j MASQUERADE
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+:more - [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
+-A FORWARD -p udp -j more
+-A more -p udp -m udp --dport 7 -j ACCEPT
+COMMIT
+";
+
+#[test]
+fn rules_that_packets_met_print_as_version_0_1_printed_them() {
+    for restore in ["iptables-nft-restore", "iptables-legacy-restore"] {
+        let lab = Lab::new().unwrap();
+        let (c, r, s) = (&lab.client, &lab.router, &lab.server);
+        r.run_with_input([restore], TRACED_RULES).unwrap();
+        let _server = udp_echo_server(s, s.at(7)).unwrap();
+        let tracer = Tracer::start(r, &["--backend", "links", "--compat", "v0.1"]).unwrap();
+        udp_exchange(c, c.at(40_000), s.at(7), b"hello").unwrap();
+        // Its only packet was dropped: version 0.1 never heard of the flow.
+        udp_send(c, c.at(40_000), s.at(9), b"hello", 1).unwrap();
+        assert_eq!(tracer.finish().unwrap(), TRACED, "{restore}");
+    }
+}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -197,19 +198,32 @@ fn flows_are_found_by_chain_and_by_rule() {
     }
 }
 
+/// As many datagrams of one flow, each with its answer.
+fn exchange(lab: &Lab, times: u64) {
+    let (from, to) = (lab.client.at(40_000), lab.server.at(7));
+    let work = || {
+        let socket = UdpSocket::bind(from)?;
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        for _ in 0..times {
+            socket.send(b"hello")?;
+            socket.recv(&mut [0; 16])?;
+        }
+        Ok(())
+    };
+    lab.client.enter(work).unwrap();
+}
+
 #[test]
 fn a_flow_is_traced_until_its_ways_are_known_and_a_sample_of_one_is_every_packet() {
     const EXCHANGES: u64 = 30;
     let lab = lab(RULES);
-    let (c, s) = (&lab.client, &lab.server);
-    let _echo = udp_echo_server(s, s.at(7)).unwrap();
+    let _echo = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
     let packets = |args: &[&str]| {
         lab.router.run(["conntrack", "-F"]).unwrap();
         let args = [&["--backend", "links", "--format", "json", "--no-fold"], args].concat();
         let tracer = Tracer::start(&lab.router, &args).unwrap();
-        for _ in 0..EXCHANGES {
-            udp_exchange(c, c.at(40_000), s.at(7), b"hello").unwrap();
-        }
+        exchange(&lab, EXCHANGES);
         let report = Document::json(&tracer.finish().unwrap()).unwrap();
         assert!(report.lost_besides(&[]).is_empty(), "{}", report.footer);
         let [flow] = &report.flows[..] else { panic!("one flow: {:?}", report.flows) };
@@ -240,6 +254,37 @@ fn a_flow_is_traced_until_its_ways_are_known_and_a_sample_of_one_is_every_packet
 }
 
 #[test]
+fn a_packet_of_a_known_flow_that_is_dropped_makes_its_flow_be_looked_at_again() {
+    let lab = lab("
+        table inet fw {
+            chain forward {
+                type filter hook forward priority filter;
+                ct state established counter accept
+                udp dport 9 limit rate over 1/hour burst 2 packets counter drop
+                counter
+            }
+        }
+    ");
+    let (c, s) = (&lab.client, &lab.server);
+    let _sink = udp_sink(s, s.at(9)).unwrap();
+    let args = ["--backend", "links", "--format", "json", "--no-fold"];
+    let tracer = Tracer::start(&lab.router, &args).unwrap();
+    udp_send(c, c.at(40_000), s.at(9), b"hello", 6).unwrap();
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let [flow] = &report.flows[..] else { panic!("one flow: {:?}", report.flows) };
+    // The burst passes, and the rest does not.
+    assert_eq!(flow["dropped"]["packets"], 4, "{flow}");
+    let ways = flow["traversals"].as_array().unwrap().iter().map(|way| {
+        let steps = way["steps"].as_array().unwrap().iter();
+        let positions: Vec<_> = steps.map(|step| step["position"].as_u64().unwrap()).collect();
+        json!([way["outcome"], way["packets"], positions])
+    });
+    // The first one of those that were dropped was of a known way.
+    let want = [json!(["passed", 1, [3, 4]]), json!(["dropped", 3, [2]])];
+    assert_eq!(ways.collect::<Vec<_>>(), want, "{flow}");
+}
+
+#[test]
 fn drops_before_conntrack_are_told_with_their_hook_and_rule() {
     let lab = lab("
         table inet fw {
@@ -262,7 +307,7 @@ fn drops_before_conntrack_are_told_with_their_hook_and_rule() {
     let tracer = Tracer::start(r, &args).unwrap();
     udp_send(c, c.at(40_000), s.at(7100), b"hello", 2).unwrap();
     udp_send(c, c.at6(40_000), s.at6(7100), b"hello", 1).unwrap();
-    let outside = std::net::SocketAddr::new(r.links[1].v4.into(), 40_000);
+    let outside = SocketAddr::new(r.links[1].v4.into(), 40_000);
     udp_send(r, outside, s.at(7109), b"hello", 1).unwrap_err();
     let report = Document::json(&tracer.finish().unwrap()).unwrap();
     assert!(report.lost_besides(&[]).is_empty(), "{}", report.footer);

@@ -7,20 +7,17 @@
 use std::collections::VecDeque;
 
 use super::{
-    Solved, SolvedVerdict, Spot,
+    SolvedVerdict, Spot,
     graph::{BEGIN, Edge, GOAL, Graph, Met},
 };
-use crate::flow::path::Provenance;
 
 /// The live part of a graph: what lies on a way to the goal.
 pub(super) struct Live<'a> {
     graph: &'a Graph,
-    /// Counters were read.
-    complete: bool,
     /// Position of each node in topological order; `None` for those that are not live.
     positions: Vec<Option<usize>>,
     /// Live edges, by node.
-    edges: Vec<&'a Edge>,
+    pub edges: Vec<&'a Edge>,
     /// For each gap behind a position: how many edges lead over it.
     over: Vec<usize>,
 }
@@ -40,7 +37,7 @@ pub(super) enum Left {
 
 impl<'a> Live<'a> {
     /// `None` if there is no way at all.
-    pub fn of(graph: &'a Graph, complete: bool) -> Option<Self> {
+    pub fn of(graph: &'a Graph) -> Option<Self> {
         let live = reach_goal(graph);
         let alive = |node: u32| live.get(node as usize).copied().unwrap_or_default();
         if !alive(BEGIN) {
@@ -48,7 +45,7 @@ impl<'a> Live<'a> {
         }
         let edges: Vec<&Edge> =
             graph.edges.iter().filter(|edge| alive(edge.from) && alive(edge.to)).collect();
-        let mut this = Self { graph, complete, positions: Vec::new(), edges, over: Vec::new() };
+        let mut this = Self { graph, positions: Vec::new(), edges, over: Vec::new() };
         let count = this.sort(&live);
         // The kernel takes no loops: a model with one is wrong somewhere.
         (count == live.iter().filter(|live| **live).count()).then(|| {
@@ -97,42 +94,41 @@ impl<'a> Live<'a> {
             .collect();
     }
 
-    fn position(&self, node: u32) -> usize {
+    pub fn position(&self, node: u32) -> usize {
         self.positions.get(node as usize).copied().flatten().unwrap_or_default()
     }
 
-    fn level(&self, node: u32) -> usize {
+    pub fn level(&self, node: u32) -> usize {
         self.graph.nodes.get(node as usize).map_or(0, |info| info.level)
     }
 
     /// Whether an edge is on every way.
-    fn is_on_all(&self, edge: &Edge) -> bool {
+    pub fn is_on_all(&self, edge: &Edge) -> bool {
         let gaps = self.position(edge.from)..self.position(edge.to);
         self.over.get(gaps).is_some_and(|over| over.contains(&1))
     }
 
-    /// One of the ways.
-    pub fn any(&self) -> impl Iterator<Item = &'a Edge> {
-        let mut node = BEGIN;
-        std::iter::from_fn(move || {
-            if node == GOAL {
-                return None;
+    /// Behind which positions a way can be that has gone over one of these edges.
+    pub fn behind(&self, edges: &[&Edge]) -> Vec<bool> {
+        let mut reached = vec![false; self.over.len()];
+        for edge in edges {
+            reached[self.position(edge.to)] = true;
+        }
+        let mut todo: Vec<u32> = edges.iter().map(|edge| edge.to).collect();
+        while let Some(node) = todo.pop() {
+            let from = self.edges.partition_point(|edge| edge.from < node);
+            for edge in self.edges[from..].iter().take_while(|edge| edge.from == node) {
+                let to = self.position(edge.to);
+                if !std::mem::replace(&mut reached[to], true) {
+                    todo.push(edge.to);
+                }
             }
-            let at = self.edges.partition_point(|edge| edge.from < node);
-            let edge = *self.edges.get(at)?;
-            node = edge.to;
-            Some(edge)
-        })
-    }
-
-    /// Which base chain an edge is in.
-    pub fn base(&self, edge: &Edge) -> Option<usize> {
-        let level = self.level(edge.from);
-        (level % 2 == 1).then_some(level / 2)
+        }
+        reached
     }
 
     /// Edges by which a base chain is left.
-    fn exits(&self, base: usize) -> impl Iterator<Item = &'a Edge> {
+    pub fn exits(&self, base: usize) -> impl Iterator<Item = &'a Edge> {
         let level = 2 * base + 1;
         let exits =
             move |edge: &&&Edge| self.level(edge.from) == level && self.level(edge.to) != level;
@@ -163,38 +159,18 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// Whether some way goes through rules that are not known.
+    pub fn has_opaque(&self) -> bool {
+        self.edges.iter().any(|edge| edge.opaque)
+    }
+
     /// Whether some way goes through rules of a base chain that are not known.
     pub fn is_opaque(&self, base: usize) -> bool {
         self.exits(base).any(|edge| edge.opaque)
     }
 
-    /// The step of an edge of [`Self::any`], if all ways have it. `end`: the index of the end of its
-    /// chain. `left`: how the base chain was left.
-    pub fn step(&self, edge: &Edge, end: u32, left: Left) -> Option<Solved> {
-        let Met { spot, counted, verdict } = edge.met?;
-        let leaves = self.level(edge.from) != self.level(edge.to) && left == Left::By(spot);
-        let on_all = self.is_on_all(edge);
-        if !(counted || leaves || on_all) {
-            return None;
-        }
-        let alike = |of: &&&Edge| {
-            let leaves_too = self.level(of.from) == self.level(edge.from)
-                && self.level(of.from) != self.level(of.to);
-            of.met.is_some_and(|met| met.spot == spot) && (leaves_too || !leaves)
-        };
-        let same = |of: &&Edge| of.met.is_some_and(|met| met.verdict == verdict);
-        let certain = on_all || self.edges.iter().filter(alike).all(same);
-        let told = spot.index == end && self.complete && self.is_without_choice(edge);
-        Some(Solved {
-            chain: spot.chain,
-            index: Some(spot.index),
-            verdict: if certain { verdict } else { SolvedVerdict::Unknown },
-            provenance: if counted || told { Provenance::Exact } else { Provenance::Inferred },
-        })
-    }
-
     /// Whether counters decided all that led to a step since its base chain was entered.
-    fn is_without_choice(&self, edge: &Edge) -> bool {
+    pub fn is_without_choice(&self, edge: &Edge) -> bool {
         let (level, to) = (self.level(edge.from), self.position(edge.from));
         let mut places = self.graph.nodes.iter().zip(&self.positions);
         self.is_on_all(edge)

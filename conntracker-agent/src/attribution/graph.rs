@@ -7,8 +7,9 @@ use super::{SolvedVerdict, Spot};
 pub(super) struct Met {
     pub spot: Spot,
     pub verdict: SolvedVerdict,
-    /// Its counter moved, and moves only if it is met.
-    pub counted: bool,
+    /// Its counter moved, and moves only if it is met: how often it has yet to move after this. So
+    /// every way meets it with each number below the count, once.
+    pub counted: Option<u32>,
 }
 
 /// A step from one moment to another.

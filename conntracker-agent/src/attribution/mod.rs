@@ -6,6 +6,8 @@
 
 mod common;
 mod graph;
+mod items;
+mod numbers;
 mod program;
 mod solve;
 #[cfg(test)]
@@ -65,6 +67,8 @@ pub struct Solved {
     pub verdict: SolvedVerdict,
     /// How it is known.
     pub provenance: Provenance,
+    /// When it was met is known: it stands in order. Others follow behind the last of those.
+    pub placed: bool,
 }
 
 /// As [`crate::flow::path::Verdict`], with chains by number.

@@ -3,6 +3,7 @@
 use super::{
     ChainId, Observation, Solved, SolvedVerdict, Spot,
     common::{Left, Live},
+    items::{Item, items},
     program::{Knowledge, Program, ProgramChain, ProgramRule, Way},
     walk,
 };
@@ -14,8 +15,8 @@ use crate::{
 /// What an observation says of a packet's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Solution {
-    /// Steps in the order in which the packet met them. (Where counters leave the order of exact
-    /// steps open, that of one of the possible ways.)
+    /// Steps in the order in which the packet met them; then those of which counters leave open when
+    /// it was.
     pub steps: Vec<Solved>,
     /// How well the observation agrees with the program.
     pub finding: Finding,
@@ -49,7 +50,7 @@ pub fn solve(program: &Program, seen: &Observation) -> Solution {
         let Ok(graph) = walk::walk(program, seen, sudden) else {
             return exact_only(program, seen);
         };
-        if let Some(live) = Live::of(&graph, seen.complete) {
+        if let Some(live) = Live::of(&graph) {
             return Solution { steps: steps(program, seen, &live), finding };
         }
     }
@@ -67,34 +68,45 @@ fn is_of(program: &Program, seen: &Observation) -> bool {
 }
 
 fn chain_step(chain: ChainId, verdict: SolvedVerdict) -> Solved {
-    Solved { chain, index: None, verdict, provenance: Provenance::Chain }
+    Solved { chain, index: None, verdict, provenance: Provenance::Chain, placed: true }
 }
 
 /// What the ways have in common.
 fn steps(program: &Program, seen: &Observation, live: &Live<'_>) -> Vec<Solved> {
+    let left: Vec<Left> = (0..seen.chains.len()).map(|base| live.left(base)).collect();
+    let items = items(program, live, &left);
+    let step = |item: &Item<'_>| {
+        let end = program.chain(item.spot.chain).map_or(0, ProgramChain::end);
+        let step = item.step(live, end, seen.complete);
+        // On a way that is not known it may have done something else.
+        let known = item.placed || !live.has_opaque();
+        let verdict = if known { None } else { exact_verdict(program, seen.outcome, item.spot) };
+        Solved { verdict: verdict.unwrap_or(step.verdict), ..step }
+    };
+    let all: Vec<Solved> = items.iter().map(step).collect();
+    let missing = if seen.complete { missing(program, seen, &all) } else { Vec::new() };
     let mut steps = Vec::new();
-    let mut way = live.any().filter(|edge| edge.met.is_some()).peekable();
     for (base, &id) in seen.chains.iter().enumerate() {
-        let left = live.left(base);
-        let from = steps.len();
-        while let Some(edge) = way.next_if(|edge| live.base(edge) <= Some(base)) {
-            let Some(met) = edge.met else { continue };
-            let end = program.chain(met.spot.chain).map_or(0, ProgramChain::end);
-            steps.extend(live.step(edge, end, left));
-        }
-        if live.is_opaque(base) {
-            let here = steps.split_off(from);
-            steps.extend(here.into_iter().filter(|step| step.provenance == Provenance::Exact));
-            steps.extend(missing(program, seen, id, &steps));
-        }
-        match left {
+        let known = |step: &Solved| !live.is_opaque(base) || step.provenance == Provenance::Exact;
+        let here = items
+            .iter()
+            .zip(&all)
+            .filter(|(item, step)| item.placed && item.is_in(base) && known(step));
+        steps.extend(here.map(|(_, step)| *step));
+        steps.extend(placed(&missing).filter(|step| step.chain == id));
+        match left[base] {
             Left::By(_) | Left::Never | Left::Perhaps(false) => {}
-            Left::Somehow(_) if is_decided(&steps, id) => {}
+            Left::Somehow(_) if is_decided(&all, id) || is_decided(&missing, id) => {}
             Left::Somehow(verdict) => steps.push(chain_step(id, verdict)),
             Left::Perhaps(true) => steps.push(chain_step(id, SolvedVerdict::Unknown)),
         }
     }
+    steps.extend(all.iter().chain(&missing).filter(|step| !step.placed));
     steps
+}
+
+fn placed(steps: &[Solved]) -> impl Iterator<Item = Solved> {
+    steps.iter().copied().filter(|step| step.placed)
 }
 
 /// Whether a rule of a base chain is known to have decided.
@@ -107,20 +119,11 @@ fn is_decided(steps: &[Solved], base: ChainId) -> bool {
     })
 }
 
-/// Exact steps of a base chain's table that are not among those known already, in program order.
-fn missing(program: &Program, seen: &Observation, base: ChainId, known: &[Solved]) -> Vec<Solved> {
-    let table = |id| program.chain(id).map(|chain| chain.table);
-    let of_base = |chain: ChainId| {
-        let user = program.chain(chain).is_some_and(|chain| chain.base.is_none());
-        chain == base || (user && table(chain) == table(base))
-    };
+/// Exact steps that are not among those known already, in program order. A packet meets the rules of
+/// a base chain in this order, those of other chains it may meet at any time.
+fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solved> {
     let mut found = Vec::new();
-    if !seen.complete {
-        return found;
-    }
-    let mut spots: Vec<_> = seen.moved.iter().filter(|(spot, _)| of_base(spot.chain)).collect();
-    spots.sort_by_key(|(spot, _)| spot.chain != base);
-    for &&(spot, count) in &spots {
+    for &(spot, count) in &seen.moved {
         let is = |step: &&Solved| (step.chain, step.index) == (spot.chain, Some(spot.index));
         let told = known.iter().filter(is).count();
         if let Some(verdict) = exact_verdict(program, seen.outcome, spot) {
@@ -129,6 +132,7 @@ fn missing(program: &Program, seen: &Observation, base: ChainId, known: &[Solved
                 index: Some(spot.index),
                 verdict,
                 provenance: Provenance::Exact,
+                placed: program.chain(spot.chain).is_some_and(|chain| chain.base.is_some()),
             };
             found.extend(std::iter::repeat_n(step, (count as usize).saturating_sub(told)));
         }
@@ -170,11 +174,13 @@ fn only_verdict(program: &Program, outcome: Outcome, rule: &ProgramRule) -> Solv
 
 /// Steps that counters tell on their own, and base chains.
 fn exact_only(program: &Program, seen: &Observation) -> Solution {
+    let told = missing(program, seen, &[]);
     let mut steps = Vec::new();
     for (&id, chain) in seen.chains.iter().zip(chain_steps(seen)) {
-        steps.extend(missing(program, seen, id, &steps));
-        steps.extend(chain.filter(|_| !is_decided(&steps, id)));
+        steps.extend(placed(&told).filter(|step| step.chain == id));
+        steps.extend(chain.filter(|_| !is_decided(&told, id)));
     }
+    steps.extend(told.iter().filter(|step| !step.placed));
     Solution { steps, finding: Finding::Exhausted }
 }
 

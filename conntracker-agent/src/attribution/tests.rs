@@ -1,5 +1,6 @@
 //! Rulesets of a few lines, what moved, and what follows.
 
+mod interpreter;
 mod language;
 mod property;
 
@@ -92,8 +93,6 @@ fn a_chain_that_is_met_twice() {
         chain user
             c return
             c continue";
-    // Once through the first rule, once through the second: which came first is not known, but all
-    // of it happened.
     check(
         ruleset,
         "passed in/1 in/3 user/1*2",
@@ -106,9 +105,35 @@ fn a_chain_that_is_met_twice() {
         "in/1 jump user exact, user/2 continue exact, user/end return exact, in/3 jump user exact, \
          user/2 continue exact, user/end return exact, in/end accept exact",
     );
-    let sure = "in/1 jump user exact, user/1 return exact, in/3 jump user exact, \
-                user/2 continue exact, in/end accept exact";
-    check(ruleset, "passed in/1 in/3 user/1 user/2", sure);
+    // Once each: all of it happened, but which came first is not known.
+    check(
+        ruleset,
+        "passed in/1 in/3 user/1 user/2",
+        "in/1 jump user exact, in/3 jump user exact, in/end accept exact, \
+         user/1 return exact somewhere, user/2 continue exact somewhere",
+    );
+}
+
+#[test]
+fn a_chain_that_two_base_chains_lead_to() {
+    let ruleset = "
+        base a accept
+            - jump user
+            c continue
+        base b accept
+            c jump onwards
+            c continue
+        chain onwards
+            - jump user
+        chain user
+            c continue";
+    check(
+        ruleset,
+        "passed a/2 b/1 b/2 user/1",
+        "a/2 continue exact, a/end accept inferred, b/1 jump onwards exact, \
+         onwards/end return inferred, b/2 continue exact, b/end accept inferred, \
+         user/1 continue exact somewhere",
+    );
 }
 
 #[test]

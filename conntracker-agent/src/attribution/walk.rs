@@ -5,11 +5,10 @@
 //! without counters costs about as many nodes as it has rules that decide. Rules whose counter did
 //! not move cost nothing.
 
-use std::{collections::HashMap, hash::Hash};
-
 use super::{
     ChainId, Observation, SolvedVerdict, Spot,
     graph::{BEGIN, Edge, Graph, Info, Met},
+    numbers::Numbers,
     program::{Knowledge, Program, ProgramChain, ProgramRule, Way},
 };
 use crate::{
@@ -21,32 +20,6 @@ use crate::{
 const BUDGET: usize = 20_000;
 /// `NFT_JUMP_STACK_SIZE` of include/net/netfilter/nf_tables.h.
 const JUMPS: u32 = 16;
-
-/// Numbers for values: equal values have the same one.
-struct Numbers<T> {
-    values: Vec<T>,
-    numbers: HashMap<T, u32>,
-}
-
-impl<T: Clone + Eq + Hash> Numbers<T> {
-    fn new() -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new() }
-    }
-
-    /// The number of a value, and whether it is new.
-    fn number(&mut self, value: T) -> (u32, bool) {
-        let next = self.values.len() as u32;
-        let number = *self.numbers.entry(value).or_insert_with_key(|value| {
-            self.values.push(value.clone());
-            next
-        });
-        (number, number == next)
-    }
-
-    fn get(&self, number: u32) -> Option<&T> {
-        self.values.get(number as usize)
-    }
-}
 
 /// What is the same at every place of a moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -201,6 +174,13 @@ impl<'a> Walk<'a> {
 
     fn is_used_up(&self, rest: u32) -> bool {
         self.rests.get(rest).is_none_or(|counts| counts.iter().all(|&count| count == 0))
+    }
+
+    /// How often a counter has yet to move.
+    fn left(&self, rest: u32, spot: Spot) -> u32 {
+        let at = self.moved.binary_search_by_key(&spot, |(spot, _)| *spot).ok();
+        let counts = self.rests.get(rest);
+        at.zip(counts).and_then(|(at, counts)| counts.get(at)).copied().unwrap_or_default()
     }
 
     /// The counters that have yet to move.
@@ -359,6 +339,7 @@ impl<'a> Walk<'a> {
                 self.way(At { moment: after, ..at }, way, counted);
             }
             if rule.fragile && self.sudden {
+                let counted = counted.then(|| self.left(after.rest, spot));
                 self.stop(after, Some(Met { spot, verdict: SolvedVerdict::Drop, counted }));
             }
         }
@@ -387,7 +368,8 @@ impl<'a> Walk<'a> {
     /// What a rule does.
     fn way(&mut self, at: At<'a>, way: Way, counted: bool) {
         let At { moment, id, chain, index, stack } = at;
-        let met = |verdict| Some(Met { spot: at.spot(), verdict, counted });
+        let left = counted.then(|| self.left(moment.rest, at.spot()));
+        let met = |verdict| Some(Met { spot: at.spot(), verdict, counted: left });
         match way {
             Way::Continue => {
                 let met = met(SolvedVerdict::Continue).filter(|_| counted);
@@ -464,6 +446,7 @@ impl<'a> Walk<'a> {
             }
             moment.rest = self.spend(moment.rest, |of, left| left - u32::from(of == spot));
         }
+        let counted = counted.then(|| self.left(moment.rest, spot));
         let met = |verdict| Some(Met { spot, verdict, counted });
         match at.chain.base {
             None => self.leave(At { moment, ..at }, met(SolvedVerdict::Return)),

@@ -39,8 +39,8 @@ pub struct TraceArgs {
         hide_default_value = true
     )]
     sample: u32,
-    /// Attach links between all base chains of a hook: marks and drops chain by chain, at a higher
-    /// price for each packet.
+    /// Attach links between all base chains of a hook: marks, and drops without counters, chain by
+    /// chain, at a higher price for each packet.
     #[arg(long, conflicts_with = "conntrack_only")]
     per_chain: bool,
     /// End after this time: seconds, or 90s, 1m30s, 2h.

@@ -58,6 +58,14 @@ pub struct Origins {
     pub drops: bool,
 }
 
+impl Origins {
+    /// Whether anything but dropped packets told of it.
+    #[must_use]
+    pub fn of_conntrack(self) -> bool {
+        self.links || self.dump || self.events
+    }
+}
+
 /// A count that the kernel keeps in a map entry, and that starts again from nothing when the entry
 /// was evicted and made anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,8 +207,7 @@ impl Flow {
     #[must_use]
     pub fn merged(&self) -> u64 {
         // A flow known by its reply alone, or by a record whose count was lost, is still one flow.
-        let known = self.origins.links || self.origins.dump || self.origins.events;
-        self.flows.total().max(u64::from(known))
+        self.flows.total().max(u64::from(self.origins.of_conntrack()))
     }
 
     pub(super) fn seen_at(&mut self, at_ns: u64) {

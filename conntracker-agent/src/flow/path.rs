@@ -250,6 +250,8 @@ pub struct Step {
     pub verdict: Verdict,
     /// How it is known.
     pub provenance: Provenance,
+    /// When it was met is known: it stands in order.
+    pub placed: bool,
 }
 
 /// Marks of a packet behind a base chain.
@@ -288,7 +290,8 @@ pub struct Traversal {
     pub nat: Option<(Tuple, Tuple)>,
     /// The packet was a fragment.
     pub fragment: bool,
-    /// Steps, in the order in which the packet met them.
+    /// Steps, in the order in which the packet met them; then those of which the counters leave open
+    /// when that was.
     pub steps: Arc<[Step]>,
     /// Why they are not all exact, if something came in between.
     pub doubt: Option<Doubt>,

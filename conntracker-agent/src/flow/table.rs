@@ -120,6 +120,7 @@ impl FlowTable {
             flow.mark = Some(mark);
             flow.zone_dir = ZoneDir::from_kernel(record.zone_dir);
         }
+        let replace = !flow.origins.of_conntrack() && record.kind != RecordKind::Drop;
         match record.kind {
             RecordKind::New | RecordKind::Replied => flow.origins.links = true,
             RecordKind::Drop => flow.origins.drops = true,
@@ -148,7 +149,7 @@ impl FlowTable {
             drops.add_place(DropPlace { hook: record.hook, iif, oif });
         }
         if let Some(reply) = record.reply {
-            self.set_reply(key, reply);
+            self.set_reply(key, reply, replace);
         }
     }
 
@@ -179,16 +180,23 @@ impl FlowTable {
         self.translated.get(&plain).copied()
     }
 
-    /// Remembers the reply direction of the first flow seen.
-    fn set_reply(&mut self, key: FlowKey, reply: Tuple) {
+    /// Remembers the reply direction of the first flow seen. A flow that so far was known by dropped
+    /// packets alone may have been dropped before its address was translated: with `replace`, this is
+    /// the reply of one that was not.
+    fn set_reply(&mut self, key: FlowKey, reply: Tuple, replace: bool) {
         if let Some(orig) = reply.inverted() {
             let seen_as = self.key(key.netns, key.zone, orig);
             if seen_as != key {
-                self.translated.entry(seen_as).or_insert(key);
+                // A tuple that was used again belongs to the flow that has it now.
+                self.translated.insert(seen_as, key);
             }
         }
         if let Some(flow) = self.flows.get_mut(&key) {
-            flow.reply.get_or_insert(reply);
+            if replace {
+                flow.reply = Some(reply);
+            } else {
+                flow.reply.get_or_insert(reply);
+            }
         }
     }
 
@@ -257,6 +265,7 @@ impl FlowTable {
         };
         member.id = entry.id.or(member.id);
         member.dump = member.dump.max(dump);
+        let replace = !flow.origins.of_conntrack();
         account(flow, member, entry);
         describe(flow, entry, at_ns);
         match event {
@@ -267,7 +276,7 @@ impl FlowTable {
             self.members.remove(&member_key);
         }
         if let Some(reply) = entry.reply {
-            self.set_reply(key, reply);
+            self.set_reply(key, reply, replace);
         }
     }
 

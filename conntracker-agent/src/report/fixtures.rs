@@ -132,7 +132,7 @@ pub fn legacy(table: &str, chain: &str, kind: SiteKind, position: u32) -> Site {
 }
 
 pub fn step(site: Site, verdict: Verdict, provenance: Provenance) -> Step {
-    Step { site: Arc::new(site), verdict, provenance }
+    Step { site: Arc::new(site), verdict, provenance, placed: true }
 }
 
 /// The first packet of a flow, which passed.

@@ -34,7 +34,10 @@ impl Visit<'_> {
     #[must_use]
     pub fn ended(&self) -> bool {
         let Self { traversal, step } = self;
-        let last = || traversal.steps.last().is_some_and(|last| std::ptr::eq(last, *step));
+        let last = || {
+            let placed = traversal.steps.iter().rfind(|step| step.placed);
+            placed.is_some_and(|last| std::ptr::eq(last, *step))
+        };
         match step.verdict {
             Verdict::Drop | Verdict::Reject => true,
             Verdict::Queue | Verdict::Stolen | Verdict::Unknown => {

@@ -8,7 +8,7 @@ use super::listing::{Base, Listed, Listing};
 use super::nflog;
 use super::nftrace::{self, State, What};
 use super::packet::{Heads, Print};
-use super::step::{Backend, ChainName, Hook, Step, StepKind, Verdict};
+use super::step::{Backend, ChainName, Step, StepKind, Verdict};
 use crate::rulesets::ORACLE_TABLE;
 use crate::tracer::Tuple;
 
@@ -60,8 +60,7 @@ impl Run {
     /// Before conntrack's own hook.
     #[must_use]
     pub fn early(&self) -> bool {
-        const CONNTRACK: i32 = -200;
-        self.base.priority < CONNTRACK && matches!(self.base.hook, Hook::Prerouting | Hook::Output)
+        self.base.early()
     }
 }
 

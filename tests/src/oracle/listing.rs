@@ -20,6 +20,15 @@ pub struct Base {
     pub drops: bool,
 }
 
+impl Base {
+    /// Before conntrack's own hook.
+    #[must_use]
+    pub fn early(&self) -> bool {
+        const CONNTRACK: i32 = -200;
+        self.priority < CONNTRACK && matches!(self.hook, Hook::Prerouting | Hook::Output)
+    }
+}
+
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -101,7 +101,7 @@ pub fn tracing() -> String {
 fn oracle_table(begin: Begin) -> String {
     let priority = match begin {
         Begin::First => -450,
-        Begin::AfterConntrack => -199,
+        Begin::AfterConntrack => -198,
     };
     format!(
         "table inet {ORACLE_TABLE} {{\n\

@@ -14,6 +14,15 @@ pub enum Provenance {
     Chain,
 }
 
+/// One step, as the tracer has it.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub step: Step,
+    pub provenance: Provenance,
+    /// Counters tell when the packet met it: it stands in order.
+    pub placed: bool,
+}
+
 /// One way through a hook.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -26,7 +35,7 @@ pub struct Claim {
     /// Packet mark before and after.
     pub mark: (u32, u32),
     pub doubt: Option<String>,
-    pub steps: Vec<(Step, Provenance)>,
+    pub steps: Vec<Claimed>,
 }
 
 /// The traversals of a flow object.
@@ -53,7 +62,7 @@ fn claim(object: &Value) -> Result<Claim> {
         object["steps"].as_array().context("no steps")?.iter().map(step).collect();
     let mut steps = steps?;
     // The table that makes the kernel trace is the test's own.
-    steps.retain(|(step, _)| step.chain.table != ORACLE_TABLE);
+    steps.retain(|Claimed { step, .. }| step.chain.table != ORACLE_TABLE);
     Ok(Claim {
         hook: Hook::parse(text(object, "hook")?).context("no such hook")?,
         direction: match text(object, "direction")? {
@@ -75,8 +84,8 @@ fn claim(object: &Value) -> Result<Claim> {
     })
 }
 
-fn step(object: &Value) -> Result<(Step, Provenance)> {
-    let read = || -> Result<(Step, Provenance)> {
+fn step(object: &Value) -> Result<Claimed> {
+    let read = || -> Result<Claimed> {
         let kind = match text(object, "type")? {
             "rule" => StepKind::Rule,
             "policy" => StepKind::Policy,
@@ -107,7 +116,8 @@ fn step(object: &Value) -> Result<(Step, Provenance)> {
             handle: object["handle"].as_u64(),
             verdict: Verdict::parse(text(object, "verdict")?, target).context("which verdict?")?,
         };
-        Ok((step, provenance))
+        let placed = object.get("unplaced").is_none();
+        Ok(Claimed { step, provenance, placed })
     };
     read().with_context(|| format!("step {object}"))
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use conntracker_tests::oracle::{Hook, Listing, Packet, Run, Step, StepKind, Verdict};
+use conntracker_tests::oracle::{Base, Hook, Listing, Packet, Run, Step, StepKind, Verdict};
 use conntracker_tests::tracer::Direction;
 
-use crate::claim::{Claim, Provenance};
+use crate::claim::{Claim, Claimed, Provenance};
 
 /// What the oracle says of one packet at one hook, the part before conntrack apart.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Crossing<'a> {
     pub runs: &'a [Run],
     /// No other one of this packet follows.
     pub last: bool,
+    /// Of IPv6.
+    v6: bool,
     /// What was loaded.
     pub listing: &'a Listing,
 }
@@ -54,8 +56,8 @@ pub fn crossings<'a>(
                 _ => direction,
             };
             let state = state.map(|state| state.name);
-            let last = false;
-            Crossing { hook, early, direction, state, first, mark, runs, last, listing }
+            let (last, v6) = (false, packet.tuple.src.is_ipv6());
+            Crossing { hook, early, direction, state, first, mark, runs, last, v6, listing }
         })
         .collect();
     if let Some(crossing) = crossings.last_mut() {
@@ -92,11 +94,15 @@ impl Crossing<'_> {
         self.runs.iter().all(|run| all_counted(run, self.listing))
     }
 
-    /// Whether no chain that the packet met has a rule: there was nothing but policies.
-    pub fn ruleless(&self) -> bool {
-        self.runs
-            .iter()
-            .all(|run| self.listing.chain(&run.chain).is_some_and(|chain| chain.rules.is_empty()))
+    /// Whether there is nothing at the hook but policies to accept. Such a hook is not traced.
+    pub fn idle(&self) -> bool {
+        let families = ["inet", if self.v6 { "ip6" } else { "ip" }];
+        let here = |base: Base| base.hook == self.hook && base.early() == self.early;
+        self.listing.chains().all(|(name, chain)| {
+            let other = !families.contains(&name.family.as_str()) || !chain.base.is_some_and(here);
+            let accepts = chain.base.is_some_and(|base| !base.drops);
+            other || (accepts && chain.rules.is_empty())
+        })
     }
 
     fn dropped(&self) -> bool {
@@ -129,6 +135,8 @@ pub struct Judgement {
     pub chain: usize,
     /// Of those, rules whose verdict the tracer leaves open.
     pub open: usize,
+    /// Steps that do not stand in order.
+    pub unplaced: usize,
     /// Steps without a counter that are not mentioned.
     pub omitted: usize,
     /// Base chains that the packet met and the tracer does not mention.
@@ -138,7 +146,8 @@ pub struct Judgement {
 impl Judgement {
     /// Nothing wrong, and nothing left open.
     pub fn complete(&self) -> bool {
-        self.problems.is_empty() && self.inferred + self.chain + self.omitted + self.gaps == 0
+        self.problems.is_empty()
+            && self.inferred + self.chain + self.unplaced + self.omitted + self.gaps == 0
     }
 }
 
@@ -146,7 +155,7 @@ impl Judgement {
 pub fn judge(claim: &Claim, crossing: &Crossing<'_>) -> Judgement {
     let mut judgement = Judgement::default();
     let found = judge_steps(claim, crossing, &mut judgement);
-    judge_silence(&found, crossing, &mut judgement);
+    judge_silence(claim, &found, crossing, &mut judgement);
     // A chain of output that changes the mark routes the packet again: where that fails, it is the
     // packet's end and no rule's deed.
     let unroutable = claim.dropped && crossing.last && crossing.hook == Hook::Output;
@@ -169,7 +178,8 @@ pub fn judge(claim: &Claim, crossing: &Crossing<'_>) -> Judgement {
 /// What is said of one base chain: for each of its steps, how the tracer says that it knows it.
 type Said = Vec<Option<Provenance>>;
 
-/// Each of our steps is one of theirs, in the same order. Returns what is said of each base chain.
+/// Each of our steps is one of theirs: first those that stand in order, in the same order, then the
+/// others. Returns what is said of each base chain.
 fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement) -> Vec<Said> {
     let mut said: Vec<Said> = crossing.runs.iter().map(|run| vec![None; run.steps.len()]).collect();
     let theirs: Vec<(usize, usize, &Step)> = crossing
@@ -180,8 +190,8 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             steps.iter().enumerate().map(move |(index, step)| (run, index, step))
         })
         .collect();
-    let mut rest = &theirs[..];
-    for (step, provenance) in &claim.steps {
+    let mut at = 0;
+    for Claimed { step, provenance, placed } in &claim.steps {
         if step.kind == StepKind::Chain && step.verdict == Verdict::Unknown {
             // It may have been met or not: of a dropped packet it may not be known where.
             judgement.chain += 1;
@@ -204,11 +214,15 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             }
             _ => same(step, theirs),
         };
+        let is_free = |(run, step, _): &(usize, usize, &Step)| said[*run][*step].is_none();
+        let from = if *placed { at } else { 0 };
+        let rest = || theirs.iter().enumerate().skip(from);
+        let fits = |(_, theirs): &(usize, &(usize, usize, &Step))| is_it(theirs) && is_free(theirs);
         let found = match step.kind {
-            StepKind::Chain => rest.iter().rposition(is_it),
-            _ => rest.iter().position(is_it),
+            StepKind::Chain => rest().rfind(fits),
+            _ => rest().find(fits),
         };
-        let Some(index) = found else {
+        let Some((index, &(run, step_of_run, _))) = found else {
             let class = match (provenance, step.kind) {
                 _ if theirs.iter().any(is_it) => "order of steps",
                 (Provenance::Exact, StepKind::Rule) => "exact rule",
@@ -219,9 +233,12 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             judgement.problems.push(Problem::new(class, step.to_string()));
             continue;
         };
-        let (run, step_of_run, _) = rest[index];
         said[run][step_of_run] = Some(*provenance);
-        rest = &rest[index + 1..];
+        if *placed {
+            at = index + 1;
+        } else {
+            judgement.unplaced += 1;
+        }
         judgement.open += usize::from(step.verdict == Verdict::Unknown);
         match provenance {
             Provenance::Exact => judgement.exact += 1,
@@ -233,8 +250,8 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
 }
 
 /// Where all that we say of a base chain is exact, it is all that can be known: nothing is missing
-/// that a counter shows.
-fn judge_silence(said: &[Said], crossing: &Crossing<'_>, judgement: &mut Judgement) {
+/// that a counter shows. (When a chain is left that was entered at an unknown time, no counter shows.)
+fn judge_silence(claim: &Claim, said: &[Said], crossing: &Crossing<'_>, judgement: &mut Judgement) {
     for (run, said) in crossing.runs.iter().zip(said) {
         let mut spoken = said.iter().flatten().peekable();
         if spoken.peek().is_none() {
@@ -242,7 +259,9 @@ fn judge_silence(said: &[Said], crossing: &Crossing<'_>, judgement: &mut Judgeme
         } else if spoken.all(|provenance| *provenance == Provenance::Exact) {
             for (step, _) in run.steps.iter().zip(said).filter(|(_, said)| said.is_none()) {
                 judgement.omitted += 1;
-                if shown_by_counters(step, run, crossing.listing) {
+                let open = claim.steps.iter().any(|claimed| !claimed.placed)
+                    && step.kind != StepKind::Rule;
+                if !open && shown_by_counters(step, run, crossing.listing) {
                     judgement.problems.push(Problem::new("missing step", step.to_string()));
                 }
             }
@@ -293,8 +312,9 @@ pub fn explain<'a>(claim: &Claim, crossings: impl Iterator<Item = &'a Crossing<'
          packets {packets} doubt {doubt:?}\n"
     );
     // Writing to a string cannot fail.
-    for (step, provenance) in steps {
-        let _ = writeln!(text, "    {provenance:?} {step}");
+    for Claimed { step, provenance, placed } in steps {
+        let when = if *placed { "" } else { " at some time" };
+        let _ = writeln!(text, "    {provenance:?} {step}{when}");
     }
     for crossing in crossings {
         let Crossing { hook, direction, state, first, mark, runs, .. } = crossing;

@@ -7,10 +7,9 @@ use anyhow::Result;
 use conntracker_tests::burst::{self, Kind as Traffic, Planned, Sender};
 use conntracker_tests::lab::Lab;
 use conntracker_tests::rulesets::{Kind, Ruleset, tracing};
-use conntracker_tests::tracer::Tracer;
 use conntracker_tests::tracer::report::Document;
 
-use crate::run::{Bench, Trial, settled};
+use crate::run::{self, Bench, Trial};
 use crate::tally::compare;
 
 const DOCKER: &str = include_str!("../../../conntracker-agent/src/ruleset/fixtures/docker.txt");
@@ -85,8 +84,7 @@ fn flows(lab: &Lab, number: u32) -> Vec<Planned> {
 fn rulesets_of_other_programs() {
     let mut bench = Bench::new().unwrap();
     surroundings(&bench.lab).unwrap();
-    let args = ["--no-fold", "--format", "json"];
-    let tracer = Tracer::start(&bench.lab.router, &args).unwrap();
+    let mut tracer = run::trace(&bench.lab.router).unwrap();
     let trials: Vec<Trial> = (0..)
         .zip([DOCKER, FIREWALLD, KUBE_PROXY])
         .map(|(number, text)| {
@@ -94,7 +92,7 @@ fn rulesets_of_other_programs() {
             let loads = vec![("nft", text)];
             let ruleset = Ruleset { kind: Kind::Nft, number, loads, chains: Vec::new() };
             let flows = flows(&bench.lab, number);
-            bench.try_flows(ruleset, flows, settled).unwrap()
+            bench.try_flows(ruleset, flows, Some(&mut tracer)).unwrap()
         })
         .collect();
     let report = Document::json(&tracer.finish().unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! Which rules each packet met: what the tracer says, compared with what the kernel says of the
 //! same packets when it is asked to trace them.
 //!
-//! `CONNTRACKER_RULESETS` is the number of rulesets of each kind.
+//! `CONNTRACKER_RULESETS` is the number of rulesets of each kind, or says which ones: `190..200`.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
@@ -18,9 +18,8 @@ use std::thread;
 use std::time::Instant;
 
 use conntracker_tests::rulesets::{Kind, Ruleset};
-use conntracker_tests::tracer::Tracer;
 use conntracker_tests::tracer::report::Document;
-use run::{Bench, settled};
+use run::Bench;
 use tally::{Tally, compare};
 
 /// Rulesets of each kind, unless the environment says otherwise.
@@ -29,18 +28,22 @@ const RULESETS: u32 = 200;
 /// Labs that share the rulesets of a kind: most of the time is spent waiting.
 const LABS: u32 = 3;
 
-fn rulesets() -> u32 {
-    env::var("CONNTRACKER_RULESETS").map_or(RULESETS, |number| number.parse().unwrap())
+fn rulesets() -> Range<u32> {
+    let Ok(rulesets) = env::var("CONNTRACKER_RULESETS") else { return 0..RULESETS };
+    let (first, end) = rulesets.split_once("..").unwrap_or(("0", &rulesets));
+    first.parse().unwrap()..end.parse().unwrap()
 }
 
 /// Runs all rulesets of a kind under the tracer. None of its claims may be wrong.
 fn attributes(kind: Kind) -> Tally {
     let start = Instant::now();
-    let share = rulesets().div_ceil(LABS).max(1);
+    let rulesets = rulesets();
+    let share = (rulesets.len() as u32).div_ceil(LABS).max(1);
     let tally = thread::scope(|scope| {
-        let labs: Vec<_> = (0..rulesets())
+        let labs: Vec<_> = rulesets
+            .clone()
             .step_by(share as usize)
-            .map(|first| scope.spawn(move || trace(kind, first..rulesets().min(first + share))))
+            .map(|first| scope.spawn(move || try_all(kind, first..rulesets.end.min(first + share))))
             .collect();
         let mut all = Tally::default();
         for lab in labs {
@@ -53,17 +56,17 @@ fn attributes(kind: Kind) -> Tally {
         println!("{kind}: not seen: {text}");
     }
     assert!(tally.wrong == 0, "{kind}: {} claims are wrong: {}", tally.wrong, tally.complaint());
+    assert!(tally.hooks_seen * 100 >= tally.hooks * 99, "{kind}: too little is seen: {tally}");
     tally
 }
 
 /// Runs some of the rulesets of a kind in a lab of their own.
-fn trace(kind: Kind, numbers: Range<u32>) -> Tally {
+fn try_all(kind: Kind, numbers: Range<u32>) -> Tally {
     let mut bench = Bench::new().unwrap();
-    let args = ["--no-fold", "--format", "json"];
-    let tracer = Tracer::start(&bench.lab.router, &args).unwrap();
+    let mut tracer = run::trace(&bench.lab.router).unwrap();
     let trials: Vec<_> = numbers
         .map(|number| Ruleset::generate(kind, number))
-        .map(|ruleset| bench.try_ruleset(ruleset, settled).unwrap())
+        .map(|ruleset| bench.try_ruleset(ruleset, Some(&mut tracer)).unwrap())
         .collect();
     let report = Document::json(&tracer.finish().unwrap()).unwrap();
     println!("{kind}: {} and {}", report.footer["losses"], report.footer["sources"]);

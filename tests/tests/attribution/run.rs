@@ -1,23 +1,52 @@
 //! One lab in which rulesets follow each other, each with a burst of packets.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use conntracker_tests::burst::{self, Planned, Services};
-use conntracker_tests::lab::Lab;
+use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::oracle::{Collection, Listing, Oracle, Step};
 use conntracker_tests::rulesets::{Kind, Ruleset, features};
+use conntracker_tests::tracer::{self, Tracer};
 
 /// Nothing was traced for so long: all packets are through.
 const QUIET: Duration = Duration::from_millis(15);
 
-/// How long the tracer may take to read a new ruleset.
-const SETTLE: Duration = Duration::from_millis(400);
+/// What the tracer says when it knows a ruleset, if it is asked for details.
+const EPOCH: &str = "begins";
 
-/// Waits until the tracer knows the ruleset that was just loaded.
-pub fn settled() {
-    thread::sleep(SETTLE);
+/// How long it may take for that. It listens for changes of nf_tables and looks every 50 ms for those
+/// of ip_tables, of which a ruleset is several.
+const PATIENCE: Duration = Duration::from_secs(3);
+const UNCHANGED: Duration = Duration::from_millis(90);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Starts a trace whose rulesets can be waited for.
+pub fn trace(host: &Host) -> Result<Tracer> {
+    let args = ["trace", "--netns", &host.name, "-o", "-", "--no-fold", "--format", "json"];
+    let mut command = tracer::command(args)?;
+    command.env("CONNTRACKER_LOG", "debug");
+    Tracer::spawn(command)
+}
+
+/// How many rulesets a tracer knows or has known.
+fn epochs(tracer: &mut Tracer) -> usize {
+    tracer.process().stderr().lines().filter(|line| line.ends_with(EPOCH)).count()
+}
+
+/// Waits until a tracer knows another ruleset than that of before, and the last one for now.
+fn settle(tracer: &mut Tracer, before: usize) {
+    let start = Instant::now();
+    let (mut last, mut since) = (before, None);
+    let unchanged = |since: Option<Instant>| since.is_some_and(|at| at.elapsed() >= UNCHANGED);
+    while start.elapsed() < PATIENCE && !unchanged(since) {
+        let now = epochs(tracer);
+        if now != last {
+            (last, since) = (now, Some(Instant::now()));
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// A lab with servers, and an oracle on its router.
@@ -52,10 +81,11 @@ impl Bench {
         Ok(Self { lab, _services: services, oracle })
     }
 
-    /// Loads a ruleset, waits until `settled`, sends a burst, and collects its traces.
-    pub fn try_ruleset(&mut self, ruleset: Ruleset, settled: impl FnOnce()) -> Result<Trial> {
+    /// Loads a ruleset, waits until the tracer, if there is one, knows it, sends a burst, and collects
+    /// its traces.
+    pub fn try_ruleset(&mut self, ruleset: Ruleset, tracer: Option<&mut Tracer>) -> Result<Trial> {
         let flows = burst::flows(&self.lab, ruleset.number);
-        self.try_flows(ruleset, flows, settled)
+        self.try_flows(ruleset, flows, tracer)
     }
 
     /// As [`Bench::try_ruleset`], with these flows.
@@ -63,11 +93,14 @@ impl Bench {
         &mut self,
         ruleset: Ruleset,
         flows: Vec<Planned>,
-        settled: impl FnOnce(),
+        tracer: Option<&mut Tracer>,
     ) -> Result<Trial> {
         ruleset.load(&self.lab.router)?;
+        let mut tracer = tracer.map(|tracer| (epochs(tracer), tracer));
         let listing = self.listing(&ruleset)?;
-        settled();
+        if let Some((before, tracer)) = &mut tracer {
+            settle(tracer, *before);
+        }
         // What the router said of itself meanwhile may have met the ruleset before.
         self.oracle.forget()?;
         let traced = self.burst(&flows, &listing).with_context(|| ruleset.to_string())?;

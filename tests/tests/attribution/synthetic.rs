@@ -18,7 +18,7 @@ const RULESETS: u32 = 40;
 
 fn trials(kind: Kind, rulesets: u32) -> Vec<Trial> {
     let mut bench = Bench::new().unwrap();
-    let run = |number| bench.try_ruleset(Ruleset::generate(kind, number), || {}).unwrap();
+    let run = |number| bench.try_ruleset(Ruleset::generate(kind, number), None).unwrap();
     (0..rulesets).map(run).collect()
 }
 

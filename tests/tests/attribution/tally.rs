@@ -29,10 +29,12 @@ pub struct Tally {
     /// First packets: without a word of the tracer; with one about each hook; with nothing but
     /// exact steps.
     pub unseen: usize,
-    /// Of those, where there was nothing but policies.
-    pub ruleless: usize,
     pub seen: usize,
     pub exact_firsts: usize,
+    /// Hooks that first packets met, where there was more than policies to accept; and how many of
+    /// them the tracer tells of.
+    pub hooks: usize,
+    pub hooks_seen: usize,
     /// First packets that met only chains all of whose rules have counters that tell, and those of
     /// them with nothing but exact steps.
     pub told: usize,
@@ -45,6 +47,8 @@ pub struct Tally {
     pub chain: usize,
     /// Of those, rules whose verdict is left open.
     pub open: usize,
+    /// Steps of which is left open when they were met.
+    pub unplaced: usize,
     /// Steps, and whole base chains, that are not mentioned.
     pub omitted: usize,
     pub gaps: usize,
@@ -66,18 +70,18 @@ impl fmt::Display for Tally {
         let Self { rulesets, flows, packets, untraced, unseen, seen, exact_firsts, claims, .. } =
             self;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, classes, .. } = self;
-        let Self { told, exact_told, ruleless, .. } = self;
+        let Self { told, exact_told, hooks, hooks_seen, unplaced, .. } = self;
         let steps = (exact + inferred + chain).max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
             f,
             "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
              each hook, {exact_firsts} of them exactly ({exact_told} of {told} that met only rules \
-             whose counters tell), {unseen} not so ({ruleless} where there are \
-             only policies), {untraced} never sent; {claims} claims, \
-             {wrong} wrong {classes:?}; steps: {exact} exact ({:.1} %), {inferred} inferred ({:.1} %), {chain} \
-             chain ({:.1} %), {open} with an open verdict, {omitted} steps and {gaps} chains not mentioned; doubts: \
-             {doubts:?}",
+             whose counters tell), {unseen} not so ({hooks_seen} of {hooks} hooks), {untraced} \
+             never sent; {claims} claims, {wrong} wrong {classes:?}; steps: {exact} exact \
+             ({:.1} %), {inferred} inferred ({:.1} %), {chain} chain ({:.1} %), {open} with an open \
+             verdict, {unplaced} out of order, {omitted} steps and {gaps} chains not mentioned; \
+             doubts: {doubts:?}",
             share(exact),
             share(inferred),
             share(chain),
@@ -207,16 +211,19 @@ fn answer(tuple: Tuple) -> Tuple {
 impl Tally {
     /// Adds the numbers of further rulesets.
     pub fn extend(&mut self, other: Self) {
-        let Self { rulesets, flows, packets, untraced, unseen, ruleless, seen, .. } = other;
+        let Self { rulesets, flows, packets, untraced, unseen, seen, .. } = other;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, .. } = other;
-        let Self { exact_firsts, told, exact_told, claims, .. } = other;
+        let Self { exact_firsts, told, exact_told, claims, unplaced, .. } = other;
+        let Self { hooks, hooks_seen, .. } = other;
         let Self { classes, shown, missing, rulesets_shown, .. } = other;
         self.rulesets += rulesets;
         self.flows += flows;
         self.packets += packets;
         self.untraced += untraced;
         self.unseen += unseen;
-        self.ruleless += ruleless;
+        self.hooks += hooks;
+        self.hooks_seen += hooks_seen;
+        self.unplaced += unplaced;
         self.seen += seen;
         self.exact_firsts += exact_firsts;
         self.told += told;
@@ -271,7 +278,9 @@ impl Tally {
             .min_by_key(|(judgement, _)| judgement.problems.len());
         let (problems, crossings) = match best {
             Some((judgement, crossing)) => {
-                let Judgement { problems, exact, inferred, chain, open, omitted, gaps } = judgement;
+                let Judgement { problems, exact, inferred, chain, open, unplaced, omitted, gaps } =
+                    judgement;
+                self.unplaced += unplaced;
                 self.omitted += omitted;
                 self.exact += exact;
                 self.inferred += inferred;
@@ -325,30 +334,36 @@ impl Tally {
         let crossings = crossings(packet, Some(Direction::Original), true, &trial.listing);
         let told = crossings.iter().all(Crossing::all_counted);
         self.told += usize::from(told);
-        let mut exact = true;
+        let (mut exact, mut missing) = (true, Vec::new());
         for crossing in &crossings {
             let best = claims
                 .iter()
                 .filter(|claim| crossing.concerns(claim))
                 .map(|claim| judge(claim, crossing))
                 .min_by_key(|judgement| (judgement.problems.len(), !judgement.complete()));
-            match best {
-                Some(judgement) if judgement.problems.is_empty() => exact &= judgement.complete(),
-                other => {
-                    self.unseen += 1;
-                    self.ruleless += usize::from(crossing.ruleless());
-                    let Crossing { hook, early, .. } = crossing;
-                    let why = if let Some(judgement) = other {
-                        format!("wrong: {:?}", judgement.problems)
-                    } else {
-                        let known = claims.iter().map(|claim| (claim.hook, &claim.state));
-                        format!("nothing of it among {:?}", known.collect::<Vec<_>>())
-                    };
-                    let text = format!("ruleset {number}: {hook:?}, early {early}: {tuple}: {why}");
-                    self.missing.push(text);
-                    return;
-                }
+            if best.is_none() && crossing.idle() {
+                continue;
             }
+            self.hooks += 1;
+            let why = match best {
+                Some(judgement) if judgement.problems.is_empty() => {
+                    exact &= judgement.complete();
+                    self.hooks_seen += 1;
+                    continue;
+                }
+                Some(judgement) => format!("wrong: {:?}", judgement.problems),
+                None => {
+                    let known = claims.iter().map(|claim| (claim.hook, &claim.state));
+                    format!("nothing of it among {:?}", known.collect::<Vec<_>>())
+                }
+            };
+            let Crossing { hook, early, .. } = crossing;
+            missing.push(format!("ruleset {number}: {hook:?}, early {early}: {tuple}: {why}"));
+        }
+        if !missing.is_empty() {
+            self.unseen += 1;
+            self.missing.extend(missing);
+            return;
         }
         self.seen += 1;
         self.exact_firsts += usize::from(exact);

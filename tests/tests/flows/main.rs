@@ -279,6 +279,8 @@ fn header_totals_and_footer_are_there_and_nothing_was_lost() {
 #[test]
 fn json_reports_are_valid_by_the_schema() {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/report.schema.json");
+    let described =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema.md")).unwrap();
     let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
     let mut line = schema.clone();
     let document = jsonschema::validator_for(&schema).unwrap();
@@ -291,6 +293,11 @@ fn json_reports_are_valid_by_the_schema() {
         let report: Value = serde_json::from_str(&outcome.json_text).unwrap();
         let errors: Vec<_> = document.iter_errors(&report).map(|e| e.to_string()).collect();
         assert!(errors.is_empty(), "{}: {errors:#?}", outcome.backend);
+        for counters in ["sources", "losses"].map(|group| &outcome.json.footer[group]) {
+            for name in counters.as_object().unwrap().keys() {
+                assert!(described.contains(&format!("`{name}`")), "docs/schema.md lacks {name}");
+            }
+        }
         for object in outcome.ndjson_text.lines() {
             let object: Value = serde_json::from_str(object).unwrap();
             let errors: Vec<_> = line.iter_errors(&object).map(|e| e.to_string()).collect();

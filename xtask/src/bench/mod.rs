@@ -1,5 +1,6 @@
 //! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow.
 
+mod programs;
 mod rules;
 mod table;
 
@@ -20,6 +21,7 @@ use conntracker_tests::traffic::{Server, keep_off, pin, udp_drain, udp_storm, ud
 use nix::sys::signal::Signal;
 
 use crate::{build, cmd, setup};
+use programs::Statistics;
 
 /// Measure in the lab.
 #[derive(clap::Args)]
@@ -106,6 +108,7 @@ fn measure(binary: &Path, scenario: Scenario, rounds: usize, seconds: Duration) 
     }
     let titles: Vec<_> = observers.iter().map(|observer| observer.title()).collect();
     println!("{}\n\n{}", scenario.title(), table::table(scenario.unit(), &titles, &samples));
+    println!("BPF programs of `conntracker trace` meanwhile:\n\n{}", bench.programs(seconds)?);
     Ok(())
 }
 
@@ -210,6 +213,21 @@ impl Bench {
             self.lab.router.nft("delete table inet conntracker_bench_trace")?;
         }
         Ok(cost)
+    }
+
+    /// What each of our programs costs, measured apart: the statistics cost something, too.
+    fn programs(&self, duration: Duration) -> Result<String> {
+        let _statistics = Statistics::on()?;
+        let mut process = self.start(Observer::Rules)?.context("no observer")?;
+        thread::sleep(SETTLE);
+        if self.scenario == Scenario::NewFlows {
+            self.storm()?;
+        } else {
+            self.stream(duration)?;
+        }
+        let table = programs::measured();
+        process.stop(Signal::SIGTERM, Duration::from_secs(30))?;
+        table
     }
 
     /// Runs `work` and divides its time by the packets that the router sent on meanwhile.

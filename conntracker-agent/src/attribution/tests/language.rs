@@ -209,7 +209,10 @@ pub fn solved(named: &Named, solution: &Solution) -> String {
     text
 }
 
-pub fn show(named: &Named, &Solved { chain, index, verdict, provenance }: &Solved) -> String {
+pub fn show(
+    named: &Named,
+    &Solved { chain, index, verdict, provenance, placed }: &Solved,
+) -> String {
     let (table, at) = named.program.place(chain).unwrap();
     let end = named.ruleset.tables[table].chains[at].rules.len() as u32;
     let place = match index {
@@ -223,5 +226,6 @@ pub fn show(named: &Named, &Solved { chain, index, verdict, provenance }: &Solve
         other => format!("{other:?}").to_lowercase(),
     };
     let provenance = format!("{provenance:?}").to_lowercase();
-    format!("{}{place} {verdict} {provenance}", named.name(chain))
+    let order = if placed { "" } else { " somewhere" };
+    format!("{}{place} {verdict} {provenance}{order}", named.name(chain))
 }

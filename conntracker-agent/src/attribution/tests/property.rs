@@ -1,26 +1,20 @@
 //! Random rulesets and packets: what is claimed is what happened.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use proptest::prelude::*;
 
 use super::{
     super::{
-        ChainId, Finding, Observation, Solution, Solved, SolvedVerdict, Spot, solve,
-        tests::language,
+        ChainId, Finding, Observation, Solution, Solved, SolvedVerdict, solve, tests::language,
     },
+    interpreter::{Decide, Fate, Interpreter, Truth},
     language::{Named, counted, show},
 };
 use crate::{
     flow::path::{Outcome, Provenance},
-    ruleset::model::{Action, Backend, Chain, ChainType, Policy, Rule, Via},
+    ruleset::model::{Action, Chain, Rule},
 };
-
-/// A source of decisions.
-trait Decide {
-    /// A number below `n`.
-    fn below(&mut self, n: usize) -> usize;
-}
 
 /// Decisions from random bytes.
 struct Tape<'a>(&'a [u8]);
@@ -139,200 +133,6 @@ fn rules(
     }
 }
 
-/// What happened to a packet.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Truth {
-    steps: Vec<(ChainId, u32, SolvedVerdict)>,
-    moved: BTreeMap<Spot, u32>,
-    visits: BTreeMap<ChainId, u32>,
-    fates: Vec<Fate>,
-}
-
-/// What a base chain did that the packet met.
-#[derive(Debug, PartialEq, Eq)]
-struct Fate {
-    base: ChainId,
-    accepted: bool,
-    /// The step that decided.
-    decider: (ChainId, u32),
-}
-
-impl Truth {
-    fn outcome(&self) -> Outcome {
-        if self.fates.last().is_none_or(|fate| fate.accepted) {
-            Outcome::Passed
-        } else {
-            Outcome::Dropped
-        }
-    }
-
-    fn fate(&self, base: ChainId) -> Option<bool> {
-        self.fates.iter().find(|fate| fate.base == base).map(|fate| fate.accepted)
-    }
-}
-
-/// Evaluates a ruleset as the kernel does.
-struct Interpreter<'a, D> {
-    named: &'a Named,
-    decide: &'a mut D,
-    truth: Truth,
-    translated: bool,
-}
-
-impl<'a, D: Decide> Interpreter<'a, D> {
-    fn run(named: &'a Named, bases: &[ChainId], decide: &'a mut D) -> Truth {
-        let mut this = Interpreter { named, decide, truth: Truth::default(), translated: false };
-        for &base in bases {
-            let chain = this.model(base);
-            let spec = chain.base.as_ref().unwrap();
-            if spec.kind == ChainType::Nat && this.translated {
-                continue;
-            }
-            let accepted = this.chain(base).unwrap_or_else(|| {
-                let accept = spec.policy == Policy::Accept;
-                let verdict = if accept { SolvedVerdict::Accept } else { SolvedVerdict::Drop };
-                this.end(base, verdict);
-                accept
-            });
-            let &(chain, index, _) = this.truth.steps.last().unwrap();
-            this.truth.fates.push(Fate { base, accepted, decider: (chain, index) });
-            if !accepted {
-                break;
-            }
-        }
-        this.truth
-    }
-
-    fn model(&self, id: ChainId) -> &'a Chain {
-        let (table, chain) = self.named.program.place(id).unwrap();
-        &self.named.ruleset.tables[table].chains[chain]
-    }
-
-    fn end(&mut self, id: ChainId, verdict: SolvedVerdict) {
-        let index = self.model(id).rules.len() as u32;
-        if self.named.ruleset.tables[0].backend == Backend::Legacy {
-            self.count(id, index);
-        }
-        self.truth.steps.push((id, index, verdict));
-    }
-
-    fn count(&mut self, id: ChainId, index: u32) {
-        if self.named.program.chain(id).unwrap().known {
-            *self.truth.moved.entry(Spot { chain: id, index }).or_default() += 1;
-        }
-    }
-
-    /// A block of rules that are not in the model, which may lead to chains that are.
-    fn wander(&mut self, from: &str) -> Option<bool> {
-        let onwards: Vec<&str> =
-            ["x", "y", "z"].into_iter().filter(|name| from < "x" || *name > from).collect();
-        if self.decide.below(2) == 1 && !onwards.is_empty() {
-            let to = onwards[self.decide.below(onwards.len())];
-            let verdict = self.chain(self.named.chain(to));
-            if verdict.is_some() {
-                return verdict;
-            }
-        }
-        [None, Some(true), Some(false)][self.decide.below(3)]
-    }
-
-    /// Whether the packet was accepted; `None` if it goes back to the caller.
-    fn chain(&mut self, id: ChainId) -> Option<bool> {
-        *self.truth.visits.entry(id).or_default() += 1;
-        let chain = self.model(id);
-        for (rule, index) in chain.rules.iter().zip(0..) {
-            // 0: no; 1: as far as the counter; 2: matched.
-            let reached = if rule.counter.is_some() && !rule.counts_matches {
-                self.decide.below(3)
-            } else {
-                2 * self.decide.below(2)
-            };
-            if reached > 0 && rule.counter.is_some() {
-                self.count(id, index);
-            }
-            if reached < 2 {
-                continue;
-            }
-            let plain: Vec<Action> = rule
-                .actions
-                .iter()
-                .copied()
-                .filter(|action| !matches!(action, Action::Jump | Action::Goto))
-                .collect();
-            let ways = plain.len() + rule.targets.len();
-            let way = if ways > 1 { self.decide.below(ways) } else { 0 };
-            let mut met = |verdict| self.truth.steps.push((id, index, verdict));
-            if ways == 0 {
-                met(SolvedVerdict::Continue);
-                continue;
-            }
-            let Some(action) = plain.get(way) else {
-                let target = &rule.targets[way - plain.len()];
-                let to = self.named.chain(&target.chain);
-                match target.via {
-                    Via::Jump => {
-                        met(SolvedVerdict::Jump(to));
-                        match self.chain(to) {
-                            None => continue,
-                            verdict => return verdict,
-                        }
-                    }
-                    Via::Goto => {
-                        met(SolvedVerdict::Goto(to));
-                        return self.chain(to);
-                    }
-                }
-            };
-            if *action == Action::Unknown {
-                let block = rule.kinds.is_empty();
-                met(SolvedVerdict::Unknown);
-                let verdict = if block {
-                    self.wander(&chain.name)
-                } else {
-                    [None, Some(true), Some(false)][self.decide.below(3)]
-                };
-                match (verdict, self.decide.below(2)) {
-                    (None, 0) => continue,
-                    (verdict, _) => return verdict,
-                }
-            }
-            return match action {
-                Action::Accept => {
-                    met(SolvedVerdict::Accept);
-                    Some(true)
-                }
-                Action::Drop => {
-                    met(SolvedVerdict::Drop);
-                    Some(false)
-                }
-                Action::Reject => {
-                    met(SolvedVerdict::Reject);
-                    Some(false)
-                }
-                Action::Return => {
-                    met(SolvedVerdict::Return);
-                    None
-                }
-                Action::Queue => {
-                    met(SolvedVerdict::Queue);
-                    Some(self.decide.below(2) == 0)
-                }
-                Action::Nat => {
-                    let done = self.decide.below(4) > 0;
-                    self.translated |= done;
-                    met(if done { SolvedVerdict::Accept } else { SolvedVerdict::Drop });
-                    Some(done)
-                }
-                other => panic!("{other:?}"),
-            };
-        }
-        if chain.base.is_none() {
-            self.end(id, SolvedVerdict::Return);
-        }
-        None
-    }
-}
-
 fn bases(named: &Named) -> Vec<ChainId> {
     let base = |chain: &&Chain| chain.base.is_some();
     let chains = named.ruleset.tables[0].chains.iter().filter(base);
@@ -362,7 +162,13 @@ fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
                 .iter()
                 .map(|&(chain, index, verdict)| show(
                     named,
-                    &Solved { chain, index: Some(index), verdict, provenance: Provenance::Exact }
+                    &Solved {
+                        chain,
+                        index: Some(index),
+                        verdict,
+                        provenance: Provenance::Exact,
+                        placed: true
+                    }
                 ))
                 .collect::<Vec<_>>()
                 .join(", ")
@@ -371,25 +177,24 @@ fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
     // Blocks that lead anywhere can leave open which base chain moved a counter.
     let exhausted = solution.finding == Finding::Exhausted && !is_known(named);
     assert!(exhausted || solution.finding == Finding::Agrees, "{}", said());
-    // Of exact steps in chains to which several ways lead, the order may be open.
-    let is_open = |step: &&Solved| {
-        step.provenance == Provenance::Exact
-            && (exhausted || !is_known(named) || several_ways(named, step.chain))
-    };
-    let (open, ordered): (Vec<&Solved>, Vec<&Solved>) = solution.steps.iter().partition(is_open);
     let mut used = vec![false; truth.steps.len()];
     let mut at = 0;
-    for (step, in_order) in
-        ordered.into_iter().map(|step| (step, true)).chain(open.into_iter().map(|s| (s, false)))
-    {
+    // Those that stand in order come first.
+    assert!(solution.steps.is_sorted_by_key(|step| !step.placed), "{}", said());
+    for step in &solution.steps {
         let Some(index) = step.index else {
             if step.verdict != SolvedVerdict::Unknown {
                 let accepted = step.verdict == SolvedVerdict::Accept;
                 assert_eq!(Some(accepted), truth.fate(step.chain), "{}", said());
+                // It is the last that is said of the base chain.
+                let end = truth.fates.iter().find(|fate| fate.base == step.chain).unwrap().steps;
+                assert!(at <= end, "{} is too late: {}", show(named, step), said());
+                at = end;
             }
             continue;
         };
-        let from = if in_order { at } else { 0 };
+        assert!(step.placed || step.provenance == Provenance::Exact, "{}", said());
+        let from = if step.placed { at } else { 0 };
         let found = (from..truth.steps.len()).find(|&n| {
             let (chain, i, verdict) = truth.steps[n];
             // What an unknown target did is known by what came next.
@@ -399,7 +204,7 @@ fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
         });
         assert!(found.is_some(), "{} is wrong: {}", show(named, step), said());
         used[found.unwrap()] = true;
-        if in_order {
+        if step.placed {
             at = found.unwrap() + 1;
         }
     }
@@ -412,23 +217,6 @@ fn is_known(named: &Named) -> bool {
         named.program.chain(named.chain(&chain.name)).unwrap().known
             && !chain.rules.iter().any(block)
     })
-}
-
-/// Whether a packet can come to a chain in more than one way.
-fn several_ways(named: &Named, id: ChainId) -> bool {
-    let table = &named.ruleset.tables[0];
-    let (_, at) = named.program.place(id).unwrap();
-    let callers: Vec<&Chain> = table
-        .chains
-        .iter()
-        .flat_map(|chain| {
-            let to = |rule: &Rule| {
-                rule.targets.iter().filter(|to| to.chain == table.chains[at].name).count()
-            };
-            std::iter::repeat_n(chain, chain.rules.iter().map(to).sum())
-        })
-        .collect();
-    callers.len() > 1 || callers.iter().any(|caller| several_ways(named, named.chain(&caller.name)))
 }
 
 fn style() -> impl Strategy<Value = Style> {
@@ -459,7 +247,7 @@ proptest! {
         // A chain entered twice can leave open which visit moved which counter.
         if style == Style::Counted && truth.visits.values().all(|&visits| visits == 1) {
             let all: Vec<_> = truth.steps.iter().map(|&(chain, index, verdict)| Solved {
-                chain, index: Some(index), verdict, provenance: Provenance::Exact,
+                chain, index: Some(index), verdict, provenance: Provenance::Exact, placed: true,
             }).collect();
             assert_eq!(solution.steps, all, "{text}");
         }

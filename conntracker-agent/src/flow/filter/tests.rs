@@ -100,6 +100,7 @@ fn a_flow_passes_by_any_of_its_steps() {
         site: Arc::new(site(Family::Inet, "fw", chain)),
         verdict: Verdict::Continue,
         provenance: Provenance::Exact,
+        placed: true,
     };
     let traversal = Traversal {
         hook: Hook::Forward,

@@ -185,7 +185,8 @@ impl Epoch {
 
     fn step(&mut self, solved: &Solved) -> Option<Step> {
         let site = self.site_of(solved.chain, solved.index)?;
-        Some(Step { site, verdict: self.verdict(solved.verdict), provenance: solved.provenance })
+        let Solved { verdict, provenance, placed, .. } = *solved;
+        Some(Step { site, verdict: self.verdict(verdict), provenance, placed })
     }
 
     /// A site, each of which is in memory once.
@@ -268,13 +269,15 @@ fn doubt(record: &PathRecord, plan: &PlacePlan) -> Option<Doubt> {
 /// NF_INET_LOCAL_OUT.
 const OUTPUT: u8 = 3;
 
-/// Whether something has changed that routing goes by.
-fn changes_route(record: &PathRecord) -> bool {
-    record.packet_mark.0 != record.packet_mark.1 || record.reply_before.is_some()
+/// Whether NAT may have sent a packet another way than it was routed: it belongs to a flow whose
+/// addresses are translated (`nf_nat_ipv4_local_fn` of net/netfilter/nf_nat_proto.c). The status would
+/// tell, but is read of first packets only.
+fn is_translated(record: &PathRecord) -> bool {
+    record.reply.is_some_and(|reply| record.orig.inverted() != Some(reply))
 }
 
 /// What the solver needs to know.
-fn observation(
+pub(super) fn observation(
     record: &PathRecord,
     plan: &PlacePlan,
     doubt: Option<Doubt>,
@@ -294,17 +297,22 @@ fn observation(
     let to = gaps.get(passed).copied().unwrap_or(plan.chains.len());
     let mut chains = Vec::new();
     let mut elsewhere = Vec::new();
-    let may_drop = |others: Others| {
-        // `nf_nat_icmp_reply_translation` of net/netfilter/nf_nat_proto.c.
-        let error = matches!(record.info, CT_RELATED | CT_RELATED_REPLY);
-        record.dropped && (others.strangers || (others.nat && error))
-    };
+    // `nf_nat_icmp_reply_translation` of net/netfilter/nf_nat_proto.c.
+    let error = matches!(record.info, CT_RELATED | CT_RELATED_REPLY);
+    let may_drop = |others: Others| record.dropped && (others.strangers || (others.nat && error));
     let mut among: Option<(usize, usize)> = None;
+    // Behind chains that change the mark or the addresses of what goes out it is routed again: there
+    // may be no route (`ip_route_me_harder` of net/ipv4/netfilter.c).
+    let routed_again = hook(record.place) == OUTPUT;
+    let mut behind_nat = None;
     for (number, place) in plan.chains.iter().enumerate() {
         if (from..to).contains(&number) && may_drop(place.after) {
             elsewhere.push(chains.len());
         }
         let Some((_, chain)) = place.chain else { continue };
+        if place.nat {
+            behind_nat = Some(chains.len() + usize::from(translates));
+        }
         if place.nat && !translates {
             continue;
         }
@@ -327,10 +335,11 @@ fn observation(
         elsewhere.push(chains.len());
     }
     let last = chains.len().saturating_sub(1);
-    if record.dropped && hook(record.place) == OUTPUT && changes_route(record) {
-        // Behind the chain that changed it, there may have been no route for it any more
-        // (`ip_route_me_harder` of net/ipv4/netfilter.c).
-        elsewhere = (1..=chains.len()).collect();
+    if record.dropped {
+        if routed_again && record.packet_mark.0 != record.packet_mark.1 {
+            elsewhere.extend(1..=chains.len());
+        }
+        elsewhere.extend(behind_nat.filter(|_| error || (routed_again && is_translated(record))));
     }
     Ok(Observation {
         v6: record.orig.src.is_ipv6(),

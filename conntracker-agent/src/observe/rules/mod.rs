@@ -483,3 +483,6 @@ fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
     };
     all.iter().map(|(place, mine)| (*place, of(*place, mine))).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,12 +120,14 @@ struct StepObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
     provenance: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unplaced: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
 }
 
 impl<'a> StepObject<'a> {
-    fn new(Step { site, verdict, provenance }: &'a Step) -> Self {
+    fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
         let Site { backend, family, table, iptables: _, chain, kind, position, handle, text } =
             &**site;
         Self {
@@ -140,6 +142,7 @@ impl<'a> StepObject<'a> {
             verdict: verdict.name(),
             target: verdict.target(),
             provenance: provenance.name(),
+            unplaced: !placed,
             text: text.as_deref(),
         }
     }
