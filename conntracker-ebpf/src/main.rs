@@ -48,7 +48,7 @@ pub struct NetfilterContext {
 /// Netfilter's NF_ACCEPT, the only verdict we ever give.
 const NF_ACCEPT: i32 = 1;
 
-/// Attached just before conntrack confirms (priority INT_MAX - 1) at LOCAL_IN and POSTROUTING, for
+/// Attached just before conntrack confirms (priority INT_MAX - 2) at LOCAL_IN and POSTROUTING, for
 /// IPv4 and IPv6. aya has no netfilter program type: the section name is one that its object parser
 /// knows, the agent loads the program with the right type (`kernel/bpf/object.rs`).
 #[unsafe(no_mangle)]

@@ -299,6 +299,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         scratch.head.path.flags |= PATH_NESTED;
     }
     let after = after(scratch, skb)?;
+    let mut reported = 0;
     if frame.flow != 0 {
         let way = way(scratch, frame.place, after.packet_mark, after.ct_mark);
         if frame.fresh != 0 {
@@ -309,7 +310,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
             count(Counter::PathFolded);
             return Some(());
         }
-        known::insert(key, frame.generation, REPORTED, false);
+        reported = key;
     }
     scratch.facts = Facts::new(now());
     scratch.facts.netns_cookie = frame.netns_cookie;
@@ -325,8 +326,15 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
             scratch.reply_before = frame.reply;
         }
     }
-    let sent = emit::emit_path(scratch);
-    count(if sent { Counter::PathRecords } else { Counter::PathLost });
+    if !emit::emit_path(scratch) {
+        // Neither the way nor the flow is known then: the next packet tells again.
+        count(Counter::PathLost);
+        return None;
+    }
+    count(Counter::PathRecords);
+    if reported != 0 {
+        known::insert(reported, frame.generation, REPORTED, false);
+    }
     Some(())
 }
 

@@ -111,6 +111,8 @@ fn no_step_is_of_another_ruleset() {
                 seen.insert(generation);
             }
             let expected = match (step["type"].as_str().unwrap(), step["chain"] == name) {
+                // No rule matched, as conntrack is not there yet: it is switched on and off with rules.
+                _ if mark == 0 => continue,
                 ("rule", true) => padding(mark, hook) + 1,
                 ("policy", true) => padding(mark, hook) + 2,
                 ("return", false) => 2,

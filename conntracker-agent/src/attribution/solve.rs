@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     flow::path::{Outcome, Provenance},
-    ruleset::model::Policy,
+    ruleset::model::{ChainType, Policy},
 };
 
 /// What an observation says of a packet's way.
@@ -40,7 +40,7 @@ pub enum Finding {
 #[must_use]
 pub fn solve(program: &Program, seen: &Observation) -> Solution {
     if !is_of(program, seen) {
-        return chains_only(seen, Finding::Contradiction);
+        return chains_only(program, seen, Finding::Contradiction);
     }
     let dropped = seen.outcome == Outcome::Dropped;
     for (sudden, finding) in [(false, Finding::Agrees), (true, Finding::Unexplained)] {
@@ -54,7 +54,7 @@ pub fn solve(program: &Program, seen: &Observation) -> Solution {
             return Solution { steps: steps(program, seen, &live), finding };
         }
     }
-    chains_only(seen, Finding::Contradiction)
+    chains_only(program, seen, Finding::Contradiction)
 }
 
 /// Whether an observation can be of this program at all.
@@ -176,7 +176,7 @@ fn only_verdict(program: &Program, outcome: Outcome, rule: &ProgramRule) -> Solv
 fn exact_only(program: &Program, seen: &Observation) -> Solution {
     let told = missing(program, seen, &[]);
     let mut steps = Vec::new();
-    for (&id, chain) in seen.chains.iter().zip(chain_steps(seen)) {
+    for (&id, chain) in seen.chains.iter().zip(chain_steps(program, seen)) {
         steps.extend(placed(&told).filter(|step| step.chain == id));
         steps.extend(chain.filter(|_| !is_decided(&told, id)));
     }
@@ -185,22 +185,28 @@ fn exact_only(program: &Program, seen: &Observation) -> Solution {
 }
 
 /// Nothing but the base chains.
-fn chains_only(seen: &Observation, finding: Finding) -> Solution {
-    Solution { steps: chain_steps(seen).flatten().collect(), finding }
+fn chains_only(program: &Program, seen: &Observation, finding: Finding) -> Solution {
+    Solution { steps: chain_steps(program, seen).flatten().collect(), finding }
 }
 
 /// What is known of each base chain without a look into it.
-fn chain_steps(seen: &Observation) -> impl Iterator<Item = Option<Solved>> {
+fn chain_steps(program: &Program, seen: &Observation) -> impl Iterator<Item = Option<Solved>> {
     let (first, last) = seen.among;
     let dropped = seen.outcome == Outcome::Dropped;
     let only = first == last && seen.elsewhere.is_empty();
-    seen.chains.iter().enumerate().map(move |(base, &id)| {
+    let translates = |id: &ChainId| {
+        program.chain(*id).and_then(|chain| chain.base).is_some_and(|(_, of)| of == ChainType::Nat)
+    };
+    let nat = seen.chains.iter().position(translates);
+    seen.chains.iter().enumerate().map(move |(base, id)| {
         let verdict = match base {
+            // One before it may have translated.
+            _ if translates(id) && nat < Some(base) => return None,
             _ if !dropped || base < first => SolvedVerdict::Accept,
             _ if base > last => return None,
             _ if only => SolvedVerdict::Drop,
             _ => SolvedVerdict::Unknown,
         };
-        Some(chain_step(id, verdict))
+        Some(chain_step(*id, verdict))
     })
 }

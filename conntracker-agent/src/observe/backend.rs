@@ -66,6 +66,9 @@ pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backe
             unanswerable.join(", ")
         );
     }
+    if !config.filter.rule.is_empty() && backend.rules().is_none() {
+        bail!("--rule needs rules to be traced, and they are not: {}", backend.without_rules());
+    }
     Ok((backend, reason))
 }
 

@@ -214,7 +214,10 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
             }
             _ => same(step, theirs),
         };
-        let is_free = |(run, step, _): &(usize, usize, &Step)| said[*run][*step].is_none();
+        // The last step of a base chain can be told apart from its verdict.
+        let is_free = |(run, step, _): &(usize, usize, &Step)| {
+            said[*run][*step].is_none_or(|provenance| provenance == Provenance::Chain)
+        };
         let from = if *placed { at } else { 0 };
         let rest = || theirs.iter().enumerate().skip(from);
         let fits = |(_, theirs): &(usize, &(usize, usize, &Step))| is_it(theirs) && is_free(theirs);

@@ -35,8 +35,9 @@ pub struct Tally {
     /// them the tracer tells of.
     pub hooks: usize,
     pub hooks_seen: usize,
-    /// First packets that met only chains all of whose rules have counters that tell, and those of
-    /// them with nothing but exact steps.
+    /// First packets that met only chains all of whose rules have counters that tell, and that no other
+    /// packet moved meanwhile (such as the error that a rule sends); and those of them with nothing
+    /// but exact steps, in order.
     pub told: usize,
     pub exact_told: usize,
     /// Claims that were compared.
@@ -76,8 +77,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
-             each hook, {exact_firsts} of them exactly ({exact_told} of {told} that met only rules \
-             whose counters tell), {unseen} not so ({hooks_seen} of {hooks} hooks), {untraced} \
+             each hook, {exact_firsts} of them exactly ({exact_told} of {told} of which \
+             counters tell), {unseen} not so ({hooks_seen} of {hooks} hooks), {untraced} \
              never sent; {claims} claims, {wrong} wrong {classes:?}; steps: {exact} exact \
              ({:.1} %), {inferred} inferred ({:.1} %), {chain} chain ({:.1} %), {open} with an open \
              verdict, {unplaced} out of order, {omitted} steps and {gaps} chains not mentioned; \
@@ -327,31 +328,34 @@ impl Tally {
             let claims = claimed.get(&tuple).into_iter().flatten();
             claims.filter(move |claim| claim.direction == direction)
         };
+        // What comes back to the router before conntrack knows it has other addresses.
+        let looped = packet.looped.into_iter().flat_map(|tuple| of(tuple, Direction::Original));
         let claims: Vec<Claim> = of(tuple, Direction::Original)
             .chain(of(answer(tuple), Direction::Reply))
+            .chain(looped.filter(|claim| claim.state == "early"))
             .map(|claim| Claim { direction: Direction::Original, ..claim.clone() })
             .collect();
         let crossings = crossings(packet, Some(Direction::Original), true, &trial.listing);
-        let told = crossings.iter().all(Crossing::all_counted);
-        self.told += usize::from(told);
         let (mut exact, mut missing) = (true, Vec::new());
+        let mut told = crossings.iter().all(Crossing::all_counted);
         for crossing in &crossings {
             let best = claims
                 .iter()
                 .filter(|claim| crossing.concerns(claim))
-                .map(|claim| judge(claim, crossing))
-                .min_by_key(|judgement| (judgement.problems.len(), !judgement.complete()));
+                .map(|claim| (judge(claim, crossing), claim.doubt.as_deref()))
+                .min_by_key(|(judgement, _)| (judgement.problems.len(), !judgement.complete()));
             if best.is_none() && crossing.idle() {
                 continue;
             }
+            told &= best.as_ref().is_none_or(|(_, doubt)| *doubt != Some("nested"));
             self.hooks += 1;
             let why = match best {
-                Some(judgement) if judgement.problems.is_empty() => {
+                Some((judgement, _)) if judgement.problems.is_empty() => {
                     exact &= judgement.complete();
                     self.hooks_seen += 1;
                     continue;
                 }
-                Some(judgement) => format!("wrong: {:?}", judgement.problems),
+                Some((judgement, _)) => format!("wrong: {:?}", judgement.problems),
                 None => {
                     let known = claims.iter().map(|claim| (claim.hook, &claim.state));
                     format!("nothing of it among {:?}", known.collect::<Vec<_>>())
@@ -360,6 +364,7 @@ impl Tally {
             let Crossing { hook, early, .. } = crossing;
             missing.push(format!("ruleset {number}: {hook:?}, early {early}: {tuple}: {why}"));
         }
+        self.told += usize::from(told);
         if !missing.is_empty() {
             self.unseen += 1;
             self.missing.extend(missing);

@@ -18,8 +18,9 @@ use crate::kernel::netns::Netns;
 /// exactly one of them.
 const HOOKS: [u8; 2] = [1, 4];
 
-/// Just before conntrack confirms (NF_IP_PRI_CONNTRACK_CONFIRM is INT_MAX).
-const LAST: i32 = i32::MAX - 1;
+/// Just before conntrack confirms: at INT_MAX (NF_IP_PRI_CONNTRACK_CONFIRM), and for IPv6 that is
+/// delivered locally at INT_MAX - 1 (`ipv6_conntrack_ops` of net/netfilter/nf_conntrack_proto.c).
+const LAST: i32 = i32::MAX - 2;
 
 /// Priorities tried below [`LAST`] when others are there already: as many second instances of us,
 /// or last-minute base chains, as anyone has.

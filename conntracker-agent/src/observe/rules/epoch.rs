@@ -292,6 +292,15 @@ pub(super) fn observation(
         || (matches!(record.info, CT_RELATED | CT_RELATED_REPLY)
             && record.status & IPS_EXPECTED != 0);
     let translates = record.reply.is_some() && first && record.status & done == 0;
+    let mut moved: Vec<(Spot, u32)> = record
+        .moved
+        .iter()
+        .map(|&(slot, packets)| {
+            let spot = plan.slots.get(usize::from(slot)).ok_or(Unresolved::Reference)?;
+            Ok((*spot, u32::from(packets)))
+        })
+        .collect::<Result<_, _>>()?;
+    moved.sort_unstable();
     let (gaps, passed) = (&plan.gaps, usize::from(record.gaps));
     let from = passed.checked_sub(1).and_then(|last| gaps.get(last)).copied().unwrap_or(0);
     let to = gaps.get(passed).copied().unwrap_or(plan.chains.len());
@@ -311,10 +320,12 @@ pub(super) fn observation(
         }
         let Some((_, chain)) = place.chain else { continue };
         if place.nat {
-            behind_nat = Some(chains.len() + usize::from(translates));
-        }
-        if place.nat && !translates {
-            continue;
+            // A reset that a rule sends is related too, and meets NAT as first packets do.
+            let met = translates || (error && moved.iter().any(|(spot, _)| spot.chain == chain));
+            behind_nat = Some(chains.len() + usize::from(met));
+            if !met {
+                continue;
+            }
         }
         if (from..to).contains(&number) {
             let at = chains.len();
@@ -322,15 +333,6 @@ pub(super) fn observation(
         }
         chains.push(chain);
     }
-    let mut moved: Vec<(Spot, u32)> = record
-        .moved
-        .iter()
-        .map(|&(slot, packets)| {
-            let spot = plan.slots.get(usize::from(slot)).ok_or(Unresolved::Reference)?;
-            Ok((*spot, u32::from(packets)))
-        })
-        .collect::<Result<_, _>>()?;
-    moved.sort_unstable();
     if to == plan.chains.len() && may_drop(plan.end) {
         elsewhere.push(chains.len());
     }

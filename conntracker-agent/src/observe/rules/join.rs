@@ -2,9 +2,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use conntracker_common::plan::MAX_SLOTS;
+
 use crate::{
     attribution::Counters,
-    kernel::bpf::index::{Index, legacy::LegacyTable, nft::NftChain},
+    kernel::bpf::{
+        index::{
+            Index,
+            hooks::HookFunction,
+            legacy::{BUILT_IN, LegacyTable},
+            nft::NftChain,
+        },
+        symbols::Function,
+    },
     ruleset::{
         Ruleset,
         model::{Backend, Family, Table},
@@ -42,17 +52,20 @@ impl Join {
             join.legacy(table, ruleset);
         }
         join.cap(ruleset);
+        join.cap_hooks(index, ruleset);
         join
     }
 
-    /// The chain of nf_tables at an address.
-    pub fn nft_chain(&self, address: u64) -> Option<ChainAt> {
-        self.nft.get(&address).copied()
-    }
-
-    /// A built-in chain of the table of ip_tables at an address.
-    pub fn legacy_chain(&self, table: u64, chain: &str) -> Option<ChainAt> {
-        self.legacy.get(&(table, chain.to_owned())).copied()
+    /// The base chain that a function at a hook evaluates, if it was listed.
+    pub fn base_chain(&self, hook: u8, found: &HookFunction) -> Option<ChainAt> {
+        match found.function {
+            Function::NfTables => self.nft.get(&found.private).copied(),
+            Function::Legacy => {
+                let chain = (*BUILT_IN.get(usize::from(hook))?).to_owned();
+                self.legacy.get(&(found.private, chain)).copied()
+            }
+            _ => None,
+        }
     }
 
     /// Counters of a chain that are read, by index.
@@ -137,6 +150,26 @@ impl Join {
                 .flat_map(|chain| self.counters_of(chain).map(move |(index, _)| (chain, index)))
                 .collect();
             self.capped.extend(spots.into_iter().skip(MOST_COUNTERS));
+        }
+    }
+
+    /// Leaves out what is more than [`MAX_SLOTS`] at one hook.
+    fn cap_hooks(&mut self, index: &Index, ruleset: &Ruleset) {
+        for (hook, list) in index.hooks.iter().flat_map(|family| (0..).zip(family)) {
+            let mut read = BTreeSet::new();
+            let mut left_out = Vec::new();
+            for base in list.functions.iter().filter_map(|found| self.base_chain(hook, found)) {
+                for chain in reachable(ruleset, base) {
+                    for (index, _) in self.counters_of(chain) {
+                        if read.len() < MAX_SLOTS as usize {
+                            read.insert((chain, index));
+                        } else if !read.contains(&(chain, index)) {
+                            left_out.push((chain, index));
+                        }
+                    }
+                }
+            }
+            self.capped.extend(left_out);
         }
     }
 }

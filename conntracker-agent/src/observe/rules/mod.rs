@@ -352,9 +352,14 @@ impl RuleTracer {
         fingerprint: &Fingerprint,
     ) -> Result<()> {
         let total: u32 = plans.iter().map(|plan| plan.ranges.len() as u32).sum();
-        let mut first = self.reserve(id, total).context(
-            "the rules of all namespaces have more separate counters than can be traced",
-        )?;
+        let (mut first, plans) = if let Some(first) = self.reserve(id, total) {
+            (first, plans)
+        } else {
+            self.namespaces[id.0 as usize].notes.push(format!(
+                "rules are not traced: their counters lie in {total} places of memory, too many to be read"
+            ));
+            (0, [].as_slice())
+        };
         let shares = shares(plans);
         for place in 0..PLACES as u32 {
             let Some(plan) = plans.iter().find(|plan| plan.place == place) else {
@@ -434,7 +439,7 @@ impl RuleTracer {
         self.namespaces.iter().flat_map(|namespace| {
             let capped = (namespace.capped > 0).then(|| {
                 format!(
-                    "{} counters are not read: there are too many behind one base chain",
+                    "{} counters are not read: there are too many behind one base chain, or at one hook",
                     namespace.capped
                 )
             });

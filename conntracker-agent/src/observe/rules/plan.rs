@@ -24,9 +24,6 @@ const TRACKED_HOOKS: [u8; 2] = [0, 3];
 /// INPUT and POSTROUTING, at whose ends flows are seen anyway.
 const LAST_HOOKS: [u8; 2] = [1, 4];
 
-/// Names of the built-in chains by hook.
-const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-
 /// A base chain at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PlaceChain {
@@ -172,13 +169,10 @@ impl Planner<'_> {
     }
 
     fn chain(&self, hook: u8, found: &HookFunction) -> Option<PlaceChain> {
-        let at = match found.function {
-            Function::NfTables => self.join.nft_chain(found.private),
-            Function::Legacy => {
-                self.join.legacy_chain(found.private, BUILT_IN.get(usize::from(hook))?)
-            }
-            _ => return None,
-        };
+        if !matches!(found.function, Function::NfTables | Function::Legacy) {
+            return None;
+        }
+        let at = self.join.base_chain(hook, found);
         let chain = at.and_then(|at| Some((at, self.program.id(at.0, at.1)?)));
         let nat = found.nat_priority.is_some();
         Some(PlaceChain { chain, nat, priority: found.priority, after: Others::default() })
@@ -262,7 +256,8 @@ impl Planner<'_> {
         found.sort_unstable_by_key(|(address, _, spot)| (*address, *spot));
         // Chains that several base chains lead to.
         found.dedup_by_key(|(_, _, spot)| *spot);
-        found.truncate(MAX_SLOTS as usize);
+        // More are not read: [`Join`] sees to it.
+        debug_assert!(found.len() <= MAX_SLOTS as usize, "{} counters at one hook", found.len());
         let mut ranges: Vec<Range> = Vec::new();
         for (slot, (address, word, _)) in (0..).zip(&found) {
             match ranges.last_mut() {

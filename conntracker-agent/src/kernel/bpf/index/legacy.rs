@@ -20,7 +20,7 @@ const NAME_BYTES: u64 = 30;
 const ERROR: &str = "ERROR";
 
 /// Names of the built-in chains by hook.
-const BUILT_IN: [&str; HOOKS as usize] =
+pub const BUILT_IN: [&str; HOOKS as usize] =
     ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// A chain.
