@@ -19,7 +19,7 @@ const EPOCH: &str = "begins";
 /// How long it may take for that. It listens for changes of nf_tables and looks every 50 ms for those
 /// of ip_tables, of which a ruleset is several.
 const PATIENCE: Duration = Duration::from_secs(3);
-const UNCHANGED: Duration = Duration::from_millis(90);
+const UNCHANGED: Duration = Duration::from_millis(120);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Starts a trace whose rulesets can be waited for.

@@ -132,6 +132,9 @@ impl<'a> Packets<'a> {
         if let Some(reply) = reply {
             tuples.insert((reply, Direction::Reply));
             tuples.insert((answer(reply), Direction::Original));
+            // Whoever rejects an answer on its way says so to the half of it that is translated.
+            let way = self.packets(reply).flat_map(|(trial, at)| &self.packet(trial, at).tuples);
+            tuples.extend(way.map(|tuple| (answer(*tuple), Direction::Original)));
         }
         let mut found = Vec::new();
         for (tuple, direction) in tuples {

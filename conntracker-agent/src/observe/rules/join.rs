@@ -37,6 +37,8 @@ pub(super) struct Join {
     legacy: HashMap<(u64, String), ChainAt>,
     /// Counters that the cap left out, as (chain, index).
     capped: BTreeSet<(ChainAt, usize)>,
+    /// Counters that are moved where no link sees it.
+    hidden: BTreeSet<(ChainAt, usize)>,
     /// Chains whose rules are not what was listed.
     pub mismatched: Vec<String>,
 }
@@ -73,13 +75,22 @@ impl Join {
         let counters = self.counters.get(&chain).into_iter().flatten();
         counters
             .enumerate()
-            .filter(move |(index, _)| !self.capped.contains(&(chain, *index)))
+            .filter(move |(index, _)| !self.leaves_out(&(chain, *index)))
             .filter_map(|(index, counter)| Some((index, (*counter)?)))
+    }
+
+    /// Has counters not read, as (chain, index): packets move them that no link sees.
+    pub fn hide(&mut self, counters: impl Iterator<Item = (ChainAt, u32)>) {
+        self.hidden.extend(counters.map(|(chain, index)| (chain, index as usize)));
     }
 
     /// Number of counters that the cap left out.
     pub fn capped(&self) -> usize {
         self.capped.len()
+    }
+
+    fn leaves_out(&self, counter: &(ChainAt, usize)) -> bool {
+        self.capped.contains(counter) || self.hidden.contains(counter)
     }
 
     fn nft(&mut self, chain: &NftChain, ruleset: &Ruleset) {
@@ -181,7 +192,7 @@ impl Counters for Join {
 
     fn reads(&self, table: usize, chain: usize, rule: usize) -> bool {
         let counter = self.counters.get(&(table, chain)).and_then(|all| *all.get(rule)?);
-        counter.is_some() && !self.capped.contains(&((table, chain), rule))
+        counter.is_some() && !self.leaves_out(&((table, chain), rule))
     }
 }
 

@@ -12,7 +12,12 @@ mod join;
 mod links;
 mod plan;
 
-use std::{collections::HashMap, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use conntracker_common::plan::{
@@ -286,28 +291,45 @@ impl RuleTracer {
             self.tally.races += 1;
             return Ok(false);
         }
-        let join = Join::new(&index, &ruleset);
-        let program = Program::new(&ruleset, &join);
-        let planner = Planner {
-            index: &index,
-            ruleset: &ruleset,
-            join: &join,
-            program: &program,
-            per_chain: self.options.per_chain,
-            words: self.layout.words(),
+        let mut join = Join::new(&index, &ruleset);
+        let mut notes: Vec<String> = join
+            .mismatched
+            .iter()
+            .map(|chain| {
+                format!("the rules of chain {chain} in the kernel are not those that were listed: they are not told apart")
+            })
+            .collect();
+        let mut without_links = BTreeSet::new();
+        let (program, plans) = loop {
+            let program = Program::new(&ruleset, &join);
+            let planner = Planner {
+                index: &index,
+                ruleset: &ruleset,
+                join: &join,
+                program: &program,
+                per_chain: self.options.per_chain,
+                words: self.layout.words(),
+            };
+            let mut plans = planner.plans();
+            plans.retain(|plan| !without_links.contains(&plan.place));
+            let namespace = &mut self.namespaces[id.0 as usize];
+            let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
+            if failed.is_empty() {
+                break (program, plans);
+            }
+            for (place, why) in failed {
+                // Packets move counters there that no link sees, maybe those of other hooks, too: a
+                // reject's answer in the middle of the packet that it answers.
+                let slots = plans.iter().filter(|plan| plan.place == place).flat_map(|p| &p.slots);
+                join.hide(slots.filter_map(|spot| Some((program.place(spot.chain)?, spot.index))));
+                if without_links.insert(place) {
+                    notes.push(format!("{} is not traced: {why}", place_name(place)));
+                }
+            }
         };
-        let mut plans = planner.plans();
         let namespace = &mut self.namespaces[id.0 as usize];
         namespace.capped = join.capped();
-        namespace.notes.clear();
-        namespace.notes.extend(join.mismatched.iter().map(|chain| {
-            format!("the rules of chain {chain} in the kernel are not those that were listed: they are not told apart")
-        }));
-        let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
-        for (place, why) in failed {
-            plans.retain(|plan| plan.place != place);
-            namespace.notes.push(format!("{} is not traced: {why}", place_name(place)));
-        }
+        namespace.notes = notes;
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
         let unlisted = unlisted.count();
         if unlisted > 0 {
@@ -474,7 +496,7 @@ fn place_name(place: u32) -> String {
 
 /// For each place, the places that share counters with it (itself included).
 fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
-    let memory = |plan: &PlacePlan| -> std::collections::BTreeSet<u64> {
+    let memory = |plan: &PlacePlan| -> BTreeSet<u64> {
         let counters = |range: &Range| {
             let (address, counters) = (range.address, u64::from(range.counters));
             (0..counters).map(move |n| address + n * 16)
@@ -482,7 +504,7 @@ fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
         plan.ranges.iter().flat_map(counters).collect()
     };
     let all: Vec<_> = plans.iter().map(|plan| (plan.place, memory(plan))).collect();
-    let of = |place: u32, mine: &std::collections::BTreeSet<u64>| {
+    let of = |place: u32, mine: &BTreeSet<u64>| {
         let common = all.iter().filter(|(_, theirs)| !mine.is_disjoint(theirs));
         common.fold(1 << place, |bits, (other, _)| bits | 1 << other)
     };
