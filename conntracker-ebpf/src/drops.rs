@@ -2,7 +2,7 @@
 
 use conntracker_common::{
     counters::Counter,
-    record::{FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, HOOK_UNKNOWN, KIND_DROP},
+    record::{FLAG_COUNTED, FLAG_FROM_HEADERS, HOOK_UNKNOWN, KIND_DROP},
     seen::{CLASS_CONNTRACK, CLASS_HEADERS},
 };
 
@@ -108,14 +108,8 @@ fn gather(facts: &mut Facts, skb: u64, dev: u64, entry: Option<Entry>) -> bool {
         if !entry.describe(facts) {
             return false;
         }
-    } else {
-        let Some(incomplete) = headers::tuple(skb, &mut facts.orig) else { return false };
-        facts.body.flags |= FLAG_FROM_HEADERS;
-        if incomplete {
-            facts.body.flags |= FLAG_FRAGMENT;
-        }
-        facts.body.proto = facts.orig.proto;
-        facts.body.family = facts.orig.l3num as u8;
+    } else if !headers::describe(skb, facts) {
+        return false;
     }
     dst::place(facts, skb, dev, entry.is_some())
         && read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)

@@ -2,11 +2,12 @@
 
 use conntracker_common::{
     has_ports, is_icmp,
-    record::{FAMILY_V4, FAMILY_V6},
+    record::{FAMILY_V4, FAMILY_V6, FLAG_FRAGMENT, FLAG_FROM_HEADERS},
 };
 
 use crate::{
     conntrack::KernelTuple,
+    emit::Facts,
     globals::offset,
     memory::{read, read_into},
 };
@@ -16,6 +17,19 @@ const ETH_P_IPV6: u16 = 0x86dd;
 
 /// IPv6 extension headers followed before giving up; the kernel's own limit is of this order.
 const MAX_EXTENSIONS: usize = 8;
+
+/// Fills in what the headers tell of a packet without a conntrack entry; false if it is not IP.
+#[inline(always)]
+pub fn describe(skb: u64, facts: &mut Facts) -> bool {
+    let Some(incomplete) = tuple(skb, &mut facts.orig) else { return false };
+    facts.body.flags |= FLAG_FROM_HEADERS;
+    if incomplete {
+        facts.body.flags |= FLAG_FRAGMENT;
+    }
+    facts.body.proto = facts.orig.proto;
+    facts.body.family = facts.orig.l3num as u8;
+    true
+}
 
 /// Parses the network header of `skb`. The flag says that there was no transport header to read
 /// (a later fragment, or a packet cut short): ports are zero then. `None` if it is not IP.

@@ -5,7 +5,7 @@ use conntracker_common::{
     counters::Counter,
     path::{IPS_NAT, MAX_MOVED, Marks, PATH_NAT, PATH_NESTED, PathBody},
     plan::{self, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE},
-    record::{FAMILY_V6, FLAG_FRAGMENT, FLAG_FROM_HEADERS, HOOK_UNKNOWN},
+    record::{FAMILY_V6, HOOK_UNKNOWN},
 };
 
 use crate::{
@@ -375,14 +375,8 @@ fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
         if !entry.describe(facts) {
             return false;
         }
-    } else {
-        let Some(incomplete) = headers::tuple(skb, &mut facts.orig) else { return false };
-        facts.body.flags |= FLAG_FROM_HEADERS;
-        if incomplete {
-            facts.body.flags |= FLAG_FRAGMENT;
-        }
-        facts.body.proto = facts.orig.proto;
-        facts.body.family = facts.orig.l3num as u8;
+    } else if !headers::describe(skb, facts) {
+        return false;
     }
     read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)
 }

@@ -8,7 +8,10 @@ use conntracker_common::{
     record::{FAMILY_V4, FAMILY_V6},
 };
 
-use super::plan::{LinkWanted, PlacePlan};
+use super::{
+    places::is_v6,
+    plan::{LinkWanted, PlacePlan},
+};
 use crate::kernel::{
     bpf::{
         object::{Programs, Role},
@@ -68,7 +71,7 @@ impl ChainLinks {
             let program = programs
                 .rule_program(segment(place), role)
                 .context("the programs that trace rules are not loaded")?;
-            let family = if place >= FIRST_V6 { FAMILY_V6 } else { FAMILY_V4 };
+            let family = if is_v6(place) { FAMILY_V6 } else { FAMILY_V4 };
             let attached = netns.enter(|| {
                 for priority in priorities(&wanted) {
                     match sys::link_netfilter(program, family, hook(place), priority) {
@@ -101,9 +104,6 @@ impl ChainLinks {
         self.0.len()
     }
 }
-
-/// The first place of IPv6.
-const FIRST_V6: u32 = conntracker_common::plan::place(true, 0, 0);
 
 /// Priorities that would do: next to the chains first, so that strangers in between cost nothing.
 fn priorities(wanted: &LinkWanted) -> impl Iterator<Item = i32> {

@@ -10,18 +10,14 @@ mod changes;
 mod epoch;
 mod join;
 mod links;
+mod places;
 mod plan;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use conntracker_common::plan::{
-    Guard, LEGACY_TABLES, MAX_NAMESPACES, MAX_RANGES, PLACES, Plan, Range, Tracing,
+    Guard, LEGACY_TABLES, MAX_NAMESPACES, MAX_RANGES, PLACES, Plan, Tracing,
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -30,6 +26,7 @@ use self::{
     epoch::{Epoch, Unresolved},
     join::Join,
     links::ChainLinks,
+    places::{hook_index, place_name, shares},
     plan::{PlacePlan, Planner},
 };
 use crate::{
@@ -478,37 +475,6 @@ impl RuleTracer {
     pub fn links(&self) -> usize {
         self.namespaces.iter().map(|namespace| namespace.links.len()).sum()
     }
-}
-
-/// Index of a place's hook in [`Fingerprint::hooks`].
-fn hook_index(place: u32) -> usize {
-    let family = usize::from(place >= conntracker_common::plan::place(true, 0, 0));
-    family * usize::from(conntracker_common::plan::HOOKS)
-        + usize::from(conntracker_common::plan::hook(place))
-}
-
-/// What people call a place.
-fn place_name(place: u32) -> String {
-    const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-    let family = if place >= conntracker_common::plan::place(true, 0, 0) { "IPv6" } else { "IPv4" };
-    format!("{} of {family}", HOOKS[usize::from(conntracker_common::plan::hook(place))])
-}
-
-/// For each place, the places that share counters with it (itself included).
-fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
-    let memory = |plan: &PlacePlan| -> BTreeSet<u64> {
-        let counters = |range: &Range| {
-            let (address, counters) = (range.address, u64::from(range.counters));
-            (0..counters).map(move |n| address + n * 16)
-        };
-        plan.ranges.iter().flat_map(counters).collect()
-    };
-    let all: Vec<_> = plans.iter().map(|plan| (plan.place, memory(plan))).collect();
-    let of = |place: u32, mine: &BTreeSet<u64>| {
-        let common = all.iter().filter(|(_, theirs)| !mine.is_disjoint(theirs));
-        common.fold(1 << place, |bits, (other, _)| bits | 1 << other)
-    };
-    all.iter().map(|(place, mine)| (*place, of(*place, mine))).collect()
 }
 
 #[cfg(test)]
