@@ -12,8 +12,6 @@ pub const KIND_PATH: u8 = 4;
 pub const PATH_NESTED: u8 = 1;
 /// More than [`MAX_MOVED`] counters moved.
 pub const PATH_TRUNCATED: u8 = 2;
-/// Counters were not read: only the verdict is known.
-pub const PATH_NOT_READ: u8 = 4;
 /// An address was translated. If none had been before (the status tells), the reply direction was the
 /// original one turned round, else the third tuple.
 pub const PATH_NAT: u8 = 8;

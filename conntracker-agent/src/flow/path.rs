@@ -80,8 +80,6 @@ impl Outcome {
 /// Why a traversal is known less exactly than its counters could tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Doubt {
-    /// The counters were not read before the packet: it belonged to a known path, or left its CPU.
-    NotRead,
     /// Another packet ran on the same CPU meanwhile and moved the same counters.
     Nested,
     /// The chain has more counters than are read.
@@ -95,7 +93,6 @@ impl Doubt {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::NotRead => "not_read",
             Self::Nested => "nested",
             Self::Capped => "capped",
             Self::Mismatch => "mismatch",

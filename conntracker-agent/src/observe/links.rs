@@ -10,7 +10,7 @@ use conntracker_common::{
 use tokio::sync::mpsc;
 
 use super::{
-    Intake,
+    Intake, Tally,
     rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
 };
 use crate::{
@@ -243,17 +243,27 @@ impl LinksSource {
     }
 }
 
+/// The namespace of a decoded record; counts it as one of ours, or as foreign.
+fn whose(
+    cookie: u64,
+    netns_by_cookie: &HashMap<u64, NetnsId>,
+    tally: &mut Tally,
+) -> Option<NetnsId> {
+    let netns = netns_by_cookie.get(&cookie).copied();
+    match netns {
+        Some(_) => tally.records += 1,
+        None => tally.records_foreign += 1,
+    }
+    netns
+}
+
 /// One record from the ring: merged, or counted as what it is.
 fn take(bytes: &[u8], netns_by_cookie: &HashMap<u64, NetnsId>, intake: &mut Intake<'_>) {
     let Ok(record) = Record::decode(bytes) else {
         intake.tally.records_rejected += 1;
         return;
     };
-    let Some(&netns) = netns_by_cookie.get(&record.netns_cookie) else {
-        intake.tally.records_foreign += 1;
-        return;
-    };
-    intake.tally.records += 1;
+    let Some(netns) = whose(record.netns_cookie, netns_by_cookie, intake.tally) else { return };
     if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
         intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
     }
@@ -270,11 +280,7 @@ fn take_path(
         intake.tally.records_rejected += 1;
         return;
     };
-    let Some(&netns) = netns_by_cookie.get(&record.netns_cookie) else {
-        intake.tally.records_foreign += 1;
-        return;
-    };
-    intake.tally.records += 1;
+    let Some(netns) = whose(record.netns_cookie, netns_by_cookie, intake.tally) else { return };
     let from_conntrack = record.reply.is_some();
     if allows(intake.filter, &record.orig, record.zone, from_conntrack)
         && let Some(traversal) = rules.resolve(netns, &record)
@@ -298,7 +304,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observe::{Tally, clock::Clock};
+    use crate::observe::clock::Clock;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]

@@ -3,8 +3,8 @@
 use bytes::Buf;
 use conntracker_common::{
     path::{
-        IPS_NAT, KIND_PATH, MAX_MOVED, Marks, Moved, PATH_NAT, PATH_NESTED, PATH_NOT_READ,
-        PATH_TRUNCATED, PathHead,
+        IPS_NAT, KIND_PATH, MAX_MOVED, Marks, Moved, PATH_NAT, PATH_NESTED, PATH_TRUNCATED,
+        PathHead,
     },
     plan::{SEGMENT_EARLY, place},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
@@ -50,8 +50,6 @@ pub struct PathRecord {
     pub nested: bool,
     /// Not all counters that moved are named.
     pub truncated: bool,
-    /// No counters were read.
-    pub not_read: bool,
     /// Packet mark and connmark at each of those links.
     pub marks: Vec<(u32, u32)>,
     /// Counters that moved: slot, packets.
@@ -94,7 +92,7 @@ impl PathRecord {
         }
         let gaps = r.get_u8();
         let flags = r.get_u8();
-        let known = PATH_NAT | PATH_NESTED | PATH_NOT_READ | PATH_TRUNCATED;
+        let known = PATH_NAT | PATH_NESTED | PATH_TRUNCATED;
         if flags & !known != 0 {
             return Err(RecordError::Flags(flags));
         }
@@ -137,7 +135,6 @@ impl PathRecord {
             marks,
             nested: flags & PATH_NESTED != 0,
             truncated: flags & PATH_TRUNCATED != 0,
-            not_read: flags & PATH_NOT_READ != 0,
             moved,
         })
     }
@@ -217,7 +214,6 @@ mod tests {
                 marks: vec![(21, 22)],
                 nested: true,
                 truncated: false,
-                not_read: false,
                 moved: vec![(3, 1), (700, 2)],
             }
         );

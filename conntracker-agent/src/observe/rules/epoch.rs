@@ -255,8 +255,6 @@ fn outcome(record: &PathRecord) -> Outcome {
 fn doubt(record: &PathRecord, plan: &PlacePlan) -> Option<Doubt> {
     if record.nested {
         Some(Doubt::Nested)
-    } else if record.not_read {
-        Some(Doubt::NotRead)
     } else if record.truncated {
         Some(Doubt::Capped)
     } else if plan.chains.iter().any(|chain| chain.chain.is_none()) {

@@ -251,7 +251,6 @@ fn record(place: u32) -> PathRecord {
         marks: Vec::new(),
         nested: false,
         truncated: false,
-        not_read: false,
         moved: Vec::new(),
     }
 }
