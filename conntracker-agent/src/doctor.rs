@@ -12,9 +12,9 @@ use crate::{
             btf::{Btf, BtfError, SYSFS},
             index::{self, Index, layout::IndexLayout},
             links,
-            object::{Programs, Sizes},
+            object::{Programs, Seeing, Sizes},
             offsets::Layout,
-            symbols::Symbols,
+            symbols::{Kallsyms, Symbols},
             sys,
         },
         netlink::{Socket, ctnetlink::stats},
@@ -105,10 +105,13 @@ struct Loaded {
 fn links() -> (Finding, Option<Loaded>) {
     let result = links::probe().and_then(|()| {
         let layout = Layout::of_running_kernel()?;
-        let (programs, without_rules) = match Programs::load(&layout, PROBE_SIZES, true) {
-            Ok(programs) => (programs, None),
-            Err(error) => (Programs::load(&layout, PROBE_SIZES, false)?, Some(error)),
-        };
+        let (programs, without_rules) =
+            match Programs::load(&layout, PROBE_SIZES, true, Seeing::Links) {
+                Ok(programs) => (programs, None),
+                Err(error) => {
+                    (Programs::load(&layout, PROBE_SIZES, false, Seeing::Links)?, Some(error))
+                }
+            };
         Ok(Loaded { programs, layout: layout.index, without_rules })
     });
     let (result, programs) = match result {
@@ -129,7 +132,8 @@ const TRACE_FENTRY: u32 = 24;
 fn fentry(vmlinux: Result<&Btf, &BtfError>) -> Finding {
     let result = vmlinux.map_err(|error| anyhow!("{error}")).and_then(|btf| {
         let function = btf.function("nf_hook_slow").context("no function nf_hook_slow in BTF")?;
-        sys::load_tracing("ct_probe", links::returning(0)[..].into(), TRACE_FENTRY, function)?;
+        let target = sys::Target { btf_id: function, module: None };
+        sys::load_tracing("ct_probe", links::returning(0)[..].into(), TRACE_FENTRY, target)?;
         Ok("functions can be traced; not needed".to_owned())
     });
     finding("fentry", result, "not needed")
@@ -202,7 +206,8 @@ fn capabilities() -> Vec<Finding> {
 fn active(netns: &Netns, loaded: Option<&mut Loaded>, settings: &Settings) -> Finding {
     let found = loaded.map(|Loaded { programs, layout, .. }| {
         let net = programs.peek().net(netns)?;
-        let hooks = index::hooks_of(programs.peek(), layout, &Symbols::read()?, net)?;
+        let hooks =
+            index::hooks_of(programs.peek(), layout, &mut Symbols::of(&Kallsyms::read()?), net)?;
         Ok::<_, anyhow::Error>(Activity::of(&hooks))
     });
     let (ok, text) = match found {
@@ -272,7 +277,7 @@ fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
         }
         let net = programs.peek().net(netns)?;
         let Index { nft, legacy, .. } =
-            Index::read(programs.peek(), layout, &Symbols::read()?, net)?;
+            Index::read(programs.peek(), layout, &mut Symbols::of(&Kallsyms::read()?), net)?;
         let (nft, legacy) = (nft.len(), legacy.len());
         Ok(format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})"))
     });

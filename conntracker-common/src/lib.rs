@@ -10,12 +10,13 @@ pub mod offsets;
 pub mod path;
 pub mod peek;
 pub mod plan;
+pub mod probes;
 pub mod record;
 pub mod seen;
 
 /// Version of everything in this crate. The BPF object carries it in section [`ABI_SECTION`] and
 /// each ring record in its header.
-pub const ABI_VERSION: u8 = 2;
+pub const ABI_VERSION: u8 = 3;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] (one byte).
 pub const ABI_SECTION: &str = ".conntracker.abi";

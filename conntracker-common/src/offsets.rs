@@ -2,15 +2,18 @@
 //! handed to the programs as frozen globals.
 
 macro_rules! offsets {
-    ($($(#[$doc:meta])* $field:ident = $strukt:literal . $path:literal;)*) => {
-        /// Byte offsets into kernel structures.
+    (
+        $(#[$what:meta])*
+        $name:ident { $($(#[$doc:meta])* $field:ident = $strukt:literal . $path:literal;)* }
+    ) => {
+        $(#[$what])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct Offsets {
+        pub struct $name {
             $($(#[$doc])* pub $field: u32,)*
         }
 
-        impl Offsets {
+        impl $name {
             /// All zero: what the object carries until the agent fills it in.
             pub const ZERO: Self = Self { $($field: 0,)* };
 
@@ -35,68 +38,85 @@ macro_rules! offsets {
 }
 
 offsets! {
-    /// `nf_hook_state.hook`.
-    state_hook = "nf_hook_state"."hook";
-    /// `nf_hook_state.pf`.
-    state_pf = "nf_hook_state"."pf";
-    /// `nf_hook_state.in`.
-    state_in = "nf_hook_state"."in";
-    /// `nf_hook_state.out`.
-    state_out = "nf_hook_state"."out";
-    /// `nf_hook_state.net`.
-    state_net = "nf_hook_state"."net";
-    /// `net.net_cookie`.
-    net_cookie = "net"."net_cookie";
-    /// `sk_buff._nfct`.
-    skb_nfct = "sk_buff"."_nfct";
-    /// `sk_buff.mark`.
-    skb_mark = "sk_buff"."mark";
-    /// `sk_buff.skb_iif`.
-    skb_iif = "sk_buff"."skb_iif";
-    /// `sk_buff.dev`.
-    skb_dev = "sk_buff"."dev";
-    /// `sk_buff.sk`.
-    skb_sk = "sk_buff"."sk";
-    /// `sk_buff._skb_refdst`.
-    skb_refdst = "sk_buff"."_skb_refdst";
-    /// `sk_buff.protocol`.
-    skb_protocol = "sk_buff"."protocol";
-    /// `sk_buff.head`.
-    skb_head = "sk_buff"."head";
-    /// `sk_buff.network_header`.
-    skb_network_header = "sk_buff"."network_header";
-    /// `sk_buff.tail`.
-    skb_tail = "sk_buff"."tail";
-    /// `net_device.ifindex`.
-    dev_ifindex = "net_device"."ifindex";
-    /// `net_device.nd_net.net`.
-    dev_net = "net_device"."nd_net.net";
-    /// `sock.__sk_common.skc_net.net`.
-    sk_net = "sock"."__sk_common.skc_net.net";
-    /// `dst_entry.dev`.
-    dst_dev = "dst_entry"."dev";
-    /// `nf_conn.status`.
-    ct_status = "nf_conn"."status";
-    /// `nf_conn.mark` (CONFIG_NF_CONNTRACK_MARK).
-    ct_mark = "nf_conn"."mark";
-    /// `nf_conn.zone` (CONFIG_NF_CONNTRACK_ZONES).
-    ct_zone = "nf_conn"."zone";
-    /// `nf_conn.ct_net.net`.
-    ct_net = "nf_conn"."ct_net.net";
-    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple`.
-    ct_orig = "nf_conn"."tuplehash[0].tuple";
-    /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`.
-    ct_reply = "nf_conn"."tuplehash[1].tuple";
-    /// `rtable.rt_flags`: RTCF_LOCAL tells local delivery.
-    rt_flags = "rtable"."rt_flags";
-    /// `rt6_info.rt6i_flags`: RTF_LOCAL tells local delivery.
-    rt6_flags = "rt6_info"."rt6i_flags";
-    /// `task_struct.nsproxy`.
-    task_nsproxy = "task_struct"."nsproxy";
-    /// `nsproxy.net_ns`.
-    nsproxy_net = "nsproxy"."net_ns";
-    /// `bpf_array.pptrs`: per-CPU pointers of a per-CPU array's values.
-    array_pptrs = "bpf_array"."pptrs";
+    /// Byte offsets into kernel structures that every program needs.
+    Offsets {
+        /// `nf_hook_state.hook`.
+        state_hook = "nf_hook_state"."hook";
+        /// `nf_hook_state.pf`.
+        state_pf = "nf_hook_state"."pf";
+        /// `nf_hook_state.in`.
+        state_in = "nf_hook_state"."in";
+        /// `nf_hook_state.out`.
+        state_out = "nf_hook_state"."out";
+        /// `nf_hook_state.net`.
+        state_net = "nf_hook_state"."net";
+        /// `net.net_cookie`.
+        net_cookie = "net"."net_cookie";
+        /// `sk_buff._nfct`.
+        skb_nfct = "sk_buff"."_nfct";
+        /// `sk_buff.mark`.
+        skb_mark = "sk_buff"."mark";
+        /// `sk_buff.skb_iif`.
+        skb_iif = "sk_buff"."skb_iif";
+        /// `sk_buff.dev`.
+        skb_dev = "sk_buff"."dev";
+        /// `sk_buff.sk`.
+        skb_sk = "sk_buff"."sk";
+        /// `sk_buff._skb_refdst`.
+        skb_refdst = "sk_buff"."_skb_refdst";
+        /// `sk_buff.protocol`.
+        skb_protocol = "sk_buff"."protocol";
+        /// `sk_buff.head`.
+        skb_head = "sk_buff"."head";
+        /// `sk_buff.network_header`.
+        skb_network_header = "sk_buff"."network_header";
+        /// `sk_buff.tail`.
+        skb_tail = "sk_buff"."tail";
+        /// `net_device.ifindex`.
+        dev_ifindex = "net_device"."ifindex";
+        /// `net_device.nd_net.net`.
+        dev_net = "net_device"."nd_net.net";
+        /// `sock.__sk_common.skc_net.net`.
+        sk_net = "sock"."__sk_common.skc_net.net";
+        /// `dst_entry.dev`.
+        dst_dev = "dst_entry"."dev";
+        /// `nf_conn.status`.
+        ct_status = "nf_conn"."status";
+        /// `nf_conn.mark` (CONFIG_NF_CONNTRACK_MARK).
+        ct_mark = "nf_conn"."mark";
+        /// `nf_conn.zone` (CONFIG_NF_CONNTRACK_ZONES).
+        ct_zone = "nf_conn"."zone";
+        /// `nf_conn.ct_net.net`.
+        ct_net = "nf_conn"."ct_net.net";
+        /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple`.
+        ct_orig = "nf_conn"."tuplehash[0].tuple";
+        /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`.
+        ct_reply = "nf_conn"."tuplehash[1].tuple";
+        /// `rtable.rt_flags`: RTCF_LOCAL tells local delivery.
+        rt_flags = "rtable"."rt_flags";
+        /// `rt6_info.rt6i_flags`: RTF_LOCAL tells local delivery.
+        rt6_flags = "rt6_info"."rt6i_flags";
+        /// `task_struct.nsproxy`.
+        task_nsproxy = "task_struct"."nsproxy";
+        /// `nsproxy.net_ns`.
+        nsproxy_net = "nsproxy"."net_ns";
+        /// `bpf_array.pptrs`: per-CPU pointers of a per-CPU array's values.
+        array_pptrs = "bpf_array"."pptrs";
+    }
+}
+
+offsets! {
+    /// Those that probes need in nf_tables.
+    NftOffsets {
+        /// `nft_pktinfo.skb`.
+        pkt_skb = "nft_pktinfo"."skb";
+        /// `nft_pktinfo.state`.
+        pkt_state = "nft_pktinfo"."state";
+        /// `nft_regs.verdict.code`.
+        regs_code = "nft_regs"."verdict.code";
+        /// `nft_regs.verdict.chain`.
+        regs_chain = "nft_regs"."verdict.chain";
+    }
 }
 
 /// Members whose place the programs take for granted, because they copy the whole structure:

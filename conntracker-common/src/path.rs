@@ -1,7 +1,7 @@
-//! Ring record of one packet's way through one hook: a [`PathHead`], as many [`Moved`] as it says, then
-//! the tuples of the header's family: original and reply direction at the end of the hook, and, with
-//! [`PATH_NAT`], the reply direction at its beginning; then [`Marks`] for each link between base chains
-//! that the packet passed.
+//! Ring record of one packet's way through one hook: a [`PathHead`], as many words of [`event`]s and then
+//! [`Moved`] as it says, then the tuples of the header's family: original and reply direction at the end
+//! of the hook, and, with [`PATH_NAT`], the reply direction at its beginning; then [`Marks`] for each
+//! border between base chains that the packet passed.
 
 use crate::record::{FlowBody, Header};
 
@@ -10,17 +10,57 @@ pub const KIND_PATH: u8 = 4;
 
 /// Other packets were between the same links meanwhile, and moved counters that count here, too.
 pub const PATH_NESTED: u8 = 1;
-/// More than [`MAX_MOVED`] counters moved.
+/// More than [`MAX_MOVED`] counters moved, or events did not fit.
 pub const PATH_TRUNCATED: u8 = 2;
 /// An address was translated. If none had been before (the status tells), the reply direction was the
 /// original one turned round, else the third tuple.
 pub const PATH_NAT: u8 = 8;
+
+/// Seen by probes in functions of the kernel: [`event`]s tell the base chains that the packet met.
+pub const PATH_PROBED: u8 = 16;
 
 /// `nf_conn.status` bits: an address was translated (IPS_NAT_MASK).
 pub const IPS_NAT: u32 = 1 << 4 | 1 << 5;
 
 /// Counters that one record can name.
 pub const MAX_MOVED: usize = 64;
+
+/// Words of 32 bits of the [`event`]s of one record.
+pub const MAX_EVENT_WORDS: usize = 128;
+
+/// Both together.
+pub const MAX_LIST: usize = MAX_MOVED + MAX_EVENT_WORDS;
+
+/// What probes in the kernel's functions saw of a packet, in order: numbers of 64 bits, low half first.
+/// The lowest three bits, which are zero in the address of an expression of nf_tables, tell what a number
+/// is; the others are its value.
+pub mod event {
+    /// A rule of nf_tables gave no verdict, or the one that it has: the address of its last expression.
+    pub const RULE: u64 = 0;
+    /// A base chain begins: its number among those of the place, shifted by [`SHIFT`].
+    pub const ENTER: u64 = 1;
+    /// A base chain ends: what its function returned (low 32 bits), shifted by [`SHIFT`].
+    pub const LEAVE: u64 = 2;
+    /// As [`RULE`], with the verdict in the next number (`nft_verdict.code`), and behind
+    /// [`NFT_JUMP`] and [`NFT_GOTO`] the address of the chain.
+    pub const VERDICT: u64 = 3;
+
+    /// The bits that tell.
+    pub const TAG: u64 = 7;
+    /// Bits by which numbers are shifted that are no addresses.
+    pub const SHIFT: u32 = 8;
+
+    /// `enum nft_verdicts` (include/uapi/linux/netfilter/nf_tables.h).
+    pub const NFT_CONTINUE: i32 = -1;
+    /// The rule does not match.
+    pub const NFT_BREAK: i32 = -2;
+    /// To a chain, and back.
+    pub const NFT_JUMP: i32 = -3;
+    /// To a chain.
+    pub const NFT_GOTO: i32 = -4;
+    /// Out of the chain.
+    pub const NFT_RETURN: i32 = -5;
+}
 
 /// What happened between the links, besides what [`FlowBody`] says of the end.
 #[repr(C)]
@@ -40,14 +80,17 @@ pub struct PathBody {
     pub dropped: u8,
     /// Segment of the hook.
     pub segment: u8,
-    /// Links between base chains that the packet passed.
+    /// Borders between base chains that the packet passed: links, or with [`PATH_PROBED`] the beginning
+    /// of each chain but the first.
     pub gaps: u8,
     /// `PATH_` bits.
     pub flags: u8,
     /// Number of counters that moved.
     pub moved: u8,
+    /// Words of [`event`]s.
+    pub events: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 /// A counter that moved.

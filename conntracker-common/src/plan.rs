@@ -99,6 +99,35 @@ pub struct Plan {
     pub reserved: u32,
 }
 
+/// Key of map `CHAINS`: a base chain where a packet can meet it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainKey {
+    /// Address of the `struct nft_chain` or `struct xt_table`.
+    pub chain: u64,
+    /// AF_INET or AF_INET6: chains of family inet are met by both.
+    pub family: u32,
+    /// Hook: tables of ip_tables hang at several.
+    pub hook: u32,
+}
+
+/// Value of map `CHAINS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainPlace {
+    /// Index into map `PLANS`.
+    pub plan: u32,
+    /// Place of the chain.
+    pub place: u32,
+    /// Its number among the chains of the place.
+    pub number: u32,
+    /// 1: every packet that comes to the place comes to this chain, or to one with this flag, first.
+    pub first: u32,
+}
+
+/// Entries of map `CHAINS`.
+pub const MAX_CHAINS: u32 = 16_384;
+
 /// Consecutive counters in per-CPU memory: value of map `RANGES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,5 +170,7 @@ const _: () = {
     assert!(size_of::<Tracing>() == 16);
     assert!(size_of::<Plan>() == 16 + 16 + 16 * LEGACY_TABLES + 16);
     assert!(size_of::<Range>() == 16);
+    assert!(size_of::<ChainKey>() == 16);
+    assert!(size_of::<ChainPlace>() == 16);
     assert!(PLACES <= 32);
 };

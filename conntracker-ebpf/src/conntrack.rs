@@ -50,6 +50,18 @@ impl Nfct {
         self.0 & NFCT_INFOMASK
     }
 
+    /// Whether the packet may be the first of its flow: only such a packet can find it unconfirmed.
+    #[inline(always)]
+    pub const fn may_be_first(self) -> bool {
+        matches!(self.info(), CT_NEW | CT_RELATED)
+    }
+
+    /// Address of the `nf_conn`, 0 if there is none.
+    #[inline(always)]
+    pub const fn address(self) -> u64 {
+        self.0 & !NFCT_INFOMASK
+    }
+
     /// Address of the `nf_conn`, if there is one.
     #[inline(always)]
     pub const fn entry(self) -> Option<Entry> {
@@ -62,8 +74,9 @@ impl Nfct {
 #[derive(Clone, Copy)]
 pub struct Entry(u64);
 
-/// `struct nf_conntrack_tuple`, whose layout the agent checks ([`conntracker_common::offsets::ASSUMED`]).
-#[repr(C)]
+/// `struct nf_conntrack_tuple`, whose layout the agent checks ([`conntracker_common::offsets::ASSUMED`]). Its
+/// alignment spares the compiler from taking it apart by bytes.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KernelTuple {
     /// Source address; IPv4 in the first four bytes.

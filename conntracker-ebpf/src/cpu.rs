@@ -60,8 +60,14 @@ pub struct Frame {
     pub nested: u32,
     /// 1: the flow was not confirmed.
     pub fresh: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Words of events.
+    pub events: u32,
+    /// What evaluates it now: its `nft_pktinfo`, or its table of ip_tables; 0: no base chain.
+    pub inside: u64,
+    /// What the last base chain returned.
+    pub result: u32,
+    /// `PATH_` bits that are known already.
+    pub flags: u32,
     /// Marks at the links between chains; the last place is for those beyond the limit.
     pub marks: [Marks; MAX_GAPS + 1],
     /// Reply tuple when it came in.
@@ -79,6 +85,8 @@ pub struct Cpu {
     current_place: u64,
     /// Packets that came to hooks.
     pub packets: u64,
+    /// Probes that are running: more than one if they interrupt each other.
+    pub running: u64,
     /// Distance of this CPU's per-CPU memory; 0 until it is known.
     pub offset: u64,
     /// The frames.
@@ -113,9 +121,8 @@ impl Cpu {
 
     /// A packet is at a place now.
     #[inline(always)]
-    pub fn enter(&mut self, skb: *const u8, place: u32) {
-        // The verifier lets a pointer be stored as a number, but not be computed with.
-        self.current = skb as u64;
+    pub fn enter(&mut self, skb: u64, place: u32) {
+        self.current = skb;
         self.current_place = u64::from(place);
     }
 
@@ -123,6 +130,26 @@ impl Cpu {
     #[inline(always)]
     pub fn leave(&mut self) {
         self.current = 0;
+    }
+
+    /// The packet has left, if it is the one that came last.
+    #[inline(always)]
+    pub fn leave_if(&mut self, skb: u64) {
+        if self.current == skb {
+            self.current = 0;
+        }
+    }
+
+    /// Whether a packet came to a hook and has not left it.
+    #[inline(always)]
+    pub fn is_occupied(&self) -> bool {
+        self.current != 0
+    }
+
+    /// Gives a frame up.
+    #[inline(always)]
+    pub fn release(&mut self, index: usize) {
+        self.owners[index & 3] = 0;
     }
 
     /// Where a packet is that has not left.
@@ -133,9 +160,9 @@ impl Cpu {
 
     /// A packet has come to a place while others are under way: it may move their counters.
     #[inline(always)]
-    pub fn interrupt(&mut self, skb: *const u8, place: u32) {
+    pub fn interrupt(&mut self, skb: u64, place: u32) {
         for (owner, frame) in self.owners.iter_mut().zip(&mut self.frames) {
-            if *owner == skb as u64 {
+            if *owner == skb {
                 // The memory of a packet that left unseen.
                 *owner = 0;
                 count(Counter::FramesLost);
@@ -147,11 +174,11 @@ impl Cpu {
 
     /// Takes a free frame.
     #[inline(always)]
-    pub fn claim(&mut self, skb: *const u8) -> Option<usize> {
-        let skb = address(skb)?;
+    pub fn claim(&mut self, skb: u64) -> Option<usize> {
+        let skb = address(skb as *const u8)?;
         for i in 0..FRAMES as usize {
             if self.owners[i] == 0 && exchange(&mut self.owners[i], 0, skb) {
-                return Some(i);
+                return hidden(i);
             }
         }
         let now = jiffies();
@@ -161,7 +188,7 @@ impl Cpu {
                 && exchange(&mut self.owners[i], owner, skb)
             {
                 count(Counter::FramesLost);
-                return Some(i);
+                return hidden(i);
             }
         }
         None
@@ -169,15 +196,22 @@ impl Cpu {
 
     /// The frame of a packet at a place.
     #[inline(always)]
-    pub fn find(&self, skb: *const u8, place: u32) -> Option<usize> {
-        (0..FRAMES as usize)
-            .find(|&i| self.owners[i] == skb as u64 && self.frames[i].place == place)
+    pub fn find(&self, skb: u64, place: u32) -> Option<usize> {
+        let is = |&i: &usize| self.owners[i] == skb && self.frames[i].place == place;
+        (0..FRAMES as usize).find(is).and_then(hidden)
+    }
+
+    /// The frame of the packet that something evaluates now.
+    #[inline(always)]
+    pub fn inside(&self, what: u64) -> Option<usize> {
+        let is = |&i: &usize| self.owners[i] != 0 && self.frames[i].inside == what;
+        (0..FRAMES as usize).find(is).and_then(hidden)
     }
 
     /// The frame of a packet, wherever it is.
     #[inline(always)]
     pub fn find_anywhere(&self, skb: u64) -> Option<usize> {
-        (0..FRAMES as usize).find(|&i| self.owners[i] == skb)
+        (0..FRAMES as usize).find(|&i| self.owners[i] == skb).and_then(hidden)
     }
 
     /// What to add to a per-CPU pointer to get this CPU's memory: the kernel does not tell, but the
@@ -205,6 +239,13 @@ pub fn jiffies() -> u64 {
 #[inline(always)]
 fn address(pointer: *const u8) -> Option<u64> {
     let stored = pointer;
+    read((&raw const stored) as u64)
+}
+
+/// A number that the verifier knows nothing of: else it would walk what follows for each frame.
+#[inline(always)]
+fn hidden(index: usize) -> Option<usize> {
+    let stored = index;
     read((&raw const stored) as u64)
 }
 

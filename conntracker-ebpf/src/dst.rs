@@ -5,6 +5,7 @@ use crate::{
     emit::Facts,
     globals::offset,
     memory::{read, read_into},
+    view::probed_index,
 };
 
 /// `enum nf_inet_hooks`.
@@ -43,7 +44,7 @@ pub fn place(facts: &mut Facts, skb: u64, dev: u64, has_entry: bool) -> bool {
         return true;
     }
     let Some(out_dev) = read::<u64>(dst + offset!(dst_dev) as u64) else { return false };
-    let out = ifindex(out_dev);
+    let out = probed_index(out_dev);
     if body.iif == 0 {
         // Made here. ip_output() sets the device just before POSTROUTING.
         body.hook = if dev == 0 { LOCAL_OUT } else { POST_ROUTING };
@@ -62,16 +63,11 @@ pub fn place(facts: &mut Facts, skb: u64, dev: u64, has_entry: bool) -> bool {
     // Forwarded: the device is the input's until ip_output() makes it the output's. A packet sent
     // back out of its own interface looks the same on both hooks.
     body.oif = out;
-    let current = ifindex(dev);
+    let current = probed_index(dev);
     if current == body.iif && current != out {
         body.hook = FORWARD;
     } else if current == out && current != body.iif {
         body.hook = POST_ROUTING;
     }
     true
-}
-
-#[inline(always)]
-fn ifindex(dev: u64) -> u32 {
-    if dev == 0 { 0 } else { read(dev + offset!(dev_ifindex) as u64).unwrap_or(0) }
 }

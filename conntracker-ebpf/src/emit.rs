@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     ABI_VERSION,
-    path::{KIND_PATH, MAX_MOVED, Marks, Moved, PATH_NAT, PathHead},
+    path::{KIND_PATH, MAX_LIST, Marks, PATH_NAT, PathHead},
     plan::MAX_GAPS,
     record::{
         FAMILY_V4, FLAG_INTERFACES, FlowBody, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, Header,
@@ -16,7 +16,7 @@ use conntracker_common::{
     },
 };
 
-use crate::{conntrack::KernelTuple, globals::wake_bytes, memory::masked};
+use crate::{conntrack::KernelTuple, globals::wake_bytes, hash::Hash, memory::masked};
 
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -26,8 +26,8 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 pub struct PathScratch {
     /// Its beginning.
     pub head: PathHead,
-    /// Counters that moved, and behind them the tuples.
-    pub moved: [Moved; MAX_MOVED],
+    /// Events, counters that moved, and behind them the tuples.
+    pub list: [u32; LIST],
     /// Room for the tuples, and for marks behind them.
     tuples: ([Tuple6; 3], [Marks; MAX_GAPS + 1]),
     /// Marks at the links between chains.
@@ -36,7 +36,12 @@ pub struct PathScratch {
     pub reply_before: KernelTuple,
     /// What the record is made of.
     pub facts: Facts,
+    /// Hash of the list: one loop less where it is compared.
+    pub hash: Hash,
 }
+
+/// Room for the list: a power of two.
+const LIST: usize = MAX_LIST.next_power_of_two();
 
 /// Of each frame of each CPU.
 #[map]
@@ -46,11 +51,11 @@ static PATH_SCRATCH: Array<PathScratch> = Array::with_max_entries(1, 0);
 const ZONE_BOTH: u8 = 3;
 
 /// Covers the length of every record of a way.
-const LEN_MASK: i32 = 511;
+const LEN_MASK: i32 = 1023;
 
 const _: () = assert!(
     size_of::<PathHead>()
-        + MAX_MOVED * size_of::<Moved>()
+        + MAX_LIST * size_of::<u32>()
         + 3 * size_of::<Tuple6>()
         + MAX_GAPS * size_of::<Marks>()
         <= LEN_MASK as usize
@@ -79,28 +84,23 @@ impl Facts {
     /// A packet of which only the time is known.
     #[inline(always)]
     pub fn new(ktime_ns: u64) -> Self {
-        Self {
-            netns_cookie: 0,
-            ktime_ns,
-            body: FlowBody {
-                status: 0,
-                ct_mark: 0,
-                packet_mark: 0,
-                iif: 0,
-                oif: 0,
-                count: 0,
-                since_ns: 0,
-                zone: 0,
-                zone_dir: ZONE_BOTH,
-                proto: 0,
-                hook: HOOK_UNKNOWN,
-                flags: FLAG_INTERFACES,
-                family: 0,
-                reserved: 0,
-            },
-            orig: KernelTuple::NONE,
-            reply: KernelTuple::NONE,
-        }
+        let body = FlowBody {
+            status: 0,
+            ct_mark: 0,
+            packet_mark: 0,
+            iif: 0,
+            oif: 0,
+            count: 0,
+            since_ns: 0,
+            zone: 0,
+            zone_dir: ZONE_BOTH,
+            proto: 0,
+            hook: HOOK_UNKNOWN,
+            flags: FLAG_INTERFACES,
+            family: 0,
+            reserved: 0,
+        };
+        Self { netns_cookie: 0, ktime_ns, body, orig: KernelTuple::NONE, reply: KernelTuple::NONE }
     }
 
     /// Whether the tuples are IPv4.
@@ -142,6 +142,21 @@ pub fn emit(kind: u8, facts: &Facts) -> bool {
     true
 }
 
+impl PathScratch {
+    /// The list begins.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.hash = Hash::new(0);
+    }
+
+    /// Adds a word to the list. What is behind its end goes nowhere that matters.
+    #[inline(always)]
+    pub fn put(&mut self, at: u32, word: u32) {
+        self.list[at as usize & (LIST - 1)] = word;
+        self.hash.add(u64::from(word));
+    }
+}
+
 /// The scratch memory of a frame.
 #[inline(always)]
 pub fn path_scratch(frame: u32) -> Option<&'static mut PathScratch> {
@@ -154,35 +169,48 @@ pub fn path_scratch(frame: u32) -> Option<&'static mut PathScratch> {
 #[inline(never)]
 pub fn emit_path(scratch: &mut PathScratch) -> bool {
     let PathScratch { head, reply_before, facts, marks, .. } = &mut *scratch;
-    let moved = head.path.moved as usize & (2 * MAX_MOVED - 1);
-    if moved > MAX_MOVED {
+    let listed = head.path.events as usize + head.path.moved as usize;
+    if listed > MAX_LIST {
         return false;
     }
-    let mut len = size_of::<PathHead>() + moved * size_of::<Moved>();
+    let mut len = size_of::<PathHead>() + listed * size_of::<u32>();
     let tuples = if head.path.flags & PATH_NAT != 0 { 3 } else { 2 };
     let each = if facts.is_v4() { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
     let gaps = head.path.gaps as usize & MAX_GAPS;
-    let marks = *marks;
     head.header = header(KIND_PATH, facts, len + tuples * each + gaps * size_of::<Marks>());
     head.flow = facts.body;
-    let all = [facts.orig, facts.reply, *reply_before];
+    let (orig, reply, before) =
+        (&raw const facts.orig, &raw const facts.reply, core::ptr::from_ref(reply_before));
+    let marks = core::ptr::from_ref(marks).cast::<Marks>();
     let bytes = core::ptr::from_mut(scratch).cast::<u8>();
-    for tuple in all.iter().take(tuples) {
-        // SAFETY: behind at most MAX_MOVED counters there is room for three tuples of IPv6.
+    for n in 0..3 {
+        if n >= tuples {
+            break;
+        }
+        let tuple = match n {
+            0 => orig,
+            1 => reply,
+            _ => before,
+        };
+        // SAFETY: behind at most MAX_LIST words there is room for three tuples of IPv6; what is read is
+        // behind that.
         unsafe {
             let to = bytes.add(len);
             if each == size_of::<Tuple4>() {
-                to.cast::<Tuple4>().write(tuple4(tuple));
+                to.cast::<Tuple4>().write(tuple4(&*tuple));
             } else {
-                to.cast::<Tuple6>().write(tuple6(tuple));
+                to.cast::<Tuple6>().write(tuple6(&*tuple));
             }
         }
         len += each;
     }
-    for marks in marks.iter().take(gaps) {
+    for n in 0..MAX_GAPS {
+        if n >= gaps {
+            break;
+        }
         let at = masked::<LEN_MASK>(len);
-        // SAFETY: behind the tuples there is room for MAX_GAPS marks.
-        unsafe { bytes.add(at).cast::<Marks>().write_unaligned(*marks) };
+        // SAFETY: behind the tuples there is room for MAX_GAPS marks; what is read is behind that.
+        unsafe { bytes.add(at).cast::<Marks>().write_unaligned(*marks.add(n)) };
         len += size_of::<Marks>();
     }
     let len = masked::<LEN_MASK>(len);

@@ -9,21 +9,20 @@ use conntracker_common::{
 use crate::{
     conntrack::{
         CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, Entry, IPS_ASSURED,
-        IPS_CONFIRMED, IPS_SEEN_REPLY, Nfct,
+        IPS_CONFIRMED, IPS_SEEN_REPLY,
     },
     counters::{count, say},
     emit::{Facts, emit, now},
-    globals::offset,
-    memory::load,
-    seen,
+    globals::probes,
+    netns, seen,
+    view::View,
 };
 
 /// One packet at the end of LOCAL_IN or POSTROUTING. Packets of flows already known leave in the
 /// first few lines. A function of its own: its stack is not that of what runs before it.
 #[inline(never)]
-pub fn observe(state: *const u8, skb: *const u8) {
-    // SAFETY: skb is the context's trusted pointer.
-    let nfct = Nfct::new(unsafe { load(skb, offset!(skb_nfct)) });
+pub fn observe(view: impl View) {
+    let Some(nfct) = view.nfct() else { return count(Counter::ReadFailed) };
     if nfct.is_none() {
         count(Counter::NoConntrack);
         return;
@@ -43,8 +42,12 @@ pub fn observe(state: *const u8, skb: *const u8) {
     if !is_new && !is_reply {
         return;
     }
+    // Links are in the namespaces that are observed, probes in all.
+    if probes() && view.netns_cookie().and_then(netns::number).is_none() {
+        return;
+    }
     let mut facts = Facts::new(now());
-    if !gather(&mut facts, state, skb, entry, status) {
+    if !gather(&mut facts, view, entry, status) {
         return;
     }
     if is_new {
@@ -54,37 +57,24 @@ pub fn observe(state: *const u8, skb: *const u8) {
     }
 }
 
-/// Everything a record says; false (counted) if the entry could not be read.
+/// Everything a record says; false (counted, if it is one of ours) if it could not be read.
 #[inline(always)]
-fn gather(facts: &mut Facts, state: *const u8, skb: *const u8, entry: Entry, status: u32) -> bool {
-    if !entry.describe(facts) {
-        say!("a conntrack entry of status {:x} could not be read", status);
-        count(Counter::ReadFailed);
-        return false;
+fn gather(facts: &mut Facts, view: impl View, entry: Entry, status: u32) -> bool {
+    let read = || Some((view.netns_cookie()?, view.hook()?, view.mark()?, view.interfaces()?));
+    if let Some((cookie, (hook, _), mark, (iif, oif))) = read()
+        && entry.describe(facts)
+    {
+        facts.netns_cookie = cookie;
+        facts.body.hook = hook;
+        facts.body.packet_mark = mark;
+        facts.body.status = status;
+        facts.body.iif = iif;
+        facts.body.oif = oif;
+        return true;
     }
-    // SAFETY: state and skb are the context's trusted pointers, net is never null.
-    unsafe {
-        let net: *const u8 = load(state, offset!(state_net));
-        facts.netns_cookie = load(net, offset!(net_cookie));
-        facts.body.hook = load(state, offset!(state_hook));
-        facts.body.packet_mark = load(skb, offset!(skb_mark));
-    }
-    facts.body.status = status;
-    facts.body.iif = ifindex(state, offset!(state_in));
-    facts.body.oif = ifindex(state, offset!(state_out));
-    true
-}
-
-/// Index of the interface that the hook state points to, 0 for none.
-#[inline(always)]
-fn ifindex(state: *const u8, member: usize) -> u32 {
-    // SAFETY: state is the context's trusted pointer.
-    let dev: *const u8 = unsafe { load(state, member) };
-    if dev.is_null() {
-        return 0;
-    }
-    // SAFETY: dev was read through the trusted state.
-    unsafe { load(dev, offset!(dev_ifindex)) }
+    say!("a conntrack entry of status {:x} could not be read", status);
+    count(Counter::ReadFailed);
+    false
 }
 
 #[inline(always)]

@@ -1,7 +1,11 @@
 //! Read-only globals that the agent fills in before load. The kernel freezes them, so the verifier
 //! takes each for a constant.
 
-use conntracker_common::{ABI_VERSION, offsets::Offsets};
+use conntracker_common::{
+    ABI_VERSION,
+    offsets::{NftOffsets, Offsets},
+    probes::Arguments,
+};
 
 /// Checked by the agent before anything is loaded.
 #[unsafe(no_mangle)]
@@ -11,6 +15,18 @@ pub static ABI: u8 = ABI_VERSION;
 /// Member offsets of the running kernel.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
+
+/// Offsets that only probes in nf_tables need.
+#[unsafe(no_mangle)]
+pub static NFT_OFFSETS: NftOffsets = NftOffsets::ZERO;
+
+/// Where probes find arguments.
+#[unsafe(no_mangle)]
+pub static ARGUMENTS: Arguments = Arguments::ZERO;
+
+/// 1: programs in functions of the kernel see packets; 0: links do.
+#[unsafe(no_mangle)]
+pub static PROBES: u32 = 0;
 
 /// `SKB_DROP_REASON_NETFILTER_DROP` of the running kernel; the number differs between kernels.
 #[unsafe(no_mangle)]
@@ -43,6 +59,34 @@ macro_rules! offset {
     };
 }
 pub(crate) use offset;
+
+/// Offset of a member of nf_tables' structures.
+macro_rules! nft_offset {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::NFT_OFFSETS.$field) as usize
+    };
+}
+pub(crate) use nft_offset;
+
+/// Where an argument is in the context.
+macro_rules! argument {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::ARGUMENTS.$field)
+    };
+}
+pub(crate) use argument;
+
+/// Whether probes are kprobes.
+#[inline(always)]
+pub fn is_kprobe() -> bool {
+    argument!(kprobes) != 0
+}
+
+/// [`PROBES`].
+#[inline(always)]
+pub fn probes() -> bool {
+    frozen(&PROBES) != 0
+}
 
 /// [`DROP_REASON`].
 #[inline(always)]

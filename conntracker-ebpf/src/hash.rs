@@ -3,6 +3,7 @@
 use crate::conntrack::KernelTuple;
 
 /// Multiply and fold, as in wyhash and FxHash.
+#[derive(Clone, Copy)]
 pub struct Hash(u64);
 
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;

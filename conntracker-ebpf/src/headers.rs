@@ -9,7 +9,7 @@ use crate::{
     conntrack::KernelTuple,
     emit::Facts,
     globals::offset,
-    memory::{read, read_into},
+    memory::{read, read_bytes, read_into},
 };
 
 const ETH_P_IP: u16 = 0x0800;
@@ -61,33 +61,44 @@ impl Packet {
         address + size_of::<T>() as u64 <= self.end && read_into(address, to)
     }
 
+    /// As [`Self::at`], into a part of something.
     #[inline(always)]
+    fn part<const N: usize>(&self, at: u64, to: &mut [u8; 16]) -> bool {
+        let address = self.data + at;
+        address + N as u64 <= self.end && read_bytes(address, to.as_mut_ptr(), N)
+    }
+
+    #[inline(never)]
     fn v4(&self, tuple: &mut KernelTuple) -> Option<bool> {
-        let mut h = [0u8; 20];
-        if !self.at(0, &mut h) || h[0] >> 4 != 4 {
+        let (mut first, mut fragment) = (0u8, [0u8; 2]);
+        // One field after the other, each to its place: there is little room on the stack.
+        let whole = self.at(0, &mut first)
+            && self.at(6, &mut fragment)
+            && self.at(9, &mut tuple.proto)
+            && self.part::<4>(12, &mut tuple.src)
+            && self.part::<4>(16, &mut tuple.dst);
+        if !whole || first >> 4 != 4 {
             return None;
         }
         tuple.l3num = u16::from(FAMILY_V4);
-        tuple.proto = h[9];
-        tuple.src[..4].copy_from_slice(&h[12..16]);
-        tuple.dst[..4].copy_from_slice(&h[16..20]);
-        let fragment_offset = u16::from_be_bytes([h[6], h[7]]) & 0x1fff;
-        Some(fragment_offset != 0 || !self.l4(tuple, u64::from(h[0] & 15) * 4))
+        let fragment_offset = u16::from_be_bytes(fragment) & 0x1fff;
+        Some(fragment_offset != 0 || !self.l4(tuple, u64::from(first & 15) * 4))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn v6(&self, tuple: &mut KernelTuple) -> Option<bool> {
-        let mut h = [0u8; 40];
-        if !self.at(0, &mut h) || h[0] >> 4 != 6 {
+        let mut first = 0u8;
+        let whole = self.at(0, &mut first)
+            && self.at(6, &mut tuple.proto)
+            && self.at(8, &mut tuple.src)
+            && self.at(24, &mut tuple.dst);
+        if !whole || first >> 4 != 6 {
             return None;
         }
         tuple.l3num = u16::from(FAMILY_V6);
-        tuple.src.copy_from_slice(&h[8..24]);
-        tuple.dst.copy_from_slice(&h[24..40]);
-        tuple.proto = h[6];
         let mut at = 40u64;
         for _ in 0..MAX_EXTENSIONS {
-            let mut extension = [0u8; 8];
+            let mut extension = [0u8; 4];
             if !self.at(at, &mut extension) {
                 break;
             }

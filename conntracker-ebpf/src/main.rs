@@ -12,12 +12,15 @@
 // Debian's compiler) accept it.
 #![feature(asm_experimental_arch)]
 
+mod calls;
+mod chains;
 mod conntrack;
 mod counters;
 mod cpu;
 mod drops;
 mod dst;
 mod emit;
+mod finish;
 mod flows;
 mod globals;
 mod hash;
@@ -27,13 +30,16 @@ mod memory;
 mod netns;
 mod peek;
 mod plans;
+mod probes;
 mod seen;
 mod snapshot;
 mod traverse;
 mod trust;
+mod view;
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN};
+use view::Typed;
 
 /// `struct bpf_nf_ctx` (include/linux/netfilter.h): the context of a netfilter program. Both
 /// pointers are trusted: the verifier knows their types.
@@ -43,6 +49,13 @@ pub struct NetfilterContext {
     state: *const u8,
     /// `struct sk_buff *`.
     skb: *const u8,
+}
+
+impl NetfilterContext {
+    #[inline(always)]
+    fn view(&self) -> Typed {
+        Typed { state: self.state, skb: self.skb }
+    }
 }
 
 /// Netfilter's NF_ACCEPT, the only verdict we ever give.
@@ -55,9 +68,9 @@ const NF_ACCEPT: i32 = 1;
 #[unsafe(link_section = "socket/flow_end")]
 pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {
     if globals::trace_rules() {
-        traverse::close(ctx.state, ctx.skb, SEGMENT_MAIN);
+        traverse::close(ctx.view(), SEGMENT_MAIN);
     }
-    flows::observe(ctx.state, ctx.skb);
+    flows::observe(ctx.view());
     NF_ACCEPT
 }
 
@@ -65,7 +78,7 @@ pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/hook_open")]
 pub extern "C" fn hook_open(ctx: &NetfilterContext) -> i32 {
-    traverse::open(ctx.state, ctx.skb, SEGMENT_MAIN);
+    traverse::open(ctx.view(), SEGMENT_MAIN);
     NF_ACCEPT
 }
 
@@ -73,7 +86,7 @@ pub extern "C" fn hook_open(ctx: &NetfilterContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/hook_gap")]
 pub extern "C" fn hook_gap(ctx: &NetfilterContext) -> i32 {
-    traverse::gap(ctx.state, ctx.skb, SEGMENT_MAIN);
+    traverse::gap(ctx.view(), SEGMENT_MAIN);
     NF_ACCEPT
 }
 
@@ -82,7 +95,7 @@ pub extern "C" fn hook_gap(ctx: &NetfilterContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/hook_close")]
 pub extern "C" fn hook_close(ctx: &NetfilterContext) -> i32 {
-    traverse::close(ctx.state, ctx.skb, SEGMENT_MAIN);
+    traverse::close(ctx.view(), SEGMENT_MAIN);
     NF_ACCEPT
 }
 
@@ -90,7 +103,7 @@ pub extern "C" fn hook_close(ctx: &NetfilterContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/early_open")]
 pub extern "C" fn early_open(ctx: &NetfilterContext) -> i32 {
-    traverse::open(ctx.state, ctx.skb, SEGMENT_EARLY);
+    traverse::open(ctx.view(), SEGMENT_EARLY);
     NF_ACCEPT
 }
 
@@ -98,7 +111,7 @@ pub extern "C" fn early_open(ctx: &NetfilterContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/early_gap")]
 pub extern "C" fn early_gap(ctx: &NetfilterContext) -> i32 {
-    traverse::gap(ctx.state, ctx.skb, SEGMENT_EARLY);
+    traverse::gap(ctx.view(), SEGMENT_EARLY);
     NF_ACCEPT
 }
 
@@ -106,8 +119,88 @@ pub extern "C" fn early_gap(ctx: &NetfilterContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/early_close")]
 pub extern "C" fn early_close(ctx: &NetfilterContext) -> i32 {
-    traverse::close(ctx.state, ctx.skb, SEGMENT_EARLY);
+    traverse::close(ctx.view(), SEGMENT_EARLY);
     NF_ACCEPT
+}
+
+/// `nf_hook_slow` begins. A kprobe; fentry programs do without.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/hook_begins")]
+pub extern "C" fn hook_begins(context: *const u8) -> i32 {
+    probes::hook_begins(context);
+    0
+}
+
+/// `nf_hook_slow` ends: fexit, or the kprobe of its return.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/hook_ends")]
+pub extern "C" fn hook_ends(context: *const u8) -> i32 {
+    probes::hook_ends(context);
+    0
+}
+
+/// `nft_do_chain` begins: fentry, or a kprobe.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/nft_begins")]
+pub extern "C" fn nft_begins(context: *const u8) -> i32 {
+    probes::nft_begins(context);
+    0
+}
+
+/// `nft_do_chain` ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/nft_ends")]
+pub extern "C" fn nft_ends(context: *const u8) -> i32 {
+    probes::nft_ends(context);
+    0
+}
+
+/// `ipt_do_table` or `ip6t_do_table` begins.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/table_begins")]
+pub extern "C" fn table_begins(context: *const u8) -> i32 {
+    probes::table_begins(context);
+    0
+}
+
+/// `ipt_do_table` or `ip6t_do_table` ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/table_ends")]
+pub extern "C" fn table_ends(context: *const u8) -> i32 {
+    probes::table_ends(context);
+    0
+}
+
+/// An evaluator of expressions that end no rule begins.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/rule_matches")]
+pub extern "C" fn rule_matches(context: *const u8) -> i32 {
+    probes::rule_matches(context);
+    0
+}
+
+/// An evaluator of other expressions begins. A kprobe; fentry programs do without.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/expression_begins")]
+pub extern "C" fn expression_begins(context: *const u8) -> i32 {
+    probes::expression_begins(context);
+    0
+}
+
+/// An evaluator of other expressions ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/expression_ends")]
+pub extern "C" fn expression_ends(context: *const u8) -> i32 {
+    probes::expression_ends(context);
+    0
+}
+
+/// A function through which packets go that are about to confirm a flow.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/confirms")]
+pub extern "C" fn confirms(context: *const u8) -> i32 {
+    probes::confirms(context);
+    0
 }
 
 /// Program of type BPF_PROG_TYPE_SYSCALL, run by BPF_PROG_TEST_RUN. Loaded like [`flow_end`].

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::Array};
 use conntracker_common::{
-    path::{MAX_MOVED, Moved, PATH_TRUNCATED},
+    path::{MAX_MOVED, PATH_TRUNCATED},
     plan::{COUNTER_BYTES, MAX_SLOTS, Plan, RANGE_COUNTERS, RANGE_SHARED},
 };
 
@@ -35,6 +35,9 @@ struct Context {
     first: u32,
     frame: u32,
     cpu_offset: u64,
+    /// The range and the first counter that is looked at.
+    range: u32,
+    from: u32,
     /// A range could not be read. bpf_loop itself does not tell whether the last round stopped it.
     failed: bool,
 }
@@ -61,14 +64,15 @@ impl Context {
     }
 }
 
-/// Reads all counters of a plan; false if one could not be read.
-#[inline(always)]
+/// Reads all counters of a plan; false if one could not be read. A function of its own, as the next: its
+/// stack is not that of what else its callers call.
+#[inline(never)]
 pub fn take(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     each(plan, frame, cpu_offset, copy)
 }
 
 /// Reads them again and writes those that moved into the record of the frame.
-#[inline(always)]
+#[inline(never)]
 pub fn compare(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     each(plan, frame, cpu_offset, differ)
 }
@@ -79,7 +83,8 @@ type Callback = unsafe extern "C" fn(u32, *mut Context) -> i64;
 /// the verifier would have to walk every round.
 #[inline(always)]
 fn each(plan: &Plan, frame: u32, cpu_offset: u64, callback: Callback) -> bool {
-    let mut context = Context { first: plan.first_range, frame, cpu_offset, failed: false };
+    let mut context =
+        Context { first: plan.first_range, frame, cpu_offset, range: 0, from: 0, failed: false };
     // SAFETY: the callback has the type that the helper asks for, and gets the context.
     unsafe { bpf_loop(plan.ranges, callback as *mut c_void, (&raw mut context).cast(), 0) };
     !context.failed
@@ -101,6 +106,13 @@ unsafe extern "C" fn differ(index: u32, context: *mut Context) -> i64 {
     i64::from(context.failed)
 }
 
+/// A counter of [`Context::differ`].
+unsafe extern "C" fn one(index: u32, context: *mut Context) -> i64 {
+    // SAFETY: the context that `differ` passed, which it does not use meanwhile.
+    let context = unsafe { &*context };
+    i64::from(context.one(index).is_none())
+}
+
 impl Context {
     #[inline(always)]
     fn copy(&self, index: u32) -> Option<()> {
@@ -112,11 +124,10 @@ impl Context {
     }
 
     #[inline(always)]
-    fn differ(&self, index: u32) -> Option<()> {
+    fn differ(&mut self, index: u32) -> Option<()> {
         let place = self.place(index)?;
         let before = BEFORE.get_ptr_mut(self.frame)?;
         let after = AFTER.get_ptr_mut(self.frame)?;
-        let scratch = emit::path_scratch(self.frame)?;
         if !read_bytes(place.address, after.cast(), place.counters * COUNTER_BYTES as usize) {
             return None;
         }
@@ -137,17 +148,42 @@ impl Context {
                 differences |= unsafe { *before.add(2 * i) ^ *after.add(2 * i) };
             }
             if differences != 0 {
-                for i in block * BLOCK..(block + 1) * BLOCK {
-                    if i >= place.counters {
-                        break;
-                    }
-                    // SAFETY: as above.
-                    let packets = unsafe { (*after.add(2 * i)).wrapping_sub(*before.add(2 * i)) };
-                    if packets != 0 {
-                        moved(scratch, place.slot + i, packets);
-                    }
-                }
+                self.range = index;
+                self.from = (block * BLOCK) as u32;
+                // A loop would be walked by the verifier for each block.
+                // SAFETY: as in `each`.
+                unsafe {
+                    bpf_loop(
+                        BLOCK as u32,
+                        one as Callback as *mut c_void,
+                        core::ptr::from_mut(self).cast(),
+                        0,
+                    )
+                };
             }
+        }
+        Some(())
+    }
+
+    /// One counter of the block that begins at `from`.
+    #[inline(always)]
+    fn one(&self, index: u32) -> Option<()> {
+        let place = self.place(self.range)?;
+        let i = (self.from + index) as usize & (RANGE_COUNTERS as usize - 1);
+        if i >= place.counters {
+            return None;
+        }
+        let before = BEFORE.get_ptr_mut(self.frame)?;
+        let after = AFTER.get_ptr_mut(self.frame)?;
+        let scratch = emit::path_scratch(self.frame)?;
+        // SAFETY: as in `differ`.
+        let packets = unsafe {
+            let before = before.cast::<Counter>().add(place.slot + i).cast::<u64>().add(place.word);
+            let after = after.cast::<Counter>().add(i).cast::<u64>().add(place.word);
+            (*after).wrapping_sub(*before)
+        };
+        if packets != 0 {
+            moved(scratch, place.slot + i, packets);
         }
         Some(())
     }
@@ -156,12 +192,13 @@ impl Context {
 #[inline(always)]
 fn moved(scratch: &mut PathScratch, slot: usize, packets: u64) {
     let path = &mut scratch.head.path;
-    let n = path.moved as usize;
-    if n >= MAX_MOVED {
+    let n = path.moved;
+    if n >= MAX_MOVED as u8 {
         path.flags |= PATH_TRUNCATED;
         return;
     }
+    let at = u32::from(path.events) + u32::from(n);
     let packets = if packets > u64::from(u16::MAX) { u16::MAX } else { packets as u16 };
-    path.moved = n as u8 + 1;
-    scratch.moved[n & (MAX_MOVED - 1)] = Moved { slot: slot as u16, packets };
+    path.moved = n + 1;
+    scratch.put(at, u32::from(packets) << 16 | slot as u32 & 0xffff);
 }

@@ -3,73 +3,125 @@
 
 use conntracker_common::{
     counters::Counter,
-    path::{IPS_NAT, MAX_MOVED, Marks, PATH_NAT, PATH_NESTED, PathBody},
-    plan::{self, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE},
+    path::{IPS_NAT, Marks},
+    plan::{self, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE, Tracing},
     record::{FAMILY_V6, HOOK_UNKNOWN},
 };
 
 use crate::{
-    conntrack::{CT_NEW, CT_RELATED, Entry, IPS_CONFIRMED, KernelTuple, Nfct},
+    conntrack::{Entry, IPS_CONFIRMED, KernelTuple, Nfct},
     counters::count,
-    cpu::{self, Cpu},
-    emit::{self, Facts, PathScratch, now},
-    globals::offset,
+    cpu::{self, Cpu, Frame},
+    finish::finish,
+    globals::{offset, probes},
     hash::Hash,
     headers, known,
-    memory::{load, read, read_into},
-    netns, plans, seen, snapshot, trust,
+    memory::read,
+    netns, plans,
+    probes::was_dropped_by_chain,
+    seen, snapshot, trust,
+    view::View,
 };
 
-/// Bit of ways in the cache of known paths: those that were reported.
-const REPORTED: u64 = 1 << 63;
+/// What a packet is to the cache of known paths.
+#[derive(Clone, Copy)]
+pub struct Who {
+    /// Its conntrack entry; none before conntrack's own function.
+    pub entry: Option<Entry>,
+    /// Key of its flow, or of its headers.
+    pub key: u64,
+    /// Its bit.
+    pub bit: u64,
+    /// Conntrack status, of first packets.
+    pub status: u32,
+    /// Its flow is not confirmed yet.
+    pub fresh: bool,
+}
 
-/// A packet comes to the first base chain of a hook. Packets whose path is known leave soon.
-#[inline(always)]
-pub fn open(state: *const u8, skb: *const u8, segment: u8) {
-    let Some(cpu) = cpu::this() else { return };
-    let (hook, place) = place(state, segment);
-    if !cpu.is_quiet() {
-        cpu.interrupt(skb, place);
-    }
-    cpu.enter(skb, place);
-    cpu.packets = cpu.packets.wrapping_add(1);
-    let tracing = known::tracing();
-    let sampled = tracing.sample != 0 && cpu.packets % u64::from(tracing.sample) == 0;
-
-    // SAFETY: skb is the context's trusted pointer.
-    let nfct = Nfct::new(unsafe { load(skb, offset!(skb_nfct)) });
-    let entry = if segment == SEGMENT_EARLY { None } else { nfct.entry() };
-    let mut status = 0;
-    let mut fresh = false;
-    let (key, bit) = match entry {
-        Some(entry) => {
-            let info = nfct.info();
-            if matches!(info, CT_NEW | CT_RELATED) {
-                let Some(now) = entry.status() else { return count(Counter::ReadFailed) };
-                status = now;
-                fresh = status & IPS_CONFIRMED == 0;
-            }
-            (entry.address(), known::bit(info, hook))
-        }
-        None => {
+impl Who {
+    /// `None` (counted, if it should have been) if it cannot be told.
+    #[inline(always)]
+    pub fn of(view: impl View, segment: u8, hook: u8) -> Option<Self> {
+        let nfct = view.nfct()?;
+        let entry = if segment == SEGMENT_EARLY { None } else { nfct.entry() };
+        let Some(entry) = entry else {
             let bit = if segment == SEGMENT_EARLY {
                 known::early_bit(hook)
             } else {
                 known::bit(nfct.info(), hook)
             };
-            let Some(key) = headers_key(skb as u64) else { return };
-            (key, bit)
+            let key = headers_key(view.skb())?;
+            return Some(Self { entry: None, key, bit, status: 0, fresh: false });
+        };
+        let info = nfct.info();
+        let mut status = 0;
+        let mut fresh = false;
+        if nfct.may_be_first() {
+            let Some(now) = entry.status() else {
+                count(Counter::ReadFailed);
+                return None;
+            };
+            status = now;
+            fresh = status & IPS_CONFIRMED == 0;
         }
-    };
-    if !fresh && !sampled && known::contains(key, tracing.generation, bit) {
-        return;
+        let bit = known::bit(info, hook);
+        Some(Self { entry: Some(entry), key: entry.address(), bit, status, fresh })
     }
 
-    // SAFETY: state is the context's trusted pointer, net one that the verifier follows.
-    let netns_cookie: u64 = unsafe {
-        let net: *const u8 = load(state, offset!(state_net));
-        load(net, offset!(net_cookie))
-    };
+    /// Whether its path is known, so that it need not be traced.
+    #[inline(always)]
+    pub fn is_known(&self, generation: u32) -> bool {
+        !self.fresh && known::contains(self.key, generation, self.bit)
+    }
+
+    /// There is nothing to trace for the likes of it.
+    #[inline(always)]
+    pub fn forget(&self, generation: u32) {
+        known::insert(self.key, generation, self.bit, self.fresh);
+    }
+}
+
+/// A packet comes to a hook.
+#[inline(always)]
+pub fn arrive(cpu: &mut Cpu, skb: u64, place: u32) {
+    if !cpu.is_quiet() {
+        cpu.interrupt(skb, place);
+    }
+    cpu.enter(skb, place);
+    cpu.packets = cpu.packets.wrapping_add(1);
+}
+
+/// Whether a packet is traced although its path is known.
+#[inline(always)]
+pub fn is_sample(cpu: &Cpu, tracing: &Tracing) -> bool {
+    tracing.sample != 0 && cpu.packets % u64::from(tracing.sample) == 0
+}
+
+/// A packet comes to the first base chain of a hook. Packets whose path is known leave soon.
+#[inline(always)]
+pub fn open(view: impl View, segment: u8) {
+    let Some(cpu) = cpu::this() else { return };
+    let Some((hook, place)) = place(view, segment) else { return };
+    arrive(cpu, view.skb(), place);
+    let tracing = known::tracing();
+    let sampled = is_sample(cpu, &tracing);
+    let Some(who) = Who::of(view, segment, hook) else { return };
+    if sampled || !who.is_known(tracing.generation) {
+        begin(cpu, view, &who, place, &tracing, sampled);
+    }
+}
+
+/// Begins to trace a packet at a place; returns its frame.
+#[inline(always)]
+pub fn begin(
+    cpu: &mut Cpu,
+    view: impl View,
+    who: &Who,
+    place: u32,
+    tracing: &Tracing,
+    sampled: bool,
+) -> Option<usize> {
+    let netns_cookie = view.netns_cookie()?;
     let number = if netns_cookie == tracing.first_netns {
         0
     } else {
@@ -77,30 +129,39 @@ pub fn open(state: *const u8, skb: *const u8, segment: u8) {
     };
     let plan_index = plan::plan_index(number, place);
     let Some(plan) = plans::get(plan_index) else {
-        // Nothing to see here.
-        return known::insert(key, tracing.generation, bit, fresh);
+        who.forget(tracing.generation);
+        return None;
     };
-    let flow = match entry {
+    let flow = match who.entry {
         Some(entry) if seen::mode().0 => flow_hash(entry.address(), netns_cookie),
         _ => 0,
     };
-    if fresh
+    if who.fresh
         && flow != 0
         && !sampled
         && !cpu.packets.is_multiple_of(TRUSTED_SAMPLE)
         && trust::is_trusted(trust_tag(flow, place, tracing.generation))
     {
-        return count(Counter::PathTrusted);
+        count(Counter::PathTrusted);
+        return None;
     }
     if !plans::holds(plan) {
-        return count(Counter::PathRaces);
+        count(Counter::PathRaces);
+        return None;
     }
-    let Some(cpu_offset) = cpu.offset() else { return count(Counter::ReadFailed) };
-    let Some(index) = cpu.claim(skb) else { return count(Counter::FramesFull) };
+    let Some(cpu_offset) = cpu.offset() else {
+        count(Counter::ReadFailed);
+        return None;
+    };
+    let packet_mark = view.mark()?;
+    let Some(index) = cpu.claim(view.skb()) else {
+        count(Counter::FramesFull);
+        return None;
+    };
     let frame = &mut cpu.frames[index & 3];
     frame.since = cpu::jiffies();
-    frame.key = key;
-    frame.bit = bit;
+    frame.key = who.key;
+    frame.bit = who.bit;
     frame.flow = flow;
     frame.netns_cookie = netns_cookie;
     frame.plan = plan_index;
@@ -110,62 +171,70 @@ pub fn open(state: *const u8, skb: *const u8, segment: u8) {
     frame.shares = plan.shares;
     frame.gaps = 0;
     frame.nested = 0;
-    frame.fresh = u32::from(fresh);
-    frame.status = status;
+    frame.fresh = u32::from(who.fresh);
+    frame.status = who.status;
     frame.ct_mark = 0;
-    // SAFETY: skb is the context's trusted pointer.
-    frame.packet_mark = unsafe { load(skb, offset!(skb_mark)) };
+    frame.packet_mark = packet_mark;
+    frame.events = 0;
+    frame.flags = 0;
+    frame.inside = 0;
+    frame.result = 0;
     let mut complete = true;
-    if let Some(entry) = entry {
+    if let Some(entry) = who.entry {
         complete = entry.mark(&mut frame.ct_mark);
-        if fresh && status & IPS_NAT != 0 {
+        if who.fresh && who.status & IPS_NAT != 0 {
             // Translated once; without that it is the original tuple turned round.
             complete &= entry.reply(&mut frame.reply);
         }
     }
     if complete && snapshot::take(plan, cpu::index(index), cpu_offset) {
         count(Counter::TracedPackets);
+        Some(index)
     } else {
         cpu.owners[index & 3] = 0;
         count(Counter::ReadFailed);
+        None
     }
 }
 
 /// A packet goes from one base chain to the next.
 #[inline(always)]
-pub fn gap(state: *const u8, skb: *const u8, segment: u8) {
+pub fn gap(view: impl View, segment: u8) {
     let Some(cpu) = cpu::this() else { return };
     if cpu.is_quiet() {
         return;
     }
-    let (_, place) = place(state, segment);
-    if let Some(index) = cpu.find(skb, place) {
-        let frame = &mut cpu.frames[index & 3];
-        let at = frame.gaps as usize & MAX_GAPS;
-        // SAFETY: skb is the context's trusted pointer.
-        let (mark, nfct) =
-            unsafe { (load(skb, offset!(skb_mark)), Nfct::new(load(skb, offset!(skb_nfct)))) };
-        frame.marks[at] = Marks { packet: mark, connection: 0 };
-        if segment != SEGMENT_EARLY
-            && let Some(entry) = nfct.entry()
-        {
-            // Unreadable is as good as not there: the record will tell.
-            entry.mark(&mut frame.marks[at].connection);
-        }
-        frame.gaps += 1;
+    let Some((_, place)) = place(view, segment) else { return };
+    if let Some(index) = cpu.find(view.skb(), place) {
+        border(&mut cpu.frames[index & 3], view);
     }
+}
+
+/// Takes down the marks of a packet between two base chains.
+#[inline(always)]
+pub fn border(frame: &mut Frame, view: impl View) {
+    let (Some(packet), Some(nfct)) = (view.mark(), view.nfct()) else { return };
+    let at = frame.gaps as usize & MAX_GAPS;
+    frame.marks[at] = Marks { packet, connection: 0 };
+    if plan::segment(frame.place) != SEGMENT_EARLY
+        && let Some(entry) = nfct.entry()
+    {
+        // Unreadable is as good as not there: the record will tell.
+        entry.mark(&mut frame.marks[at].connection);
+    }
+    frame.gaps += 1;
 }
 
 /// A packet leaves the last base chain of a hook.
 #[inline(always)]
-pub fn close(state: *const u8, skb: *const u8, segment: u8) {
+pub fn close(view: impl View, segment: u8) {
     let Some(cpu) = cpu::this() else { return };
     cpu.leave();
     if cpu.is_quiet() {
         return;
     }
-    let (_, place) = place(state, segment);
-    if let Some(index) = cpu.find(skb, place) {
+    let Some((_, place)) = place(view, segment) else { return };
+    if let Some(index) = cpu.find(view.skb(), place) {
         let skb = cpu.owners[index & 3];
         finish(cpu, index, skb, false);
     }
@@ -180,9 +249,12 @@ pub fn dropped(skb: u64) -> u8 {
     if !cpu.is_quiet()
         && let Some(index) = cpu.find_anywhere(skb)
     {
-        let hook = plan::hook(cpu.frames[index & 3].place);
-        finish(cpu, index, skb, true);
-        return hook;
+        let place = cpu.frames[index & 3].place;
+        // Conntrack's own function comes behind its first part of a hook, where links close.
+        let passed =
+            probes() && plan::segment(place) == SEGMENT_EARLY && !was_dropped_by_chain(cpu, index);
+        finish(cpu, index, skb, !passed);
+        return plan::hook(place);
     }
     forget(skb, place);
     if place < PLACES as u32 { plan::hook(place) } else { HOOK_UNKNOWN }
@@ -218,16 +290,16 @@ fn flow_hash(entry: u64, netns_cookie: u64) -> u64 {
         return 0;
     }
     let zone = entry.zone_word().unwrap_or(0);
-    let mut hash = Hash::new(netns_cookie);
     seen::fold_source(&mut tuple.src_l4, tuple.proto);
-    hash.tuple(&tuple);
+    let mut hash = Hash::new(netns_cookie);
+    hash.add(tuple_hash(&tuple));
     hash.add(u64::from(zone) << 16 | u64::from(tuple.l3num));
     hash.finish()
 }
 
 /// Tag of a folded flow at a place.
 #[inline(always)]
-fn trust_tag(flow: u64, place: u32, generation: u32) -> u64 {
+pub fn trust_tag(flow: u64, place: u32, generation: u32) -> u64 {
     let mut hash = Hash::new(flow);
     hash.add(u64::from(generation) << 32 | u64::from(place));
     hash.finish()
@@ -235,11 +307,17 @@ fn trust_tag(flow: u64, place: u32, generation: u32) -> u64 {
 
 /// The hook and place of a packet.
 #[inline(always)]
-fn place(state: *const u8, segment: u8) -> (u8, u32) {
-    // SAFETY: state is the context's trusted pointer.
-    let (hook, family): (u8, u8) =
-        unsafe { (load(state, offset!(state_hook)), load(state, offset!(state_pf))) };
-    (hook, plan::place(family == FAMILY_V6, segment, hook))
+fn place(view: impl View, segment: u8) -> Option<(u8, u32)> {
+    let (hook, family) = view.hook()?;
+    Some((hook, plan::place(family == FAMILY_V6, segment, hook)))
+}
+
+/// Hash of a tuple. A function of its own: its stack is not that of those who make tuples.
+#[inline(never)]
+fn tuple_hash(tuple: &KernelTuple) -> u64 {
+    let mut hash = Hash::new(0);
+    hash.tuple(tuple);
+    hash.finish()
 }
 
 /// Key of a packet without a conntrack entry, which its headers are.
@@ -248,161 +326,8 @@ fn headers_key(skb: u64) -> Option<u64> {
     let mut tuple = KernelTuple::NONE;
     headers::tuple(skb, &mut tuple)?;
     let mut hash = Hash::new(u64::from(tuple.l3num));
-    hash.tuple(&tuple);
+    hash.add(tuple_hash(&tuple));
     // Devices belong to namespaces: the same tuple in two of them has two keys.
     hash.add(read(skb + offset!(skb_dev) as u64)?);
     Some(hash.finish())
-}
-
-/// Reads the counters again and reports the way, unless it was reported for the folded key.
-#[inline(never)]
-fn finish(cpu: &mut Cpu, index: usize, skb: u64, dropped: bool) {
-    let index = index & 3;
-    let frame_at = cpu::index(index);
-    let reported = report(cpu, index, frame_at, skb, dropped);
-    let frame = &cpu.frames[index];
-    if reported.is_some() && !dropped && frame.nested == 0 {
-        known::insert(frame.key, frame.generation, frame.bit, frame.fresh != 0);
-    }
-    cpu.owners[index] = 0;
-}
-
-#[inline(always)]
-fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -> Option<()> {
-    let cpu_offset = cpu.offset()?;
-    let frame = &cpu.frames[index];
-    let scratch = emit::path_scratch(frame_at)?;
-    scratch.head.path = PathBody {
-        epoch: frame.epoch,
-        packet_mark: frame.packet_mark,
-        ct_mark: frame.ct_mark,
-        status: frame.status,
-        info: 0,
-        dropped: u8::from(dropped),
-        segment: plan::segment(frame.place),
-        gaps: if frame.gaps > MAX_GAPS as u32 { MAX_GAPS as u8 } else { frame.gaps as u8 },
-        flags: 0,
-        moved: 0,
-        reserved: [0; 2],
-    };
-    scratch.marks = frame.marks;
-    let holds = plans::get(frame.plan).is_some_and(|plan| {
-        plan.epoch == frame.epoch
-            && snapshot::compare(plan, frame_at, cpu_offset)
-            && plans::holds(plan)
-    });
-    if !holds {
-        count(Counter::PathRaces);
-        return None;
-    }
-    if frame.nested != 0 {
-        scratch.head.path.flags |= PATH_NESTED;
-    }
-    let after = after(scratch, skb)?;
-    let mut reported = 0;
-    if frame.flow != 0 {
-        let way = way(scratch, frame.place, after.packet_mark, after.ct_mark);
-        if frame.fresh != 0 {
-            trust::took(trust_tag(frame.flow, frame.place, frame.generation), way, dropped);
-        }
-        let key = frame.flow ^ way;
-        if known::contains(key, frame.generation, REPORTED) {
-            count(Counter::PathFolded);
-            return Some(());
-        }
-        reported = key;
-    }
-    scratch.facts = Facts::new(now());
-    scratch.facts.netns_cookie = frame.netns_cookie;
-    scratch.facts.body.hook = plan::hook(frame.place);
-    if !gather(scratch, skb) {
-        count(Counter::ReadFailed);
-        return None;
-    }
-    let before = frame.status & IPS_NAT;
-    if frame.fresh != 0 && scratch.facts.body.status & IPS_NAT != before {
-        scratch.head.path.flags |= PATH_NAT;
-        if before != 0 {
-            scratch.reply_before = frame.reply;
-        }
-    }
-    if !emit::emit_path(scratch) {
-        // Neither the way nor the flow is known then: the next packet tells again.
-        count(Counter::PathLost);
-        return None;
-    }
-    count(Counter::PathRecords);
-    if reported != 0 {
-        known::insert(reported, frame.generation, REPORTED, false);
-    }
-    Some(())
-}
-
-/// Marks of a packet at the end of a hook.
-struct After {
-    packet_mark: u32,
-    ct_mark: u32,
-}
-
-/// Reads what tells one way from another, besides the counters.
-#[inline(always)]
-fn after(scratch: &mut PathScratch, skb: u64) -> Option<After> {
-    let nfct = Nfct::new(read(skb + offset!(skb_nfct) as u64)?);
-    scratch.head.path.info = nfct.info() as u8;
-    let mut after = After { packet_mark: 0, ct_mark: 0 };
-    let mut complete = read_into(skb + offset!(skb_mark) as u64, &mut after.packet_mark);
-    if let Some(entry) = nfct.entry()
-        && scratch.head.path.segment != SEGMENT_EARLY
-    {
-        complete &= entry.mark(&mut after.ct_mark);
-    }
-    if complete { Some(after) } else { None }
-}
-
-/// What a record says of the flow. Before conntrack, what a packet has is no entry of its own: a template
-/// (`ct zone set`), or over lo that of the way out. With probe_read: packets that are reported are few, and dropped
-/// ones come without types.
-#[inline(never)]
-fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
-    let Some(raw) = read(skb + offset!(skb_nfct) as u64) else { return false };
-    let nfct = Nfct::new(raw);
-    let facts = &mut scratch.facts;
-    if let Some(entry) = nfct.entry()
-        && scratch.head.path.segment != SEGMENT_EARLY
-    {
-        let Some(status) = entry.status() else { return false };
-        facts.body.status = status;
-        if !entry.describe(facts) {
-            return false;
-        }
-    } else if !headers::describe(skb, facts) {
-        return false;
-    }
-    read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)
-}
-
-/// Hash of a way: what is the same for two packets of a folded flow that went the same way.
-#[inline(never)]
-fn way(scratch: &PathScratch, place: u32, packet_mark: u32, ct_mark: u32) -> u64 {
-    let path = &scratch.head.path;
-    let what = [path.info, path.dropped, path.gaps, path.flags];
-    let mut hash = Hash::new(u64::from(place));
-    hash.add(u64::from(path.epoch) << 32 | u64::from(u32::from_ne_bytes(what)));
-    hash.add(u64::from(path.packet_mark) << 32 | u64::from(packet_mark));
-    hash.add(u64::from(path.ct_mark) << 32 | u64::from(ct_mark));
-    for i in 0..MAX_MOVED {
-        if i >= path.moved as usize {
-            break;
-        }
-        let moved = scratch.moved[i];
-        hash.add(u64::from(moved.slot) << 16 | u64::from(moved.packets));
-    }
-    for i in 0..MAX_GAPS {
-        if i >= path.gaps as usize {
-            break;
-        }
-        let marks = scratch.marks[i];
-        hash.add(u64::from(marks.packet) << 32 | u64::from(marks.connection));
-    }
-    hash.finish()
 }

@@ -2,13 +2,15 @@
 //!
 //! A [`Program`] is the ruleset as the kernel evaluates it, with what its counters can tell. An
 //! [`Observation`] is what was seen of one packet at one hook. [`solve`] finds every way through the
-//! program that agrees with the observation, and says only what all of them have in common.
+//! program that agrees with the observation, and says only what all of them have in common. Where probes
+//! saw the rules themselves, [`replay`] puts them into the chains they belong to.
 
 mod common;
 mod graph;
 mod items;
 mod numbers;
 mod program;
+mod replay;
 mod solve;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ mod walk;
 
 pub use self::{
     program::{Counters, Program},
+    replay::{Match, replay},
     solve::{Finding, Solution, solve},
 };
 use crate::flow::path::{Outcome, Provenance};

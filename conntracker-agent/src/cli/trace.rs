@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use conntracker::{
     daemon,
     kernel::bpf::object::Sizes,
+    kernel::bpf::probes::Method,
     observe::{Config, NetnsChoice, backend::BackendChoice, rules::RuleOptions},
     output::Destination,
     report::Format,
@@ -52,6 +53,9 @@ pub struct TraceArgs {
     /// Where flows come from.
     #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
     backend: BackendArg,
+    /// How the `probes` backend attaches to functions of the kernel.
+    #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
+    attach: AttachArg,
     /// Network namespace to observe: a name, `pid:N`, a path, or `all`; repeatable.
     #[arg(long, value_name = "NAME|all")]
     netns: Vec<String>,
@@ -90,8 +94,21 @@ enum BackendArg {
     Auto,
     /// Netfilter BPF links (Linux 6.4 and newer).
     Links,
+    /// Programs in functions of the kernel (Linux 5.15 and newer).
+    Probes,
     /// Conntrack dumps and events; no drops.
     Netlink,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum AttachArg {
+    /// By fentry, and where the kernel refuses that by kprobes.
+    #[default]
+    Auto,
+    /// By trampolines (fentry and fexit).
+    Fentry,
+    /// By kprobes.
+    Kprobe,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -122,6 +139,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         duration,
         interval,
         backend,
+        attach,
         netns,
         format,
         compat,
@@ -157,7 +175,13 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             backend: match backend {
                 BackendArg::Auto => BackendChoice::Auto,
                 BackendArg::Links => BackendChoice::Links,
+                BackendArg::Probes => BackendChoice::Probes,
                 BackendArg::Netlink => BackendChoice::Netlink,
+            },
+            attach: match attach {
+                AttachArg::Auto => None,
+                AttachArg::Fentry => Some(Method::Fentry),
+                AttachArg::Kprobe => Some(Method::Kprobe),
             },
             filter,
             filter_text,

@@ -4,17 +4,26 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Config, Intake, Tally, events::EventsSource, links::LinksSource, rules::RuleTracer};
+use super::{
+    Config, Intake, Tally,
+    events::EventsSource,
+    packets::{Eyes, PacketsSource},
+    rules::RuleTracer,
+};
 use crate::{
     flow::{FlowTable, filter::Filter},
     kernel::{
-        bpf::{activity::Activity, object::Counters},
+        bpf::{activity::Activity, object::Counters, probes::Method},
         netns::Netns,
     },
 };
 
 /// What the `links` backend needs of the kernel.
 pub const LINKS_NEED: &str = "they need Linux 6.4 with CONFIG_NETFILTER_BPF_LINK, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+
+/// What the `probes` backend needs of the kernel.
+pub const PROBES_NEED: &str =
+    "they need Linux 5.15 with BTF, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 
 /// `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,39 +33,67 @@ pub enum BackendChoice {
     Auto,
     /// Netfilter BPF links (Linux 6.4+).
     Links,
+    /// Probes in functions of the kernel.
+    Probes,
     /// Conntrack dumps and events.
     Netlink,
 }
 
 /// A started backend.
 pub(crate) enum Backend {
-    Links(Box<LinksSource>),
+    Packets(Eyes, Box<PacketsSource>),
     Netlink(EventsSource),
 }
 
 /// Starts the backend that the user chose, or the best; says why.
 pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, String)> {
-    let links =
-        || LinksSource::start(config.sizes, config.folds_at_once(), config.rules, namespaces);
-    let netlink = || EventsSource::start(config.event_buffer, namespaces);
-    let (backend, reason) = match config.backend {
-        BackendChoice::Links => {
-            (
-                Backend::Links(Box::new(links().with_context(|| {
-                    format!("backend `links` does not work here ({LINKS_NEED})")
-                })?)),
-                "asked for".to_owned(),
-            )
+    let packets = |eyes| {
+        let rules = config.rules;
+        PacketsSource::start(eyes, config.sizes, config.folds_at_once(), rules, namespaces)
+            .map(|source| Backend::Packets(eyes, Box::new(source)))
+    };
+    let links = || {
+        packets(Eyes::Links)
+            .with_context(|| format!("backend `links` does not work here ({LINKS_NEED})"))
+    };
+    let probes = || -> Result<(Backend, String)> {
+        let by = |method| {
+            packets(Eyes::Probes(method)).with_context(|| {
+                format!("backend `probes` does not work here by {method} ({PROBES_NEED})")
+            })
+        };
+        if let Some(method) = config.attach {
+            return Ok((by(method)?, format!("{method}, as asked for")));
         }
-        BackendChoice::Netlink => (Backend::Netlink(netlink()?), "asked for".to_owned()),
-        BackendChoice::Auto => match links() {
-            Ok(source) => {
-                (Backend::Links(Box::new(source)), "the most exact one that works here".to_owned())
-            }
-            Err(error) => (
-                Backend::Netlink(netlink()?),
-                format!("netfilter links do not work here ({LINKS_NEED}): {error:#}"),
-            ),
+        match by(Method::Fentry) {
+            Ok(backend) => Ok((backend, Method::Fentry.to_string())),
+            Err(error) => match by(Method::Kprobe) {
+                Ok(backend) => Ok((backend, format!("kprobe, for {error:#}"))),
+                Err(second) => Err(second.context(format!("{error:#}"))),
+            },
+        }
+    };
+    let netlink = || {
+        Ok::<_, anyhow::Error>(Backend::Netlink(EventsSource::start(
+            config.event_buffer,
+            namespaces,
+        )?))
+    };
+    let (backend, reason) = match config.backend {
+        BackendChoice::Links => (links()?, "asked for".to_owned()),
+        BackendChoice::Probes => {
+            let (backend, how) = probes()?;
+            (backend, format!("asked for; {how}"))
+        }
+        BackendChoice::Netlink => (netlink()?, "asked for".to_owned()),
+        BackendChoice::Auto => match probes() {
+            Ok((backend, how)) => (backend, format!("the most exact one that works here; {how}")),
+            Err(no_probes) => match links() {
+                Ok(backend) => {
+                    (backend, format!("the most exact one that works here; {no_probes:#}"))
+                }
+                Err(no_links) => (netlink()?, format!("{no_links:#}; {no_probes:#}")),
+            },
         },
     };
     let unanswerable = config.filter.of_packets();
@@ -75,24 +112,25 @@ pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backe
 impl Backend {
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Links(_) => "links",
+            Self::Packets(Eyes::Links, _) => "links",
+            Self::Packets(Eyes::Probes(_), _) => "probes",
             Self::Netlink(_) => "netlink",
         }
     }
 
     /// Whether drops are seen.
     pub fn sees_drops(&self) -> bool {
-        matches!(self, Self::Links(_))
+        matches!(self, Self::Packets(..))
     }
 
     /// Whether the kernel counts flows of a folded key by itself.
     pub fn counts_in_kernel(&self) -> bool {
-        matches!(self, Self::Links(_))
+        matches!(self, Self::Packets(..))
     }
 
     pub fn fold_from_now_on(&mut self) -> Result<()> {
         match self {
-            Self::Links(source) => source.fold_from_now_on(),
+            Self::Packets(_, source) => source.fold_from_now_on(),
             Self::Netlink(_) => Ok(()),
         }
     }
@@ -100,7 +138,7 @@ impl Backend {
     /// Waits until there is something to drain.
     pub async fn ready(&mut self) -> Result<()> {
         match self {
-            Self::Links(source) => source.ready().await,
+            Self::Packets(_, source) => source.ready().await,
             Self::Netlink(source) => Ok(source.ready().await?),
         }
     }
@@ -108,7 +146,7 @@ impl Backend {
     /// Looks whether the rules have changed.
     pub fn watch_rules(&mut self) -> Result<()> {
         match self {
-            Self::Links(source) => source.watch_rules(),
+            Self::Packets(_, source) => source.watch_rules(),
             Self::Netlink(_) => Ok(()),
         }
     }
@@ -116,7 +154,7 @@ impl Backend {
     /// Why rules are not traced although they could be with another kernel or other rights.
     pub fn without_rules(&self) -> &str {
         match self {
-            Self::Links(source) => source.without_rules().unwrap_or("declined"),
+            Self::Packets(_, source) => source.without_rules().unwrap_or("declined"),
             Self::Netlink(_) => "the netlink backend does not see packets",
         }
     }
@@ -124,7 +162,7 @@ impl Backend {
     /// The tracer of rules, if rules are traced.
     pub fn rules(&self) -> Option<&RuleTracer> {
         match self {
-            Self::Links(source) => source.rules(),
+            Self::Packets(_, source) => source.rules(),
             Self::Netlink(_) => None,
         }
     }
@@ -132,7 +170,7 @@ impl Backend {
     /// Takes a batch; true if there may be more.
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
         match self {
-            Self::Links(source) => Ok(source.drain(intake)),
+            Self::Packets(_, source) => Ok(source.drain(intake)),
             Self::Netlink(source) => source.drain(intake),
         }
     }
@@ -145,7 +183,7 @@ impl Backend {
         of_kernel: impl Fn(u64) -> u64,
     ) -> Result<()> {
         match self {
-            Self::Links(source) => source.settle(table, filter, of_kernel),
+            Self::Packets(_, source) => source.settle(table, filter, of_kernel),
             Self::Netlink(_) => Ok(()),
         }
     }
@@ -153,7 +191,7 @@ impl Backend {
     /// Whether conntrack is active in a namespace; `None` if this backend cannot tell.
     pub fn activity(&mut self, netns: &Netns) -> Option<Result<Activity>> {
         match self {
-            Self::Links(source) => Some(source.activity(netns)),
+            Self::Packets(_, source) => Some(source.activity(netns)),
             Self::Netlink(_) => None,
         }
     }
@@ -161,7 +199,7 @@ impl Backend {
     /// The BPF programs' counters.
     pub fn counters(&self) -> Result<Option<Counters>> {
         match self {
-            Self::Links(source) => source.counters().map(Some),
+            Self::Packets(_, source) => source.counters().map(Some),
             Self::Netlink(_) => Ok(None),
         }
     }
@@ -169,7 +207,7 @@ impl Backend {
     /// Records lost, or times that events were.
     pub fn lost(&self, tally: &Tally) -> Result<u64> {
         match self {
-            Self::Links(source) => source.lost(),
+            Self::Packets(_, source) => source.lost(),
             Self::Netlink(_) => Ok(tally.event_overruns),
         }
     }

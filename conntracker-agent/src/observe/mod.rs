@@ -9,8 +9,8 @@ pub mod backend;
 pub(crate) mod clock;
 pub(crate) mod dumps;
 mod events;
-mod links;
 pub mod notes;
+mod packets;
 pub mod rules;
 
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
@@ -24,7 +24,10 @@ use tokio::{
 
 use crate::{
     flow::{FlowTable, NetnsId, filter::Filter, table::DumpId},
-    kernel::{bpf::object::Sizes, netns::Netns},
+    kernel::{
+        bpf::{object::Sizes, probes::Method},
+        netns::Netns,
+    },
     report::Report,
 };
 use backend::{Backend, BackendChoice};
@@ -78,6 +81,8 @@ pub struct Config {
     pub netns: NetnsChoice,
     /// Backend.
     pub backend: BackendChoice,
+    /// How probes are attached; `None`: by fentry, and where that does not work by kprobes.
+    pub attach: Option<Method>,
     /// Which flows.
     pub filter: Filter,
     /// The filters as the user wrote them, for the report's header.

@@ -60,8 +60,8 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
     };
     let mut observer = Observer::start(Config {
         netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
-        // The only one that knows of rules.
-        backend: BackendChoice::Links,
+        backend: BackendChoice::Auto,
+        attach: None,
         filter: Filter::default(),
         filter_text: Vec::new(),
         fold: true,

@@ -12,6 +12,8 @@ pub mod object;
 pub mod offsets;
 pub mod path;
 mod peek;
+pub mod points;
+pub mod probes;
 mod raw;
 pub mod record;
 pub mod ring;

@@ -15,7 +15,11 @@ use aya::{
 use conntracker_common::{
     ABI_SECTION, ABI_VERSION,
     counters::{COUNTERS, Counter},
-    plan::{FRAMES, MAX_RANGES, Plan, Range, SEGMENT_EARLY, Tracing, plan_index},
+    offsets::NftOffsets,
+    plan::{
+        ChainKey, ChainPlace, FRAMES, MAX_RANGES, Plan, Range, SEGMENT_EARLY, Tracing, plan_index,
+    },
+    probes::Arguments,
     seen::Mode,
 };
 use object::{Object as _, ObjectSection as _};
@@ -66,12 +70,26 @@ pub enum SeenMap {
     Drops,
 }
 
+/// Which programs see packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeing {
+    /// Netfilter programs.
+    Links,
+    /// Programs in functions of the kernel.
+    Probes {
+        /// Where they find arguments.
+        arguments: Arguments,
+        /// Where they find members of nf_tables' structures.
+        nft: NftOffsets,
+    },
+}
+
 /// The loaded programs and maps.
 pub struct Programs {
     ebpf: Ebpf,
-    flow_end: OwnedFd,
+    raw: RawObject,
+    netfilter: Option<NetfilterPrograms>,
     peek: Peek,
-    rules: Option<RulePrograms>,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
@@ -87,10 +105,24 @@ pub enum Role {
     Close,
 }
 
+/// Netfilter programs.
+struct NetfilterPrograms {
+    flow_end: OwnedFd,
+    rules: Option<RulePrograms>,
+}
+
 /// Netfilter programs around base chains, by role: of the main segment, and of the early one.
 struct RulePrograms {
     main: [OwnedFd; 3],
     early: [OwnedFd; 3],
+}
+
+impl NetfilterPrograms {
+    fn load(raw: &RawObject, trace_rules: bool) -> Result<Self> {
+        let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
+        let rules = if trace_rules { Some(RulePrograms::load(raw)?) } else { None };
+        Ok(Self { flow_end, rules })
+    }
 }
 
 impl RulePrograms {
@@ -105,7 +137,7 @@ impl RulePrograms {
 
 impl Programs {
     /// Loads what is needed for flows and, if wanted, for rules; attaches nothing.
-    pub fn load(layout: &Layout, sizes: Sizes, trace_rules: bool) -> Result<Self> {
+    pub fn load(layout: &Layout, sizes: Sizes, trace_rules: bool, seeing: Seeing) -> Result<Self> {
         check_abi(OBJECT)?;
         let offsets = layout.offsets.to_array();
         // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
@@ -117,11 +149,21 @@ impl Programs {
         };
         let frames =
             if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
+        let drop_reason =
+            layout.drop_reason.context("the kernel tells no reason of drops (Linux 5.18+)")?;
+        let (probes, arguments, nft) = match seeing {
+            Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO),
+            Seeing::Probes { arguments, nft } => (1, arguments, nft),
+        };
+        let (arguments, nft) = (arguments.to_array(), nft.to_array());
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", offsets.as_slice(), true)
+            .override_global("NFT_OFFSETS", nft.as_slice(), true)
+            .override_global("ARGUMENTS", arguments.as_slice(), true)
+            .override_global("PROBES", &probes, true)
             .override_global("KNOWN_SETS", &known_sets, true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
-            .override_global("DROP_REASON", &layout.drop_reason, true)
+            .override_global("DROP_REASON", &drop_reason, true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
@@ -133,14 +175,16 @@ impl Programs {
             .load(OBJECT)
             .context("cannot create the BPF maps")?;
         let raw = RawObject::relocated(OBJECT, &ebpf)?;
-        let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
+        let netfilter = match seeing {
+            Seeing::Links => Some(NetfilterPrograms::load(&raw, trace_rules)?),
+            Seeing::Probes { .. } => None,
+        };
         let peek = Peek::new(
             raw.load(PEEK, sys::load_syscall)?,
             array(&ebpf, "PEEK_REQUEST")?,
             array(&ebpf, "PEEK")?,
         )
         .context("cannot map the maps of program peek")?;
-        let rules = if trace_rules { Some(RulePrograms::load(&raw)?) } else { None };
         let program: &mut RawTracePoint = ebpf
             .program_mut(NETFILTER_DROP.0)
             .context("the BPF object has no drop program")?
@@ -151,22 +195,31 @@ impl Programs {
             logger: aya_log::EbpfLogger::init(&mut ebpf)
                 .context("the BPF programs do not log: build with `cargo xtask build --bpf-log`")?,
             ebpf,
-            flow_end,
+            raw,
+            netfilter,
             peek,
-            rules,
         })
     }
 
-    /// The netfilter program, to be attached by [`super::links`].
+    /// The netfilter program, to be attached by [`super::links`]; `None` with probes.
     #[must_use]
-    pub fn flow_end(&self) -> BorrowedFd<'_> {
-        self.flow_end.as_fd()
+    pub fn flow_end(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.netfilter.as_ref()?.flow_end.as_fd())
     }
 
-    /// A program around base chains; `None` if rules are not traced.
+    /// Loads one of the programs for functions of the kernel.
+    pub fn load_probe(
+        &self,
+        name: &str,
+        load: impl FnOnce(&str, sys::Code<'_>) -> Result<OwnedFd, sys::LoadError>,
+    ) -> Result<OwnedFd> {
+        self.raw.load(name, load)
+    }
+
+    /// A program around base chains; `None` if rules are not traced, and with probes.
     #[must_use]
     pub fn rule_program(&self, segment: u8, role: Role) -> Option<BorrowedFd<'_>> {
-        let RulePrograms { main, early } = self.rules.as_ref()?;
+        let RulePrograms { main, early } = self.netfilter.as_ref()?.rules.as_ref()?;
         let programs = if segment == SEGMENT_EARLY { early } else { main };
         Some(programs[role as usize].as_fd())
     }
@@ -258,6 +311,20 @@ impl Programs {
     pub fn set_plan(&mut self, namespace: u32, place: u32, plan: Option<&Plan>) -> Result<()> {
         let mut map: Array<_, [u64; PLAN_WORDS]> = Array::try_from(self.map_mut("PLANS")?)?;
         map.set(plan_index(namespace, place), plan.map_or([0; PLAN_WORDS], words), 0)?;
+        Ok(())
+    }
+
+    /// Tells where packets can meet a base chain; `None`: no longer.
+    pub fn set_chain(&mut self, key: ChainKey, place: Option<ChainPlace>) -> Result<()> {
+        let mut map: HashMap<_, [u64; 2], [u32; 4]> = HashMap::try_from(self.map_mut("CHAINS")?)?;
+        let ChainKey { chain, family, hook } = key;
+        let key = [chain, u64::from(family) | u64::from(hook) << 32];
+        match place {
+            Some(ChainPlace { plan, place, number, first }) => {
+                map.insert(key, [plan, place, number, first], 0)?;
+            }
+            None => map.remove(&key)?,
+        }
         Ok(())
     }
 

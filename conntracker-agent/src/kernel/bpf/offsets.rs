@@ -1,17 +1,11 @@
 //! What the programs need to know of the running kernel: member offsets and the drop reason.
 
-use std::sync::Arc;
-
 use conntracker_common::offsets::{ASSUMED, Offsets};
 
 use super::{
-    btf::{Btf, BtfError},
+    btf::{BtfError, KernelBtf},
     index::layout::IndexLayout,
 };
-
-/// Modules that may hold structures which vmlinux only declares.
-const MODULES: &[&str] =
-    &["nf_conntrack", "nf_nat", "nf_tables", "x_tables", "ip_tables", "ip6_tables"];
 
 /// The enumerator whose value the programs compare `kfree_skb`'s reason with.
 const DROP_REASON: &str = "SKB_DROP_REASON_NETFILTER_DROP";
@@ -21,8 +15,9 @@ const DROP_REASON: &str = "SKB_DROP_REASON_NETFILTER_DROP";
 pub struct Layout {
     /// Member offsets.
     pub offsets: Offsets,
-    /// Value of `SKB_DROP_REASON_NETFILTER_DROP` (Linux 5.17+; the number varies).
-    pub drop_reason: u32,
+    /// Value of `SKB_DROP_REASON_NETFILTER_DROP`, which varies; `None` where drops have no
+    /// reasons (before Linux 5.18, unless the distribution has added them).
+    pub drop_reason: Option<u32>,
     /// Where hooks, chains and rules are.
     pub index: IndexLayout,
 }
@@ -50,37 +45,51 @@ pub enum LayoutError {
 impl Layout {
     /// Reads the running kernel's BTF.
     pub fn of_running_kernel() -> Result<Self, LayoutError> {
-        let vmlinux = Btf::vmlinux()?;
-        let mut modules = Vec::new();
-        for name in MODULES {
-            modules.extend(Btf::module(name, &vmlinux)?);
-        }
-        Self::resolve(&vmlinux, &modules)
+        Self::resolve(&KernelBtf::of_running_kernel()?)
     }
 
-    /// Resolves everything from vmlinux's BTF and, for structures it lacks, from the modules'.
-    pub fn resolve(vmlinux: &Arc<Btf>, modules: &[Btf]) -> Result<Self, LayoutError> {
-        let member = |strukt: &str, path: &str| -> Result<u32, LayoutError> {
-            let first = vmlinux.member_offset(strukt, path);
-            // What vmlinux has is never wrong, what it lacks a module may have; its error says most.
-            Ok(modules.iter().fold(first, |found, module| {
-                found.or_else(|error| module.member_offset(strukt, path).map_err(|_| error))
-            })?)
-        };
-        let mut values = [0; Offsets::MEMBERS.len()];
-        for (value, (strukt, path)) in values.iter_mut().zip(Offsets::MEMBERS) {
-            *value = member(strukt, path)?;
-        }
+    /// Resolves everything.
+    pub fn resolve(btf: &KernelBtf) -> Result<Self, LayoutError> {
         for &(strukt, path, expected) in ASSUMED {
-            let found = member(strukt, path)?;
+            let found = btf.member_offset(strukt, path)?;
             if found != expected {
                 return Err(LayoutError::Changed { strukt, path, found, expected });
             }
         }
+        let mut values = [0; Offsets::MEMBERS.len()];
+        for (value, (strukt, path)) in values.iter_mut().zip(Offsets::MEMBERS) {
+            *value = btf.member_offset(strukt, path)?;
+        }
         Ok(Self {
             offsets: Offsets::from_array(&values),
-            drop_reason: vmlinux.enumerator(DROP_REASON)?,
-            index: IndexLayout::find(&member)?,
+            drop_reason: btf.enumerator(DROP_REASON).ok(),
+            index: IndexLayout::find(btf)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::bpf::btf::fixtures::{KERNELS, kernel};
+
+    #[test]
+    fn every_kernel_has_all_members() {
+        let found = KERNELS.map(|name| {
+            let layout = Layout::resolve(&kernel(name)).unwrap();
+            let Offsets { skb_mark, ct_mark, net_cookie, dev_net, .. } = layout.offsets;
+            (name, skb_mark, ct_mark, net_cookie, dev_net, layout.drop_reason)
+        });
+        let expected = [
+            ("ubuntu-5.15.0-25", 164, 176, 3904, 1328, None),
+            ("ubuntu-5.15.0-203", 164, 176, 3904, 1328, Some(6)),
+            ("debian-6.1", 168, 168, 4032, 1280, Some(7)),
+            ("ubuntu-6.8", 168, 168, 4160, 280, Some(11)),
+            ("debian-6.12", 168, 168, 4224, 280, Some(11)),
+            ("debian-6.18", 168, 168, 4480, 264, Some(12)),
+            ("builtin-6.18", 164, 168, 4160, 264, Some(12)),
+            ("debian-7.2", 168, 168, 4608, 264, Some(12)),
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Buf;
 use conntracker_common::{
     path::{
-        IPS_NAT, KIND_PATH, MAX_MOVED, Marks, Moved, PATH_NAT, PATH_NESTED, PATH_TRUNCATED,
-        PathHead,
+        IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_NAT, PATH_NESTED,
+        PATH_PROBED, PATH_TRUNCATED, PathHead, event,
     },
     plan::{SEGMENT_EARLY, place},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
@@ -54,6 +54,53 @@ pub struct PathRecord {
     pub marks: Vec<(u32, u32)>,
     /// Counters that moved: slot, packets.
     pub moved: Vec<(u16, u16)>,
+    /// What probes saw, in order; `None` from links, which see counters alone.
+    pub events: Option<Vec<Event>>,
+}
+
+/// Something that a probe saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The n-th base chain of the place begins.
+    Enter(u32),
+    /// It ends, its function having returned this.
+    Leave(u32),
+    /// The rule matched whose last expression is at this address.
+    Rule {
+        /// The address.
+        expression: u64,
+        /// The verdict, if it is not the one that stands in the rule: `nft_verdict.code`, and the
+        /// address of the chain that it leads to.
+        verdict: Option<(i32, Option<u64>)>,
+    },
+}
+
+/// Decodes events from their numbers.
+fn events(numbers: &[u64]) -> Result<Vec<Event>, RecordError> {
+    let mut events = Vec::new();
+    let mut numbers = numbers.iter().copied();
+    while let Some(number) = numbers.next() {
+        let value = number >> event::SHIFT;
+        let expression = number & !event::TAG;
+        events.push(match number & event::TAG {
+            event::RULE => Event::Rule { expression, verdict: None },
+            event::ENTER => Event::Enter(value as u32),
+            event::LEAVE => Event::Leave(value as u32),
+            event::VERDICT => {
+                let code = numbers.next().ok_or(RecordError::Event(number))? as u32;
+                let code = code.cast_signed();
+                let chain = match code {
+                    event::NFT_JUMP | event::NFT_GOTO => {
+                        Some(numbers.next().ok_or(RecordError::Event(number))?)
+                    }
+                    _ => None,
+                };
+                Event::Rule { expression, verdict: Some((code, chain)) }
+            }
+            _ => return Err(RecordError::Event(number)),
+        });
+    }
+    Ok(events)
 }
 
 /// Whether bytes of the ring are such a record.
@@ -92,22 +139,29 @@ impl PathRecord {
         }
         let gaps = r.get_u8();
         let flags = r.get_u8();
-        let known = PATH_NAT | PATH_NESTED | PATH_TRUNCATED;
+        let known = PATH_NAT | PATH_NESTED | PATH_TRUNCATED | PATH_PROBED;
         if flags & !known != 0 {
             return Err(RecordError::Flags(flags));
         }
         let count = usize::from(r.get_u8());
-        let _reserved = r.get_u16_ne();
+        let event_words = usize::from(r.get_u8());
+        let _reserved = r.get_u8();
         let nat = flags & PATH_NAT != 0;
         let each = if v4 { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
         let tuples = if nat { 3 } else { 2 };
         let expected = SHORTEST
+            + event_words * size_of::<u32>()
             + count * size_of::<Moved>()
             + tuples * each
             + usize::from(gaps) * size_of::<Marks>();
-        if bytes.len() != expected || count > MAX_MOVED {
+        let fits = count <= MAX_MOVED && event_words <= MAX_EVENT_WORDS && event_words % 2 == 0;
+        if bytes.len() != expected || !fits {
             return Err(RecordError::Length { found: bytes.len(), expected });
         }
+        let numbers: Vec<u64> = (0..event_words / 2)
+            .map(|_| u64::from(r.get_u32_ne()) | u64::from(r.get_u32_ne()) << 32)
+            .collect();
+        let events = if flags & PATH_PROBED != 0 { Some(events(&numbers)?) } else { None };
         let moved = (0..count).map(|_| (r.get_u16_ne(), r.get_u16_ne())).collect();
         let mut next = || tuple(&mut r, v4, common.proto);
         let (orig, reply) = (next(), next());
@@ -136,6 +190,7 @@ impl PathRecord {
             nested: flags & PATH_NESTED != 0,
             truncated: flags & PATH_TRUNCATED != 0,
             moved,
+            events,
         })
     }
 }
@@ -215,6 +270,7 @@ mod tests {
                 nested: true,
                 truncated: false,
                 moved: vec![(3, 1), (700, 2)],
+                events: None,
             }
         );
     }

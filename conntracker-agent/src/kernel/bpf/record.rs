@@ -99,6 +99,9 @@ pub enum RecordError {
     /// A part of a hook that does not exist.
     #[error("record of unknown hook segment {0}")]
     Segment(u8),
+    /// An event of unknown kind, or one whose end is missing.
+    #[error("record with an event that says nothing: {0:#x}")]
+    Event(u64),
     /// A map key of unknown class.
     #[error("map entry of unknown class {0}")]
     Class(u8),

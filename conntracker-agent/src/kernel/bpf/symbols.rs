@@ -1,6 +1,9 @@
 //! Functions that hang at netfilter's hooks, told by their addresses.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -39,51 +42,124 @@ fn classify(name: &str) -> Option<Function> {
         | "nf_route_table_hook4"
         | "nf_route_table_hook6"
         | "nf_route_table_inet" => Function::NfTables,
-        "ipt_do_table" | "ip6t_do_table" | "iptable_mangle_hook" | "ip6table_mangle_hook" => {
-            Function::Legacy
-        }
+        // Linux 5.15 has a function for each table.
+        "ipt_do_table"
+        | "iptable_filter_hook"
+        | "iptable_mangle_hook"
+        | "iptable_nat_do_chain"
+        | "iptable_raw_hook"
+        | "iptable_security_hook"
+        | "ip6t_do_table"
+        | "ip6table_filter_hook"
+        | "ip6table_mangle_hook"
+        | "ip6table_nat_do_chain"
+        | "ip6table_raw_hook"
+        | "ip6table_security_hook" => Function::Legacy,
         "nf_hook_run_bpf" => Function::Bpf,
         _ if name.starts_with("nf_nat_ipv4_") || name.starts_with("nf_nat_ipv6_") => Function::Nat,
         _ => return None,
     })
 }
 
-/// Addresses of the functions that matter. Worth keeping: /proc/kallsyms takes a tenth of a second to
-/// read.
-#[derive(Clone, Debug)]
-pub struct Symbols(HashMap<u64, Function>);
+/// /proc/kallsyms as it was read.
+pub struct Kallsyms(String);
 
-impl Symbols {
-    /// Reads /proc/kallsyms.
+/// Name of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The function.
+    pub function: String,
+    /// Its module; `None`: vmlinux.
+    pub module: Option<String>,
+}
+
+impl Kallsyms {
+    /// Reads it: a tenth of a second.
     ///
     /// # Errors
     /// It hides addresses (kernel.kptr_restrict).
     pub fn read() -> Result<Self> {
-        let symbols = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
-        Self::parse(&symbols)
+        let text = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
+        Self::parse(text)
     }
 
-    fn parse(symbols: &str) -> Result<Self> {
-        let functions: HashMap<u64, Function> = symbols.lines().filter_map(line).collect();
-        if functions.contains_key(&0) {
+    fn parse(text: String) -> Result<Self> {
+        let symbols = Self(text);
+        if symbols.lines().any(|(address, name, _)| address == 0 && classify(name).is_some()) {
             bail!("/proc/kallsyms hides addresses (see kernel.kptr_restrict)");
         }
-        Ok(Self(functions))
+        Ok(symbols)
+    }
+
+    /// Address, name, and module of each symbol.
+    fn lines(&self) -> impl Iterator<Item = (u64, &str, Option<&str>)> {
+        self.0.lines().filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            let name = words.nth(1)?;
+            let module = words.next().map(|module| module.trim_matches(['[', ']']));
+            Some((address, name, module))
+        })
+    }
+
+    /// Names of all functions, and of data.
+    #[must_use]
+    pub fn names(&self) -> HashSet<&str> {
+        self.lines().map(|(_, name, _)| name).collect()
+    }
+
+    /// The names of what is at these addresses.
+    #[must_use]
+    pub fn at(&self, wanted: &BTreeSet<u64>) -> HashMap<u64, Name> {
+        self.lines()
+            .filter(|(address, ..)| wanted.contains(address))
+            .map(|(address, name, module)| {
+                let function = name.to_owned();
+                (address, Name { function, module: module.map(str::to_owned) })
+            })
+            .collect()
+    }
+}
+
+/// Addresses of the functions that matter.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    known: HashMap<u64, Function>,
+    /// Functions that were looked for and do not matter.
+    others: HashSet<u64>,
+}
+
+impl Symbols {
+    /// Those that the kernel has now.
+    #[must_use]
+    pub fn of(symbols: &Kallsyms) -> Self {
+        let known = symbols.lines().filter_map(|(at, name, _)| Some((at, classify(name)?)));
+        Self { known: known.collect(), others: HashSet::new() }
     }
 
     /// What the function at an address is.
     #[must_use]
     pub fn function(&self, address: u64) -> Function {
-        self.0.get(&address).copied().unwrap_or(Function::Other)
+        self.known.get(&address).copied().unwrap_or(Function::Other)
     }
-}
 
-/// Address and meaning of one line.
-fn line(line: &str) -> Option<(u64, Function)> {
-    let mut words = line.split_ascii_whitespace();
-    let address = words.next()?;
-    let function = classify(words.nth(1)?)?;
-    Some((u64::from_str_radix(address, 16).ok()?, function))
+    /// Looks again if one of these functions has not been looked for: a module was loaded since. True
+    /// if one of them matters.
+    ///
+    /// # Errors
+    /// As [`Kallsyms::read`].
+    pub fn learn(&mut self, addresses: impl Iterator<Item = u64>) -> Result<bool> {
+        let seen = |at: &u64| self.known.contains_key(at) || self.others.contains(at);
+        let new: Vec<u64> = addresses.filter(|at| !seen(at)).collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        self.known = Self::of(&Kallsyms::read()?).known;
+        let (found, others): (Vec<u64>, Vec<u64>) =
+            new.into_iter().partition(|at| self.known.contains_key(at));
+        self.others.extend(others);
+        Ok(!found.is_empty())
+    }
 }
 
 #[cfg(test)]
@@ -92,11 +168,17 @@ mod tests {
 
     #[test]
     fn symbols_are_known_by_their_whole_names() {
-        let symbols = Symbols::parse(
+        let symbols = Kallsyms::parse(
             "ffffffff81000000 T _text\nffffffffc0001230 t ipv4_conntrack_in\t[nf_conntrack]\n\
-             ffffffffc0001240 t nf_nat_ipv4_out\t[nf_nat]\nffffffffc0001250 T ipt_do_table_x\n",
+             ffffffffc0001240 t nf_nat_ipv4_out\t[nf_nat]\nffffffffc0001250 T ipt_do_table_x\n"
+                .to_owned(),
         )
         .unwrap();
+        let names = symbols.at(&BTreeSet::from([0xffff_ffff_c000_1240, 5]));
+        let nat = Name { function: "nf_nat_ipv4_out".into(), module: Some("nf_nat".into()) };
+        assert_eq!(names, HashMap::from([(0xffff_ffff_c000_1240, nat)]));
+        assert!(symbols.names().contains("ipt_do_table_x"));
+        let symbols = Symbols::of(&symbols);
         assert_eq!(symbols.function(0xffff_ffff_c000_1230), Function::Conntrack);
         assert_eq!(symbols.function(0xffff_ffff_c000_1240), Function::Nat);
         assert_eq!(symbols.function(0xffff_ffff_c000_1250), Function::Other);
@@ -105,6 +187,6 @@ mod tests {
 
     #[test]
     fn hidden_addresses_are_an_error() {
-        assert!(Symbols::parse("0000000000000000 t ipt_do_table\n").is_err());
+        assert!(Kallsyms::parse("0000000000000000 t ipt_do_table\n".to_owned()).is_err());
     }
 }

@@ -7,13 +7,16 @@ use std::{
 
 use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
 
-use super::plan::{Others, PlacePlan};
+use super::{
+    plan::{Others, PlacePlan},
+    probed::{self, Addresses},
+};
 use crate::{
     attribution::{ChainId, Finding, Observation, Program, Solved, SolvedVerdict, Spot, solve},
     flow::path::{
         CtState, Direction, Doubt, MarksBehind, Outcome, Site, SiteKind, Step, Traversal, Verdict,
     },
-    kernel::bpf::path::PathRecord,
+    kernel::bpf::path::{Event, PathRecord},
     ruleset::{Ruleset, model::Hook},
 };
 
@@ -48,10 +51,25 @@ pub(super) struct Epoch {
     places: BTreeMap<u32, PlacePlan>,
     /// Conntrack is active for IPv4, and for IPv6.
     tracked: [bool; 2],
-    /// Steps of observations that were solved, by place.
-    solved: HashMap<(u32, Observation), Steps>,
+    /// With probes: where rules and chains are.
+    addresses: Option<Addresses>,
+    /// Steps of what was seen before, by place.
+    solved: HashMap<(u32, Seen), Steps>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
+}
+
+/// What was seen of a packet at a place, as far as its steps depend on it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Seen {
+    Counters(Observation),
+    Probes {
+        events: Vec<Event>,
+        moved: Vec<(u16, u16)>,
+        dropped: bool,
+        nested: bool,
+        truncated: bool,
+    },
 }
 
 /// What an observation was solved to.
@@ -76,12 +94,14 @@ impl Epoch {
         ruleset: Ruleset,
         program: Program,
         plans: Vec<PlacePlan>,
+        addresses: Option<Addresses>,
         tracked: [bool; 2],
     ) -> Self {
         Self {
             number,
             ruleset,
             program,
+            addresses,
             places: plans.into_iter().map(|plan| (plan.place, plan)).collect(),
             tracked,
             solved: HashMap::new(),
@@ -94,16 +114,32 @@ impl Epoch {
     pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
         let plan = self.places.get(&record.place).ok_or(Unresolved::Reference)?;
         let doubt = doubt(record, plan);
-        let observation = observation(record, plan, doubt)?;
-        let key = (record.place, observation);
+        let seen = match &record.events {
+            Some(events) => Seen::Probes {
+                events: events.clone(),
+                moved: record.moved.clone(),
+                dropped: record.dropped,
+                nested: record.nested,
+                truncated: record.truncated,
+            },
+            None => Seen::Counters(observation(record, plan, doubt)?),
+        };
+        let key = (record.place, seen);
         let Steps { steps, contradiction } = if let Some(known) = self.solved.get(&key) {
             known.clone()
         } else {
-            let solution = solve(&self.program, &key.1);
-            let steps = Steps {
-                steps: solution.steps.iter().filter_map(|solved| self.step(solved)).collect(),
-                contradiction: solution.finding == Finding::Contradiction,
+            let (solved, contradiction) = match (&key.1, &self.addresses) {
+                (Seen::Counters(observation), _) => {
+                    let solution = solve(&self.program, observation);
+                    (solution.steps, solution.finding == Finding::Contradiction)
+                }
+                (Seen::Probes { events, .. }, Some(addresses)) => {
+                    probed::steps(record, events, plan, &self.program, addresses)?
+                }
+                (Seen::Probes { .. }, None) => return Err(Unresolved::Reference),
             };
+            let steps = solved.iter().filter_map(|solved| self.step(solved)).collect();
+            let steps = Steps { steps, contradiction };
             self.solved.insert(key, steps.clone());
             steps
         };
@@ -145,9 +181,13 @@ impl Epoch {
         new
     }
 
-    /// Marks behind the chains that links separate from the next ones.
+    /// Marks behind the chains that links separate from the next ones; probes take them at each.
     fn marks(&mut self, record: &PathRecord) -> Arc<[MarksBehind]> {
         let Some(plan) = self.places.get(&record.place) else { return Arc::new([]) };
+        let marks = match &record.events {
+            Some(events) => probed::marks(record, events, &plan.gaps),
+            None => record.marks.clone(),
+        };
         let mut first = 0;
         let segments: Vec<(Option<ChainId>, bool)> = plan
             .gaps
@@ -160,8 +200,8 @@ impl Epoch {
             .collect();
         segments
             .into_iter()
-            .zip(&record.marks)
-            .filter_map(|((chain, alone), &(packet, connection))| {
+            .zip(marks)
+            .filter_map(|((chain, alone), (packet, connection))| {
                 let chain = self.site_of(chain?, None)?;
                 Some(MarksBehind { chain, alone, packet, connection })
             })

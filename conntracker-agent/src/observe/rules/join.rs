@@ -70,6 +70,12 @@ impl Join {
         }
     }
 
+    /// A chain of nf_tables by its address, and whether its rules are those that were listed.
+    pub fn nft_chain(&self, address: u64) -> Option<(ChainAt, bool)> {
+        let at = *self.nft.get(&address)?;
+        Some((at, self.counters.contains_key(&at)))
+    }
+
     /// Counters of a chain that are read, by index.
     pub fn counters_of(&self, chain: ChainAt) -> impl Iterator<Item = (usize, u64)> {
         let counters = self.counters.get(&chain).into_iter().flatten();

@@ -12,6 +12,8 @@ mod join;
 mod links;
 mod places;
 mod plan;
+mod probed;
+mod probes;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
@@ -21,13 +23,15 @@ use conntracker_common::plan::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-pub(crate) use self::changes::RuleChanges;
+pub(crate) use self::{changes::RuleChanges, probes::RuleProbes};
 use self::{
     epoch::{Epoch, Unresolved},
     join::Join,
     links::ChainLinks,
     places::{hook_index, place_name, shares},
     plan::{PlacePlan, Planner},
+    probed::Addresses,
+    probes::Unseen,
 };
 use crate::{
     attribution::Program,
@@ -40,6 +44,7 @@ use crate::{
             activity::Activity,
             index::{Fingerprint, Index, layout::IndexLayout, memory::Gone},
             object::Programs,
+            offsets::Layout,
             path::PathRecord,
             symbols::Symbols,
         },
@@ -119,6 +124,8 @@ pub(crate) struct RuleTracer {
     layout: IndexLayout,
     symbols: Symbols,
     options: RuleOptions,
+    /// Probes see packets, not links.
+    probes: Option<RuleProbes>,
     namespaces: Vec<Namespace>,
     /// Number of the last epoch.
     epoch: u32,
@@ -138,6 +145,7 @@ impl RuleTracer {
         layout: IndexLayout,
         symbols: Symbols,
         options: RuleOptions,
+        probes: Option<RuleProbes>,
         namespaces: &[Arc<Netns>],
         sender: mpsc::Sender<Listed>,
     ) -> Result<Self> {
@@ -145,6 +153,7 @@ impl RuleTracer {
             layout,
             symbols,
             options,
+            probes,
             namespaces: Vec::new(),
             epoch: 0,
             generation: 0,
@@ -185,9 +194,17 @@ impl RuleTracer {
         Ok(tracer)
     }
 
-    fn index(&self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
+    fn index(&mut self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
         let net = self.namespaces[id.0 as usize].net;
-        Index::read(programs.peek(), &self.layout, &self.symbols, net)
+        let Self { layout, symbols, .. } = self;
+        match Index::read(programs.peek(), layout, symbols, net) {
+            // The module of the rules may have been loaded since.
+            Err(error) if !error.is::<Gone>() && !layout.is_complete() => {
+                *layout = Layout::of_running_kernel()?.index;
+                Index::read(programs.peek(), layout, symbols, net)
+            }
+            result => result,
+        }
     }
 
     /// Looks whether anything changed, if it is time to; always with `now`.
@@ -305,11 +322,13 @@ impl RuleTracer {
                 join: &join,
                 program: &program,
                 per_chain: self.options.per_chain,
+                probes: self.probes.is_some(),
                 words: self.layout.words(),
             };
             let mut plans = planner.plans();
             plans.retain(|plan| !without_links.contains(&plan.place));
             let namespace = &mut self.namespaces[id.0 as usize];
+            // With probes the plans want none.
             let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
             if failed.is_empty() {
                 break (program, plans);
@@ -334,6 +353,16 @@ impl RuleTracer {
                 .notes
                 .push(format!("{unlisted} base chains were not listed: what they do is not known"));
         }
+        let unseen = match &mut self.probes {
+            Some(probes) => probes.arrange(programs, id, &index, &plans)?,
+            None => Unseen::new(),
+        };
+        let namespace = &mut self.namespaces[id.0 as usize];
+        namespace.notes.extend(unseen.values().map(|why| {
+            format!(
+                "rules of nf_tables that end with the same expression are not told apart: {why}"
+            )
+        }));
         // Our own links are among the functions now.
         let index = match self.index(programs, id) {
             Ok(index) => index,
@@ -351,7 +380,11 @@ impl RuleTracer {
         self.epoch += 1;
         self.hand_over(programs, id, &plans, &fingerprint)?;
         let Activity { v4, v6 } = Activity::of(&index.hooks);
-        let epoch = Epoch::new(self.epoch, ruleset, program, plans, [v4, v6]);
+        let addresses = self
+            .probes
+            .is_some()
+            .then(|| Addresses::new(&index, &ruleset, &join, &program, &unseen));
+        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6]);
         let namespace = &mut self.namespaces[id.0 as usize];
         let [current, previous] = &mut namespace.epochs;
         *previous = current.replace(epoch);
@@ -379,6 +412,9 @@ impl RuleTracer {
             ));
             (0, [].as_slice())
         };
+        if let Some(probes) = &mut self.probes {
+            probes.hand_over(programs, id, plans)?;
+        }
         let shares = shares(plans);
         for place in 0..PLACES as u32 {
             let Some(plan) = plans.iter().find(|plan| plan.place == place) else {

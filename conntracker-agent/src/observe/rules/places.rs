@@ -23,7 +23,7 @@ pub(super) fn place_name(place: u32) -> String {
     format!("{} of {family}", BUILT_IN[usize::from(plan::hook(place))])
 }
 
-/// For each place, the places that share counters with it (itself included).
+/// For each place, the places that share counters with it (itself included, if it has any).
 pub(super) fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
     let memory = |plan: &PlacePlan| -> BTreeSet<u64> {
         let counters = |range: &Range| {
@@ -34,6 +34,9 @@ pub(super) fn shares(plans: &[PlacePlan]) -> HashMap<u32, u32> {
     };
     let all: Vec<_> = plans.iter().map(|plan| (plan.place, memory(plan))).collect();
     let of = |place: u32, mine: &BTreeSet<u64>| {
+        if mine.is_empty() {
+            return 0;
+        }
         let common = all.iter().filter(|(_, theirs)| !mine.is_disjoint(theirs));
         common.fold(1 << place, |bits, (other, _)| bits | 1 << other)
     };

@@ -29,6 +29,10 @@ const LAST_HOOKS: [u8; 2] = [1, 4];
 pub(super) struct PlaceChain {
     /// The chain; `None` if it was not listed.
     pub chain: Option<(ChainAt, ChainId)>,
+    /// Address of the `struct nft_chain` or `struct xt_table`.
+    pub address: u64,
+    /// It is one of ip_tables.
+    pub legacy: bool,
     /// It sees the first packet of a flow only.
     pub nat: bool,
     /// Priority at the hook.
@@ -86,6 +90,8 @@ pub(super) struct Planner<'a> {
     pub program: &'a Program,
     /// Separate all chains.
     pub per_chain: bool,
+    /// Probes see packets: no links, and of nf_tables no counters.
+    pub probes: bool,
     /// `Range::word` of counters, of nf_tables and of ip_tables.
     pub words: (u16, u16),
 }
@@ -138,6 +144,9 @@ impl Planner<'_> {
         } else {
             end_of_hook = end;
         }
+        if self.probes {
+            links.clear();
+        }
         let (slots, ranges) = self.counters(&chains);
         let tables = functions.iter().filter(|found| found.function == Function::Legacy);
         let legacy = self
@@ -175,7 +184,14 @@ impl Planner<'_> {
         let at = self.join.base_chain(hook, found);
         let chain = at.and_then(|at| Some((at, self.program.id(at.0, at.1)?)));
         let nat = found.nat_priority.is_some();
-        Some(PlaceChain { chain, nat, priority: found.priority, after: Others::default() })
+        Some(PlaceChain {
+            chain,
+            address: found.private,
+            legacy: found.function == Function::Legacy,
+            nat,
+            priority: found.priority,
+            after: Others::default(),
+        })
     }
 
     fn listed(&self, at: ChainAt) -> &Chain {
@@ -241,7 +257,8 @@ impl Planner<'_> {
     /// The counters of all chains that packets can come to, in the order of their memory.
     fn counters(&self, chains: &[PlaceChain]) -> (Vec<Spot>, Vec<Range>) {
         let mut found: Vec<(u64, u16, Spot)> = Vec::new();
-        for (at, _) in chains.iter().filter_map(|chain| chain.chain) {
+        let counted = chains.iter().filter(|chain| chain.legacy || !self.probes);
+        for (at, _) in counted.filter_map(|chain| chain.chain) {
             for chain in reachable(self.ruleset, at) {
                 let Some(id) = self.program.id(chain.0, chain.1) else { continue };
                 let word = match self.ruleset.tables[chain.0].backend {

@@ -50,6 +50,7 @@ fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
     for hook in [0, 3] {
         functions[hook].push(HookFunction {
             function: Function::Conntrack,
+            address: 0,
             private: 0,
             priority: -200,
             nat_priority: None,
@@ -60,6 +61,7 @@ fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
     for (number, Wanted { hook, priority, kind, rules }) in (1..).zip(wanted) {
         functions[usize::from(*hook)].push(HookFunction {
             function: Function::NfTables,
+            address: 0,
             private: number,
             priority: *priority,
             nat_priority: (*kind == ChainType::Nat).then_some(*priority),
@@ -77,6 +79,7 @@ fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
                 .map(|(at, (_, counted))| NftRule {
                     handle: handle(at),
                     counter: counter(*counted),
+                    ..NftRule::default()
                 })
                 .collect(),
         });
@@ -148,6 +151,7 @@ fn plans(wanted: &[Wanted], per_chain: bool) -> Vec<PlacePlan> {
         join: &join,
         program: &program,
         per_chain,
+        probes: false,
         words: (1, 0),
     }
     .plans()
@@ -252,6 +256,7 @@ fn record(place: u32) -> PathRecord {
         nested: false,
         truncated: false,
         moved: Vec::new(),
+        events: None,
     }
 }
 

@@ -21,6 +21,8 @@ const MOST: u16 = 1024;
 pub struct HookFunction {
     /// What it is.
     pub function: Function,
+    /// Where it is.
+    pub address: u64,
     /// Its private pointer: the chain of nf_tables, the table of ip_tables.
     pub private: u64,
     /// Its priority; of base chains of NAT, that of the NAT function which calls them.
@@ -41,8 +43,23 @@ pub struct HookList {
 /// All hooks of a namespace: IPv4's, then IPv6's.
 pub type AllHooks = [[HookList; HOOKS as usize]; 2];
 
-/// Reads them. `net` is the address of the namespace.
+/// Reads them. `net` is the address of the namespace. Functions of modules that were loaded since
+/// symbols were read are looked for.
 pub(super) fn read(
+    reader: &mut Reader<'_>,
+    layout: &IndexLayout,
+    symbols: &mut Symbols,
+    net: u64,
+) -> Result<AllHooks> {
+    let hooks = read_once(reader, layout, symbols, net)?;
+    let functions = hooks.iter().flatten().flat_map(|list| &list.functions);
+    if symbols.learn(functions.map(|found| found.address))? {
+        return read_once(reader, layout, symbols, net);
+    }
+    Ok(hooks)
+}
+
+fn read_once(
     reader: &mut Reader<'_>,
     layout: &IndexLayout,
     symbols: &Symbols,
@@ -55,15 +72,22 @@ pub(super) fn read(
         for found in entries(reader, &layout.hooks, guard.value)? {
             let (address, private, priority) = found;
             let function = symbols.function(address);
-            functions.push(HookFunction { function, private, priority, nat_priority: None });
+            functions.push(HookFunction {
+                function,
+                address,
+                private,
+                priority,
+                nat_priority: None,
+            });
             if function == Function::Nat
-                && let Some(nat) = &layout.nat
+                && let Ok(nat) = &layout.nat
             {
                 let below = reader.word(private + nat.entries)?;
                 for (address, private, own) in entries(reader, &layout.hooks, below)? {
                     let function = symbols.function(address);
                     functions.push(HookFunction {
                         function,
+                        address,
                         private,
                         priority,
                         nat_priority: Some(own),

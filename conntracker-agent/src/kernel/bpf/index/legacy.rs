@@ -5,7 +5,7 @@ use anyhow::Result;
 use conntracker_common::plan::{Guard, HOOKS};
 
 use super::{
-    layout::Legacy,
+    layout::{IpEntry, Legacy},
     memory::{Gone, Reader, u16_at, u32_at, u64_at},
 };
 
@@ -65,26 +65,22 @@ pub(super) fn read(
     v6: bool,
     one_cpu: bool,
 ) -> Result<LegacyTable> {
-    let name = reader.string::<32>(address + layout.table_name)?;
-    let private_at = address + layout.table_private;
+    let Legacy { table: at, entry } = layout;
+    let name = reader.string::<32>(address + at.name)?;
+    let private_at = address + at.private;
     let info = reader.word(private_at)?;
-    let size = u32_at(&reader.word(info + layout.info_size)?.to_ne_bytes(), 0);
-    let hooks = reader.bytes(info + layout.info_hooks, u64::from(HOOKS) * 4)?;
-    let blob = reader.bytes(info + layout.info_entries, size.into())?;
+    let size = u32_at(&reader.word(info + at.info_size)?.to_ne_bytes(), 0);
+    let hooks = reader.bytes(info + at.info_hooks, u64::from(HOOKS) * 4)?;
+    let blob = reader.bytes(info + at.info_entries, size.into())?;
     let built_in: Vec<BuiltIn> = BUILT_IN
         .iter()
         .zip(0..)
         .map(|(name, hook)| BuiltIn { name, begin: u32_at(&hooks, hook * 4).into() })
         .collect();
-    let entry = if v6 {
-        Entry { target: layout.v6_target, next: layout.v6_next, counters: layout.v6_counters }
-    } else {
-        Entry { target: layout.v4_target, next: layout.v4_next, counters: layout.v4_counters }
-    };
-    let mut chains = chains(&blob, &entry, &built_in)?;
+    let mut chains = chains(&blob, entry, &built_in)?;
     if one_cpu {
         for chain in &mut chains {
-            chain.count_in_place(info + layout.info_entries + entry.counters);
+            chain.count_in_place(info + at.info_entries + entry.counters);
         }
     }
     let guard = Guard { address: private_at, value: info };
@@ -98,15 +94,8 @@ struct BuiltIn {
     begin: u64,
 }
 
-/// Offsets within an entry.
-struct Entry {
-    target: u64,
-    next: u64,
-    counters: u64,
-}
-
 /// The chains in a blob.
-fn chains(blob: &[u8], entry: &Entry, built_in: &[BuiltIn]) -> Result<Vec<LegacyChain>> {
+fn chains(blob: &[u8], entry: &IpEntry, built_in: &[BuiltIn]) -> Result<Vec<LegacyChain>> {
     let mut chains: Vec<LegacyChain> = Vec::new();
     let mut at = 0;
     while at < blob.len() as u64 {

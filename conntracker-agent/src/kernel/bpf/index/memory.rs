@@ -53,17 +53,29 @@ impl<'a> Reader<'a> {
 
     /// A stretch of memory.
     pub fn bytes(&mut self, address: u64, len: u64) -> Result<Vec<u8>> {
-        if len > MOST_BYTES {
-            return Err(Gone.into());
+        self.stretches(&[(address, len)])
+    }
+
+    /// Stretches of memory as (address, length), one behind the other.
+    pub fn stretches(&mut self, wanted: &[(u64, u64)]) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let (mut pieces, mut together) = (Vec::new(), 0);
+        for &(address, len) in wanted {
+            if len > MOST_BYTES {
+                return Err(Gone.into());
+            }
+            for at in (0..len).step_by(peek::PIECE_BYTES) {
+                let piece = (len - at).min(peek::PIECE_BYTES as u64);
+                if pieces.len() == peek::PIECES || together + piece > PER_GO {
+                    all.extend(self.memory.pieces(&pieces)?);
+                    pieces.clear();
+                    together = 0;
+                }
+                pieces.push((address.wrapping_add(at), piece as u32));
+                together += piece;
+            }
         }
-        let mut all = Vec::with_capacity(len as usize);
-        while (all.len() as u64) < len {
-            let begin = all.len() as u64;
-            let end = len.min(begin + PER_GO);
-            let pieces: Vec<(u64, u32)> = (begin..end)
-                .step_by(peek::PIECE_BYTES)
-                .map(|at| (address + at, (end - at).min(peek::PIECE_BYTES as u64) as u32))
-                .collect();
+        if !pieces.is_empty() {
             all.extend(self.memory.pieces(&pieces)?);
         }
         Ok(all)

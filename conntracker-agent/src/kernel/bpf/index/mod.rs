@@ -56,7 +56,7 @@ pub struct Index {
 pub fn hooks_of(
     memory: &mut dyn Memory,
     layout: &IndexLayout,
-    symbols: &Symbols,
+    symbols: &mut Symbols,
     net: u64,
 ) -> Result<AllHooks> {
     hooks::read(&mut Reader::new(memory), layout, symbols, net)
@@ -70,7 +70,7 @@ impl Index {
     pub fn read(
         memory: &mut dyn Memory,
         layout: &IndexLayout,
-        symbols: &Symbols,
+        symbols: &mut Symbols,
         net: u64,
     ) -> Result<Self> {
         let mut attempt = 1;
@@ -90,7 +90,7 @@ impl Index {
     fn read_once(
         reader: &mut Reader<'_>,
         layout: &IndexLayout,
-        symbols: &Symbols,
+        symbols: &mut Symbols,
         net: u64,
     ) -> Result<Self> {
         let hooks = hooks::read(reader, layout, symbols, net)?;
@@ -102,12 +102,17 @@ impl Index {
                 .map(|found| found.private)
                 .collect::<BTreeSet<u64>>()
         };
+        if let Err(why) = &layout.nat
+            && [false, true].into_iter().any(|v6| !of(Function::Nat, v6).is_empty())
+        {
+            bail!("rules of NAT cannot be traced on this kernel: {why}");
+        }
         let mut base_chains = of(Function::NfTables, false);
         base_chains.extend(of(Function::NfTables, true));
         let (generation, nft) = match &layout.nf_tables {
-            Ok((layout, base_seq)) => {
+            Ok(layout) => {
                 let first = base_chains.first().copied();
-                let generation = nft::generation(reader, layout, base_seq, net, first)?;
+                let generation = nft::generation(reader, layout, net, first)?;
                 (generation, nft::read(reader, layout, net, &base_chains)?)
             }
             Err(_) if base_chains.is_empty() => (Generation::default(), Vec::new()),
@@ -116,7 +121,7 @@ impl Index {
         let mut legacy = Vec::new();
         for v6 in [false, true] {
             for table in of(Function::Legacy, v6) {
-                match &layout.legacy {
+                match &layout.legacy[usize::from(v6)] {
                     Ok(tables) => {
                         legacy.push(legacy::read(reader, tables, table, v6, layout.one_cpu)?);
                     }

@@ -6,10 +6,11 @@ use anyhow::Result;
 use proptest::prelude::*;
 
 use super::{
-    layout::IndexLayout,
+    super::btf::{BtfError, Place},
+    layout::{IndexLayout, Members},
     legacy,
     memory::{Gone, Memory, Reader},
-    nft::{self, NftRule},
+    nft::{self, Evaluator, NftRule},
 };
 
 /// Memory by address; what was never written cannot be read.
@@ -42,6 +43,7 @@ impl Memory for Fake {
 /// Offsets of what is not at the beginning of its structure here.
 const OFFSETS: &[(&str, &str, u32)] = &[
     ("nft_chain", "blob_gen_1", 8),
+    ("nft_chain", "rules_gen_1", 8),
     ("nft_chain", "list", 16),
     ("nft_chain", "table", 32),
     ("nft_chain", "handle", 40),
@@ -50,6 +52,9 @@ const OFFSETS: &[(&str, &str, u32)] = &[
     ("nft_rule_blob", "data", 8),
     ("nft_expr", "data", 8),
     ("nft_expr_ops", "type", 8),
+    ("nft_expr_ops", "eval", 16),
+    ("nft_rule_dp", "data", 8),
+    ("nft_rule", "data", 24),
     ("net", "nft.gencursor", 100),
     ("xt_table", "private", 8),
     ("xt_table", "name", 16),
@@ -60,33 +65,59 @@ const OFFSETS: &[(&str, &str, u32)] = &[
     ("ipt_entry", "counters", 96),
 ];
 
-fn layout() -> IndexLayout {
-    IndexLayout::find(&|strukt, path| {
+/// Bit fields: first bit and number of bits.
+const BITS: &[(&str, &str, u32, u32)] = &[
+    ("nft_rule_dp", "is_last", 0, 1),
+    ("nft_rule_dp", "dlen", 1, 12),
+    ("nft_rule_dp", "handle", 13, 42),
+    ("nft_rule", "handle", 128, 42),
+    ("nft_rule", "dlen", 172, 12),
+];
+
+/// A kernel of which these are the members; with rule blobs, or arrays as before Linux 5.17.
+struct FakeBtf {
+    arrays: bool,
+}
+
+impl Members for FakeBtf {
+    fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError> {
+        if path.starts_with("rules_gen") && !self.arrays {
+            return Err(BtfError::NoMember { name: strukt.to_owned(), path: path.to_owned() });
+        }
         let known = OFFSETS.iter().find(|(s, p, _)| (*s, *p) == (strukt, path));
         Ok(known.map_or(0, |(_, _, offset)| *offset))
-    })
-    .unwrap()
+    }
+
+    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
+        let known = BITS.iter().find(|(s, p, ..)| (*s, *p) == (strukt, path)).unwrap();
+        Ok(Place { bit: known.2, bits: known.3 })
+    }
+}
+
+fn layout(arrays: bool) -> IndexLayout {
+    IndexLayout::find(&FakeBtf { arrays }).unwrap()
 }
 
 const NET: u64 = 0x1000;
 const TABLE: u64 = 0x2000;
 const OPS_CMP: u64 = 0x3000;
 const OPS_COUNTER: u64 = 0x3100;
+const EVAL_COUNTER: u64 = 0xcccc;
 
-/// Operations of an expression: size, type, and the type's name.
-fn expression(memory: &mut Fake, ops: u64, size: u32, name: &str) {
+/// Operations of an expression: size, function, type, and the type's name.
+fn expression(memory: &mut Fake, ops: u64, size: u32, eval: u64, name: &str) {
     memory.put(ops, &size.to_ne_bytes());
     memory.word(ops + 4, 0);
     memory.word(ops + 8, ops + 0x40);
+    memory.word(ops + 16, eval);
     memory.word(ops + 0x40, ops + 0x60);
     memory.put(ops + 0x60, &[0; 16]);
     memory.put(ops + 0x60, name.as_bytes());
 }
 
-/// A rule of a blob: header and expressions as (operations, size, first word of data).
-fn rule(handle: u64, expressions: &[(u64, u64, u64)]) -> Vec<u8> {
-    let len: u64 = expressions.iter().map(|(_, size, _)| size).sum();
-    let mut bytes = (handle << 13 | len << 1).to_ne_bytes().to_vec();
+/// Expressions as (operations, size, first word of data).
+fn expressions(expressions: &[(u64, u64, u64)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
     for (ops, size, data) in expressions {
         let mut expression = ops.to_ne_bytes().to_vec();
         expression.extend(data.to_ne_bytes());
@@ -94,6 +125,23 @@ fn rule(handle: u64, expressions: &[(u64, u64, u64)]) -> Vec<u8> {
         bytes.extend(expression);
     }
     bytes
+}
+
+/// A rule of a blob: header and expressions.
+fn rule(handle: u64, wanted: &[(u64, u64, u64)]) -> Vec<u8> {
+    let expressions = expressions(wanted);
+    let mut bytes = (handle << 13 | (expressions.len() as u64) << 1).to_ne_bytes().to_vec();
+    bytes.extend(expressions);
+    bytes
+}
+
+/// A rule before Linux 5.17, with generation mask and user data behind its expressions.
+fn old_rule(memory: &mut Fake, at: u64, handle: u64, wanted: &[(u64, u64, u64)]) {
+    let expressions = expressions(wanted);
+    memory.put(at, &[0xaa; 16]);
+    memory.word(at + 16, handle | 2 << 42 | (expressions.len() as u64) << 44 | 1 << 56);
+    memory.put(at + 24, &expressions);
+    memory.word(at + 24 + expressions.len() as u64, u64::MAX);
 }
 
 /// A chain whose active rules are in the given blob.
@@ -109,11 +157,16 @@ fn chain(memory: &mut Fake, at: u64, next: u64, handle: u64, blob: Option<(u64, 
     }
 }
 
+fn operations(memory: &mut Fake) {
+    // Comparisons are evaluated in nft_do_chain itself.
+    expression(memory, OPS_CMP, 32, 0, "cmp");
+    expression(memory, OPS_COUNTER, 16, EVAL_COUNTER, "counter");
+}
+
 fn nft_memory() -> Fake {
     let mut memory = Fake::default();
     memory.put(NET + 100, &[1, 0, 0, 0, 0, 0, 0, 0]);
-    expression(&mut memory, OPS_CMP, 32, "cmp");
-    expression(&mut memory, OPS_COUNTER, 16, "counter");
+    operations(&mut memory);
     let mut rules = rule(5, &[(OPS_CMP, 32, 7), (OPS_COUNTER, 16, 0xaaa0)]);
     rules.extend(rule(9, &[(OPS_CMP, 32, 7)]));
     rules.extend(rule(6, &[(OPS_COUNTER, 16, 1), (OPS_COUNTER, 16, 0xbbb0)]));
@@ -126,8 +179,16 @@ fn nft_memory() -> Fake {
 }
 
 fn read_nft(memory: &mut Fake) -> Result<Vec<nft::NftChain>> {
-    let (layout, _) = layout().nf_tables.unwrap();
+    read_nft_of(memory, false)
+}
+
+fn read_nft_of(memory: &mut Fake, arrays: bool) -> Result<Vec<nft::NftChain>> {
+    let layout = layout(arrays).nf_tables.unwrap();
     nft::read(&mut Reader::new(memory), &layout, NET, &BTreeSet::from([0x4000]))
+}
+
+fn counter_at(expression: u64) -> Evaluator {
+    Evaluator { expression, eval: EVAL_COUNTER, name: "counter".into() }
 }
 
 #[test]
@@ -135,15 +196,58 @@ fn chains_of_a_table_are_read_with_handles_and_last_counters() {
     let chains = read_nft(&mut nft_memory()).unwrap();
     assert_eq!(chains.len(), 2);
     assert_eq!((chains[0].address, chains[0].handle, chains[0].table), (0x4000, 1, 77));
+    let rule = |handle, counter, at, len, last| NftRule { handle, counter, at, len, last };
+    let blob = 0x6008;
     assert_eq!(
         chains[0].rules,
         [
-            NftRule { handle: 5, counter: Some(0xaaa0) },
-            NftRule { handle: 9, counter: None },
-            NftRule { handle: 6, counter: Some(0xbbb0) },
+            rule(5, Some(0xaaa0), blob + 8, 48, Some(counter_at(blob + 8 + 32))),
+            rule(9, None, blob + 64, 32, None),
+            rule(6, Some(0xbbb0), blob + 104, 32, Some(counter_at(blob + 104 + 16))),
         ]
     );
     assert_eq!((chains[1].handle, chains[1].rules.len()), (2, 0));
+}
+
+/// Where old rules stand, 0x100 bytes apart, and how many there are.
+const OLD_RULES: u64 = 0x10_0000;
+const OLD_COUNT: u64 = 40;
+
+/// A chain as before Linux 5.17. The second of its rules has no counter.
+fn old_memory() -> Fake {
+    let mut memory = Fake::default();
+    memory.put(NET + 100, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    operations(&mut memory);
+    memory.word(TABLE + 8, 0x4000 + 16);
+    memory.word(TABLE + 24, 77);
+    chain(&mut memory, 0x4000, TABLE + 8, 1, None);
+    // The array begins at the end of a page, and goes on for more than what is read at first.
+    let array = 0x6ff0;
+    memory.word(0x4000 + 8, array);
+    memory.put(array, &[0; 16 + 4096]);
+    for number in 0..OLD_COUNT {
+        let at = OLD_RULES + number * 0x100;
+        memory.word(array + number * 8, at);
+        let both = [(OPS_CMP, 32, 7), (OPS_COUNTER, 16, 0xaaa0 + number)];
+        old_rule(&mut memory, at, number + 5, if number == 1 { &both[..1] } else { &both });
+    }
+    memory
+}
+
+#[test]
+fn rules_of_old_kernels_are_read_by_their_array() {
+    let mut memory = old_memory();
+    let chains = read_nft_of(&mut memory, true).unwrap();
+    let rules = &chains[0].rules;
+    assert_eq!(rules.len() as u64, OLD_COUNT);
+    let (counter, last) = (Some(0xaaa0), Some(counter_at(OLD_RULES + 24 + 32)));
+    let first = NftRule { handle: 5, counter, at: OLD_RULES + 24, len: 48, last };
+    assert_eq!(rules[0], first);
+    assert_eq!((rules[1].handle, rules[1].counter, rules[1].len), (6, None, 32));
+    assert_eq!(rules[1].last, None);
+    assert_eq!((rules[39].handle, rules[39].counter), (44, Some(0xaaa0 + 39)));
+    memory.0.remove(&(OLD_RULES + 0x700 + 30));
+    assert!(read_nft_of(&mut memory, true).unwrap_err().is::<Gone>());
 }
 
 #[test]
@@ -164,7 +268,7 @@ fn memory_that_was_freed_is_gone_and_no_panic() {
     memory.word(0x6000, 30);
     assert!(read_nft(&mut memory).unwrap_err().is::<Gone>());
     let mut memory = nft_memory();
-    expression(&mut memory, OPS_CMP, 0, "cmp");
+    expression(&mut memory, OPS_CMP, 0, 0, "cmp");
     assert!(read_nft(&mut memory).unwrap_err().is::<Gone>());
 }
 
@@ -201,7 +305,8 @@ fn legacy_memory(blob: &[u8], begins: [u32; 5]) -> Fake {
 }
 
 fn read_legacy(memory: &mut Fake) -> Result<legacy::LegacyTable> {
-    legacy::read(&mut Reader::new(memory), &layout().legacy.unwrap(), XT_TABLE, false, false)
+    let [v4, _] = layout(false).legacy;
+    legacy::read(&mut Reader::new(memory), &v4.unwrap(), XT_TABLE, false, false)
 }
 
 #[test]
@@ -242,9 +347,9 @@ proptest! {
     #[test]
     fn damaged_memory_is_read_or_gone_never_a_panic(
         damage in prop::collection::vec((0usize..400, any::<u8>()), 0..8),
-        legacy in any::<bool>(),
+        kind in 0..3,
     ) {
-        if legacy {
+        if kind == 0 {
             let mut blob = [entry("", "", 1), entry("ERROR", "a", 0), entry("", "", 2),
                 entry("ERROR", "ERROR", 0)].concat();
             for (at, byte) in damage {
@@ -252,12 +357,12 @@ proptest! {
             }
             let _ = read_legacy(&mut legacy_memory(&blob, [0; 5]));
         } else {
-            let mut memory = nft_memory();
+            let mut memory = if kind == 1 { nft_memory() } else { old_memory() };
             let addresses: Vec<u64> = memory.0.keys().copied().collect();
             for (at, byte) in damage {
                 memory.0.insert(addresses[at % addresses.len()], byte);
             }
-            let _ = read_nft(&mut memory);
+            let _ = read_nft_of(&mut memory, kind == 2);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The only unsafe `bpf(2)` calls, and maps in our own memory: what aya cannot do.
 
+mod mapped;
+mod probe;
+
 use std::{
     ffi::CString,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    ptr::NonNull,
 };
 
 use aya_obj::generated::{
@@ -12,14 +14,22 @@ use aya_obj::generated::{
     bpf_attach_type::BPF_NETFILTER,
     bpf_cmd::{self, BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, BPF_PROG_TEST_RUN},
     bpf_func_info, bpf_insn,
-    bpf_prog_type::{self, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING},
+    bpf_prog_type::{
+        self, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL,
+        BPF_PROG_TYPE_TRACING,
+    },
+};
+
+pub use self::{
+    mapped::MappedArray,
+    probe::{attach_kprobe, attach_tracing, module_btf},
 };
 
 /// Size of the verifier log asked for when a load fails.
 const LOG_BYTES: usize = 1 << 20;
 
 /// `struct { … } /* anonymous struct used by BPF_PROG_LOAD command */` of include/uapi/linux/bpf.h,
-/// up to `attach_btf_id`.
+/// up to `core_relo_cnt`.
 #[repr(C)]
 #[derive(Default)]
 struct ProgLoad {
@@ -43,6 +53,8 @@ struct ProgLoad {
     line_info: u64,
     line_info_cnt: u32,
     attach_btf_id: u32,
+    attach_btf_obj_fd: u32,
+    core_relo_cnt: u32,
 }
 
 /// The part of BPF_LINK_CREATE that netfilter links use (Linux 6.4+).
@@ -136,16 +148,37 @@ pub fn load_netfilter(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> 
     prog_load(name, BPF_PROG_TYPE_NETFILTER, code, attr)
 }
 
-/// Loads a program of type BPF_PROG_TYPE_TRACING for a function or tracepoint of vmlinux, named by
-/// its BTF id (Linux 5.5+). Used to find out whether the kernel allows it.
+/// A function, or with attach type BPF_TRACE_RAW_TP a tracepoint, by its BTF.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its BTF id.
+    pub btf_id: u32,
+    /// BTF object of the module that it is in ([`module_btf`], Linux 5.11+); `None`: vmlinux.
+    pub module: Option<BorrowedFd<'a>>,
+}
+
+/// Loads a program of type BPF_PROG_TYPE_TRACING (Linux 5.5+) for one function or tracepoint.
+///
+/// # Errors
+/// EPERM where the kernel is locked down against it, EINVAL for functions that cannot be traced.
 pub fn load_tracing(
     name: &str,
     code: Code<'_>,
     attach_type: u32,
-    attach_btf_id: u32,
+    target: Target<'_>,
 ) -> Result<OwnedFd, LoadError> {
-    let attr = ProgLoad { expected_attach_type: attach_type, attach_btf_id, ..ProgLoad::default() };
+    let attr = ProgLoad {
+        expected_attach_type: attach_type,
+        attach_btf_id: target.btf_id,
+        attach_btf_obj_fd: target.module.map_or(0, |fd| fd.as_raw_fd().cast_unsigned()),
+        ..ProgLoad::default()
+    };
     prog_load(name, BPF_PROG_TYPE_TRACING, code, attr)
+}
+
+/// Loads a program of type BPF_PROG_TYPE_KPROBE.
+pub fn load_kprobe(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
+    prog_load(name, BPF_PROG_TYPE_KPROBE, code, ProgLoad::default())
 }
 
 /// Loads a program of type BPF_PROG_TYPE_SYSCALL (Linux 5.14+), which only [`run`] runs.
@@ -238,65 +271,6 @@ pub fn link_netfilter(
     )
 }
 
-/// An array map in our own memory (made with BPF_F_MMAPABLE, Linux 5.5+): its one value, from the
-/// beginning.
-#[derive(Debug)]
-pub struct MappedArray {
-    address: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: plain memory that is accessed through `&mut self` alone.
-unsafe impl Send for MappedArray {}
-
-impl MappedArray {
-    /// Maps a value of `len` bytes.
-    pub fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping somewhere; nothing that exists is touched.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.as_raw_fd(),
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        match NonNull::new(address.cast()) {
-            Some(address) => Ok(Self { address, len }),
-            None => Err(io::Error::other("mapped at address 0")),
-        }
-    }
-
-    /// Writes at the beginning; what does not fit is left out.
-    pub fn write(&mut self, bytes: &[u8]) {
-        let len = bytes.len().min(self.len);
-        // SAFETY: the mapping has at least `len` bytes and is ours; the program that reads it runs only
-        // within a system call of ours.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.as_ptr(), len) }
-    }
-
-    /// Copies the beginning; zeros behind its end.
-    pub fn read(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        let len = len.min(self.len);
-        // SAFETY: as in `write`.
-        unsafe { std::ptr::copy_nonoverlapping(self.address.as_ptr(), bytes.as_mut_ptr(), len) }
-        bytes
-    }
-}
-
-impl Drop for MappedArray {
-    fn drop(&mut self) {
-        // SAFETY: our mapping, which nothing refers to any more.
-        unsafe { libc::munmap(self.address.as_ptr().cast(), self.len) };
-    }
-}
-
 /// `bpf(2)` for the commands that return a descriptor.
 fn bpf_fd<T>(command: bpf_cmd, attr: &mut T) -> io::Result<OwnedFd> {
     let fd = bpf(command, attr)?;
@@ -324,6 +298,6 @@ const _: () = {
     assert!(size_of::<TestRun>() == 80);
     assert!(size_of::<BtfLoad>() == 32);
     assert!(size_of::<bpf_func_info>() == 8);
-    assert!(size_of::<ProgLoad>() == 112);
+    assert!(size_of::<ProgLoad>() == 120);
     assert!(size_of::<LinkCreateNetfilter>() == 32);
 };

@@ -1,4 +1,5 @@
-//! The `links` source: records of the BPF programs, and the counts they keep.
+//! The sources that see packets, `links` and `probes`: records of the BPF programs, and the counts they
+//! keep. Which of the two it is matters only where programs are attached.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,28 +12,40 @@ use tokio::sync::mpsc;
 
 use super::{
     Intake, Tally,
-    rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
+    rules::{Listed, RuleChanges, RuleOptions, RuleProbes, RuleTracer},
 };
 use crate::{
     flow::{FlowTable, NetnsId, Tuple, filter::Filter},
     kernel::{
         bpf::{
             activity::Activity,
+            btf::KernelBtf,
             index::{self, layout::IndexLayout},
             links::Links,
-            object::{Counters, Programs, SeenMap, Sizes},
+            object::{Counters, Programs, Seeing, SeenMap, Sizes},
             offsets::Layout,
             path::{self, PathRecord},
+            points::Points,
+            probes::{self, Method, Probes},
             record::{Record, Seen},
             ring::RecordRing,
-            symbols::Symbols,
+            symbols::{Kallsyms, Symbols},
         },
         netns::Netns,
     },
 };
 
+/// How programs see packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eyes {
+    /// By netfilter links in each namespace.
+    Links,
+    /// By probes in functions of the kernel.
+    Probes(Method),
+}
+
 /// Attached programs and their ring.
-pub(crate) struct LinksSource {
+pub(crate) struct PacketsSource {
     programs: Programs,
     ring: RecordRing,
     netns_by_cookie: HashMap<u64, NetnsId>,
@@ -46,54 +59,104 @@ pub(crate) struct LinksSource {
     changes: Option<RuleChanges>,
     /// Rulesets that were listed.
     listed: mpsc::Receiver<Listed>,
-    /// Keep the programs attached.
+    /// Held only to keep the programs attached.
     _links: Vec<Links>,
+    _probes: Option<Probes>,
 }
 
 /// The kernel side: programs loaded and attached, and what traces rules with them.
 struct Attached {
     programs: Programs,
     links: Vec<Links>,
+    probes: Option<Probes>,
     rules: Option<RuleTracer>,
 }
 
 impl Attached {
     /// Loads, sets the mode for the time of the first dump, attaches.
     fn new(
-        layout: &Layout,
+        kernel: &Kernel,
+        eyes: Eyes,
         sizes: Sizes,
         fold: bool,
         namespaces: &[Arc<Netns>],
-        rules: Option<RulesWanted<'_>>,
+        rules: Option<RulesWanted>,
     ) -> Result<Self> {
-        let mut programs = Programs::load(layout, sizes, rules.is_some())?;
+        let Kernel { btf, layout, points, symbols } = kernel;
+        let seeing = match eyes {
+            Eyes::Links => Seeing::Links,
+            Eyes::Probes(method) => probes::seeing(btf, points, method)?,
+        };
+        let mut programs = Programs::load(layout, sizes, rules.is_some(), seeing)?;
         programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
         for (number, netns) in (0..).zip(namespaces) {
             programs.trace_netns(cookie(netns)?, number)?;
         }
         programs.attach_drops()?;
-        let links = namespaces
-            .iter()
-            .map(|netns| Links::attach(programs.flow_end(), netns))
-            .collect::<Result<_>>()?;
+        let (links, probes, rule_probes) = match eyes {
+            Eyes::Links => {
+                let program = programs.flow_end().context("the program for links is not loaded")?;
+                let links = namespaces.iter().map(|netns| Links::attach(program, netns));
+                (links.collect::<Result<_>>()?, None, None)
+            }
+            Eyes::Probes(method) => {
+                let mut flows = Probes::new(method);
+                for point in points.confirm.clone()?.points {
+                    flows.attach(&programs, &point, probes::CONFIRM)?;
+                }
+                if rules.is_some() {
+                    for point in points.hook.clone()?.points {
+                        flows.attach(&programs, &point, probes::HOOK)?;
+                    }
+                }
+                let rules = RuleProbes::new(btf.clone(), points.clone(), Probes::new(method));
+                (Vec::new(), Some(flows), Some(rules))
+            }
+        };
         let rules = match rules {
-            Some(RulesWanted { options, symbols, sender }) => {
-                let layout = layout.index.clone();
+            Some(RulesWanted { options, sender }) => {
                 let symbols = symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?.clone();
-                let start =
-                    RuleTracer::start(&mut programs, layout, symbols, options, namespaces, sender);
-                Some(start?)
+                Some(RuleTracer::start(
+                    &mut programs,
+                    layout.index.clone(),
+                    symbols,
+                    options,
+                    rule_probes,
+                    namespaces,
+                    sender,
+                )?)
             }
             None => None,
         };
-        Ok(Self { programs, links, rules })
+        Ok(Self { programs, links, probes, rules })
+    }
+}
+
+/// What the running kernel is like.
+struct Kernel {
+    btf: Arc<KernelBtf>,
+    layout: Layout,
+    points: Points,
+    symbols: Result<Symbols>,
+}
+
+impl Kernel {
+    fn running() -> Result<Self> {
+        let btf = Arc::new(KernelBtf::of_running_kernel()?);
+        let layout = Layout::resolve(&btf)?;
+        let kallsyms = Kallsyms::read();
+        let points = {
+            let names = kallsyms.as_ref().map(Kallsyms::names).unwrap_or_default();
+            Points::resolve(&btf, &|name| names.contains(name))
+        };
+        let symbols = kallsyms.map(|kallsyms| Symbols::of(&kallsyms));
+        Ok(Self { btf, layout, points, symbols })
     }
 }
 
 /// What tracing rules needs besides the programs.
-struct RulesWanted<'a> {
+struct RulesWanted {
     options: RuleOptions,
-    symbols: &'a Result<Symbols>,
     sender: mpsc::Sender<Listed>,
 }
 
@@ -103,21 +166,21 @@ fn cookie(netns: &Netns) -> Result<u64> {
     })
 }
 
-impl LinksSource {
+impl PacketsSource {
     /// Starts. If rules cannot be traced, flows are observed all the same.
     pub fn start(
+        eyes: Eyes,
         sizes: Sizes,
         fold: bool,
         rules: Option<RuleOptions>,
         namespaces: &[Arc<Netns>],
     ) -> Result<Self> {
-        let layout = Layout::of_running_kernel()?;
-        let symbols = Symbols::read();
+        let kernel = Kernel::running()?;
         let (sender, listed) = mpsc::channel(namespaces.len().max(1));
-        let attach = |rules| Attached::new(&layout, sizes, fold, namespaces, rules);
+        let attach = |rules| Attached::new(&kernel, eyes, sizes, fold, namespaces, rules);
         // Before the rules are read: no change is missed.
         let mut changes = rules.map(|_| RuleChanges::subscribe(namespaces)).transpose()?;
-        let wanted = rules.map(|options| RulesWanted { options, symbols: &symbols, sender });
+        let wanted = rules.map(|options| RulesWanted { options, sender });
         let (attached, without_rules) = match (rules, attach(wanted)) {
             (Some(_), Err(error)) => {
                 // Its links are gone by now. What keeps flows from being seen fails again.
@@ -126,7 +189,8 @@ impl LinksSource {
             }
             (_, attached) => (attached?, None),
         };
-        let Attached { mut programs, links, rules } = attached;
+        let Attached { mut programs, links, probes, rules } = attached;
+        let Kernel { layout, symbols, .. } = kernel;
         let ring =
             RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
         let netns_by_cookie = (0..)
@@ -145,6 +209,7 @@ impl LinksSource {
             changes,
             listed,
             _links: links,
+            _probes: probes,
         })
     }
 
@@ -224,7 +289,7 @@ impl LinksSource {
 
     /// Whether conntrack is active in a namespace.
     pub fn activity(&mut self, netns: &Netns) -> Result<Activity> {
-        let symbols = self.symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        let symbols = self.symbols.as_mut().map_err(|error| anyhow!("{error:#}"))?;
         let net = self.programs.peek().net(netns)?;
         Ok(Activity::of(&index::hooks_of(self.programs.peek(), &self.layout, symbols, net)?))
     }

@@ -1,0 +1,214 @@
+//! Which functions of the kernel to attach to, and where their arguments are.
+//!
+//! Told by what BTF and /proc/kallsyms have, never by the kernel's version. What one kernel lacks has an
+//! alternative for each purpose; which one was taken, and why those before it were not, is part of the
+//! answer.
+
+use self::Wanted::{Pointer, PointerOrVoid};
+use super::btf::{Function, KernelBtf, Parameter, ParameterKind};
+
+/// A function to attach to: with fentry or fexit by type id, or with a kprobe by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Its name.
+    pub function: String,
+    /// The module that has it; `None`: vmlinux.
+    pub module: Option<String>,
+    /// Its type id in the BTF of that module, or in vmlinux's.
+    pub btf_id: u32,
+    /// Position of each argument that the purpose wants, in the purpose's order; the first is 0.
+    pub args: Vec<u8>,
+}
+
+/// What was found for a purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The functions: all of them are needed.
+    pub points: Vec<Point>,
+    /// Why no earlier alternative was taken, one sentence each; empty if it is the first.
+    pub passed_over: Vec<String>,
+}
+
+/// No function serves a purpose.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no function of this kernel {purpose}: {}", tried.join("; "))]
+pub struct NoPoint {
+    /// What was wanted of it.
+    pub purpose: &'static str,
+    /// Why each alternative was not taken.
+    pub tried: Vec<String>,
+}
+
+/// The functions for each purpose.
+#[derive(Clone, Debug)]
+pub struct Points {
+    /// A packet goes through the functions at a hook. Arguments: sk_buff, nf_hook_state.
+    pub hook: Result<Choice, NoPoint>,
+    /// A packet goes through a base chain of nf_tables. Arguments: nft_pktinfo, nft_chain.
+    pub nft_chain: Result<Choice, NoPoint>,
+    /// A packet goes through a table of ip_tables. Arguments: sk_buff, nf_hook_state, xt_table.
+    pub ip_table: Result<Choice, NoPoint>,
+    /// The same of ip6_tables.
+    pub ip6_table: Result<Choice, NoPoint>,
+    /// A packet is about to confirm a flow. Arguments: sk_buff and, if the function has it,
+    /// nf_hook_state.
+    pub confirm: Result<Choice, NoPoint>,
+    /// A confirmed flow is removed from the table. Argument: nf_conn.
+    pub delete: Result<Choice, NoPoint>,
+    /// A flow ends, confirmed or not. Argument: nf_conn, or the nf_conntrack that it begins with.
+    pub destroy: Result<Choice, NoPoint>,
+}
+
+/// An argument that is wanted.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// A pointer to this structure.
+    Pointer(&'static str),
+    /// A pointer to this structure or, where the kernel passes it so, a `void *` of this name.
+    PointerOrVoid(&'static str, &'static str),
+}
+
+/// Functions that serve a purpose together.
+struct Alternative {
+    functions: &'static [&'static str],
+    args: &'static [Wanted],
+}
+
+const PACKET: &[Wanted] = &[Pointer("sk_buff"), Pointer("nf_hook_state")];
+
+/// net/netfilter/core.c.
+const HOOK: &[Alternative] = &[Alternative { functions: &["nf_hook_slow"], args: PACKET }];
+
+/// net/netfilter/nf_tables_core.c.
+const NFT_CHAIN: &[Alternative] = &[Alternative {
+    functions: &["nft_do_chain"],
+    args: &[Pointer("nft_pktinfo"), PointerOrVoid("nft_chain", "priv")],
+}];
+
+/// The table is the last argument before Linux 5.16, then `priv`, the first.
+const TABLE: &[Wanted] =
+    &[Pointer("sk_buff"), Pointer("nf_hook_state"), PointerOrVoid("xt_table", "priv")];
+
+/// net/ipv4/netfilter/ip_tables.c.
+const IP_TABLE: &[Alternative] = &[Alternative { functions: &["ipt_do_table"], args: TABLE }];
+
+/// net/ipv6/netfilter/ip6_tables.c.
+const IP6_TABLE: &[Alternative] = &[Alternative { functions: &["ip6t_do_table"], args: TABLE }];
+
+/// net/netfilter/nf_conntrack_proto.c: one function at the hooks since Linux 6.3. There was a
+/// `nf_confirm` before, with other arguments, which not every packet came to. nf_conntrack_core.c: what
+/// all of them call.
+const CONFIRM: &[Alternative] = &[
+    Alternative { functions: &["nf_confirm"], args: PACKET },
+    Alternative { functions: &["ipv4_confirm", "ipv6_confirm"], args: PACKET },
+    Alternative { functions: &["__nf_conntrack_confirm"], args: &[Pointer("sk_buff")] },
+];
+
+/// net/netfilter/nf_conntrack_core.c.
+const DELETE: &[Alternative] =
+    &[Alternative { functions: &["nf_ct_delete"], args: &[Pointer("nf_conn")] }];
+
+/// net/netfilter/nf_conntrack_core.c; the older name before Linux 5.16.
+const DESTROY: &[Alternative] = &[
+    Alternative { functions: &["nf_ct_destroy"], args: &[Pointer("nf_conntrack")] },
+    Alternative { functions: &["destroy_conntrack"], args: &[Pointer("nf_conntrack")] },
+];
+
+/// include/net/netfilter/nf_tables.h, `nft_expr_ops.eval`.
+const EVALUATOR: &[Wanted] = &[Pointer("nft_expr"), Pointer("nft_regs"), Pointer("nft_pktinfo")];
+
+impl Points {
+    /// Finds all of them. `exists` tells whether /proc/kallsyms has a function of this name.
+    #[must_use]
+    pub fn resolve(btf: &KernelBtf, exists: &dyn Fn(&str) -> bool) -> Self {
+        let choose = |purpose, alternatives| choose(btf, exists, purpose, alternatives);
+        Self {
+            hook: choose("evaluates hooks", HOOK),
+            nft_chain: choose("evaluates chains of nf_tables", NFT_CHAIN),
+            ip_table: choose("evaluates tables of ip_tables", IP_TABLE),
+            ip6_table: choose("evaluates tables of ip6_tables", IP6_TABLE),
+            confirm: choose("confirms new flows", CONFIRM),
+            delete: choose("removes flows", DELETE),
+            destroy: choose("destroys flows", DESTROY),
+        }
+    }
+}
+
+/// The function of this name, which evaluates expressions of nf_tables. Arguments: nft_expr, nft_regs,
+/// nft_pktinfo.
+///
+/// # Errors
+/// It cannot be attached to.
+pub fn evaluator(
+    btf: &KernelBtf,
+    exists: &dyn Fn(&str) -> bool,
+    function: &str,
+) -> Result<Point, NoPoint> {
+    point(btf, exists, function, EVALUATOR)
+        .map_err(|why| NoPoint { purpose: "evaluates the expression", tried: vec![why] })
+}
+
+/// The first alternative of which all functions are there.
+fn choose(
+    btf: &KernelBtf,
+    exists: &dyn Fn(&str) -> bool,
+    purpose: &'static str,
+    alternatives: &[Alternative],
+) -> Result<Choice, NoPoint> {
+    let mut passed_over = Vec::new();
+    for Alternative { functions, args } in alternatives {
+        let points: Result<Vec<Point>, String> =
+            functions.iter().map(|function| point(btf, exists, function, args)).collect();
+        match points {
+            Ok(points) => return Ok(Choice { points, passed_over }),
+            Err(why) => passed_over.push(why),
+        }
+    }
+    Err(NoPoint { purpose, tried: passed_over })
+}
+
+/// A function with these arguments, or why not.
+fn point(
+    btf: &KernelBtf,
+    exists: &dyn Fn(&str) -> bool,
+    function: &str,
+    wanted: &[Wanted],
+) -> Result<Point, String> {
+    let Some(Function { module, id, parameters }) = btf.function(function) else {
+        return Err(if exists(function) {
+            format!("`{function}` is not in the kernel's BTF")
+        } else {
+            format!("`{function}` is neither in the kernel's BTF nor in /proc/kallsyms")
+        });
+    };
+    // What the compiler has changed has another name there, such as `nf_confirm.isra.0`.
+    if !exists(function) {
+        return Err(format!("`{function}` is not in /proc/kallsyms"));
+    }
+    let args: Result<Vec<u8>, String> =
+        wanted.iter().map(|wanted| position(function, &parameters, *wanted)).collect();
+    Ok(Point { function: function.to_owned(), module, btf_id: id, args: args? })
+}
+
+/// Where an argument is.
+fn position(function: &str, parameters: &[Parameter], wanted: Wanted) -> Result<u8, String> {
+    let (Pointer(strukt) | PointerOrVoid(strukt, _)) = wanted;
+    let typed = |parameter: &Parameter| match &parameter.kind {
+        ParameterKind::Pointer(pointee) => pointee == strukt,
+        _ => false,
+    };
+    let untyped = |parameter: &Parameter| match wanted {
+        PointerOrVoid(_, name) => parameter.kind == ParameterKind::Void && parameter.name == name,
+        Pointer(_) => false,
+    };
+    let found = parameters.iter().position(typed).or_else(|| parameters.iter().position(untyped));
+    found.map(|at| at as u8).ok_or_else(|| match wanted {
+        Pointer(_) => format!("`{function}` has no argument of type {strukt}"),
+        PointerOrVoid(_, name) => {
+            format!("`{function}` has no argument of type {strukt}, or void of name {name}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! Programs in functions of the kernel: fentry and fexit (Linux 5.11+ for functions of modules), or
+//! kprobes where the kernel refuses those.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya_obj::generated::bpf_attach_type::{BPF_TRACE_FENTRY, BPF_TRACE_FEXIT};
+
+use conntracker_common::{
+    offsets::NftOffsets,
+    probes::{ABSENT, Arguments},
+};
+
+use super::{
+    btf::KernelBtf,
+    object::{Programs, Seeing},
+    points::{self, Choice, Point, Points},
+    sys,
+};
+
+/// How programs are attached to functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By BTF, through a trampoline.
+    Fentry,
+    /// By name, through a breakpoint or ftrace.
+    Kprobe,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+        })
+    }
+}
+
+/// A program, and whether it runs at the end of the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hookup {
+    program: &'static str,
+    at_end: bool,
+    /// The program at the end needs it where that has no arguments.
+    kprobe_only: bool,
+}
+
+const fn begin(program: &'static str) -> Hookup {
+    Hookup { program, at_end: false, kprobe_only: false }
+}
+
+const fn end(program: &'static str) -> Hookup {
+    Hookup { program, at_end: true, kprobe_only: false }
+}
+
+const fn for_end(program: &'static str) -> Hookup {
+    Hookup { program, at_end: false, kprobe_only: true }
+}
+
+/// What is done at a function: the end goes first, so that what begins can end.
+pub type Hookups = &'static [Hookup];
+
+/// `nf_hook_slow`.
+pub const HOOK: Hookups = &[end("hook_ends"), for_end("hook_begins")];
+/// `nft_do_chain`.
+pub const NFT_CHAIN: Hookups = &[end("nft_ends"), begin("nft_begins")];
+/// `ipt_do_table` and `ip6t_do_table`.
+pub const TABLE: Hookups = &[end("table_ends"), begin("table_begins")];
+/// Evaluators of expressions that end no rule.
+pub const MATCHES: Hookups = &[begin("rule_matches")];
+/// Other evaluators.
+pub const EXPRESSION: Hookups = &[end("expression_ends"), for_end("expression_begins")];
+/// Functions through which packets go that are about to confirm a flow.
+pub const CONFIRM: Hookups = &[begin("confirms")];
+
+/// Programs that are attached. Dropping it detaches them.
+pub struct Probes {
+    method: Method,
+    /// Kprobe programs, each loaded once.
+    kprobes: HashMap<&'static str, OwnedFd>,
+    /// By function.
+    attached: HashMap<String, Vec<OwnedFd>>,
+}
+
+impl Probes {
+    /// None yet.
+    #[must_use]
+    pub fn new(method: Method) -> Self {
+        Self { method, kprobes: HashMap::new(), attached: HashMap::new() }
+    }
+
+    /// Attaches programs to a function, unless they are.
+    ///
+    /// # Errors
+    /// The kernel refuses; nothing is attached to the function then.
+    pub fn attach(&mut self, programs: &Programs, point: &Point, hookups: Hookups) -> Result<()> {
+        if self.attached.contains_key(&point.function) {
+            return Ok(());
+        }
+        let mut links = Vec::new();
+        for hookup in hookups {
+            if hookup.kprobe_only && self.method == Method::Fentry {
+                continue;
+            }
+            let link = match self.method {
+                Method::Fentry => fentry(programs, point, hookup),
+                Method::Kprobe => self.kprobe(programs, point, hookup),
+            };
+            links.push(link.with_context(|| {
+                format!(
+                    "cannot attach to the kernel's function {} by {}",
+                    point.function, self.method
+                )
+            })?);
+        }
+        self.attached.insert(point.function.clone(), links);
+        Ok(())
+    }
+
+    /// Detaches from all functions but these.
+    pub fn retain(&mut self, keep: impl Fn(&String) -> bool) {
+        self.attached.retain(|function, _| keep(function));
+    }
+
+    fn kprobe(&mut self, programs: &Programs, point: &Point, hookup: &Hookup) -> Result<OwnedFd> {
+        let name = hookup.program;
+        if !self.kprobes.contains_key(name) {
+            self.kprobes.insert(name, programs.load_probe(name, sys::load_kprobe)?);
+        }
+        let program = self.kprobes.get(name).context("a program was not loaded")?;
+        let function = match &point.module {
+            Some(module) => format!("{module}:{}", point.function),
+            None => point.function.clone(),
+        };
+        Ok(sys::attach_kprobe(program.as_fd(), &function, hookup.at_end)?)
+    }
+}
+
+fn fentry(programs: &Programs, point: &Point, hookup: &Hookup) -> Result<OwnedFd> {
+    let module = match &point.module {
+        Some(name) => {
+            let found = sys::module_btf(name)?;
+            Some(found.with_context(|| format!("the kernel has no BTF of its module {name}"))?)
+        }
+        None => None,
+    };
+    let kind = if hookup.at_end { BPF_TRACE_FEXIT } else { BPF_TRACE_FENTRY };
+    let target = sys::Target { btf_id: point.btf_id, module: module.as_ref().map(OwnedFd::as_fd) };
+    let program = programs.load_probe(hookup.program, |name, code| {
+        sys::load_tracing(name, code, kind as u32, target)
+    })?;
+    // The link holds the program.
+    Ok(sys::attach_tracing(program.as_fd())?)
+}
+
+/// Where programs find arguments.
+///
+/// # Errors
+/// A function that flows need is missing. Those that rules need may be: a module that is not loaded.
+pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing> {
+    let places = Places { btf, method };
+    let confirm = points.confirm.clone()?;
+    let mut arguments = Arguments::ZERO;
+    arguments.kprobes = u32::from(method == Method::Kprobe);
+    [arguments.hook_skb] = places.of(&points.hook.clone()?)?;
+    arguments.hook_result = places.result(&points.hook.clone()?)?;
+    // Without a hook's state this one sees a packet less well, but sees it.
+    match places.of(&confirm) {
+        Ok([skb, state]) => (arguments.confirm_skb, arguments.confirm_state) = (skb, state),
+        Err(_) => {
+            ([arguments.confirm_skb], arguments.confirm_state) = (places.of(&confirm)?, ABSENT);
+        }
+    }
+    if let Ok(choice) = &points.nft_chain {
+        [arguments.nft_pkt, arguments.nft_chain] = places.of(choice)?;
+        arguments.nft_result = places.result(choice)?;
+    }
+    for choice in [&points.ip_table, &points.ip6_table].into_iter().flatten() {
+        [arguments.xt_skb, arguments.xt_state, arguments.xt_table] = places.of(choice)?;
+        arguments.xt_result = places.result(choice)?;
+    }
+    // All evaluators have the arguments of `nft_expr_ops.eval`.
+    if let Ok(point) = points::evaluator(btf, &|_| true, "nft_immediate_eval") {
+        let choice = Choice { points: vec![point], passed_over: Vec::new() };
+        [arguments.eval_expr, arguments.eval_regs, arguments.eval_pkt] = places.of(&choice)?;
+    }
+    let mut nft = [0; NftOffsets::MEMBERS.len()];
+    if points.nft_chain.is_ok() {
+        for (value, (strukt, path)) in nft.iter_mut().zip(NftOffsets::MEMBERS) {
+            *value = btf.member_offset(strukt, path)?;
+        }
+    }
+    Ok(Seeing::Probes { arguments, nft: NftOffsets::from_array(&nft) })
+}
+
+/// Registers in which functions get their arguments, and that of the result, as members of
+/// `struct pt_regs` (System V ABI; AAPCS64).
+#[cfg(target_arch = "x86_64")]
+const REGISTERS: (&[&str], &str) = (&["di", "si", "dx", "cx", "r8", "r9"], "ax");
+#[cfg(target_arch = "aarch64")]
+const REGISTERS: (&[&str], &str) = (
+    &["regs[0]", "regs[1]", "regs[2]", "regs[3]", "regs[4]", "regs[5]", "regs[6]", "regs[7]"],
+    "regs[0]",
+);
+
+/// Finds places in the context of programs.
+struct Places<'a> {
+    btf: &'a KernelBtf,
+    method: Method,
+}
+
+impl Places<'_> {
+    /// Those of a purpose's arguments, which are the same in all functions that serve it.
+    fn of<const N: usize>(&self, choice: &Choice) -> Result<[u32; N]> {
+        let mut found: Option<[u32; N]> = None;
+        for point in &choice.points {
+            let places = point.args.iter().take(N).map(|&at| self.argument(at));
+            let places: Vec<u32> = places.collect::<Result<_>>()?;
+            let function = &point.function;
+            let places: [u32; N] =
+                places.try_into().map_err(|_| anyhow!("{function} has too few arguments"))?;
+            if found.is_some_and(|other| other != places) {
+                bail!("{function} has its arguments elsewhere than others of its kind");
+            }
+            found = Some(places);
+        }
+        found.context("no function")
+    }
+
+    fn argument(&self, at: u8) -> Result<u32> {
+        match self.method {
+            Method::Fentry => Ok(u32::from(at) * 8),
+            Method::Kprobe => {
+                let register =
+                    REGISTERS.0.get(usize::from(at)).context("an argument on the stack")?;
+                Ok(self.btf.member_offset("pt_regs", register)?)
+            }
+        }
+    }
+
+    /// That of the result: behind the arguments.
+    fn result(&self, choice: &Choice) -> Result<u32> {
+        let point = choice.points.first().context("no function")?;
+        match self.method {
+            Method::Fentry => {
+                let function = self.btf.function(&point.function).context("no function")?;
+                Ok(function.parameters.len() as u32 * 8)
+            }
+            Method::Kprobe => Ok(self.btf.member_offset("pt_regs", REGISTERS.1)?),
+        }
+    }
+}

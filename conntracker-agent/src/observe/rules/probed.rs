@@ -1,0 +1,236 @@
+//! What records of probes mean: rules of nf_tables by the addresses of their expressions, tables of
+//! ip_tables by their counters. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    epoch::Unresolved,
+    join::{Join, reachable},
+    plan::PlacePlan,
+    probes::Unseen,
+};
+use crate::{
+    attribution::{
+        ChainId, Finding, Match, Observation, Program, Solution, Solved, SolvedVerdict, Spot,
+        replay, solve,
+    },
+    flow::path::{Outcome, Provenance},
+    kernel::bpf::{
+        index::{Index, nft::NftRule},
+        path::{Event, PathRecord},
+    },
+    ruleset::Ruleset,
+};
+
+/// `enum nft_verdicts` that are netfilter's own (include/uapi/linux/netfilter.h), the low byte.
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+const NF_STOLEN: u32 = 2;
+const NF_QUEUE: u32 = 3;
+
+/// Rules and chains of nf_tables by their addresses.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    /// The last expression of each rule.
+    rules: HashMap<u64, Spot>,
+    chains: HashMap<u64, ChainId>,
+    /// Base chains from which packets come to rules that cannot be seen.
+    blind: HashSet<ChainId>,
+}
+
+impl Addresses {
+    /// Of all chains that were listed as the kernel has them.
+    pub fn new(
+        index: &Index,
+        ruleset: &Ruleset,
+        join: &Join,
+        program: &Program,
+        unseen: &Unseen,
+    ) -> Self {
+        let mut addresses = Self::default();
+        let mut hidden = HashSet::new();
+        for chain in &index.nft {
+            let Some((at, agrees)) = join.nft_chain(chain.address) else { continue };
+            let Some(id) = program.id(at.0, at.1) else { continue };
+            addresses.chains.insert(chain.address, id);
+            let hides = |rule: &NftRule| {
+                rule.last.as_ref().is_some_and(|last| unseen.contains_key(&last.eval))
+            };
+            if !agrees || chain.rules.iter().any(hides) {
+                hidden.insert(at);
+            }
+            if agrees {
+                let spots = chain.rules.iter().zip(0..).filter_map(|(rule, index)| {
+                    Some((rule.last.as_ref()?.expression, Spot { chain: id, index }))
+                });
+                addresses.rules.extend(spots);
+            }
+        }
+        for chain in &index.nft {
+            if let Some((at, _)) = join.nft_chain(chain.address)
+                && reachable(ruleset, at).iter().any(|at| hidden.contains(at))
+            {
+                addresses.blind.extend(program.id(at.0, at.1));
+            }
+        }
+        addresses
+    }
+
+    fn matched(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Match> {
+        let spot = *self.rules.get(&expression)?;
+        let verdict = match verdict {
+            None => None,
+            Some((code, chain)) => Some(self.verdict(code, chain)?),
+        };
+        Some(Match { spot, verdict })
+    }
+
+    /// What a verdict's code (`enum nft_verdicts`, and netfilter's own) says.
+    fn verdict(&self, code: i32, chain: Option<u64>) -> Option<SolvedVerdict> {
+        use conntracker_common::path::event::{NFT_CONTINUE, NFT_GOTO, NFT_JUMP, NFT_RETURN};
+        let chain = || self.chains.get(&chain?).copied();
+        Some(match code {
+            NFT_CONTINUE => SolvedVerdict::Continue,
+            NFT_RETURN => SolvedVerdict::Return,
+            NFT_JUMP => SolvedVerdict::Jump(chain()?),
+            NFT_GOTO => SolvedVerdict::Goto(chain()?),
+            other => netfilter(other.cast_unsigned()),
+        })
+    }
+}
+
+/// A verdict of netfilter. Since Linux 6.10 nf_tables drops packets itself and returns NF_STOLEN with an
+/// errno in the upper half (`NF_DROP_REASON`).
+fn netfilter(code: u32) -> SolvedVerdict {
+    match code & 0xff {
+        NF_DROP => SolvedVerdict::Drop,
+        NF_ACCEPT => SolvedVerdict::Accept,
+        NF_STOLEN if code >> 16 != 0 => SolvedVerdict::Drop,
+        NF_STOLEN => SolvedVerdict::Stolen,
+        NF_QUEUE => SolvedVerdict::Queue,
+        _ => SolvedVerdict::Unknown,
+    }
+}
+
+/// What a packet did in one base chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Visit {
+    /// Number among the chains of the place.
+    number: usize,
+    /// Rules that it matched, as far as they are known.
+    met: Vec<Match>,
+    /// A rule that is not in the listing was among them.
+    stray: bool,
+    /// What the chain's function returned; `None`: the packet did not come to its end.
+    returned: Option<u32>,
+}
+
+/// The base chains that a packet met.
+fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
+    let mut visits: Vec<Visit> = Vec::new();
+    for event in events {
+        match *event {
+            Event::Enter(number) => visits.push(Visit {
+                number: number as usize,
+                met: Vec::new(),
+                stray: false,
+                returned: None,
+            }),
+            Event::Leave(code) => visits.last_mut()?.returned = Some(code),
+            Event::Rule { expression, verdict } => {
+                let visit = visits.last_mut()?;
+                match addresses.matched(expression, verdict) {
+                    Some(found) => visit.met.push(found),
+                    // Expressions that are not the last of their rule are evaluated by the same functions.
+                    None if verdict.is_none() => {}
+                    None => visit.stray |= addresses.rules.contains_key(&expression),
+                }
+            }
+        }
+    }
+    Some(visits)
+}
+
+/// The steps of a record, and whether they contradict the rules.
+pub(super) fn steps(
+    record: &PathRecord,
+    events: &[Event],
+    plan: &PlacePlan,
+    program: &Program,
+    addresses: &Addresses,
+) -> Result<(Vec<Solved>, bool), Unresolved> {
+    let visits = visits(events, addresses).ok_or(Unresolved::Reference)?;
+    let last = visits.len().saturating_sub(1);
+    let mut steps = Vec::new();
+    let mut contradiction = false;
+    for (at, visit) in visits.iter().enumerate() {
+        let place = plan.chains.get(visit.number).ok_or(Unresolved::Reference)?;
+        let Some((_, chain)) = place.chain else { continue };
+        let end = match visit.returned {
+            Some(code) => netfilter(code),
+            None if at == last && record.dropped => SolvedVerdict::Drop,
+            None => SolvedVerdict::Unknown,
+        };
+        let solution = if place.legacy {
+            legacy(record, plan, program, chain, end)?
+        } else if visit.stray || record.truncated || addresses.blind.contains(&chain) {
+            let provenance = Provenance::Chain;
+            let step = Solved { chain, index: None, verdict: end, provenance, placed: true };
+            Solution { steps: vec![step], finding: Finding::Agrees }
+        } else {
+            replay(program, chain, &visit.met, end)
+        };
+        contradiction |= solution.finding == Finding::Contradiction;
+        steps.extend(solution.steps);
+    }
+    Ok((steps, contradiction))
+}
+
+/// A table of ip_tables: the counters of the hook that are its own tell.
+fn legacy(
+    record: &PathRecord,
+    plan: &PlacePlan,
+    program: &Program,
+    chain: ChainId,
+    end: SolvedVerdict,
+) -> Result<Solution, Unresolved> {
+    let of = program.place(chain).map(|(table, _)| table);
+    let mut moved = Vec::new();
+    for &(slot, packets) in &record.moved {
+        let spot = *plan.slots.get(usize::from(slot)).ok_or(Unresolved::Reference)?;
+        if program.place(spot.chain).map(|(table, _)| table) == of {
+            moved.push((spot, u32::from(packets)));
+        }
+    }
+    moved.sort_unstable();
+    let outcome = if end == SolvedVerdict::Drop { Outcome::Dropped } else { Outcome::Passed };
+    Ok(solve(
+        program,
+        &Observation {
+            v6: record.orig.src.is_ipv6(),
+            chains: vec![chain],
+            among: (0, 0),
+            elsewhere: Vec::new(),
+            moved,
+            complete: !record.nested && !record.truncated,
+            outcome,
+        },
+    ))
+}
+
+/// The marks at the borders that links would have: `gaps` says how many chains are before each. A chain
+/// of NAT may not have been met: then the next one's beginning tells.
+pub(super) fn marks(record: &PathRecord, events: &[Event], gaps: &[usize]) -> Vec<(u32, u32)> {
+    let entered = events.iter().filter_map(|event| match event {
+        Event::Enter(number) => Some(*number as usize),
+        _ => None,
+    });
+    // The first chain has no border before it.
+    let borders: Vec<(usize, (u32, u32))> =
+        entered.skip(1).zip(record.marks.iter().copied()).collect();
+    gaps.iter()
+        .map_while(|&before| {
+            borders.iter().find(|(number, _)| *number >= before).map(|(_, marks)| *marks)
+        })
+        .collect()
+}

@@ -1,0 +1,177 @@
+//! The end of a packet's way through a hook: what is reported of it.
+
+use conntracker_common::{
+    counters::Counter,
+    path::{IPS_NAT, PATH_NAT, PATH_NESTED, PATH_PROBED, PathBody},
+    plan::{self, MAX_GAPS, SEGMENT_EARLY},
+};
+
+use crate::{
+    conntrack::Nfct,
+    counters::count,
+    cpu::{self, Cpu},
+    emit::{self, Facts, PathScratch, now},
+    globals::offset,
+    hash::Hash,
+    headers, known,
+    memory::{read, read_into},
+    plans, snapshot,
+    traverse::trust_tag,
+    trust,
+};
+
+/// Bit of ways in the cache of known paths: those that were reported.
+const REPORTED: u64 = 1 << 63;
+
+/// Reads the counters again and reports the way, unless it was reported for the folded key.
+#[inline(never)]
+pub fn finish(cpu: &mut Cpu, index: usize, skb: u64, dropped: bool) {
+    let index = index & 3;
+    let frame_at = cpu::index(index);
+    let reported = report(cpu, index, frame_at, skb, dropped);
+    let frame = &cpu.frames[index];
+    if reported.is_some() && !dropped && frame.nested == 0 {
+        known::insert(frame.key, frame.generation, frame.bit, frame.fresh != 0);
+    }
+    cpu.owners[index] = 0;
+}
+
+#[inline(always)]
+fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -> Option<()> {
+    let cpu_offset = cpu.offset()?;
+    let frame = &cpu.frames[index];
+    let scratch = emit::path_scratch(frame_at)?;
+    scratch.head.path = PathBody {
+        epoch: frame.epoch,
+        packet_mark: frame.packet_mark,
+        ct_mark: frame.ct_mark,
+        status: frame.status,
+        info: 0,
+        dropped: u8::from(dropped),
+        segment: plan::segment(frame.place),
+        gaps: if frame.gaps > MAX_GAPS as u32 { MAX_GAPS as u8 } else { frame.gaps as u8 },
+        flags: frame.flags as u8,
+        moved: 0,
+        events: frame.events as u8,
+        reserved: 0,
+    };
+    scratch.marks = frame.marks;
+    if frame.flags as u8 & PATH_PROBED == 0 {
+        scratch.clear();
+    }
+    let holds = plans::get(frame.plan).is_some_and(|plan| {
+        plan.epoch == frame.epoch
+            && snapshot::compare(plan, frame_at, cpu_offset)
+            && plans::holds(plan)
+    });
+    if !holds {
+        count(Counter::PathRaces);
+        return None;
+    }
+    if frame.nested != 0 {
+        scratch.head.path.flags |= PATH_NESTED;
+    }
+    let after = after(scratch, skb)?;
+    let mut reported = 0;
+    if frame.flow != 0 {
+        let way = way(scratch, frame.place, after.packet_mark, after.ct_mark);
+        if frame.fresh != 0 {
+            trust::took(trust_tag(frame.flow, frame.place, frame.generation), way, dropped);
+        }
+        let key = frame.flow ^ way;
+        if known::contains(key, frame.generation, REPORTED) {
+            count(Counter::PathFolded);
+            return Some(());
+        }
+        reported = key;
+    }
+    scratch.facts = Facts::new(now());
+    scratch.facts.netns_cookie = frame.netns_cookie;
+    scratch.facts.body.hook = plan::hook(frame.place);
+    if !gather(scratch, skb) {
+        count(Counter::ReadFailed);
+        return None;
+    }
+    let before = frame.status & IPS_NAT;
+    if frame.fresh != 0 && scratch.facts.body.status & IPS_NAT != before {
+        scratch.head.path.flags |= PATH_NAT;
+        if before != 0 {
+            scratch.reply_before = frame.reply;
+        }
+    }
+    if !emit::emit_path(scratch) {
+        // Neither the way nor the flow is known then: the next packet tells again.
+        count(Counter::PathLost);
+        return None;
+    }
+    count(Counter::PathRecords);
+    if reported != 0 {
+        known::insert(reported, frame.generation, REPORTED, false);
+    }
+    Some(())
+}
+
+/// Marks of a packet at the end of a hook.
+struct After {
+    packet_mark: u32,
+    ct_mark: u32,
+}
+
+/// Reads what tells one way from another, besides the counters.
+#[inline(always)]
+fn after(scratch: &mut PathScratch, skb: u64) -> Option<After> {
+    let nfct = Nfct::new(read(skb + offset!(skb_nfct) as u64)?);
+    let mut after = After { packet_mark: 0, ct_mark: 0 };
+    let mut complete = read_into(skb + offset!(skb_mark) as u64, &mut after.packet_mark);
+    // What is there before conntrack's own function is not its word on this packet.
+    if scratch.head.path.segment != SEGMENT_EARLY {
+        scratch.head.path.info = nfct.info() as u8;
+        if let Some(entry) = nfct.entry() {
+            complete &= entry.mark(&mut after.ct_mark);
+        }
+    }
+    if complete { Some(after) } else { None }
+}
+
+/// What a record says of the flow. Before conntrack, what a packet has is no entry of its own: a template
+/// (`ct zone set`), or over lo that of the way out. With probe_read: packets that are reported are few, and dropped
+/// ones come without types.
+#[inline(never)]
+fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
+    let Some(raw) = read(skb + offset!(skb_nfct) as u64) else { return false };
+    let nfct = Nfct::new(raw);
+    let facts = &mut scratch.facts;
+    if let Some(entry) = nfct.entry()
+        && scratch.head.path.segment != SEGMENT_EARLY
+    {
+        let Some(status) = entry.status() else { return false };
+        facts.body.status = status;
+        if !entry.describe(facts) {
+            return false;
+        }
+    } else if !headers::describe(skb, facts) {
+        return false;
+    }
+    read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)
+}
+
+/// Hash of a way: what is the same for two packets of a folded flow that went the same way.
+#[inline(never)]
+fn way(scratch: &PathScratch, place: u32, packet_mark: u32, ct_mark: u32) -> u64 {
+    let path = &scratch.head.path;
+    // Not the number of events and counters: they tell it.
+    let what = [path.info, path.dropped, path.gaps, path.flags];
+    let mut hash = Hash::new(u64::from(place));
+    hash.add(u64::from(path.epoch) << 32 | u64::from(u32::from_ne_bytes(what)));
+    hash.add(u64::from(path.packet_mark) << 32 | u64::from(packet_mark));
+    hash.add(u64::from(path.ct_mark) << 32 | u64::from(ct_mark));
+    hash.add(scratch.hash.finish());
+    for i in 0..MAX_GAPS {
+        if i >= path.gaps as usize {
+            break;
+        }
+        let marks = scratch.marks[i];
+        hash.add(u64::from(marks.packet) << 32 | u64::from(marks.connection));
+    }
+    hash.finish()
+}

@@ -1,0 +1,328 @@
+//! Programs in functions of the kernel: every base chain that a packet enters and leaves, and the rules
+//! that it matched, for all namespaces at once. What is done with a packet is the same as with links
+//! ([`crate::traverse`]); here is what differs.
+//!
+//! A rule has matched when its last expression was evaluated and did not end it: evaluators are called
+//! with the address of the expression, which tells the rule. Packets are told apart by their
+//! `nft_pktinfo`, for a rule can send packets itself (reject), and a softirq can come in between.
+
+use conntracker_common::{
+    counters::Counter,
+    path::{
+        MAX_EVENT_WORDS, PATH_PROBED, PATH_TRUNCATED,
+        event::{self, NFT_BREAK, NFT_GOTO, NFT_JUMP},
+    },
+    plan::{self, HOOKS, SEGMENT_MAIN},
+    probes::ABSENT,
+    record::{FAMILY_V4, FAMILY_V6},
+};
+
+use crate::{
+    calls, chains,
+    counters::count,
+    cpu::{self, Cpu},
+    emit,
+    finish::finish,
+    flows,
+    globals::{argument, is_kprobe, nft_offset},
+    known,
+    memory::read,
+    traverse::{self, Who},
+    view::{Probed, View},
+};
+
+/// `nf_hook_slow` returns this when the packet goes on.
+const PASSED: u32 = 1;
+
+/// Low half of what base chains return when the packet is dropped there (NF_DROP).
+const DROPPED: u32 = 0;
+
+/// A number of the program's context.
+#[inline(always)]
+fn at(context: *const u8, offset: u32) -> Option<u64> {
+    read(context as u64 + u64::from(offset))
+}
+
+/// Runs a program that must not be interrupted by others of ours without being noticed: the kernel does
+/// not run a program that it interrupts itself, and a packet whose rules were not all seen must not be
+/// reported. So none is traced that comes in between.
+#[inline(always)]
+fn guarded(run: impl FnOnce(&mut Cpu) -> Option<()>) {
+    let Some(cpu) = cpu::this() else { return };
+    cpu.running = cpu.running.wrapping_add(1);
+    // Nothing to do with what could not be read: the packet is not traced.
+    let _ = run(cpu);
+    cpu.running = cpu.running.wrapping_sub(1);
+}
+
+/// `nf_hook_slow` begins. Only kprobes need to know.
+#[inline(always)]
+pub fn hook_begins(context: *const u8) {
+    if let Some(skb) = at(context, argument!(hook_skb)) {
+        calls::begin(calls::HOOK, [skb, 0, 0]);
+    }
+}
+
+/// `nf_hook_slow` ends.
+#[inline(always)]
+pub fn hook_ends(context: *const u8) {
+    guarded(|cpu| {
+        let skb = if is_kprobe() {
+            calls::end(calls::HOOK)?[0]
+        } else if cpu.is_quiet() && !cpu.is_occupied() {
+            return None;
+        } else {
+            at(context, argument!(hook_skb))?
+        };
+        cpu.leave_if(skb);
+        if cpu.is_quiet() {
+            return None;
+        }
+        let index = cpu.find_anywhere(skb)?;
+        if at(context, argument!(hook_result))? as u32 == PASSED {
+            finish(cpu, index, skb, false);
+        } else {
+            // Taken by a rule, or given to a program: it is no longer ours to read.
+            cpu.release(index);
+            count(Counter::FramesLost);
+        }
+        None
+    });
+}
+
+/// `nft_do_chain` begins.
+#[inline(always)]
+pub fn nft_begins(context: *const u8) {
+    guarded(|cpu| {
+        let pkt = at(context, argument!(nft_pkt))?;
+        if is_kprobe() {
+            calls::begin(calls::NFT, [pkt, 0, 0]);
+        }
+        let view = Probed {
+            skb: read(pkt + nft_offset!(pkt_skb) as u64)?,
+            state: read(pkt + nft_offset!(pkt_state) as u64)?,
+        };
+        let chain = at(context, argument!(nft_chain))?;
+        enter(cpu, view, chain, pkt)
+    });
+}
+
+/// `nft_do_chain` ends.
+#[inline(always)]
+pub fn nft_ends(context: *const u8) {
+    guarded(|cpu| {
+        let pkt = if is_kprobe() {
+            calls::end(calls::NFT)?[0]
+        } else if cpu.is_quiet() {
+            return None;
+        } else {
+            at(context, argument!(nft_pkt))?
+        };
+        leave(cpu, pkt, at(context, argument!(nft_result))?)
+    });
+}
+
+/// `ipt_do_table` or `ip6t_do_table` begins.
+#[inline(always)]
+pub fn table_begins(context: *const u8) {
+    guarded(|cpu| {
+        let view = Probed {
+            skb: at(context, argument!(xt_skb))?,
+            state: at(context, argument!(xt_state))?,
+        };
+        if is_kprobe() {
+            calls::begin(calls::TABLE, [view.skb, 0, 0]);
+        }
+        let table = at(context, argument!(xt_table))?;
+        enter(cpu, view, table, view.skb)
+    });
+}
+
+/// `ipt_do_table` or `ip6t_do_table` ends.
+#[inline(always)]
+pub fn table_ends(context: *const u8) {
+    guarded(|cpu| {
+        let skb = if is_kprobe() {
+            calls::end(calls::TABLE)?[0]
+        } else if cpu.is_quiet() {
+            return None;
+        } else {
+            at(context, argument!(xt_skb))?
+        };
+        leave(cpu, skb, at(context, argument!(xt_result))?)
+    });
+}
+
+/// An expression is evaluated that no packet passes without matching.
+#[inline(always)]
+pub fn rule_matches(context: *const u8) {
+    guarded(|cpu| {
+        if cpu.is_quiet() {
+            return None;
+        }
+        let index = cpu.inside(at(context, argument!(eval_pkt))?)?;
+        put(cpu, index, at(context, argument!(eval_expr))? | event::RULE);
+        None
+    });
+}
+
+/// An expression begins that may yet end the rule. Only kprobes need to know.
+#[inline(always)]
+pub fn expression_begins(context: *const u8) {
+    let arguments = || {
+        Some([
+            at(context, argument!(eval_expr))?,
+            at(context, argument!(eval_regs))?,
+            at(context, argument!(eval_pkt))?,
+        ])
+    };
+    if let Some(arguments) = arguments() {
+        calls::begin(calls::EXPRESSION, arguments);
+    }
+}
+
+/// It ends: the packet matched, unless the verdict is to break off.
+#[inline(always)]
+pub fn expression_ends(context: *const u8) {
+    guarded(|cpu| {
+        let [expression, regs, pkt] = if is_kprobe() {
+            calls::end(calls::EXPRESSION)?
+        } else if cpu.is_quiet() {
+            return None;
+        } else {
+            [
+                at(context, argument!(eval_expr))?,
+                at(context, argument!(eval_regs))?,
+                at(context, argument!(eval_pkt))?,
+            ]
+        };
+        let index = cpu.inside(pkt)?;
+        let code: i32 = read(regs + nft_offset!(regs_code) as u64)?;
+        if code == NFT_BREAK {
+            return None;
+        }
+        put(cpu, index, expression | event::VERDICT);
+        put(cpu, index, u64::from(code as u32));
+        if matches!(code, NFT_JUMP | NFT_GOTO) {
+            put(cpu, index, read(regs + nft_offset!(regs_chain) as u64)?);
+        }
+        None
+    });
+}
+
+/// A packet is about to confirm a flow, or belongs to one that is.
+#[inline(always)]
+pub fn confirms(context: *const u8) {
+    let Some(skb) = at(context, argument!(confirm_skb)) else { return };
+    let offset = argument!(confirm_state);
+    if offset == ABSENT {
+        return;
+    }
+    let Some(state) = at(context, offset) else { return };
+    flows::observe(Probed { state, skb });
+}
+
+/// A packet enters a base chain: the first of a hook, or the next one. Those whose path is known leave
+/// soon.
+#[inline(always)]
+fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
+    let (hook, family) = view.hook()?;
+    if hook >= HOOKS || !matches!(family, FAMILY_V4 | FAMILY_V6) {
+        return None;
+    }
+    if !cpu.is_quiet()
+        && let Some(index) = cpu.find_anywhere(view.skb)
+        && plan::hook(cpu.frames[index & 3].place) == hook
+    {
+        let found = chains::get(chain, family, hook)?;
+        if cpu.frames[index & 3].place == found.place {
+            traverse::border(&mut cpu.frames[index & 3], view);
+            entered(cpu, index, found.number, inside);
+            return None;
+        }
+        // From before conntrack's own function to behind it.
+        finish(cpu, index, view.skb, false);
+    }
+    let tracing = known::tracing();
+    // Of each hook its first chain alone counts.
+    let again = cpu.place_of(view.skb).is_some_and(|place| plan::hook(place) == hook);
+    if !again {
+        let main = plan::place(family == FAMILY_V6, SEGMENT_MAIN, hook);
+        traverse::arrive(cpu, view.skb, main);
+    }
+    let sampled = !again && traverse::is_sample(cpu, &tracing);
+    // Nearly all packets leave here.
+    let nfct = view.nfct()?;
+    let (entry, info) = (nfct.address(), nfct.info());
+    let bit = known::bit(info, hook);
+    if entry != 0
+        && !sampled
+        && !nfct.may_be_first()
+        && known::contains(entry, tracing.generation, bit)
+    {
+        return None;
+    }
+    let Some(found) = chains::get(chain, family, hook) else {
+        known::insert(entry, tracing.generation, bit, false);
+        return None;
+    };
+    let who = Who::of(view, plan::segment(found.place), hook)?;
+    if !sampled && who.is_known(tracing.generation) {
+        return None;
+    }
+    if found.first == 0 {
+        return None;
+    }
+    if cpu.running > 1 {
+        count(Counter::FramesFull);
+        return None;
+    }
+    cpu.enter(view.skb, found.place);
+    let index = traverse::begin(cpu, view, &who, found.place, &tracing, sampled)?;
+    cpu.frames[index & 3].flags = u32::from(PATH_PROBED);
+    emit::path_scratch(cpu::index(index))?.clear();
+    entered(cpu, index, found.number, inside);
+    None
+}
+
+#[inline(always)]
+fn entered(cpu: &mut Cpu, index: usize, number: u32, inside: u64) {
+    cpu.frames[index & 3].inside = inside;
+    put(cpu, index, u64::from(number) << event::SHIFT | event::ENTER);
+}
+
+/// A packet leaves a base chain.
+#[inline(always)]
+fn leave(cpu: &mut Cpu, inside: u64, result: u64) -> Option<()> {
+    if cpu.is_quiet() {
+        return None;
+    }
+    let index = cpu.inside(inside)?;
+    let frame = &mut cpu.frames[index & 3];
+    frame.inside = 0;
+    frame.result = result as u32;
+    put(cpu, index, (result & 0xffff_ffff) << event::SHIFT | event::LEAVE);
+    None
+}
+
+/// Whether a base chain has dropped the packet that is being dropped: it is still in one, or the last one
+/// said so.
+#[inline(always)]
+pub fn was_dropped_by_chain(cpu: &Cpu, index: usize) -> bool {
+    let frame = &cpu.frames[index & 3];
+    frame.inside != 0 || frame.result & 0xff == DROPPED
+}
+
+/// Adds to what was seen of a packet.
+#[inline(always)]
+fn put(cpu: &mut Cpu, index: usize, number: u64) {
+    let frame = &mut cpu.frames[index & 3];
+    let Some(scratch) = emit::path_scratch(cpu::index(index)) else { return };
+    if frame.events + 2 > MAX_EVENT_WORDS as u32 {
+        frame.flags |= u32::from(PATH_TRUNCATED);
+        return;
+    }
+    scratch.put(frame.events, number as u32);
+    scratch.put(frame.events + 1, (number >> 32) as u32);
+    frame.events += 2;
+}
