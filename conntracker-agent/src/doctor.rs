@@ -1,27 +1,27 @@
 //! `conntracker doctor`: one line for each thing this system offers or lacks, why, and what is used
 //! instead.
 
+mod backends;
+
 use std::{fs, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use self::backends::{Backends, Loaded};
 use crate::{
     kernel::{
         bpf::{
             activity::Activity,
             btf::{Btf, BtfError, SYSFS},
-            index::{self, Index, layout::IndexLayout},
-            links,
-            object::{Programs, Seeing, Sizes},
-            offsets::Layout,
+            index::{self, Index},
             symbols::{Kallsyms, Symbols},
-            sys,
         },
         netlink::{Socket, ctnetlink::stats},
         netns::Netns,
     },
     observe::{
         NetnsChoice,
+        kernel::Kernel,
         notes::{HOW_TO_ACTIVATE, Settings},
     },
 };
@@ -55,11 +55,22 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     let netns = namespaces.first().context("no namespace")?;
     let vmlinux = Btf::vmlinux();
     let vmlinux = vmlinux.as_deref();
-    let (links, mut loaded) = links();
-    let links_ok = links.ok;
+    let kernel = Kernel::running();
+    let Backends { findings: mut backends, mut loaded, chosen } = Backends::of(kernel.as_ref());
     let netlink = netlink(netns);
-    let netlink_ok = netlink.ok;
-    let mut findings = vec![links, fentry(vmlinux), kprobes(), netlink];
+    let works = chosen.is_some() || netlink.ok;
+    let chosen = match (&chosen, netlink.ok) {
+        (Some(chosen), _) => chosen,
+        (None, true) => {
+            "netlink: flows from conntrack dumps and events; drops and rules are not visible"
+        }
+        (None, false) => "none: run as root, or with CAP_NET_ADMIN",
+    };
+    backends.push(netlink);
+    let mut findings = backends;
+    if let Ok(kernel) = &kernel {
+        findings.extend(backends::functions(kernel));
+    }
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());
     findings.extend(conntrack(netns, loaded.as_mut()));
@@ -69,15 +80,8 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     for Finding { name, ok, text } in &findings {
         println!("{name:width$}  {:3}  {text}", if *ok { "yes" } else { "no" });
     }
-    let chosen = match (links_ok, netlink_ok) {
-        (true, _) => "links: flows, drops and rules from BPF programs on netfilter hooks",
-        (false, true) => {
-            "netlink: flows from conntrack dumps and events; drops and rules are not visible"
-        }
-        (false, false) => "none: run as root, or with CAP_NET_ADMIN",
-    };
     println!("{:width$}       {chosen}", "backend");
-    Ok(if links_ok || netlink_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {
@@ -89,64 +93,6 @@ fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {
             Finding { name, ok: false, text: format!("{error:#}{instead}") }
         }
     }
-}
-
-/// Small maps: these programs are never attached.
-const PROBE_SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1, known_flows: 1 };
-
-/// Programs that were loaded, and why those that trace rules were not, if so.
-struct Loaded {
-    programs: Programs,
-    layout: IndexLayout,
-    without_rules: Option<anyhow::Error>,
-}
-
-/// Loads the programs as `trace` would, and tries a link where no packet meets it.
-fn links() -> (Finding, Option<Loaded>) {
-    let result = links::probe().and_then(|()| {
-        let layout = Layout::of_running_kernel()?;
-        let (programs, without_rules) =
-            match Programs::load(&layout, PROBE_SIZES, true, Seeing::Links) {
-                Ok(programs) => (programs, None),
-                Err(error) => {
-                    (Programs::load(&layout, PROBE_SIZES, false, Seeing::Links)?, Some(error))
-                }
-            };
-        Ok(Loaded { programs, layout: layout.index, without_rules })
-    });
-    let (result, programs) = match result {
-        Ok(loaded) => (Ok("netfilter BPF programs load and attach".to_owned()), Some(loaded)),
-        Err(error) => (Err(error), None),
-    };
-    let finding = finding(
-        "links",
-        result,
-        "needs Linux 6.4 with CONFIG_NETFILTER_BPF_LINK; the netlink backend is used instead",
-    );
-    (finding, programs)
-}
-
-/// BPF_TRACE_FENTRY of `enum bpf_attach_type`.
-const TRACE_FENTRY: u32 = 24;
-
-fn fentry(vmlinux: Result<&Btf, &BtfError>) -> Finding {
-    let result = vmlinux.map_err(|error| anyhow!("{error}")).and_then(|btf| {
-        let function = btf.function("nf_hook_slow").context("no function nf_hook_slow in BTF")?;
-        let target = sys::Target { btf_id: function, module: None };
-        sys::load_tracing("ct_probe", links::returning(0)[..].into(), TRACE_FENTRY, target)?;
-        Ok("functions can be traced; not needed".to_owned())
-    });
-    finding("fentry", result, "not needed")
-}
-
-fn kprobes() -> Finding {
-    let event = Path::new("/sys/bus/event_source/devices/kprobe");
-    let result = if event.exists() {
-        Ok("kprobes are available; not needed".to_owned())
-    } else {
-        Err(anyhow!("the kernel has no kprobes (CONFIG_KPROBES)"))
-    };
-    finding("kprobes", result, "not needed")
 }
 
 fn netlink(netns: &Netns) -> Finding {
@@ -270,7 +216,7 @@ fn conntrack(netns: &Arc<Netns>, loaded: Option<&mut Loaded>) -> Vec<Finding> {
 
 /// Whether the rules can be found in the kernel's memory, as `trace` would look for them.
 fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
-    let result = loaded.context("needs links").and_then(|loaded| {
+    let result = loaded.context("needs links or probes").and_then(|loaded| {
         let Loaded { programs, layout, without_rules } = loaded;
         if let Some(error) = without_rules {
             bail!("{error:#}");

@@ -1,7 +1,7 @@
 //! Counters of the BPF programs, one `u64` per CPU each in map `COUNTERS`.
 //!
-//! `NewFlows == NewRecords + NewFolded + NewLost` always holds, and so do the same sums for replies
-//! and drops: every packet that was worth a record is in one of the three. So is every traced packet:
+//! `NewFlows == NewRecords + NewFolded + NewLost` always holds, and so do the same sums for replies,
+//! drops and ends: every packet that was worth a record is in one of the three. So is every traced packet:
 //! `TracedPackets == PathRecords + PathFolded + PathLost + PathRaces + FramesLost`, but for those under
 //! way and those that found the ruleset changed before their counters were read.
 
@@ -57,7 +57,13 @@ pub enum Counter {
     FramesLost,
     /// Packets that were not traced because too many others were under way on their CPU.
     FramesFull,
+    /// Ends of flows seen: entries that left the table, or were never in it.
+    Ends,
+    /// Records of ends that reached the ring.
+    EndRecords,
+    /// Records of ends that found the ring full.
+    EndLost,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = Counter::FramesFull as u32 + 1;
+pub const COUNTERS: u32 = Counter::EndLost as u32 + 1;

@@ -6,7 +6,9 @@
 #![no_std]
 
 pub mod counters;
+pub mod end;
 pub mod offsets;
+pub mod owner;
 pub mod path;
 pub mod peek;
 pub mod plan;

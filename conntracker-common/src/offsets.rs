@@ -116,6 +116,80 @@ offsets! {
         regs_code = "nft_regs"."verdict.code";
         /// `nft_regs.verdict.chain`.
         regs_chain = "nft_regs"."verdict.chain";
+        /// `nft_expr.ops`.
+        expr_ops = "nft_expr"."ops";
+        /// `nft_expr_ops.size`.
+        ops_size = "nft_expr_ops"."size";
+    }
+}
+
+offsets! {
+    /// Those that the end of a flow needs.
+    EndOffsets {
+        /// `nf_conn.ext`.
+        ct_ext = "nf_conn"."ext";
+        /// `nf_conn.timeout`.
+        ct_timeout = "nf_conn"."timeout";
+        /// `nf_conn.proto.tcp.state`.
+        ct_tcp_state = "nf_conn"."proto.tcp.state";
+        /// `nf_ct_ext.offset`: a byte for each extension, 0 where the entry has none.
+        ext_offset = "nf_ct_ext"."offset";
+        /// `nf_conn_acct.counter[IP_CT_DIR_ORIGINAL].packets`.
+        acct_packets = "nf_conn_acct"."counter[0].packets";
+        /// `nf_conn_acct.counter[IP_CT_DIR_ORIGINAL].bytes`.
+        acct_bytes = "nf_conn_acct"."counter[0].bytes";
+        /// `nf_conn_acct.counter[IP_CT_DIR_REPLY].packets`.
+        acct_reply_packets = "nf_conn_acct"."counter[1].packets";
+        /// `nf_conn_acct.counter[IP_CT_DIR_REPLY].bytes`.
+        acct_reply_bytes = "nf_conn_acct"."counter[1].bytes";
+        /// `nf_conn_tstamp.start`.
+        tstamp_start = "nf_conn_tstamp"."start";
+    }
+}
+
+offsets! {
+    /// Those that tell the owner of a socket.
+    OwnerOffsets {
+        /// `sock.__sk_common.skc_state`.
+        sk_state = "sock"."__sk_common.skc_state";
+        /// `sock.__sk_common.skc_family`.
+        sk_family = "sock"."__sk_common.skc_family";
+        /// `sock.__sk_common.skc_num`: the port, host byte order.
+        sk_num = "sock"."__sk_common.skc_num";
+        /// `sock.__sk_common.skc_listener`, of `struct request_sock`.
+        sk_listener = "sock"."__sk_common.skc_listener";
+        /// `sock.sk_protocol`.
+        sk_protocol = "sock"."sk_protocol";
+        /// `sock.sk_uid`.
+        sk_uid = "sock"."sk_uid";
+        /// `sock.sk_cgrp_data.cgroup` (CONFIG_SOCK_CGROUP_DATA).
+        sk_cgroup = "sock"."sk_cgrp_data.cgroup";
+        /// `sock.sk_socket`.
+        sk_socket = "sock"."sk_socket";
+        /// `socket.file`.
+        socket_file = "socket"."file";
+        /// `socket_alloc.socket`.
+        alloc_socket = "socket_alloc"."socket";
+        /// `socket_alloc.vfs_inode`.
+        alloc_inode = "socket_alloc"."vfs_inode";
+        /// `inode.i_ino`.
+        inode_ino = "inode"."i_ino";
+        /// `cgroup.kn`.
+        cgroup_kn = "cgroup"."kn";
+        /// `kernfs_node.id`.
+        kn_id = "kernfs_node"."id";
+        /// `task_struct.stack`.
+        task_stack = "task_struct"."stack";
+        /// `task_struct.flags`.
+        task_flags = "task_struct"."flags";
+        /// `task_struct.tgid`.
+        task_tgid = "task_struct"."tgid";
+        /// `task_struct.group_leader`.
+        task_leader = "task_struct"."group_leader";
+        /// `task_struct.cred`.
+        task_cred = "task_struct"."cred";
+        /// `task_struct.comm`.
+        task_comm = "task_struct"."comm";
     }
 }
 

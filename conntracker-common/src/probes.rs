@@ -30,6 +30,8 @@ macro_rules! arguments {
 arguments! {
     /// 1: kprobes. Their return probes have no arguments.
     kprobes,
+    /// 1: rules of nf_tables lie one behind the other (Linux 5.17+).
+    blobs,
     /// `nf_hook_slow`: the `sk_buff`.
     hook_skb,
     /// Its result.

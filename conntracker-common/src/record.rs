@@ -25,6 +25,11 @@ pub const FLAG_FRAGMENT: u8 = 4;
 /// [`FlowBody::iif`] and [`FlowBody::oif`] were known (0 then means "none").
 pub const FLAG_INTERFACES: u8 = 8;
 
+/// An [`Owner`] follows the tuples.
+///
+/// [`Owner`]: crate::owner::Owner
+pub const FLAG_OWNER: u8 = 16;
+
 /// [`FlowBody::hook`] of a packet whose netfilter hook is not known.
 pub const HOOK_UNKNOWN: u8 = 0xff;
 

@@ -28,6 +28,9 @@ pub const IPS_ASSURED: u32 = 1 << 2;
 /// `nf_conn.status` bit: in the hash table.
 pub const IPS_CONFIRMED: u32 = 1 << 3;
 
+/// `nf_conn.status` bit: taken out of the hash table.
+pub const IPS_DYING: u32 = 1 << 9;
+
 /// `sk_buff._nfct` taken apart.
 #[derive(Clone, Copy)]
 pub struct Nfct(u64);

@@ -237,7 +237,7 @@ pub fn jiffies() -> u64 {
 
 /// A pointer as a number: the verifier allows no such cast, but reads back what was stored.
 #[inline(always)]
-fn address(pointer: *const u8) -> Option<u64> {
+pub fn address(pointer: *const u8) -> Option<u64> {
     let stored = pointer;
     read((&raw const stored) as u64)
 }

@@ -11,6 +11,7 @@ use crate::{
     counters::{count, say},
     dst,
     emit::{Facts, emit, now},
+    ends,
     globals::{offset, trace_rules},
     headers,
     memory::{read, read_into},
@@ -35,6 +36,9 @@ fn report(skb: u64, hook: u8) {
         return;
     }
     count(Counter::DropPackets);
+    if let Some(entry) = entry {
+        ends::dropped(entry);
+    }
     let mut facts = Facts::new(now());
     facts.netns_cookie = netns_cookie;
     if !gather(&mut facts, skb, dev, entry) {

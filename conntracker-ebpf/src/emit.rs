@@ -8,6 +8,8 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     ABI_VERSION,
+    end::{EndBody, EndRecord4, EndRecord6, KIND_END},
+    owner::{OwnedRecord4, OwnedRecord6, Owner},
     path::{KIND_PATH, MAX_LIST, Marks, PATH_NAT, PathHead},
     plan::MAX_GAPS,
     record::{
@@ -16,7 +18,7 @@ use conntracker_common::{
     },
 };
 
-use crate::{conntrack::KernelTuple, globals::wake_bytes, hash::Hash, memory::masked};
+use crate::{conntrack::KernelTuple, globals::wake_bytes, hash::Hash, memory::masked, owner};
 
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -122,22 +124,80 @@ pub fn now() -> u64 {
 pub fn emit(kind: u8, facts: &Facts) -> bool {
     if facts.is_v4() {
         let Some(mut slot) = RECORDS.reserve::<FlowRecord4>(0) else { return false };
-        slot.write(FlowRecord4 {
-            header: header(kind, facts, size_of::<FlowRecord4>()),
-            body: facts.body,
-            orig: tuple4(&facts.orig),
-            reply: tuple4(&facts.reply),
-        });
+        slot.write(record4(kind, facts, size_of::<FlowRecord4>()));
         slot.submit(wakeup(size_of::<FlowRecord4>()));
     } else {
         let Some(mut slot) = RECORDS.reserve::<FlowRecord6>(0) else { return false };
-        slot.write(FlowRecord6 {
-            header: header(kind, facts, size_of::<FlowRecord6>()),
-            body: facts.body,
+        slot.write(record6(kind, facts, size_of::<FlowRecord6>()));
+        slot.submit(wakeup(size_of::<FlowRecord6>()));
+    }
+    true
+}
+
+/// Sends a record with the owner of the packet's socket, described where the record lies: there is no
+/// more room on the stack. False if the ring was full.
+#[inline(never)]
+pub fn emit_owned(kind: u8, facts: &Facts, sk: u64, uid: u32, context: u64) -> bool {
+    let owner = Owner { uid, ..Owner::NONE };
+    if facts.is_v4() {
+        const LEN: usize = size_of::<OwnedRecord4>();
+        let Some(mut slot) = RECORDS.reserve::<OwnedRecord4>(0) else { return false };
+        let owned = slot.write(OwnedRecord4 { record: record4(kind, facts, LEN), owner });
+        owner::describe(&mut owned.owner, sk, context);
+        slot.submit(wakeup(LEN));
+    } else {
+        const LEN: usize = size_of::<OwnedRecord6>();
+        let Some(mut slot) = RECORDS.reserve::<OwnedRecord6>(0) else { return false };
+        let owned = slot.write(OwnedRecord6 { record: record6(kind, facts, LEN), owner });
+        owner::describe(&mut owned.owner, sk, context);
+        slot.submit(wakeup(LEN));
+    }
+    true
+}
+
+#[inline(always)]
+fn record4(kind: u8, facts: &Facts, len: usize) -> FlowRecord4 {
+    FlowRecord4 {
+        header: header(kind, facts, len),
+        body: facts.body,
+        orig: tuple4(&facts.orig),
+        reply: tuple4(&facts.reply),
+    }
+}
+
+#[inline(always)]
+fn record6(kind: u8, facts: &Facts, len: usize) -> FlowRecord6 {
+    FlowRecord6 {
+        header: header(kind, facts, len),
+        body: facts.body,
+        orig: tuple6(&facts.orig),
+        reply: tuple6(&facts.reply),
+    }
+}
+
+/// Sends the record of an end; false if the ring was full.
+#[inline(never)]
+pub fn emit_end(facts: &Facts, end: &EndBody) -> bool {
+    if facts.is_v4() {
+        let Some(mut slot) = RECORDS.reserve::<EndRecord4>(0) else { return false };
+        slot.write(EndRecord4 {
+            header: header(KIND_END, facts, size_of::<EndRecord4>()),
+            flow: facts.body,
+            end: *end,
+            orig: tuple4(&facts.orig),
+            reply: tuple4(&facts.reply),
+        });
+        slot.submit(wakeup(size_of::<EndRecord4>()));
+    } else {
+        let Some(mut slot) = RECORDS.reserve::<EndRecord6>(0) else { return false };
+        slot.write(EndRecord6 {
+            header: header(KIND_END, facts, size_of::<EndRecord6>()),
+            flow: facts.body,
+            end: *end,
             orig: tuple6(&facts.orig),
             reply: tuple6(&facts.reply),
         });
-        slot.submit(wakeup(size_of::<FlowRecord6>()));
+        slot.submit(wakeup(size_of::<EndRecord6>()));
     }
     true
 }

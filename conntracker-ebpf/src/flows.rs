@@ -2,7 +2,8 @@
 
 use conntracker_common::{
     counters::Counter,
-    record::{FLAG_COUNTED, KIND_NEW, KIND_REPLIED},
+    has_ports,
+    record::{FLAG_COUNTED, FLAG_OWNER, KIND_NEW, KIND_REPLIED},
     seen::CLASS_CONNTRACK,
 };
 
@@ -12,16 +13,22 @@ use crate::{
         IPS_CONFIRMED, IPS_SEEN_REPLY,
     },
     counters::{count, say},
-    emit::{Facts, emit, now},
-    globals::probes,
-    netns, seen,
+    cpu::address,
+    emit::{Facts, emit, emit_owned, now},
+    globals::{owner_number, probes},
+    netns,
+    owner::{self, Local},
+    seen,
     view::View,
 };
+
+/// `NF_INET_POST_ROUTING`.
+const POST_ROUTING: u8 = 4;
 
 /// One packet at the end of LOCAL_IN or POSTROUTING. Packets of flows already known leave in the
 /// first few lines. A function of its own: its stack is not that of what runs before it.
 #[inline(never)]
-pub fn observe(view: impl View) {
+pub fn observe(view: impl View, context: *const u8) {
     let Some(nfct) = view.nfct() else { return count(Counter::ReadFailed) };
     if nfct.is_none() {
         count(Counter::NoConntrack);
@@ -50,11 +57,36 @@ pub fn observe(view: impl View) {
     if !gather(&mut facts, view, entry, status) {
         return;
     }
+    // Each in a function of its own, one after the other: there is little room on the stack.
     if is_new {
-        new_flow(&mut facts);
-    } else {
-        replied_flow(&facts);
+        if new_flow(&mut facts) {
+            let sent = send(KIND_NEW, &mut facts, view.skb(), context);
+            count(if sent { Counter::NewRecords } else { Counter::NewLost });
+        }
+    } else if replied_flow(&facts) {
+        let sent = send(KIND_REPLIED, &mut facts, view.skb(), context);
+        count(if sent { Counter::ReplyRecords } else { Counter::ReplyLost });
     }
+}
+
+/// Sends a record, with the owner of the packet's socket if that is known.
+#[inline(never)]
+fn send(kind: u8, facts: &mut Facts, skb: u64, context: *const u8) -> bool {
+    // Is the packet going out, the socket is its sender's, else its receiver's.
+    let out = facts.body.hook == POST_ROUTING;
+    let original = (kind == KIND_NEW) == out;
+    // The kernel itself answers what has no ports.
+    if owner_number!(wanted) == 0 || !(original || has_ports(facts.body.proto)) {
+        return emit(kind, facts);
+    }
+    let local = if original { &facts.orig } else { &facts.reply };
+    let local = Local { proto: facts.body.proto, port: local.src_l4 };
+    let owned = || owner::socket(skb, &local).and_then(|sk| Some((sk, owner::user(sk)?)));
+    let Some((sk, uid)) = owned() else { return emit(kind, facts) };
+    // Answers may be sent by whoever handles the packet that is answered.
+    let context = if original && out { address(context).unwrap_or(0) } else { 0 };
+    facts.body.flags |= FLAG_OWNER;
+    emit_owned(kind, facts, sk, uid, context)
 }
 
 /// Everything a record says; false (counted, if it is one of ours) if it could not be read.
@@ -77,8 +109,9 @@ fn gather(facts: &mut Facts, view: impl View, entry: Entry, status: u32) -> bool
     false
 }
 
-#[inline(always)]
-fn new_flow(facts: &mut Facts) {
+/// Counts a new flow; true if it is worth a record.
+#[inline(never)]
+fn new_flow(facts: &mut Facts) -> bool {
     count(Counter::NewFlows);
     let (folded_report, fold) = seen::mode();
     let key = seen::key(facts, CLASS_CONNTRACK, fold);
@@ -86,7 +119,8 @@ fn new_flow(facts: &mut Facts) {
         Some(value) if folded_report => {
             let (flows, worth_a_record) = seen::count(value, facts.ktime_ns);
             if !worth_a_record {
-                return count(Counter::NewFolded);
+                count(Counter::NewFolded);
+                return false;
             }
             facts.body.count = flows.min(u64::from(u32::MAX)) as u32;
             facts.body.since_ns = value.since_ns;
@@ -97,18 +131,19 @@ fn new_flow(facts: &mut Facts) {
         Some(value) => value.replied = 0,
         None => count(Counter::MapFull),
     }
-    count(if emit(KIND_NEW, facts) { Counter::NewRecords } else { Counter::NewLost });
+    true
 }
 
-#[inline(always)]
-fn replied_flow(facts: &Facts) {
+/// Counts a reply; true if it is the first one.
+#[inline(never)]
+fn replied_flow(facts: &Facts) -> bool {
     let (_, fold) = seen::mode();
     let key = seen::key(facts, CLASS_CONNTRACK, fold);
     match seen::entry(seen::flows(), &key, facts.ktime_ns) {
-        Some(value) if value.replied != 0 => return,
+        Some(value) if value.replied != 0 => return false,
         Some(value) => value.replied = 1,
         None => count(Counter::MapFull),
     }
     count(Counter::Replies);
-    count(if emit(KIND_REPLIED, facts) { Counter::ReplyRecords } else { Counter::ReplyLost });
+    true
 }

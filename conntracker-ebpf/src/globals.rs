@@ -3,7 +3,9 @@
 
 use conntracker_common::{
     ABI_VERSION,
-    offsets::{NftOffsets, Offsets},
+    end::EndNumbers,
+    offsets::{EndOffsets, NftOffsets, Offsets, OwnerOffsets},
+    owner::OwnerNumbers,
     probes::Arguments,
 };
 
@@ -19,6 +21,22 @@ pub static OFFSETS: Offsets = Offsets::ZERO;
 /// Offsets that only probes in nf_tables need.
 #[unsafe(no_mangle)]
 pub static NFT_OFFSETS: NftOffsets = NftOffsets::ZERO;
+
+/// Offsets that only ends of flows need.
+#[unsafe(no_mangle)]
+pub static END_OFFSETS: EndOffsets = EndOffsets::ZERO;
+
+/// Numbers that ends of flows need.
+#[unsafe(no_mangle)]
+pub static END_NUMBERS: EndNumbers = EndNumbers::ZERO;
+
+/// Offsets that only owners of sockets need.
+#[unsafe(no_mangle)]
+pub static OWNER_OFFSETS: OwnerOffsets = OwnerOffsets::ZERO;
+
+/// Numbers that owners of sockets need.
+#[unsafe(no_mangle)]
+pub static OWNER_NUMBERS: OwnerNumbers = OwnerNumbers::ZERO;
 
 /// Where probes find arguments.
 #[unsafe(no_mangle)]
@@ -67,6 +85,38 @@ macro_rules! nft_offset {
     };
 }
 pub(crate) use nft_offset;
+
+/// Offset of a member that ends of flows need.
+macro_rules! end_offset {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::END_OFFSETS.$field) as usize
+    };
+}
+pub(crate) use end_offset;
+
+/// A number that ends of flows need.
+macro_rules! end_number {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::END_NUMBERS.$field)
+    };
+}
+pub(crate) use end_number;
+
+/// Offset of a member that owners of sockets need.
+macro_rules! owner_offset {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::OWNER_OFFSETS.$field) as usize
+    };
+}
+pub(crate) use owner_offset;
+
+/// A number that owners of sockets need.
+macro_rules! owner_number {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::OWNER_NUMBERS.$field)
+    };
+}
+pub(crate) use owner_number;
 
 /// Where an argument is in the context.
 macro_rules! argument {

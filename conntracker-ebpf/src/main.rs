@@ -20,6 +20,7 @@ mod cpu;
 mod drops;
 mod dst;
 mod emit;
+mod ends;
 mod finish;
 mod flows;
 mod globals;
@@ -28,6 +29,7 @@ mod headers;
 mod known;
 mod memory;
 mod netns;
+mod owner;
 mod peek;
 mod plans;
 mod probes;
@@ -70,7 +72,7 @@ pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {
     if globals::trace_rules() {
         traverse::close(ctx.view(), SEGMENT_MAIN);
     }
-    flows::observe(ctx.view());
+    flows::observe(ctx.view(), core::ptr::from_ref(ctx).cast());
     NF_ACCEPT
 }
 
@@ -200,6 +202,22 @@ pub extern "C" fn expression_ends(context: *const u8) -> i32 {
 #[unsafe(link_section = "socket/confirms")]
 pub extern "C" fn confirms(context: *const u8) -> i32 {
     probes::confirms(context);
+    0
+}
+
+/// `nf_ct_delete` begins: a flow ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/flow_deleted")]
+pub extern "C" fn flow_deleted(context: *const u8) -> i32 {
+    ends::deleted(context);
+    0
+}
+
+/// `nf_ct_destroy` begins: a flow ends that was perhaps never confirmed.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/flow_destroyed")]
+pub extern "C" fn flow_destroyed(context: *const u8) -> i32 {
+    ends::destroyed(context);
     0
 }
 

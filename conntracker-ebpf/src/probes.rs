@@ -27,6 +27,7 @@ use crate::{
     globals::{argument, is_kprobe, nft_offset},
     known,
     memory::read,
+    netns, plans,
     traverse::{self, Who},
     view::{Probed, View},
 };
@@ -39,7 +40,7 @@ const DROPPED: u32 = 0;
 
 /// A number of the program's context.
 #[inline(always)]
-fn at(context: *const u8, offset: u32) -> Option<u64> {
+pub fn at(context: *const u8, offset: u32) -> Option<u64> {
     read(context as u64 + u64::from(offset))
 }
 
@@ -161,7 +162,10 @@ pub fn rule_matches(context: *const u8) {
             return None;
         }
         let index = cpu.inside(at(context, argument!(eval_pkt))?)?;
-        put(cpu, index, at(context, argument!(eval_expr))? | event::RULE);
+        let expression = at(context, argument!(eval_expr))?;
+        if ends_rule(expression)? {
+            put(cpu, index, [expression | event::RULE]);
+        }
         None
     });
 }
@@ -198,13 +202,15 @@ pub fn expression_ends(context: *const u8) {
         };
         let index = cpu.inside(pkt)?;
         let code: i32 = read(regs + nft_offset!(regs_code) as u64)?;
-        if code == NFT_BREAK {
+        if code == NFT_BREAK || !ends_rule(expression)? {
             return None;
         }
-        put(cpu, index, expression | event::VERDICT);
-        put(cpu, index, u64::from(code as u32));
+        let (expression, verdict) = (expression | event::VERDICT, u64::from(code as u32));
         if matches!(code, NFT_JUMP | NFT_GOTO) {
-            put(cpu, index, read(regs + nft_offset!(regs_chain) as u64)?);
+            let chain = read(regs + nft_offset!(regs_chain) as u64)?;
+            put(cpu, index, [expression, verdict, chain]);
+        } else {
+            put(cpu, index, [expression, verdict]);
         }
         None
     });
@@ -219,7 +225,7 @@ pub fn confirms(context: *const u8) {
         return;
     }
     let Some(state) = at(context, offset) else { return };
-    flows::observe(Probed { state, skb });
+    flows::observe(Probed { state, skb }, context);
 }
 
 /// A packet enters a base chain: the first of a hook, or the next one. Those whose path is known leave
@@ -263,6 +269,7 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
         return None;
     }
     let Some(found) = chains::get(chain, family, hook) else {
+        missed(view, hook, family);
         known::insert(entry, tracing.generation, bit, false);
         return None;
     };
@@ -285,10 +292,23 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
     None
 }
 
+/// A packet came to a chain that is not known: one that has nothing to tell, of a namespace that is not
+/// observed, or one of a ruleset that the agent has yet to look at. Only the last counts.
+#[inline(never)]
+fn missed(view: Probed, hook: u8, family: u8) {
+    let Some(number) = view.netns_cookie().and_then(netns::number) else { return };
+    let place = plan::place(family == FAMILY_V6, SEGMENT_MAIN, hook);
+    if let Some(plan) = plans::get(plan::plan_index(number, place))
+        && !plans::holds(plan)
+    {
+        count(Counter::PathRaces);
+    }
+}
+
 #[inline(always)]
 fn entered(cpu: &mut Cpu, index: usize, number: u32, inside: u64) {
     cpu.frames[index & 3].inside = inside;
-    put(cpu, index, u64::from(number) << event::SHIFT | event::ENTER);
+    put(cpu, index, [u64::from(number) << event::SHIFT | event::ENTER]);
 }
 
 /// A packet leaves a base chain.
@@ -301,7 +321,7 @@ fn leave(cpu: &mut Cpu, inside: u64, result: u64) -> Option<()> {
     let frame = &mut cpu.frames[index & 3];
     frame.inside = 0;
     frame.result = result as u32;
-    put(cpu, index, (result & 0xffff_ffff) << event::SHIFT | event::LEAVE);
+    put(cpu, index, [(result & 0xffff_ffff) << event::SHIFT | event::LEAVE]);
     None
 }
 
@@ -313,16 +333,32 @@ pub fn was_dropped_by_chain(cpu: &Cpu, index: usize) -> bool {
     frame.inside != 0 || frame.result & 0xff == DROPPED
 }
 
-/// Adds to what was seen of a packet.
+/// Whether an expression is the last of its rule: behind it stands the head of the next one, whose upper
+/// bits are zero (`struct nft_rule_dp`), and not the address of another's operations. Where rules are each
+/// on their own nothing can be told from that: the agent knows.
 #[inline(always)]
-fn put(cpu: &mut Cpu, index: usize, number: u64) {
+fn ends_rule(expression: u64) -> Option<bool> {
+    if argument!(blobs) == 0 {
+        return Some(true);
+    }
+    let operations: u64 = read(expression + nft_offset!(expr_ops) as u64)?;
+    let size: u32 = read(operations + nft_offset!(ops_size) as u64)?;
+    let next: u64 = read(expression + u64::from(size))?;
+    Some(next >> 56 == 0)
+}
+
+/// Adds to what was seen of a packet; all of it, or nothing.
+#[inline(always)]
+fn put<const N: usize>(cpu: &mut Cpu, index: usize, numbers: [u64; N]) {
     let frame = &mut cpu.frames[index & 3];
     let Some(scratch) = emit::path_scratch(cpu::index(index)) else { return };
-    if frame.events + 2 > MAX_EVENT_WORDS as u32 {
+    if frame.events + 2 * N as u32 > MAX_EVENT_WORDS as u32 {
         frame.flags |= u32::from(PATH_TRUNCATED);
         return;
     }
-    scratch.put(frame.events, number as u32);
-    scratch.put(frame.events + 1, (number >> 32) as u32);
-    frame.events += 2;
+    for number in numbers {
+        scratch.put(frame.events, number as u32);
+        scratch.put(frame.events + 1, (number >> 32) as u32);
+        frame.events += 2;
+    }
 }

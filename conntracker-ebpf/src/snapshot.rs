@@ -10,7 +10,7 @@ use conntracker_common::{
 
 use crate::{
     emit::{self, PathScratch},
-    memory::read_bytes,
+    memory::{masked, read_bytes},
     plans,
 };
 
@@ -48,6 +48,19 @@ struct Place {
     slot: usize,
     counters: usize,
     word: usize,
+}
+
+/// Covers where every number of packets is in a snapshot.
+const NUMBER_MASK: i32 = (MAX_SLOTS * COUNTER_BYTES - 1) as i32;
+
+impl Place {
+    /// Where in a snapshot the packets of the n-th counter are. Masked last of all: Linux 6.1 forgets the
+    /// bounds of what was put together.
+    #[inline(always)]
+    fn number(&self, n: usize) -> usize {
+        let at = (self.slot + n) * COUNTER_BYTES as usize + self.word * 8;
+        masked::<NUMBER_MASK>(at)
+    }
 }
 
 impl Context {
@@ -134,7 +147,7 @@ impl Context {
         // SAFETY: as in `copy`; words of a counter are 0 and 1.
         let (before, after) = unsafe {
             (
-                before.cast::<Counter>().add(place.slot).cast::<u64>().add(place.word),
+                before.cast::<u8>().add(place.number(0)).cast::<u64>(),
                 after.cast::<u64>().add(place.word),
             )
         };
@@ -178,7 +191,7 @@ impl Context {
         let scratch = emit::path_scratch(self.frame)?;
         // SAFETY: as in `differ`.
         let packets = unsafe {
-            let before = before.cast::<Counter>().add(place.slot + i).cast::<u64>().add(place.word);
+            let before = before.cast::<u8>().add(place.number(i)).cast::<u64>();
             let after = after.cast::<Counter>().add(i).cast::<u64>().add(place.word);
             (*after).wrapping_sub(*before)
         };

@@ -94,7 +94,7 @@ pub fn arrive(cpu: &mut Cpu, skb: u64, place: u32) {
 /// Whether a packet is traced although its path is known.
 #[inline(always)]
 pub fn is_sample(cpu: &Cpu, tracing: &Tracing) -> bool {
-    tracing.sample != 0 && cpu.packets % u64::from(tracing.sample) == 0
+    tracing.sample != 0 && cpu.packets.is_multiple_of(u64::from(tracing.sample))
 }
 
 /// A packet comes to the first base chain of a hook. Packets whose path is known leave soon.

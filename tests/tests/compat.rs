@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use conntracker_tests::lab::Lab;
-use conntracker_tests::tracer::Tracer;
+use conntracker_tests::tracer::{Tracer, backend};
 use conntracker_tests::traffic::{
     ping, sctp_exchange, sctp_server, tcp_echo_server, tcp_exchange, udp_echo_server, udp_exchange,
     udp_send, udp_sink,
@@ -76,7 +76,7 @@ fn live_flows_print_as_version_0_1_printed_them() {
     let _sinks = sinks.map(|address| udp_sink(s, at(address)).unwrap());
     let _sctp = sctp_server(s, s.at(3868)).unwrap();
 
-    let backends = ["links", "netlink"];
+    let backends = [backend(), "netlink"];
     let tracers = backends.map(|backend| {
         let args = ["--backend", backend, "--compat", "v0.1"];
         (backend, Tracer::start(r, &args).unwrap())
@@ -174,7 +174,7 @@ fn rules_that_packets_met_print_as_version_0_1_printed_them() {
         let (c, r, s) = (&lab.client, &lab.router, &lab.server);
         r.run_with_input([restore], TRACED_RULES).unwrap();
         let _server = udp_echo_server(s, s.at(7)).unwrap();
-        let tracer = Tracer::start(r, &["--backend", "links", "--compat", "v0.1"]).unwrap();
+        let tracer = Tracer::start(r, &["--backend", backend(), "--compat", "v0.1"]).unwrap();
         udp_exchange(c, c.at(40_000), s.at(7), b"hello").unwrap();
         // Its only packet was dropped: version 0.1 never heard of the flow.
         udp_send(c, c.at(40_000), s.at(9), b"hello", 1).unwrap();

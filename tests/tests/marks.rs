@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 use conntracker_tests::lab::{Host, Lab};
-use conntracker_tests::tracer::Tracer;
 use conntracker_tests::tracer::report::{Document, Text};
+use conntracker_tests::tracer::{Tracer, backend};
 use conntracker_tests::traffic::{udp_echo_server, udp_exchange, udp_send, udp_sink};
 use serde_json::{Value, json};
 
@@ -122,7 +122,8 @@ fn what_set_and_restored_a_mark_is_told() {
         for payload in [&b"hello"[..], &LONG] {
             let what = format!("{name}, {} bytes", payload.len());
             lab.router.run(["conntrack", "-F"]).unwrap();
-            let tracer = Tracer::start(&lab.router, &["--backend", "links", "--explain"]).unwrap();
+            let tracer =
+                Tracer::start(&lab.router, &["--backend", backend(), "--explain"]).unwrap();
             traffic(&lab, payload);
             let report = Text::parse(&tracer.finish().unwrap()).unwrap();
             let [seven, nine, ping] = &report.lines[..] else { panic!("{what}: {report:?}") };
@@ -162,7 +163,7 @@ fn what_set_and_restored_a_mark_is_told() {
 fn json_has_the_marks_before_and_after_each_hook() {
     let lab = Lab::new().unwrap();
     lab.router.nft(NFT).unwrap();
-    let tracer = Tracer::start(&lab.router, &["--backend", "links", "--format", "json"]).unwrap();
+    let tracer = Tracer::start(&lab.router, &["--backend", backend(), "--format", "json"]).unwrap();
     traffic(&lab, &LONG);
     let report = Document::json(&tracer.finish().unwrap()).unwrap();
     let way = |hook: &str, direction: &str, packet, connection| {
@@ -213,7 +214,7 @@ fn fragments_that_nobody_puts_together_are_told_as_such() {
     }; }";
     lab.router.nft(rules).unwrap();
     let _sink = udp_sink(&lab.server, lab.server.at(9)).unwrap();
-    let args = ["--backend", "links", "--format", "json", "--no-fold"];
+    let args = ["--backend", backend(), "--format", "json", "--no-fold"];
     let tracer = Tracer::start(&lab.router, &args).unwrap();
     udp_send(&lab.client, lab.client.at(40_000), lab.server.at(9), &LONG, 1).unwrap();
     let report = Document::json(&tracer.finish().unwrap()).unwrap();

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use conntracker_tests::lab::{Lab, TRACKING};
-use conntracker_tests::tracer::Tracer;
 use conntracker_tests::tracer::report::Document;
+use conntracker_tests::tracer::{Tracer, backend};
 use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
 
 /// Traces of a few flows to one port, made `after` the start and right before the end.
@@ -17,7 +17,7 @@ fn counted_once(after: Duration) {
     lab.router.nft(TRACKING).unwrap();
     let _server = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
     for round in 0..3 {
-        for backend in ["links", "netlink"] {
+        for backend in [backend(), "netlink"] {
             for fold in [false, true] {
                 let what = format!("round {round}, {backend}, folded: {fold}");
                 let mut args = vec!["--backend", backend, "--format", "json"];

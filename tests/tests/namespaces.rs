@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::report::{self, Document, Text};
-use conntracker_tests::tracer::{L4, Tracer, command, stdout};
+use conntracker_tests::tracer::{L4, Tracer, backend, command, stdout};
 use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
 use nix::sys::signal::Signal;
 
@@ -54,7 +54,7 @@ fn expected([first, second]: &[Lab; 2]) -> BTreeMap<String, Vec<u16>> {
 #[test]
 fn all_namespaces_are_observed_and_labelled_apart() {
     let labs = labs();
-    for backend in ["links", "netlink"] {
+    for backend in [backend(), "netlink"] {
         let what = ["trace", "--netns", "all", "--backend", backend];
         let args = what.into_iter().chain(["-o", "-", "--format", "json", "--no-fold"]);
         let tracer = Tracer::spawn(command(args).unwrap()).unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::report::{Document, Line, RULES_CHANGED, Text};
-use conntracker_tests::tracer::{PATIENCE, Tracer};
+use conntracker_tests::tracer::{PATIENCE, Tracer, backend};
 use conntracker_tests::traffic::{tcp_connect, udp_echo_server, udp_exchange, udp_send, udp_sink};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ fn traffic(lab: &Lab) {
 /// The report of a trace of [`traffic`].
 fn trace(lab: &Lab, args: &[&str]) -> String {
     lab.router.run(["conntrack", "-F"]).unwrap();
-    let tracer = Tracer::start(&lab.router, &[&["--backend", "links"], args].concat()).unwrap();
+    let tracer = Tracer::start(&lab.router, &[&["--backend", backend()], args].concat()).unwrap();
     traffic(lab);
     tracer.finish().unwrap()
 }
@@ -225,7 +225,7 @@ fn a_flow_is_traced_until_its_ways_are_known_and_a_sample_of_one_is_every_packet
     let _echo = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
     let packets = |args: &[&str]| {
         lab.router.run(["conntrack", "-F"]).unwrap();
-        let args = [&["--backend", "links", "--format", "json", "--no-fold"], args].concat();
+        let args = [&["--backend", backend(), "--format", "json", "--no-fold"], args].concat();
         let tracer = Tracer::start(&lab.router, &args).unwrap();
         exchange(&lab, EXCHANGES);
         let report = Document::json(&tracer.finish().unwrap()).unwrap();
@@ -271,7 +271,7 @@ fn a_packet_of_a_known_flow_that_is_dropped_makes_its_flow_be_looked_at_again() 
     ");
     let (c, s) = (&lab.client, &lab.server);
     let _sink = udp_sink(s, s.at(9)).unwrap();
-    let args = ["--backend", "links", "--format", "json", "--no-fold"];
+    let args = ["--backend", backend(), "--format", "json", "--no-fold"];
     let tracer = Tracer::start(&lab.router, &args).unwrap();
     udp_send(c, c.at(40_000), s.at(9), b"hello", 6).unwrap();
     let report = Document::json(&tracer.finish().unwrap()).unwrap();
@@ -307,7 +307,7 @@ fn drops_before_conntrack_are_told_with_their_hook_and_rule() {
         }
     ");
     let (c, r, s) = (&lab.client, &lab.router, &lab.server);
-    let args = ["--backend", "links", "--format", "json", "--no-fold"];
+    let args = ["--backend", backend(), "--format", "json", "--no-fold"];
     let tracer = Tracer::start(r, &args).unwrap();
     udp_send(c, c.at(40_000), s.at(7100), b"hello", 2).unwrap();
     udp_send(c, c.at6(40_000), s.at6(7100), b"hello", 1).unwrap();
@@ -344,7 +344,7 @@ fn a_change_of_rules_begins_an_epoch() {
     let (c, r, s) = (&lab.client, &lab.router, &lab.server);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.txt");
-    let args = ["--backend", "links", "--explain", "-o", file.to_str().unwrap()];
+    let args = ["--backend", backend(), "--explain", "-o", file.to_str().unwrap()];
     let mut tracer = Tracer::start(r, &args).unwrap();
     let send = || udp_send(c, c.at(40_000), s.at(7100), b"hello", 1).unwrap();
     send();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::report::{Document, RULES_CHANGED};
-use conntracker_tests::tracer::{Finished, PATIENCE, Tracer};
+use conntracker_tests::tracer::{Finished, PATIENCE, Tracer, backend};
 use conntracker_tests::traffic::{udp_sink, udp_storm};
 use nix::sys::signal::Signal;
 
@@ -95,7 +95,7 @@ fn trace(lab: &Lab, args: &[&str]) -> Result<Tracer> {
 #[test]
 fn links_report_every_flow_and_lose_none_at_default_sizes() {
     let weather = weather().unwrap();
-    let args = ["--backend", "links", "--no-fold", "--strict"];
+    let args = ["--backend", backend(), "--no-fold", "--strict"];
     let tracer = trace(&weather.lab, &args).unwrap();
     weather.storm().unwrap();
     // With --strict this says by its success that nothing was lost.
@@ -117,7 +117,7 @@ fn links_report_every_flow_and_lose_none_at_default_sizes() {
 #[test]
 fn links_count_what_a_small_ring_loses_and_find_it_in_the_table() {
     let weather = weather().unwrap();
-    let args = ["--backend", "links", "--no-fold", "--strict", "--ring-size", "64K"];
+    let args = ["--backend", backend(), "--no-fold", "--strict", "--ring-size", "64K"];
     let tracer = trace(&weather.lab, &args).unwrap();
     weather.storm().unwrap();
     let Finished { status, stdout, stderr } = tracer.stop(Signal::SIGINT).unwrap();
@@ -190,7 +190,7 @@ fn idle(pid: u32) -> Result<()> {
 fn folded_flows_are_counted_whatever_the_size_of_the_ring() {
     let weather = weather().unwrap();
     let tracers = ["32M", "4K"].map(|size| {
-        let args = ["--backend", "links", "--ring-size", size];
+        let args = ["--backend", backend(), "--ring-size", size];
         (size, trace(&weather.lab, &args).unwrap())
     });
     weather.storm().unwrap();

@@ -1,8 +1,10 @@
 //! `cargo xtask`: everything a developer runs, one module per command.
 
 mod bench;
+mod btf;
 mod build;
 mod cmd;
+mod counts;
 mod demo;
 mod lint;
 mod progress;
@@ -10,6 +12,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,12 +35,17 @@ enum Task {
     Run(run::Args),
     Demo(demo::Args),
     Test(test::Args),
+    TestVm(vm::Args),
     /// Check formatting and run clippy on everything, warnings being errors
     Lint,
     Bench(bench::Args),
+    BtfReduce(btf::Args),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = vm::guest::main() {
+        return code;
+    }
     match dispatch(Args::parse().task) {
         Ok(code) => code,
         Err(error) => {
@@ -54,7 +62,9 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Run(args) => run::main(&args),
         Task::Demo(args) => demo::main(&args),
         Task::Test(args) => test::main(&args),
+        Task::TestVm(args) => vm::main(&args),
         Task::Lint => lint::main(),
         Task::Bench(args) => bench::main(&args),
+        Task::BtfReduce(args) => btf::main(&args),
     }
 }

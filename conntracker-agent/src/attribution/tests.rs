@@ -3,6 +3,7 @@
 mod interpreter;
 mod language;
 mod property;
+mod replay;
 
 use std::fmt::Write;
 

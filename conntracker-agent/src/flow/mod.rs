@@ -6,6 +6,7 @@ pub mod filter;
 mod model;
 pub mod order;
 pub mod path;
+pub mod process;
 pub mod protocol;
 pub mod status;
 pub mod table;

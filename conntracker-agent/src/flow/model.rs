@@ -1,6 +1,6 @@
 //! A flow: what all sources together know of it.
 
-use super::{Drops, Paths, Status, Tuple};
+use super::{Drops, Paths, Status, Tuple, path::Direction, process::Process};
 use crate::kernel::{
     bpf::record::Counted,
     netlink::ctnetlink::{Counters, ProtoState},
@@ -56,10 +56,12 @@ pub struct Origins {
     pub events: bool,
     /// The drop tracepoint.
     pub drops: bool,
+    /// A probe where conntrack's entry ended.
+    pub ends: bool,
 }
 
 impl Origins {
-    /// Whether anything but dropped packets told of it.
+    /// Whether anything but dropped packets, and ends before the flow was confirmed, told of it.
     #[must_use]
     pub fn of_conntrack(self) -> bool {
         self.links || self.dump || self.events
@@ -150,6 +152,10 @@ pub struct Flow {
     pub timeout: Option<u32>,
     /// Conntrack flows merged.
     pub flows: Counting,
+    /// Those of them whose end was seen.
+    pub ended: u64,
+    /// Entries that ended before they were confirmed.
+    pub unconfirmed: u64,
     /// Packets and bytes, original and reply direction, where accounting is on.
     pub counters: Option<[Counters; 2]>,
     /// First seen (nanoseconds since the epoch).
@@ -162,6 +168,8 @@ pub struct Flow {
     pub paths: Paths,
     /// Sources.
     pub origins: Origins,
+    /// Who has the socket of the first flow at this machine's end.
+    pub process: Option<Box<Process>>,
     /// Rarely present.
     pub details: Option<Box<Details>>,
 }
@@ -181,12 +189,15 @@ impl Flow {
             interfaces: None,
             timeout: None,
             flows: Counting::default(),
+            ended: 0,
+            unconfirmed: 0,
             counters: None,
             first_ns: at_ns,
             last_ns: at_ns,
             drops: None,
             paths: Paths::default(),
             origins: Origins::default(),
+            process: None,
             details: None,
         }
     }
@@ -203,7 +214,15 @@ impl Flow {
         self.drops.is_some()
     }
 
-    /// Conntrack flows merged into this one; 0 if it was only ever dropped.
+    /// Entries that ended before they were confirmed, if nothing else is known of the flow: packets that
+    /// netfilter did not drop, and that did not arrive.
+    #[must_use]
+    pub fn never_confirmed(&self) -> Option<u64> {
+        let alone = !self.origins.of_conntrack() && !self.dropped();
+        (alone && self.unconfirmed > 0).then_some(self.unconfirmed)
+    }
+
+    /// Conntrack flows merged into this one; 0 if it was only ever dropped, or never confirmed.
     #[must_use]
     pub fn merged(&self) -> u64 {
         // A flow known by its reply alone, or by a record whose count was lost, is still one flow.
@@ -213,6 +232,16 @@ impl Flow {
     pub(super) fn seen_at(&mut self, at_ns: u64) {
         self.first_ns = self.first_ns.min(at_ns);
         self.last_ns = self.last_ns.max(at_ns);
+    }
+
+    /// Takes over a process. If both ends are here, the one that began is told.
+    pub(super) fn owned_by(&mut self, process: Process) {
+        let better = self.process.as_ref().is_none_or(|known| {
+            known.direction == Direction::Reply && process.direction == Direction::Original
+        });
+        if better {
+            self.process = Some(Box::new(process));
+        }
     }
 
     /// Merges a flow that folds into this one.
@@ -228,12 +257,15 @@ impl Flow {
             interfaces,
             timeout,
             flows,
+            ended,
+            unconfirmed,
             counters,
             first_ns,
             last_ns,
             drops,
             paths,
             origins,
+            process,
             details,
         } = other;
         self.paths.merge(&paths);
@@ -244,12 +276,15 @@ impl Flow {
         pick(&mut self.reply, reply, other_is_earlier);
         pick(&mut self.packet_mark, packet_mark, other_is_earlier);
         pick(&mut self.interfaces, interfaces, other_is_earlier);
+        pick(&mut self.process, process, other_is_earlier);
         pick(&mut self.state, state, other_is_later);
         pick(&mut self.mark, mark, other_is_later);
         pick(&mut self.timeout, timeout, other_is_later);
         pick(&mut self.details, details, other_is_later);
         self.status = self.status.union(status);
         self.flows.merge(&flows);
+        self.ended += ended;
+        self.unconfirmed += unconfirmed;
         if let Some(theirs) = counters {
             let mine = self.counters.get_or_insert_default();
             for (mine, theirs) in mine.iter_mut().zip(theirs) {
@@ -265,6 +300,7 @@ impl Flow {
             dump: self.origins.dump || origins.dump,
             events: self.origins.events || origins.events,
             drops: self.origins.drops || origins.drops,
+            ends: self.origins.ends || origins.ends,
         };
         self.seen_at(first_ns);
         self.seen_at(last_ns);

@@ -5,15 +5,25 @@
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
 //! a record, an event and several dumps may all tell of it.
 
+mod ends;
 mod paths;
 
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
-use super::{DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details};
+use super::{
+    DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details, path::Direction,
+    process::Process,
+};
 use crate::kernel::{
-    bpf::record::{Kind as RecordKind, Record, Seen},
+    bpf::{
+        owner::Owner,
+        record::{Kind as RecordKind, Record, Seen},
+    },
     netlink::ctnetlink::{ConntrackEntry, Counters, events::Kind as EventKind},
 };
+
+/// `NF_INET_POST_ROUTING`.
+const POST_ROUTING: u8 = 4;
 
 /// One conntrack entry.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +63,8 @@ pub struct FlowTable {
     kernel_counts: bool,
     /// Ways of packets of which no flow is known yet.
     waiting: HashMap<FlowKey, paths::Waiting>,
+    /// Entries that have ended while a dump is under way.
+    ended: ends::Ended,
 }
 
 impl FlowTable {
@@ -68,6 +80,7 @@ impl FlowTable {
             counted_by_kernel: 0,
             kernel_counts: false,
             waiting: HashMap::new(),
+            ended: ends::Ended::default(),
         }
     }
 
@@ -134,6 +147,9 @@ impl FlowTable {
                 Some(counted) => self.counted_by_kernel += flow.flows.update(counted),
                 None => flow.flows.add(u64::from(news)),
             }
+        }
+        if let Some(owner) = &record.owner {
+            flow.owned_by(process(record, owner));
         }
         if record.kind == RecordKind::Drop {
             let drops = flow.drops.get_or_insert_default();
@@ -210,7 +226,9 @@ impl FlowTable {
     /// Starts a dump of a namespace.
     pub fn begin_dump(&mut self, netns: NetnsId, at_ns: u64) -> DumpId {
         self.dumps += 1;
-        DumpId { number: self.dumps, netns, start_ns: at_ns }
+        let dump = DumpId { number: self.dumps, netns, start_ns: at_ns };
+        self.ended.begin(dump);
+        dump
     }
 
     /// Merges one entry of a dump.
@@ -220,6 +238,7 @@ impl FlowTable {
 
     /// Ends a dump that was complete: entries it did not show are gone.
     pub fn end_dump(&mut self, dump: DumpId) {
+        self.ended.end(dump.netns);
         // An entry made after the dump began may have been missed by it.
         self.members.retain(|key, member| {
             key.netns != dump.netns
@@ -242,6 +261,12 @@ impl FlowTable {
         at_ns: u64,
     ) {
         let member_key = FlowKey { netns, zone: entry.zone, orig: entry.orig };
+        if event.is_none()
+            && !self.members.contains_key(&member_key)
+            && self.ended.contains(&member_key)
+        {
+            return;
+        }
         let key = self.key(netns, entry.zone, entry.orig);
         let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
         let member = match self.members.entry(member_key) {
@@ -266,14 +291,16 @@ impl FlowTable {
         member.id = entry.id.or(member.id);
         member.dump = member.dump.max(dump);
         let replace = !flow.origins.of_conntrack();
-        account(flow, member, entry);
+        account(flow, member, entry.counters);
         describe(flow, entry, at_ns);
         match event {
             Some(_) => flow.origins.events = true,
             None => flow.origins.dump = true,
         }
         if event == Some(EventKind::Destroy) {
+            flow.ended += 1;
             self.members.remove(&member_key);
+            self.ended.remember(member_key, at_ns);
         }
         if let Some(reply) = entry.reply {
             self.set_reply(key, reply, replace);
@@ -316,9 +343,29 @@ impl Member {
     }
 }
 
+/// The process that a record tells of. Of packets that go out it is the one that sends them.
+fn process(record: &Record, owner: &Owner) -> Process {
+    let out = record.hook == Some(POST_ROUTING);
+    let original = (record.kind == RecordKind::New) == out;
+    let comm = |comm: &[u8]| {
+        let end = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
+        String::from_utf8_lossy(&comm[..end]).into_owned()
+    };
+    Process {
+        direction: if original { Direction::Original } else { Direction::Reply },
+        uid: owner.uid,
+        user: None,
+        pid: owner.sender.map(|(pid, _)| pid),
+        comm: owner.sender.map(|(_, name)| comm(&name)),
+        cgroup_id: owner.cgroup,
+        cgroup: None,
+        inode: owner.inode,
+    }
+}
+
 /// Adds what the entry's counters grew by since they were last seen.
-fn account(flow: &mut Flow, member: &mut Member, entry: &ConntrackEntry) {
-    for (direction, now) in entry.counters.iter().enumerate() {
+fn account(flow: &mut Flow, member: &mut Member, counters: [Option<Counters>; 2]) {
+    for (direction, now) in counters.iter().enumerate() {
         let Some(now) = now else { continue };
         let before = &mut member.counters[direction];
         let sum = &mut flow.counters.get_or_insert_default()[direction];

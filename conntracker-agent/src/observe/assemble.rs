@@ -43,6 +43,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         .filter(|flow| filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index)))
         .cloned()
         .collect();
+    observer.backend.complete(&mut flows);
     if observer.config.fold {
         flows = fold(flows);
     }
@@ -198,6 +199,17 @@ fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
             ("drop_packets_folded", get(Counter::DropFolded)),
             ("packets_without_conntrack", get(Counter::NoConntrack)),
         ]);
+        if observer.backend.sees_ends() {
+            sources.extend([
+                ("flow_ends", get(Counter::Ends)),
+                ("end_records", get(Counter::EndRecords)),
+            ]);
+            losses.push(loss(
+                "end_records_lost",
+                "ends of flows whose record found the ring full: their last counts are missing",
+                get(Counter::EndLost),
+            ));
+        }
         if let Some(rules) = observer.backend.rules() {
             sources.extend([
                 ("epochs", rules.epochs()),

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     Config, Intake, Tally,
     events::EventsSource,
+    kernel::Kernel,
     packets::{Eyes, PacketsSource},
     rules::RuleTracer,
 };
 use crate::{
-    flow::{FlowTable, filter::Filter},
+    flow::{Flow, FlowTable, filter::Filter},
     kernel::{
-        bpf::{activity::Activity, object::Counters, probes::Method},
+        bpf::{
+            activity::Activity,
+            object::Counters,
+            probes::{self, Method},
+        },
         netns::Netns,
     },
 };
@@ -45,56 +50,101 @@ pub(crate) enum Backend {
     Netlink(EventsSource),
 }
 
-/// Starts the backend that the user chose, or the best; says why.
-pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, String)> {
-    let packets = |eyes| {
-        let rules = config.rules;
-        PacketsSource::start(eyes, config.sizes, config.folds_at_once(), rules, namespaces)
-            .map(|source| Backend::Packets(eyes, Box::new(source)))
-    };
-    let links = || {
-        packets(Eyes::Links)
-            .with_context(|| format!("backend `links` does not work here ({LINKS_NEED})"))
-    };
-    let probes = || -> Result<(Backend, String)> {
+/// A started backend, and why it is this one.
+type Started = Result<(Backend, String)>;
+
+/// Starts backends.
+struct Starter<'a> {
+    config: &'a Config,
+    namespaces: &'a [Arc<Netns>],
+    kernel: Result<Kernel>,
+}
+
+impl Starter<'_> {
+    fn packets(&self, eyes: Eyes) -> Result<Backend> {
+        let Self { config, namespaces, kernel } = self;
+        let kernel = kernel.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        if let Eyes::Probes(method) = eyes {
+            probes::check(&kernel.points, method)?;
+        }
+        let fold = config.folds_at_once();
+        let source =
+            PacketsSource::start(kernel, eyes, config.sizes, fold, config.rules, namespaces)?;
+        Ok(Backend::Packets(eyes, Box::new(source)))
+    }
+
+    fn links(&self) -> Result<Backend> {
+        let context = || format!("backend `links` does not work here ({LINKS_NEED})");
+        self.packets(Eyes::Links).with_context(context)
+    }
+
+    /// By the method that was asked for, or the first one that works.
+    fn probes(&self) -> Started {
         let by = |method| {
-            packets(Eyes::Probes(method)).with_context(|| {
-                format!("backend `probes` does not work here by {method} ({PROBES_NEED})")
-            })
+            let context =
+                || format!("backend `probes` does not work here by {method} ({PROBES_NEED})");
+            self.packets(Eyes::Probes(method)).with_context(context)
         };
-        if let Some(method) = config.attach {
-            return Ok((by(method)?, format!("{method}, as asked for")));
+        if let Some(method) = self.config.attach {
+            return Ok((by(method)?, format!("by {method}, as asked for")));
         }
-        match by(Method::Fentry) {
-            Ok(backend) => Ok((backend, Method::Fentry.to_string())),
-            Err(error) => match by(Method::Kprobe) {
-                Ok(backend) => Ok((backend, format!("kprobe, for {error:#}"))),
-                Err(second) => Err(second.context(format!("{error:#}"))),
-            },
+        let no_fentry = match by(Method::Fentry) {
+            Ok(backend) => return Ok((backend, "by fentry".to_owned())),
+            Err(error) => error,
+        };
+        match by(Method::Kprobe) {
+            Ok(backend) => Ok((backend, format!("by kprobe; {no_fentry:#}"))),
+            Err(no_kprobe) => bail!("{no_fentry:#}; {no_kprobe:#}"),
         }
+    }
+
+    fn netlink(&self) -> Result<Backend> {
+        Ok(Backend::Netlink(EventsSource::start(self.config.event_buffer, self.namespaces)?))
+    }
+
+    /// The most exact one: probes see rules without counters, links cost less than kprobes.
+    fn best(&self) -> Started {
+        const BEST: &str = "the most exact one that works here";
+        let (no_probes, blind) = match self.probes() {
+            Ok((backend, how)) if self.sees_rules(&backend) => {
+                return Ok((backend, format!("{BEST}, {how}")));
+            }
+            Ok((backend, _)) => {
+                (format!("probes cannot trace rules: {}", backend.without_rules()), Some(backend))
+            }
+            Err(error) => (format!("{error:#}"), None),
+        };
+        match (self.links(), blind) {
+            (Ok(backend), None) => Ok((backend, format!("{BEST}; {no_probes}"))),
+            (Ok(backend), Some(_)) if self.sees_rules(&backend) => {
+                Ok((backend, format!("{BEST}; {no_probes}")))
+            }
+            (_, Some(backend)) => Ok((backend, BEST.to_owned())),
+            (Err(no_links), None) => Ok((self.netlink()?, format!("{no_links:#}; {no_probes}"))),
+        }
+    }
+
+    /// Whether a backend traces rules, if they are wanted.
+    fn sees_rules(&self, backend: &Backend) -> bool {
+        self.config.rules.is_none() || backend.rules().is_some()
+    }
+}
+
+/// Starts the backend that the user chose, or the best; says why.
+pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Started {
+    let kernel = match config.backend {
+        BackendChoice::Netlink => Err(anyhow!("not looked at")),
+        _ => Kernel::running(),
     };
-    let netlink = || {
-        Ok::<_, anyhow::Error>(Backend::Netlink(EventsSource::start(
-            config.event_buffer,
-            namespaces,
-        )?))
-    };
+    let starter = Starter { config, namespaces, kernel };
     let (backend, reason) = match config.backend {
-        BackendChoice::Links => (links()?, "asked for".to_owned()),
+        BackendChoice::Links => (starter.links()?, "asked for".to_owned()),
         BackendChoice::Probes => {
-            let (backend, how) = probes()?;
-            (backend, format!("asked for; {how}"))
+            let (backend, how) = starter.probes()?;
+            (backend, format!("asked for, {how}"))
         }
-        BackendChoice::Netlink => (netlink()?, "asked for".to_owned()),
-        BackendChoice::Auto => match probes() {
-            Ok((backend, how)) => (backend, format!("the most exact one that works here; {how}")),
-            Err(no_probes) => match links() {
-                Ok(backend) => {
-                    (backend, format!("the most exact one that works here; {no_probes:#}"))
-                }
-                Err(no_links) => (netlink()?, format!("{no_links:#}; {no_probes:#}")),
-            },
-        },
+        BackendChoice::Netlink => (starter.netlink()?, "asked for".to_owned()),
+        BackendChoice::Auto => starter.best()?,
     };
     let unanswerable = config.filter.of_packets();
     if !backend.sees_drops() && !unanswerable.is_empty() {
@@ -156,6 +206,27 @@ impl Backend {
         match self {
             Self::Packets(_, source) => source.without_rules().unwrap_or("declined"),
             Self::Netlink(_) => "the netlink backend does not see packets",
+        }
+    }
+
+    /// Adds what is known of the processes at the ends of flows.
+    pub fn complete(&self, flows: &mut [Flow]) {
+        match self {
+            Self::Packets(_, source) => source.complete(flows),
+            Self::Netlink(_) => {}
+        }
+    }
+
+    /// Whether ends of flows are records.
+    pub fn sees_ends(&self) -> bool {
+        matches!(self, Self::Packets(Eyes::Probes(_), source) if source.without_ends().is_none())
+    }
+
+    /// Why this backend sees no ends of flows although it could with another kernel.
+    pub fn without_ends(&self) -> Option<&str> {
+        match self {
+            Self::Packets(Eyes::Probes(_), source) => source.without_ends(),
+            Self::Packets(Eyes::Links, _) | Self::Netlink(_) => None,
         }
     }
 

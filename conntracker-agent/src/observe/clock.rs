@@ -5,12 +5,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getres, clock_gettime};
 
 /// Turns `CLOCK_BOOTTIME` into nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     boot_ns: u64,
+    tick_ns: u64,
 }
 
 impl Clock {
@@ -19,7 +20,15 @@ impl Clock {
         let boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
         let since_boot =
             boot.tv_sec().cast_unsigned() * 1_000_000_000 + boot.tv_nsec().cast_unsigned();
-        Ok(Self { boot_ns: epoch_ns().saturating_sub(since_boot) })
+        // The coarse clocks go from tick to tick.
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let tick_ns = tick.tv_nsec().cast_unsigned();
+        Ok(Self { boot_ns: epoch_ns().saturating_sub(since_boot), tick_ns })
+    }
+
+    /// Ticks of the kernel's clock (jiffies) as nanoseconds.
+    pub fn of_ticks(self, ticks: u32) -> u64 {
+        u64::from(ticks).saturating_mul(self.tick_ns)
     }
 
     /// Time of a kernel record.

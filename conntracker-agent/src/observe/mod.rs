@@ -9,7 +9,9 @@ pub mod backend;
 pub(crate) mod clock;
 pub(crate) mod dumps;
 mod events;
+pub(crate) mod kernel;
 pub mod notes;
+mod owners;
 mod packets;
 pub mod rules;
 
@@ -313,7 +315,12 @@ impl Observer {
                 }
                 Ok(())
             }
-            DumpMessage::Done(dump, id, result) => self.on_dump_end(dump, id, result),
+            DumpMessage::Done(dump, id, result) => {
+                // The end of an entry that the dump did not show any more is in the ring by now: taken
+                // first, it finds the entry known.
+                self.drain_all()?;
+                self.on_dump_end(dump, id, result)
+            }
         }
     }
 
@@ -333,6 +340,7 @@ impl Observer {
             }
             Err(error) if self.dumped_once.contains(&id) => {
                 self.tally.dump_failed += 1;
+                self.table.give_up_dump(dump);
                 log::warn!("{error:#}");
             }
             // Without a first dump the report would miss every flow that was there before.

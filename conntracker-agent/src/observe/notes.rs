@@ -94,6 +94,9 @@ pub(super) fn now(
         }
         None => {}
     }
+    if let Some(why) = backend.without_ends() {
+        notes.push(format!("ends of flows are not seen: {why}"));
+    }
     for netns in namespaces {
         let Ok(settings) = Settings::of(netns) else { continue };
         let all = settings.notes(backend, netns, seen);

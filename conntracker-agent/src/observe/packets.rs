@@ -12,24 +12,24 @@ use tokio::sync::mpsc;
 
 use super::{
     Intake, Tally,
+    kernel::Kernel,
+    owners::Owners,
     rules::{Listed, RuleChanges, RuleOptions, RuleProbes, RuleTracer},
 };
 use crate::{
-    flow::{FlowTable, NetnsId, Tuple, filter::Filter},
+    flow::{Flow, FlowTable, NetnsId, Tuple, filter::Filter},
     kernel::{
         bpf::{
             activity::Activity,
-            btf::KernelBtf,
+            end::{self, End},
             index::{self, layout::IndexLayout},
             links::Links,
             object::{Counters, Programs, Seeing, SeenMap, Sizes},
-            offsets::Layout,
             path::{self, PathRecord},
-            points::Points,
             probes::{self, Method, Probes},
             record::{Record, Seen},
             ring::RecordRing,
-            symbols::{Kallsyms, Symbols},
+            symbols::Symbols,
         },
         netns::Netns,
     },
@@ -49,6 +49,7 @@ pub(crate) struct PacketsSource {
     programs: Programs,
     ring: RecordRing,
     netns_by_cookie: HashMap<u64, NetnsId>,
+    owners: Owners,
     /// What tells conntrack's hook functions, or why nothing does.
     symbols: Result<Symbols>,
     layout: IndexLayout,
@@ -56,6 +57,8 @@ pub(crate) struct PacketsSource {
     rules: Option<RuleTracer>,
     /// Why not, if they were wanted.
     without_rules: Option<String>,
+    /// Why ends of flows are not seen; `None` if they are.
+    without_ends: Option<String>,
     changes: Option<RuleChanges>,
     /// Rulesets that were listed.
     listed: mpsc::Receiver<Listed>,
@@ -70,6 +73,7 @@ struct Attached {
     links: Vec<Links>,
     probes: Option<Probes>,
     rules: Option<RuleTracer>,
+    without_ends: Option<String>,
 }
 
 impl Attached {
@@ -82,7 +86,7 @@ impl Attached {
         namespaces: &[Arc<Netns>],
         rules: Option<RulesWanted>,
     ) -> Result<Self> {
-        let Kernel { btf, layout, points, symbols } = kernel;
+        let Kernel { btf, layout, points, .. } = kernel;
         let seeing = match eyes {
             Eyes::Links => Seeing::Links,
             Eyes::Probes(method) => probes::seeing(btf, points, method)?,
@@ -93,8 +97,10 @@ impl Attached {
             programs.trace_netns(cookie(netns)?, number)?;
         }
         programs.attach_drops()?;
+        let without_ends;
         let (links, probes, rule_probes) = match eyes {
             Eyes::Links => {
+                without_ends = Some("links do not see them".to_owned());
                 let program = programs.flow_end().context("the program for links is not loaded")?;
                 let links = namespaces.iter().map(|netns| Links::attach(program, netns));
                 (links.collect::<Result<_>>()?, None, None)
@@ -104,54 +110,44 @@ impl Attached {
                 for point in points.confirm.clone()?.points {
                     flows.attach(&programs, &point, probes::CONFIRM)?;
                 }
+                without_ends =
+                    see_ends(kernel, &programs, &mut flows).err().map(|error| format!("{error:#}"));
                 if rules.is_some() {
                     for point in points.hook.clone()?.points {
                         flows.attach(&programs, &point, probes::HOOK)?;
                     }
                 }
-                let rules = RuleProbes::new(btf.clone(), points.clone(), Probes::new(method));
+                let rules = RuleProbes::new(btf.clone(), points.clone(), method, seeing);
                 (Vec::new(), Some(flows), Some(rules))
             }
         };
         let rules = match rules {
-            Some(RulesWanted { options, sender }) => {
-                let symbols = symbols.as_ref().map_err(|error| anyhow!("{error:#}"))?.clone();
-                Some(RuleTracer::start(
-                    &mut programs,
-                    layout.index.clone(),
-                    symbols,
-                    options,
-                    rule_probes,
-                    namespaces,
-                    sender,
-                )?)
-            }
+            Some(RulesWanted { options, sender }) => Some(RuleTracer::start(
+                &mut programs,
+                layout.index.clone(),
+                kernel.symbols()?,
+                options,
+                rule_probes,
+                namespaces,
+                sender,
+            )?),
             None => None,
         };
-        Ok(Self { programs, links, probes, rules })
+        Ok(Self { programs, links, probes, rules, without_ends })
     }
 }
 
-/// What the running kernel is like.
-struct Kernel {
-    btf: Arc<KernelBtf>,
-    layout: Layout,
-    points: Points,
-    symbols: Result<Symbols>,
-}
-
-impl Kernel {
-    fn running() -> Result<Self> {
-        let btf = Arc::new(KernelBtf::of_running_kernel()?);
-        let layout = Layout::resolve(&btf)?;
-        let kallsyms = Kallsyms::read();
-        let points = {
-            let names = kallsyms.as_ref().map(Kallsyms::names).unwrap_or_default();
-            Points::resolve(&btf, &|name| names.contains(name))
-        };
-        let symbols = kallsyms.map(|kallsyms| Symbols::of(&kallsyms));
-        Ok(Self { btf, layout, points, symbols })
+/// Attaches what sees the ends of flows.
+fn see_ends(kernel: &Kernel, programs: &Programs, flows: &mut Probes) -> Result<()> {
+    let Kernel { layout, points, .. } = kernel;
+    layout.ends.as_ref().map_err(|missing| anyhow!("{missing}"))?;
+    for (choice, hookups) in [(&points.delete, probes::DELETE), (&points.destroy, probes::DESTROY)]
+    {
+        for point in choice.clone()?.points {
+            flows.attach(programs, &point, hookups)?;
+        }
     }
+    Ok(())
 }
 
 /// What tracing rules needs besides the programs.
@@ -169,15 +165,15 @@ fn cookie(netns: &Netns) -> Result<u64> {
 impl PacketsSource {
     /// Starts. If rules cannot be traced, flows are observed all the same.
     pub fn start(
+        kernel: &Kernel,
         eyes: Eyes,
         sizes: Sizes,
         fold: bool,
         rules: Option<RuleOptions>,
         namespaces: &[Arc<Netns>],
     ) -> Result<Self> {
-        let kernel = Kernel::running()?;
         let (sender, listed) = mpsc::channel(namespaces.len().max(1));
-        let attach = |rules| Attached::new(&kernel, eyes, sizes, fold, namespaces, rules);
+        let attach = |rules| Attached::new(kernel, eyes, sizes, fold, namespaces, rules);
         // Before the rules are read: no change is missed.
         let mut changes = rules.map(|_| RuleChanges::subscribe(namespaces)).transpose()?;
         let wanted = rules.map(|options| RulesWanted { options, sender });
@@ -189,8 +185,7 @@ impl PacketsSource {
             }
             (_, attached) => (attached?, None),
         };
-        let Attached { mut programs, links, probes, rules } = attached;
-        let Kernel { layout, symbols, .. } = kernel;
+        let Attached { mut programs, links, probes, rules, without_ends } = attached;
         let ring =
             RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
         let netns_by_cookie = (0..)
@@ -202,10 +197,12 @@ impl PacketsSource {
             programs,
             ring,
             netns_by_cookie,
-            symbols,
-            layout: layout.index,
+            owners: Owners::new(),
+            symbols: kernel.symbols(),
+            layout: kernel.layout.index.clone(),
             rules,
             without_rules,
+            without_ends,
             changes,
             listed,
             _links: links,
@@ -216,6 +213,18 @@ impl PacketsSource {
     /// Why rules are not traced although they should be.
     pub fn without_rules(&self) -> Option<&str> {
         self.without_rules.as_deref()
+    }
+
+    /// Why ends of flows are not seen; `None` if they are.
+    pub fn without_ends(&self) -> Option<&str> {
+        self.without_ends.as_deref()
+    }
+
+    /// Adds what is known of the processes at the ends of flows.
+    pub fn complete(&self, flows: &mut [Flow]) {
+        for process in flows.iter_mut().filter_map(|flow| flow.process.as_deref_mut()) {
+            self.owners.complete(process);
+        }
     }
 
     /// From now on a folded key has one record and then a count.
@@ -231,7 +240,10 @@ impl PacketsSource {
         };
         tokio::select! {
             ready = ring.ready() => Ok(ready?),
-            Some(listed) = listed.recv() => rules.on_listed(programs, listed),
+            Some(listed) = listed.recv() => {
+                rules.on_listed(programs, listed);
+                Ok(())
+            }
             changed = changes.changed() => {
                 changed?;
                 rules.poll(programs, true)
@@ -256,10 +268,12 @@ impl PacketsSource {
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> bool {
         #[cfg(feature = "bpf-log")]
         self.programs.print_log();
-        let Self { ring, netns_by_cookie, rules, .. } = self;
+        let Self { ring, netns_by_cookie, rules, owners, .. } = self;
+        owners.poll();
         ring.drain(|bytes| match rules {
             Some(rules) if path::is_path(bytes) => take_path(bytes, netns_by_cookie, rules, intake),
-            _ => take(bytes, netns_by_cookie, intake),
+            _ if end::is_end(bytes) => take_end(bytes, netns_by_cookie, intake),
+            _ => take(bytes, netns_by_cookie, owners, intake),
         })
     }
 
@@ -301,10 +315,14 @@ impl PacketsSource {
     /// Records that found the ring full.
     pub fn lost(&self) -> Result<u64> {
         let counters = self.counters()?;
-        Ok([Counter::NewLost, Counter::ReplyLost, Counter::DropLost, Counter::PathLost]
-            .into_iter()
-            .map(|counter| counters.get(counter))
-            .sum())
+        let lost = [
+            Counter::NewLost,
+            Counter::ReplyLost,
+            Counter::DropLost,
+            Counter::PathLost,
+            Counter::EndLost,
+        ];
+        Ok(lost.into_iter().map(|counter| counters.get(counter)).sum())
     }
 }
 
@@ -323,14 +341,36 @@ fn whose(
 }
 
 /// One record from the ring: merged, or counted as what it is.
-fn take(bytes: &[u8], netns_by_cookie: &HashMap<u64, NetnsId>, intake: &mut Intake<'_>) {
+fn take(
+    bytes: &[u8],
+    netns_by_cookie: &HashMap<u64, NetnsId>,
+    owners: &mut Owners,
+    intake: &mut Intake<'_>,
+) {
     let Ok(record) = Record::decode(bytes) else {
         intake.tally.records_rejected += 1;
         return;
     };
     let Some(netns) = whose(record.netns_cookie, netns_by_cookie, intake.tally) else { return };
     if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
+        if let Some(owner) = &record.owner {
+            owners.note(owner);
+        }
         intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
+    }
+}
+
+/// The record of an end: merged, or counted.
+fn take_end(bytes: &[u8], netns_by_cookie: &HashMap<u64, NetnsId>, intake: &mut Intake<'_>) {
+    let Ok(end) = End::decode(bytes) else {
+        intake.tally.records_rejected += 1;
+        return;
+    };
+    let Some(netns) = whose(end.netns_cookie, netns_by_cookie, intake.tally) else { return };
+    if allows(intake.filter, &end.orig, end.zone, true) {
+        let at_ns = intake.clock.of_kernel(end.ktime_ns);
+        let stop_ns = at_ns.saturating_sub(intake.clock.of_ticks(end.overdue));
+        intake.table.end(netns, &end, at_ns, stop_ns);
     }
 }
 
@@ -397,7 +437,7 @@ mod tests {
             let netns = HashMap::from([(1, NetnsId(0))]);
             let mut intake =
                 Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter };
-            take(&bytes, &netns, &mut intake);
+            take(&bytes, &netns, &mut Owners::new(), &mut intake);
             prop_assert_eq!(tally.records + tally.records_rejected + tally.records_foreign, 1);
             prop_assert_eq!(tally.records == 1, !table.is_empty());
             if let Err(reason) = Record::decode(&bytes) {

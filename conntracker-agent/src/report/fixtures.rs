@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     flow::{
-        Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Paths, Status, Tuple, ZoneDir,
-        order,
+        Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Origins, Paths, Status, Tuple,
+        ZoneDir, order,
         path::{
             CtState, Direction, Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal,
             Verdict,
         },
+        process::Process,
     },
     kernel::{
         bpf::record::{Counted, Kind, Record},
@@ -65,6 +66,7 @@ pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
             hook: (hook != 255).then_some(hook),
             fragment: false,
             counted: Some(Counted { since_ns: 1, count: n as u64 + 1 }),
+            owner: None,
         };
         table.record(NetnsId(0), &record, START);
     }
@@ -267,6 +269,17 @@ pub fn sample() -> Report {
     translated.interfaces = Some((2, 3));
     translated.timeout = Some(431_999);
     translated.flows.add(3);
+    translated.ended = 2;
+    translated.process = Some(Box::new(Process {
+        direction: Direction::Original,
+        uid: 1000,
+        user: Some("me".to_owned()),
+        pid: Some(812),
+        comm: Some("a\nb".to_owned()),
+        cgroup_id: Some(4242),
+        cgroup: Some("/user.slice".to_owned()),
+        inode: Some(31_337),
+    }));
     translated.counters =
         Some([Counters { packets: 10, bytes: 840 }, Counters { packets: 8, bytes: 9_000_000_000 }]);
     translated.first_ns = START + SECOND;
@@ -302,9 +315,21 @@ pub fn sample() -> Report {
     let gre = flow(47, "10.0.0.2", "192.0.2.80", L4::Gre { src: 1, dst: 2 });
 
     let mut sctp = ports(132, "2001:db8::1", 1024, "2001:db8::2", 3868);
+    sctp.process = Some(Box::new(Process {
+        direction: Direction::Reply,
+        uid: 0,
+        user: None,
+        pid: None,
+        comm: None,
+        cgroup_id: Some(1),
+        cgroup: None,
+        inode: None,
+    }));
     sctp.state = Some(ProtoState::Sctp { state: 77, vtag: [None; 2] });
 
-    let unknown = flow(253, "::ffff:192.0.2.1", "2001:db8::2", L4::None);
+    let mut unknown = flow(253, "::ffff:192.0.2.1", "2001:db8::2", L4::None);
+    unknown.origins = Origins { ends: true, ..Origins::default() };
+    unknown.unconfirmed = 2;
 
     let mut report = report(vec![translated, blocked, ping, gre, sctp, unknown]);
     report.header.namespaces.push(namespace(1, "red", &[(2, "veth0")]));

@@ -32,12 +32,13 @@ pub struct Oracle {
 impl Oracle {
     /// Begins to listen.
     pub fn start(host: &Host) -> Result<Self> {
+        let mut socket = host.enter(|| Socket::open(1 << (nftrace::GROUP - 1)))?;
+        // First: where the logger is a module, this makes the kernel load it.
+        nflog::bind(&mut socket)?;
         // IPv4 and IPv6; a setting of the namespace, as those of `net.ipv4` are.
         for family in [2, 10] {
             host.sysctl(&format!("net.netfilter.nf_log.{family}"), "nfnetlink_log")?;
         }
-        let mut socket = host.enter(|| Socket::open(1 << (nftrace::GROUP - 1)))?;
-        nflog::bind(&mut socket)?;
         Ok(Self { socket })
     }
 

@@ -1,5 +1,6 @@
 //! The program under test, and what can be compared with its reports.
 
+mod backend;
 pub mod conntrack;
 mod flow;
 pub mod report;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+pub use backend::{backend, skipped_without_links};
 pub use flow::{Direction, Flow, L4, Tuple, merge};
 
 use crate::lab::{Guarded, Host};
@@ -50,6 +52,7 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
+    let args = backend::chosen(args.into_iter().map(|arg| arg.as_ref().to_owned()).collect());
     let mut command = Command::new(binary()?);
     command.args(args).stdin(Stdio::null());
     Ok(command)

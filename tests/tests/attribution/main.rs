@@ -68,8 +68,12 @@ fn try_all(kind: Kind, numbers: Range<u32>) -> Tally {
         .map(|number| Ruleset::generate(kind, number))
         .map(|ruleset| bench.try_ruleset(ruleset, Some(&mut tracer)).unwrap())
         .collect();
+    for line in tracer.process().stderr().lines().filter(|line| line.contains("contradict")) {
+        println!("{kind}: {line}");
+    }
     let report = Document::json(&tracer.finish().unwrap()).unwrap();
     println!("{kind}: {} and {}", report.footer["losses"], report.footer["sources"]);
+    println!("{kind}: notes {}", report.header["notes"]);
     compare(&trials, &report.flows).unwrap()
 }
 

@@ -13,12 +13,13 @@ use conntracker_tests::tracer::{self, Tracer};
 /// Nothing was traced for so long: all packets are through.
 const QUIET: Duration = Duration::from_millis(15);
 
-/// What the tracer says when it knows a ruleset, if it is asked for details.
+/// What the tracer says when it knows a ruleset, and when that has changed, if it is asked for details.
 const EPOCH: &str = "begins";
+const CHANGED: &str = "rules have changed";
 
 /// How long it may take for that. It listens for changes of nf_tables and looks every 50 ms for those
-/// of ip_tables, of which a ruleset is several.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// of ip_tables, of which a ruleset is several. Where CPUs are emulated, attaching probes takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 const UNCHANGED: Duration = Duration::from_millis(120);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -30,17 +31,25 @@ pub fn trace(host: &Host) -> Result<Tracer> {
     Tracer::spawn(command)
 }
 
-/// How many rulesets a tracer knows or has known.
-fn epochs(tracer: &mut Tracer) -> usize {
-    tracer.process().stderr().lines().filter(|line| line.ends_with(EPOCH)).count()
+/// How many rulesets a tracer knows or has known, and whether the last one is still right.
+fn epochs(tracer: &mut Tracer) -> (usize, bool) {
+    let (mut epochs, mut current) = (0, false);
+    for line in tracer.process().stderr().lines() {
+        let begins = line.ends_with(EPOCH);
+        if begins || line.ends_with(CHANGED) {
+            epochs += usize::from(begins);
+            current = begins;
+        }
+    }
+    (epochs, current)
 }
 
 /// Waits until a tracer knows another ruleset than that of before, and the last one for now.
 fn settle(tracer: &mut Tracer, before: usize) {
     let start = Instant::now();
-    let (mut last, mut since) = (before, None);
+    let (mut last, mut since) = ((before, true), None);
     let unchanged = |since: Option<Instant>| since.is_some_and(|at| at.elapsed() >= UNCHANGED);
-    while start.elapsed() < PATIENCE && !unchanged(since) {
+    while start.elapsed() < PATIENCE && !(last.1 && unchanged(since)) {
         let now = epochs(tracer);
         if now != last {
             (last, since) = (now, Some(Instant::now()));
@@ -96,7 +105,7 @@ impl Bench {
         tracer: Option<&mut Tracer>,
     ) -> Result<Trial> {
         ruleset.load(&self.lab.router)?;
-        let mut tracer = tracer.map(|tracer| (epochs(tracer), tracer));
+        let mut tracer = tracer.map(|tracer| (epochs(tracer).0, tracer));
         let listing = self.listing(&ruleset)?;
         if let Some((before, tracer)) = &mut tracer {
             settle(tracer, *before);

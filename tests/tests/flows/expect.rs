@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use conntracker_tests::tracer::report;
-use conntracker_tests::tracer::{Flow, L4, Tuple};
+use conntracker_tests::tracer::{Flow, L4, Tuple, backend};
 use serde_json::Value;
 
 use crate::plan::{Dropped, Row};
@@ -26,13 +26,13 @@ pub fn same<T: Ord + Display>(what: &str, got: &BTreeSet<T>, want: &BTreeSet<T>)
 
 /// Rows that a backend reports.
 pub fn reported(outcome: &Outcome) -> impl Iterator<Item = &Row> {
-    let sees_drops = outcome.backend == "links";
+    let sees_drops = outcome.backend == backend();
     outcome.plan.iter().filter(move |row| row.tracked || sees_drops)
 }
 
 /// Drops that a backend reports.
 pub fn drops(outcome: &Outcome, row: &Row) -> Option<Dropped> {
-    row.dropped.filter(|_| outcome.backend == "links")
+    row.dropped.filter(|_| outcome.backend == backend())
 }
 
 /// Drops that a backend reports if it does not trace rules.

@@ -16,7 +16,7 @@ use std::thread;
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::conntrack::Events;
 use conntracker_tests::tracer::report::{self, Document, Line, Text};
-use conntracker_tests::tracer::{Tracer, Tuple, conntrack};
+use conntracker_tests::tracer::{self, Tracer, Tuple, conntrack};
 use conntracker_tests::traffic::tcp_connect;
 use serde_json::Value;
 
@@ -25,16 +25,16 @@ use crate::expect::{
     tracked,
 };
 use crate::plan::When;
-use crate::run::{Outcome, links, netlink};
+use crate::run::{Outcome, netlink, packets};
 
 /// Both runs; the first test to want them has them made side by side.
 fn both() -> [&'static Outcome; 2] {
     thread::scope(|scope| {
         // A failure is told below, where the test's own output is.
         let _ = scope.spawn(|| catch_unwind(netlink));
-        links()
+        packets()
     });
-    [links(), netlink()]
+    [packets(), netlink()]
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn folded_flows_are_counted_and_merged() {
 
 #[test]
 fn links_tell_packet_marks_and_interfaces_of_flows_they_saw_begin() {
-    let outcome = links();
+    let outcome = packets();
     let objects: BTreeMap<_, &Value> = (outcome.json.flows.iter())
         .map(|object| {
             let flow = report::flow(object).unwrap();
@@ -201,7 +201,7 @@ fn address_translation_is_named() {
 
 fn port(tuple: &Tuple, which: usize) -> u16 {
     match tuple.l4 {
-        conntracker_tests::tracer::L4::Ports(src, dst) => [src, dst][which],
+        tracer::L4::Ports(src, dst) => [src, dst][which],
         _ => 0,
     }
 }
@@ -239,7 +239,8 @@ fn header_totals_and_footer_are_there_and_nothing_was_lost() {
         let Outcome { backend, json, ndjson, text, folded_json, folded_text, flows_only, .. } =
             outcome;
         // The instances come and go one after the other, each with links of its own.
-        let races: &[&str] = if *backend == "links" { &report::RULES_CHANGED } else { &[] };
+        let races: &[&str] =
+            if *backend == tracer::backend() { &report::RULES_CHANGED } else { &[] };
         let rows: Vec<_> = reported(outcome).collect();
         let lost: Vec<u64> =
             rows.iter().filter_map(|row| Some(drops(outcome, row)?.packets)).collect();
@@ -319,8 +320,8 @@ fn a_refused_connection_is_confirmed_by_links_and_not_by_netlink() {
         let args = ["--backend", backend, "--format", "json", "--no-fold"];
         (backend, Tracer::start(&lab.router, &args).unwrap())
     };
-    let tracers = ["links", "netlink"].map(start);
-    let patience = conntracker_tests::tracer::PATIENCE;
+    let tracers = [tracer::backend(), "netlink"].map(start);
+    let patience = tracer::PATIENCE;
     let refused = tcp_connect(&lab.client, lab.client.at(40_000), lab.server.at(81), patience);
     refused.unwrap_err();
     events.wait_for("[DESTROY]").unwrap();
@@ -331,7 +332,7 @@ fn a_refused_connection_is_confirmed_by_links_and_not_by_netlink() {
         let [object] = &report.flows[..] else { panic!("one flow: {:?}", report.flows) };
         let flow = report::flow(object).unwrap();
         assert_eq!((flow.orig, flow.reply), (seen.orig, seen.reply));
-        assert_eq!(flow.replied, backend == "links", "{backend}: {object}");
+        assert_eq!(flow.replied, backend == tracer::backend(), "{backend}: {object}");
     }
 }
 

@@ -12,13 +12,13 @@ use crate::toolchain::{self, Compiler};
 /// A program we call, and the packages that bring it: the first alternative that is offered.
 #[derive(Debug)]
 pub struct Program {
-    /// What is looked for in PATH.
+    /// What is looked for in PATH, or a file by its whole path.
     pub name: &'static str,
     /// Alternatives, each a set of packages.
     pub packages: &'static [&'static [&'static str]],
 }
 
-const PROGRAMS: [Program; 11] = [
+const PROGRAMS: &[Program] = &[
     Program { name: "cc", packages: &[&["build-essential"]] },
     Program { name: "c++", packages: &[&["build-essential"]] },
     Program { name: "nft", packages: &[&["nftables"]] },
@@ -34,6 +34,17 @@ const PROGRAMS: [Program; 11] = [
     },
     Program { name: "modprobe", packages: &[&["kmod"]] },
     Program { name: "sysctl", packages: &[&["procps"]] },
+    // Other kernels: `cargo xtask test-vm`.
+    #[cfg(target_arch = "x86_64")]
+    Program { name: "qemu-system-x86_64", packages: &[&["qemu-system-x86"]] },
+    Program { name: "strip", packages: &[&["binutils"]] },
+    Program { name: "xz", packages: &[&["xz-utils"]] },
+    Program { name: "zstd", packages: &[&["zstd"]] },
+    // No program, but looked for and installed in the same way: who signs the archive.
+    Program {
+        name: "/usr/share/keyrings/debian-archive-keyring.gpg",
+        packages: &[&["debian-archive-keyring"]],
+    },
 ];
 
 /// Of the toolchain that compiles userspace; rustup's minimal profile lacks them.
@@ -88,7 +99,7 @@ impl State {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{word} {what:<22} {detail}");
         };
-        for program in &PROGRAMS {
+        for program in PROGRAMS {
             let path = cmd::find(program.name);
             let detail = path.as_ref().map_or_else(
                 || format!("package {}", program.packages[0].join(" ")),

@@ -1,9 +1,14 @@
 //! The merge, source by source and in every order.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     flow::L4,
-    kernel::bpf::record::{Counted, Kind},
+    kernel::bpf::{
+        end::End,
+        record::{Counted, Kind},
+    },
 };
 
 const NS: NetnsId = NetnsId(0);
@@ -33,6 +38,7 @@ fn record(kind: Kind, sport: u16, ktime_ns: u64) -> Record {
         hook: Some(4),
         fragment: false,
         counted: None,
+        owner: None,
     }
 }
 
@@ -219,4 +225,147 @@ fn before_the_kernel_counts_a_second_dump_finds_the_flows_of_lost_records() {
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1), entry(5002, 3, 1)], 200);
     t.kernel_counts_from_now_on();
     assert_eq!(only(&t).merged(), 3);
+}
+
+fn end(sport: u16, packets: u64) -> End {
+    let counters = |packets| Counters { packets, bytes: packets * 100 };
+    End {
+        ktime_ns: 0,
+        netns_cookie: 1,
+        orig: tuple(sport),
+        reply: tuple(sport).inverted().unwrap(),
+        status: Status::CONFIRMED,
+        mark: 3,
+        zone: 0,
+        zone_dir: 3,
+        confirmed: true,
+        counters: Some([counters(packets), counters(2 * packets)]),
+        start_ns: None,
+        overdue: 0,
+        state: None,
+    }
+}
+
+#[test]
+fn an_end_counts_no_flow_twice_and_its_counters_are_the_last() {
+    let mut t = table(true);
+    dump(&mut t, &[entry(5000, 1, 10)], 100);
+    t.record(NS, &record(Kind::New, 5001, 0), 150);
+    t.end(NS, &end(5000, 15), 200, 190);
+    t.end(NS, &end(5001, 4), 210, 205);
+    let flow = only(&t);
+    assert_eq!((flow.merged(), flow.ended, flow.mark), (2, 2, Some(3)));
+    assert_eq!(
+        flow.counters.unwrap(),
+        [Counters { packets: 19, bytes: 1900 }, Counters { packets: 38, bytes: 3800 }]
+    );
+    let details = flow.details.as_deref().unwrap();
+    assert_eq!((details.id, details.stop_ns), (Some(1), Some(205)));
+}
+
+#[test]
+fn an_end_of_which_no_record_told_the_beginning_is_a_flow_unless_the_kernel_counts_it() {
+    let mut t = table(true);
+    t.end(NS, &end(5000, 1), 100, 100);
+    t.end(NS, &end(5001, 1), 100, 100);
+    assert_eq!(only(&t).merged(), 2);
+
+    let mut t = table(true);
+    t.kernel_counts_from_now_on();
+    let counted = Some(Counted { since_ns: 7, count: 2 });
+    t.record(NS, &Record { counted, ..record(Kind::New, 5000, 0) }, 100);
+    t.end(NS, &end(5000, 1), 200, 200);
+    t.end(NS, &end(5001, 1), 200, 200);
+    assert_eq!((only(&t).merged(), only(&t).ended), (2, 2));
+    assert_eq!(only(&t).counters.unwrap()[0].packets, 2);
+}
+
+#[test]
+fn a_tuple_used_again_is_another_flow_with_counters_of_its_own() {
+    let mut t = table(false);
+    t.record(NS, &record(Kind::New, 5000, 0), 100);
+    t.end(NS, &end(5000, 5), 200, 200);
+    t.record(NS, &record(Kind::New, 5000, 0), 300);
+    dump(&mut t, &[entry(5000, 2, 1)], 400);
+    t.end(NS, &end(5000, 3), 500, 500);
+    let flow = only(&t);
+    assert_eq!((flow.merged(), flow.ended), (2, 2));
+    assert_eq!(flow.counters.unwrap()[0].packets, 8);
+}
+
+#[test]
+fn what_a_dump_shows_of_an_entry_that_has_ended_meanwhile_changes_nothing() {
+    let mut t = table(true);
+    t.record(NS, &record(Kind::New, 5000, 0), 50);
+    let under_way = t.begin_dump(NS, 100);
+    t.end(NS, &end(5000, 5), 150, 150);
+    t.dumped(under_way, &entry(5000, 1, 4), 160);
+    // Another flow, at the time of the next dump.
+    t.end_dump(under_way);
+    assert_eq!((only(&t).merged(), only(&t).counters.unwrap()[0].packets), (1, 5));
+    dump(&mut t, &[entry(5000, 2, 7)], 200);
+    assert_eq!((only(&t).merged(), only(&t).counters.unwrap()[0].packets), (2, 12));
+}
+
+#[test]
+fn a_dump_that_fails_leaves_no_ended_entries_behind() {
+    let mut t = table(true);
+    let failing = t.begin_dump(NS, 100);
+    t.end(NS, &end(5000, 5), 150, 150);
+    t.give_up_dump(failing);
+    let next = t.begin_dump(NS, 120);
+    t.dumped(next, &entry(5000, 2, 7), 160);
+    assert_eq!(only(&t).merged(), 2);
+}
+
+#[test]
+fn a_flow_that_was_never_confirmed_is_one_only_if_nothing_else_told_of_it() {
+    let unconfirmed = |sport| End {
+        confirmed: false,
+        status: Status::default(),
+        counters: None,
+        ..end(sport, 0)
+    };
+    let mut t = table(true);
+    t.end(NS, &unconfirmed(5000), 100, 100);
+    t.end(NS, &unconfirmed(5001), 110, 110);
+    let flow = only(&t);
+    assert_eq!((flow.merged(), flow.never_confirmed(), flow.ended), (0, Some(2), 0));
+    assert!(flow.reply.is_some() && flow.details.is_none() && !flow.confirmed());
+    // Two packets of one query found each other's entry: one of them was confirmed.
+    t.record(NS, &record(Kind::New, 5001, 0), 120);
+    assert_eq!((only(&t).merged(), only(&t).never_confirmed()), (1, None));
+
+    let mut t = table(true);
+    t.record(NS, &record(Kind::Drop, 5000, 0), 90);
+    t.end(NS, &unconfirmed(5000), 100, 100);
+    let flow = only(&t);
+    assert_eq!((flow.merged(), flow.never_confirmed()), (0, None));
+    assert_eq!(flow.drops.as_ref().unwrap().packets(), 1);
+}
+
+proptest! {
+    /// Ends, records and dumps of a few tuples, each entry's life in order: the flows that began are the
+    /// flows that are counted, and each packet is counted once.
+    #[test]
+    fn each_entry_counts_once_and_all_its_packets_do(
+        lives in prop::collection::vec((0u16..3, 0u64..50, 0u64..50, any::<bool>()), 1..30),
+    ) {
+        let mut t = table(true);
+        let mut now = 1_000;
+        let mut packets = 0;
+        for (id, (sport, early, late, shown)) in (1u32..).zip(&lives) {
+            t.record(NS, &record(Kind::New, 5000 + sport, 0), now);
+            if *shown {
+                dump(&mut t, &[entry(5000 + sport, id, *early)], now + 1);
+            }
+            t.end(NS, &end(5000 + sport, early + late), now + 10, now + 10);
+            packets += early + late;
+            now += 100;
+        }
+        let flow = only(&t);
+        prop_assert_eq!(flow.merged(), lives.len() as u64);
+        prop_assert_eq!(flow.ended, lives.len() as u64);
+        prop_assert_eq!(flow.counters.unwrap()[0].packets, packets);
+    }
 }

@@ -6,10 +6,12 @@
 
 pub mod activity;
 pub mod btf;
+pub mod end;
 pub mod index;
 pub mod links;
 pub mod object;
 pub mod offsets;
+pub mod owner;
 pub mod path;
 mod peek;
 pub mod points;

@@ -25,7 +25,9 @@ use conntracker_common::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
+    end::EndLayout,
     offsets::Layout,
+    owner::OwnerLayout,
     peek::Peek,
     raw::RawObject,
     record::{Seen, SeenKeyBytes, SeenValueBytes},
@@ -151,15 +153,24 @@ impl Programs {
             if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
         let drop_reason =
             layout.drop_reason.context("the kernel tells no reason of drops (Linux 5.18+)")?;
-        let (probes, arguments, nft) = match seeing {
-            Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO),
-            Seeing::Probes { arguments, nft } => (1, arguments, nft),
+        let (probes, arguments, nft, ends) = match seeing {
+            Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
+            Seeing::Probes { arguments, nft } => {
+                (1, arguments, nft, *layout.ends.as_ref().unwrap_or(&EndLayout::NONE))
+            }
         };
         let (arguments, nft) = (arguments.to_array(), nft.to_array());
+        let owners = layout.owners.as_ref().unwrap_or(&OwnerLayout::NONE);
+        let (owner_offsets, owner_numbers) = (owners.offsets.to_array(), owners.numbers.to_array());
+        let (end_offsets, end_numbers) = (ends.offsets.to_array(), ends.numbers.to_array());
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", offsets.as_slice(), true)
             .override_global("NFT_OFFSETS", nft.as_slice(), true)
             .override_global("ARGUMENTS", arguments.as_slice(), true)
+            .override_global("END_OFFSETS", end_offsets.as_slice(), true)
+            .override_global("END_NUMBERS", end_numbers.as_slice(), true)
+            .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
+            .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
             .override_global("PROBES", &probes, true)
             .override_global("KNOWN_SETS", &known_sets, true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)

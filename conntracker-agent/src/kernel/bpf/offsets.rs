@@ -4,7 +4,9 @@ use conntracker_common::offsets::{ASSUMED, Offsets};
 
 use super::{
     btf::{BtfError, KernelBtf},
+    end::EndLayout,
     index::layout::IndexLayout,
+    owner::OwnerLayout,
 };
 
 /// The enumerator whose value the programs compare `kfree_skb`'s reason with.
@@ -20,6 +22,10 @@ pub struct Layout {
     pub drop_reason: Option<u32>,
     /// Where hooks, chains and rules are.
     pub index: IndexLayout,
+    /// Where ends of flows are, or what is missing for them.
+    pub ends: Result<EndLayout, String>,
+    /// Where owners of sockets are, or what is missing for them.
+    pub owners: Result<OwnerLayout, String>,
 }
 
 /// A layout that the programs cannot work with.
@@ -64,6 +70,8 @@ impl Layout {
             offsets: Offsets::from_array(&values),
             drop_reason: btf.enumerator(DROP_REASON).ok(),
             index: IndexLayout::find(btf)?,
+            ends: EndLayout::resolve(btf).map_err(|error| error.to_string()),
+            owners: OwnerLayout::resolve(btf).map_err(|error| error.to_string()),
         })
     }
 }

@@ -275,6 +275,51 @@ mod tests {
         );
     }
 
+    /// A record of probes with these numbers.
+    fn probed(numbers: &[u64]) -> Vec<u8> {
+        let mut bytes = good();
+        let at = size_of::<PathHead>();
+        let events: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        bytes.splice(at..at, events);
+        bytes[PATH + 20] |= PATH_PROBED;
+        bytes[PATH + 22] = 2 * numbers.len() as u8;
+        let len = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&len.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn events_are_read_in_order() {
+        const RULE: u64 = 0xffff_8881_0000_4010;
+        const CHAIN: u64 = 0xffff_8881_0000_9000;
+        let jump = u64::from(event::NFT_JUMP.cast_unsigned());
+        let record = PathRecord::decode(&probed(&[
+            event::ENTER | 3 << event::SHIFT,
+            RULE,
+            RULE | event::VERDICT,
+            jump,
+            CHAIN,
+            RULE | event::VERDICT,
+            0,
+            event::LEAVE | 0x10002 << event::SHIFT,
+        ]));
+        let rule = |verdict| Event::Rule { expression: RULE, verdict };
+        assert_eq!(
+            record.unwrap().events.unwrap(),
+            [
+                Event::Enter(3),
+                rule(None),
+                rule(Some((event::NFT_JUMP, Some(CHAIN)))),
+                rule(Some((0, None))),
+                Event::Leave(0x10002),
+            ]
+        );
+        for half in [&[RULE | event::VERDICT][..], &[RULE | event::VERDICT, jump], &[7]] {
+            let error = PathRecord::decode(&probed(half)).unwrap_err();
+            assert!(matches!(error, RecordError::Event(_)), "{error}");
+        }
+    }
+
     #[test]
     fn what_was_translated_before_has_its_own_reply() {
         let mut bytes = good();
@@ -316,6 +361,9 @@ mod tests {
             len in 0usize..=BYTES,
         ) {
             let _ = PathRecord::decode(&random);
+            let _ = PathRecord::decode(&probed(
+                &random.chunks_exact(8).take(60).map(|mut number| number.get_u64_ne()).collect::<Vec<_>>(),
+            ));
             let mut bytes = good();
             for (at, value) in flips {
                 bytes[at] = value;

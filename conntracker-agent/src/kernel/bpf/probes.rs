@@ -17,6 +17,7 @@ use conntracker_common::{
 
 use super::{
     btf::KernelBtf,
+    links::returning,
     object::{Programs, Seeing},
     points::{self, Choice, Point, Points},
     sys,
@@ -76,6 +77,10 @@ pub const MATCHES: Hookups = &[begin("rule_matches")];
 pub const EXPRESSION: Hookups = &[end("expression_ends"), for_end("expression_begins")];
 /// Functions through which packets go that are about to confirm a flow.
 pub const CONFIRM: Hookups = &[begin("confirms")];
+/// `nf_ct_delete`.
+pub const DELETE: Hookups = &[begin("flow_deleted")];
+/// `nf_ct_destroy`.
+pub const DESTROY: Hookups = &[begin("flow_destroyed")];
 
 /// Programs that are attached. Dropping it detaches them.
 pub struct Probes {
@@ -141,6 +146,53 @@ impl Probes {
 }
 
 fn fentry(programs: &Programs, point: &Point, hookup: &Hookup) -> Result<OwnedFd> {
+    let target = target(point)?;
+    let kind = if hookup.at_end { BPF_TRACE_FEXIT } else { BPF_TRACE_FENTRY };
+    let program = programs.load_probe(hookup.program, |name, code| {
+        sys::load_tracing(name, code, kind as u32, target.borrowed())
+    })?;
+    // The link holds the program.
+    Ok(sys::attach_tracing(program.as_fd())?)
+}
+
+/// Whether the kernel takes programs in its functions at all: attaches the smallest one for a moment.
+pub fn check(points: &Points, method: Method) -> Result<()> {
+    let hook = points.hook.clone()?;
+    let point = hook.points.first().context("no function")?;
+    let code = returning(0);
+    let refused = || format!("the kernel refused a program in its function {}", point.function);
+    match method {
+        Method::Fentry => {
+            let target = target(point)?;
+            let program = sys::load_tracing(
+                "ct_probe",
+                code[..].into(),
+                BPF_TRACE_FEXIT as u32,
+                target.borrowed(),
+            )?;
+            sys::attach_tracing(program.as_fd()).with_context(refused)?;
+        }
+        Method::Kprobe => {
+            let program = sys::load_kprobe("ct_probe", code[..].into())?;
+            sys::attach_kprobe(program.as_fd(), &point.function, true).with_context(refused)?;
+        }
+    }
+    Ok(())
+}
+
+/// A function as the kernel knows it.
+struct OwnedTarget {
+    btf_id: u32,
+    module: Option<OwnedFd>,
+}
+
+impl OwnedTarget {
+    fn borrowed(&self) -> sys::Target<'_> {
+        sys::Target { btf_id: self.btf_id, module: self.module.as_ref().map(OwnedFd::as_fd) }
+    }
+}
+
+fn target(point: &Point) -> Result<OwnedTarget> {
     let module = match &point.module {
         Some(name) => {
             let found = sys::module_btf(name)?;
@@ -148,13 +200,7 @@ fn fentry(programs: &Programs, point: &Point, hookup: &Hookup) -> Result<OwnedFd
         }
         None => None,
     };
-    let kind = if hookup.at_end { BPF_TRACE_FEXIT } else { BPF_TRACE_FENTRY };
-    let target = sys::Target { btf_id: point.btf_id, module: module.as_ref().map(OwnedFd::as_fd) };
-    let program = programs.load_probe(hookup.program, |name, code| {
-        sys::load_tracing(name, code, kind as u32, target)
-    })?;
-    // The link holds the program.
-    Ok(sys::attach_tracing(program.as_fd())?)
+    Ok(OwnedTarget { btf_id: point.btf_id, module })
 }
 
 /// Where programs find arguments.
@@ -166,6 +212,7 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
     let confirm = points.confirm.clone()?;
     let mut arguments = Arguments::ZERO;
     arguments.kprobes = u32::from(method == Method::Kprobe);
+    arguments.blobs = u32::from(btf.member_offset("nft_chain", "blob_gen_0").is_ok());
     [arguments.hook_skb] = places.of(&points.hook.clone()?)?;
     arguments.hook_result = places.result(&points.hook.clone()?)?;
     // Without a hook's state this one sees a packet less well, but sees it.
@@ -179,9 +226,22 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
         [arguments.nft_pkt, arguments.nft_chain] = places.of(choice)?;
         arguments.nft_result = places.result(choice)?;
     }
+    // Before ip_tables is loaded: functions at hooks all have the same arguments, and since Linux 5.16
+    // its own are such.
+    if arguments.confirm_state != ABSENT {
+        (arguments.xt_skb, arguments.xt_state) = (arguments.confirm_skb, arguments.confirm_state);
+        arguments.xt_table = places.argument(0)?;
+        arguments.xt_result = places.result(&confirm)?;
+    }
     for choice in [&points.ip_table, &points.ip6_table].into_iter().flatten() {
         [arguments.xt_skb, arguments.xt_state, arguments.xt_table] = places.of(choice)?;
         arguments.xt_result = places.result(choice)?;
+    }
+    if let Ok(choice) = &points.delete {
+        [arguments.delete_ct] = places.of(choice)?;
+    }
+    if let Ok(choice) = &points.destroy {
+        [arguments.destroy_ct] = places.of(choice)?;
     }
     // All evaluators have the arguments of `nft_expr_ops.eval`.
     if let Ok(point) = points::evaluator(btf, &|_| true, "nft_immediate_eval") {

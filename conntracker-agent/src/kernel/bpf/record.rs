@@ -5,13 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytes::Buf;
 use conntracker_common::{
     ABI_VERSION,
+    owner::Owner as OwnerBytes,
     record::{
         FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
-        FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_NEW, KIND_REPLIED,
+        FLAG_OWNER, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_NEW, KIND_REPLIED,
     },
     seen::{CLASS_CONNTRACK, CLASS_HEADERS, SeenKey, SeenValue},
 };
 
+use super::owner::Owner;
 use crate::flow::{L4, Status, Tuple};
 
 /// What a record says happened.
@@ -65,6 +67,8 @@ pub struct Record {
     pub fragment: bool,
     /// The kernel's count for the folded key; `None` if this record stands for itself.
     pub counted: Option<Counted>,
+    /// The owner of the packet's socket.
+    pub owner: Option<Owner>,
 }
 
 /// Why a record was rejected.
@@ -107,7 +111,8 @@ pub enum RecordError {
     Class(u8),
 }
 
-const ALL_FLAGS: u8 = FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_INTERFACES;
+const ALL_FLAGS: u8 =
+    FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_INTERFACES | FLAG_OWNER;
 
 /// Number of netfilter hooks of IPv4 and IPv6 (NF_INET_NUMHOOKS).
 const HOOKS: u8 = 5;
@@ -234,17 +239,21 @@ impl Record {
             KIND_DROP => Kind::Drop,
             other => return Err(RecordError::Kind(other)),
         };
-        let expected = match common.family {
-            FAMILY_V4 => size_of::<FlowRecord4>(),
-            FAMILY_V6 => size_of::<FlowRecord6>(),
-            other => return Err(RecordError::Family(other)),
-        };
+        let has_owner = common.flags & FLAG_OWNER != 0;
+        let behind = if has_owner { size_of::<OwnerBytes>() } else { 0 };
+        let expected = behind
+            + match common.family {
+                FAMILY_V4 => size_of::<FlowRecord4>(),
+                FAMILY_V6 => size_of::<FlowRecord6>(),
+                other => return Err(RecordError::Family(other)),
+            };
         if bytes.len() != expected {
             return Err(RecordError::Length { found: bytes.len(), expected });
         }
         let v4 = common.family == FAMILY_V4;
         let orig = tuple(&mut r, v4, common.proto);
         let reply = tuple(&mut r, v4, common.proto);
+        let owner = has_owner.then(|| Owner::decode(&mut r));
         let (from_conntrack, fragment) = (common.has_entry(), common.fragment());
         let Common { ktime_ns, netns_cookie, ct_mark, packet_mark, interfaces, .. } = common;
         let Common { zone, zone_dir, hook, flags, count, since_ns, .. } = common;
@@ -264,6 +273,7 @@ impl Record {
             fragment,
             counted: (flags & FLAG_COUNTED != 0)
                 .then_some(Counted { since_ns, count: u64::from(count) }),
+            owner,
         })
     }
 }
@@ -373,8 +383,45 @@ mod tests {
                 hook: Some(4),
                 fragment: false,
                 counted: Some(Counted { since_ns: 900, count: 4 }),
+                owner: None,
             }
         );
+    }
+
+    /// [`good`], with an owner behind it.
+    fn owned() -> Vec<u8> {
+        let mut b = good();
+        b[61] |= FLAG_OWNER;
+        b.extend(4_242u64.to_ne_bytes());
+        b.extend(31_337u64.to_ne_bytes());
+        b.extend(1_000u32.to_ne_bytes());
+        b.extend(812u32.to_ne_bytes());
+        b.extend(*b"ssh\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        let len = (b.len() as u16).to_ne_bytes();
+        b[2..4].copy_from_slice(&len);
+        b
+    }
+
+    #[test]
+    fn an_owner_may_follow_and_changes_nothing_else() {
+        let record = Record::decode(&owned()).unwrap();
+        let comm = *b"ssh\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let owner = Owner {
+            uid: 1_000,
+            cgroup: Some(4_242),
+            inode: Some(31_337),
+            sender: Some((812, comm)),
+        };
+        assert_eq!(record.owner, Some(owner));
+        assert_eq!(Record { owner: None, ..record }, Record::decode(&good()).unwrap());
+        let mut nobody = owned();
+        nobody[88..].fill(0);
+        let owner = Owner { uid: 0, cgroup: None, inode: None, sender: None };
+        assert_eq!(Record::decode(&nobody).unwrap().owner, Some(owner));
+        let mut cut = owned();
+        cut.truncate(88);
+        cut[2..4].copy_from_slice(&88u16.to_ne_bytes());
+        assert_eq!(Record::decode(&cut), Err(RecordError::Length { found: 88, expected: 128 }));
     }
 
     #[test]
@@ -428,13 +475,17 @@ mod tests {
         #[test]
         fn mutated_records_are_decoded_or_rejected_never_a_panic(
             flips in prop::collection::vec((0usize..88, any::<u8>()), 1..6),
-            len in 0usize..=88,
+            len in 0usize..=128,
+            whole in any::<bool>(),
         ) {
-            let mut bytes = good();
+            let mut bytes = owned();
             for (at, value) in flips {
                 bytes[at] = value;
             }
             bytes.truncate(len);
+            if whole && len >= 4 {
+                bytes[2..4].copy_from_slice(&(len as u16).to_ne_bytes());
+            }
             if len < 88 {
                 prop_assert!(Record::decode(&bytes).is_err());
             } else {

@@ -108,16 +108,18 @@ impl Kallsyms {
         self.lines().map(|(_, name, _)| name).collect()
     }
 
-    /// The names of what is at these addresses.
+    /// The names of what is at these addresses. There may be several, some of them of functions that are
+    /// no more: the initial code of a module is freed, and its memory used again.
     #[must_use]
-    pub fn at(&self, wanted: &BTreeSet<u64>) -> HashMap<u64, Name> {
-        self.lines()
-            .filter(|(address, ..)| wanted.contains(address))
-            .map(|(address, name, module)| {
-                let function = name.to_owned();
-                (address, Name { function, module: module.map(str::to_owned) })
-            })
-            .collect()
+    pub fn at(&self, wanted: &BTreeSet<u64>) -> HashMap<u64, Vec<Name>> {
+        let mut found: HashMap<u64, Vec<Name>> = HashMap::new();
+        for (address, name, module) in self.lines() {
+            if wanted.contains(&address) {
+                let (function, module) = (name.to_owned(), module.map(str::to_owned));
+                found.entry(address).or_default().push(Name { function, module });
+            }
+        }
+        found
     }
 }
 
@@ -176,7 +178,7 @@ mod tests {
         .unwrap();
         let names = symbols.at(&BTreeSet::from([0xffff_ffff_c000_1240, 5]));
         let nat = Name { function: "nf_nat_ipv4_out".into(), module: Some("nf_nat".into()) };
-        assert_eq!(names, HashMap::from([(0xffff_ffff_c000_1240, nat)]));
+        assert_eq!(names, HashMap::from([(0xffff_ffff_c000_1240, vec![nat])]));
         assert!(symbols.names().contains("ipt_do_table_x"));
         let symbols = Symbols::of(&symbols);
         assert_eq!(symbols.function(0xffff_ffff_c000_1230), Function::Conntrack);

@@ -14,3 +14,15 @@ pub mod wire;
 
 pub use socket::{Error, Socket};
 pub use wire::DecodeError;
+
+/// Has the kernel load the modules of conntrack and nf_tables, as asking them something does. Which
+/// distributions have them built in, or not at all, does not matter here.
+pub fn load_modules() {
+    let ask = || -> Result<(), Error> {
+        ctnetlink::stats::global(&mut Socket::netfilter()?)?;
+        nftables::wake(&mut Socket::netfilter()?)
+    };
+    if let Err(error) = ask() {
+        log::debug!("asking for the modules of netfilter: {error}");
+    }
+}

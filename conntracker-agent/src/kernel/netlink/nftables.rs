@@ -1,10 +1,24 @@
-//! Notifications that the rules of nf_tables have changed (include/uapi/linux/netfilter/nf_tables.h).
+//! Of nf_tables: notifications that its rules have changed (include/uapi/linux/netfilter/nf_tables.h).
 
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::socket::{Error, RECEIVE_BYTES, Socket};
+use super::{
+    request::{ACK, Request},
+    socket::{Error, RECEIVE_BYTES, Socket},
+};
+
+/// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETGEN.
+const NFNL_SUBSYS_NFTABLES: u8 = 10;
+const NFT_MSG_GETGEN: u8 = 16;
+
+/// Asks for the generation of the rules: after that the module of nf_tables is loaded, if there is one.
+pub(super) fn wake(socket: &mut Socket) -> Result<(), Error> {
+    let request = Request::netfilter(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, ACK, 0);
+    let mut buffer = vec![0; RECEIVE_BYTES];
+    socket.ask("generation of nf_tables", request, &mut buffer, |_| {}).map(|_| ())
+}
 
 /// NFNLGRP_NFTABLES: every change, each commit ending with a NEWGEN.
 const NFNLGRP_NFTABLES: u32 = 7;

@@ -59,6 +59,12 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait after a ruleset could not be listed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How long rules have to be the same before probes go that they do not need.
+const TIDY_AFTER: Duration = Duration::from_secs(30);
+
+/// Modules that may be loaded one after the other while their parts of the ruleset are read.
+const MODULES_AT_ONCE: usize = 4;
+
 /// Rulesets that changed while they were listed, at the start, before tracing begins without one.
 const FIRST_ATTEMPTS: usize = 5;
 
@@ -136,6 +142,8 @@ pub(crate) struct RuleTracer {
     pub tally: RuleTally,
     sender: mpsc::Sender<Listed>,
     next_poll: Instant,
+    /// When probes are tidied up.
+    tidy_at: Option<Instant>,
 }
 
 impl RuleTracer {
@@ -161,6 +169,7 @@ impl RuleTracer {
             tally: RuleTally::default(),
             sender,
             next_poll: Instant::now() + POLL_EVERY,
+            tidy_at: None,
         };
         if namespaces.len() > MAX_NAMESPACES as usize {
             bail!(
@@ -197,14 +206,23 @@ impl RuleTracer {
     fn index(&mut self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
         let net = self.namespaces[id.0 as usize].net;
         let Self { layout, symbols, .. } = self;
-        match Index::read(programs.peek(), layout, symbols, net) {
-            // The module of the rules may have been loaded since.
-            Err(error) if !error.is::<Gone>() && !layout.is_complete() => {
-                *layout = Layout::of_running_kernel()?.index;
-                Index::read(programs.peek(), layout, symbols, net)
+        for _ in 0..MODULES_AT_ONCE {
+            match Index::read(programs.peek(), layout, symbols, net) {
+                // The module of the rules may have been loaded since.
+                Err(error) if !error.is::<Gone>() && !layout.is_complete() => {
+                    *layout = Layout::of_running_kernel()?.index;
+                }
+                result => return result,
             }
-            result => result,
         }
+        Index::read(programs.peek(), layout, symbols, net)
+    }
+
+    /// The rules of a namespace could not be read: tried again later.
+    fn fail(&mut self, id: NetnsId, error: &anyhow::Error) {
+        self.tally.failed += 1;
+        self.namespaces[id.0 as usize].not_before = Instant::now() + AFTER_FAILURE;
+        log::warn!("{error:#}; rules are not traced until it can be read");
     }
 
     /// Looks whether anything changed, if it is time to; always with `now`.
@@ -213,6 +231,12 @@ impl RuleTracer {
             return Ok(());
         }
         self.next_poll = Instant::now() + POLL_EVERY;
+        if let Some(probes) = &mut self.probes
+            && self.tidy_at.is_some_and(|at| at <= Instant::now())
+        {
+            probes.tidy();
+            self.tidy_at = None;
+        }
         for number in 0..self.namespaces.len() {
             let namespace = &mut self.namespaces[number];
             if namespace.listing.is_some() || Instant::now() < namespace.not_before {
@@ -222,20 +246,30 @@ impl RuleTracer {
                 match current.now(programs.peek()) {
                     Ok(found) if found == *current => continue,
                     Err(error) if !error.is::<Gone>() => return Err(error),
-                    _ => namespace.current = None,
+                    _ => {
+                        log::debug!("namespace {}: rules have changed", namespace.netns.name);
+                        namespace.current = None;
+                    }
                 }
             }
-            self.renew(programs, NetnsId(number as u32))?;
+            let id = NetnsId(number as u32);
+            if let Err(error) = self.renew(programs, id) {
+                self.fail(id, &error);
+            }
         }
         Ok(())
     }
 
     /// Begins a new epoch, if need be after listing the ruleset in a thread.
     fn renew(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
-        let Ok(index) = self.index(programs, id) else {
-            // It keeps changing: the next poll tries again.
-            self.tally.races += 1;
-            return Ok(());
+        let index = match self.index(programs, id) {
+            Ok(index) => index,
+            Err(error) if error.is::<Gone>() => {
+                // It keeps changing: the next poll tries again.
+                self.tally.races += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         let now = index.fingerprint();
         let namespace = &mut self.namespaces[id.0 as usize];
@@ -265,22 +299,20 @@ impl RuleTracer {
     }
 
     /// A ruleset was listed.
-    pub fn on_listed(&mut self, programs: &mut Programs, listed: Listed) -> Result<()> {
+    pub fn on_listed(&mut self, programs: &mut Programs, listed: Listed) {
         let Listed { netns: id, result } = listed;
-        let Some(before) = self.namespaces[id.0 as usize].listing.take() else { return Ok(()) };
+        let Some(before) = self.namespaces[id.0 as usize].listing.take() else { return };
         match result {
             Ok(ruleset) => {
-                if !self.begin(programs, id, ruleset, &before)? {
-                    self.renew(programs, id)?;
+                let begun = self
+                    .begin(programs, id, ruleset, &before)
+                    .and_then(|begun| if begun { Ok(()) } else { self.renew(programs, id) });
+                if let Err(error) = begun {
+                    self.fail(id, &error);
                 }
             }
-            Err(error) => {
-                self.tally.failed += 1;
-                self.namespaces[id.0 as usize].not_before = Instant::now() + AFTER_FAILURE;
-                log::warn!("{error:#}; rules are not traced until it can be read");
-            }
+            Err(error) => self.fail(id, &error),
         }
-        Ok(())
     }
 
     /// Begins an epoch, if the ruleset is still the one that was listed: false if not.
@@ -391,6 +423,7 @@ impl RuleTracer {
         namespace.listed = Some(now);
         namespace.current = Some(fingerprint);
         self.tally.epochs += 1;
+        self.tidy_at = Some(Instant::now() + TIDY_AFTER);
         log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
         Ok(true)
     }

@@ -140,7 +140,12 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
             Event::Rule { expression, verdict } => {
                 let visit = visits.last_mut()?;
                 match addresses.matched(expression, verdict) {
-                    Some(found) => visit.met.push(found),
+                    // An evaluator may have called another one, with the same expression: one for both
+                    // families that of one of them. No rule is met twice with none in between.
+                    Some(found) => match visit.met.last_mut() {
+                        Some(last) if last.spot == found.spot => *last = found,
+                        _ => visit.met.push(found),
+                    },
                     // Expressions that are not the last of their rule are evaluated by the same functions.
                     None if verdict.is_none() => {}
                     None => visit.stray |= addresses.rules.contains_key(&expression),
@@ -180,7 +185,12 @@ pub(super) fn steps(
         } else {
             replay(program, chain, &visit.met, end)
         };
-        contradiction |= solution.finding == Finding::Contradiction;
+        if solution.finding == Finding::Contradiction {
+            log::debug!(
+                "record and rules contradict each other in {chain:?}: {visit:?}, {events:x?}"
+            );
+            contradiction = true;
+        }
         steps.extend(solution.steps);
     }
     Ok((steps, contradiction))
@@ -233,4 +243,64 @@ pub(super) fn marks(record: &PathRecord, events: &[Event], gaps: &[usize]) -> Ve
             borders.iter().find(|(number, _)| *number >= before).map(|(_, marks)| *marks)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPOT: Spot = Spot { chain: ChainId(1), index: 4 };
+
+    fn addresses() -> Addresses {
+        Addresses {
+            rules: HashMap::from([(0x10, SPOT), (0x20, Spot { index: 5, ..SPOT })]),
+            chains: HashMap::from([(0x1000, ChainId(7))]),
+            blind: HashSet::new(),
+        }
+    }
+
+    fn rule(expression: u64, verdict: Option<(i32, Option<u64>)>) -> Event {
+        Event::Rule { expression, verdict }
+    }
+
+    #[test]
+    fn events_belong_to_the_chain_that_was_entered_last() {
+        let events = [
+            Event::Enter(0),
+            rule(0x10, None),
+            // Not the last expression of a rule.
+            rule(0x18, None),
+            Event::Leave(1),
+            Event::Enter(2),
+            // One evaluator has called another.
+            rule(0x20, Some((-3, Some(0x1000)))),
+            rule(0x20, Some((-3, Some(0x1000)))),
+        ];
+        let visits = visits(&events, &addresses()).unwrap();
+        let jump = Some(SolvedVerdict::Jump(ChainId(7)));
+        let visit = |number, met, returned| Visit { number, met, stray: false, returned };
+        assert_eq!(
+            visits,
+            [
+                visit(0, vec![Match { spot: SPOT, verdict: None }], Some(1)),
+                visit(2, vec![Match { spot: Spot { index: 5, ..SPOT }, verdict: jump }], None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chain_that_is_not_known_makes_the_rule_a_stray_and_events_need_a_chain() {
+        let lost = [Event::Enter(0), rule(0x10, Some((-4, Some(0x2000))))];
+        assert!(visits(&lost, &addresses()).unwrap()[0].stray);
+        assert_eq!(visits(&[rule(0x10, None)], &addresses()), None);
+    }
+
+    #[test]
+    fn verdicts_of_netfilter_are_read_by_value() {
+        assert_eq!(netfilter(0x10002), SolvedVerdict::Drop);
+        assert_eq!(netfilter(2), SolvedVerdict::Stolen);
+        assert_eq!(netfilter(0x0003_0003), SolvedVerdict::Queue);
+        assert_eq!(netfilter(1), SolvedVerdict::Accept);
+        assert_eq!(netfilter(0), SolvedVerdict::Drop);
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use conntracker_common::{
     plan::{ChainKey, ChainPlace, hook, plan_index},
     record::{FAMILY_V4, FAMILY_V6},
@@ -18,9 +18,9 @@ use crate::{
     kernel::bpf::{
         btf::KernelBtf,
         index::Index,
-        object::Programs,
-        points::{self, Points},
-        probes::{self, Hookups, Probes},
+        object::{Programs, Seeing},
+        points::{self, Choice, NoPoint, Points},
+        probes::{self, Hookups, Method, Probes},
         symbols::{Kallsyms, Name},
     },
 };
@@ -45,9 +45,12 @@ const NEVER_BREAK: &[&str] = &[
 pub(crate) struct RuleProbes {
     btf: Arc<KernelBtf>,
     points: Points,
+    method: Method,
+    /// What the programs were told when they were loaded.
+    seeing: Seeing,
     probes: Probes,
-    /// Names of evaluators by address; `None`: it has none.
-    names: HashMap<u64, Option<Name>>,
+    /// Names of evaluators by address.
+    names: HashMap<u64, Vec<Name>>,
     /// Functions that each namespace's rules need.
     needed: BTreeMap<NetnsId, BTreeSet<String>>,
     /// What the map of chains has of each namespace.
@@ -65,19 +68,20 @@ pub(super) type Unseen = BTreeMap<u64, String>;
 
 impl RuleProbes {
     /// None attached yet.
-    pub fn new(btf: Arc<KernelBtf>, points: Points, probes: Probes) -> Self {
+    pub fn new(btf: Arc<KernelBtf>, points: Points, method: Method, seeing: Seeing) -> Self {
         Self {
             btf,
             points,
-            probes,
+            method,
+            seeing,
+            probes: Probes::new(method),
             names: HashMap::new(),
             needed: BTreeMap::new(),
             chains: HashMap::new(),
         }
     }
 
-    /// Attaches what the rules of a namespace need, and detaches what none needs any more. Returns the
-    /// evaluators that cannot be seen.
+    /// Attaches what the rules of a namespace need. Returns the evaluators that cannot be seen.
     pub(super) fn arrange(
         &mut self,
         programs: &Programs,
@@ -102,19 +106,26 @@ impl RuleProbes {
         }
         for v6 in [false, true] {
             if chains().any(|(place, chain)| chain.legacy && is_v6(place) == v6) {
-                let choice = if v6 { &self.points.ip6_table } else { &self.points.ip_table };
-                let choice = choice.clone()?;
+                let of = |points: &Points| {
+                    if v6 { points.ip6_table.clone() } else { points.ip_table.clone() }
+                };
+                let choice = self.choice(of)?;
                 self.attach(programs, &choice.points, probes::TABLE, &mut needed)?;
             }
         }
         if chains().any(|(_, chain)| !chain.legacy) {
-            let choice = self.points.nft_chain.clone()?;
+            let choice = self.choice(|points| points.nft_chain.clone())?;
             self.attach(programs, &choice.points, probes::NFT_CHAIN, &mut needed)?;
         }
         self.needed.insert(id, needed);
+        Ok(unseen)
+    }
+
+    /// Detaches what no rules need any more. Attaching and detaching take their time: not to be done at
+    /// each change of a ruleset that is being worked on.
+    pub(super) fn tidy(&mut self) {
         let needed: BTreeSet<&String> = self.needed.values().flatten().collect();
         self.probes.retain(|function| needed.contains(function));
-        Ok(unseen)
     }
 
     /// Tells the programs where packets meet the chains of a namespace.
@@ -157,6 +168,25 @@ impl RuleProbes {
         Ok(())
     }
 
+    /// The functions for a purpose. Their module may have been loaded since the programs were: what
+    /// they were told then must hold.
+    fn choice(&mut self, of: impl Fn(&Points) -> Result<Choice, NoPoint>) -> Result<Choice> {
+        if let Ok(choice) = of(&self.points) {
+            return Ok(choice);
+        }
+        if let Some(btf) = self.btf.with_new_modules()? {
+            self.btf = Arc::new(btf);
+        }
+        let kallsyms = Kallsyms::read()?;
+        let names = kallsyms.names();
+        self.points = Points::resolve(&self.btf, &|name| names.contains(name));
+        let choice = of(&self.points)?;
+        if probes::seeing(&self.btf, &self.points, self.method)? != self.seeing {
+            bail!("a module of the firewall was loaded after the trace began: begin it anew");
+        }
+        Ok(choice)
+    }
+
     fn attach(
         &mut self,
         programs: &Programs,
@@ -179,7 +209,7 @@ impl RuleProbes {
             return Ok(());
         }
         let mut found = Kallsyms::read()?.at(&new);
-        self.names.extend(new.iter().map(|at| (*at, found.remove(at))));
+        self.names.extend(new.iter().map(|at| (*at, found.remove(at).unwrap_or_default())));
         // They may be those of a module that was loaded since.
         let known = |name: &Name| self.btf.function(&name.function).is_some();
         if !self.names.values().flatten().all(known)
@@ -196,10 +226,15 @@ impl RuleProbes {
         eval: u64,
         needed: &mut BTreeSet<String>,
     ) -> Result<()> {
-        let name = self.names.get(&eval).cloned().flatten();
-        let name = name.ok_or_else(|| anyhow!("the function at {eval:#x} has no name"))?;
-        let point = points::evaluator(&self.btf, &|_| true, &name.function)?;
-        let never_breaks = NEVER_BREAK.contains(&name.function.as_str());
+        let names = self.names.get(&eval).map_or(&[][..], |names| names);
+        let mut point = Err(anyhow!("the function at {eval:#x} has no name"));
+        for name in names {
+            if point.is_err() {
+                point = points::evaluator(&self.btf, &|_| true, &name.function).map_err(Into::into);
+            }
+        }
+        let point = point?;
+        let never_breaks = NEVER_BREAK.contains(&point.function.as_str());
         let hookups = if never_breaks { probes::MATCHES } else { probes::EXPRESSION };
         self.attach(programs, &[point], hookups, needed)
     }

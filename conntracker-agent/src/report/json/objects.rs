@@ -6,7 +6,10 @@ use serde::{Serialize, Serializer};
 
 use super::{SCHEMA, path::TraversalObject};
 use crate::{
-    flow::{Details, DropPlace, Drops, Flow, L4, Origins, Paths, Status, Tuple, ZoneDir, protocol},
+    flow::{
+        Details, DropPlace, Drops, Flow, L4, Origins, Paths, Status, Tuple, ZoneDir,
+        process::Process, protocol,
+    },
     kernel::netlink::ctnetlink::Counters,
     report::{
         Footer, Header, Loss, Report, Totals,
@@ -133,10 +136,16 @@ pub(super) struct FlowObject<'a> {
     timeout_seconds: Option<u32>,
     flows: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unconfirmed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     counters: Option<CountersObject>,
     first_seen: Time,
     last_seen: Time,
     sources: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessObject<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     traversals: Vec<TraversalObject<'a>>,
     #[serde(flatten)]
@@ -156,12 +165,15 @@ impl<'a> FlowObject<'a> {
             interfaces,
             timeout,
             flows: _, // as Flow::merged has it
+            ended,
+            unconfirmed: _, // as Flow::never_confirmed has it
             counters,
             first_ns,
             last_ns,
             drops,
             paths,
             origins,
+            process,
             details,
         } = flow;
         let way = |iif, oif| WayObject {
@@ -197,6 +209,8 @@ impl<'a> FlowObject<'a> {
             interfaces: interfaces.map(|(iif, oif)| way(iif, oif)),
             timeout_seconds: *timeout,
             flows: flow.merged(),
+            ended: (*ended > 0).then_some(*ended),
+            unconfirmed: flow.never_confirmed(),
             counters: counters.map(|[original, reply]| CountersObject {
                 original: original.into(),
                 reply: reply.into(),
@@ -204,6 +218,7 @@ impl<'a> FlowObject<'a> {
             first_seen: Time(*first_ns),
             last_seen: Time(*last_ns),
             sources: sources(*origins, paths),
+            process: process.as_deref().map(ProcessObject::from),
             traversals: paths.iter().map(TraversalObject::new).collect(),
             details: details.as_deref().map(DetailsObject::from),
         }
@@ -216,12 +231,13 @@ fn set<const N: usize>(names: [(&'static str, bool); N]) -> Vec<&'static str> {
 }
 
 fn sources(origins: Origins, paths: &Paths) -> Vec<&'static str> {
-    let Origins { links, dump, events, drops } = origins;
+    let Origins { links, dump, events, drops, ends } = origins;
     set([
         ("links", links),
         ("dump", dump),
         ("events", events),
         ("drops", drops),
+        ("ends", ends),
         ("rules", !paths.is_empty()),
     ])
 }
@@ -321,6 +337,40 @@ struct CounterObject {
 impl From<Counters> for CounterObject {
     fn from(Counters { packets, bytes }: Counters) -> Self {
         Self { packets, bytes }
+    }
+}
+
+#[derive(Serialize)]
+struct ProcessObject<'a> {
+    direction: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comm: Option<&'a str>,
+    uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inode: Option<u64>,
+}
+
+impl<'a> From<&'a Process> for ProcessObject<'a> {
+    fn from(process: &'a Process) -> Self {
+        let Process { direction, uid, user, pid, comm, cgroup_id, cgroup, inode } = process;
+        Self {
+            direction: direction.name(),
+            pid: *pid,
+            comm: comm.as_deref(),
+            uid: *uid,
+            user: user.as_deref(),
+            cgroup: cgroup.as_deref(),
+            cgroup_id: *cgroup_id,
+            inode: *inode,
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{INDENT, marks};
-use crate::flow::{DropPlace, Drops, Flow, L4, Status, Tuple};
-use crate::report::names::{self, Name, Names, time};
+use crate::flow::{DropPlace, Drops, Flow, L4, Status, Tuple, path::Direction, process::Process};
+use crate::report::names::{self, Name, Names, OneLine, time};
 
 /// A flow, and what is needed to explain it.
 pub(super) struct Explanation<'a> {
@@ -24,6 +24,13 @@ impl Explanation<'_> {
             |key: &str, value: &dyn fmt::Display| writeln!(out, "{:INDENT$}{key}: {value}", "");
         if flow.merged() > 0 {
             say("flows", &flow.merged())?;
+        }
+        if let Some(entries) = flow.never_confirmed() {
+            let plural = if entries == 1 { "entry" } else { "entries" };
+            say(
+                "unconfirmed",
+                &format_args!("{entries} {plural} ended before the flow was confirmed"),
+            )?;
         }
         if let Some(reply) = self.translated_reply() {
             say("reply", &ends(reply))?;
@@ -45,6 +52,9 @@ impl Explanation<'_> {
         if let Some((iif, oif)) = flow.interfaces {
             say("interfaces", &self.way(iif, oif))?;
         }
+        if let Some(process) = flow.process.as_deref() {
+            say("process", &owner(process))?;
+        }
         if let Some(drops) = &flow.drops {
             say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
         }
@@ -55,7 +65,21 @@ impl Explanation<'_> {
             say("packet mark", &marked)?;
         }
         say("first seen", &time(flow.first_ns))?;
-        say("last seen", &time(flow.last_ns))
+        say("last seen", &time(flow.last_ns))?;
+        if flow.ended > 0 {
+            say("ended", &fmt::from_fn(|f| self.ended(f)))?;
+        }
+        Ok(())
+    }
+
+    /// When the flow ended or, of several, how many have and when the last one did.
+    fn ended(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Flow { ended, details, last_ns, .. } = self.flow;
+        let stop = details.as_deref().and_then(|details| details.stop_ns).unwrap_or(*last_ns);
+        match self.flow.merged() {
+            1 => write!(f, "{}", time(stop)),
+            flows => write!(f, "{ended} of {flows}, last {}", time(stop)),
+        }
     }
 
     /// The reply direction, unless it says nothing that the original one does not.
@@ -90,6 +114,30 @@ impl Explanation<'_> {
         }
         Ok(())
     }
+}
+
+/// `ssh (pid 812, uid 1000 me, cgroup /user.slice)`; of who answers, `answers` stands first.
+fn owner(process: &Process) -> impl fmt::Display {
+    let Process { direction, uid, user, pid, comm, cgroup_id, cgroup, inode: _ } = process;
+    fmt::from_fn(move |f| {
+        write!(f, "{} (", OneLine(comm.as_deref().unwrap_or("-")))?;
+        if *direction == Direction::Reply {
+            f.write_str("answers, ")?;
+        }
+        if let Some(pid) = pid {
+            write!(f, "pid {pid}, ")?;
+        }
+        write!(f, "uid {uid}")?;
+        if let Some(user) = user {
+            write!(f, " {}", OneLine(user))?;
+        }
+        match (cgroup, cgroup_id) {
+            (Some(path), _) => write!(f, ", cgroup {}", OneLine(path))?,
+            (None, Some(id)) => write!(f, ", cgroup {id}")?,
+            (None, None) => {}
+        }
+        f.write_str(")")
+    })
 }
 
 fn ends(tuple: Tuple) -> impl fmt::Display {

@@ -1,0 +1,24 @@
+//! The process at the local end of a flow.
+
+use super::path::Direction;
+
+/// Who has the socket of a flow. What is not known for sure is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Whose packets it sends: the original direction's, or the answers.
+    pub direction: Direction,
+    /// User of the socket.
+    pub uid: u32,
+    /// Name of that user.
+    pub user: Option<String>,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Name of the process.
+    pub comm: Option<String>,
+    /// Identifier of the socket's control group.
+    pub cgroup_id: Option<u64>,
+    /// Its path.
+    pub cgroup: Option<String>,
+    /// Inode number of the socket.
+    pub inode: Option<u64>,
+}

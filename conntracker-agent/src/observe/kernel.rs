@@ -1,0 +1,51 @@
+//! What the running kernel is like, found out once for all backends.
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+
+use crate::kernel::{
+    bpf::{
+        btf::KernelBtf,
+        offsets::Layout,
+        points::Points,
+        symbols::{Kallsyms, Symbols},
+    },
+    netlink,
+};
+
+/// BTF, and what follows from it and from /proc/kallsyms.
+pub(crate) struct Kernel {
+    pub btf: Arc<KernelBtf>,
+    pub layout: Layout,
+    pub points: Points,
+    symbols: Result<Symbols, String>,
+}
+
+impl Kernel {
+    /// Looks at it. Distributions have conntrack and nf_tables in modules, which the kernel loads when
+    /// somebody asks for them: so does this.
+    pub fn running() -> Result<Self> {
+        netlink::load_modules();
+        let btf = Arc::new(KernelBtf::of_running_kernel()?);
+        let layout = Layout::resolve(&btf)?;
+        let kallsyms = Kallsyms::read();
+        let points = {
+            let names = kallsyms.as_ref().map(Kallsyms::names).unwrap_or_default();
+            Points::resolve(&btf, &|name| names.contains(name))
+        };
+        let symbols = match &kallsyms {
+            Ok(kallsyms) => Ok(Symbols::of(kallsyms)),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        Ok(Self { btf, layout, points, symbols })
+    }
+
+    /// What tells functions at hooks by their addresses.
+    ///
+    /// # Errors
+    /// /proc/kallsyms tells nothing.
+    pub fn symbols(&self) -> Result<Symbols> {
+        self.symbols.clone().map_err(|error| anyhow!(error))
+    }
+}

@@ -1,0 +1,312 @@
+//! Processes that own sockets, looked up where the kernel's programs told the socket alone: who has it
+//! open, as `ss -p` does, right when the record of the flow arrives.
+//!
+//! Looking takes a walk through /proc, in a thread, at most four times a second, and for sockets only
+//! that nobody has told of yet.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{flow::process::Process, kernel::bpf::owner::Owner};
+
+/// Between two walks through /proc, or through control groups.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Sockets that are remembered at most, and that are looked for at once.
+const MOST: usize = 65_536;
+
+/// The initial pid namespace (PROC_PID_INIT_INO), of which the programs tell pids.
+const INITIAL_PIDS: u64 = 0xefff_fffc;
+
+/// Where control groups of version 2 are mounted: alone, or beside those of version 1.
+const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// Who has a socket open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Holder {
+    /// Absent if there are several.
+    pid: Option<u32>,
+    /// Absent if several differ in it.
+    comm: Option<String>,
+}
+
+/// What a walk found.
+#[derive(Debug, Default)]
+struct Found {
+    holders: HashMap<u64, Holder>,
+    cgroups: HashMap<u64, String>,
+}
+
+/// Owners of sockets.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    /// Whether the programs' pids are those of our /proc.
+    same_pids: bool,
+    users: HashMap<u32, String>,
+    found: Found,
+    /// Sockets and control groups to look for.
+    wanted: HashSet<u64>,
+    wanted_cgroups: HashSet<u64>,
+    /// Control groups that were not found.
+    unknown_cgroups: HashSet<u64>,
+    walking: Option<Receiver<Found>>,
+    walked: Option<Instant>,
+}
+
+impl Owners {
+    /// Nobody yet.
+    pub fn new() -> Self {
+        let pids = fs::metadata("/proc/self/ns/pid");
+        Self {
+            same_pids: pids.is_ok_and(|pids| pids.ino() == INITIAL_PIDS),
+            users: users(&fs::read_to_string("/etc/passwd").unwrap_or_default()),
+            found: Found::default(),
+            wanted: HashSet::new(),
+            wanted_cgroups: HashSet::new(),
+            unknown_cgroups: HashSet::new(),
+            walking: None,
+            walked: None,
+        }
+    }
+
+    /// A record tells of an owner.
+    pub fn note(&mut self, owner: &Owner) {
+        if let Some(id) = owner.cgroup
+            && !self.found.cgroups.contains_key(&id)
+            && !self.unknown_cgroups.contains(&id)
+        {
+            self.wanted_cgroups.insert(id);
+        }
+        if let Some(inode) = owner.inode
+            && (owner.sender.is_none() || !self.same_pids)
+            && !self.found.holders.contains_key(&inode)
+            && self.wanted.len() + self.found.holders.len() < MOST
+        {
+            self.wanted.insert(inode);
+        }
+    }
+
+    /// Takes what was found, and looks for what is wanted.
+    pub fn poll(&mut self) {
+        if let Some(walking) = &self.walking {
+            match walking.try_recv() {
+                Ok(Found { holders, cgroups }) => {
+                    self.found.holders.extend(holders);
+                    self.found.cgroups.extend(cgroups);
+                    self.walking = None;
+                }
+                Err(mpsc::TryRecvError::Empty) => return,
+                Err(mpsc::TryRecvError::Disconnected) => self.walking = None,
+            }
+        }
+        let nothing = self.wanted.is_empty() && self.wanted_cgroups.is_empty();
+        if nothing || self.walked.is_some_and(|last| last.elapsed() < EVERY) {
+            return;
+        }
+        self.walked = Some(Instant::now());
+        let sockets = std::mem::take(&mut self.wanted);
+        let cgroups = std::mem::take(&mut self.wanted_cgroups);
+        self.unknown_cgroups.extend(&cgroups);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let walk = move || {
+            let holders = if sockets.is_empty() { HashMap::new() } else { holders(&sockets) };
+            let cgroups = if cgroups.is_empty() { HashMap::new() } else { paths(&cgroups) };
+            // Nobody may want it any more.
+            let _ = sender.send(Found { holders, cgroups });
+        };
+        if thread::Builder::new().name("owners".to_owned()).spawn(walk).is_ok() {
+            self.walking = Some(receiver);
+        }
+    }
+
+    /// Adds what was found out about a process.
+    pub fn complete(&self, process: &mut Process) {
+        if !self.same_pids {
+            process.pid = None;
+        }
+        if process.pid.is_none()
+            && let Some(holder) = process.inode.and_then(|inode| self.found.holders.get(&inode))
+        {
+            process.pid = holder.pid;
+            if process.comm.is_none() {
+                process.comm.clone_from(&holder.comm);
+            }
+        }
+        process.user = self.users.get(&process.uid).cloned();
+        process.cgroup = process.cgroup_id.and_then(|id| self.found.cgroups.get(&id)).cloned();
+    }
+}
+
+/// Names of users by number, of /etc/passwd.
+fn users(passwd: &str) -> HashMap<u32, String> {
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?);
+        Some((uid.parse().ok()?, name.to_owned()))
+    };
+    // The first name of a number counts.
+    passwd.lines().rev().filter_map(user).collect()
+}
+
+/// The sockets' holders, of all processes that /proc shows.
+fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
+    let mut all: HashMap<u64, BTreeSet<(u32, String)>> = HashMap::new();
+    for pid in numbers(Path::new("/proc")) {
+        // Processes come and go meanwhile.
+        for (inode, comm) in held(pid, sockets).unwrap_or_default() {
+            all.entry(inode).or_default().insert((pid, comm));
+        }
+    }
+    // Those that nobody here has open are not looked for again.
+    let holder = |inode| all.get(inode).map(Holder::of).unwrap_or_default();
+    sockets.iter().map(|inode| (*inode, holder(inode))).collect()
+}
+
+impl Holder {
+    fn of(all: &BTreeSet<(u32, String)>) -> Self {
+        let comms: BTreeSet<&String> = all.iter().map(|(_, comm)| comm).collect();
+        let first = all.first();
+        Self {
+            pid: first.filter(|_| all.len() == 1).map(|(pid, _)| *pid),
+            comm: first.filter(|_| comms.len() == 1).map(|(_, comm)| comm.clone()),
+        }
+    }
+}
+
+/// Names that are numbers.
+fn numbers<T: FromStr>(directory: &Path) -> Vec<T> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Which of the sockets a process has open, with its name.
+fn held(pid: u32, sockets: &HashSet<u64>) -> io::Result<Vec<(u64, String)>> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let descriptors = process.join("fd");
+    let mut held = Vec::new();
+    for number in numbers::<u32>(&descriptors) {
+        let link = descriptors.join(number.to_string());
+        let Some(inode) = socket(&link).filter(|inode| sockets.contains(inode)) else { continue };
+        let comm = fs::read_to_string(process.join("comm"))?;
+        // The number may have gone to another process before its name was read.
+        if socket(&link) == Some(inode) {
+            held.push((inode, comm.trim_end_matches('\n').to_owned()));
+        }
+    }
+    Ok(held)
+}
+
+/// Inode number of the socket that a descriptor is of: `socket:[12345]`.
+fn socket(link: &Path) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Paths of control groups. Their identifiers are inode numbers of their directories.
+fn paths(wanted: &HashSet<u64>) -> HashMap<u64, String> {
+    let mounted = |root: &&str| Path::new(root).join("cgroup.controllers").exists();
+    let Some(root) = CGROUPS.into_iter().find(mounted).map(PathBuf::from) else {
+        return HashMap::new();
+    };
+    let mut found = HashMap::new();
+    let mut left = vec![root.clone()];
+    while let Some(directory) = left.pop() {
+        let Ok(data) = fs::metadata(&directory) else { continue };
+        if wanted.contains(&data.ino()) {
+            let path = directory.strip_prefix(&root).unwrap_or(&directory);
+            found.insert(data.ino(), format!("/{}", path.display()));
+        }
+        if found.len() == wanted.len() {
+            break;
+        }
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        left.extend(entries.flatten().filter(is_dir).map(|entry| entry.path()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsRawFd};
+
+    use super::*;
+    use crate::flow::path::Direction;
+
+    fn inode(socket: &UdpSocket) -> u64 {
+        super::socket(Path::new(&format!("/proc/self/fd/{}", socket.as_raw_fd()))).unwrap()
+    }
+
+    fn process(inode: u64) -> Process {
+        Process {
+            direction: Direction::Original,
+            uid: 0,
+            user: None,
+            pid: None,
+            comm: None,
+            cgroup_id: None,
+            cgroup: None,
+            inode: Some(inode),
+        }
+    }
+
+    #[test]
+    fn who_has_a_socket_open_is_found_and_others_are_not() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = inode(&socket);
+        let mut owners = Owners::new();
+        owners.note(&Owner { uid: 0, cgroup: None, inode: Some(inode), sender: None });
+        let start = Instant::now();
+        while owners.found.holders.is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            owners.poll();
+            thread::sleep(Duration::from_millis(5));
+        }
+        let mut ours = process(inode);
+        owners.complete(&mut ours);
+        assert_eq!(ours.pid, Some(std::process::id()));
+        let comm = fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(ours.comm.as_deref(), Some(comm.trim_end()));
+        let mut other = process(u64::MAX);
+        owners.complete(&mut other);
+        assert_eq!((other.pid, other.comm), (None, None));
+    }
+
+    #[test]
+    fn of_several_holders_only_what_they_have_in_common_is_told() {
+        let holder = |all: &[(u32, &str)]| {
+            let all = all.iter().map(|&(pid, comm)| (pid, comm.to_owned())).collect();
+            let Holder { pid, comm } = Holder::of(&all);
+            (pid, comm)
+        };
+        assert_eq!(holder(&[(7, "ssh")]), (Some(7), Some("ssh".to_owned())));
+        assert_eq!(holder(&[(7, "nginx"), (9, "nginx")]), (None, Some("nginx".to_owned())));
+        assert_eq!(holder(&[(7, "sh"), (9, "nc")]), (None, None));
+        assert_eq!(holder(&[]), (None, None));
+    }
+
+    #[test]
+    fn users_have_the_first_name_of_their_number() {
+        let users =
+            users("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\n\nbad:x:y\nme:x:1000:1::/:");
+        assert_eq!(users, HashMap::from([(0, "root".to_owned()), (1000, "me".to_owned())]));
+    }
+
+    #[test]
+    fn control_groups_are_found_by_their_inode_numbers() {
+        let Some(root) = CGROUPS.iter().find(|r| Path::new(r).join("cgroup.controllers").exists())
+        else {
+            return;
+        };
+        let id = fs::metadata(root).unwrap().ino();
+        assert_eq!(paths(&HashSet::from([id, u64::MAX])), HashMap::from([(id, "/".to_owned())]));
+    }
+}

@@ -1,0 +1,93 @@
+//! The backend that the tests are about: by `cargo xtask test-vm` each kernel is tried with more than
+//! one.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::LazyLock;
+use std::thread;
+
+use super::stdout;
+
+/// What `--backend` is, unless a test says it itself.
+const BACKEND: &str = "CONNTRACKER_TEST_BACKEND";
+
+/// What `--attach` is then.
+const ATTACH: &str = "CONNTRACKER_TEST_ATTACH";
+
+/// The backend that sees packets: what the environment says, otherwise `links`.
+#[must_use]
+pub fn backend() -> &'static str {
+    static CHOSEN: LazyLock<String> =
+        LazyLock::new(|| env::var(BACKEND).unwrap_or_else(|_| "links".to_owned()));
+    &CHOSEN
+}
+
+/// Whether a test that is about netfilter links themselves cannot be run, because the kernel has
+/// none. It says so, and is counted as skipped.
+#[must_use]
+pub fn skipped_without_links() -> bool {
+    static REASON: LazyLock<Option<String>> = LazyLock::new(|| {
+        // Asked, not guessed from a version. If doctor fails, the test does what it can.
+        let said = stdout(["doctor"]).ok()?;
+        let links = said.lines().find_map(|line| line.strip_prefix("links "))?.trim_start();
+        links.strip_prefix("no ").map(|why| why.trim_start().to_owned())
+    });
+    let Some(reason) = &*REASON else { return false };
+    let test = thread::current().name().unwrap_or("?").to_owned();
+    // Not by println!: of a test that passes nobody would see it. In one piece, as others print, too.
+    let line = format!("test skipped: {test}: no links: {reason}\n");
+    std::io::stdout().lock().write_all(line.as_bytes()).is_ok()
+}
+
+/// Arguments with those that the environment adds.
+pub(super) fn chosen(args: Vec<OsString>) -> Vec<OsString> {
+    with(args, env::var(BACKEND).ok().as_deref(), env::var(ATTACH).ok().as_deref())
+}
+
+fn with(mut args: Vec<OsString>, backend: Option<&str>, attach: Option<&str>) -> Vec<OsString> {
+    let Some(backend) = backend else { return args };
+    let traces = args.first().is_some_and(|first| {
+        first == "trace"
+            || first.as_encoded_bytes().starts_with(b"-")
+                && first != "--help"
+                && first != "--version"
+    });
+    if !traces {
+        return args;
+    }
+    let asked = args.iter().position(|arg| arg == "--backend").map(|at| args.get(at + 1));
+    let same = match asked {
+        None => {
+            args.extend(["--backend".into(), backend.into()]);
+            true
+        }
+        Some(value) => value.is_some_and(|value| value == backend),
+    };
+    if let Some(attach) = attach.filter(|_| same && !args.iter().any(|arg| arg == "--attach")) {
+        args.extend(["--attach".into(), attach.into()]);
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_get_the_backend_unless_they_name_one() {
+        let of = |args: &str| {
+            let args = args.split(' ').map(OsString::from).collect();
+            let args = with(args, Some("probes"), Some("kprobe"));
+            args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of("trace -c"), "trace -c --backend probes --attach kprobe");
+        assert_eq!(of("-d -o x"), "-d -o x --backend probes --attach kprobe");
+        assert_eq!(of("trace --backend netlink"), "trace --backend netlink");
+        assert_eq!(of("trace --backend probes"), "trace --backend probes --attach kprobe");
+        for other in ["dump -p tcp", "rules show", "doctor", "--version"] {
+            assert_eq!(of(other), other);
+        }
+        assert_eq!(with(vec!["trace".into()], None, Some("kprobe")), ["trace"]);
+    }
+}
