@@ -55,6 +55,10 @@ pub static DROP_REASON: u32 = 0;
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: u64 = 1 << 20;
 
+/// 1: the kernel has the helper bpf_loop (Linux 5.17+). Without it no counters are read.
+#[unsafe(no_mangle)]
+pub static HAS_LOOP: u32 = 0;
+
 /// Sets of the cache of known paths, a power of two.
 #[unsafe(no_mangle)]
 pub static KNOWN_SETS: u32 = 1;
@@ -154,6 +158,12 @@ pub fn wake_bytes() -> u64 {
 #[inline(always)]
 pub fn known_sets() -> u32 {
     frozen(&KNOWN_SETS)
+}
+
+/// [`HAS_LOOP`].
+#[inline(always)]
+pub fn has_loop() -> bool {
+    frozen(&HAS_LOOP) != 0
 }
 
 /// [`TRACE_RULES`].

@@ -10,6 +10,7 @@ use conntracker_common::{
 
 use crate::{
     emit::{self, PathScratch},
+    globals::has_loop,
     memory::{masked, read_bytes},
     plans,
 };
@@ -96,6 +97,9 @@ type Callback = unsafe extern "C" fn(u32, *mut Context) -> i64;
 /// the verifier would have to walk every round.
 #[inline(always)]
 fn each(plan: &Plan, frame: u32, cpu_offset: u64, callback: Callback) -> bool {
+    if !has_loop() {
+        return plan.ranges == 0;
+    }
     let mut context =
         Context { first: plan.first_range, frame, cpu_offset, range: 0, from: 0, failed: false };
     // SAFETY: the callback has the type that the helper asks for, and gets the context.
@@ -160,7 +164,7 @@ impl Context {
                 // SAFETY: i < RANGE_COUNTERS; what lies behind the range is compared for nothing.
                 differences |= unsafe { *before.add(2 * i) ^ *after.add(2 * i) };
             }
-            if differences != 0 {
+            if differences != 0 && has_loop() {
                 self.range = index;
                 self.from = (block * BLOCK) as u32;
                 // A loop would be walked by the verifier for each block.

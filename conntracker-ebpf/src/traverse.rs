@@ -50,7 +50,10 @@ impl Who {
             } else {
                 known::bit(nfct.info(), hook)
             };
-            let key = headers_key(view.skb())?;
+            let key = headers_key(view.skb());
+            if key == 0 {
+                return None;
+            }
             return Some(Self { entry: None, key, bit, status: 0, fresh: false });
         };
         let info = nfct.info();
@@ -276,7 +279,7 @@ fn forget(skb: u64, place: u32) {
             }
             entry.address()
         }
-        None => headers_key(skb).unwrap_or(0),
+        None => headers_key(skb),
     };
     known::remove(key, generation);
 }
@@ -320,14 +323,18 @@ fn tuple_hash(tuple: &KernelTuple) -> u64 {
     hash.finish()
 }
 
-/// Key of a packet without a conntrack entry, which its headers are.
+/// Key of a packet without a conntrack entry, which its headers are; 0 if it is not IP. (An `Option` would
+/// be returned through the stack, and half of nothing is undefined there: Linux 5.15 refuses to look.)
 #[inline(never)]
-fn headers_key(skb: u64) -> Option<u64> {
+fn headers_key(skb: u64) -> u64 {
     let mut tuple = KernelTuple::NONE;
-    headers::tuple(skb, &mut tuple)?;
+    if headers::tuple(skb, &mut tuple).is_none() {
+        return 0;
+    }
+    let Some(dev) = read(skb + offset!(skb_dev) as u64) else { return 0 };
     let mut hash = Hash::new(u64::from(tuple.l3num));
     hash.add(tuple_hash(&tuple));
     // Devices belong to namespaces: the same tuple in two of them has two keys.
-    hash.add(read(skb + offset!(skb_dev) as u64)?);
-    Some(hash.finish())
+    hash.add(dev);
+    hash.finish()
 }

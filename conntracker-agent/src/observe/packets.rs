@@ -124,7 +124,7 @@ impl Attached {
         let rules = match rules {
             Some(RulesWanted { options, sender }) => Some(RuleTracer::start(
                 &mut programs,
-                layout.index.clone(),
+                layout,
                 kernel.symbols()?,
                 options,
                 rule_probes,

@@ -48,16 +48,28 @@ struct Overhead {
     /// What to measure; all of it by default.
     #[arg(long, value_enum)]
     only: Option<Scenario>,
-    /// The binary to measure, already built (how the benchmark calls itself through sudo).
-    #[arg(long, hide = true)]
+    /// How `conntracker trace` is to see packets; repeatable. By default as it chooses itself.
+    #[arg(long, value_enum)]
+    by: Vec<By>,
+    /// Seconds that an observer gets to begin; emulated CPUs take longer.
+    #[arg(long, default_value_t = 0.7)]
+    settle: f64,
+    /// The binary to measure, already built (how the benchmark calls itself through sudo, and is called
+    /// in virtual machines).
+    #[arg(long)]
     binary: Option<PathBuf>,
+}
+
+/// Backend, and for `probes` the way of attaching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    Links,
+    Fentry,
+    Kprobe,
 }
 
 /// New flows of one measurement.
 const NEW_FLOWS: usize = 100_000;
-
-/// How long an observer takes until it observes.
-const SETTLE: Duration = Duration::from_millis(700);
 
 /// Sent before each measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -80,21 +92,27 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         let mut again = cmd::as_root(env::current_exe()?);
         again.args(["bench", "overhead", "--rounds", &args.rounds.to_string()]);
         again.args(["--seconds", &args.seconds.to_string()]).arg("--binary").arg(binary);
+        again.args(["--settle", &args.settle.to_string()]);
+        for by in &args.by {
+            again.args(["--by", &format!("{by:?}").to_lowercase()]);
+        }
         return Err(again.exec()).context("sudo");
     }
     keep_off(SENDER_CPU)?;
     for scenario in Scenario::value_variants() {
         if args.only.is_none_or(|only| only == *scenario) {
-            measure(&binary, *scenario, args.rounds, seconds)?;
+            measure(&binary, *scenario, args, seconds)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Measures all observers in one scenario.
-fn measure(binary: &Path, scenario: Scenario, rounds: usize, seconds: Duration) -> Result<()> {
-    let observers = scenario.observers();
-    let bench = Bench::new(binary, scenario)?;
+fn measure(binary: &Path, scenario: Scenario, args: &Overhead, seconds: Duration) -> Result<()> {
+    let observers = scenario.observers(&args.by);
+    let rounds = args.rounds;
+    let settle = Duration::try_from_secs_f64(args.settle).context("--settle")?;
+    let bench = Bench::new(binary, scenario, settle)?;
     let mut samples = vec![Vec::new(); observers.len()];
     for round in 1..=rounds {
         for index in shuffled(observers.len()) {
@@ -136,17 +154,17 @@ impl Scenario {
         if matches!(self, Self::NewFlows) { "new flow" } else { "packet" }
     }
 
-    fn observers(self) -> &'static [Observer] {
-        match self {
-            Self::Flow | Self::NewFlows => &[
-                Observer::None,
-                Observer::Flows,
-                Observer::Rules,
-                Observer::ConntrackEvents,
-                Observer::Nftrace,
-            ],
-            Self::Packets => &[Observer::None, Observer::Flows, Observer::Rules, Observer::Nftrace],
+    fn observers(self, by: &[By]) -> Vec<Observer> {
+        let mut observers = vec![Observer::None, Observer::Flows];
+        if by.is_empty() {
+            observers.push(Observer::Rules(None));
         }
+        observers.extend(by.iter().map(|by| Observer::Rules(Some(*by))));
+        if self != Self::Packets {
+            observers.push(Observer::ConntrackEvents);
+        }
+        observers.push(Observer::Nftrace);
+        observers
     }
 }
 
@@ -155,7 +173,7 @@ impl Scenario {
 enum Observer {
     None,
     Flows,
-    Rules,
+    Rules(Option<By>),
     ConntrackEvents,
     Nftrace,
 }
@@ -165,7 +183,10 @@ impl Observer {
         match self {
             Self::None => "none",
             Self::Flows => "`conntracker trace -c`",
-            Self::Rules => "`conntracker trace`",
+            Self::Rules(None) => "`conntracker trace`",
+            Self::Rules(Some(By::Links)) => "`conntracker trace`, links",
+            Self::Rules(Some(By::Fentry)) => "`conntracker trace`, fentry",
+            Self::Rules(Some(By::Kprobe)) => "`conntracker trace`, kprobes",
             Self::ConntrackEvents => "`conntrack -E`",
             Self::Nftrace => "nftrace + `nft monitor trace`",
         }
@@ -178,10 +199,12 @@ struct Bench {
     binary: PathBuf,
     report: PathBuf,
     scenario: Scenario,
+    /// How long an observer takes until it observes.
+    settle: Duration,
 }
 
 impl Bench {
-    fn new(binary: &Path, scenario: Scenario) -> Result<Self> {
+    fn new(binary: &Path, scenario: Scenario, settle: Duration) -> Result<Self> {
         let lab = Lab::new()?;
         match scenario {
             Scenario::Flow => lab.router.nft(rules::FIREWALL)?,
@@ -190,14 +213,14 @@ impl Bench {
         let cpus = thread::available_parallelism()?.get();
         let drain = udp_drain(&lab.server, lab.server.at(9), cpus - 1)?;
         let report = env::temp_dir().join(format!("conntracker-bench-{}.txt", std::process::id()));
-        Ok(Self { lab, drain, binary: binary.to_owned(), report, scenario })
+        Ok(Self { lab, drain, binary: binary.to_owned(), report, scenario, settle })
     }
 
     /// Nanoseconds per packet that the router sent on.
     fn measure(&self, observer: Observer, duration: Duration) -> Result<f64> {
         let mut process = self.start(observer)?;
         if process.is_some() {
-            thread::sleep(SETTLE);
+            thread::sleep(self.settle);
         }
         let cost = if self.scenario == Scenario::NewFlows {
             self.storm()?
@@ -218,8 +241,8 @@ impl Bench {
     /// What each of our programs costs, measured apart: the statistics cost something, too.
     fn programs(&self, duration: Duration) -> Result<String> {
         let _statistics = Statistics::on()?;
-        let mut process = self.start(Observer::Rules)?.context("no observer")?;
-        thread::sleep(SETTLE);
+        let mut process = self.start(Observer::Rules(None))?.context("no observer")?;
+        thread::sleep(self.settle);
         if self.scenario == Scenario::NewFlows {
             self.storm()?;
         } else {
@@ -269,7 +292,12 @@ impl Bench {
         let mut command = match observer {
             Observer::None => return Ok(None),
             Observer::Flows => self.conntracker(&["-c"]),
-            Observer::Rules => self.conntracker(&[]),
+            Observer::Rules(by) => self.conntracker(match by {
+                None => &[],
+                Some(By::Links) => &["--backend", "links"],
+                Some(By::Fentry) => &["--backend", "probes", "--attach", "fentry"],
+                Some(By::Kprobe) => &["--backend", "probes", "--attach", "kprobe"],
+            }),
             Observer::ConntrackEvents => {
                 let mut command = router.command("conntrack");
                 command.arg("-E");

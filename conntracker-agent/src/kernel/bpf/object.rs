@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::RawTracePoint,
+    programs::{ProgramError, RawTracePoint},
     util::nr_cpus,
 };
 use conntracker_common::{
@@ -172,6 +172,7 @@ impl Programs {
             .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
             .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
             .override_global("PROBES", &probes, true)
+            .override_global("HAS_LOOP", &u32::from(layout.has_loop), true)
             .override_global("KNOWN_SETS", &known_sets, true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
             .override_global("DROP_REASON", &drop_reason, true)
@@ -200,7 +201,7 @@ impl Programs {
             .program_mut(NETFILTER_DROP.0)
             .context("the BPF object has no drop program")?
             .try_into()?;
-        program.load().context("the kernel refused the drop program")?;
+        program.load().map_err(refused)?;
         Ok(Self {
             #[cfg(feature = "bpf-log")]
             logger: aya_log::EbpfLogger::init(&mut ebpf)
@@ -351,6 +352,19 @@ impl Programs {
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
     }
+}
+
+/// What the verifier dislikes stands at the end of what it says.
+fn refused(error: ProgramError) -> anyhow::Error {
+    let source = match error {
+        ProgramError::LoadError { io_error, verifier_log } => sys::LoadError {
+            name: NETFILTER_DROP.0.to_owned(),
+            source: io_error,
+            log: verifier_log.to_string(),
+        },
+        other => return other.into(),
+    };
+    source.into()
 }
 
 /// Descriptor of an array.

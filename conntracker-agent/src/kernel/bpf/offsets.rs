@@ -20,6 +20,8 @@ pub struct Layout {
     /// Value of `SKB_DROP_REASON_NETFILTER_DROP`, which varies; `None` where drops have no
     /// reasons (before Linux 5.18, unless the distribution has added them).
     pub drop_reason: Option<u32>,
+    /// The kernel has the helper `bpf_loop` (Linux 5.17+), without which no counters are read.
+    pub has_loop: bool,
     /// Where hooks, chains and rules are.
     pub index: IndexLayout,
     /// Where ends of flows are, or what is missing for them.
@@ -69,6 +71,7 @@ impl Layout {
         Ok(Self {
             offsets: Offsets::from_array(&values),
             drop_reason: btf.enumerator(DROP_REASON).ok(),
+            has_loop: btf.enumerator("BPF_FUNC_loop").is_ok(),
             index: IndexLayout::find(btf)?,
             ends: EndLayout::resolve(btf).map_err(|error| error.to_string()),
             owners: OwnerLayout::resolve(btf).map_err(|error| error.to_string()),

@@ -128,6 +128,7 @@ struct Namespace {
 /// The tracer of rules.
 pub(crate) struct RuleTracer {
     layout: IndexLayout,
+    has_loop: bool,
     symbols: Symbols,
     options: RuleOptions,
     /// Probes see packets, not links.
@@ -150,7 +151,7 @@ impl RuleTracer {
     /// Traces the rules of now in all namespaces; rulesets that were listed come by `sender`.
     pub fn start(
         programs: &mut Programs,
-        layout: IndexLayout,
+        layout: &Layout,
         symbols: Symbols,
         options: RuleOptions,
         probes: Option<RuleProbes>,
@@ -158,7 +159,8 @@ impl RuleTracer {
         sender: mpsc::Sender<Listed>,
     ) -> Result<Self> {
         let mut tracer = Self {
-            layout,
+            layout: layout.index.clone(),
+            has_loop: layout.has_loop,
             symbols,
             options,
             probes,
@@ -359,6 +361,16 @@ impl RuleTracer {
             };
             let mut plans = planner.plans();
             plans.retain(|plan| !without_links.contains(&plan.place));
+            if !self.has_loop {
+                for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
+                    if without_links.insert(plan.place) {
+                        notes.push(format!(
+                            "{} is not traced: counters of rules cannot be read before Linux 5.17",
+                            place_name(plan.place)
+                        ));
+                    }
+                }
+            }
             let namespace = &mut self.namespaces[id.0 as usize];
             // With probes the plans want none.
             let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
