@@ -47,6 +47,8 @@ fn bad_usage_exits_with_2_and_gives_its_reason_in_one_line() {
         (&["rules", "hit"], "unrecognized subcommand 'hit'"),
         (&["doctor", "--loudly"], "unexpected argument '--loudly'"),
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
+        (&["trace", "--attach", "magic"], "'magic' for '--attach"),
+        (&["--backend", "links", "--attach", "kprobe"], "`--attach` is for the backend `probes`"),
         (&["observe"], "observe"),
     ];
     for (args, reason) in table {
@@ -86,6 +88,26 @@ fn a_filter_that_the_backend_cannot_answer_is_refused() {
         let error = format!("error: {option} cannot be answered by the netlink backend");
         assert!(said.contains(&error), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_work_here_says_why_and_is_not_replaced() {
+    let lab = Lab::new().unwrap();
+    for (backend, attach) in [("links", "auto"), ("probes", "fentry"), ("probes", "kprobe")] {
+        let how = ["--backend", backend, "--attach", attach, "--duration", "0.1", "-o", "-"];
+        let output = output(["trace", "--netns", &lab.router.name].into_iter().chain(how)).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        if output.status.success() {
+            let report = String::from_utf8(output.stdout).unwrap();
+            assert!(report.contains(&format!("# backend: {backend} (asked for")), "{report}");
+        } else {
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            let error = format!("conntracker: error: backend `{backend}` does not work here");
+            assert!(said.starts_with(&error), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(output.stdout.is_empty());
+        }
     }
 }
 

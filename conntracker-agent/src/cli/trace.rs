@@ -155,6 +155,10 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     if conntrack_only && !filter.rule.is_empty() {
         super::bad_usage("`--rule` asks for rules, which `-c` declines to trace");
     }
+    let probes = matches!(backend, BackendArg::Auto | BackendArg::Probes);
+    if !probes && !matches!(attach, AttachArg::Auto) {
+        super::bad_usage("`--attach` is for the backend `probes`");
+    }
     let output = output.unwrap_or_else(|| {
         if daemon { daemon::REPORT.to_owned() } else { "conntracker.log".to_owned() }
     });

@@ -88,7 +88,12 @@ pub fn attach_kprobe(
     function: &str,
     returns: bool,
 ) -> io::Result<OwnedFd> {
-    let unit = fs::read_to_string(KPROBE_PMU)?;
+    let unit = fs::read_to_string(KPROBE_PMU).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            io::Error::new(error.kind(), "it has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)")
+        }
+        _ => error,
+    })?;
     let unit = unit.trim().parse().map_err(io::Error::other)?;
     let name = CString::new(function)?;
     // SAFETY: plain numbers, for which zero is a value.
