@@ -55,7 +55,8 @@ pub enum Counter {
     /// Traced packets that left their hook unseen: given to a program, taken by a rule, or on
     /// another CPU.
     FramesLost,
-    /// Packets that were not traced because too many others were under way on their CPU.
+    /// Packets that were not traced because too many others were under way on their CPU, or because
+    /// they interrupted a probe.
     FramesFull,
     /// Ends of flows seen: entries that left the table, or were never in it.
     Ends,

@@ -1,6 +1,6 @@
 //! What the agent tells the programs that are attached to functions of the kernel.
 
-/// No such argument.
+/// No such thing on this kernel.
 pub const ABSENT: u32 = u32::MAX;
 
 macro_rules! arguments {
@@ -52,7 +52,7 @@ arguments! {
     xt_result,
     /// The function that confirms flows: the `sk_buff`.
     confirm_skb,
-    /// The `nf_hook_state`, or [`ABSENT`].
+    /// The `nf_hook_state`.
     confirm_state,
     /// `nf_ct_delete`: the `nf_conn`.
     delete_ct,

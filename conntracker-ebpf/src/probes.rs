@@ -13,7 +13,6 @@ use conntracker_common::{
         event::{self, NFT_BREAK, NFT_GOTO, NFT_JUMP},
     },
     plan::{self, HOOKS, SEGMENT_MAIN},
-    probes::ABSENT,
     record::{FAMILY_V4, FAMILY_V6},
 };
 
@@ -220,11 +219,7 @@ pub fn expression_ends(context: *const u8) {
 #[inline(always)]
 pub fn confirms(context: *const u8) {
     let Some(skb) = at(context, argument!(confirm_skb)) else { return };
-    let offset = argument!(confirm_state);
-    if offset == ABSENT {
-        return;
-    }
-    let Some(state) = at(context, offset) else { return };
+    let Some(state) = at(context, argument!(confirm_state)) else { return };
     flows::observe(Probed { state, skb }, context);
 }
 

@@ -10,10 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use aya_obj::generated::bpf_attach_type::{BPF_TRACE_FENTRY, BPF_TRACE_FEXIT};
 
-use conntracker_common::{
-    offsets::NftOffsets,
-    probes::{ABSENT, Arguments},
-};
+use conntracker_common::{offsets::NftOffsets, probes::Arguments};
 
 use super::{
     btf::KernelBtf,
@@ -215,24 +212,17 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
     arguments.blobs = u32::from(btf.member_offset("nft_chain", "blob_gen_0").is_ok());
     [arguments.hook_skb] = places.of(&points.hook.clone()?)?;
     arguments.hook_result = places.result(&points.hook.clone()?)?;
-    // Without a hook's state this one sees a packet less well, but sees it.
-    match places.of(&confirm) {
-        Ok([skb, state]) => (arguments.confirm_skb, arguments.confirm_state) = (skb, state),
-        Err(_) => {
-            ([arguments.confirm_skb], arguments.confirm_state) = (places.of(&confirm)?, ABSENT);
-        }
-    }
+    [arguments.confirm_skb, arguments.confirm_state] =
+        places.of(&confirm).context("new flows cannot be seen with their hook and interfaces")?;
     if let Ok(choice) = &points.nft_chain {
         [arguments.nft_pkt, arguments.nft_chain] = places.of(choice)?;
         arguments.nft_result = places.result(choice)?;
     }
     // Before ip_tables is loaded: functions at hooks all have the same arguments, and since Linux 5.16
     // its own are such.
-    if arguments.confirm_state != ABSENT {
-        (arguments.xt_skb, arguments.xt_state) = (arguments.confirm_skb, arguments.confirm_state);
-        arguments.xt_table = places.argument(0)?;
-        arguments.xt_result = places.result(&confirm)?;
-    }
+    (arguments.xt_skb, arguments.xt_state) = (arguments.confirm_skb, arguments.confirm_state);
+    arguments.xt_table = places.argument(0)?;
+    arguments.xt_result = places.result(&confirm)?;
     for choice in [&points.ip_table, &points.ip6_table].into_iter().flatten() {
         [arguments.xt_skb, arguments.xt_state, arguments.xt_table] = places.of(choice)?;
         arguments.xt_result = places.result(choice)?;
