@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::ChainId;
+use super::{ChainId, SolvedVerdict};
 use crate::ruleset::{
     Ruleset,
     model::{Action, Backend, Chain, ChainType, Family, Policy, Rule, Table, Via},
@@ -66,6 +66,26 @@ pub(super) enum Way {
     Unknown,
     /// Any verdict, maybe after rules that are not in the model.
     Wander,
+}
+
+impl Way {
+    /// The verdict that it always is.
+    pub fn verdict(self) -> Option<SolvedVerdict> {
+        Some(match self {
+            Self::Continue => SolvedVerdict::Continue,
+            Self::Accept => SolvedVerdict::Accept,
+            Self::Drop => SolvedVerdict::Drop,
+            Self::Reject => SolvedVerdict::Reject,
+            Self::Jump(to) => SolvedVerdict::Jump(to),
+            Self::Goto(to) => SolvedVerdict::Goto(to),
+            Self::Return => SolvedVerdict::Return,
+            Self::Queue => SolvedVerdict::Queue,
+            Self::Stolen => SolvedVerdict::Stolen,
+            Self::Nat | Self::NatOf { .. } | Self::Synproxy | Self::Unknown | Self::Wander => {
+                return None;
+            }
+        })
+    }
 }
 
 #[derive(Debug)]

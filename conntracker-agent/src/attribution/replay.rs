@@ -154,15 +154,8 @@ impl<'a> Replay<'a> {
 
 /// The verdict of a rule that has but one, by an expression that gives no other.
 fn only(ways: &[Way]) -> Option<SolvedVerdict> {
-    Some(match *ways {
-        [Way::Continue] => SolvedVerdict::Continue,
-        [Way::Accept] => SolvedVerdict::Accept,
-        [Way::Drop] => SolvedVerdict::Drop,
-        [Way::Reject] => SolvedVerdict::Reject,
-        [Way::Return] => SolvedVerdict::Return,
-        [Way::Jump(to)] => SolvedVerdict::Jump(to),
-        [Way::Goto(to)] => SolvedVerdict::Goto(to),
-        [Way::Queue] => SolvedVerdict::Queue,
-        _ => return None,
-    })
+    match *ways {
+        [way] => way.verdict(),
+        _ => None,
+    }
 }

@@ -158,16 +158,9 @@ fn exact_verdict(program: &Program, outcome: Outcome, spot: Spot) -> Option<Solv
 fn only_verdict(program: &Program, outcome: Outcome, rule: &ProgramRule) -> SolvedVerdict {
     let passed = outcome == Outcome::Passed;
     match *program.ways(rule) {
-        [Way::Continue] if passed || !rule.fragile => SolvedVerdict::Continue,
-        [Way::Accept] => SolvedVerdict::Accept,
-        [Way::Drop] => SolvedVerdict::Drop,
-        [Way::Reject] => SolvedVerdict::Reject,
-        [Way::Return] => SolvedVerdict::Return,
-        [Way::Jump(to)] => SolvedVerdict::Jump(to),
-        [Way::Goto(to)] => SolvedVerdict::Goto(to),
-        [Way::Queue] => SolvedVerdict::Queue,
+        [Way::Continue] if !passed && rule.fragile => SolvedVerdict::Unknown,
         [Way::Nat] if passed => SolvedVerdict::Accept,
-        [Way::Stolen] => SolvedVerdict::Stolen,
+        [way] => way.verdict().unwrap_or(SolvedVerdict::Unknown),
         _ => SolvedVerdict::Unknown,
     }
 }
