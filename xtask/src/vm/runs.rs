@@ -92,7 +92,7 @@ fn say_what_is_less(first: &[&Suite], later: &[&Suite], order: &Order) {
     }
     if std::env::var_os("CONNTRACKER_RULESETS").is_none() {
         println!(
-            "vm: the CPU is emulated: attribution with {EMULATED_RULESETS} rulesets of each kind"
+            "vm: the CPU is emulated: attribution with rulesets {EMULATED_RULESETS} of each kind"
         );
     }
 }

@@ -55,7 +55,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "output", proves: "reports are written whole or not at all", emulated: Emulated::No },
     Suite { name: "reload", proves: "rulesets replaced under traffic", emulated: Emulated::No },
     Suite { name: "rules", proves: "`rules show` compared with nft and iptables", emulated: Emulated::No },
-    Suite { name: "steps", proves: "steps of a packet, drops with hook and rule, sampling, filters by rule", emulated: Emulated::Each },
+    Suite { name: "steps", proves: "steps of a packet, drops with hook and rule, sampling, filters by rule", emulated: Emulated::First },
     Suite { name: "storm", proves: "no flow is lost silently in storms of new flows", emulated: Emulated::No },
     Suite { name: "untouched", proves: "the ruleset is the same before, during and after", emulated: Emulated::No },
 ];
@@ -81,8 +81,9 @@ pub fn left_out(suite: &str, accel: Accel) -> Option<(&'static str, &'static str
     of_suite.filter(|_| accel == Accel::Tcg).map(|(_, tests, why)| (*tests, *why))
 }
 
-/// Rulesets of each kind in the suite `attribution` when the CPU is emulated.
-pub const EMULATED_RULESETS: &str = "6";
+/// Rulesets of each kind in the suite `attribution` when the CPU is emulated. One of the first six has nine
+/// ways with nested resets: of two hundred rulesets that is nothing, of six more than the suite allows.
+pub const EMULATED_RULESETS: &str = "6..12";
 
 /// The step that asks `conntracker doctor`, and what it is called.
 pub const DOCTOR: &str = "doctor";
