@@ -328,9 +328,17 @@ pub fn was_dropped_by_chain(cpu: &Cpu, index: usize) -> bool {
     frame.inside != 0 || frame.result & 0xff == DROPPED
 }
 
-/// Whether an expression is the last of its rule: behind it stands the head of the next one, whose upper
-/// bits are zero (`struct nft_rule_dp`), and not the address of another's operations. Where rules are each
-/// on their own nothing can be told from that: the agent knows.
+/// Bits of `struct nft_rule_dp` (is_last:1, dlen:12, handle:42) that are zero in the head of a rule, for no
+/// handle is so large, and set in an address of the kernel's.
+const ADDRESS: u64 = 0x7f << 48;
+
+/// Bits that are zero in the address of an expression's operations; the first is set behind the last rule.
+const ALIGNED: u64 = 7;
+
+/// Whether an expression is the last of its rule: behind it stands the head of the next rule, or what marks
+/// the end, and not the address of another expression's operations. The kernel sets heads field by field in
+/// memory that it has not cleared: what is no field can be anything, a stale address too. Where rules are
+/// each on their own nothing can be told from that: the agent knows.
 #[inline(always)]
 fn ends_rule(expression: u64) -> Option<bool> {
     if argument!(blobs) == 0 {
@@ -339,7 +347,7 @@ fn ends_rule(expression: u64) -> Option<bool> {
     let operations: u64 = read(expression + nft_offset!(expr_ops) as u64)?;
     let size: u32 = read(operations + nft_offset!(ops_size) as u64)?;
     let next: u64 = read(expression + u64::from(size))?;
-    Some(next >> 56 == 0)
+    Some(next & ADDRESS != ADDRESS || next & ALIGNED != 0)
 }
 
 /// Adds to what was seen of a packet; all of it, or nothing.
