@@ -18,7 +18,7 @@ pub mod seen;
 
 /// Version of everything in this crate. The BPF object carries it in section [`ABI_SECTION`] and
 /// each ring record in its header.
-pub const ABI_VERSION: u8 = 3;
+pub const ABI_VERSION: u8 = 4;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] (one byte).
 pub const ABI_SECTION: &str = ".conntracker.abi";

@@ -44,6 +44,8 @@ pub mod event {
     /// As [`RULE`], with the verdict in the next number (`nft_verdict.code`), and behind
     /// [`NFT_JUMP`] and [`NFT_GOTO`] the address of the chain.
     pub const VERDICT: u64 = 3;
+    /// A target of ip_tables ran: the address of its data; what it returned is the next number.
+    pub const TARGET: u64 = 4;
 
     /// The bits that tell.
     pub const TAG: u64 = 7;
@@ -60,6 +62,12 @@ pub mod event {
     pub const NFT_GOTO: i32 = -4;
     /// Out of the chain.
     pub const NFT_RETURN: i32 = -5;
+
+    /// What targets of xtables return besides netfilter's verdicts
+    /// (include/uapi/linux/netfilter/x_tables.h): on to the next rule,
+    pub const XT_CONTINUE: u32 = u32::MAX;
+    /// and out of the chain.
+    pub const XT_RETURN: u32 = -5i32 as u32;
 }
 
 /// What happened between the links, besides what [`FlowBody`] says of the end.

@@ -50,6 +50,14 @@ arguments! {
     xt_table,
     /// Their result.
     xt_result,
+    /// Targets of xtables: the `sk_buff`.
+    target_skb,
+    /// The `xt_action_param`.
+    target_par,
+    /// Their result.
+    target_result,
+    /// `xt_action_param.targinfo`.
+    par_targinfo,
     /// The function that confirms flows: the `sk_buff`.
     confirm_skb,
     /// The `nf_hook_state`.

@@ -18,6 +18,8 @@ pub const NFT: u64 = 2;
 pub const TABLE: u64 = 3;
 /// An evaluator of expressions.
 pub const EXPRESSION: u64 = 4;
+/// A target of xtables.
+pub const TARGET: u64 = 5;
 
 /// One call.
 #[repr(C)]

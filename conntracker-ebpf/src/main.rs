@@ -197,6 +197,22 @@ pub extern "C" fn expression_ends(context: *const u8) -> i32 {
     0
 }
 
+/// A target of xtables begins. A kprobe; fentry programs do without.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/target_begins")]
+pub extern "C" fn target_begins(context: *const u8) -> i32 {
+    probes::target_begins(context);
+    0
+}
+
+/// A target of xtables ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/target_ends")]
+pub extern "C" fn target_ends(context: *const u8) -> i32 {
+    probes::target_ends(context);
+    0
+}
+
 /// A function through which packets go that are about to confirm a flow.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/confirms")]

@@ -215,6 +215,36 @@ pub fn expression_ends(context: *const u8) {
     });
 }
 
+/// A target of xtables begins. Only kprobes need to know.
+#[inline(always)]
+pub fn target_begins(context: *const u8) {
+    let arguments =
+        || Some([at(context, argument!(target_skb))?, at(context, argument!(target_par))?, 0]);
+    if let Some(arguments) = arguments() {
+        calls::begin(calls::TARGET, arguments);
+    }
+}
+
+/// It ends: the rule whose data it was called with has matched. nf_tables calls targets as well, but not
+/// in a table that the packet is in.
+#[inline(always)]
+pub fn target_ends(context: *const u8) {
+    guarded(|cpu| {
+        let [skb, par, _] = if is_kprobe() {
+            calls::end(calls::TARGET)?
+        } else if cpu.is_quiet() {
+            return None;
+        } else {
+            [at(context, argument!(target_skb))?, at(context, argument!(target_par))?, 0]
+        };
+        let index = cpu.inside(skb)?;
+        let data: u64 = read(par + u64::from(argument!(par_targinfo)))?;
+        let result = at(context, argument!(target_result))? & 0xffff_ffff;
+        put(cpu, index, [data | event::TARGET, result]);
+        None
+    });
+}
+
 /// A packet is about to confirm a flow, or belongs to one that is.
 #[inline(always)]
 pub fn confirms(context: *const u8) {

@@ -11,6 +11,7 @@ mod items;
 mod numbers;
 mod program;
 mod replay;
+mod rests;
 mod solve;
 #[cfg(test)]
 mod tests;
@@ -55,8 +56,34 @@ pub struct Observation {
     /// Whether `moved` is all that moved: false if counters were not read. Then no conclusion
     /// may be drawn from a counter that did not move, nor from one that did.
     pub complete: bool,
+    /// Rules that [`Program::watch`] names and that the packet matched, in order, and what their
+    /// targets said; `None` if their targets were not looked at.
+    pub sighted: Option<Vec<(Spot, SolvedVerdict)>>,
     /// What became of the packet.
     pub outcome: Outcome,
+}
+
+impl Observation {
+    /// How often rules and ends of chains were met, as far as that can be relied on; ascending, each
+    /// once. Targets that were looked at tell of their rules whatever else moved the counters.
+    fn told(&self, program: &Program) -> Vec<(Spot, u32)> {
+        let Some(sighted) = &self.sighted else {
+            return if self.complete { self.moved.clone() } else { Vec::new() };
+        };
+        let counted = if self.complete { &*self.moved } else { &[] };
+        let mut told: Vec<(Spot, u32)> =
+            counted.iter().copied().filter(|(spot, _)| !program.is_watched(*spot)).collect();
+        told.extend(sighted.iter().map(|(spot, _)| (*spot, 1)));
+        told.sort_unstable();
+        told.dedup_by(|(spot, count), (first, sum)| {
+            let same = spot == first;
+            if same {
+                *sum += *count;
+            }
+            same
+        });
+        told
+    }
 }
 
 /// A step by its number; `flow::path::Step` is the same with names.

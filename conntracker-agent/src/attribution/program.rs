@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ChainId, SolvedVerdict};
+use super::{ChainId, SolvedVerdict, Spot};
 use crate::ruleset::{
     Ruleset,
     model::{Action, Backend, Chain, ChainType, Family, Policy, Rule, Table, Via},
@@ -117,6 +117,8 @@ pub(super) struct ProgramRule {
     pub knowledge: Knowledge,
     /// A target of xtables that goes on: it drops packets that it cannot change.
     pub fragile: bool,
+    /// Its target is looked at when it runs.
+    pub watched: bool,
     /// Its part of `Program::ways`.
     ways: (u32, u32),
 }
@@ -154,6 +156,25 @@ impl Program {
 
     pub(super) fn chain(&self, id: ChainId) -> Option<&ProgramChain> {
         self.chains.get(id.0 as usize)
+    }
+
+    /// The targets of these rules are looked at when they run: [`super::Observation::sighted`] has
+    /// those that did.
+    pub fn watch(&mut self, rules: impl Iterator<Item = Spot>) {
+        for Spot { chain, index } in rules {
+            let chain = self.chains.get_mut(chain.0 as usize);
+            if let Some(rule) = chain.and_then(|chain| chain.rules.get_mut(index as usize)) {
+                rule.watched = true;
+            }
+        }
+    }
+
+    pub(super) fn rule(&self, spot: Spot) -> Option<&ProgramRule> {
+        self.chain(spot.chain)?.rules.get(spot.index as usize)
+    }
+
+    pub(super) fn is_watched(&self, spot: Spot) -> bool {
+        self.rule(spot).is_some_and(|rule| rule.watched)
     }
 
     pub(super) fn ways(&self, rule: &ProgramRule) -> &[Way] {
@@ -251,6 +272,7 @@ impl Build<'_> {
                 true => Knowledge::Bound,
                 false => Knowledge::Blind,
             },
+            watched: false,
             fragile: goes_on && rule.kinds.iter().any(|kind| kind.starts_with("xt target ")),
             ways: (from as u32, self.program.ways.len() as u32),
         }

@@ -64,7 +64,11 @@ fn is_of(program: &Program, seen: &Observation) -> bool {
         program.chain(chain).is_some_and(|chain| index <= chain.end())
     };
     let ascends = seen.moved.is_sorted_by(|(a, _), (b, _)| a < b);
-    seen.chains.iter().all(is_base) && seen.moved.iter().all(is_there) && ascends
+    let is_watched = |(spot, _): &(Spot, SolvedVerdict)| program.is_watched(*spot);
+    seen.chains.iter().all(is_base)
+        && seen.moved.iter().all(is_there)
+        && seen.sighted.iter().flatten().all(is_watched)
+        && ascends
 }
 
 fn chain_step(chain: ChainId, verdict: SolvedVerdict) -> Solved {
@@ -80,11 +84,11 @@ fn steps(program: &Program, seen: &Observation, live: &Live<'_>) -> Vec<Solved> 
         let step = item.step(live, end, seen.complete);
         // On a way that is not known it may have done something else.
         let known = item.placed || !live.has_opaque();
-        let verdict = if known { None } else { exact_verdict(program, seen.outcome, item.spot) };
+        let verdict = if known { None } else { exact_verdict(program, seen, item.spot) };
         Solved { verdict: verdict.unwrap_or(step.verdict), ..step }
     };
     let all: Vec<Solved> = items.iter().map(step).collect();
-    let missing = if seen.complete { missing(program, seen, &all) } else { Vec::new() };
+    let missing = missing(program, seen, &all);
     let mut steps = Vec::new();
     for (base, &id) in seen.chains.iter().enumerate() {
         let known = |step: &Solved| !live.is_opaque(base) || step.provenance == Provenance::Exact;
@@ -123,10 +127,10 @@ fn is_decided(steps: &[Solved], base: ChainId) -> bool {
 /// a base chain in this order, those of other chains it may meet at any time.
 fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solved> {
     let mut found = Vec::new();
-    for &(spot, count) in &seen.moved {
+    for (spot, count) in seen.told(program) {
         let is = |step: &&Solved| (step.chain, step.index) == (spot.chain, Some(spot.index));
         let told = known.iter().filter(is).count();
-        if let Some(verdict) = exact_verdict(program, seen.outcome, spot) {
+        if let Some(verdict) = exact_verdict(program, seen, spot) {
             let step = Solved {
                 chain: spot.chain,
                 index: Some(spot.index),
@@ -140,8 +144,9 @@ fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solve
     found
 }
 
-/// What a rule did whose counter moved, as far as that tells; `None` if it may not have matched.
-fn exact_verdict(program: &Program, outcome: Outcome, spot: Spot) -> Option<SolvedVerdict> {
+/// What a rule did whose counter moved, or whose target ran, as far as that tells; `None` if it may not
+/// have matched.
+fn exact_verdict(program: &Program, seen: &Observation, spot: Spot) -> Option<SolvedVerdict> {
     let chain = program.chain(spot.chain)?;
     let Some(rule) = chain.rules.get(spot.index as usize) else {
         return match chain.base {
@@ -152,11 +157,12 @@ fn exact_verdict(program: &Program, outcome: Outcome, spot: Spot) -> Option<Solv
             }),
         };
     };
-    (rule.knowledge == Knowledge::Exact).then(|| only_verdict(program, outcome, rule))
+    let sighted = rule.watched && seen.sighted.is_some();
+    (sighted || rule.knowledge == Knowledge::Exact).then(|| only_verdict(program, seen, rule))
 }
 
-fn only_verdict(program: &Program, outcome: Outcome, rule: &ProgramRule) -> SolvedVerdict {
-    let passed = outcome == Outcome::Passed;
+fn only_verdict(program: &Program, seen: &Observation, rule: &ProgramRule) -> SolvedVerdict {
+    let passed = seen.outcome == Outcome::Passed;
     match *program.ways(rule) {
         [Way::Continue] if !passed && rule.fragile => SolvedVerdict::Unknown,
         [Way::Nat] if passed => SolvedVerdict::Accept,

@@ -4,6 +4,7 @@ mod interpreter;
 mod language;
 mod property;
 mod replay;
+mod sighted;
 
 use std::fmt::Write;
 
@@ -477,6 +478,7 @@ fn observations_of_something_else_are_refused() {
         v6: false,
         moved: Vec::new(),
         complete: true,
+        sighted: None,
         outcome: Outcome::Passed,
     };
     assert_eq!(solve(&program.program, &empty).steps, []);

@@ -10,6 +10,7 @@ use super::{
     graph::{BEGIN, Edge, Graph, Info, Met},
     numbers::Numbers,
     program::{Knowledge, Program, ProgramChain, ProgramRule, Way},
+    rests::Rests,
 };
 use crate::{
     flow::path::Outcome,
@@ -61,16 +62,14 @@ pub(super) fn walk(
     seen: &Observation,
     sudden: bool,
 ) -> Result<Graph, Exhausted> {
-    let moved = if seen.complete { &*seen.moved } else { &[] };
     let hook = seen.chains.first().and_then(|&id| program.chain(id)).map_or(0, ProgramChain::hook);
     let mut walk = Walk {
         program,
         seen,
         sudden,
-        moved,
         hook,
         nodes: Numbers::new(),
-        rests: Numbers::new(),
+        rests: Rests::new(program, seen),
         stacks: Numbers::new(),
         graph: Graph::default(),
         from: BEGIN,
@@ -84,10 +83,9 @@ struct Walk<'a> {
     program: &'a Program,
     seen: &'a Observation,
     sudden: bool,
-    moved: &'a [(Spot, u32)],
     hook: u8,
     nodes: Numbers<Node>,
-    rests: Numbers<Box<[u32]>>,
+    rests: Rests<'a>,
     stacks: Numbers<Frame>,
     graph: Graph,
     /// The node that is being left.
@@ -111,15 +109,33 @@ impl At<'_> {
     }
 }
 
+/// What is known of a rule that is met.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Something of its own tells that it is met, and will do so this many times more.
+    left: Option<u32>,
+    /// What its target said.
+    verdict: Option<SolvedVerdict>,
+}
+
+impl Told {
+    fn allows(self, verdict: SolvedVerdict) -> bool {
+        let kind = match verdict {
+            SolvedVerdict::Reject => SolvedVerdict::Drop,
+            other => other,
+        };
+        self.verdict.is_none_or(|told| told == kind)
+    }
+}
+
 impl<'a> Walk<'a> {
     fn all(&mut self) -> Result<(), Exhausted> {
-        let (rest, _) = self.rests.number(self.moved.iter().map(|&(_, count)| count).collect());
+        let rest = self.rests.all();
         let bottom = (ChainId(u32::MAX), 0, EMPTY, 0);
         self.stacks.number(bottom);
         let moment = Moment { base: 0, rest, translated: false };
         self.node((moment, Place::Gate));
-        let (none, _) = self.rests.number(Box::default());
-        let end = Moment { base: self.seen.chains.len(), rest: none, translated: false };
+        let end = self.end();
         self.node((end, Place::Goal));
         while let Some(&(moment, place)) = self.nodes.get(self.from) {
             match place {
@@ -170,32 +186,7 @@ impl<'a> Walk<'a> {
         Some((id, self.program.chain(id)?))
     }
 
-    // Counters.
-
-    fn is_used_up(&self, rest: u32) -> bool {
-        self.rests.get(rest).is_none_or(|counts| counts.iter().all(|&count| count == 0))
-    }
-
-    /// How often a counter has yet to move.
-    fn left(&self, rest: u32, spot: Spot) -> u32 {
-        let at = self.moved.binary_search_by_key(&spot, |(spot, _)| *spot).ok();
-        let counts = self.rests.get(rest);
-        at.zip(counts).and_then(|(at, counts)| counts.get(at)).copied().unwrap_or_default()
-    }
-
-    /// The counters that have yet to move.
-    fn remaining(&self, rest: u32) -> impl Iterator<Item = Spot> {
-        let counts = self.rests.get(rest).map_or(&[][..], |counts| counts);
-        self.moved.iter().zip(counts).filter(|(_, count)| **count > 0).map(|((spot, _), _)| *spot)
-    }
-
-    /// Lets counters move: those left are as `left` says.
-    fn spend(&mut self, rest: u32, left: impl Fn(Spot, u32) -> u32) -> u32 {
-        let counts = self.rests.get(rest).map_or(&[][..], |counts| counts);
-        let counts = self.moved.iter().zip(counts).map(|((spot, _), &count)| left(*spot, count));
-        let counts = counts.collect();
-        self.rests.number(counts).0
-    }
+    // What has yet to be met.
 
     /// Whether a chain may be entered once more.
     fn comes_again(&self, id: ChainId, rest: u32) -> bool {
@@ -205,7 +196,7 @@ impl<'a> Walk<'a> {
             let rule = caller.and_then(|chain| chain.rules.get(spot.index as usize));
             rule.is_some_and(|rule| self.program.leads(rule, id))
         };
-        chain.entered_again(self.hook) && (chain.called_blindly || self.remaining(rest).any(leads))
+        chain.entered_again(self.hook) && (chain.called_blindly || self.rests.remaining(rest).any(leads))
     }
 
     /// Whether counters of a chain have yet to move that no longer can, when it is left, or gone on
@@ -215,13 +206,13 @@ impl<'a> Walk<'a> {
             // A base chain's policy is where ways out of other chains lead.
             spot.chain == at.id && !(at.chain.base.is_some() && spot.index == at.chain.end())
         };
-        self.remaining(rest).any(behind) && !self.comes_again(at.id, rest)
+        self.rests.remaining(rest).any(behind) && !self.comes_again(at.id, rest)
     }
 
     /// Whether the counters that have yet to move can still do so, from a base chain on.
     fn can_finish(&self, base: usize, rest: u32) -> bool {
         let later = self.seen.chains.get(base..).unwrap_or_default();
-        self.remaining(rest).all(|spot| {
+        self.rests.remaining(rest).all(|spot| {
             later.contains(&spot.chain)
                 || self.program.chain(spot.chain).is_some_and(|chain| {
                     let same_table = |id: &ChainId| {
@@ -240,7 +231,7 @@ impl<'a> Walk<'a> {
         let dropped = self.seen.outcome == Outcome::Dropped;
         let passed = !dropped && base == self.seen.chains.len();
         let dropped_between = dropped && self.seen.elsewhere.contains(&base);
-        if (passed || dropped_between) && self.is_used_up(rest) {
+        if (passed || dropped_between) && self.rests.is_used_up(rest) {
             self.edge(goal, None);
         }
         if dropped && base > self.seen.among.1 {
@@ -255,8 +246,7 @@ impl<'a> Walk<'a> {
     }
 
     fn end(&mut self) -> Moment {
-        let (none, _) = self.rests.number(Box::default());
-        Moment { base: self.seen.chains.len(), rest: none, translated: false }
+        Moment { base: self.seen.chains.len(), rest: self.rests.none(), translated: false }
     }
 
     /// The base chain lets the packet pass.
@@ -271,7 +261,7 @@ impl<'a> Walk<'a> {
     fn stop(&mut self, moment: Moment, met: Option<Met>) {
         let (first, last) = self.seen.among;
         let here = (first..=last).contains(&moment.base);
-        if here && self.seen.outcome == Outcome::Dropped && self.is_used_up(moment.rest) {
+        if here && self.seen.outcome == Outcome::Dropped && self.rests.is_used_up(moment.rest) {
             let end = self.end();
             self.edge((end, Place::Goal), met);
         }
@@ -289,22 +279,20 @@ impl<'a> Walk<'a> {
     /// The first rule from a place on that may have matched, and that then matters; or the end.
     fn next_stop(&self, id: ChainId, chain: &ProgramChain, index: u32, rest: u32) -> u32 {
         let end = chain.end();
+        let next = self
+            .rests
+            .remaining_from(rest, Spot { chain: id, index })
+            .next()
+            .filter(|spot| spot.chain == id)
+            .map_or(end, |spot| spot.index);
         if !self.seen.complete {
             // No counter tells anything.
             let rules = chain.rules.get(index as usize..).unwrap_or_default();
             let decides = |rule: &ProgramRule| self.program.ways(rule) != [Way::Continue];
-            return rules.iter().position(decides).map_or(end, |n| index + n as u32);
+            return rules.iter().position(decides).map_or(next, |n| next.min(index + n as u32));
         }
-        let from = Spot { chain: id, index };
-        let counts = self.rests.get(rest).map_or(&[][..], |counts| counts);
-        let first = self.moved.partition_point(|(spot, _)| *spot < from);
-        let moved = self.moved.iter().zip(counts).skip(first);
-        let moved = moved
-            .take_while(|((spot, _), _)| spot.chain == id)
-            .find(|(_, count)| **count > 0)
-            .map_or(end, |((spot, _), _)| spot.index);
         let blind = chain.blind.get(chain.blind.partition_point(|&rule| rule < index));
-        moved.min(*blind.unwrap_or(&end)).min(end)
+        next.min(*blind.unwrap_or(&end)).min(end)
     }
 
     fn at(&mut self, at: At<'a>) {
@@ -324,23 +312,37 @@ impl<'a> Walk<'a> {
     fn rule(&mut self, at: At<'a>, rule: &'a ProgramRule) {
         let At { moment, id, index, stack, .. } = at;
         let spot = at.spot();
-        let knowledge = if self.seen.complete { rule.knowledge } else { Knowledge::Blind };
+        let sighted = rule.watched && self.seen.sighted.is_some();
+        let knowledge = match rule.knowledge {
+            _ if sighted => Knowledge::Exact,
+            knowledge if self.seen.complete => knowledge,
+            _ => Knowledge::Blind,
+        };
+        let next = if sighted { self.rests.next_sighted(moment.rest) } else { None };
+        if sighted && next.is_none_or(|(next, _)| next != spot) {
+            // Others have to be met first, or this one was before.
+            return self.skip(at);
+        }
         let rest = moment.rest;
         let counts = knowledge != Knowledge::Blind;
         let counted = knowledge == Knowledge::Exact;
         let mut after = moment;
         if counts {
-            after.rest = self.spend(rest, |of, left| left - u32::from(of == spot));
+            after.rest = self.rests.spend(rest, |of, left| left - u32::from(of == spot));
         }
+        let told = Told {
+            left: counted.then(|| self.rests.left(after.rest, spot)),
+            verdict: next.map(|(_, verdict)| verdict),
+        };
         let before = self.graph.edges.len();
         let decides = self.program.ways(rule) != [Way::Continue];
         if decides || counted {
             for &way in self.program.ways(rule) {
-                self.way(At { moment: after, ..at }, way, counted);
+                self.way(At { moment: after, ..at }, way, told);
             }
-            if rule.fragile && self.sudden {
-                let counted = counted.then(|| self.left(after.rest, spot));
-                self.stop(after, Some(Met { spot, verdict: SolvedVerdict::Drop, counted }));
+            if rule.fragile && self.sudden && told.allows(SolvedVerdict::Drop) {
+                let verdict = SolvedVerdict::Drop;
+                self.stop(after, Some(Met { spot, verdict, counted: told.left }));
             }
         }
         if counted {
@@ -355,24 +357,26 @@ impl<'a> Walk<'a> {
             }
         }
         if counts && self.comes_again(id, rest) {
-            // The counter moved another time.
+            // It is met another time.
             self.skip(at);
         }
     }
 
-    /// Goes on behind a rule whose counter has yet to move.
+    /// Goes on behind a rule that is not met now.
     fn skip(&mut self, at: At<'a>) {
         self.arrive(at.moment, at.id, at.index + 1, at.stack, None);
     }
 
     /// What a rule does.
-    fn way(&mut self, at: At<'a>, way: Way, counted: bool) {
+    fn way(&mut self, at: At<'a>, way: Way, told: Told) {
         let At { moment, id, chain, index, stack } = at;
-        let left = counted.then(|| self.left(moment.rest, at.spot()));
-        let met = |verdict| Some(Met { spot: at.spot(), verdict, counted: left });
+        let met = |verdict| Some(Met { spot: at.spot(), verdict, counted: told.left });
+        if way.verdict().is_some_and(|verdict| !told.allows(verdict)) {
+            return;
+        }
         match way {
             Way::Continue => {
-                let met = met(SolvedVerdict::Continue).filter(|_| counted);
+                let met = met(SolvedVerdict::Continue).filter(|_| told.left.is_some());
                 self.arrive(moment, id, index + 1, stack, met);
             }
             Way::Accept => self.pass(moment, met(SolvedVerdict::Accept)),
@@ -397,23 +401,27 @@ impl<'a> Walk<'a> {
                 self.stop(moment, met(SolvedVerdict::Queue));
             }
             Way::Nat => {
-                let translated = Moment { translated: true, ..moment };
-                self.pass(translated, met(SolvedVerdict::Accept));
-                self.stop(moment, met(SolvedVerdict::Drop));
+                if told.allows(SolvedVerdict::Accept) {
+                    let translated = Moment { translated: true, ..moment };
+                    self.pass(translated, met(SolvedVerdict::Accept));
+                }
+                if told.allows(SolvedVerdict::Drop) {
+                    self.stop(moment, met(SolvedVerdict::Drop));
+                }
             }
-            Way::NatOf { v6 } if v6 == self.seen.v6 => self.way(at, Way::Nat, counted),
-            Way::NatOf { .. } => self.way(at, Way::Continue, counted),
+            Way::NatOf { v6 } if v6 == self.seen.v6 => self.way(at, Way::Nat, told),
+            Way::NatOf { .. } => self.way(at, Way::Continue, told),
             Way::Synproxy => {
-                self.way(at, Way::Continue, counted);
-                self.way(at, Way::Stolen, counted);
-                self.way(at, Way::Drop, counted);
+                self.way(at, Way::Continue, told);
+                self.way(at, Way::Stolen, told);
+                self.way(at, Way::Drop, told);
             }
             Way::Stolen => self.stop(moment, met(SolvedVerdict::Stolen)),
             Way::Unknown => {
-                self.way(at, Way::Continue, counted);
-                self.way(at, Way::Accept, counted);
-                self.way(at, Way::Drop, counted);
-                self.way(at, Way::Return, counted);
+                self.way(at, Way::Continue, told);
+                self.way(at, Way::Accept, told);
+                self.way(at, Way::Drop, told);
+                self.way(at, Way::Return, told);
             }
             Way::Wander => self.opaque(moment, chain),
         }
@@ -440,13 +448,13 @@ impl<'a> Walk<'a> {
         let counted = at.chain.end_counts && self.seen.complete;
         let mut moment = at.moment;
         if counted {
-            if !self.remaining(moment.rest).any(|of| of == spot) {
+            if !self.rests.remaining(moment.rest).any(|of| of == spot) {
                 // Its counter had moved.
                 return;
             }
-            moment.rest = self.spend(moment.rest, |of, left| left - u32::from(of == spot));
+            moment.rest = self.rests.spend(moment.rest, |of, left| left - u32::from(of == spot));
         }
-        let counted = counted.then(|| self.left(moment.rest, spot));
+        let counted = counted.then(|| self.rests.left(moment.rest, spot));
         let met = |verdict| Some(Met { spot, verdict, counted });
         match at.chain.base {
             None => self.leave(At { moment, ..at }, met(SolvedVerdict::Return)),
@@ -467,7 +475,7 @@ impl<'a> Walk<'a> {
                     && later.iter().any(|&id| table(id).is_some_and(|(table, _)| table == of))
             })
         };
-        if self.remaining(moment.rest).any(|spot| shared(spot.chain)) {
+        if self.rests.remaining(moment.rest).any(|spot| shared(spot.chain)) {
             // Which of two base chains moved them cannot be told.
             self.exhausted = true;
             return;
@@ -475,7 +483,7 @@ impl<'a> Walk<'a> {
         let here = |id: ChainId| {
             table(id).is_some_and(|(of, _)| of == chain.table) && !later.contains(&id)
         };
-        let rest = self.spend(moment.rest, |of, left| if here(of.chain) { 0 } else { left });
+        let rest = self.rests.spend(moment.rest, |of, left| if here(of.chain) { 0 } else { left });
         let chain_type = self.base(moment.base).and_then(|(_, base)| base.base).map(|base| base.1);
         let before = self.graph.edges.len();
         self.choice();

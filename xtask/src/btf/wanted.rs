@@ -103,6 +103,7 @@ const STRUCTS: &[(&str, &[&str])] = &[
     ("xt_entry_target", &[]),
     ("xt_table", &[]),
     ("xt_table_info", &[]),
+    ("xt_target", &[]),
 ];
 
 /// Functions, beside those that evaluate expressions of nf_tables.

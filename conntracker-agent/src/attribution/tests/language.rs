@@ -2,7 +2,7 @@
 //!
 //! A ruleset is one table: `base NAME POLICY` (`nat NAME POLICY`, `other NAME POLICY` on another
 //! hook), `chain NAME`, `differs NAME` for one that the kernel has otherwise, and rules: `c` with an
-//! exact counter, `b` with conditions behind it, `-` without; then what it does, several with `|`.
+//! exact counter (`w`: its target is watched, too), `b` with conditions behind it, `-` without; then what it does, several with `|`.
 
 use std::fmt::Write;
 
@@ -53,7 +53,17 @@ impl Counters for (&Table, All<'_>) {
 pub fn counted(text: &str) -> Named {
     let mut differs = Vec::new();
     let ruleset = ruleset(text, &mut differs);
-    let program = Program::new(&ruleset, &(&ruleset.tables[0], All(&differs)));
+    let mut program = Program::new(&ruleset, &(&ruleset.tables[0], All(&differs)));
+    let chains = ruleset.tables[0].chains.iter().enumerate();
+    let watched: Vec<Spot> = chains
+        .flat_map(|(at, chain)| {
+            let id = program.id(0, at).unwrap();
+            let is_watched = |rule: &Rule| rule.text == "w";
+            let rules = chain.rules.iter().zip(0..).filter(move |(rule, _)| is_watched(rule));
+            rules.map(move |(_, index)| Spot { chain: id, index })
+        })
+        .collect();
+    program.watch(watched.into_iter());
     Named { program, ruleset }
 }
 
@@ -108,11 +118,11 @@ fn rule(position: u32, counter: &str, what: &str) -> Rule {
     let mut rule = Rule {
         position,
         handle: None,
-        text: String::new(),
+        text: counter.to_owned(),
         kinds: Vec::new(),
         counter: (counter != "-").then(Counter::default),
         nat_family: None,
-        counts_matches: counter == "c",
+        counts_matches: matches!(counter, "c" | "w"),
         actions: Vec::new(),
         targets: Vec::new(),
     };
@@ -154,7 +164,8 @@ fn rule(position: u32, counter: &str, what: &str) -> Rule {
 }
 
 /// `passed` or `dropped`, then `among=A..B`, `elsewhere=N`, `blind` (counters were not read), and
-/// spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`.
+/// spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `sighted`: targets of watched rules
+/// were looked at; those that ran are `CHAIN/POSITION=VERDICT`.
 pub fn observe(named: &Named, text: &str) -> Observation {
     let table = &named.ruleset.tables[0];
     let on_hook = |chain: &&Chain| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Input);
@@ -167,6 +178,7 @@ pub fn observe(named: &Named, text: &str) -> Observation {
         v6: false,
         moved: Vec::new(),
         complete: true,
+        sighted: None,
         outcome: Outcome::Passed,
     };
     for word in text.split_whitespace() {
@@ -176,6 +188,18 @@ pub fn observe(named: &Named, text: &str) -> Observation {
             seen.outcome = Outcome::Dropped;
         } else if word == "blind" {
             seen.complete = false;
+        } else if word == "sighted" {
+            seen.sighted = Some(Vec::new());
+        } else if let Some((spot, verdict)) = word.split_once('=').filter(|_| word.contains('/')) {
+            let (chain, place) = spot.split_once('/').unwrap();
+            let spot = Spot { chain: named.chain(chain), index: place.parse::<u32>().unwrap() - 1 };
+            let verdict = match verdict {
+                "continue" => SolvedVerdict::Continue,
+                "accept" => SolvedVerdict::Accept,
+                "drop" => SolvedVerdict::Drop,
+                other => panic!("{other}"),
+            };
+            seen.sighted.as_mut().unwrap().push((spot, verdict));
         } else if let Some(among) = word.strip_prefix("among=") {
             let (first, last) = among.split_once("..").unwrap();
             seen.among = (first.parse().unwrap(), last.parse().unwrap());

@@ -147,6 +147,7 @@ fn observation(bases: &[ChainId], truth: &Truth) -> Observation {
         v6: false,
         moved: truth.moved.iter().map(|(&spot, &count)| (spot, count)).collect(),
         complete: true,
+        sighted: None,
         outcome: truth.outcome(),
     }
 }

@@ -73,6 +73,13 @@ pub enum Event {
         /// address of the chain that it leads to.
         verdict: Option<(i32, Option<u64>)>,
     },
+    /// A target of ip_tables ran.
+    Target {
+        /// The address of its data.
+        data: u64,
+        /// What it returned.
+        result: u32,
+    },
 }
 
 /// Decodes events from their numbers.
@@ -81,9 +88,9 @@ fn events(numbers: &[u64]) -> Result<Vec<Event>, RecordError> {
     let mut numbers = numbers.iter().copied();
     while let Some(number) = numbers.next() {
         let value = number >> event::SHIFT;
-        let expression = number & !event::TAG;
+        let address = number & !event::TAG;
         events.push(match number & event::TAG {
-            event::RULE => Event::Rule { expression, verdict: None },
+            event::RULE => Event::Rule { expression: address, verdict: None },
             event::ENTER => Event::Enter(value as u32),
             event::LEAVE => Event::Leave(value as u32),
             event::VERDICT => {
@@ -95,7 +102,11 @@ fn events(numbers: &[u64]) -> Result<Vec<Event>, RecordError> {
                     }
                     _ => None,
                 };
-                Event::Rule { expression, verdict: Some((code, chain)) }
+                Event::Rule { expression: address, verdict: Some((code, chain)) }
+            }
+            event::TARGET => {
+                let result = numbers.next().ok_or(RecordError::Event(number))? as u32;
+                Event::Target { data: address, result }
             }
             _ => return Err(RecordError::Event(number)),
         });
@@ -301,6 +312,8 @@ mod tests {
             CHAIN,
             RULE | event::VERDICT,
             0,
+            RULE | event::TARGET,
+            event::XT_CONTINUE.into(),
             event::LEAVE | 0x10002 << event::SHIFT,
         ]));
         let rule = |verdict| Event::Rule { expression: RULE, verdict };
@@ -311,10 +324,16 @@ mod tests {
                 rule(None),
                 rule(Some((event::NFT_JUMP, Some(CHAIN)))),
                 rule(Some((0, None))),
+                Event::Target { data: RULE, result: event::XT_CONTINUE },
                 Event::Leave(0x10002),
             ]
         );
-        for half in [&[RULE | event::VERDICT][..], &[RULE | event::VERDICT, jump], &[7]] {
+        for half in [
+            &[RULE | event::VERDICT][..],
+            &[RULE | event::VERDICT, jump],
+            &[RULE | event::TARGET],
+            &[7],
+        ] {
             let error = PathRecord::decode(&probed(half)).unwrap_err();
             assert!(matches!(error, RecordError::Event(_)), "{error}");
         }

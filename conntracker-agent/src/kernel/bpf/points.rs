@@ -117,6 +117,9 @@ const DESTROY: &[Alternative] = &[
 /// include/net/netfilter/nf_tables.h, `nft_expr_ops.eval`.
 const EVALUATOR: &[Wanted] = &[Pointer("nft_expr"), Pointer("nft_regs"), Pointer("nft_pktinfo")];
 
+/// include/linux/netfilter/x_tables.h, `xt_target.target`.
+const TARGET: &[Wanted] = &[Pointer("sk_buff"), Pointer("xt_action_param")];
+
 impl Points {
     /// Finds all of them. `exists` tells whether /proc/kallsyms has a function of this name.
     #[must_use]
@@ -146,6 +149,19 @@ pub fn evaluator(
 ) -> Result<Point, NoPoint> {
     point(btf, exists, function, EVALUATOR)
         .map_err(|why| NoPoint { purpose: "evaluates the expression", tried: vec![why] })
+}
+
+/// The function of this name, which is a target of xtables. Arguments: sk_buff, xt_action_param.
+///
+/// # Errors
+/// It cannot be attached to.
+pub fn target(
+    btf: &KernelBtf,
+    exists: &dyn Fn(&str) -> bool,
+    function: &str,
+) -> Result<Point, NoPoint> {
+    point(btf, exists, function, TARGET)
+        .map_err(|why| NoPoint { purpose: "is the target", tried: vec![why] })
 }
 
 /// The first alternative of which all functions are there.

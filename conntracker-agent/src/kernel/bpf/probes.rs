@@ -72,6 +72,8 @@ pub const TABLE: Hookups = &[end("table_ends"), begin("table_begins")];
 pub const MATCHES: Hookups = &[begin("rule_matches")];
 /// Other evaluators.
 pub const EXPRESSION: Hookups = &[end("expression_ends"), for_end("expression_begins")];
+/// Targets of xtables.
+pub const TARGET: Hookups = &[end("target_ends"), for_end("target_begins")];
 /// Functions through which packets go that are about to confirm a flow.
 pub const CONFIRM: Hookups = &[begin("confirms")];
 /// `nf_ct_delete`.
@@ -238,6 +240,11 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
         let choice = Choice { points: vec![point], passed_over: Vec::new() };
         [arguments.eval_expr, arguments.eval_regs, arguments.eval_pkt] = places.of(&choice)?;
     }
+    // As do all targets those of `xt_target.target`. Where they find their data is known even before
+    // x_tables is loaded: it is the second word, behind the target.
+    (arguments.target_skb, arguments.target_par) = (places.argument(0)?, places.argument(1)?);
+    arguments.target_result = places.result_behind(2)?;
+    arguments.par_targinfo = btf.member_offset("xt_action_param", "targinfo").unwrap_or(8);
     let mut nft = [0; NftOffsets::MEMBERS.len()];
     if points.nft_chain.is_ok() {
         for (value, (strukt, path)) in nft.iter_mut().zip(NftOffsets::MEMBERS) {
@@ -292,14 +299,17 @@ impl Places<'_> {
         }
     }
 
-    /// That of the result: behind the arguments.
+    /// That of the result.
     fn result(&self, choice: &Choice) -> Result<u32> {
         let point = choice.points.first().context("no function")?;
+        let function = self.btf.function(&point.function).context("no function")?;
+        self.result_behind(function.parameters.len())
+    }
+
+    /// That of the result of a function with so many arguments.
+    fn result_behind(&self, arguments: usize) -> Result<u32> {
         match self.method {
-            Method::Fentry => {
-                let function = self.btf.function(&point.function).context("no function")?;
-                Ok(function.parameters.len() as u32 * 8)
-            }
+            Method::Fentry => Ok(arguments as u32 * 8),
             Method::Kprobe => Ok(self.btf.member_offset("pt_regs", REGISTERS.1)?),
         }
     }

@@ -388,6 +388,7 @@ pub(super) fn observation(
         chains,
         moved,
         complete: doubt.is_none(),
+        sighted: None,
         outcome: outcome(record),
     })
 }

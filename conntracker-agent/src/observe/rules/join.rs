@@ -76,6 +76,12 @@ impl Join {
         Some((at, self.counters.contains_key(&at)))
     }
 
+    /// A chain of ip_tables, if its rules are those that were listed.
+    pub fn legacy_chain(&self, table: u64, chain: &str) -> Option<ChainAt> {
+        let at = *self.legacy.get(&(table, chain.to_owned()))?;
+        self.counters.contains_key(&at).then_some(at)
+    }
+
     /// Counters of a chain that are read, by index.
     pub fn counters_of(&self, chain: ChainAt) -> impl Iterator<Item = (usize, u64)> {
         let counters = self.counters.get(&chain).into_iter().flatten();

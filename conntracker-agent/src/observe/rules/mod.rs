@@ -347,7 +347,7 @@ impl RuleTracer {
             })
             .collect();
         let mut without_links = BTreeSet::new();
-        let (program, plans) = loop {
+        let (mut program, plans) = loop {
             let program = Program::new(&ruleset, &join);
             let planner = Planner {
                 index: &index,
@@ -398,13 +398,16 @@ impl RuleTracer {
         }
         let unseen = match &mut self.probes {
             Some(probes) => probes.arrange(programs, id, &index, &plans)?,
-            None => Unseen::new(),
+            None => Unseen::default(),
         };
         let namespace = &mut self.namespaces[id.0 as usize];
-        namespace.notes.extend(unseen.values().map(|why| {
+        namespace.notes.extend(unseen.evaluators.values().map(|why| {
             format!(
                 "rules of nf_tables that end with the same expression are not told apart: {why}"
             )
+        }));
+        namespace.notes.extend(unseen.targets.values().map(|why| {
+            format!("rules of ip_tables with the same target are told by their counters alone: {why}")
         }));
         // Our own links are among the functions now.
         let index = match self.index(programs, id) {
@@ -427,6 +430,9 @@ impl RuleTracer {
             .probes
             .is_some()
             .then(|| Addresses::new(&index, &ruleset, &join, &program, &unseen));
+        if let Some(addresses) = &addresses {
+            program.watch(addresses.watched());
+        }
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6]);
         let namespace = &mut self.namespaces[id.0 as usize];
         let [current, previous] = &mut namespace.epochs;

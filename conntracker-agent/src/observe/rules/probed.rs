@@ -1,7 +1,9 @@
 //! What records of probes mean: rules of nf_tables by the addresses of their expressions, tables of
-//! ip_tables by their counters. Pure.
+//! ip_tables by their counters and by the data of their targets. Pure.
 
 use std::collections::{HashMap, HashSet};
+
+use conntracker_common::path::event;
 
 use super::{
     epoch::Unresolved,
@@ -34,6 +36,8 @@ pub(super) struct Addresses {
     /// The last expression of each rule.
     rules: HashMap<u64, Spot>,
     chains: HashMap<u64, ChainId>,
+    /// The data of targets of ip_tables that are looked at.
+    targets: HashMap<u64, Spot>,
     /// Base chains from which packets come to rules that cannot be seen.
     blind: HashSet<ChainId>,
 }
@@ -54,7 +58,7 @@ impl Addresses {
             let Some(id) = program.id(at.0, at.1) else { continue };
             addresses.chains.insert(chain.address, id);
             let hides = |rule: &NftRule| {
-                rule.last.as_ref().is_some_and(|last| unseen.contains_key(&last.eval))
+                rule.last.as_ref().is_some_and(|last| unseen.evaluators.contains_key(&last.eval))
             };
             if !agrees || chain.rules.iter().any(hides) {
                 hidden.insert(at);
@@ -73,7 +77,23 @@ impl Addresses {
                 addresses.blind.extend(program.id(at.0, at.1));
             }
         }
+        for table in &index.legacy {
+            for chain in &table.chains {
+                let at = join.legacy_chain(table.address, &chain.name);
+                let Some(id) = at.and_then(|at| program.id(at.0, at.1)) else { continue };
+                let watched = chain.targets.iter().zip(0..).filter_map(|(target, index)| {
+                    let target = target.filter(|of| !unseen.targets.contains_key(&of.function))?;
+                    Some((target.data, Spot { chain: id, index }))
+                });
+                addresses.targets.extend(watched);
+            }
+        }
         addresses
+    }
+
+    /// Rules of ip_tables whose targets are looked at.
+    pub fn watched(&self) -> impl Iterator<Item = Spot> {
+        self.targets.values().copied()
     }
 
     fn matched(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Match> {
@@ -87,7 +107,7 @@ impl Addresses {
 
     /// What a verdict's code (`enum nft_verdicts`, and netfilter's own) says.
     fn verdict(&self, code: i32, chain: Option<u64>) -> Option<SolvedVerdict> {
-        use conntracker_common::path::event::{NFT_CONTINUE, NFT_GOTO, NFT_JUMP, NFT_RETURN};
+        use event::{NFT_CONTINUE, NFT_GOTO, NFT_JUMP, NFT_RETURN};
         let chain = || self.chains.get(&chain?).copied();
         Some(match code {
             NFT_CONTINUE => SolvedVerdict::Continue,
@@ -112,6 +132,15 @@ fn netfilter(code: u32) -> SolvedVerdict {
     }
 }
 
+/// What a target of xtables returned.
+fn target(result: u32) -> SolvedVerdict {
+    match result {
+        event::XT_CONTINUE => SolvedVerdict::Continue,
+        event::XT_RETURN => SolvedVerdict::Return,
+        verdict => netfilter(verdict),
+    }
+}
+
 /// What a packet did in one base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Visit {
@@ -119,6 +148,8 @@ struct Visit {
     number: usize,
     /// Rules that it matched, as far as they are known.
     met: Vec<Match>,
+    /// Rules of ip_tables whose targets ran, and what those said.
+    sighted: Vec<(Spot, SolvedVerdict)>,
     /// A rule that is not in the listing was among them.
     stray: bool,
     /// What the chain's function returned; `None`: the packet did not come to its end.
@@ -133,9 +164,17 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
             Event::Enter(number) => visits.push(Visit {
                 number: number as usize,
                 met: Vec::new(),
+                sighted: Vec::new(),
                 stray: false,
                 returned: None,
             }),
+            Event::Target { data, result } => {
+                let visit = visits.last_mut()?;
+                match addresses.targets.get(&data) {
+                    Some(spot) => visit.sighted.push((*spot, target(result))),
+                    None => visit.stray = true,
+                }
+            }
             Event::Leave(code) => visits.last_mut()?.returned = Some(code),
             Event::Rule { expression, verdict } => {
                 let visit = visits.last_mut()?;
@@ -177,7 +216,7 @@ pub(super) fn steps(
             None => SolvedVerdict::Unknown,
         };
         let solution = if place.legacy {
-            legacy(record, plan, program, chain, end)?
+            legacy(record, plan, program, chain, visit, end)?
         } else if visit.stray || record.truncated || addresses.blind.contains(&chain) {
             let provenance = Provenance::Chain;
             let step = Solved { chain, index: None, verdict: end, provenance, placed: true };
@@ -196,12 +235,13 @@ pub(super) fn steps(
     Ok((steps, contradiction))
 }
 
-/// A table of ip_tables: the counters of the hook that are its own tell.
+/// A table of ip_tables: the counters of the hook that are its own tell, and the targets that ran.
 fn legacy(
     record: &PathRecord,
     plan: &PlacePlan,
     program: &Program,
     chain: ChainId,
+    visit: &Visit,
     end: SolvedVerdict,
 ) -> Result<Solution, Unresolved> {
     let of = program.place(chain).map(|(table, _)| table);
@@ -223,6 +263,7 @@ fn legacy(
             elsewhere: Vec::new(),
             moved,
             complete: !record.nested && !record.truncated,
+            sighted: (!visit.stray && !record.truncated).then(|| visit.sighted.clone()),
             outcome,
         },
     ))
@@ -255,6 +296,7 @@ mod tests {
         Addresses {
             rules: HashMap::from([(0x10, SPOT), (0x20, Spot { index: 5, ..SPOT })]),
             chains: HashMap::from([(0x1000, ChainId(7))]),
+            targets: HashMap::from([(0x40, SPOT)]),
             blind: HashSet::new(),
         }
     }
@@ -278,7 +320,13 @@ mod tests {
         ];
         let visits = visits(&events, &addresses()).unwrap();
         let jump = Some(SolvedVerdict::Jump(ChainId(7)));
-        let visit = |number, met, returned| Visit { number, met, stray: false, returned };
+        let visit = |number, met, returned| Visit {
+            number,
+            met,
+            sighted: Vec::new(),
+            stray: false,
+            returned,
+        };
         assert_eq!(
             visits,
             [
@@ -293,6 +341,23 @@ mod tests {
         let lost = [Event::Enter(0), rule(0x10, Some((-4, Some(0x2000))))];
         assert!(visits(&lost, &addresses()).unwrap()[0].stray);
         assert_eq!(visits(&[rule(0x10, None)], &addresses()), None);
+    }
+
+    #[test]
+    fn targets_tell_their_rules_and_unknown_ones_make_strays() {
+        let ran = |data, result| Event::Target { data, result };
+        let events = [
+            Event::Enter(1),
+            ran(0x40, event::XT_CONTINUE),
+            ran(0x40, 0),
+            ran(0x40, event::XT_RETURN),
+        ];
+        let visits_of = |events: &[Event]| visits(events, &addresses()).unwrap();
+        let sighted = [SolvedVerdict::Continue, SolvedVerdict::Drop, SolvedVerdict::Return];
+        let visit = &visits_of(&events)[0];
+        assert_eq!(visit.sighted, sighted.map(|verdict| (SPOT, verdict)));
+        assert!(!visit.stray);
+        assert!(visits_of(&[Event::Enter(1), ran(0x48, 1)])[0].stray);
     }
 
     #[test]

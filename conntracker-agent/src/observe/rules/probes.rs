@@ -41,6 +41,15 @@ const NEVER_BREAK: &[&str] = &[
     "nft_queue_eval",
 ];
 
+/// What a function of a rule is.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// One that evaluates expressions of nf_tables.
+    Evaluator,
+    /// A target of ip_tables.
+    Target,
+}
+
 /// Probes for rules, and what the programs know of chains.
 pub(crate) struct RuleProbes {
     btf: Arc<KernelBtf>,
@@ -63,8 +72,17 @@ impl fmt::Debug for RuleProbes {
     }
 }
 
-/// Evaluators that could not be attached to, by address, and why.
-pub(super) type Unseen = BTreeMap<u64, String>;
+/// Functions that could not be attached to, by address, and why.
+pub(super) type Refused = BTreeMap<u64, String>;
+
+/// What cannot be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    /// Evaluators of nf_tables.
+    pub evaluators: Refused,
+    /// Targets of ip_tables.
+    pub targets: Refused,
+}
 
 impl RuleProbes {
     /// None attached yet.
@@ -81,7 +99,7 @@ impl RuleProbes {
         }
     }
 
-    /// Attaches what the rules of a namespace need. Returns the evaluators that cannot be seen.
+    /// Attaches what the rules of a namespace need. Returns what cannot be seen.
     pub(super) fn arrange(
         &mut self,
         programs: &Programs,
@@ -90,7 +108,6 @@ impl RuleProbes {
         plans: &[PlacePlan],
     ) -> Result<Unseen> {
         let mut needed = BTreeSet::new();
-        let mut unseen = Unseen::new();
         let chains = || plans.iter().flat_map(|plan| plan.chains.iter().map(|c| (plan.place, c)));
         let evaluators: BTreeSet<u64> = index
             .nft
@@ -98,10 +115,23 @@ impl RuleProbes {
             .flat_map(|chain| &chain.rules)
             .filter_map(|rule| Some(rule.last.as_ref()?.eval))
             .collect();
-        self.name(&evaluators)?;
-        for eval in evaluators {
-            if let Err(error) = self.attach_evaluator(programs, eval, &mut needed) {
-                unseen.insert(eval, format!("{error:#}"));
+        let targets: BTreeSet<u64> = index
+            .legacy
+            .iter()
+            .flat_map(|table| &table.chains)
+            .flat_map(|chain| chain.targets.iter().flatten())
+            .map(|target| target.function)
+            .collect();
+        self.name(evaluators.union(&targets))?;
+        let mut unseen = Unseen::default();
+        for (functions, refused, kind) in [
+            (evaluators, &mut unseen.evaluators, Kind::Evaluator),
+            (targets, &mut unseen.targets, Kind::Target),
+        ] {
+            for function in functions {
+                if let Err(error) = self.attach_named(programs, function, kind, &mut needed) {
+                    refused.insert(function, format!("{error:#}"));
+                }
             }
         }
         for v6 in [false, true] {
@@ -202,9 +232,9 @@ impl RuleProbes {
     }
 
     /// Learns the names of functions.
-    fn name(&mut self, wanted: &BTreeSet<u64>) -> Result<()> {
+    fn name<'a>(&mut self, wanted: impl Iterator<Item = &'a u64>) -> Result<()> {
         let new: BTreeSet<u64> =
-            wanted.iter().copied().filter(|at| !self.names.contains_key(at)).collect();
+            wanted.copied().filter(|at| !self.names.contains_key(at)).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -220,22 +250,30 @@ impl RuleProbes {
         Ok(())
     }
 
-    fn attach_evaluator(
+    fn attach_named(
         &mut self,
         programs: &Programs,
-        eval: u64,
+        function: u64,
+        kind: Kind,
         needed: &mut BTreeSet<String>,
     ) -> Result<()> {
-        let names = self.names.get(&eval).map_or(&[][..], |names| names);
-        let mut point = Err(anyhow!("the function at {eval:#x} has no name"));
+        let names = self.names.get(&function).map_or(&[][..], |names| names);
+        let mut point = Err(anyhow!("the function at {function:#x} has no name"));
+        let find = match kind {
+            Kind::Evaluator => points::evaluator,
+            Kind::Target => points::target,
+        };
         for name in names {
             if point.is_err() {
-                point = points::evaluator(&self.btf, &|_| true, &name.function).map_err(Into::into);
+                point = find(&self.btf, &|_| true, &name.function).map_err(Into::into);
             }
         }
         let point = point?;
-        let never_breaks = NEVER_BREAK.contains(&point.function.as_str());
-        let hookups = if never_breaks { probes::MATCHES } else { probes::EXPRESSION };
+        let hookups = match kind {
+            Kind::Target => probes::TARGET,
+            Kind::Evaluator if NEVER_BREAK.contains(&point.function.as_str()) => probes::MATCHES,
+            Kind::Evaluator => probes::EXPRESSION,
+        };
         self.attach(programs, &[point], hookups, needed)
     }
 }

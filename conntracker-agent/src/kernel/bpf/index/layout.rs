@@ -90,6 +90,8 @@ layout! {
         info_size = "xt_table_info"."size";
         info_hooks = "xt_table_info"."hook_entry";
         info_entries = "xt_table_info"."entries";
+        target = "xt_entry_target"."u.kernel.target";
+        target_function = "xt_target"."target";
     }
 }
 

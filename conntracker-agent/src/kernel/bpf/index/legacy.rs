@@ -1,11 +1,13 @@
 //! Tables of ip_tables and ip6_tables as the kernel evaluates them: entries one behind the other
 //! (net/ipv4/netfilter/ip_tables.c), chains told apart by the targets that stand between them.
 
+use std::collections::{BTreeSet, HashMap};
+
 use anyhow::Result;
 use conntracker_common::plan::{Guard, HOOKS};
 
 use super::{
-    layout::{IpEntry, Legacy},
+    layout::{IpEntry, Legacy, XtTables},
     memory::{Gone, Reader, u16_at, u32_at, u64_at},
 };
 
@@ -23,22 +25,34 @@ const ERROR: &str = "ERROR";
 pub const BUILT_IN: [&str; HOOKS as usize] =
     ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
+/// A target that a function of its own is (`xt_target.target`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegacyTarget {
+    /// Address of its data, by which the function is told the rule (`xt_action_param.targinfo`).
+    pub data: u64,
+    /// Address of the function.
+    pub function: u64,
+}
+
 /// A chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegacyChain {
     /// Name.
     pub name: String,
     /// Per-CPU pointers to the counters of its rules and, last, of its policy or return; where there can
     /// be but one CPU, the counters' addresses.
     pub counters: Vec<u64>,
-    /// Where each entry is in the table.
-    entries: Vec<u64>,
+    /// Of each rule and, last, of the policy or return; `None` where `ipt_do_table` does it by itself:
+    /// verdicts and jumps.
+    pub targets: Vec<Option<LegacyTarget>>,
+    /// Where each entry is in the table, and its target.
+    entries: Vec<(u64, u64)>,
 }
 
 impl LegacyChain {
     /// The counters are in the entries: their first word is no pointer but a count.
     fn count_in_place(&mut self, first: u64) {
-        self.counters = self.entries.iter().map(|at| first + at).collect();
+        self.counters = self.entries.iter().map(|(at, _)| first + at).collect();
     }
 }
 
@@ -78,6 +92,7 @@ pub(super) fn read(
         .map(|(name, hook)| BuiltIn { name, begin: u32_at(&hooks, hook * 4).into() })
         .collect();
     let mut chains = chains(&blob, entry, &built_in)?;
+    targets(reader, at, &blob, info + at.info_entries, &mut chains)?;
     if one_cpu {
         for chain in &mut chains {
             chain.count_in_place(info + at.info_entries + entry.counters);
@@ -85,6 +100,29 @@ pub(super) fn read(
     }
     let guard = Guard { address: private_at, value: info };
     Ok(LegacyTable { address, v6, name, guard, chains })
+}
+
+/// Finds the functions of targets; `first` is the address of the table's entries.
+fn targets(
+    reader: &mut Reader<'_>,
+    layout: &XtTables,
+    blob: &[u8],
+    first: u64,
+    chains: &mut [LegacyChain],
+) -> Result<()> {
+    let kind = |at: u64| u64_at(blob, at + layout.target);
+    let all = chains.iter().flat_map(|chain| &chain.entries);
+    let kinds: BTreeSet<u64> = all.map(|&(_, target)| kind(target)).collect();
+    let places: Vec<u64> = kinds.iter().map(|at| at.wrapping_add(layout.target_function)).collect();
+    let functions: HashMap<u64, u64> = kinds.into_iter().zip(reader.words(&places)?).collect();
+    for chain in chains {
+        let target = |&(_, target): &(u64, u64)| {
+            let function = *functions.get(&kind(target)).filter(|function| **function != 0)?;
+            Some(LegacyTarget { data: first.wrapping_add(target + TARGET_DATA), function })
+        };
+        chain.targets = chain.entries.iter().map(target).collect();
+    }
+    Ok(())
 }
 
 /// Where a built-in chain begins; 0xffffffff at hooks that the table does not have. Its policy is the
@@ -109,15 +147,15 @@ fn chains(blob: &[u8], entry: &IpEntry, built_in: &[BuiltIn]) -> Result<Vec<Lega
                 return Ok(chains);
             }
             let name = text(blob, target + TARGET_DATA, NAME_BYTES);
-            chains.push(LegacyChain { name, counters: Vec::new(), entries: Vec::new() });
+            chains.push(LegacyChain { name, ..LegacyChain::default() });
         } else {
             if let Some(chain) = built_in.iter().find(|chain| chain.begin == at) {
                 let name = chain.name.to_owned();
-                chains.push(LegacyChain { name, counters: Vec::new(), entries: Vec::new() });
+                chains.push(LegacyChain { name, ..LegacyChain::default() });
             }
             let chain = chains.last_mut().ok_or(Gone)?;
             chain.counters.push(u64_at(blob, at + entry.counters));
-            chain.entries.push(at);
+            chain.entries.push((at, target));
         }
         at += next;
     }

@@ -60,6 +60,8 @@ const OFFSETS: &[(&str, &str, u32)] = &[
     ("xt_table", "name", 16),
     ("xt_table_info", "hook_entry", 16),
     ("xt_table_info", "entries", 64),
+    ("xt_entry_target", "u.kernel.target", 8),
+    ("xt_target", "target", 48),
     ("ipt_entry", "target_offset", 88),
     ("ipt_entry", "next_offset", 90),
     ("ipt_entry", "counters", 96),
@@ -283,6 +285,10 @@ fn entry(target: &str, data: &str, counter: u64) -> Vec<u8> {
     bytes.extend([0; 8]);
     bytes.extend(64u16.to_ne_bytes());
     bytes.extend(target.as_bytes());
+    // The kernel has a pointer there, over the end of the name.
+    bytes.resize(112 + 8, 0);
+    let kind = if target == "REJECT" { XT_REJECT } else { XT_STANDARD };
+    bytes.extend(kind.to_ne_bytes());
     bytes.resize(112 + 32, 0);
     bytes.extend(data.as_bytes());
     bytes.resize(len.into(), 0);
@@ -291,6 +297,10 @@ fn entry(target: &str, data: &str, counter: u64) -> Vec<u8> {
 
 const XT_TABLE: u64 = 0x8000;
 const XT_INFO: u64 = 0x9000;
+/// Targets: one that `ipt_do_table` evaluates itself, and one that is a function.
+const XT_STANDARD: u64 = 0xa000;
+const XT_REJECT: u64 = 0xb000;
+const REJECT_TG: u64 = 0xffff_0001;
 
 fn legacy_memory(blob: &[u8], begins: [u32; 5]) -> Fake {
     let mut memory = Fake::default();
@@ -301,6 +311,8 @@ fn legacy_memory(blob: &[u8], begins: [u32; 5]) -> Fake {
     let begins: Vec<u8> = begins.iter().flat_map(|begin| begin.to_ne_bytes()).collect();
     memory.put(XT_INFO + 16, &begins);
     memory.put(XT_INFO + 64, blob);
+    memory.word(XT_STANDARD + 48, 0);
+    memory.word(XT_REJECT + 48, REJECT_TG);
     memory
 }
 
@@ -332,6 +344,10 @@ fn chains_of_a_legacy_table_are_told_apart() {
     let expected: [(&str, &[u64]); 3] =
         [("INPUT", &[10]), ("FORWARD", &[11, 12, 13]), ("mine", &[14, 15])];
     assert_eq!(chains, expected);
+    let data = XT_INFO + 64 + 2 * 176 + 112 + 32;
+    let reject = legacy::LegacyTarget { data, function: REJECT_TG };
+    assert_eq!(table.chains[1].targets, [None, Some(reject), None]);
+    assert_eq!(table.chains[2].targets, [None, None]);
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! What a packet has yet to meet on its way: counters that still have to move, targets that still have to
+//! run. Ways that have the same left are at the same moment, so each such state has a number.
+
+use super::{Observation, SolvedVerdict, Spot, numbers::Numbers, program::Program};
+
+/// States, by number.
+pub(super) struct Rests<'a> {
+    /// What tells, ascending, and how often.
+    told: Vec<(Spot, u32)>,
+    /// Of each of them: its target was looked at.
+    watched: Vec<bool>,
+    /// Targets that ran, in order.
+    sighted: &'a [(Spot, SolvedVerdict)],
+    /// How often each has yet to be met.
+    states: Numbers<Box<[u32]>>,
+}
+
+impl<'a> Rests<'a> {
+    pub fn new(program: &Program, seen: &'a Observation) -> Self {
+        let sighted = seen.sighted.as_deref();
+        let told = seen.told(program);
+        let is_watched = |(spot, _): &(Spot, u32)| sighted.is_some() && program.is_watched(*spot);
+        Self {
+            watched: told.iter().map(is_watched).collect(),
+            told,
+            sighted: sighted.unwrap_or_default(),
+            states: Numbers::new(),
+        }
+    }
+
+    /// All is left.
+    pub fn all(&mut self) -> u32 {
+        self.states.number(self.told.iter().map(|&(_, count)| count).collect()).0
+    }
+
+    /// Nothing matters any more: the end of all ways.
+    pub fn none(&mut self) -> u32 {
+        self.states.number(Box::default()).0
+    }
+
+    fn counts(&self, rest: u32) -> &[u32] {
+        self.states.get(rest).map_or(&[][..], |counts| counts)
+    }
+
+    /// Whether nothing is left.
+    pub fn is_used_up(&self, rest: u32) -> bool {
+        self.counts(rest).iter().all(|&count| count == 0)
+    }
+
+    /// How often a place has yet to be met.
+    pub fn left(&self, rest: u32, spot: Spot) -> u32 {
+        let at = self.told.binary_search_by_key(&spot, |(spot, _)| *spot).ok();
+        at.and_then(|at| self.counts(rest).get(at)).copied().unwrap_or_default()
+    }
+
+    /// The places that have yet to be met, ascending.
+    pub fn remaining(&self, rest: u32) -> impl Iterator<Item = Spot> {
+        self.from(rest, 0)
+    }
+
+    /// Those of them that are not before a place.
+    pub fn remaining_from(&self, rest: u32, from: Spot) -> impl Iterator<Item = Spot> {
+        self.from(rest, self.told.partition_point(|(spot, _)| *spot < from))
+    }
+
+    fn from(&self, rest: u32, first: usize) -> impl Iterator<Item = Spot> {
+        let counts = self.counts(rest);
+        let told = self.told.iter().zip(counts).skip(first);
+        told.filter(|(_, count)| **count > 0).map(|((spot, _), _)| *spot)
+    }
+
+    /// Places are met: those left are as `left` says.
+    pub fn spend(&mut self, rest: u32, left: impl Fn(Spot, u32) -> u32) -> u32 {
+        let counts = self.told.iter().zip(self.counts(rest));
+        let counts = counts.map(|((spot, _), &count)| left(*spot, count)).collect();
+        self.states.number(counts).0
+    }
+
+    /// The target that has to run next.
+    pub fn next_sighted(&self, rest: u32) -> Option<(Spot, SolvedVerdict)> {
+        let watched = self.counts(rest).iter().zip(&self.watched).filter(|(_, watched)| **watched);
+        let left: u32 = watched.map(|(count, _)| *count).sum();
+        let met = self.sighted.len().checked_sub(left as usize)?;
+        self.sighted.get(met).copied()
+    }
+}
