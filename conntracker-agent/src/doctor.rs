@@ -55,7 +55,7 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     let netns = namespaces.first().context("no namespace")?;
     let vmlinux = Btf::vmlinux();
     let vmlinux = vmlinux.as_deref();
-    let kernel = Kernel::running();
+    let kernel = Kernel::running(&[]);
     let Backends { findings: mut backends, mut loaded, chosen } = Backends::of(kernel.as_ref());
     let netlink = netlink(netns);
     let works = chosen.is_some() || netlink.ok;

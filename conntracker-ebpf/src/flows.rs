@@ -3,7 +3,7 @@
 use conntracker_common::{
     counters::Counter,
     has_ports,
-    record::{FLAG_COUNTED, FLAG_OWNER, KIND_NEW, KIND_REPLIED},
+    record::{FLAG_COUNTED, FLAG_INTERFACES, FLAG_OWNER, HOOK_UNKNOWN, KIND_NEW, KIND_REPLIED},
     seen::CLASS_CONNTRACK,
 };
 
@@ -75,8 +75,11 @@ fn send(kind: u8, facts: &mut Facts, skb: u64, context: *const u8) -> bool {
     // Is the packet going out, the socket is its sender's, else its receiver's.
     let out = facts.body.hook == POST_ROUTING;
     let original = (kind == KIND_NEW) == out;
-    // The kernel itself answers what has no ports.
-    if owner_number!(wanted) == 0 || !(original || has_ports(facts.body.proto)) {
+    // The kernel itself answers what has no ports. Which way a packet goes is not known without its hook.
+    if owner_number!(wanted) == 0
+        || facts.body.hook == HOOK_UNKNOWN
+        || !(original || has_ports(facts.body.proto))
+    {
         return emit(kind, facts);
     }
     let local = if original { &facts.orig } else { &facts.reply };
@@ -102,6 +105,9 @@ fn gather(facts: &mut Facts, view: impl View, entry: Entry, status: u32) -> bool
         facts.body.status = status;
         facts.body.iif = iif;
         facts.body.oif = oif;
+        if hook == HOOK_UNKNOWN {
+            facts.body.flags &= !FLAG_INTERFACES;
+        }
         return true;
     }
     say!("a conntrack entry of status {:x} could not be read", status);

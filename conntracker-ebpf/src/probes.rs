@@ -13,6 +13,7 @@ use conntracker_common::{
         event::{self, NFT_BREAK, NFT_GOTO, NFT_JUMP},
     },
     plan::{self, HOOKS, SEGMENT_MAIN},
+    probes::ABSENT,
     record::{FAMILY_V4, FAMILY_V6},
 };
 
@@ -249,7 +250,11 @@ pub fn target_ends(context: *const u8) {
 #[inline(always)]
 pub fn confirms(context: *const u8) {
     let Some(skb) = at(context, argument!(confirm_skb)) else { return };
-    let Some(state) = at(context, argument!(confirm_state)) else { return };
+    let state = match argument!(confirm_state) {
+        ABSENT => Some(0),
+        offset => at(context, offset),
+    };
+    let Some(state) = state else { return };
     flows::observe(Probed { state, skb }, context);
 }
 

@@ -1,6 +1,8 @@
 //! A packet at a hook, as a program finds it: through pointers whose types the verifier knows, or by
 //! addresses alone.
 
+use conntracker_common::record::HOOK_UNKNOWN;
+
 use crate::{
     conntrack::Nfct,
     globals::offset,
@@ -92,7 +94,8 @@ fn typed_index(state: *const u8, member: usize) -> u32 {
 /// The arguments of a function of the kernel.
 #[derive(Clone, Copy)]
 pub struct Probed {
-    /// Address of the `nf_hook_state`.
+    /// Address of the `nf_hook_state`; 0 where the function is not told: hook and interfaces are not
+    /// known then, the namespace is that of the conntrack entry.
     pub state: u64,
     /// Address of the `sk_buff`.
     pub skb: u64,
@@ -116,18 +119,28 @@ impl View for Probed {
 
     #[inline(always)]
     fn hook(self) -> Option<(u8, u8)> {
+        if self.state == 0 {
+            return Some((HOOK_UNKNOWN, 0));
+        }
         let hook = read(self.state + offset!(state_hook) as u64)?;
         Some((hook, read(self.state + offset!(state_pf) as u64)?))
     }
 
     #[inline(always)]
     fn netns_cookie(self) -> Option<u64> {
-        let net: u64 = read(self.state + offset!(state_net) as u64)?;
+        let net: u64 = if self.state == 0 {
+            self.nfct()?.entry()?.net()?
+        } else {
+            read(self.state + offset!(state_net) as u64)?
+        };
         read(net + offset!(net_cookie) as u64)
     }
 
     #[inline(always)]
     fn interfaces(self) -> Option<(u32, u32)> {
+        if self.state == 0 {
+            return Some((0, 0));
+        }
         Some((
             probed_index(read(self.state + offset!(state_in) as u64)?),
             probed_index(read(self.state + offset!(state_out) as u64)?),

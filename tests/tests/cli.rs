@@ -49,6 +49,7 @@ fn bad_usage_exits_with_2_and_gives_its_reason_in_one_line() {
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
         (&["trace", "--attach", "magic"], "'magic' for '--attach"),
         (&["--backend", "links", "--attach", "kprobe"], "`--attach` is for the backend `probes`"),
+        (&["--backend", "links", "--avoid", "f"], "`--avoid` is for the backend `probes`"),
         (&["observe"], "observe"),
     ];
     for (args, reason) in table {

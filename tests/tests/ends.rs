@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use conntracker_tests::lab::{Guarded, Host, Lab, TRACKING};
 use conntracker_tests::tracer::report::Document;
-use conntracker_tests::tracer::{PATIENCE, Tracer, backend};
+use conntracker_tests::tracer::{PATIENCE, Tracer, backend, by_probes};
 use conntracker_tests::traffic::{
     ping4, tcp_echo_server, tcp_exchange, udp_echo_server, udp_exchange, udp_send, udp_sink,
 };
@@ -25,28 +25,6 @@ const SETTINGS: [(&str, &str); 5] = [
     ("tcp_timeout_time_wait", "1"),
     ("tcp_timeout_close", "1"),
 ];
-
-/// What a trace says then.
-const NO_PROBES: &str = "backend `probes` does not work here";
-
-/// Starts a trace by probes. Where they do not work it says so: the test counts as skipped.
-fn by_probes(host: &Host, args: &[&str]) -> Option<Tracer> {
-    let args = [&["--backend", "probes", "--format", "json"], args].concat();
-    match Tracer::start(host, &args) {
-        Ok(tracer) => Some(tracer),
-        Err(error) => {
-            let error = format!("{error:#}");
-            let why = error.lines().find(|line| line.contains(NO_PROBES));
-            let Some(why) = why else { panic!("{error}") };
-            let why = why.rsplit("error: ").next().unwrap_or(why);
-            let test = thread::current().name().unwrap_or("?").to_owned();
-            // In one piece, as others print, too.
-            let line = format!("test skipped: {test}: no probes: {why}\n");
-            std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-            None
-        }
-    }
-}
 
 /// A lab whose router tracks, and forgets soon.
 fn forgetful() -> Lab {

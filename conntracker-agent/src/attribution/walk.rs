@@ -196,7 +196,8 @@ impl<'a> Walk<'a> {
             let rule = caller.and_then(|chain| chain.rules.get(spot.index as usize));
             rule.is_some_and(|rule| self.program.leads(rule, id))
         };
-        chain.entered_again(self.hook) && (chain.called_blindly || self.rests.remaining(rest).any(leads))
+        chain.entered_again(self.hook)
+            && (chain.called_blindly || self.rests.remaining(rest).any(leads))
     }
 
     /// Whether counters of a chain have yet to move that no longer can, when it is left, or gone on

@@ -56,6 +56,10 @@ pub struct TraceArgs {
     /// How the `probes` backend attaches to functions of the kernel.
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     attach: AttachArg,
+    /// Leave this function of the kernel alone (`probes`): what serves in its place is taken, and told;
+    /// repeatable.
+    #[arg(long, value_name = "FUNCTION")]
+    avoid: Vec<String>,
     /// Network namespace to observe: a name, `pid:N`, a path, or `all`; repeatable.
     #[arg(long, value_name = "NAME|all")]
     netns: Vec<String>,
@@ -140,6 +144,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         interval,
         backend,
         attach,
+        avoid,
         netns,
         format,
         compat,
@@ -158,6 +163,9 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     let probes = matches!(backend, BackendArg::Auto | BackendArg::Probes);
     if !probes && !matches!(attach, AttachArg::Auto) {
         super::bad_usage("`--attach` is for the backend `probes`");
+    }
+    if !probes && !avoid.is_empty() {
+        super::bad_usage("`--avoid` is for the backend `probes`");
     }
     let output = output.unwrap_or_else(|| {
         if daemon { daemon::REPORT.to_owned() } else { "conntracker.log".to_owned() }
@@ -187,6 +195,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
                 AttachArg::Fentry => Some(Method::Fentry),
                 AttachArg::Kprobe => Some(Method::Kprobe),
             },
+            avoid,
             filter,
             filter_text,
             fold: !no_fold,

@@ -49,7 +49,7 @@ impl ZoneDir {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
     /// A netfilter link's record.
-    pub links: bool,
+    pub packets: bool,
     /// A conntrack dump.
     pub dump: bool,
     /// A conntrack event.
@@ -64,7 +64,7 @@ impl Origins {
     /// Whether anything but dropped packets, and ends before the flow was confirmed, told of it.
     #[must_use]
     pub fn of_conntrack(self) -> bool {
-        self.links || self.dump || self.events
+        self.packets || self.dump || self.events
     }
 }
 
@@ -296,7 +296,7 @@ impl Flow {
             self.drops.get_or_insert_default().merge(&theirs);
         }
         self.origins = Origins {
-            links: self.origins.links || origins.links,
+            packets: self.origins.packets || origins.packets,
             dump: self.origins.dump || origins.dump,
             events: self.origins.events || origins.events,
             drops: self.origins.drops || origins.drops,

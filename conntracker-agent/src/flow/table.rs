@@ -135,7 +135,7 @@ impl FlowTable {
         }
         let replace = !flow.origins.of_conntrack() && record.kind != RecordKind::Drop;
         match record.kind {
-            RecordKind::New | RecordKind::Replied => flow.origins.links = true,
+            RecordKind::New | RecordKind::Replied => flow.origins.packets = true,
             RecordKind::Drop => flow.origins.drops = true,
         }
         if record.kind == RecordKind::New {
@@ -314,7 +314,7 @@ impl FlowTable {
         }
         let key = self.key(netns, seen.zone, seen.orig);
         let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
-        flow.origins.links = true;
+        flow.origins.packets = true;
         self.counted_by_kernel += flow.flows.update(seen.counted);
         flow.seen_at(at_ns);
         if seen.replied {

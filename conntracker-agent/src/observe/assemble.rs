@@ -26,6 +26,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     backend.settle(table, &config.filter, |ktime_ns| clock.of_kernel(ktime_ns))?;
     table.settle_paths();
     let counters = backend.counters()?;
+    let missed = backend.missed()?;
 
     let mut names: Vec<Option<InterfaceNames>> = observer
         .namespaces
@@ -83,7 +84,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             notes,
         },
         flows,
-        footer: footer(observer, counters.as_ref()),
+        footer: footer(observer, counters.as_ref(), missed),
     })
 }
 
@@ -175,7 +176,8 @@ fn interfaces(flows: &[Flow], netns: NetnsId) -> BTreeSet<u32> {
     all
 }
 
-fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
+/// `missed`: runs of probes that the kernel left out, where there are probes.
+fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>) -> Footer {
     let tally = &observer.tally;
     let mut sources = vec![
         ("dumps", tally.dumps),
@@ -187,6 +189,13 @@ fn footer(observer: &Observer, counters: Option<&Counters>) -> Footer {
     losses.push(loss("dumps_failed", "dumps that failed after the first", tally.dump_failed));
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);
+        if let Some(missed) = missed {
+            losses.push(loss(
+                "probe_runs_missed",
+                "runs of our programs that the kernel left out because they would have interrupted themselves",
+                missed,
+            ));
+        }
         sources.extend([
             ("records", tally.records),
             ("new_flows", get(Counter::NewFlows)),

@@ -134,7 +134,7 @@ impl Starter<'_> {
 pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Started {
     let kernel = match config.backend {
         BackendChoice::Netlink => Err(anyhow!("not looked at")),
-        _ => Kernel::running(),
+        _ => Kernel::running(&config.avoid),
     };
     let starter = Starter { config, namespaces, kernel };
     let (backend, reason) = match config.backend {
@@ -264,6 +264,22 @@ impl Backend {
         match self {
             Self::Packets(_, source) => Some(source.activity(netns)),
             Self::Netlink(_) => None,
+        }
+    }
+
+    /// Why hooks, interfaces and replies of new flows are not seen; `None` if they are.
+    pub fn without_hooks(&self) -> Option<&str> {
+        match self {
+            Self::Packets(_, source) => source.without_hooks(),
+            Self::Netlink(_) => None,
+        }
+    }
+
+    /// Runs of probes that the kernel left out; `None` where there are none.
+    pub fn missed(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Packets(_, source) => source.missed(),
+            Self::Netlink(_) => Ok(None),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::kernel::{
     bpf::{
         btf::KernelBtf,
         offsets::Layout,
-        points::Points,
+        points::{Points, Search},
         symbols::{Kallsyms, Symbols},
     },
     netlink,
@@ -19,26 +19,29 @@ pub(crate) struct Kernel {
     pub btf: Arc<KernelBtf>,
     pub layout: Layout,
     pub points: Points,
+    /// Functions that are left alone.
+    pub avoid: Vec<String>,
     symbols: Result<Symbols, String>,
 }
 
 impl Kernel {
     /// Looks at it. Distributions have conntrack and nf_tables in modules, which the kernel loads when
-    /// somebody asks for them: so does this.
-    pub fn running() -> Result<Self> {
+    /// somebody asks for them: so does this. Functions of the names in `avoid` are left alone.
+    pub fn running(avoid: &[String]) -> Result<Self> {
         netlink::load_modules();
         let btf = Arc::new(KernelBtf::of_running_kernel()?);
         let layout = Layout::resolve(&btf)?;
         let kallsyms = Kallsyms::read();
         let points = {
             let names = kallsyms.as_ref().map(Kallsyms::names).unwrap_or_default();
-            Points::resolve(&btf, &|name| names.contains(name))
+            let exists = |name: &str| names.contains(name);
+            Points::resolve(Search { btf: &btf, exists: &exists, avoid })
         };
         let symbols = match &kallsyms {
             Ok(kallsyms) => Ok(Symbols::of(kallsyms)),
             Err(error) => Err(format!("{error:#}")),
         };
-        Ok(Self { btf, layout, points, symbols })
+        Ok(Self { btf, layout, points, avoid: avoid.to_vec(), symbols })
     }
 
     /// What tells functions at hooks by their addresses.

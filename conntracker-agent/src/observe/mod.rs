@@ -85,6 +85,8 @@ pub struct Config {
     pub backend: BackendChoice,
     /// How probes are attached; `None`: by fentry, and where that does not work by kprobes.
     pub attach: Option<Method>,
+    /// Functions of the kernel that probes leave alone: alternatives are taken.
+    pub avoid: Vec<String>,
     /// Which flows.
     pub filter: Filter,
     /// The filters as the user wrote them, for the report's header.

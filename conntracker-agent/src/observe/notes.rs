@@ -97,6 +97,9 @@ pub(super) fn now(
     if let Some(why) = backend.without_ends() {
         notes.push(format!("ends of flows are not seen: {why}"));
     }
+    if let Some(why) = backend.without_hooks() {
+        notes.push(format!("new flows are seen without hook and interfaces, first replies not at all (dumps and ends tell of them): {why}"));
+    }
     for netns in namespaces {
         let Ok(settings) = Settings::of(netns) else { continue };
         let all = settings.notes(backend, netns, seen);

@@ -26,6 +26,7 @@ use crate::{
             links::Links,
             object::{Counters, Programs, Seeing, SeenMap, Sizes},
             path::{self, PathRecord},
+            points::{Choice, Points},
             probes::{self, Method, Probes},
             record::{Record, Seen},
             ring::RecordRing,
@@ -59,12 +60,15 @@ pub(crate) struct PacketsSource {
     without_rules: Option<String>,
     /// Why ends of flows are not seen; `None` if they are.
     without_ends: Option<String>,
+    /// Why new flows are seen without their hook; `None` if they are seen with it.
+    without_hooks: Option<String>,
     changes: Option<RuleChanges>,
     /// Rulesets that were listed.
     listed: mpsc::Receiver<Listed>,
     /// Held only to keep the programs attached.
     _links: Vec<Links>,
-    _probes: Option<Probes>,
+    /// Those that flows need.
+    probes: Option<Probes>,
 }
 
 /// The kernel side: programs loaded and attached, and what traces rules with them.
@@ -74,6 +78,7 @@ struct Attached {
     probes: Option<Probes>,
     rules: Option<RuleTracer>,
     without_ends: Option<String>,
+    without_hooks: Option<String>,
 }
 
 impl Attached {
@@ -98,6 +103,10 @@ impl Attached {
         }
         programs.attach_drops()?;
         let without_ends;
+        let without_hooks = match eyes {
+            Eyes::Links => None,
+            Eyes::Probes(_) => hookless(points),
+        };
         let (links, probes, rule_probes) = match eyes {
             Eyes::Links => {
                 without_ends = Some("links do not see them".to_owned());
@@ -117,7 +126,7 @@ impl Attached {
                         flows.attach(&programs, &point, probes::HOOK)?;
                     }
                 }
-                let rules = RuleProbes::new(btf.clone(), points.clone(), method, seeing);
+                let rules = RuleProbes::new(kernel, method, seeing);
                 (Vec::new(), Some(flows), Some(rules))
             }
         };
@@ -133,8 +142,19 @@ impl Attached {
             )?),
             None => None,
         };
-        Ok(Self { programs, links, probes, rules, without_ends })
+        Ok(Self { programs, links, probes, rules, without_ends, without_hooks })
     }
+}
+
+/// Why new flows are seen without the hook that they come to; `None` if they are seen with it.
+fn hookless(points: &Points) -> Option<String> {
+    let Choice { points, passed_over } = points.confirm.as_ref().ok()?;
+    let without = points.iter().find(|point| point.args.len() < 2)?;
+    Some(format!(
+        "`{}` is called without the state of the hook; {}",
+        without.function,
+        passed_over.join("; ")
+    ))
 }
 
 /// Attaches what sees the ends of flows.
@@ -185,7 +205,7 @@ impl PacketsSource {
             }
             (_, attached) => (attached?, None),
         };
-        let Attached { mut programs, links, probes, rules, without_ends } = attached;
+        let Attached { mut programs, links, probes, rules, without_ends, without_hooks } = attached;
         let ring =
             RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
         let netns_by_cookie = (0..)
@@ -203,10 +223,11 @@ impl PacketsSource {
             rules,
             without_rules,
             without_ends,
+            without_hooks,
             changes,
             listed,
             _links: links,
-            _probes: probes,
+            probes,
         })
     }
 
@@ -218,6 +239,18 @@ impl PacketsSource {
     /// Why ends of flows are not seen; `None` if they are.
     pub fn without_ends(&self) -> Option<&str> {
         self.without_ends.as_deref()
+    }
+
+    /// Why hooks, interfaces and replies of new flows are not seen; `None` if they are.
+    pub fn without_hooks(&self) -> Option<&str> {
+        self.without_hooks.as_deref()
+    }
+
+    /// Runs of probes that the kernel left out; `None` with links.
+    pub fn missed(&self) -> Result<Option<u64>> {
+        let Some(flows) = &self.probes else { return Ok(None) };
+        let rules = self.rules.as_ref().map_or(Ok(0), RuleTracer::missed)?;
+        Ok(Some(flows.missed()? + rules))
     }
 
     /// Adds what is known of the processes at the ends of flows.

@@ -285,7 +285,7 @@ pub fn sample() -> Report {
     translated.first_ns = START + SECOND;
     translated.last_ns = START + 60 * SECOND + 123_456_789;
     translated.drops = drops(&[(2, 2, 3), (4, 0, 3), (2, 2, 3)]);
-    translated.origins.links = true;
+    translated.origins.packets = true;
     translated.origins.events = true;
     translated.origins.drops = true;
     translated.details = Some(Box::new(Details {

@@ -62,6 +62,7 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
         netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
         backend: BackendChoice::Auto,
         attach: None,
+        avoid: Vec::new(),
         filter: Filter::default(),
         filter_text: Vec::new(),
         fold: true,

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::sync::LazyLock;
 use std::thread;
 
-use super::stdout;
+use super::{Tracer, stdout};
+use crate::lab::Host;
 
 /// What `--backend` is, unless a test says it itself.
 const BACKEND: &str = "CONNTRACKER_TEST_BACKEND";
@@ -34,10 +35,40 @@ pub fn skipped_without_links() -> bool {
         links.strip_prefix("no ").map(|why| why.trim_start().to_owned())
     });
     let Some(reason) = &*REASON else { return false };
+    skip(&format!("no links: {reason}"));
+    true
+}
+
+/// What a trace says where probes do not work.
+const NO_PROBES: &str = "backend `probes` does not work here";
+
+/// Starts a trace by probes, with a report in JSON. Where they do not work it says so: `None`, and the
+/// test counts as skipped.
+///
+/// # Panics
+/// The trace fails for another reason.
+#[must_use]
+pub fn by_probes(host: &Host, args: &[&str]) -> Option<Tracer> {
+    let args = [&["--backend", "probes", "--format", "json"], args].concat();
+    match Tracer::start(host, &args) {
+        Ok(tracer) => Some(tracer),
+        Err(error) => {
+            let error = format!("{error:#}");
+            let why = error.lines().find(|line| line.contains(NO_PROBES));
+            let Some(why) = why else { panic!("{error}") };
+            skip(&format!("no probes: {}", why.rsplit("error: ").next().unwrap_or(why)));
+            None
+        }
+    }
+}
+
+/// Says that the running test is skipped.
+fn skip(why: &str) {
     let test = thread::current().name().unwrap_or("?").to_owned();
     // Not by println!: of a test that passes nobody would see it. In one piece, as others print, too.
-    let line = format!("test skipped: {test}: no links: {reason}\n");
-    std::io::stdout().lock().write_all(line.as_bytes()).is_ok()
+    let line = format!("test skipped: {test}: {why}\n");
+    // Who cannot be told does not count it either.
+    let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
 /// Arguments with those that the environment adds.

@@ -39,6 +39,7 @@ enum Emulated {
 /// All of them. Those of the library (the lab itself) are not about kernels.
 #[rustfmt::skip]
 pub const SUITES: &[Suite] = &[
+    Suite { name: "alternatives", proves: "functions that are missing: what is taken in their place, and what is said", emulated: Emulated::First },
     Suite { name: "attribution", proves: "which rules packets met, compared with the kernel's own traces", emulated: Emulated::Each },
     Suite { name: "backends", proves: "`links` and `probes` side by side tell the same", emulated: Emulated::First },
     Suite { name: "cli", proves: "command line and `doctor`", emulated: Emulated::No },

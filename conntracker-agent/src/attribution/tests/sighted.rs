@@ -15,11 +15,7 @@ const LOGS: &str = "
 
 #[test]
 fn targets_tell_where_counters_were_moved_by_others() {
-    check(
-        LOGS,
-        "dropped blind sighted in/4=drop in/2*7",
-        "in/4 reject exact",
-    );
+    check(LOGS, "dropped blind sighted in/4=drop in/2*7", "in/4 reject exact");
     // It has not run: it did not match.
     check(LOGS, "dropped blind sighted", "in/end drop inferred");
     check(
@@ -61,7 +57,9 @@ const TWICE: &str = "
 
 #[test]
 fn a_target_between_two_visits_tells_them_apart() {
-    let ran = |order: &str| format!("passed in/1 in/2 in/3 in/4 in/end user/1 user/end*2 sighted {order}");
+    let ran = |order: &str| {
+        format!("passed in/1 in/2 in/3 in/4 in/end user/1 user/end*2 sighted {order}")
+    };
     check(
         TWICE,
         &ran("user/1=continue in/2=continue in/4=continue"),

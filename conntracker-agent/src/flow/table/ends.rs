@@ -67,7 +67,7 @@ impl FlowTable {
             self.set_reply(key, end.reply, false);
             return;
         }
-        flow.origins.links = true;
+        flow.origins.packets = true;
         flow.mark = Some(end.mark);
         flow.state = end.state.or(flow.state);
         flow.ended += 1;

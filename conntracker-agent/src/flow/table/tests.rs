@@ -100,7 +100,7 @@ fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
     dump(&mut second, &[entry(5000, 1, 1)], 100);
     second.record(NS, &record(Kind::New, 5000, 0), 101);
     assert_eq!(only(&second).merged(), 1);
-    assert!(only(&second).origins.links && only(&second).origins.dump);
+    assert!(only(&second).origins.packets && only(&second).origins.dump);
 }
 
 #[test]

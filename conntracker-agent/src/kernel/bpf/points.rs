@@ -50,8 +50,8 @@ pub struct Points {
     pub ip_table: Result<Choice, NoPoint>,
     /// The same of ip6_tables.
     pub ip6_table: Result<Choice, NoPoint>,
-    /// A packet is about to confirm a flow. Arguments: sk_buff and, if the function has it,
-    /// nf_hook_state.
+    /// A packet is about to confirm a flow. Arguments: sk_buff and, if the function is one at the hooks,
+    /// nf_hook_state: without it neither hook nor interfaces are known, and replies are not seen.
     pub confirm: Result<Choice, NoPoint>,
     /// A confirmed flow is removed from the table. Argument: nf_conn.
     pub delete: Result<Choice, NoPoint>,
@@ -120,90 +120,92 @@ const EVALUATOR: &[Wanted] = &[Pointer("nft_expr"), Pointer("nft_regs"), Pointer
 /// include/linux/netfilter/x_tables.h, `xt_target.target`.
 const TARGET: &[Wanted] = &[Pointer("sk_buff"), Pointer("xt_action_param")];
 
+/// Where functions are looked for.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// The kernel's BTF.
+    pub btf: &'a KernelBtf,
+    /// Tells whether /proc/kallsyms has a function of this name.
+    pub exists: &'a dyn Fn(&str) -> bool,
+    /// Functions that the user does not want to be attached to.
+    pub avoid: &'a [String],
+}
+
 impl Points {
-    /// Finds all of them. `exists` tells whether /proc/kallsyms has a function of this name.
+    /// Finds all of them.
     #[must_use]
-    pub fn resolve(btf: &KernelBtf, exists: &dyn Fn(&str) -> bool) -> Self {
-        let choose = |purpose, alternatives| choose(btf, exists, purpose, alternatives);
+    pub fn resolve(search: Search<'_>) -> Self {
         Self {
-            hook: choose("evaluates hooks", HOOK),
-            nft_chain: choose("evaluates chains of nf_tables", NFT_CHAIN),
-            ip_table: choose("evaluates tables of ip_tables", IP_TABLE),
-            ip6_table: choose("evaluates tables of ip6_tables", IP6_TABLE),
-            confirm: choose("confirms new flows", CONFIRM),
-            delete: choose("removes flows", DELETE),
-            destroy: choose("destroys flows", DESTROY),
+            hook: search.choose("evaluates hooks", HOOK),
+            nft_chain: search.choose("evaluates chains of nf_tables", NFT_CHAIN),
+            ip_table: search.choose("evaluates tables of ip_tables", IP_TABLE),
+            ip6_table: search.choose("evaluates tables of ip6_tables", IP6_TABLE),
+            confirm: search.choose("confirms new flows", CONFIRM),
+            delete: search.choose("removes flows", DELETE),
+            destroy: search.choose("destroys flows", DESTROY),
         }
     }
 }
 
-/// The function of this name, which evaluates expressions of nf_tables. Arguments: nft_expr, nft_regs,
-/// nft_pktinfo.
-///
-/// # Errors
-/// It cannot be attached to.
-pub fn evaluator(
-    btf: &KernelBtf,
-    exists: &dyn Fn(&str) -> bool,
-    function: &str,
-) -> Result<Point, NoPoint> {
-    point(btf, exists, function, EVALUATOR)
-        .map_err(|why| NoPoint { purpose: "evaluates the expression", tried: vec![why] })
-}
+impl Search<'_> {
+    /// The function of this name, which evaluates expressions of nf_tables. Arguments: nft_expr,
+    /// nft_regs, nft_pktinfo.
+    ///
+    /// # Errors
+    /// It cannot be attached to.
+    pub fn evaluator(&self, function: &str) -> Result<Point, NoPoint> {
+        self.point(function, EVALUATOR)
+            .map_err(|why| NoPoint { purpose: "evaluates the expression", tried: vec![why] })
+    }
 
-/// The function of this name, which is a target of xtables. Arguments: sk_buff, xt_action_param.
-///
-/// # Errors
-/// It cannot be attached to.
-pub fn target(
-    btf: &KernelBtf,
-    exists: &dyn Fn(&str) -> bool,
-    function: &str,
-) -> Result<Point, NoPoint> {
-    point(btf, exists, function, TARGET)
-        .map_err(|why| NoPoint { purpose: "is the target", tried: vec![why] })
-}
+    /// The function of this name, which is a target of xtables. Arguments: sk_buff, xt_action_param.
+    ///
+    /// # Errors
+    /// It cannot be attached to.
+    pub fn target(&self, function: &str) -> Result<Point, NoPoint> {
+        self.point(function, TARGET)
+            .map_err(|why| NoPoint { purpose: "is the target", tried: vec![why] })
+    }
 
-/// The first alternative of which all functions are there.
-fn choose(
-    btf: &KernelBtf,
-    exists: &dyn Fn(&str) -> bool,
-    purpose: &'static str,
-    alternatives: &[Alternative],
-) -> Result<Choice, NoPoint> {
-    let mut passed_over = Vec::new();
-    for Alternative { functions, args } in alternatives {
-        let points: Result<Vec<Point>, String> =
-            functions.iter().map(|function| point(btf, exists, function, args)).collect();
-        match points {
-            Ok(points) => return Ok(Choice { points, passed_over }),
-            Err(why) => passed_over.push(why),
+    /// The first alternative of which all functions are there.
+    fn choose(
+        &self,
+        purpose: &'static str,
+        alternatives: &[Alternative],
+    ) -> Result<Choice, NoPoint> {
+        let mut passed_over = Vec::new();
+        for Alternative { functions, args } in alternatives {
+            let points: Result<Vec<Point>, String> =
+                functions.iter().map(|function| self.point(function, args)).collect();
+            match points {
+                Ok(points) => return Ok(Choice { points, passed_over }),
+                Err(why) => passed_over.push(why),
+            }
         }
+        Err(NoPoint { purpose, tried: passed_over })
     }
-    Err(NoPoint { purpose, tried: passed_over })
-}
 
-/// A function with these arguments, or why not.
-fn point(
-    btf: &KernelBtf,
-    exists: &dyn Fn(&str) -> bool,
-    function: &str,
-    wanted: &[Wanted],
-) -> Result<Point, String> {
-    let Some(Function { module, id, parameters }) = btf.function(function) else {
-        return Err(if exists(function) {
-            format!("`{function}` is not in the kernel's BTF")
-        } else {
-            format!("`{function}` is neither in the kernel's BTF nor in /proc/kallsyms")
-        });
-    };
-    // What the compiler has changed has another name there, such as `nf_confirm.isra.0`.
-    if !exists(function) {
-        return Err(format!("`{function}` is not in /proc/kallsyms"));
+    /// A function with these arguments, or why not.
+    fn point(&self, function: &str, wanted: &[Wanted]) -> Result<Point, String> {
+        let Self { btf, exists, avoid } = self;
+        if avoid.iter().any(|avoided| avoided == function) {
+            return Err(format!("`{function}` is to be avoided"));
+        }
+        let Some(Function { module, id, parameters }) = btf.function(function) else {
+            return Err(if exists(function) {
+                format!("`{function}` is not in the kernel's BTF")
+            } else {
+                format!("`{function}` is neither in the kernel's BTF nor in /proc/kallsyms")
+            });
+        };
+        // What the compiler has changed has another name there, such as `nf_confirm.isra.0`.
+        if !exists(function) {
+            return Err(format!("`{function}` is not in /proc/kallsyms"));
+        }
+        let args: Result<Vec<u8>, String> =
+            wanted.iter().map(|wanted| position(function, &parameters, *wanted)).collect();
+        Ok(Point { function: function.to_owned(), module, btf_id: id, args: args? })
     }
-    let args: Result<Vec<u8>, String> =
-        wanted.iter().map(|wanted| position(function, &parameters, *wanted)).collect();
-    Ok(Point { function: function.to_owned(), module, btf_id: id, args: args? })
 }
 
 /// Where an argument is.

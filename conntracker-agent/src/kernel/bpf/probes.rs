@@ -3,20 +3,23 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     os::fd::{AsFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya_obj::generated::bpf_attach_type::{BPF_TRACE_FENTRY, BPF_TRACE_FEXIT};
 
-use conntracker_common::{offsets::NftOffsets, probes::Arguments};
+use conntracker_common::{
+    offsets::NftOffsets,
+    probes::{ABSENT, Arguments},
+};
 
 use super::{
     btf::KernelBtf,
     links::returning,
     object::{Programs, Seeing},
-    points::{self, Choice, Point, Points},
+    points::{Choice, Point, Points, Search},
     sys,
 };
 
@@ -87,14 +90,24 @@ pub struct Probes {
     /// Kprobe programs, each loaded once.
     kprobes: HashMap<&'static str, OwnedFd>,
     /// By function.
-    attached: HashMap<String, Vec<OwnedFd>>,
+    attached: HashMap<String, Vec<Attached>>,
+    /// Runs that the kernel left out of programs that are gone.
+    missed_before: u64,
+}
+
+/// A program at a function.
+struct Attached {
+    /// Its own copy of the program, if it has one.
+    program: Option<OwnedFd>,
+    /// Held only to keep it attached.
+    _link: OwnedFd,
 }
 
 impl Probes {
     /// None yet.
     #[must_use]
     pub fn new(method: Method) -> Self {
-        Self { method, kprobes: HashMap::new(), attached: HashMap::new() }
+        Self { method, kprobes: HashMap::new(), attached: HashMap::new(), missed_before: 0 }
     }
 
     /// Attaches programs to a function, unless they are.
@@ -112,7 +125,9 @@ impl Probes {
             }
             let link = match self.method {
                 Method::Fentry => fentry(programs, point, hookup),
-                Method::Kprobe => self.kprobe(programs, point, hookup),
+                Method::Kprobe => self
+                    .kprobe(programs, point, hookup)
+                    .map(|link| Attached { program: None, _link: link }),
             };
             links.push(link.with_context(|| {
                 format!(
@@ -126,8 +141,24 @@ impl Probes {
     }
 
     /// Detaches from all functions but these.
-    pub fn retain(&mut self, keep: impl Fn(&String) -> bool) {
-        self.attached.retain(|function, _| keep(function));
+    ///
+    /// # Errors
+    /// What the programs missed cannot be asked for any more.
+    pub fn retain(&mut self, keep: impl Fn(&String) -> bool) -> io::Result<()> {
+        let gone = self.attached.extract_if(|function, _| !keep(function));
+        let gone: Vec<Attached> = gone.flat_map(|(_, attached)| attached).collect();
+        self.missed_before += missed(gone.iter().filter_map(|one| one.program.as_ref()))?;
+        Ok(())
+    }
+
+    /// Runs that the kernel left out because the program was running on that CPU already (Linux 5.12+,
+    /// of kprobes 6.7+; before, it does not count them).
+    ///
+    /// # Errors
+    /// As those of [`sys::missed_runs`].
+    pub fn missed(&self) -> io::Result<u64> {
+        let own = self.attached.values().flatten().filter_map(|one| one.program.as_ref());
+        Ok(self.missed_before + missed(own.chain(self.kprobes.values()))?)
     }
 
     fn kprobe(&mut self, programs: &Programs, point: &Point, hookup: &Hookup) -> Result<OwnedFd> {
@@ -144,14 +175,18 @@ impl Probes {
     }
 }
 
-fn fentry(programs: &Programs, point: &Point, hookup: &Hookup) -> Result<OwnedFd> {
+fn missed<'a>(mut programs: impl Iterator<Item = &'a OwnedFd>) -> io::Result<u64> {
+    programs.try_fold(0, |sum, program| Ok(sum + sys::missed_runs(program.as_fd())?))
+}
+
+fn fentry(programs: &Programs, point: &Point, hookup: &Hookup) -> Result<Attached> {
     let target = target(point)?;
     let kind = if hookup.at_end { BPF_TRACE_FEXIT } else { BPF_TRACE_FENTRY };
     let program = programs.load_probe(hookup.program, |name, code| {
         sys::load_tracing(name, code, kind as u32, target.borrowed())
     })?;
-    // The link holds the program.
-    Ok(sys::attach_tracing(program.as_fd())?)
+    let link = sys::attach_tracing(program.as_fd())?;
+    Ok(Attached { program: Some(program), _link: link })
 }
 
 /// Whether the kernel takes programs in its functions at all: attaches the smallest one for a moment.
@@ -208,23 +243,27 @@ fn target(point: &Point) -> Result<OwnedTarget> {
 /// A function that flows need is missing. Those that rules need may be: a module that is not loaded.
 pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing> {
     let places = Places { btf, method };
+    let everywhere = Search { btf, exists: &|_| true, avoid: &[] };
     let confirm = points.confirm.clone()?;
     let mut arguments = Arguments::ZERO;
     arguments.kprobes = u32::from(method == Method::Kprobe);
     arguments.blobs = u32::from(btf.member_offset("nft_chain", "blob_gen_0").is_ok());
     [arguments.hook_skb] = places.of(&points.hook.clone()?)?;
     arguments.hook_result = places.result(&points.hook.clone()?)?;
-    [arguments.confirm_skb, arguments.confirm_state] =
-        places.of(&confirm).context("new flows cannot be seen with their hook and interfaces")?;
+    [arguments.confirm_skb] = places.of(&confirm)?;
+    arguments.confirm_state = match places.of(&confirm) {
+        Ok([_, state]) => state,
+        Err(_) => ABSENT,
+    };
     if let Ok(choice) = &points.nft_chain {
         [arguments.nft_pkt, arguments.nft_chain] = places.of(choice)?;
         arguments.nft_result = places.result(choice)?;
     }
-    // Before ip_tables is loaded: functions at hooks all have the same arguments, and since Linux 5.16
-    // its own are such.
-    (arguments.xt_skb, arguments.xt_state) = (arguments.confirm_skb, arguments.confirm_state);
+    // Before ip_tables is loaded: its functions are such as hang at hooks since Linux 5.16, and those all
+    // have the same arguments (include/linux/netfilter.h, `nf_hookfn`).
     arguments.xt_table = places.argument(0)?;
-    arguments.xt_result = places.result(&confirm)?;
+    (arguments.xt_skb, arguments.xt_state) = (places.argument(1)?, places.argument(2)?);
+    arguments.xt_result = places.result_behind(3)?;
     for choice in [&points.ip_table, &points.ip6_table].into_iter().flatten() {
         [arguments.xt_skb, arguments.xt_state, arguments.xt_table] = places.of(choice)?;
         arguments.xt_result = places.result(choice)?;
@@ -236,7 +275,7 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
         [arguments.destroy_ct] = places.of(choice)?;
     }
     // All evaluators have the arguments of `nft_expr_ops.eval`.
-    if let Ok(point) = points::evaluator(btf, &|_| true, "nft_immediate_eval") {
+    if let Ok(point) = everywhere.evaluator("nft_immediate_eval") {
         let choice = Choice { points: vec![point], passed_over: Vec::new() };
         [arguments.eval_expr, arguments.eval_regs, arguments.eval_pkt] = places.of(&choice)?;
     }

@@ -235,7 +235,7 @@ impl RuleTracer {
         if let Some(probes) = &mut self.probes
             && self.tidy_at.is_some_and(|at| at <= Instant::now())
         {
-            probes.tidy();
+            probes.tidy()?;
             self.tidy_at = None;
         }
         for number in 0..self.namespaces.len() {
@@ -407,7 +407,9 @@ impl RuleTracer {
             )
         }));
         namespace.notes.extend(unseen.targets.values().map(|why| {
-            format!("rules of ip_tables with the same target are told by their counters alone: {why}")
+            format!(
+                "rules of ip_tables with the same target are told by their counters alone: {why}"
+            )
         }));
         // Our own links are among the functions now.
         let index = match self.index(programs, id) {
@@ -485,6 +487,11 @@ impl RuleTracer {
             let notes = namespace.notes.iter().cloned().chain(capped).chain(stale);
             notes.map(move |note| (&namespace.netns, note))
         })
+    }
+
+    /// Runs of probes that the kernel left out.
+    pub fn missed(&self) -> Result<u64> {
+        self.probes.as_ref().map_or(Ok(0), RuleProbes::missed)
     }
 
     /// Links around base chains.

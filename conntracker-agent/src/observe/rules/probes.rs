@@ -19,10 +19,11 @@ use crate::{
         btf::KernelBtf,
         index::Index,
         object::{Programs, Seeing},
-        points::{self, Choice, NoPoint, Points},
+        points::{Choice, NoPoint, Point, Points, Search},
         probes::{self, Hookups, Method, Probes},
         symbols::{Kallsyms, Name},
     },
+    observe::kernel::Kernel,
 };
 
 /// Evaluators that no packet passes without matching: they run, and go on or give the verdict that the
@@ -54,6 +55,8 @@ enum Kind {
 pub(crate) struct RuleProbes {
     btf: Arc<KernelBtf>,
     points: Points,
+    /// Functions that are left alone.
+    avoid: Vec<String>,
     method: Method,
     /// What the programs were told when they were loaded.
     seeing: Seeing,
@@ -86,10 +89,12 @@ pub(super) struct Unseen {
 
 impl RuleProbes {
     /// None attached yet.
-    pub fn new(btf: Arc<KernelBtf>, points: Points, method: Method, seeing: Seeing) -> Self {
+    pub fn new(kernel: &Kernel, method: Method, seeing: Seeing) -> Self {
+        let Kernel { btf, points, avoid, .. } = kernel;
         Self {
-            btf,
-            points,
+            btf: Arc::clone(btf),
+            points: points.clone(),
+            avoid: avoid.clone(),
             method,
             seeing,
             probes: Probes::new(method),
@@ -153,9 +158,14 @@ impl RuleProbes {
 
     /// Detaches what no rules need any more. Attaching and detaching take their time: not to be done at
     /// each change of a ruleset that is being worked on.
-    pub(super) fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) -> Result<()> {
         let needed: BTreeSet<&String> = self.needed.values().flatten().collect();
-        self.probes.retain(|function| needed.contains(function));
+        Ok(self.probes.retain(|function| needed.contains(function))?)
+    }
+
+    /// As [`Probes::missed`].
+    pub fn missed(&self) -> Result<u64> {
+        Ok(self.probes.missed()?)
     }
 
     /// Tells the programs where packets meet the chains of a namespace.
@@ -209,7 +219,9 @@ impl RuleProbes {
         }
         let kallsyms = Kallsyms::read()?;
         let names = kallsyms.names();
-        self.points = Points::resolve(&self.btf, &|name| names.contains(name));
+        let exists = |name: &str| names.contains(name);
+        self.points =
+            Points::resolve(Search { btf: &self.btf, exists: &exists, avoid: &self.avoid });
         let choice = of(&self.points)?;
         if probes::seeing(&self.btf, &self.points, self.method)? != self.seeing {
             bail!("a module of the firewall was loaded after the trace began: begin it anew");
@@ -220,7 +232,7 @@ impl RuleProbes {
     fn attach(
         &mut self,
         programs: &Programs,
-        points: &[points::Point],
+        points: &[Point],
         hookups: Hookups,
         needed: &mut BTreeSet<String>,
     ) -> Result<()> {
@@ -259,13 +271,14 @@ impl RuleProbes {
     ) -> Result<()> {
         let names = self.names.get(&function).map_or(&[][..], |names| names);
         let mut point = Err(anyhow!("the function at {function:#x} has no name"));
-        let find = match kind {
-            Kind::Evaluator => points::evaluator,
-            Kind::Target => points::target,
-        };
+        let search = Search { btf: &self.btf, exists: &|_| true, avoid: &self.avoid };
         for name in names {
             if point.is_err() {
-                point = find(&self.btf, &|_| true, &name.function).map_err(Into::into);
+                let found = match kind {
+                    Kind::Evaluator => search.evaluator(&name.function),
+                    Kind::Target => search.target(&name.function),
+                };
+                point = found.map_err(Into::into);
             }
         }
         let point = point?;

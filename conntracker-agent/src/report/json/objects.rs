@@ -231,9 +231,9 @@ fn set<const N: usize>(names: [(&'static str, bool); N]) -> Vec<&'static str> {
 }
 
 fn sources(origins: Origins, paths: &Paths) -> Vec<&'static str> {
-    let Origins { links, dump, events, drops, ends } = origins;
+    let Origins { packets, dump, events, drops, ends } = origins;
     set([
-        ("links", links),
+        ("packets", packets),
         ("dump", dump),
         ("events", events),
         ("drops", drops),

@@ -8,6 +8,11 @@ fn without(absent: &'static [&str]) -> impl Fn(&str) -> bool {
     |name| !absent.contains(&name)
 }
 
+fn resolve(btf: &KernelBtf, absent: &'static [&str], avoid: &[&str]) -> Points {
+    let avoid: Vec<String> = avoid.iter().map(|&name| name.to_owned()).collect();
+    Points::resolve(Search { btf, exists: &without(absent), avoid: &avoid })
+}
+
 /// (function, module, positions of arguments) of what was chosen.
 fn chosen(choice: &Result<Choice, NoPoint>) -> Vec<(&str, Option<&str>, &[u8])> {
     let points = choice.as_ref().unwrap().points.iter();
@@ -17,7 +22,7 @@ fn chosen(choice: &Result<Choice, NoPoint>) -> Vec<(&str, Option<&str>, &[u8])> 
 #[test]
 fn every_kernel_has_a_function_for_each_purpose() {
     for name in KERNELS {
-        let points = Points::resolve(&kernel(name), &without(&[]));
+        let points = resolve(&kernel(name), &[], &[]);
         let built_in = name.starts_with("builtin");
         let in_module = |module: &'static str| (!built_in).then_some(module);
         let (nf_tables, conntrack) = (in_module("nf_tables"), in_module("nf_conntrack"));
@@ -60,23 +65,44 @@ fn evaluators_are_found_in_the_modules_that_have_them() {
             ("nft_nat_eval", "nft_nat"),
             ("nft_target_eval_xt", "nft_compat"),
         ] {
-            let point = evaluator(&btf, &without(&[]), function).unwrap();
+            let point = everywhere(&btf).evaluator(function).unwrap();
             let module = (!name.starts_with("builtin")).then_some(module);
             assert_eq!((point.module.as_deref(), &*point.args), (module, &[0, 1, 2][..]), "{name}");
         }
     }
-    let error = evaluator(&kernel("debian-6.12"), &without(&[]), "nft_new_eval").unwrap_err();
+    let error = everywhere(&kernel("debian-6.12")).evaluator("nft_new_eval").unwrap_err();
     assert_eq!(
         error.to_string(),
         "no function of this kernel evaluates the expression: `nft_new_eval` is not in the kernel's BTF"
     );
 }
 
+fn everywhere(btf: &KernelBtf) -> Search<'_> {
+    Search { btf, exists: &|_| true, avoid: &[] }
+}
+
+#[test]
+fn what_the_user_wants_to_be_left_alone_is_passed_over() {
+    let btf = kernel("debian-6.12");
+    let confirm = resolve(&btf, &[], &["nf_confirm"]).confirm.unwrap();
+    assert_eq!(confirm.points[0].function, "__nf_conntrack_confirm");
+    assert_eq!(confirm.passed_over[0], "`nf_confirm` is to be avoided");
+    let hook = resolve(&btf, &[], &["nf_hook_slow"]).hook.unwrap_err();
+    assert_eq!(
+        hook.to_string(),
+        "no function of this kernel evaluates hooks: `nf_hook_slow` is to be avoided"
+    );
+    let avoid = ["nft_immediate_eval".to_owned()];
+    let search = Search { avoid: &avoid, ..everywhere(&btf) };
+    assert!(search.evaluator("nft_immediate_eval").is_err());
+    assert!(search.evaluator("nft_lookup_eval").is_ok());
+}
+
 /// What BTF says of a function and what attaching to it needs are of the same blob.
 #[test]
 fn type_ids_are_those_of_the_modules_own_btf() {
     let btf = kernel("debian-6.12");
-    let points = Points::resolve(&btf, &without(&[]));
+    let points = resolve(&btf, &[], &[]);
     let point = &points.confirm.unwrap().points[0];
     let function = btf.function("nf_confirm").unwrap();
     assert_eq!((point.btf_id, &point.module), (function.id, &function.module));
@@ -86,19 +112,19 @@ fn type_ids_are_those_of_the_modules_own_btf() {
 
 #[test]
 fn what_has_other_arguments_is_passed_over() {
-    let points = Points::resolve(&kernel("debian-6.1"), &without(&[]));
+    let points = resolve(&kernel("debian-6.1"), &[], &[]);
     assert_eq!(
         points.confirm.unwrap().passed_over,
         ["`nf_confirm` has no argument of type nf_hook_state"]
     );
-    let points = Points::resolve(&kernel("debian-6.12"), &without(&[]));
+    let points = resolve(&kernel("debian-6.12"), &[], &[]);
     assert!(points.confirm.unwrap().passed_over.is_empty());
 }
 
 #[test]
 fn what_the_compiler_has_changed_has_an_alternative() {
-    let symbols = without(&["nf_confirm", "ipv6_confirm"]);
-    let points = Points::resolve(&kernel("debian-6.12"), &symbols);
+    let gone = &["nf_confirm", "ipv6_confirm"];
+    let points = resolve(&kernel("debian-6.12"), gone, &[]);
     let confirm = points.confirm.unwrap();
     assert_eq!(
         confirm.passed_over,
@@ -108,7 +134,7 @@ fn what_the_compiler_has_changed_has_an_alternative() {
     assert_eq!((&*point.function, &*point.args), ("__nf_conntrack_confirm", &[0][..]));
 
     // Both families or none.
-    let points = Points::resolve(&kernel("debian-6.1"), &symbols);
+    let points = resolve(&kernel("debian-6.1"), gone, &[]);
     let confirm = points.confirm.unwrap();
     assert_eq!(confirm.points.len(), 1);
     assert_eq!(confirm.passed_over[1], "`ipv6_confirm` is not in /proc/kallsyms");
@@ -117,7 +143,7 @@ fn what_the_compiler_has_changed_has_an_alternative() {
 #[test]
 fn where_nothing_is_left_all_that_was_tried_is_named() {
     let btf = kernel_without("debian-6.12", &["nf_conntrack"]);
-    let points = Points::resolve(&btf, &without(&["nf_ct_destroy", "destroy_conntrack"]));
+    let points = resolve(&btf, &["nf_ct_destroy", "destroy_conntrack"], &[]);
     assert_eq!(
         points.destroy.unwrap_err().to_string(),
         "no function of this kernel destroys flows: `nf_ct_destroy` is neither in the kernel's BTF \

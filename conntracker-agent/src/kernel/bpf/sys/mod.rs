@@ -22,7 +22,7 @@ use aya_obj::generated::{
 
 pub use self::{
     mapped::MappedArray,
-    probe::{attach_kprobe, attach_tracing, module_btf},
+    probe::{attach_kprobe, attach_tracing, missed_runs, module_btf},
 };
 
 /// Size of the verifier log asked for when a load fails.

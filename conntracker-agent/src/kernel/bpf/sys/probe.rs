@@ -13,7 +13,7 @@ use aya_obj::generated::{
         BPF_BTF_GET_FD_BY_ID, BPF_BTF_GET_NEXT_ID, BPF_LINK_CREATE, BPF_OBJ_GET_INFO_BY_FD,
         BPF_RAW_TRACEPOINT_OPEN,
     },
-    perf_event_attr,
+    bpf_prog_info, perf_event_attr,
 };
 
 use super::{bpf, bpf_fd};
@@ -130,6 +130,19 @@ pub fn attach_kprobe(
             cookie: 0,
         },
     )
+}
+
+/// How often the kernel left a program out because it was running already (`recursion_misses`).
+pub fn missed_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    let mut get = GetInfo {
+        fd: program.as_raw_fd().cast_unsigned(),
+        len: size_of::<bpf_prog_info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get)?;
+    Ok(info.recursion_misses)
 }
 
 /// The BTF object of a module that is loaded; `None` if there is none of that name.
