@@ -4,12 +4,18 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::report::{self, Document, Text};
-use conntracker_tests::tracer::{L4, Tracer, backend, command, stdout};
+use conntracker_tests::tracer::{L4, PATIENCE, Tracer, backend, command, stdout};
 use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// Two labs, with the same addresses.
 fn labs() -> [Lab; 2] {
@@ -73,6 +79,69 @@ fn all_namespaces_are_observed_and_labelled_apart() {
         for lab in &labs {
             lab.router.run(["conntrack", "-F"]).unwrap();
         }
+    }
+}
+
+/// The report that a trace writes every second, as soon as it says what is wanted.
+fn report_in_time(file: &Path, mut wanted: impl FnMut(&Document) -> bool) -> Document {
+    let start = Instant::now();
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if let Ok(document) = Document::json(&text)
+            && wanted(&document)
+        {
+            return document;
+        }
+        assert!(start.elapsed() < PATIENCE, "{text}");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn namespaces_that_come_later_are_observed_and_those_that_go_are_let_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    for backend in [backend(), "netlink"] {
+        let args = ["trace", "--netns", "all", "--backend", backend, "--no-fold"];
+        let output = ["--format", "json", "--interval", "1", "-o", file.to_str().unwrap()];
+        let mut tracer = Tracer::spawn(command(args.into_iter().chain(output)).unwrap()).unwrap();
+        let lab = Lab::new().unwrap();
+        lab.router.nft(TRACKING).unwrap();
+        let (name, inode) =
+            (lab.router.name.clone(), fs::metadata(lab.router.path()).unwrap().ino());
+        let said = |what: &str| format!("namespace {name} has {what}");
+        tracer.process().wait_for(&said("come"), PATIENCE).unwrap();
+        let server = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
+        let of = |document: &Document| -> Vec<Value> {
+            let ours = document.flows.iter().filter(|flow| flow["netns"] == name.as_str());
+            ours.cloned().collect()
+        };
+        // Its rules are read a moment later.
+        let mut ports = 40_000..;
+        let traced = |flow: &Value| backend == "netlink" || flow.get("traversals").is_some();
+        report_in_time(&file, |document| {
+            let port = ports.next().unwrap();
+            udp_exchange(&lab.client, lab.client.at(port), lab.server.at(7), b"hello").unwrap();
+            of(document).iter().any(|flow| traced(flow) && flow["confirmed"] == true)
+        });
+        drop(server);
+        drop(lab);
+        tracer.process().wait_for(&said("gone"), PATIENCE).unwrap();
+        let fds = fs::read_dir(format!("/proc/{}/fd", tracer.id())).unwrap();
+        let held = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        let pinned = Path::new(&format!("net:[{inode}]")).to_owned();
+        assert!(!held.into_iter().any(|fd| fd == pinned), "{name} is held");
+        assert!(tracer.stop(Signal::SIGINT).unwrap().status.success());
+        let document = Document::json(&fs::read_to_string(&file).unwrap()).unwrap();
+        let flows = of(&document);
+        assert!(flows.iter().any(traced), "{backend}: {flows:?}");
+        if backend != "netlink" {
+            // Names of what is gone.
+            assert!(flows.iter().any(|flow| flow["interfaces"]["in"].is_string()), "{flows:?}");
+        }
+        assert_eq!(document.footer["losses"]["dumps_failed"], 0);
+        let notes = document.header["notes"].to_string();
+        assert!(notes.contains("namespaces came after the start"), "{notes}");
     }
 }
 

@@ -8,7 +8,7 @@
 mod ends;
 mod paths;
 
-use std::collections::{HashMap, hash_map::Entry as Slot};
+use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
 
 use super::{
     DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details, path::Direction,
@@ -61,6 +61,8 @@ pub struct FlowTable {
     counted_by_kernel: u64,
     /// The kernel counts new flows by their folded key: see [`Self::kernel_counts_from_now_on`].
     kernel_counts: bool,
+    /// Namespaces whose flows it does not see yet: see [`Self::count_each`].
+    unseen: HashSet<NetnsId>,
     /// Ways of packets of which no flow is known yet.
     waiting: HashMap<FlowKey, paths::Waiting>,
     /// Entries that have ended while a dump is under way.
@@ -79,6 +81,7 @@ impl FlowTable {
             dumps: 0,
             counted_by_kernel: 0,
             kernel_counts: false,
+            unseen: HashSet::new(),
             waiting: HashMap::new(),
             ended: ends::Ended::default(),
         }
@@ -223,6 +226,16 @@ impl FlowTable {
         self.kernel_counts = true;
     }
 
+    /// The kernel does not see the flows of this namespace: what dumps show is new.
+    pub fn count_each(&mut self, netns: NetnsId) {
+        self.unseen.insert(netns);
+    }
+
+    /// From now on it does.
+    pub fn count_with_others(&mut self, netns: NetnsId) {
+        self.unseen.remove(&netns);
+    }
+
     /// Starts a dump of a namespace.
     pub fn begin_dump(&mut self, netns: NetnsId, at_ns: u64) -> DumpId {
         self.dumps += 1;
@@ -282,7 +295,7 @@ impl FlowTable {
             Slot::Vacant(slot) => {
                 // Once the kernel counts, its count alone says how many new flows there were, also
                 // of those whose record was lost.
-                if !self.kernel_counts {
+                if !self.kernel_counts || self.unseen.contains(&netns) {
                     flow.flows.add(1);
                 }
                 slot.insert(Member::new(at_ns))

@@ -1,7 +1,8 @@
 //! Network namespaces: naming them, finding them, working inside one.
 
+pub mod find;
+
 use std::{
-    collections::HashSet,
     fs::{self, File},
     io,
     mem::size_of,
@@ -9,6 +10,7 @@ use std::{
     os::fd::AsRawFd,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -18,22 +20,26 @@ use nix::sched::{CloneFlags, setns};
 /// Where `ip netns` keeps its namespaces (ip-netns(8)).
 const RUN_NETNS: &str = "/run/netns";
 
-/// A network namespace, held open.
+/// Our own namespace.
+const OWN: &str = "/proc/self/ns/net";
+
+/// A network namespace, held open until it is released.
 #[derive(Debug)]
 pub struct Netns {
-    /// Its name for people: that of `ip netns`, `-` for the agent's own, `pid:N` for others.
+    /// Its name for people: that of `ip netns`, `-` for the agent's own, `pid:N` or the
+    /// place where it is mounted for others.
     pub name: String,
     /// `net->net_cookie` (SO_NETNS_COOKIE, Linux 5.14+); `None` on older kernels.
     pub cookie: Option<u64>,
     /// Inode of the namespace, as in /proc/PID/ns/net.
     pub inode: u64,
-    file: File,
+    file: Mutex<Option<Arc<File>>>,
 }
 
 impl Netns {
     /// The namespace of this process.
     pub fn current() -> Result<Self> {
-        Self::open("-".to_owned(), Path::new("/proc/self/ns/net"))
+        Self::open("-".to_owned(), Path::new(OWN))
     }
 
     /// By name (ip-netns(8)), by `pid:N`, or by path.
@@ -54,41 +60,35 @@ impl Netns {
         Self::open(name.to_owned(), &path)
     }
 
-    /// Every namespace there is now: our own, those of `ip netns`, and those of processes.
-    /// Namespaces made later are not seen.
+    /// Every namespace that can be found now ([`find::all`]).
     pub fn all() -> Result<Vec<Self>> {
         let own = Self::current()?;
-        let mut seen = HashSet::from([own.inode]);
-        let mut all = vec![own];
-        let mut named: Vec<_> = read_dir_names(Path::new(RUN_NETNS)).into_iter().collect();
-        named.sort();
-        for name in named {
-            // A file there that is no namespace (left after a reboot, say) is not ours to judge.
-            if let Ok(netns) = Self::named(&name)
-                && seen.insert(netns.inode)
-            {
-                all.push(netns);
-            }
-        }
-        let mut pids: Vec<u32> =
-            read_dir_names(Path::new("/proc")).iter().filter_map(|n| n.parse().ok()).collect();
-        pids.sort_unstable();
-        for pid in pids {
-            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            if seen.insert(meta.ino())
-                && let Ok(netns) = Self::open(format!("pid:{pid}"), &path)
-            {
-                all.push(netns);
-            }
-        }
-        Ok(all)
+        let others = find::all().into_iter().filter(|found| found.inode != own.inode);
+        // What is gone already is not missed.
+        let others: Vec<Self> = others.filter_map(|found| found.open().ok()).collect();
+        Ok(std::iter::once(own).chain(others).collect())
+    }
+
+    /// Whether it is held open.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.file().is_some()
+    }
+
+    /// Lets it go: it ends when nobody else refers to it. It cannot be entered any more.
+    pub fn release(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn file(&self) -> Option<Arc<File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn open(name: String, path: &Path) -> Result<Self> {
         let file = File::open(path)
             .with_context(|| format!("cannot open network namespace {}", path.display()))?;
         let inode = file.metadata()?.ino();
+        let file = Mutex::new(Some(Arc::new(file)));
         let mut netns = Self { name, cookie: None, inode, file };
         netns.cookie = netns
             .enter(cookie)
@@ -100,24 +100,21 @@ impl Netns {
     /// belong to the namespace for good.
     ///
     /// # Errors
-    /// EPERM without CAP_SYS_ADMIN, unless it is our own namespace.
+    /// EPERM without CAP_SYS_ADMIN, unless it is our own namespace; ENOENT after [`Self::release`].
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the namespace is gone");
+        let file = self.file().ok_or_else(gone)?;
         thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let own = fs::metadata("/proc/thread-self/ns/net")?.ino();
                 if own != self.inode {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                    setns(&*file, CloneFlags::CLONE_NEWNET)?;
                 }
                 work()
             });
             worker.join().unwrap_or_else(|_| Err(io::Error::other("the worker thread panicked")))
         })
     }
-}
-
-fn read_dir_names(path: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()
 }
 
 /// Cookie of the calling thread's namespace; `None` if the kernel does not know the option.

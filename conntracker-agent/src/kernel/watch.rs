@@ -1,6 +1,6 @@
 //! Registering kernel descriptors with the event loop.
 
-use std::{future::poll_fn, io, os::fd::AsRawFd, task::Poll};
+use std::{collections::BTreeMap, future::poll_fn, io, os::fd::AsRawFd, task::Poll};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -26,9 +26,9 @@ pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
 }
 
 /// Waits until one of the sources has something.
-pub async fn any_ready<T: Watched>(sources: &mut [AsyncFd<T>]) -> io::Result<()> {
+pub async fn any_ready<K, T: Watched>(sources: &mut BTreeMap<K, AsyncFd<T>>) -> io::Result<()> {
     poll_fn(|cx| {
-        for source in &mut *sources {
+        for source in sources.values_mut() {
             if let Poll::Ready(guard) = source.poll_read_ready_mut(cx) {
                 return Poll::Ready(guard.map(|_| ()));
             }

@@ -33,8 +33,10 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         .iter()
         .map(|netns| netns.enter(|| InterfaceNames::open().map_err(io::Error::other)).ok())
         .collect();
-    let mut name = |netns: NetnsId, index: u32| {
-        names[netns.0 as usize].as_mut()?.name(index).map(str::to_owned)
+    let gone = &observer.newcomers.gone;
+    let mut name = |netns: NetnsId, index: u32| match gone.get(&netns) {
+        Some(names) => names.get(&index).cloned(),
+        None => names[netns.0 as usize].as_mut()?.name(index).map(str::to_owned),
     };
     let name_cell = std::cell::RefCell::new(&mut name);
     let filter = &observer.config.filter;
@@ -56,7 +58,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         .map(|(id, netns)| Namespace {
             id,
             name: netns.name.clone(),
-            interfaces: interfaces(&flows, id)
+            interfaces: interfaces(flows.iter(), id)
                 .into_iter()
                 .filter_map(|index| Some((index, name(id, index)?)))
                 .collect(),
@@ -66,7 +68,8 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         flows: !observer.table.is_empty(),
         packets_without_conntrack: counters.map_or(0, |c| c.get(Counter::NoConntrack)),
     };
-    let notes = notes::now(&observer.config, &mut observer.backend, &observer.namespaces, seen);
+    let mut notes = notes::now(&observer.config, &mut observer.backend, &observer.namespaces, seen);
+    notes.extend(observer.newcomers.notes());
     let (host, kernel) = host_and_kernel();
     Ok(Report {
         header: Header {
@@ -164,9 +167,12 @@ pub fn fold(mut flows: Vec<Flow>) -> Vec<Flow> {
 }
 
 /// Interfaces that the flows of a namespace refer to.
-fn interfaces(flows: &[Flow], netns: NetnsId) -> BTreeSet<u32> {
+pub(super) fn interfaces<'a>(
+    flows: impl Iterator<Item = &'a Flow>,
+    netns: NetnsId,
+) -> BTreeSet<u32> {
     let mut all = BTreeSet::new();
-    for flow in flows.iter().filter(|flow| flow.key.netns == netns) {
+    for flow in flows.filter(|flow| flow.key.netns == netns) {
         all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
         for place in flow.drops.iter().flat_map(Drops::places) {
             all.extend([place.iif, place.oif]);

@@ -12,7 +12,7 @@ use super::{
     rules::RuleTracer,
 };
 use crate::{
-    flow::{Flow, FlowTable, filter::Filter},
+    flow::{Flow, FlowTable, NetnsId, filter::Filter},
     kernel::{
         bpf::{
             activity::Activity,
@@ -176,6 +176,25 @@ impl Backend {
     /// Whether the kernel counts flows of a folded key by itself.
     pub fn counts_in_kernel(&self) -> bool {
         matches!(self, Self::Packets(..))
+    }
+
+    /// Observes one more namespace.
+    pub fn observe(&mut self, id: NetnsId, netns: &Arc<Netns>) -> Result<()> {
+        match self {
+            Self::Packets(_, source) => source.observe(id, netns),
+            Self::Netlink(source) => source.observe(id, netns),
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn forget(&mut self, id: NetnsId, netns: &Netns) -> Result<()> {
+        match self {
+            Self::Packets(_, source) => source.forget(id, netns),
+            Self::Netlink(source) => {
+                source.forget(id);
+                Ok(())
+            }
+        }
     }
 
     pub fn fold_from_now_on(&mut self) -> Result<()> {

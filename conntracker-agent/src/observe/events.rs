@@ -1,6 +1,6 @@
 //! The `netlink` source: conntrack events of each namespace.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use anyhow::{Context, Result};
 use tokio::io::unix::AsyncFd;
@@ -18,27 +18,36 @@ use crate::{
 
 /// Event sockets, one per namespace.
 pub(crate) struct EventsSource {
-    sockets: Vec<AsyncFd<Events>>,
+    buffer: usize,
+    sockets: BTreeMap<NetnsId, AsyncFd<Events>>,
 }
 
 impl EventsSource {
     /// Subscribes in every namespace.
     pub fn start(buffer: usize, namespaces: &[Arc<Netns>]) -> Result<Self> {
-        let sockets = namespaces
-            .iter()
-            .map(|netns| {
-                let events = netns
-                    .enter(|| Events::open(buffer).map_err(io::Error::other))
-                    .with_context(|| {
-                        format!(
-                            "cannot subscribe to the conntrack events of namespace `{}` (CAP_NET_ADMIN is needed)",
-                            netns.name
-                        )
-                    })?;
-                watch(events).context("cannot watch the event socket")
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { sockets })
+        let mut source = Self { buffer, sockets: BTreeMap::new() };
+        for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
+            source.observe(id, netns)?;
+        }
+        Ok(source)
+    }
+
+    /// Subscribes in one more.
+    pub fn observe(&mut self, id: NetnsId, netns: &Netns) -> Result<()> {
+        let events =
+            netns.enter(|| Events::open(self.buffer).map_err(io::Error::other)).with_context(|| {
+                format!(
+                    "cannot subscribe to the conntrack events of namespace `{}` (CAP_NET_ADMIN is needed)",
+                    netns.name
+                )
+            })?;
+        self.sockets.insert(id, watch(events).context("cannot watch the event socket")?);
+        Ok(())
+    }
+
+    /// A namespace is gone.
+    pub fn forget(&mut self, id: NetnsId) {
+        self.sockets.remove(&id);
     }
 
     /// Waits until one of the sockets has something.
@@ -49,7 +58,7 @@ impl EventsSource {
     /// Takes a batch of events from each socket; true if there may be more.
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
         let mut any_more = false;
-        for (netns, socket) in (0..).map(NetnsId).zip(&mut self.sockets) {
+        for (&netns, socket) in &mut self.sockets {
             let now = intake.clock.now();
             let drained = socket.get_mut().drain(|event| {
                 let Ok(event) = event else { return };

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod dumps;
 mod events;
 pub(crate) mod kernel;
+mod newcomers;
 pub mod notes;
 mod owners;
 mod packets;
@@ -35,6 +36,7 @@ use crate::{
 use backend::{Backend, BackendChoice};
 use clock::Clock;
 use dumps::DumpMessage;
+use newcomers::{Change, Newcomers};
 use rules::RuleOptions;
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
@@ -55,7 +57,7 @@ pub enum NetnsChoice {
     Current,
     /// These.
     Named(Vec<String>),
-    /// All that exist at the start.
+    /// All that there are, also those that come later.
     All,
 }
 
@@ -159,6 +161,9 @@ pub struct Observer {
     /// Losses up to the start of the last dump.
     lost_answered: u64,
     last_resync: Instant,
+    /// Changes of namespaces, if all are observed.
+    changes: Option<mpsc::Receiver<Change>>,
+    newcomers: Newcomers,
     /// A report is wanted, and whether the dump it starts with has begun.
     wanted: Option<(Request, bool)>,
 }
@@ -190,6 +195,7 @@ impl Observer {
         let (backend, backend_reason) = backend::start(&config, &namespaces)?;
         let table = FlowTable::new(config.folds_at_once());
         let clock = Clock::new()?;
+        let changes = newcomers::watch(&config.netns, &namespaces);
         let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
         let mut observer = Self {
             start_ns: clock.now(),
@@ -207,6 +213,8 @@ impl Observer {
             folded_from: None,
             lost_answered: 0,
             last_resync: Instant::now(),
+            changes,
+            newcomers: Newcomers::default(),
             wanted: None,
         };
         observer.dump_all()?;
@@ -246,6 +254,7 @@ impl Observer {
                     self.drain()?;
                 }
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
+                change = newcomers::next(&mut self.changes) => self.on_change(change)?,
                 _ = check.tick() => {
                     self.answer_losses()?;
                     output.status(self.status()?);
@@ -289,7 +298,7 @@ impl Observer {
     }
 
     fn start_dump(&mut self, id: NetnsId) {
-        if !self.dumping.insert(id) {
+        if self.newcomers.gone.contains_key(&id) || !self.dumping.insert(id) {
             return;
         }
         let dump = self.table.begin_dump(id, self.clock.now());
@@ -339,11 +348,21 @@ impl Observer {
                 self.tally.dump_rejected += stats.rejected;
                 self.tally.dump_interrupted += stats.interrupted;
                 self.table.end_dump(dump);
+                if self.newcomers.arriving.contains(&id) {
+                    self.arrive(id);
+                }
             }
+            // Nothing is missed of what is gone.
+            Err(_) if self.newcomers.gone.contains_key(&id) => self.table.give_up_dump(dump),
             Err(error) if self.dumped_once.contains(&id) => {
                 self.tally.dump_failed += 1;
                 self.table.give_up_dump(dump);
                 log::warn!("{error:#}");
+            }
+            Err(error) if self.newcomers.arriving.remove(&id) => {
+                self.table.give_up_dump(dump);
+                let netns = Arc::clone(&self.namespaces[id.0 as usize]);
+                self.refuse(&netns, &error);
             }
             // Without a first dump the report would miss every flow that was there before.
             Err(error) => return Err(error),

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::{Context, Result, anyhow};
 use conntracker_common::{
     counters::Counter,
+    plan::MAX_NAMESPACES,
     seen::{Mode, REPORT_EACH, REPORT_FOLDED},
 };
 use tokio::sync::mpsc;
@@ -66,7 +67,7 @@ pub(crate) struct PacketsSource {
     /// Rulesets that were listed.
     listed: mpsc::Receiver<Listed>,
     /// Held only to keep the programs attached.
-    _links: Vec<Links>,
+    links: HashMap<NetnsId, Links>,
     /// Those that flows need.
     probes: Option<Probes>,
 }
@@ -226,7 +227,7 @@ impl PacketsSource {
             without_hooks,
             changes,
             listed,
-            _links: links,
+            links: (0..).map(NetnsId).zip(links).collect(),
             probes,
         })
     }
@@ -251,6 +252,35 @@ impl PacketsSource {
         let Some(flows) = &self.probes else { return Ok(None) };
         let rules = self.rules.as_ref().map_or(Ok(0), RuleTracer::missed)?;
         Ok(Some(flows.missed()? + rules))
+    }
+
+    /// Observes one more namespace.
+    pub fn observe(&mut self, id: NetnsId, netns: &Arc<Netns>) -> Result<()> {
+        let Self { programs, rules, changes, links, netns_by_cookie, .. } = self;
+        let cookie = cookie(netns)?;
+        if let Some(program) = programs.flow_end() {
+            links.insert(id, Links::attach(program, netns)?);
+        }
+        let number = match (rules, changes) {
+            (Some(rules), Some(changes)) => {
+                changes.add(id, netns)?;
+                rules.add(programs, id, netns)?
+            }
+            _ => MAX_NAMESPACES,
+        };
+        netns_by_cookie.insert(cookie, id);
+        programs.trace_netns(cookie, number).context("too many namespaces")
+    }
+
+    /// A namespace is gone. What its packets have left in the ring is still taken.
+    pub fn forget(&mut self, id: NetnsId, netns: &Netns) -> Result<()> {
+        let Self { programs, rules, changes, links, .. } = self;
+        links.remove(&id);
+        if let (Some(rules), Some(changes)) = (rules, changes) {
+            changes.remove(id);
+            rules.forget(programs, id)?;
+        }
+        programs.forget_netns(cookie(netns)?)
     }
 
     /// Adds what is known of the processes at the ends of flows.

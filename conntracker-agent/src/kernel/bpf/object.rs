@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, RawTracePoint},
     util::nr_cpus,
 };
@@ -252,6 +252,16 @@ impl Programs {
         let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
         traced.insert(cookie, number, 0)?;
         Ok(())
+    }
+
+    /// The namespace with this cookie is gone.
+    pub fn forget_netns(&mut self, cookie: u64) -> Result<()> {
+        let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
+        match traced.remove(&cookie) {
+            // It was never observed.
+            Err(MapError::KeyNotFound) => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     /// Changes what is reported from now on.

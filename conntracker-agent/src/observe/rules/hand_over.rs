@@ -22,22 +22,23 @@ impl RuleTracer {
         plans: &[PlacePlan],
         fingerprint: &Fingerprint,
     ) -> Result<()> {
+        let slot = self.namespaces.get(id)?.slot;
         let total: u32 = plans.iter().map(|plan| plan.ranges.len() as u32).sum();
         let (mut first, plans) = if let Some(first) = self.reserve(id, total) {
             (first, plans)
         } else {
-            self.namespaces[id.0 as usize].notes.push(format!(
+            self.namespaces.get(id)?.notes.push(format!(
                 "rules are not traced: their counters lie in {total} places of memory, too many to be read"
             ));
             (0, [].as_slice())
         };
         if let Some(probes) = &mut self.probes {
-            probes.hand_over(programs, id, plans)?;
+            probes.hand_over(programs, id, slot, plans)?;
         }
         let shares = shares(plans);
         for place in 0..PLACES as u32 {
             let Some(plan) = plans.iter().find(|plan| plan.place == place) else {
-                programs.set_plan(id.0, place, None)?;
+                programs.set_plan(slot, place, None)?;
                 continue;
             };
             programs.set_ranges(first, &plan.ranges)?;
@@ -57,21 +58,25 @@ impl RuleTracer {
                 shares: shares.get(&place).copied().unwrap_or(0),
                 reserved: 0,
             };
-            programs.set_plan(id.0, place, Some(&value))?;
+            programs.set_plan(slot, place, Some(&value))?;
             first += plan.ranges.len() as u32;
         }
         self.generation = (self.generation + 1) & 0xffff;
         programs.set_tracing(Tracing {
             generation: self.generation,
             sample: self.options.sample,
-            first_netns: self.namespaces.first().map_or(0, |first| first.cookie),
+            first_netns: self
+                .namespaces
+                .traced()
+                .find(|(_, of)| of.slot == 0)
+                .map_or(0, |(_, of)| of.cookie),
         })
     }
 
     /// Room for ranges that no plan refers to: neither those of now nor, as packets may be under way,
     /// those of before.
     fn reserve(&mut self, id: NetnsId, number: u32) -> Option<u32> {
-        let taken: Vec<(u32, u32)> = self.namespaces.iter().map(|n| n.ranges).collect();
+        let taken: Vec<(u32, u32)> = self.namespaces.all().map(|n| n.ranges).collect();
         let free = |first: u32| {
             first + number <= MAX_RANGES
                 && taken.iter().all(|&(begin, len)| first + number <= begin || begin + len <= first)
@@ -80,7 +85,7 @@ impl RuleTracer {
         ends.sort_unstable();
         let first = [self.next_range, 0].into_iter().chain(ends).find(|&first| free(first))?;
         self.next_range = first + number;
-        self.namespaces[id.0 as usize].ranges = (first, number);
+        self.namespaces.get(id).ok()?.ranges = (first, number);
         Some(first)
     }
 }

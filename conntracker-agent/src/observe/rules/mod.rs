@@ -11,6 +11,7 @@ mod epoch;
 mod hand_over;
 mod join;
 mod links;
+mod namespaces;
 mod places;
 mod plan;
 mod probed;
@@ -18,15 +19,15 @@ mod probes;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use conntracker_common::plan::MAX_NAMESPACES;
+use anyhow::{Result, bail};
+use conntracker_common::plan::{MAX_NAMESPACES, PLACES};
 use tokio::{sync::mpsc, time::Instant};
 
 pub(crate) use self::{changes::RuleChanges, probes::RuleProbes};
 use self::{
     epoch::{Epoch, Unresolved},
     join::Join,
-    links::ChainLinks,
+    namespaces::Namespaces,
     places::place_name,
     plan::Planner,
     probed::Addresses,
@@ -99,31 +100,6 @@ pub(crate) struct Listed {
     result: Result<Ruleset>,
 }
 
-/// One namespace.
-struct Namespace {
-    netns: Arc<Netns>,
-    cookie: u64,
-    /// Address of its `struct net`.
-    net: u64,
-    links: ChainLinks,
-    /// The epoch of now, and that before: its records may still be in the ring.
-    epochs: [Option<Epoch>; 2],
-    /// What stood in the kernel when plans were made; `None` when they do not hold.
-    current: Option<Fingerprint>,
-    /// What stood there when the rules of the epoch of now were listed.
-    listed: Option<Fingerprint>,
-    /// What stood there when the listing began that is under way.
-    listing: Option<Fingerprint>,
-    /// A listing failed: when to try again.
-    not_before: Instant,
-    /// Ranges of its plans: (first, number).
-    ranges: (u32, u32),
-    /// Counters of its rules that are not read: there are too many.
-    capped: usize,
-    /// What cannot be traced, and why.
-    notes: Vec<String>,
-}
-
 /// The tracer of rules.
 pub(crate) struct RuleTracer {
     layout: IndexLayout,
@@ -132,7 +108,7 @@ pub(crate) struct RuleTracer {
     options: RuleOptions,
     /// Probes see packets, not links.
     probes: Option<RuleProbes>,
-    namespaces: Vec<Namespace>,
+    namespaces: Namespaces,
     /// Number of the last epoch.
     epoch: u32,
     /// Changes with every plan.
@@ -163,7 +139,7 @@ impl RuleTracer {
             symbols,
             options,
             probes,
-            namespaces: Vec::new(),
+            namespaces: Namespaces::default(),
             epoch: 0,
             generation: 0,
             next_range: 0,
@@ -178,21 +154,7 @@ impl RuleTracer {
             );
         }
         for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
-            let net = programs.peek().net(netns)?;
-            tracer.namespaces.push(Namespace {
-                netns: Arc::clone(netns),
-                cookie: netns.cookie.context("the namespace has no cookie")?,
-                net,
-                links: ChainLinks::default(),
-                epochs: [None, None],
-                current: None,
-                listed: None,
-                listing: None,
-                not_before: Instant::now(),
-                ranges: (0, 0),
-                capped: 0,
-                notes: Vec::new(),
-            });
+            tracer.add(programs, id, netns)?;
             for attempt in 1.. {
                 let before = tracer.index(programs, id)?.fingerprint();
                 let ruleset = Ruleset::load(netns)?;
@@ -204,8 +166,26 @@ impl RuleTracer {
         Ok(tracer)
     }
 
+    /// One more namespace: its number for the programs. Its rules are listed at the next poll.
+    pub fn add(&mut self, programs: &mut Programs, id: NetnsId, netns: &Arc<Netns>) -> Result<u32> {
+        let net = programs.peek().net(netns)?;
+        Ok(self.namespaces.add(id, netns, net)?.slot)
+    }
+
+    /// A namespace is gone.
+    pub fn forget(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        let Some(namespace) = self.namespaces.end(id) else { return Ok(()) };
+        for place in 0..PLACES as u32 {
+            programs.set_plan(namespace.slot, place, None)?;
+        }
+        match &mut self.probes {
+            Some(probes) => probes.forget(programs, id),
+            None => Ok(()),
+        }
+    }
+
     fn index(&mut self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
-        let net = self.namespaces[id.0 as usize].net;
+        let net = self.namespaces.get(id)?.net;
         let Self { layout, symbols, .. } = self;
         for _ in 0..MODULES_AT_ONCE {
             match Index::read(programs.peek(), layout, symbols, net) {
@@ -222,7 +202,9 @@ impl RuleTracer {
     /// The rules of a namespace could not be read: tried again later.
     fn fail(&mut self, id: NetnsId, error: &anyhow::Error) {
         self.tally.failed += 1;
-        self.namespaces[id.0 as usize].not_before = Instant::now() + AFTER_FAILURE;
+        if let Ok(namespace) = self.namespaces.get(id) {
+            namespace.not_before = Instant::now() + AFTER_FAILURE;
+        }
         log::warn!("{error:#}; rules are not traced until it can be read");
     }
 
@@ -238,8 +220,9 @@ impl RuleTracer {
             probes.tidy()?;
             self.tidy_at = None;
         }
-        for number in 0..self.namespaces.len() {
-            let namespace = &mut self.namespaces[number];
+        let traced: Vec<NetnsId> = self.namespaces.traced().map(|(id, _)| id).collect();
+        for id in traced {
+            let namespace = self.namespaces.get(id)?;
             if namespace.listing.is_some() || Instant::now() < namespace.not_before {
                 continue;
             }
@@ -253,7 +236,6 @@ impl RuleTracer {
                     }
                 }
             }
-            let id = NetnsId(number as u32);
             if let Err(error) = self.renew(programs, id) {
                 self.fail(id, &error);
             }
@@ -273,7 +255,7 @@ impl RuleTracer {
             Err(error) => return Err(error),
         };
         let now = index.fingerprint();
-        let namespace = &mut self.namespaces[id.0 as usize];
+        let namespace = self.namespaces.get(id)?;
         let [current, _] = &namespace.epochs;
         if let (Some(epoch), Some(listed)) = (current, &namespace.listed)
             && now.same_rules(listed)
@@ -283,13 +265,12 @@ impl RuleTracer {
             self.begin(programs, id, ruleset, &listed)?;
             return Ok(());
         }
-        self.list(id, now);
-        Ok(())
+        self.list(id, now)
     }
 
     /// Lists a ruleset in a thread.
-    fn list(&mut self, id: NetnsId, now: Fingerprint) {
-        let namespace = &mut self.namespaces[id.0 as usize];
+    fn list(&mut self, id: NetnsId, now: Fingerprint) -> Result<()> {
+        let namespace = self.namespaces.get(id)?;
         namespace.listing = Some(now);
         let (netns, sender) = (Arc::clone(&namespace.netns), self.sender.clone());
         thread::spawn(move || {
@@ -297,12 +278,14 @@ impl RuleTracer {
             // A closed channel means that the loop has ended.
             let _ = sender.blocking_send(Listed { netns: id, result });
         });
+        Ok(())
     }
 
     /// A ruleset was listed.
     pub fn on_listed(&mut self, programs: &mut Programs, listed: Listed) {
         let Listed { netns: id, result } = listed;
-        let Some(before) = self.namespaces[id.0 as usize].listing.take() else { return };
+        let Ok(namespace) = self.namespaces.get(id) else { return };
+        let Some(before) = namespace.listing.take().filter(|_| !namespace.gone) else { return };
         match result {
             Ok(ruleset) => {
                 let begun = self
@@ -370,7 +353,7 @@ impl RuleTracer {
                     }
                 }
             }
-            let namespace = &mut self.namespaces[id.0 as usize];
+            let namespace = self.namespaces.get(id)?;
             // With probes the plans want none.
             let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
             if failed.is_empty() {
@@ -386,7 +369,7 @@ impl RuleTracer {
                 }
             }
         };
-        let namespace = &mut self.namespaces[id.0 as usize];
+        let namespace = self.namespaces.get(id)?;
         namespace.capped = join.capped();
         namespace.notes = notes;
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
@@ -400,7 +383,7 @@ impl RuleTracer {
             Some(probes) => probes.arrange(programs, id, &index, &plans)?,
             None => Unseen::default(),
         };
-        let namespace = &mut self.namespaces[id.0 as usize];
+        let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(unseen.evaluators.values().map(|why| {
             format!(
                 "rules of nf_tables that end with the same expression are not told apart: {why}"
@@ -436,7 +419,7 @@ impl RuleTracer {
             program.watch(addresses.watched());
         }
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6]);
-        let namespace = &mut self.namespaces[id.0 as usize];
+        let namespace = self.namespaces.get(id)?;
         let [current, previous] = &mut namespace.epochs;
         *previous = current.replace(epoch);
         namespace.listed = Some(now);
@@ -449,8 +432,9 @@ impl RuleTracer {
 
     /// What a record tells; `None` (counted) if nothing can be said.
     pub fn resolve(&mut self, id: NetnsId, record: &PathRecord) -> Option<Arc<Traversal>> {
-        let epochs = &mut self.namespaces[id.0 as usize].epochs;
-        let epoch = epochs.iter_mut().flatten().find(|epoch| epoch.number == record.epoch);
+        let namespace = self.namespaces.get(id).ok()?;
+        let epoch =
+            namespace.epochs.iter_mut().flatten().find(|epoch| epoch.number == record.epoch);
         let resolved = epoch.ok_or(Unresolved::Reference).and_then(|epoch| epoch.traversal(record));
         let Ok((traversal, contradiction)) = resolved else {
             self.tally.unresolved += 1;
@@ -473,7 +457,7 @@ impl RuleTracer {
 
     /// What cannot be traced, namespace by namespace.
     pub fn notes(&self) -> impl Iterator<Item = (&Arc<Netns>, String)> {
-        self.namespaces.iter().flat_map(|namespace| {
+        self.namespaces.all().flat_map(|namespace| {
             let capped = (namespace.capped > 0).then(|| {
                 format!(
                     "{} counters are not read: there are too many behind one base chain, or at one hook",
@@ -496,7 +480,7 @@ impl RuleTracer {
 
     /// Links around base chains.
     pub fn links(&self) -> usize {
-        self.namespaces.iter().map(|namespace| namespace.links.len()).sum()
+        self.namespaces.all().map(|namespace| namespace.links.len()).sum()
     }
 }
 

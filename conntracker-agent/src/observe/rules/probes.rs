@@ -168,11 +168,12 @@ impl RuleProbes {
         Ok(self.probes.missed()?)
     }
 
-    /// Tells the programs where packets meet the chains of a namespace.
+    /// Tells the programs where packets meet the chains of a namespace; `slot` is its number there.
     pub(super) fn hand_over(
         &mut self,
         programs: &mut Programs,
         id: NetnsId,
+        slot: u32,
         plans: &[PlacePlan],
     ) -> Result<()> {
         let mut before = self.chains.remove(&id).unwrap_or_default();
@@ -187,7 +188,7 @@ impl RuleProbes {
                     hook: hook(plan.place).into(),
                 };
                 let place = ChainPlace {
-                    plan: plan_index(id.0, plan.place),
+                    plan: plan_index(slot, plan.place),
                     place: plan.place,
                     number,
                     first: u32::from(first),
@@ -206,6 +207,12 @@ impl RuleProbes {
         }
         self.chains.insert(id, now);
         Ok(())
+    }
+
+    /// A namespace is gone.
+    pub(super) fn forget(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        self.needed.remove(&id);
+        self.hand_over(programs, id, 0, &[])
     }
 
     /// The functions for a purpose. Their module may have been loaded since the programs were: what
