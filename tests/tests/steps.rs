@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::report::{Document, Line, RULES_CHANGED, Text};
-use conntracker_tests::tracer::{PATIENCE, Tracer, backend};
+use conntracker_tests::tracer::{PATIENCE, Tracer, backend, by_probes};
 use conntracker_tests::traffic::{tcp_connect, udp_echo_server, udp_exchange, udp_send, udp_sink};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -369,4 +369,38 @@ fn a_change_of_rules_begins_an_epoch() {
     };
     assert!(of(first, 1) && of(second, 2), "{trace:#?}");
     assert_eq!(trace.len(), 2, "{trace:#?}");
+}
+
+/// The reject sends an answer through a chain whose counters the packet moves, too: what they say is
+/// nobody's. The targets' own functions tell.
+#[test]
+fn targets_of_ip_tables_tell_their_rules_when_others_move_the_counters() {
+    let lab = Lab::new().unwrap();
+    for rule in [
+        "-N user",
+        "-A user -p udp --dport 9 -j REJECT",
+        "-A FORWARD -p udp -j MARK --set-mark 5",
+        "-A FORWARD -p udp -j user",
+        "-A OUTPUT -p icmp -j user",
+    ] {
+        lab.router.run(["iptables-legacy"].into_iter().chain(rule.split(' '))).unwrap();
+    }
+    let Some(tracer) = by_probes(&lab.router, &[]) else { return };
+    udp_send(&lab.client, lab.client.at(40_000), lab.server.at(9), b"hello", 1).unwrap();
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let ways = report.flows.iter().filter_map(|flow| flow["traversals"].as_array()).flatten();
+    let way = ways.into_iter().find(|way| way["outcome"] == "dropped").unwrap();
+    assert_eq!((&way["hook"], &way["doubt"]), (&"forward".into(), &"nested".into()), "{way}");
+    let exact: Vec<(&str, u64, &str)> = way["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|step| step["provenance"] == "exact")
+        .map(|step| {
+            let text = |key: &str| step[key].as_str().unwrap();
+            (text("chain"), step["position"].as_u64().unwrap(), text("verdict"))
+        })
+        .collect();
+    assert_eq!(exact, [("FORWARD", 1, "continue"), ("user", 1, "reject")], "{way}");
+    assert_eq!(report.counter("paths_contradicting").unwrap(), 0);
 }

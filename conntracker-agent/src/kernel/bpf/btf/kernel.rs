@@ -5,9 +5,12 @@ use std::{fs, path::Path, sync::Arc};
 use super::{Btf, BtfError, Parameter, Place, SYSFS};
 
 /// Modules that may hold structures and functions which vmlinux lacks, in the order in which they are
-/// searched; after them those of nf_tables' expressions, `nft_*`.
+/// searched; after them [`EXTENSIONS`].
 const MODULES: &[&str] =
     &["nf_conntrack", "nf_nat", "nf_tables", "x_tables", "ip_tables", "ip6_tables"];
+
+/// What names of modules begin with that have expressions of nf_tables, or targets of xtables.
+const EXTENSIONS: &[&str] = &["nft_", "xt_", "ipt_", "ip6t_"];
 
 /// What names of structures begin with, and the module that has such.
 const OWNERS: &[(&str, &str)] = &[
@@ -127,7 +130,7 @@ fn loaded() -> Result<Vec<String>, BtfError> {
     let failed = |source| BtfError::Read { path: SYSFS.to_owned(), source };
     let files = fs::read_dir(SYSFS).map_err(failed)?.flatten();
     let rank = |name: &str| match MODULES.iter().position(|module| *module == name) {
-        None if name.starts_with("nft_") => Some(MODULES.len()),
+        None if EXTENSIONS.iter().any(|begin| name.starts_with(begin)) => Some(MODULES.len()),
         rank => rank,
     };
     let mut names: Vec<(usize, String)> = files
