@@ -67,7 +67,7 @@ pub mod event {
     /// (include/uapi/linux/netfilter/x_tables.h): on to the next rule,
     pub const XT_CONTINUE: u32 = u32::MAX;
     /// and out of the chain.
-    pub const XT_RETURN: u32 = -5i32 as u32;
+    pub const XT_RETURN: u32 = (-5i32).cast_unsigned();
 }
 
 /// What happened between the links, besides what [`FlowBody`] says of the end.
