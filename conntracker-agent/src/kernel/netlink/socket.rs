@@ -72,6 +72,12 @@ impl Error {
         Self::System { call, source: source.into() }
     }
 
+    /// Whether the kernel refused a request with this error number.
+    #[must_use]
+    pub fn is_refused(&self, number: Errno) -> bool {
+        matches!(self, Self::Refused { errno, .. } if *errno == number)
+    }
+
     /// Whether a system call failed with this error number.
     #[must_use]
     pub fn is_system(&self, errno: Errno) -> bool {
