@@ -210,7 +210,8 @@ pub enum ProtoChange {
     Tcp {
         /// `enum tcp_conntrack`, below 10; EINVAL otherwise.
         state: Option<u8>,
-        /// Window scales; the kernel takes both or none.
+        /// Window scales of the original and the reply direction. Ignored unless both directions have
+        /// (or get) IP_CT_TCP_FLAG_WINDOW_SCALE, bit 0 of the flags.
         wscale: Option<[u8; 2]>,
         /// IP_CT_TCP_FLAG_ bits of the original and the reply direction: value, and the bits that
         /// change.
