@@ -34,6 +34,7 @@
 //! | make one | [`Conntrack::create`], [`Conntrack::create_or_update`] with a [`NewEntry`] |
 //! | change | [`Conntrack::update`], [`Conntrack::update_matching`] with a [`Change`] |
 //! | remove | [`Conntrack::delete`], [`Conntrack::delete_matching`], [`Conntrack::flush`] |
+//! | expectations | [`Conntrack::expectations`], [`Conntrack::get_expectation`], [`Conntrack::create_expectation`], [`Conntrack::delete_expectation`], [`Conntrack::flush_expectations`] |
 //! | count | [`Conntrack::count`], [`Conntrack::stats`], [`Conntrack::cpu_stats`], [`Conntrack::expect_cpu_stats`] |
 //!
 //! Whichever thread uses a [`Conntrack`], it stays with the network namespace of the thread that
@@ -46,6 +47,7 @@
 //! `EEXIST` one that is, `EOPNOTSUPP` what this kernel, or this kind of entry, cannot.
 
 mod dump;
+mod expectations;
 mod matching;
 
 use nix::errno::Errno;
@@ -53,6 +55,10 @@ use nix::errno::Errno;
 pub use self::dump::{AsyncDump, Dump, Entries};
 pub use self::matching::Matched;
 pub use crate::kernel::netlink::Error;
+pub use crate::kernel::netlink::ctnetlink::expect::{
+    ConntrackExpectation, EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, ExpectKey,
+    ExpectNat, ExpectRequest, Expectation, NewExpectation,
+};
 pub use crate::kernel::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
 pub use crate::kernel::netlink::ctnetlink::{
     Change, ConntrackEntry, Counters, DumpRequest, DumpStats, Entry, EntryKey, FilterSupport,

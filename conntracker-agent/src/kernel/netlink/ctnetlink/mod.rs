@@ -3,7 +3,8 @@
 //! [`uapi`] has the numbers, [`decode`] turns a message into an [`Entry`] without copying,
 //! [`mod@tuple`] and [`state`] do its two larger parts, [`unknown`] finds what it has no field for,
 //! [`owned`] is the copy that outlives the receive buffer. [`change`] is what requests say, which
-//! `encode` turns into attributes. [`filter`], [`mod@dump`], [`requests`], [`events`] and [`stats`] talk
+//! `encode` turns into attributes. [`expect`] is both for expectations. [`filter`], [`mod@dump`], [`requests`],
+//! [`expect_requests`], [`events`] and [`stats`] talk
 //! to the kernel; [`support`] asks it what it can.
 
 pub mod change;
@@ -11,6 +12,8 @@ pub mod decode;
 pub mod dump;
 mod encode;
 pub mod events;
+pub mod expect;
+pub mod expect_requests;
 pub mod filter;
 pub mod owned;
 pub mod requests;
@@ -27,6 +30,9 @@ pub use change::{
 pub use decode::{Counters, Entry, SeqAdj, SynProxy};
 pub use dump::{Cursor, DumpStats, List, dump};
 pub use events::{Drained, Event, Events, Kind};
+pub use expect::{
+    ConntrackExpectation, ExpectKey, ExpectNat, ExpectRequest, Expectation, NewExpectation,
+};
 pub use filter::{DumpRequest, FilterSupport, TupleFilter};
 pub use owned::ConntrackEntry;
 pub use state::ProtoState;

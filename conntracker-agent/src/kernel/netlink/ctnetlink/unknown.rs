@@ -7,8 +7,8 @@
 use super::uapi::*;
 use crate::kernel::netlink::wire::{Attribute, Attributes};
 
-/// Attributes inside attributes inside attributes: `CTA_PROTOINFO_TCP_STATE`, say.
-const DEPTH: usize = 3;
+/// Attributes inside attributes inside attributes inside attributes: `CTA_EXPECT_NAT_TUPLE` has a tuple.
+const DEPTH: usize = 4;
 
 /// What a decoder knows of an attribute.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +131,21 @@ pub(super) const ENTRY: Known = &[
     (CTA_TIMESTAMP_EVENT, Value),
 ];
 
+/// What [`super::Expectation::decode`] knows.
+pub(super) const EXPECTATION: Known = &[
+    (CTA_EXPECT_MASTER, Nest(TUPLE)),
+    (CTA_EXPECT_TUPLE, Nest(TUPLE)),
+    (CTA_EXPECT_MASK, Nest(TUPLE)),
+    (CTA_EXPECT_TIMEOUT, Value),
+    (CTA_EXPECT_ID, Value),
+    (CTA_EXPECT_HELP_NAME, Value),
+    (CTA_EXPECT_ZONE, Value),
+    (CTA_EXPECT_FLAGS, Value),
+    (CTA_EXPECT_CLASS, Value),
+    (CTA_EXPECT_NAT, Nest(&[(CTA_EXPECT_NAT_DIR, Value), (CTA_EXPECT_NAT_TUPLE, Nest(TUPLE))])),
+    (CTA_EXPECT_FN, Value),
+];
+
 /// An attribute without a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownAttribute<'a> {
@@ -174,7 +189,7 @@ impl<'a> UnknownAttributes<'a> {
     /// Those among `attributes` that are not `known`.
     pub(super) fn new(attributes: &'a [u8], known: Known) -> Self {
         let nothing = || (Attributes::new(&[]), &[] as Known);
-        let levels = [(Attributes::new(attributes), known), nothing(), nothing()];
+        let levels = [(Attributes::new(attributes), known), nothing(), nothing(), nothing()];
         Self { levels, within: [None; DEPTH - 1], level: 0 }
     }
 

@@ -202,8 +202,8 @@ fn attributes_that_this_machine_does_not_send_are_read_too() {
     assert_eq!(
         unknown,
         [
-            UnknownAttribute { within: [None; 2], kind: 99, payload: &[] },
-            UnknownAttribute { within: [Some(CTA_HELP), None], kind: 77, payload: &[2, 3] },
+            UnknownAttribute { within: [None; 3], kind: 99, payload: &[] },
+            UnknownAttribute { within: [Some(CTA_HELP), None, None], kind: 77, payload: &[2, 3] },
         ]
     );
     let (src, dst) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());

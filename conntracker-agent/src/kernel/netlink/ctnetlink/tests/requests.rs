@@ -202,6 +202,85 @@ proptest! {
     }
 }
 
+fn new_expectation() -> impl Strategy<Value = NewExpectation> {
+    any::<bool>().prop_flat_map(|v4| {
+        let tuples = (tuple(v4), tuple(v4), tuple(v4));
+        let numbers = (any::<u16>(), of(any::<u32>()), any::<u32>(), of(any::<u32>()));
+        let texts = (of("[a-z]{0,15}"), of("[a-z-]{0,15}"));
+        let nat = of((any::<u32>(), tuple(v4)).prop_map(|(dir, tuple)| ExpectNat { dir, tuple }));
+        (tuples, numbers, texts, nat).prop_map(|(tuples, numbers, texts, nat)| {
+            let (master, tuple, mask) = tuples;
+            let (zone, timeout, flags, class) = numbers;
+            let (helper, function) = texts;
+            NewExpectation {
+                master,
+                zone,
+                tuple,
+                mask,
+                timeout,
+                flags,
+                class,
+                helper,
+                function,
+                nat,
+            }
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn new_expectations_say_what_they_are_made_of(
+        new in new_expectation(),
+        unknown in of((100u16..200, any::<[u8; 5]>())),
+    ) {
+        let request = Request::netfilter(2, 0, 0, encode::family(new.tuple.src));
+        let mut request = expect_requests::encode_new(request, &new);
+        if let Some((kind, bytes)) = unknown {
+            request = request.nested(CTA_EXPECT_NAT, |r| {
+                let r = encode::tuple(r, CTA_EXPECT_NAT_TUPLE, &new.tuple, None);
+                r.attribute(CTA_EXPECT_NAT_DIR, &[0; 4]).attribute(kind, &bytes)
+            });
+        }
+        let payload = payload(request);
+        let decoded = Expectation::decode(&payload).unwrap();
+        assert_eq!(decoded.unknown_attributes().count(), decoded.unknown as usize);
+        let owned = ConntrackExpectation::from(&decoded);
+        let key = ExpectKey { tuple: new.tuple, zone: new.zone, id: None };
+        assert_eq!((ExpectKey::from(&owned), ExpectKey::from(&decoded)), (key, key));
+        assert_eq!((owned.mask, owned.master), (Some(new.mask), Some(new.master)));
+        assert_eq!((owned.timeout, owned.class), (new.timeout, new.class));
+        assert_eq!((owned.flags, owned.id), (Some(new.flags), None));
+        assert_eq!((owned.helper, owned.function), (new.helper, new.function));
+        match unknown {
+            None => assert_eq!((owned.nat, owned.unknown), (new.nat, vec![])),
+            Some((kind, bytes)) => {
+                let within = [Some(CTA_EXPECT_NAT), None, None];
+                let unknown = OwnedAttribute { within, kind, payload: bytes.to_vec() };
+                assert_eq!(owned.unknown, [unknown]);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_said_of_an_expectation_is_decoded_or_rejected(
+        new in new_expectation(),
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+        random in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let request = Request::netfilter(2, 0, 0, encode::family(new.tuple.src)).raw(&random);
+        let _ = Expectation::decode(&payload(request));
+        let request = Request::netfilter(2, 0, 0, encode::family(new.tuple.src));
+        let mut bytes = payload(expect_requests::encode_new(request, &new));
+        let len = bytes.len();
+        bytes[at.index(len)] = byte;
+        if let Ok(decoded) = Expectation::decode(&bytes) {
+            assert_eq!(decoded.unknown_attributes().count(), decoded.unknown as usize);
+        }
+    }
+}
+
 /// The reply direction of a message that has no original one.
 fn payload_of_reply(request: Request) -> Tuple {
     let payload = payload(request);
