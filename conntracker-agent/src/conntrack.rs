@@ -34,6 +34,7 @@
 //! | make one | [`Conntrack::create`], [`Conntrack::create_or_update`] with a [`NewEntry`] |
 //! | change | [`Conntrack::update`], [`Conntrack::update_matching`] with a [`Change`] |
 //! | remove | [`Conntrack::delete`], [`Conntrack::delete_matching`], [`Conntrack::flush`] |
+//! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with [`EventStream::into_async`] a stream on tokio |
 //! | expectations | [`Conntrack::expectations`], [`Conntrack::get_expectation`], [`Conntrack::create_expectation`], [`Conntrack::delete_expectation`], [`Conntrack::flush_expectations`] |
 //! | count | [`Conntrack::count`], [`Conntrack::stats`], [`Conntrack::cpu_stats`], [`Conntrack::expect_cpu_stats`] |
 //!
@@ -49,22 +50,28 @@
 mod dump;
 mod expectations;
 mod matching;
+mod resync;
+mod stream;
 
 use nix::errno::Errno;
 
 pub use self::dump::{AsyncDump, Dump, Entries};
 pub use self::matching::Matched;
-pub use crate::kernel::netlink::Error;
+pub use self::stream::{
+    AsyncEventStream, EventItem, EventOptions, EventStats, EventStream, Gap, Item, OwnedItem,
+};
 pub use crate::kernel::netlink::ctnetlink::expect::{
     ConntrackExpectation, EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, ExpectKey,
     ExpectNat, ExpectRequest, Expectation, NewExpectation,
 };
 pub use crate::kernel::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
 pub use crate::kernel::netlink::ctnetlink::{
-    Change, ConntrackEntry, Counters, DumpRequest, DumpStats, Entry, EntryKey, FilterSupport,
-    LabelChange, List, MarkChange, NatRange, NewEntry, OwnedAttribute, ProtoChange, ProtoState,
-    SeqAdj, SynProxy, TupleFilter, UnknownAttribute, UnknownAttributes, Zone,
+    Change, ConntrackEntry, Counters, DumpRequest, DumpStats, Entry, EntryKey, EventBuffer,
+    EventGroups, FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry,
+    OwnedAttribute, ProtoChange, ProtoState, SeqAdj, SynProxy, TupleFilter, UnknownAttribute,
+    UnknownAttributes, Zone,
 };
+pub use crate::kernel::netlink::{DecodeError, Error};
 
 use crate::kernel::netlink::Socket;
 use crate::kernel::netlink::ctnetlink::{requests, stats, support};
@@ -127,6 +134,12 @@ impl Conntrack {
     /// Dumps a list in a program on tokio, within its runtime. The connection becomes the dump's.
     pub fn into_async_dump(self, list: List, request: &DumpRequest) -> Result<AsyncDump, Error> {
         AsyncDump::start(self, list, request)
+    }
+
+    /// Listens to events. The connection becomes the stream's, which reads the table with it after
+    /// events were lost.
+    pub fn into_events(self, options: &EventOptions) -> Result<EventStream, Error> {
+        EventStream::start(self, options)
     }
 
     /// An entry; `None` if there is none, or one with another identifier.

@@ -53,6 +53,19 @@ pub struct Found {
 }
 
 impl Found {
+    /// Of a message that begins at `start`.
+    #[must_use]
+    pub fn of(message: &Message<'_>, start: usize) -> Self {
+        let payload = start + HEADER..start + HEADER + message.payload.len();
+        Self { header: Message { payload: &[], ..*message }, payload }
+    }
+
+    /// Where the next message begins.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        align(self.payload.end)
+    }
+
     /// The message, in the buffer that it was found in.
     #[must_use]
     pub fn message<'b>(&self, buffer: &'b [u8]) -> Message<'b> {
@@ -79,8 +92,8 @@ impl Answer {
                 self.ended = true;
                 Error::Malformed { request: self.request, source }
             })?;
-            let payload = self.next + HEADER..self.next + HEADER + message.payload.len();
-            self.next = align(payload.end).min(self.end);
+            let found = Found::of(&message, self.next);
+            self.next = found.end().min(self.end);
             if message.seq != self.seq || message.portid != socket.portid() {
                 self.noticed.foreign += 1;
                 continue;
@@ -92,12 +105,7 @@ impl Answer {
                     verdict(self.request, &message)?;
                 }
                 0..NLMSG_MIN_TYPE => {}
-                _ => {
-                    return Ok(Some(Found {
-                        header: Message { payload: &[], ..message },
-                        payload,
-                    }));
-                }
+                _ => return Ok(Some(found)),
             }
         }
         Ok(None)

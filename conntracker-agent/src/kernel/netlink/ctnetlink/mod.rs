@@ -4,7 +4,7 @@
 //! [`mod@tuple`] and [`state`] do its two larger parts, [`unknown`] finds what it has no field for,
 //! [`owned`] is the copy that outlives the receive buffer. [`change`] is what requests say, which
 //! `encode` turns into attributes. [`expect`] is both for expectations. [`filter`], [`mod@dump`], [`requests`],
-//! [`expect_requests`], [`events`] and [`stats`] talk
+//! [`expect_requests`], [`events`] (by a [`listener`]) and [`stats`] talk
 //! to the kernel; [`support`] asks it what it can.
 
 pub mod change;
@@ -15,6 +15,7 @@ pub mod events;
 pub mod expect;
 pub mod expect_requests;
 pub mod filter;
+pub mod listener;
 pub mod owned;
 pub mod requests;
 pub mod state;
@@ -29,11 +30,12 @@ pub use change::{
 };
 pub use decode::{Counters, Entry, SeqAdj, SynProxy};
 pub use dump::{Cursor, DumpStats, List, dump};
-pub use events::{Drained, Event, Events, Kind};
+pub use events::{Drained, Event, Events, ExpectEvent, Kind};
 pub use expect::{
     ConntrackExpectation, ExpectKey, ExpectNat, ExpectRequest, Expectation, NewExpectation,
 };
 pub use filter::{DumpRequest, FilterSupport, TupleFilter};
+pub use listener::{EventBuffer, EventGroups, Listener, Received};
 pub use owned::ConntrackEntry;
 pub use state::ProtoState;
 pub use unknown::{OwnedAttribute, UnknownAttribute, UnknownAttributes};
