@@ -1,4 +1,4 @@
-//! The library's front door: the connection tracking table of the current network namespace.
+//! The library's front door: the connection tracking table of a network namespace.
 //!
 //! ```no_run
 //! use conntracker::conntrack::{Conntrack, DumpRequest, Error};
@@ -6,55 +6,119 @@
 //! # fn main() -> Result<(), Error> {
 //! let mut conntrack = Conntrack::connect()?;
 //! for flow in conntrack.dump()? {
+//!     let flow = flow?;
 //!     println!("{} -> {}", flow.orig.src, flow.orig.dst);
 //! }
 //!
-//! // Large tables: one entry at a time, and only those with connmark 1 in the low byte.
+//! // Without copying, and only those with connmark 1 in the low byte, which the kernel picks out.
 //! let request = DumpRequest { mark: Some((1, 0xff)), ..DumpRequest::default() };
 //! let mut bytes = 0;
-//! conntrack.dump_with(&request, |entry| {
+//! let mut marked = conntrack.dump_filtered(&request)?;
+//! while let Some(entry) = marked.next()? {
 //!     bytes += entry.counters.iter().flatten().map(|c| c.bytes).sum::<u64>();
-//! })?;
+//! }
+//! drop(marked);
 //! println!("{bytes} bytes in {} flows", conntrack.count()?);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Overview
+//!
+//! | to | call |
+//! |---|---|
+//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`] (a closure; the fastest), [`Conntrack::into_async_dump`] (tokio, a `Stream`) |
+//! | read other lists, or set counters back | [`Conntrack::dump_list`] |
+//! | choose entries | [`DumpRequest`]; what the kernel does of it: [`FilterSupport`] |
+//! | read one entry | [`Conntrack::get`], [`Conntrack::get_and_zero`] |
+//! | make one | [`Conntrack::create`], [`Conntrack::create_or_update`] with a [`NewEntry`] |
+//! | change | [`Conntrack::update`], [`Conntrack::update_matching`] with a [`Change`] |
+//! | remove | [`Conntrack::delete`], [`Conntrack::delete_matching`], [`Conntrack::flush`] |
+//! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with [`EventStream::into_async`] a stream on tokio |
+//! | expectations | [`Conntrack::expectations`], [`Conntrack::get_expectation`], [`Conntrack::create_expectation`], [`Conntrack::delete_expectation`], [`Conntrack::flush_expectations`] |
+//! | count | [`Conntrack::count`], [`Conntrack::stats`], [`Conntrack::cpu_stats`], [`Conntrack::expect_cpu_stats`] |
+//!
+//! Whichever thread uses a [`Conntrack`], it stays with the network namespace of the thread that
+//! connected it. It needs CAP_NET_ADMIN there.
+//!
+//! # Errors
+//!
+//! [`Error`] names the request, the kernel's error number ([`Error::is_refused`]) and the kernel's own
+//! words where it has some. `EPERM` is a missing CAP_NET_ADMIN, `ENOENT` an entry that is not there,
+//! `EEXIST` one that is, `EOPNOTSUPP` what this kernel, or this kind of entry, cannot.
 
-pub use crate::kernel::netlink::Error;
-pub use crate::kernel::netlink::ctnetlink::stats::GlobalStats;
-pub use crate::kernel::netlink::ctnetlink::{
-    ConntrackEntry, Counters, DumpRequest, DumpStats, Entry, ProtoState, SeqAdj, SynProxy,
+mod dump;
+mod expectations;
+mod matching;
+mod resync;
+mod stream;
+
+use nix::errno::Errno;
+
+pub use self::dump::{AsyncDump, Dump, Entries};
+pub use self::matching::Matched;
+pub use self::stream::{
+    AsyncEventStream, EventItem, EventOptions, EventStats, EventStream, Gap, Item, OwnedItem,
 };
+pub use crate::kernel::netlink::ctnetlink::expect::{
+    ConntrackExpectation, EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, ExpectKey,
+    ExpectNat, ExpectRequest, Expectation, NewExpectation,
+};
+pub use crate::kernel::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
+pub use crate::kernel::netlink::ctnetlink::{
+    Change, ConntrackEntry, Counters, DumpRequest, DumpStats, Entry, EntryKey, EventBuffer,
+    EventGroups, FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry,
+    OwnedAttribute, ProtoChange, ProtoState, SeqAdj, SynProxy, TupleFilter, UnknownAttribute,
+    UnknownAttributes, Zone,
+};
+pub use crate::kernel::netlink::{DecodeError, Error};
 
 use crate::kernel::netlink::Socket;
-use crate::kernel::netlink::ctnetlink::{dump, stats};
+use crate::kernel::netlink::ctnetlink::{requests, stats, support};
+use crate::kernel::netlink::exchange::Answer;
+use crate::kernel::netlink::socket::RECEIVE_BYTES;
 
 /// The connection tracking table of one network namespace. Needs CAP_NET_ADMIN there.
 pub struct Conntrack {
-    socket: Socket,
+    /// For single requests, so that they can be made in the middle of a dump.
+    requests: Socket,
+    buffer: Vec<u8>,
+    dumps: Socket,
+    dump_buffer: Vec<u8>,
+    /// A dump that was given up: the kernel begins no other on the socket before it is read.
+    unread: Option<Answer>,
 }
 
 impl Conntrack {
     /// Opens the table of the calling thread's network namespace. It stays that one's, whichever
     /// thread uses it.
     pub fn connect() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::netfilter()? })
+        Ok(Self {
+            requests: Socket::netfilter()?,
+            buffer: vec![0; RECEIVE_BYTES],
+            dumps: Socket::netfilter()?,
+            dump_buffer: vec![0; RECEIVE_BYTES],
+            unread: None,
+        })
     }
 
-    /// All entries, in the kernel's order. Entries that cannot be decoded are logged; to count
-    /// them, and to use less memory, see [`Self::dump_with`].
-    pub fn dump(&mut self) -> Result<Vec<ConntrackEntry>, Error> {
-        let mut entries = Vec::new();
-        let stats =
-            self.dump_with(&DumpRequest::default(), |entry| entries.push((&entry).into()))?;
-        if stats.rejected > 0 {
-            log::warn!("{} conntrack entries could not be decoded", stats.rejected);
-        }
-        Ok(entries)
+    /// All entries, in the kernel's order.
+    pub fn dump(&mut self) -> Result<Dump<'_>, Error> {
+        self.dump_list(List::Table, &DumpRequest::default())
     }
 
-    /// Hands the entries that match `request` to `each` as they arrive, in constant memory. Older
-    /// kernels do not know all filters and send more (see [`DumpRequest`]).
+    /// The entries that match `request`.
+    pub fn dump_filtered(&mut self, request: &DumpRequest) -> Result<Dump<'_>, Error> {
+        self.dump_list(List::Table, request)
+    }
+
+    /// The entries of a list that match `request`.
+    pub fn dump_list(&mut self, list: List, request: &DumpRequest) -> Result<Dump<'_>, Error> {
+        Dump::start(self, list, request)
+    }
+
+    /// Hands the entries that match `request` to `each` as they arrive, in constant memory and without
+    /// copying or allocating.
     ///
     /// After an error the answer may be half read: connect again.
     pub fn dump_with(
@@ -62,10 +126,79 @@ impl Conntrack {
         request: &DumpRequest,
         mut each: impl FnMut(Entry<'_>),
     ) -> Result<DumpStats, Error> {
-        dump(&mut self.socket, request, |entry| match entry {
-            Ok(entry) => each(entry),
-            Err(error) => log::debug!("conntrack entry skipped: {error}"),
-        })
+        let mut dump = self.dump_filtered(request)?;
+        while dump.advance(|entry| each(*entry))?.is_some() {}
+        Ok(dump.stats())
+    }
+
+    /// Dumps a list in a program on tokio, within its runtime. The connection becomes the dump's.
+    pub fn into_async_dump(self, list: List, request: &DumpRequest) -> Result<AsyncDump, Error> {
+        AsyncDump::start(self, list, request)
+    }
+
+    /// Listens to events. The connection becomes the stream's, which reads the table with it after
+    /// events were lost.
+    pub fn into_events(self, options: &EventOptions) -> Result<EventStream, Error> {
+        EventStream::start(self, options)
+    }
+
+    /// An entry; `None` if there is none, or one with another identifier.
+    pub fn get(&mut self, key: &EntryKey) -> Result<Option<ConntrackEntry>, Error> {
+        self.get_entry(key, false)
+    }
+
+    /// An entry, whose accounting is set back to 0 after it was read.
+    pub fn get_and_zero(&mut self, key: &EntryKey) -> Result<Option<ConntrackEntry>, Error> {
+        self.get_entry(key, true)
+    }
+
+    fn get_entry(&mut self, key: &EntryKey, zero: bool) -> Result<Option<ConntrackEntry>, Error> {
+        let make = |entry: &Entry<'_>| ConntrackEntry::from(entry);
+        match requests::get(&mut self.requests, &mut self.buffer, key, zero, make) {
+            Ok(entry) => Ok(Some(entry).filter(|entry| key.id.is_none() || key.id == entry.id)),
+            Err(error) if error.is_refused(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an entry.
+    ///
+    /// # Errors
+    /// EEXIST if an entry has one of its tuples, EINVAL if its tuples are of two protocols, ENOENT if
+    /// there is no such master, EOPNOTSUPP if there is no such helper.
+    pub fn create(&mut self, entry: &NewEntry) -> Result<(), Error> {
+        requests::create(&mut self.requests, &mut self.buffer, entry, true)
+    }
+
+    /// Makes an entry; if there is one with its original direction, that one is changed. An existing
+    /// entry refuses translation and a master with EOPNOTSUPP.
+    pub fn create_or_update(&mut self, entry: &NewEntry) -> Result<(), Error> {
+        requests::create(&mut self.requests, &mut self.buffer, entry, false)
+    }
+
+    /// Changes an entry. The identifier in `key` is not looked at: the kernel has no such request.
+    ///
+    /// # Errors
+    /// ENOENT if there is no such entry; for others see the fields of [`Change`]. The changes before
+    /// the one that was refused are made.
+    pub fn update(&mut self, key: &EntryKey, change: &Change) -> Result<(), Error> {
+        requests::update(&mut self.requests, &mut self.buffer, key, change)
+    }
+
+    /// Removes an entry; false if there was none, or one with another identifier.
+    pub fn delete(&mut self, key: &EntryKey) -> Result<bool, Error> {
+        match requests::delete(&mut self.requests, &mut self.buffer, key) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_refused(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes all entries, or those of a family (AF_INET or AF_INET6; Linux 5.3+, before that it is
+    /// ignored or always heeded), or those whose `mark & mask` is a value. For anything else see
+    /// [`Self::delete_matching`].
+    pub fn flush(&mut self, family: Option<u8>, mark: Option<(u32, u32)>) -> Result<(), Error> {
+        requests::flush(&mut self.requests, &mut self.buffer, family, mark)
     }
 
     /// Number of entries, without reading them.
@@ -75,6 +208,30 @@ impl Conntrack {
 
     /// Number of entries and the most there may be.
     pub fn stats(&mut self) -> Result<GlobalStats, Error> {
-        stats::global(&mut self.socket)
+        stats::global(&mut self.requests)
+    }
+
+    /// What each CPU has counted: a row for each CPU that there may be.
+    pub fn cpu_stats(&mut self) -> Result<Vec<CpuStats>, Error> {
+        stats::per_cpu(&mut self.requests)
+    }
+
+    /// What each CPU has counted of expectations.
+    pub fn expect_cpu_stats(&mut self) -> Result<Vec<ExpectCpuStats>, Error> {
+        stats::expectations_per_cpu(&mut self.requests)
+    }
+
+    /// Which filters the running kernel knows, asked of it in the network namespace of the calling
+    /// thread.
+    pub fn filter_support() -> Result<FilterSupport, Error> {
+        support::probe()
+    }
+
+    /// Reads the rest of a dump that was given up.
+    fn skip_unread(&mut self) -> Result<(), Error> {
+        if let Some(mut answer) = self.unread.take() {
+            while answer.advance(&self.dumps, &mut self.dump_buffer)?.is_some() {}
+        }
+        Ok(())
     }
 }

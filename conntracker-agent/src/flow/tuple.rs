@@ -93,6 +93,13 @@ impl Tuple {
         Some(Self { src: self.dst, dst: self.src, proto: self.proto, l4 })
     }
 
+    /// Whether messages of this ICMP (`v4`) or ICMPv6 type are answered by those of another, without
+    /// which conntrack makes no entry for them.
+    #[must_use]
+    pub fn has_inverse(v4: bool, icmp_type: u8) -> bool {
+        inverse_icmp(v4, icmp_type).is_some()
+    }
+
     /// Whether the addresses are IPv4.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {

@@ -5,9 +5,7 @@ pub mod find;
 use std::{
     fs::{self, File},
     io,
-    mem::size_of,
     net::UdpSocket,
-    os::fd::AsRawFd,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -16,6 +14,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
+
+use super::sockopt;
 
 /// Where `ip netns` keeps its namespaces (ip-netns(8)).
 const RUN_NETNS: &str = "/run/netns";
@@ -120,17 +120,5 @@ impl Netns {
 /// Cookie of the calling thread's namespace; `None` if the kernel does not know the option.
 fn cookie() -> io::Result<Option<u64>> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the kernel writes at most `len` bytes to `cookie`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    Ok((result == 0).then_some(cookie))
+    Ok(sockopt::get(&socket, libc::SO_NETNS_COOKIE).ok().map(u64::from_ne_bytes))
 }

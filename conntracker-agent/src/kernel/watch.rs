@@ -13,6 +13,12 @@ pub unsafe trait Watched: AsRawFd {}
 // SAFETY: the map's descriptor lives in the ring and never changes.
 unsafe impl Watched for aya::maps::RingBuf<aya::maps::MapData> {}
 
+// SAFETY: the descriptor lives in the socket and never changes.
+unsafe impl Watched for crate::kernel::netlink::Socket {}
+
+// SAFETY: as above.
+unsafe impl Watched for crate::kernel::netlink::ctnetlink::Listener {}
+
 // SAFETY: the socket lives in the event source and never changes.
 unsafe impl Watched for crate::kernel::netlink::ctnetlink::Events {}
 

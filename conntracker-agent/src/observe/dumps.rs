@@ -43,6 +43,7 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
         mark: filter.mark.single().map(|mark| (mark.value, mark.mask)),
         status: filter.status.single().map(|status| (status.0, status.0)),
         zone: filter.zone.single().copied(),
+        ..DumpRequest::default()
     }
 }
 
@@ -88,10 +89,6 @@ pub(crate) fn for_each(
     let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
     let mut socket =
         netns.enter(|| Socket::netfilter().map_err(std::io::Error::other)).with_context(what)?;
-    ctnetlink::dump(&mut socket, request, |entry| {
-        if let Ok(entry) = entry {
-            each(ConntrackEntry::from(&entry));
-        }
-    })
-    .with_context(what)
+    ctnetlink::dump(&mut socket, request, |entry| each(ConntrackEntry::from(&entry)))
+        .with_context(what)
 }

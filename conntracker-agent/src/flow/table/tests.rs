@@ -63,11 +63,12 @@ fn entry(sport: u16, id: u32, packets: u64) -> ConntrackEntry {
         stop: None,
         timestamp_event: None,
         helper: None,
+        helper_info: None,
         labels: Vec::new(),
         state: None,
         seqadj: [None; 2],
         synproxy: None,
-        unknown: 0,
+        unknown: Vec::new(),
     }
 }
 

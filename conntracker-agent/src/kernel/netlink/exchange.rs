@@ -1,5 +1,7 @@
 //! One request and its whole answer, in constant memory.
 
+use std::ops::Range;
+
 use nix::errno::Errno;
 
 use super::request::Request;
@@ -30,14 +32,121 @@ pub struct Noticed {
     pub interrupted: u64,
 }
 
+/// How far an answer has been read. The bytes are in the caller's buffer, which must be the same one
+/// all the time.
+#[derive(Debug)]
+pub struct Answer {
+    request: &'static str,
+    seq: u32,
+    /// Where the next message begins in the buffer, and where the datagram ends.
+    next: usize,
+    end: usize,
+    ended: bool,
+    noticed: Noticed,
+}
+
+/// Where a message of an answer lies in the buffer.
+#[derive(Clone, Debug)]
+pub struct Found {
+    header: Message<'static>,
+    payload: Range<usize>,
+}
+
+impl Found {
+    /// Of a message that begins at `start`.
+    #[must_use]
+    pub fn of(message: &Message<'_>, start: usize) -> Self {
+        let payload = start + HEADER..start + HEADER + message.payload.len();
+        Self { header: Message { payload: &[], ..*message }, payload }
+    }
+
+    /// Where the next message begins.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        align(self.payload.end)
+    }
+
+    /// The message, in the buffer that it was found in.
+    #[must_use]
+    pub fn message<'b>(&self, buffer: &'b [u8]) -> Message<'b> {
+        Message { payload: buffer.get(self.payload.clone()).unwrap_or_default(), ..self.header }
+    }
+}
+
+impl Answer {
+    /// Finds the next message of the answer, receiving a datagram into `buffer` where needed; `None`
+    /// when the answer has ended. `buffer` should have [`super::socket::RECEIVE_BYTES`].
+    ///
+    /// EAGAIN of a socket that does not wait leaves everything as it was. After a datagram that makes
+    /// no sense the answer counts as ended, though messages of it may still be on their way.
+    pub fn advance(&mut self, socket: &Socket, buffer: &mut [u8]) -> Result<Option<Found>, Error> {
+        while !self.ended {
+            let unread = buffer.get(self.next..self.end).unwrap_or_default();
+            let Some(message) = Messages::new(unread).next() else {
+                (self.next, self.end) = (0, 0);
+                self.end = socket.receive(buffer)?.len();
+                continue;
+            };
+            let message = message.map_err(|source| {
+                // The end of the answer may be among what can no longer be told apart.
+                self.ended = true;
+                Error::Malformed { request: self.request, source }
+            })?;
+            let found = Found::of(&message, self.next);
+            self.next = found.end().min(self.end);
+            if message.seq != self.seq || message.portid != socket.portid() {
+                self.noticed.foreign += 1;
+                continue;
+            }
+            self.noticed.interrupted += u64::from(message.flags & NLM_F_DUMP_INTR != 0);
+            match message.kind {
+                NLMSG_ERROR | NLMSG_DONE => {
+                    self.ended = true;
+                    verdict(self.request, &message)?;
+                }
+                0..NLMSG_MIN_TYPE => {}
+                _ => return Ok(Some(found)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was noticed so far.
+    #[must_use]
+    pub fn noticed(&self) -> Noticed {
+        self.noticed
+    }
+
+    /// Whether the end was read.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the datagram last received has been read in full.
+    #[must_use]
+    pub fn datagram_is_read(&self) -> bool {
+        self.next >= self.end
+    }
+}
+
 impl Socket {
-    /// Sends `request` and hands each message of its answer to `each`, until the answer ends. The
-    /// request must be a dump or have NLM_F_ACK, for otherwise no end is sent. `name` says what is
-    /// asked for, in errors; `buffer` should have [`super::socket::RECEIVE_BYTES`].
+    /// Sends `request`, whose answer [`Answer::advance`] reads. The request must be a dump or have
+    /// NLM_F_ACK, for otherwise no end is sent. `name` says what is asked for, in errors.
+    ///
+    /// A dump that is not read to its end makes the kernel refuse the next one on the same socket
+    /// with EBUSY.
+    pub fn begin(&mut self, name: &'static str, request: Request) -> Result<Answer, Error> {
+        let seq = self.send(name, request)?;
+        let noticed = Noticed::default();
+        Ok(Answer { request: name, seq, next: 0, end: 0, ended: false, noticed })
+    }
+
+    /// Sends `request` and hands each message of its answer to `each`, until the answer ends; see
+    /// [`Self::begin`] and [`Answer::advance`].
     ///
     /// After an error messages of the answer may still be on their way: later requests skip them
-    /// by their number, but a dump that was not read to its end makes the kernel refuse the next
-    /// one with EBUSY. Open a new socket then.
+    /// by their number, but not so a dump. Open a new socket then.
     pub fn ask(
         &mut self,
         name: &'static str,
@@ -45,25 +154,11 @@ impl Socket {
         buffer: &mut [u8],
         mut each: impl FnMut(Message<'_>),
     ) -> Result<Noticed, Error> {
-        let seq = self.send(name, request)?;
-        let mut noticed = Noticed::default();
-        loop {
-            for message in Messages::new(self.receive(buffer)?) {
-                // The end of the answer may be among what can no longer be told apart.
-                let message =
-                    message.map_err(|source| Error::Malformed { request: name, source })?;
-                if message.seq != seq || message.portid != self.portid() {
-                    noticed.foreign += 1;
-                    continue;
-                }
-                noticed.interrupted += u64::from(message.flags & NLM_F_DUMP_INTR != 0);
-                match message.kind {
-                    NLMSG_ERROR | NLMSG_DONE => return verdict(name, &message).map(|()| noticed),
-                    0..NLMSG_MIN_TYPE => {}
-                    _ => each(message),
-                }
-            }
+        let mut answer = self.begin(name, request)?;
+        while let Some(found) = answer.advance(self, buffer)? {
+            each(found.message(buffer));
         }
+        Ok(answer.noticed())
     }
 }
 

@@ -10,6 +10,10 @@ const NESTED: u16 = 1 << 15;
 pub const REQUEST: u16 = 0x001;
 /// NLM_F_ACK: end the answer with an error message, its number 0 on success.
 pub const ACK: u16 = 0x004;
+/// NLM_F_CREATE: make what is not there.
+pub const CREATE: u16 = 0x400;
+/// NLM_F_EXCL: fail if it is there.
+pub const EXCL: u16 = 0x200;
 /// NLM_F_ROOT | NLM_F_MATCH: everything that matches.
 pub const DUMP: u16 = 0x300;
 
@@ -39,6 +43,12 @@ impl Request {
         Self::new(u16::from_be_bytes([subsystem, message]), flags).raw(&[family, 0, 0, 0])
     }
 
+    /// As [`Self::netfilter`], with `nfgenmsg.version` 1: a flush with it keeps to its family.
+    #[must_use]
+    pub fn netfilter_v1(subsystem: u8, message: u8, flags: u16, family: u8) -> Self {
+        Self::new(u16::from_be_bytes([subsystem, message]), flags).raw(&[family, 1, 0, 0])
+    }
+
     /// Appends a protocol header as it is.
     #[must_use]
     pub fn raw(mut self, header: &[u8]) -> Self {
@@ -52,6 +62,25 @@ impl Request {
     pub fn attribute(self, kind: u16, payload: &[u8]) -> Self {
         let start = self.bytes.len();
         self.raw(&[0; ATTRIBUTE_HEADER]).raw_unaligned(payload).close(start, kind)
+    }
+
+    /// Appends an attribute if there is something to put into it.
+    #[must_use]
+    pub fn optional<const N: usize>(self, kind: u16, payload: Option<[u8; N]>) -> Self {
+        match payload {
+            Some(payload) => self.attribute(kind, &payload),
+            None => self,
+        }
+    }
+
+    /// Appends a string with its final NUL.
+    #[must_use]
+    pub fn text(self, kind: u16, text: &str) -> Self {
+        let start = self.bytes.len();
+        self.raw(&[0; ATTRIBUTE_HEADER])
+            .raw_unaligned(text.as_bytes())
+            .raw_unaligned(&[0])
+            .close(start, kind)
     }
 
     /// Appends an attribute that holds what `fill` appends.

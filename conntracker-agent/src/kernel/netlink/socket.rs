@@ -7,10 +7,15 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 use nix::errno::Errno;
-use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt::RcvBuf, sockopt::RcvBufForce};
 
 use super::request::Request;
 use super::wire::DecodeError;
+use crate::kernel::sockopt;
+
+/// SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h): messages that the socket had no room for, the
+/// last of the numbers that SO_MEMINFO returns.
+const MEMINFO_DROPS: usize = 8;
 
 /// Bytes of the buffer that datagrams are received into: ctnetlink dumps come in pieces of up to
 /// 32 KiB, rtnetlink's in pieces of up to 64 KiB where the buffer allows.
@@ -72,6 +77,12 @@ impl Error {
         Self::System { call, source: source.into() }
     }
 
+    /// Whether the kernel refused a request with this error number.
+    #[must_use]
+    pub fn is_refused(&self, number: Errno) -> bool {
+        matches!(self, Self::Refused { errno, .. } if *errno == number)
+    }
+
     /// Whether a system call failed with this error number.
     #[must_use]
     pub fn is_system(&self, errno: Errno) -> bool {
@@ -123,10 +134,18 @@ impl Socket {
     /// Asks for a receive buffer of `bytes`, beyond net.core.rmem_max where CAP_NET_ADMIN allows
     /// it. Returns what the kernel accounts for, twice what it granted (socket(7), SO_RCVBUF).
     pub fn set_receive_buffer(&self, bytes: usize) -> Result<usize, Error> {
-        setsockopt(self, sockopt::RcvBufForce, &bytes)
-            .or_else(|_| setsockopt(self, sockopt::RcvBuf, &bytes))
+        setsockopt(self, RcvBufForce, &bytes)
+            .or_else(|_| setsockopt(self, RcvBuf, &bytes))
             .map_err(|e| Error::system("setsockopt(SO_RCVBUF)", e))?;
-        getsockopt(self, sockopt::RcvBuf).map_err(|e| Error::system("getsockopt(SO_RCVBUF)", e))
+        getsockopt(self, RcvBuf).map_err(|e| Error::system("getsockopt(SO_RCVBUF)", e))
+    }
+
+    /// Messages that the socket had no room for since it was opened, modulo 2^32; `None` on kernels
+    /// that do not say (before Linux 4.12).
+    #[must_use]
+    pub fn drops(&self) -> Option<u32> {
+        let info: [u8; 4 * (MEMINFO_DROPS + 1)] = sockopt::get(self, libc::SO_MEMINFO).ok()?;
+        info.last_chunk().copied().map(u32::from_ne_bytes)
     }
 
     /// Joins multicast groups (NFNLGRP_, numbers and not bits).

@@ -220,6 +220,13 @@ pub fn netfilter(payload: &[u8]) -> Result<(u8, Attributes<'_>), DecodeError> {
     Ok((family, Attributes::new(rest)))
 }
 
+/// `nfgenmsg.res_id` of a netfilter message: the CPU that statistics are of.
+pub fn resource(payload: &[u8]) -> Result<u16, DecodeError> {
+    let truncated = DecodeError::TruncatedHeader { what: "nfgenmsg", have: payload.len() };
+    let &[_, _, id0, id1] = payload.first_chunk::<NFGENMSG>().ok_or(truncated)?;
+    Ok(u16::from_be_bytes([id0, id1]))
+}
+
 /// The next multiple of four (NLMSG_ALIGN, NLA_ALIGN): where the next item begins.
 #[must_use]
 pub const fn align(len: usize) -> usize {

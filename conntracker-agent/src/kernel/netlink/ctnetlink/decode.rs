@@ -6,8 +6,9 @@ use super::state::{self, ProtoState};
 use super::tuple;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
+use super::unknown::{self, UnknownAttributes};
 use crate::flow::{Status, Tuple};
-use crate::kernel::netlink::wire::{self, Attribute, DecodeError};
+use crate::kernel::netlink::wire::{self, Attribute, DecodeError, NFGENMSG};
 
 /// Accounting of one direction (net.netfilter.nf_conntrack_acct).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub struct Entry<'a> {
     pub timestamp_event: Option<u64>,
     /// Name of the helper, without the final NUL.
     pub helper: Option<&'a [u8]>,
+    /// Data of a helper in user space (nfct(8)), as that helper wrote it.
+    pub helper_info: Option<&'a [u8]>,
     /// Bitmap of labels as it stands in kernel memory: on little-endian machines label n is bit
     /// n % 8 of byte n / 8. See [`Self::label_numbers`].
     pub labels: Option<&'a [u8]>,
@@ -95,8 +98,10 @@ pub struct Entry<'a> {
     pub seqadj: [Option<SeqAdj>; 2],
     /// SYN proxy.
     pub synproxy: Option<SynProxy>,
-    /// Number of attributes that have no field here.
+    /// Number of attributes that have no field here; [`Self::unknown_attributes`] has them.
     pub unknown: u32,
+    /// The attributes as they came, those above and those without a field.
+    pub raw: &'a [u8],
 }
 
 impl<'a> Entry<'a> {
@@ -110,7 +115,7 @@ impl<'a> Entry<'a> {
         let (mut orig, mut reply, mut master, mut zone) = (None, None, None, None);
         let (mut status, mut timeout, mut mark, mut secmark) = (0, None, None, None);
         let (mut secctx, mut id, mut use_count, mut counters) = (None, None, None, [None; 2]);
-        let (mut times, mut timestamp_event, mut helper) = ([None; 2], None, None);
+        let (mut times, mut timestamp_event, mut helper) = ([None; 2], None, [None; 2]);
         let (mut labels, mut state, mut seqadj, mut synproxy) = (None, None, [None; 2], None);
         let mut unknown = 0;
         for attribute in attributes {
@@ -125,7 +130,7 @@ impl<'a> Entry<'a> {
                 CTA_STATUS if a.payload.is_empty() => {}
                 CTA_STATUS => status = a.be32("CTA_STATUS")?,
                 CTA_PROTOINFO => state = state::decode(&a, unknown)?,
-                CTA_HELP => helper = string(&a, CTA_HELP_NAME, unknown)?,
+                CTA_HELP => helper = decode_helper(&a, unknown)?,
                 CTA_TIMEOUT => timeout = Some(a.be32("CTA_TIMEOUT")?),
                 CTA_MARK => mark = Some(a.be32("CTA_MARK")?),
                 CTA_COUNTERS_ORIG => counters[0] = Some(decode_counters(&a, unknown)?),
@@ -147,6 +152,7 @@ impl<'a> Entry<'a> {
         let orig = orig.ok_or(DecodeError::Missing("CTA_TUPLE_ORIG"))?;
         let zone_reply = reply.and_then(|r| r.zone);
         let [start, stop] = times;
+        let [helper, helper_info] = helper;
         Ok(Self {
             family,
             orig: orig.tuple,
@@ -167,12 +173,20 @@ impl<'a> Entry<'a> {
             stop,
             timestamp_event,
             helper,
+            helper_info,
             labels,
             state,
             seqadj,
             synproxy,
             unknown,
+            raw: payload.get(NFGENMSG..).unwrap_or_default(),
         })
+    }
+
+    /// The attributes that have no field here, inner ones included, found anew in [`Self::raw`].
+    #[must_use]
+    pub fn unknown_attributes(&self) -> UnknownAttributes<'a> {
+        UnknownAttributes::new(self.raw, unknown::ENTRY)
     }
 
     /// Numbers of the labels that are set, lowest first.
@@ -204,6 +218,23 @@ fn string<'a>(
         }
     }
     Ok(text)
+}
+
+/// Name and data.
+fn decode_helper<'a>(
+    nest: &Attribute<'a>,
+    unknown: &mut u32,
+) -> Result<[Option<&'a [u8]>; 2], DecodeError> {
+    let mut helper = [None; 2];
+    for a in nest.nested() {
+        let a = a?;
+        match a.kind {
+            CTA_HELP_NAME => helper[0] = Some(a.text()),
+            CTA_HELP_INFO => helper[1] = Some(a.payload),
+            _ => *unknown += 1,
+        }
+    }
+    Ok(helper)
 }
 
 fn decode_counters(nest: &Attribute<'_>, unknown: &mut u32) -> Result<Counters, DecodeError> {

@@ -1,34 +1,41 @@
-//! All entries of the table, or those that the kernel can tell apart.
+//! All entries of a list, or those that are asked for, one message at a time.
 
 use super::decode::Entry;
+use super::filter::DumpRequest;
 use super::uapi::{
-    CTA_MARK, CTA_MARK_MASK, CTA_STATUS, CTA_STATUS_MASK, CTA_ZONE, IPCTNL_MSG_CT_GET,
-    IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK,
+    IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_GET_CTRZERO, IPCTNL_MSG_CT_GET_DYING,
+    IPCTNL_MSG_CT_GET_UNCONFIRMED, IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK,
 };
+use crate::kernel::netlink::exchange::{Answer, Found};
 use crate::kernel::netlink::request::{DUMP, Request};
 use crate::kernel::netlink::socket::{Error, RECEIVE_BYTES, Socket};
 use crate::kernel::netlink::wire::{DecodeError, Message};
 
-/// Which entries to dump; `None` means any. Kernels older than a filter ignore it and send more, so
-/// the caller must look at each entry again all the same.
+/// Which entries of a network namespace to dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DumpRequest {
-    /// AF_INET (2) or AF_INET6 (10).
-    pub family: Option<u8>,
-    /// Value and mask: entries whose `mark & mask` is the value. A kernel without
-    /// CONFIG_NF_CONNTRACK_MARK refuses it with EOPNOTSUPP.
-    pub mark: Option<(u32, u32)>,
-    /// Value and mask: entries whose `status & mask` is the value (IPS_ bits; Linux 5.15+).
-    pub status: Option<(u32, u32)>,
-    /// Entries of this zone, whichever of their directions it applies to (Linux 6.8+).
-    pub zone: Option<u16>,
+pub enum List {
+    /// The table.
+    #[default]
+    Table,
+    /// The table, and the accounting of each entry is set back to 0 as it is read. Do not ask for
+    /// what the kernel cannot tell apart (see [`DumpRequest::left_to_user_space`]): it sets back what
+    /// it sends, not what is left of that.
+    TableZeroing,
+    /// Entries out of the table whose end could not be told to all listeners yet. The kernel filters
+    /// them by family only.
+    Dying,
+    /// Entries not in the table yet, whose first packet is still on its way. None since Linux
+    /// 5.19, which has no such list any more. The kernel filters them by family only.
+    Unconfirmed,
 }
 
 /// What a dump consisted of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpStats {
-    /// Entries decoded.
+    /// Entries decoded that match.
     pub entries: u64,
+    /// Entries decoded that do not match: the kernel could not tell.
+    pub left_out: u64,
     /// Messages of the dump that could not be decoded.
     pub rejected: u64,
     /// Messages with NLM_F_DUMP_INTR: if any, entries may be missing or come twice.
@@ -38,38 +45,99 @@ pub struct DumpStats {
 }
 
 impl DumpStats {
-    /// Counts one message and decodes it.
-    pub(super) fn decode<'a>(&mut self, message: &Message<'a>) -> Result<Entry<'a>, DecodeError> {
+    /// Decodes one message and counts it; `None` if it is not asked for.
+    pub(super) fn decode<'a>(
+        &mut self,
+        request: &DumpRequest,
+        message: &Message<'a>,
+    ) -> Result<Option<Entry<'a>>, DecodeError> {
         let entry = if message.kind == message_type(IPCTNL_MSG_CT_NEW) {
             Entry::decode(message.payload)
         } else {
             Err(DecodeError::UnexpectedMessage(message.kind))
         };
-        match entry {
+        match &entry {
+            Ok(entry) if !request.matches(entry) => {
+                self.left_out += 1;
+                return Ok(None);
+            }
             Ok(_) => self.entries += 1,
             Err(_) => self.rejected += 1,
         }
-        entry
+        entry.map(Some)
+    }
+}
+
+/// A dump under way. The table changes meanwhile: an entry made or ended during the dump may or may
+/// not be in it, and on a resize of the hash table some may come twice.
+#[derive(Debug)]
+pub struct Cursor {
+    answer: Answer,
+    request: DumpRequest,
+    stats: DumpStats,
+}
+
+impl Cursor {
+    /// Asks for a dump of the socket's network namespace. The socket can be used for nothing else
+    /// until it is read.
+    pub fn start(socket: &mut Socket, list: List, request: &DumpRequest) -> Result<Self, Error> {
+        let answer = socket.begin("conntrack dump", encode(list, request))?;
+        Ok(Self { answer, request: *request, stats: DumpStats::default() })
+    }
+
+    /// Finds the next entry, makes something of it, and says where it lies in the buffer; `None` at
+    /// the end. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
+    pub fn next<T>(
+        &mut self,
+        socket: &Socket,
+        buffer: &mut [u8],
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Option<(Found, T)>, Error> {
+        while let Some(found) = self.answer.advance(socket, buffer)? {
+            match self.stats.decode(&self.request, &found.message(buffer)) {
+                Ok(Some(entry)) => {
+                    let made = make(&entry);
+                    return Ok(Some((found, made)));
+                }
+                Ok(None) => {}
+                Err(error) => log::debug!("conntrack entry skipped: {error}"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was dumped so far.
+    #[must_use]
+    pub fn stats(&self) -> DumpStats {
+        let noticed = self.answer.noticed();
+        DumpStats { interrupted: noticed.interrupted, foreign: noticed.foreign, ..self.stats }
+    }
+
+    /// The answer that is read.
+    #[must_use]
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// Gives up the dump: its answer, the rest of which must be read before another dump.
+    #[must_use]
+    pub fn into_answer(self) -> Answer {
+        self.answer
     }
 }
 
 /// Dumps the table of the socket's network namespace, an entry at a time and in the kernel's order,
 /// through one buffer. `socket` must be blocking, and be given up after an error (see
 /// [`Socket::ask`]).
-///
-/// The table changes meanwhile: an entry made or ended during the dump may or may not be in it, and
-/// on a resize of the hash table some may come twice.
 pub fn dump(
     socket: &mut Socket,
     request: &DumpRequest,
-    mut each: impl FnMut(Result<Entry<'_>, DecodeError>),
+    mut each: impl FnMut(Entry<'_>),
 ) -> Result<DumpStats, Error> {
-    let mut stats = DumpStats::default();
     let mut buffer = vec![0; RECEIVE_BYTES];
-    let noticed = socket.ask("conntrack dump", encode(request), &mut buffer, |message| {
-        each(stats.decode(&message));
-    })?;
-    Ok(DumpStats { interrupted: noticed.interrupted, foreign: noticed.foreign, ..stats })
+    let mut cursor = Cursor::start(socket, List::Table, request)?;
+    while cursor.next(socket, &mut buffer, |entry| each(*entry))?.is_some() {}
+    Ok(cursor.stats())
 }
 
 /// Type of a conntrack message.
@@ -77,27 +145,13 @@ pub(super) const fn message_type(message: u8) -> u16 {
     u16::from_be_bytes([NFNL_SUBSYS_CTNETLINK, message])
 }
 
-fn encode(request: &DumpRequest) -> Request {
-    let DumpRequest { family, mark, status, zone } = *request;
-    let mut message = Request::netfilter(
-        NFNL_SUBSYS_CTNETLINK,
-        IPCTNL_MSG_CT_GET,
-        DUMP,
-        family.unwrap_or_default(),
-    );
-    if let Some((value, mask)) = mark {
-        message = message
-            .attribute(CTA_MARK, &value.to_be_bytes())
-            .attribute(CTA_MARK_MASK, &mask.to_be_bytes());
-    }
-    // A mask of no bits compares nothing; the kernel answers EINVAL to it.
-    if let Some((value, mask)) = status.filter(|&(_, mask)| mask != 0) {
-        message = message
-            .attribute(CTA_STATUS, &value.to_be_bytes())
-            .attribute(CTA_STATUS_MASK, &mask.to_be_bytes());
-    }
-    if let Some(zone) = zone {
-        message = message.attribute(CTA_ZONE, &zone.to_be_bytes());
-    }
-    message
+fn encode(list: List, request: &DumpRequest) -> Request {
+    let (message, filters) = match list {
+        List::Table => (IPCTNL_MSG_CT_GET, true),
+        List::TableZeroing => (IPCTNL_MSG_CT_GET_CTRZERO, true),
+        List::Dying => (IPCTNL_MSG_CT_GET_DYING, false),
+        List::Unconfirmed => (IPCTNL_MSG_CT_GET_UNCONFIRMED, false),
+    };
+    let dump = Request::netfilter(NFNL_SUBSYS_CTNETLINK, message, DUMP, request.header_family());
+    if filters { request.encode(dump) } else { dump }
 }

@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use nix::errno::Errno;
-
 use super::decode::Entry;
 use super::dump::message_type;
+use super::expect::Expectation;
+use super::expect_requests;
+use super::listener::{EventBuffer, EventGroups, Listener, Received};
 use super::uapi::{
-    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_NEW, NFNLGRP_CONNTRACK_DESTROY, NFNLGRP_CONNTRACK_NEW,
-    NFNLGRP_CONNTRACK_UPDATE,
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_NEW, IPCTNL_MSG_EXP_DELETE, IPCTNL_MSG_EXP_NEW,
 };
 use crate::kernel::netlink::socket::{Error, RECEIVE_BYTES, Socket};
 use crate::kernel::netlink::wire::{DecodeError, Message, Messages};
@@ -63,6 +63,33 @@ impl<'a> Event<'a> {
     }
 }
 
+/// A notification about an expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectEvent<'a> {
+    /// What happened: New or Destroy.
+    pub kind: Kind,
+    /// Netlink port of the process that did it; 0 when traffic or time did.
+    pub portid: u32,
+    /// The expectation.
+    pub expectation: Expectation<'a>,
+}
+
+impl<'a> ExpectEvent<'a> {
+    /// Decodes one notification; `None` if it is not about an expectation.
+    #[must_use]
+    pub fn decode(message: &Message<'a>) -> Option<Result<Self, DecodeError>> {
+        const NEW: u16 = expect_requests::message_type(IPCTNL_MSG_EXP_NEW);
+        const DELETE: u16 = expect_requests::message_type(IPCTNL_MSG_EXP_DELETE);
+        let kind = match message.kind {
+            NEW => Kind::New,
+            DELETE => Kind::Destroy,
+            _ => return None,
+        };
+        let expectation = Expectation::decode(message.payload);
+        Some(expectation.map(|expectation| Self { kind, portid: message.portid, expectation }))
+    }
+}
+
 /// What one [`Events::drain`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -101,7 +128,7 @@ impl Drained {
 /// With `nf_conntrack_events=2`, the default, the kernel notes events only of flows that began
 /// while someone listened.
 pub struct Events {
-    socket: Socket,
+    listener: Listener,
     buffer: Vec<u8>,
 }
 
@@ -109,15 +136,9 @@ impl Events {
     /// Listens in the network namespace of the calling thread. `receive_buffer` is the number of
     /// bytes to ask for (see [`Socket::set_receive_buffer`]); an event takes about 700 of them.
     pub fn open(receive_buffer: usize) -> Result<Self, Error> {
-        let socket = Socket::netfilter()?;
-        socket.set_nonblocking()?;
-        socket.set_receive_buffer(receive_buffer)?;
-        socket.join(&[
-            NFNLGRP_CONNTRACK_NEW,
-            NFNLGRP_CONNTRACK_UPDATE,
-            NFNLGRP_CONNTRACK_DESTROY,
-        ])?;
-        Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES] })
+        let buffer = EventBuffer::fixed(receive_buffer);
+        let listener = Listener::new(Socket::netfilter()?, EventGroups::ENTRIES, buffer)?;
+        Ok(Self { listener, buffer: vec![0; RECEIVE_BYTES] })
     }
 
     /// Hands what has arrived to `each`: at most 1024 datagrams, so that a flood of events does
@@ -128,15 +149,17 @@ impl Events {
     ) -> Result<Drained, Error> {
         let mut drained = Drained { more: true, ..Drained::default() };
         for _ in 0..DATAGRAMS {
-            match self.socket.receive(&mut self.buffer) {
-                Ok(datagram) => drained.datagram(datagram, &mut each),
-                // ENOBUFS also counts as a datagram: the bound holds whatever the kernel returns.
-                Err(e) if e.is_system(Errno::ENOBUFS) => drained.overruns += 1,
-                Err(e) if e.is_system(Errno::EAGAIN) => {
+            match self.listener.receive(&mut self.buffer)? {
+                Received::Datagram(len) => {
+                    let datagram = self.buffer.get(..len).unwrap_or_default();
+                    drained.datagram(datagram, &mut each);
+                }
+                // This also counts as a datagram: the bound holds whatever the kernel returns.
+                Received::Overrun => drained.overruns += 1,
+                Received::Nothing => {
                     drained.more = false;
                     break;
                 }
-                Err(e) => return Err(e),
             }
         }
         Ok(drained)
@@ -145,12 +168,12 @@ impl Events {
 
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.listener.as_raw_fd()
     }
 }
 
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.listener.as_fd()
     }
 }

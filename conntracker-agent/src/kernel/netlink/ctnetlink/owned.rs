@@ -2,6 +2,7 @@
 
 use super::decode::{Counters, Entry, SeqAdj, SynProxy, label_numbers};
 use super::state::ProtoState;
+use super::unknown::OwnedAttribute;
 use crate::flow::{Status, Tuple};
 
 /// A conntrack entry of its own; the fields mean what they do in [`Entry`].
@@ -45,6 +46,8 @@ pub struct ConntrackEntry {
     pub timestamp_event: Option<u64>,
     /// Name of the helper; bytes that are not UTF-8 are replaced.
     pub helper: Option<String>,
+    /// Data of a helper in user space.
+    pub helper_info: Option<Vec<u8>>,
     /// Numbers of the labels that are set, lowest first.
     pub labels: Vec<u16>,
     /// State of the protocol.
@@ -53,8 +56,8 @@ pub struct ConntrackEntry {
     pub seqadj: [Option<SeqAdj>; 2],
     /// SYN proxy.
     pub synproxy: Option<SynProxy>,
-    /// Number of attributes that have no field here.
-    pub unknown: u32,
+    /// Attributes that have no field here.
+    pub unknown: Vec<OwnedAttribute>,
 }
 
 impl From<&Entry<'_>> for ConntrackEntry {
@@ -80,11 +83,13 @@ impl From<&Entry<'_>> for ConntrackEntry {
             stop,
             timestamp_event,
             helper,
+            helper_info,
             labels,
             state,
             seqadj,
             synproxy,
             unknown,
+            raw: _,
         } = *entry;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
@@ -107,11 +112,15 @@ impl From<&Entry<'_>> for ConntrackEntry {
             stop,
             timestamp_event,
             helper: helper.map(text),
+            helper_info: helper_info.map(<[u8]>::to_vec),
             labels: label_numbers(labels.unwrap_or_default()).collect(),
             state,
             seqadj,
             synproxy,
-            unknown,
+            unknown: match unknown {
+                0 => Vec::new(),
+                _ => entry.unknown_attributes().map(Into::into).collect(),
+            },
         }
     }
 }

@@ -1,16 +1,11 @@
-//! How full the table is.
+//! How full the table is, and what each CPU has counted.
 
 use super::dump::message_type;
-use super::uapi::{
-    CTA_STATS_GLOBAL_ENTRIES, CTA_STATS_GLOBAL_MAX_ENTRIES, IPCTNL_MSG_CT_GET_STATS,
-    NFNL_SUBSYS_CTNETLINK,
-};
-use crate::kernel::netlink::request::{ACK, Request};
+#[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
+use super::uapi::*;
+use crate::kernel::netlink::request::{ACK, DUMP, Request};
 use crate::kernel::netlink::socket::{Error, RECEIVE_BYTES, Socket};
 use crate::kernel::netlink::wire::{self, DecodeError, Message};
-
-/// What was asked for, in errors.
-const NAME: &str = "conntrack statistics";
 
 /// The table of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +16,105 @@ pub struct GlobalStats {
     pub max_entries: Option<u32>,
 }
 
+/// What one CPU has counted since the network namespace was made: `struct ip_conntrack_stat` of
+/// include/linux/netfilter/nf_conntrack_common.h. `None` was not told: the kernel is older than the
+/// counter, or newer than its end. Counters wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuStats {
+    /// Number of the CPU.
+    pub cpu: u16,
+    /// Lookups for a packet that found a clash with an existing entry: NAT choosing tuples, mostly.
+    pub found: Option<u32>,
+    /// Packets that cannot be tracked.
+    pub invalid: Option<u32>,
+    /// Entries inserted; not counted any more.
+    pub insert: Option<u32>,
+    /// Entries that could not be inserted, because there was one of the same tuple.
+    pub insert_failed: Option<u32>,
+    /// Packets dropped because an entry could not be made or inserted.
+    pub drop: Option<u32>,
+    /// Entries removed before their time, to make room.
+    pub early_drop: Option<u32>,
+    /// Packets with an error in their ICMP payload or header.
+    pub error: Option<u32>,
+    /// Lookups begun anew because the table was resized.
+    pub search_restart: Option<u32>,
+    /// Insertions that met the entry of a packet of the same flow and took that one (Linux 5.9+).
+    pub clash_resolve: Option<u32>,
+    /// Insertions given up because too many entries have the same hash (Linux 5.15+).
+    pub chain_toolong: Option<u32>,
+}
+
+/// What one CPU has counted of expectations since the network namespace was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpectCpuStats {
+    /// Number of the CPU.
+    pub cpu: u16,
+    /// Expected flows that came.
+    pub new: Option<u32>,
+    /// Expectations made.
+    pub create: Option<u32>,
+    /// Expectations ended.
+    pub delete: Option<u32>,
+}
+
 /// Asks for the statistics of the socket's network namespace.
 pub fn global(socket: &mut Socket) -> Result<GlobalStats, Error> {
+    const NAME: &str = "conntrack statistics";
     let request = Request::netfilter(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS, ACK, 0);
     let mut stats = Err(DecodeError::Missing("CTA_STATS_GLOBAL_ENTRIES"));
     let mut buffer = vec![0; RECEIVE_BYTES];
-    socket.ask(NAME, request, &mut buffer, |message| stats = decode(&message))?;
+    socket.ask(NAME, request, &mut buffer, |message| stats = decode_global(&message))?;
     stats.map_err(|source| Error::Malformed { request: NAME, source })
 }
 
-fn decode(message: &Message<'_>) -> Result<GlobalStats, DecodeError> {
+/// Asks for the statistics of each CPU that there may be.
+pub fn per_cpu(socket: &mut Socket) -> Result<Vec<CpuStats>, Error> {
+    let message = (NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS_CPU);
+    each_cpu(socket, "conntrack statistics of CPUs", message, |message| {
+        if message.kind == message_type(IPCTNL_MSG_CT_GET_STATS_CPU) {
+            decode_cpu(message)
+        } else {
+            Err(DecodeError::UnexpectedMessage(message.kind))
+        }
+    })
+}
+
+/// Asks for the statistics of expectations of each CPU that there may be.
+pub fn expectations_per_cpu(socket: &mut Socket) -> Result<Vec<ExpectCpuStats>, Error> {
+    let message = (NFNL_SUBSYS_CTNETLINK_EXP, IPCTNL_MSG_EXP_GET_STATS_CPU);
+    each_cpu(socket, "expectation statistics of CPUs", message, |message| {
+        // The kernel answers in the name of the other subsystem.
+        if message.kind == message_type(IPCTNL_MSG_EXP_GET_STATS_CPU) {
+            decode_expectations(message)
+        } else {
+            Err(DecodeError::UnexpectedMessage(message.kind))
+        }
+    })
+}
+
+/// Dumps statistics: a message for each CPU.
+fn each_cpu<T>(
+    socket: &mut Socket,
+    name: &'static str,
+    (subsystem, message): (u8, u8),
+    decode: impl Fn(&Message<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, Error> {
+    let request = Request::netfilter(subsystem, message, DUMP, 0);
+    let mut buffer = vec![0; RECEIVE_BYTES];
+    let mut stats = Ok(Vec::new());
+    socket.ask(name, request, &mut buffer, |message| {
+        if let Ok(all) = &mut stats {
+            match decode(&message) {
+                Ok(cpu) => all.push(cpu),
+                Err(error) => stats = Err(error),
+            }
+        }
+    })?;
+    stats.map_err(|source| Error::Malformed { request: name, source })
+}
+
+fn decode_global(message: &Message<'_>) -> Result<GlobalStats, DecodeError> {
     if message.kind != message_type(IPCTNL_MSG_CT_GET_STATS) {
         return Err(DecodeError::UnexpectedMessage(message.kind));
     }
@@ -52,6 +136,46 @@ fn decode(message: &Message<'_>) -> Result<GlobalStats, DecodeError> {
     Ok(GlobalStats { entries, max_entries })
 }
 
+fn decode_cpu(message: &Message<'_>) -> Result<CpuStats, DecodeError> {
+    let (_, attributes) = wire::netfilter(message.payload)?;
+    let mut stats = CpuStats { cpu: wire::resource(message.payload)?, ..CpuStats::default() };
+    for attribute in attributes {
+        let attribute = attribute?;
+        let counter = match attribute.kind {
+            CTA_STATS_FOUND => &mut stats.found,
+            CTA_STATS_INVALID => &mut stats.invalid,
+            CTA_STATS_INSERT => &mut stats.insert,
+            CTA_STATS_INSERT_FAILED => &mut stats.insert_failed,
+            CTA_STATS_DROP => &mut stats.drop,
+            CTA_STATS_EARLY_DROP => &mut stats.early_drop,
+            CTA_STATS_ERROR => &mut stats.error,
+            CTA_STATS_SEARCH_RESTART => &mut stats.search_restart,
+            CTA_STATS_CLASH_RESOLVE => &mut stats.clash_resolve,
+            CTA_STATS_CHAIN_TOOLONG => &mut stats.chain_toolong,
+            _ => continue,
+        };
+        *counter = Some(attribute.be32("CTA_STATS")?);
+    }
+    Ok(stats)
+}
+
+fn decode_expectations(message: &Message<'_>) -> Result<ExpectCpuStats, DecodeError> {
+    let (_, attributes) = wire::netfilter(message.payload)?;
+    let cpu = wire::resource(message.payload)?;
+    let mut stats = ExpectCpuStats { cpu, ..ExpectCpuStats::default() };
+    for attribute in attributes {
+        let attribute = attribute?;
+        let counter = match attribute.kind {
+            CTA_STATS_EXP_NEW => &mut stats.new,
+            CTA_STATS_EXP_CREATE => &mut stats.create,
+            CTA_STATS_EXP_DELETE => &mut stats.delete,
+            _ => continue,
+        };
+        *counter = Some(attribute.be32("CTA_STATS_EXP")?);
+    }
+    Ok(stats)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,7 +186,25 @@ mod tests {
         // Linux 6.18, followed by the acknowledgement.
         let datagram = include_bytes!("fixtures/stats.bin");
         let message = Messages::new(datagram).next().unwrap().unwrap();
-        let stats = decode(&message).unwrap();
+        let stats = decode_global(&message).unwrap();
         assert_eq!(stats, GlobalStats { entries: 10, max_entries: Some(0x4_0000) });
+    }
+
+    #[test]
+    fn counters_of_a_cpu_are_told_apart_and_may_be_missing() {
+        let message = Request::new(message_type(IPCTNL_MSG_CT_GET_STATS_CPU), 0)
+            .raw(&[0, 0, 1, 2])
+            .attribute(CTA_STATS_FOUND, &[0, 0, 0, 3])
+            .attribute(CTA_STATS_CHAIN_TOOLONG, &[0, 0, 0, 4])
+            .attribute(99, &[])
+            .finish(1, 1)
+            .unwrap();
+        let message = Messages::new(&message).next().unwrap().unwrap();
+        let want =
+            CpuStats { cpu: 0x102, found: Some(3), chain_toolong: Some(4), ..CpuStats::default() };
+        assert_eq!(decode_cpu(&message), Ok(want));
+        // The numbers of expectations mean something else there.
+        let expectations = decode_expectations(&message).unwrap();
+        assert_eq!((expectations.cpu, expectations.create), (0x102, Some(3)));
     }
 }

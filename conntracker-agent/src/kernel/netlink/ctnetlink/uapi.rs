@@ -21,12 +21,27 @@ pub const IPCTNL_MSG_CT_GET_DYING: u8 = 6;
 /// Dump of entries that are not in the table yet (until 5.19).
 pub const IPCTNL_MSG_CT_GET_UNCONFIRMED: u8 = 7;
 
+/// Subsystem of expectations, the high byte of a message type.
+pub const NFNL_SUBSYS_CTNETLINK_EXP: u8 = 2;
+/// An expectation: in dumps, in NEW events, and the request to create one.
+pub const IPCTNL_MSG_EXP_NEW: u8 = 0;
+/// Request for one expectation, or a dump of all, or of those of one entry.
+pub const IPCTNL_MSG_EXP_GET: u8 = 1;
+/// The end of an expectation, and the request for it.
+pub const IPCTNL_MSG_EXP_DELETE: u8 = 2;
+/// Statistics of each CPU. The answer comes with the subsystem of entries.
+pub const IPCTNL_MSG_EXP_GET_STATS_CPU: u8 = 3;
+
 /// Multicast group of new entries.
 pub const NFNLGRP_CONNTRACK_NEW: u32 = 1;
 /// Multicast group of changes.
 pub const NFNLGRP_CONNTRACK_UPDATE: u32 = 2;
 /// Multicast group of ends.
 pub const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
+/// Multicast group of new expectations.
+pub const NFNLGRP_CONNTRACK_EXP_NEW: u32 = 4;
+/// Multicast group of ends of expectations.
+pub const NFNLGRP_CONNTRACK_EXP_DESTROY: u32 = 6;
 
 /// Original direction: nested `CTA_TUPLE_`.
 pub const CTA_TUPLE_ORIG: u16 = 1;
@@ -197,3 +212,103 @@ pub const CTA_SECCTX_NAME: u16 = 1;
 pub const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 /// nf_conntrack_max, u32 (4.18+).
 pub const CTA_STATS_GLOBAL_MAX_ENTRIES: u16 = 2;
+
+/// Lookups that found an entry, u32.
+pub const CTA_STATS_FOUND: u16 = 2;
+/// Packets that cannot be tracked, u32.
+pub const CTA_STATS_INVALID: u16 = 4;
+/// Entries inserted, u32.
+pub const CTA_STATS_INSERT: u16 = 8;
+/// Entries that could not be inserted, u32.
+pub const CTA_STATS_INSERT_FAILED: u16 = 9;
+/// Packets dropped because an entry could not be made, u32.
+pub const CTA_STATS_DROP: u16 = 10;
+/// Entries removed early to make room, u32.
+pub const CTA_STATS_EARLY_DROP: u16 = 11;
+/// Packets that conntrack failed on, u32.
+pub const CTA_STATS_ERROR: u16 = 12;
+/// Lookups begun anew because the table was resized, u32.
+pub const CTA_STATS_SEARCH_RESTART: u16 = 13;
+/// Insertions that met an entry of the same flow and took that one, u32 (5.9+).
+pub const CTA_STATS_CLASH_RESOLVE: u16 = 14;
+/// Insertions given up because the chain of the bucket was too long, u32 (5.15+).
+pub const CTA_STATS_CHAIN_TOOLONG: u16 = 15;
+
+/// Expectations made, u32.
+pub const CTA_STATS_EXP_NEW: u16 = 1;
+/// Expectations inserted, u32.
+pub const CTA_STATS_EXP_CREATE: u16 = 2;
+/// Expectations removed, u32.
+pub const CTA_STATS_EXP_DELETE: u16 = 3;
+
+/// Lowest IPv4 address to translate to.
+pub const CTA_NAT_V4_MINIP: u16 = 1;
+/// Highest IPv4 address to translate to.
+pub const CTA_NAT_V4_MAXIP: u16 = 2;
+/// Ports to translate to: nested `CTA_PROTONAT_`.
+pub const CTA_NAT_PROTO: u16 = 3;
+/// Lowest IPv6 address to translate to.
+pub const CTA_NAT_V6_MINIP: u16 = 4;
+/// Highest IPv6 address to translate to.
+pub const CTA_NAT_V6_MAXIP: u16 = 5;
+
+/// Lowest port to translate to, u16.
+pub const CTA_PROTONAT_PORT_MIN: u16 = 1;
+/// Highest port to translate to, u16.
+pub const CTA_PROTONAT_PORT_MAX: u16 = 2;
+
+/// Fields of the original tuple that a dump compares, u32 in **host** byte order.
+pub const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+/// Fields of the reply tuple that a dump compares, u32 in **host** byte order.
+pub const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+
+/// Source address (net/netfilter/nf_internals.h, as all CTA_FILTER_F_).
+pub const CTA_FILTER_F_CTA_IP_SRC: u32 = 1 << 0;
+/// Destination address.
+pub const CTA_FILTER_F_CTA_IP_DST: u32 = 1 << 1;
+/// Protocol.
+pub const CTA_FILTER_F_CTA_PROTO_NUM: u32 = 1 << 3;
+/// Source port of TCP and UDP.
+pub const CTA_FILTER_F_CTA_PROTO_SRC_PORT: u32 = 1 << 4;
+/// Destination port of TCP and UDP.
+pub const CTA_FILTER_F_CTA_PROTO_DST_PORT: u32 = 1 << 5;
+/// ICMP type.
+pub const CTA_FILTER_F_CTA_PROTO_ICMP_TYPE: u32 = 1 << 6;
+/// ICMP code.
+pub const CTA_FILTER_F_CTA_PROTO_ICMP_CODE: u32 = 1 << 7;
+/// ICMP identifier.
+pub const CTA_FILTER_F_CTA_PROTO_ICMP_ID: u32 = 1 << 8;
+/// ICMPv6 type.
+pub const CTA_FILTER_F_CTA_PROTO_ICMPV6_TYPE: u32 = 1 << 9;
+/// ICMPv6 code.
+pub const CTA_FILTER_F_CTA_PROTO_ICMPV6_CODE: u32 = 1 << 10;
+/// ICMPv6 identifier.
+pub const CTA_FILTER_F_CTA_PROTO_ICMPV6_ID: u32 = 1 << 11;
+
+/// Original direction of the entry that expects: nested `CTA_TUPLE_`.
+pub const CTA_EXPECT_MASTER: u16 = 1;
+/// What is expected: nested `CTA_TUPLE_`.
+pub const CTA_EXPECT_TUPLE: u16 = 2;
+/// Bits of it that count: nested `CTA_TUPLE_`.
+pub const CTA_EXPECT_MASK: u16 = 3;
+/// Seconds until the expectation ends, u32.
+pub const CTA_EXPECT_TIMEOUT: u16 = 4;
+/// Identifier of the expectation, u32.
+pub const CTA_EXPECT_ID: u16 = 5;
+/// Name of the helper, a string.
+pub const CTA_EXPECT_HELP_NAME: u16 = 6;
+/// Zone, u16; requests only.
+pub const CTA_EXPECT_ZONE: u16 = 7;
+/// NF_CT_EXPECT_ bits, u32.
+pub const CTA_EXPECT_FLAGS: u16 = 8;
+/// Class of the helper's policy, u32.
+pub const CTA_EXPECT_CLASS: u16 = 9;
+/// Translation: nested `CTA_EXPECT_NAT_`.
+pub const CTA_EXPECT_NAT: u16 = 10;
+/// Name of the function called when the expected flow comes, a string.
+pub const CTA_EXPECT_FN: u16 = 11;
+
+/// Direction of the master that the translation is for, u32.
+pub const CTA_EXPECT_NAT_DIR: u16 = 1;
+/// Source address and port before translation: nested `CTA_TUPLE_`.
+pub const CTA_EXPECT_NAT_TUPLE: u16 = 2;

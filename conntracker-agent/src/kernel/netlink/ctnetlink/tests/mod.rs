@@ -1,5 +1,7 @@
 //! The decoder against what kernels sent, and against what no kernel should send.
 
+mod requests;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -13,16 +15,16 @@ use crate::kernel::netlink::wire::{Messages, NFGENMSG};
 
 /// A dump of Linux 6.18 with accounting, timestamps, zones, marks, labels, a helper, a DNAT, and
 /// TCP, UDP, UDP-Lite, SCTP, DCCP, GRE, ESP, ICMP and ICMPv6 flows; ends with NLMSG_DONE.
-const DUMP: &[u8] = include_bytes!("fixtures/dump.bin");
+const DUMP: &[u8] = include_bytes!("../fixtures/dump.bin");
 /// The events of such traffic, one datagram after the other.
-const EVENTS: &[u8] = include_bytes!("fixtures/events.bin");
+const EVENTS: &[u8] = include_bytes!("../fixtures/events.bin");
 
 fn entries() -> Vec<ConntrackEntry> {
-    let mut stats = DumpStats::default();
+    let (mut stats, any) = (DumpStats::default(), DumpRequest::default());
     let entries: Vec<_> = Messages::new(DUMP)
         .map(Result::unwrap)
         .filter(|message| message.kind == message_type(IPCTNL_MSG_CT_NEW))
-        .map(|message| (&stats.decode(&message).unwrap()).into())
+        .map(|message| (&stats.decode(&any, &message).unwrap().unwrap()).into())
         .collect();
     assert_eq!(stats, DumpStats { entries: entries.len() as u64, ..DumpStats::default() });
     entries
@@ -43,7 +45,7 @@ fn every_entry_of_a_dump_is_decoded_in_full() {
     let entries = entries();
     assert_eq!(entries.len(), 17);
     for entry in &entries {
-        assert_eq!(entry.unknown, 0);
+        assert_eq!(entry.unknown, []);
         assert!(entry.reply.is_some() && entry.id.is_some() && entry.start.is_some());
         assert!(entry.counters.iter().all(Option::is_some));
         assert_eq!((entry.stop, entry.use_count), (None, Some(1)));
@@ -183,7 +185,7 @@ fn attributes_that_this_machine_does_not_send_are_read_too() {
             })
         })
         .attribute(99, &[])
-        .nested(CTA_HELP, |r| r.attribute(CTA_HELP_INFO, &[1]))
+        .nested(CTA_HELP, |r| r.attribute(CTA_HELP_INFO, &[1]).attribute(77, &[2, 3]))
     });
     let entry = Entry::decode(&payload).unwrap();
     assert_eq!(entry.counters, [Some(Counters { packets: 3, bytes: 256 }), None]);
@@ -194,7 +196,16 @@ fn attributes_that_this_machine_does_not_send_are_read_too() {
     assert_eq!(entry.synproxy, Some(SynProxy { isn: 4, its: 5, tsoff: 6 }));
     let dccp = ProtoState::Dccp { state: 4, role: Some(1), handshake_seq: Some(7) };
     assert_eq!((entry.state, dccp.name()), (Some(dccp), Some("OPEN")));
+    assert_eq!((entry.helper, entry.helper_info), (None, Some(&[1][..])));
     assert_eq!(entry.unknown, 2);
+    let unknown: Vec<_> = entry.unknown_attributes().collect();
+    assert_eq!(
+        unknown,
+        [
+            UnknownAttribute { within: [None; 3], kind: 99, payload: &[] },
+            UnknownAttribute { within: [Some(CTA_HELP), None, None], kind: 77, payload: &[2, 3] },
+        ]
+    );
     let (src, dst) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
     assert_eq!(entry.orig, Tuple { src, dst, proto: 17, l4: L4::Ports { src: 53, dst: 256 } });
     assert_eq!(entry.reply, None);
@@ -235,6 +246,7 @@ fn check(bytes: &[u8]) {
     drained.datagram(bytes, &mut |event| match event {
         Ok(event) => {
             decoded += 1;
+            assert_eq!(event.entry.unknown_attributes().count(), event.entry.unknown as usize);
             let owned = ConntrackEntry::from(&event.entry);
             assert_eq!(owned.labels.len(), event.entry.label_numbers().count());
         }
@@ -249,7 +261,8 @@ fn check(bytes: &[u8]) {
     let mut stats = DumpStats::default();
     let messages: Vec<_> = Messages::new(bytes).flatten().collect();
     for message in &messages {
-        let _: Result<Entry<'_>, DecodeError> = stats.decode(message);
+        let _: Result<Option<Entry<'_>>, DecodeError> =
+            stats.decode(&DumpRequest::default(), message);
     }
     assert_eq!(stats.entries + stats.rejected, messages.len() as u64);
 }

@@ -1,0 +1,185 @@
+//! Dumps as iterators.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use nix::errno::Errno;
+use std::future::poll_fn;
+use tokio::io::unix::AsyncFd;
+
+use super::Conntrack;
+use crate::kernel::netlink::ctnetlink::{
+    ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List,
+};
+use crate::kernel::netlink::exchange::Found;
+use crate::kernel::netlink::{Error, Socket};
+use crate::kernel::watch::watch;
+
+/// A dump, read while the kernel makes it: however large the table, 64 KiB of memory.
+///
+/// [`Self::next`] lends entries without copying them; as an iterator (`for entry in dump`) each entry
+/// is copied. Dropping it before its end is fine: the next dump skips the rest first.
+///
+/// The table changes meanwhile: an entry made or ended during the dump may or may not be in it.
+pub struct Dump<'c> {
+    conntrack: &'c mut Conntrack,
+    cursor: Option<Cursor>,
+}
+
+impl<'c> Dump<'c> {
+    pub(super) fn start(
+        conntrack: &'c mut Conntrack,
+        list: List,
+        request: &DumpRequest,
+    ) -> Result<Self, Error> {
+        conntrack.skip_unread()?;
+        let cursor = Cursor::start(&mut conntrack.dumps, list, request)?;
+        Ok(Self { conntrack, cursor: Some(cursor) })
+    }
+
+    /// The next entry, borrowed until the one after it is asked for; `None` at the end. Messages that
+    /// cannot be decoded are skipped and counted ([`Self::stats`]).
+    ///
+    /// Each entry is decoded once more than by [`Conntrack::dump_with`], the fastest way.
+    #[expect(clippy::should_implement_trait, reason = "a lending iterator, which Iterator is not")]
+    pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        let found = self.advance(|_| ())?;
+        Ok(found.and_then(|(found, ())| again(&found, &self.conntrack.dump_buffer)))
+    }
+
+    /// What was dumped so far.
+    #[must_use]
+    pub fn stats(&self) -> DumpStats {
+        self.cursor.as_ref().map(Cursor::stats).unwrap_or_default()
+    }
+
+    /// Finds the next entry and makes something of it.
+    pub(super) fn advance<T>(
+        &mut self,
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Option<(Found, T)>, Error> {
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        cursor.next(&self.conntrack.dumps, &mut self.conntrack.dump_buffer, make)
+    }
+}
+
+impl Drop for Dump<'_> {
+    fn drop(&mut self) {
+        self.conntrack.unread =
+            self.cursor.take().map(Cursor::into_answer).filter(|answer| !answer.ended());
+    }
+}
+
+/// An entry that was decoded before, decoded again: the compiler cannot be told that a loop gives up
+/// its loan of the buffer only when it does not return it.
+fn again<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
+    Entry::decode(found.message(buffer).payload).ok()
+}
+
+impl<'c> IntoIterator for Dump<'c> {
+    type Item = Result<ConntrackEntry, Error>;
+    type IntoIter = Entries<'c>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Entries { dump: self, failed: false }
+    }
+}
+
+/// The entries of a dump, each of its own.
+pub struct Entries<'c> {
+    dump: Dump<'c>,
+    failed: bool,
+}
+
+impl Entries<'_> {
+    /// What was dumped so far.
+    #[must_use]
+    pub fn stats(&self) -> DumpStats {
+        self.dump.stats()
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<ConntrackEntry, Error>;
+
+    /// Ends after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let entry = self.dump.advance(|entry| ConntrackEntry::from(entry)).transpose()?;
+        self.failed = entry.is_err();
+        Some(entry.map(|(_, entry)| entry))
+    }
+}
+
+/// A dump for programs on tokio; as [`Dump`] otherwise. It has a connection to itself.
+///
+/// Dropping it ends the dump.
+pub struct AsyncDump {
+    socket: AsyncFd<Socket>,
+    cursor: Cursor,
+    buffer: Vec<u8>,
+    failed: bool,
+}
+
+impl AsyncDump {
+    pub(super) fn start(
+        mut conntrack: Conntrack,
+        list: List,
+        request: &DumpRequest,
+    ) -> Result<Self, Error> {
+        conntrack.skip_unread()?;
+        let Conntrack { mut dumps, dump_buffer, .. } = conntrack;
+        dumps.set_nonblocking()?;
+        let cursor = Cursor::start(&mut dumps, list, request)?;
+        let socket = watch(dumps)
+            .map_err(|source| Error::System { call: "registering with tokio", source })?;
+        Ok(Self { socket, cursor, buffer: dump_buffer, failed: false })
+    }
+
+    /// The next entry, borrowed until the one after it is asked for; `None` at the end. It loses
+    /// nothing when it is cancelled.
+    pub async fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        let found = poll_fn(|cx| self.poll_advance(cx, |_| ())).await?;
+        Ok(found.and_then(|(found, ())| again(&found, &self.buffer)))
+    }
+
+    /// What was dumped so far.
+    #[must_use]
+    pub fn stats(&self) -> DumpStats {
+        self.cursor.stats()
+    }
+
+    fn poll_advance<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut make: impl FnMut(&Entry<'_>) -> T,
+    ) -> Poll<Result<Option<(Found, T)>, Error>> {
+        loop {
+            match self.cursor.next(self.socket.get_ref(), &mut self.buffer, &mut make) {
+                Err(error) if error.is_system(Errno::EAGAIN) => {
+                    let ready = ready!(self.socket.poll_read_ready(cx));
+                    ready
+                        .map_err(|source| Error::System { call: "waiting for the socket", source })?
+                        .clear_ready();
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+/// Each entry of its own; ends after an error.
+impl futures_core::Stream for AsyncDump {
+    type Item = Result<ConntrackEntry, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let entry = ready!(self.poll_advance(cx, |entry| ConntrackEntry::from(entry)));
+        self.failed = entry.is_err();
+        Poll::Ready(entry.transpose().map(|entry| entry.map(|(_, entry)| entry)))
+    }
+}

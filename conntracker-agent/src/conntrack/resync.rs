@@ -1,0 +1,276 @@
+//! What the event stream does next, without waiting.
+//!
+//! A full receive buffer loses everything until it is read empty (NETLINK_S_CONGESTED of
+//! net/netlink/af_netlink.c). So what it has is read first, and the table only then: what happens
+//! later than the table was read is in the buffer. While the table is read, events are put aside, for
+//! it takes a second for each million of entries.
+
+use super::stream::{EventItem, EventOptions, EventStats, Gap, Item};
+use crate::kernel::netlink::ctnetlink::{
+    Cursor, DumpStats, Entry, Event, EventGroups, ExpectEvent, ExpectRequest, Expectation, List,
+    Listener, Received, expect_requests,
+};
+use crate::kernel::netlink::exchange::{Answer, Found};
+use crate::kernel::netlink::socket::RECEIVE_BYTES;
+use crate::kernel::netlink::wire::{DecodeError, Message, Messages, align};
+use crate::kernel::netlink::{Error, Socket};
+
+/// No event takes less of the receive buffer: `struct sk_buff`, and a head that has room for
+/// `struct skb_shared_info`.
+const LEAST_BYTES: usize = 512;
+/// First message type that belongs to a protocol.
+const NLMSG_MIN_TYPE: u16 = 0x10;
+/// Datagrams put aside at once, so that a flood of them does not keep the table from being read.
+const DATAGRAMS: usize = 1024;
+
+/// What comes next; [`Core::item`] shows it.
+pub(super) enum Step {
+    Event(Found),
+    Gap(Gap),
+    ResyncBegin(Option<u64>),
+    Resync(Found),
+    ResyncExpect(Found),
+    ResyncEnd(DumpStats),
+    Rejected(DecodeError),
+}
+
+enum State {
+    /// Events are told as they come.
+    Live,
+    /// So they are, until the buffer was empty once: at the latest after so many datagrams.
+    Draining(usize),
+    /// The table is read.
+    Table(Cursor),
+    /// Expectations are read; the table was.
+    Expectations(Answer, DumpStats),
+}
+
+/// The stream without its socket.
+pub(super) struct Core {
+    options: EventOptions,
+    dumps: Socket,
+    dump_buffer: Vec<u8>,
+    state: State,
+    /// Datagrams of events, one after the other, of which those from `next` to `end` are unread.
+    events: Vec<u8>,
+    next: usize,
+    end: usize,
+    /// The buffer was full while the table was read.
+    overrun: bool,
+    stats: EventStats,
+}
+
+impl Core {
+    pub fn new(dumps: Socket, dump_buffer: Vec<u8>, options: &EventOptions) -> Self {
+        Self {
+            options: *options,
+            dumps,
+            dump_buffer,
+            state: State::Live,
+            events: vec![0; RECEIVE_BYTES],
+            next: 0,
+            end: 0,
+            overrun: false,
+            stats: EventStats::default(),
+        }
+    }
+
+    pub fn resync(&mut self) {
+        if matches!(self.state, State::Live) {
+            self.state = State::Draining(0);
+        }
+    }
+
+    pub fn stats(&self, listener: &mut Listener) -> EventStats {
+        EventStats { lost: listener.lost(), buffer: listener.buffer(), ..self.stats }
+    }
+
+    /// What comes next; `None` if nothing does before the socket is readable.
+    pub fn step(&mut self, listener: &mut Listener) -> Result<Option<Step>, Error> {
+        loop {
+            let step = match &mut self.state {
+                State::Live | State::Draining(_) => match self.unread() {
+                    Some(step) => Some(step),
+                    None if self.overrun => {
+                        self.overrun = false;
+                        Some(self.gap(listener))
+                    }
+                    None if matches!(self.state, State::Draining(0)) => Some(self.begin(listener)?),
+                    None => match self.receive(listener)? {
+                        Received::Datagram(_) => None,
+                        Received::Overrun => Some(self.gap(listener)),
+                        Received::Nothing => match &mut self.state {
+                            State::Draining(left) => {
+                                *left = 0;
+                                None
+                            }
+                            _ => return Ok(None),
+                        },
+                    },
+                },
+                State::Table(_) => self.table(listener)?,
+                State::Expectations(..) => Some(self.expectations()?),
+            };
+            if step.is_some() {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// What a step is about.
+    pub fn item(&self, step: Step) -> EventItem<'_> {
+        match step {
+            Step::Event(found) => event(&found.message(&self.events)),
+            Step::Gap(gap) => Item::Gap(gap),
+            Step::ResyncBegin(lost) => Item::ResyncBegin(lost),
+            Step::Resync(found) => {
+                let message = found.message(&self.dump_buffer);
+                Entry::decode(message.payload).map_or_else(Item::Rejected, Item::Resync)
+            }
+            Step::ResyncExpect(found) => {
+                let message = found.message(&self.dump_buffer);
+                Expectation::decode(message.payload).map_or_else(Item::Rejected, Item::ResyncExpect)
+            }
+            Step::ResyncEnd(stats) => Item::ResyncEnd(stats),
+            Step::Rejected(error) => Item::Rejected(error),
+        }
+    }
+
+    /// The next event that was received.
+    fn unread(&mut self) -> Option<Step> {
+        loop {
+            let unread = self.events.get(self.next..self.end).unwrap_or_default();
+            let message = match Messages::new(unread).next()? {
+                Ok(message) => message,
+                Err(error) => {
+                    // Of what follows nobody knows where it begins.
+                    self.next = self.end;
+                    self.stats.rejected += 1;
+                    return Some(Step::Rejected(error));
+                }
+            };
+            let found = Found::of(&message, self.next);
+            self.next = found.end().min(self.end);
+            if message.kind < NLMSG_MIN_TYPE {
+                continue;
+            }
+            self.stats.events += 1;
+            match event(&message) {
+                Item::Rejected(error) => {
+                    self.stats.rejected += 1;
+                    return Some(Step::Rejected(error));
+                }
+                Item::Event { entry, .. } if !self.options.filter.matches(&entry) => {
+                    self.stats.left_out += 1;
+                }
+                _ => return Some(Step::Event(found)),
+            }
+        }
+    }
+
+    /// Receives when all is read.
+    fn receive(&mut self, listener: &mut Listener) -> Result<Received, Error> {
+        // What was put aside is not needed again so soon.
+        if self.events.len() > RECEIVE_BYTES {
+            self.events = vec![0; RECEIVE_BYTES];
+        }
+        let received = listener.receive(&mut self.events)?;
+        (self.next, self.end) = (0, 0);
+        if let Received::Datagram(len) = received {
+            self.end = len;
+            if let State::Draining(left) = &mut self.state {
+                *left = left.saturating_sub(1);
+            }
+        }
+        Ok(received)
+    }
+
+    /// Tells of a loss, and sees to it that the table is read when the buffer was empty.
+    fn gap(&mut self, listener: &mut Listener) -> Step {
+        self.stats.overruns += 1;
+        if self.options.resync {
+            // The kernel accounts for twice the size that is asked for.
+            self.state = State::Draining(2 * listener.buffer() / LEAST_BYTES + 1);
+        }
+        Step::Gap(Gap {
+            overruns: self.stats.overruns,
+            lost: listener.lost(),
+            buffer: listener.buffer(),
+        })
+    }
+
+    fn begin(&mut self, listener: &mut Listener) -> Result<Step, Error> {
+        (self.next, self.end) = (0, 0);
+        self.stats.resyncs += 1;
+        self.state =
+            State::Table(Cursor::start(&mut self.dumps, List::Table, &self.options.filter)?);
+        Ok(Step::ResyncBegin(listener.lost()))
+    }
+
+    /// The next entry of the table.
+    fn table(&mut self, listener: &mut Listener) -> Result<Option<Step>, Error> {
+        let State::Table(cursor) = &mut self.state else { return Ok(None) };
+        if cursor.answer().datagram_is_read() {
+            self.put_aside(listener)?;
+        }
+        let State::Table(cursor) = &mut self.state else { return Ok(None) };
+        if let Some((found, ())) = cursor.next(&self.dumps, &mut self.dump_buffer, |_| ())? {
+            return Ok(Some(Step::Resync(found)));
+        }
+        let stats = cursor.stats();
+        if self.options.groups.overlaps(EventGroups::EXPECTATIONS) {
+            let answer = expect_requests::list(&mut self.dumps, &ExpectRequest::default())?;
+            self.state = State::Expectations(answer, stats);
+            return Ok(None);
+        }
+        self.state = State::Live;
+        Ok(Some(Step::ResyncEnd(stats)))
+    }
+
+    /// The next expectation.
+    fn expectations(&mut self) -> Result<Step, Error> {
+        let State::Expectations(answer, stats) = &mut self.state else {
+            return Ok(Step::ResyncEnd(DumpStats::default()));
+        };
+        if let Some(found) = answer.advance(&self.dumps, &mut self.dump_buffer)? {
+            return Ok(Step::ResyncExpect(found));
+        }
+        let stats = *stats;
+        self.state = State::Live;
+        Ok(Step::ResyncEnd(stats))
+    }
+
+    /// Takes events out of the socket while the table is read, as many as its buffer may ever have.
+    fn put_aside(&mut self, listener: &mut Listener) -> Result<(), Error> {
+        for _ in 0..DATAGRAMS {
+            if self.overrun || self.end >= self.options.buffer.limit {
+                return Ok(());
+            }
+            let needed = self.end + RECEIVE_BYTES;
+            if self.events.len() < needed {
+                self.events.resize(needed.max(2 * self.events.len()), 0);
+            }
+            let free = self.events.get_mut(self.end..).unwrap_or_default();
+            match listener.receive(free)? {
+                Received::Datagram(len) => self.end += align(len),
+                Received::Overrun => self.overrun = true,
+                Received::Nothing => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event in a message.
+fn event<'a>(message: &Message<'a>) -> EventItem<'a> {
+    match ExpectEvent::decode(message) {
+        Some(Ok(ExpectEvent { kind, portid, expectation })) => {
+            Item::Expect { kind, portid, expectation }
+        }
+        Some(Err(error)) => Item::Rejected(error),
+        None => match Event::decode(message) {
+            Ok(Event { kind, portid, entry }) => Item::Event { kind, portid, entry },
+            Err(error) => Item::Rejected(error),
+        },
+    }
+}

@@ -1,0 +1,288 @@
+//! The event stream: what happens, what was missed, and the table anew after that.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::future::poll_fn;
+use tokio::io::unix::AsyncFd;
+
+use super::Conntrack;
+use super::resync::{Core, Step};
+use crate::kernel::netlink::ctnetlink::{
+    ConntrackEntry, ConntrackExpectation, DumpRequest, DumpStats, Entry, EventBuffer, EventGroups,
+    Expectation, Kind, Listener,
+};
+use crate::kernel::netlink::{DecodeError, Error};
+use crate::kernel::watch::watch;
+
+/// What to listen to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventOptions {
+    /// Kinds of events.
+    pub groups: EventGroups,
+    /// Entries that are meant, in events and when the table is read anew. DESTROY events have fewer
+    /// attributes than others: what is not there counts as 0.
+    pub filter: DumpRequest,
+    /// The socket's receive buffer.
+    pub buffer: EventBuffer,
+    /// Whether to read the table anew after events were lost.
+    pub resync: bool,
+}
+
+impl Default for EventOptions {
+    /// All events of entries, a buffer that grows, and resync.
+    fn default() -> Self {
+        Self {
+            groups: EventGroups::ENTRIES,
+            filter: DumpRequest::default(),
+            buffer: EventBuffer::default(),
+            resync: true,
+        }
+    }
+}
+
+/// Events were lost: the receive buffer was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Times that this has happened so far, this one included.
+    pub overruns: u64,
+    /// Events lost so far; more may be lost until the next [`Item::ResyncBegin`], which has the sum.
+    /// `None` if the kernel does not say (before Linux 4.12).
+    pub lost: Option<u64>,
+    /// Bytes of the receive buffer from now on.
+    pub buffer: usize,
+}
+
+/// What the stream tells, in order.
+///
+/// A gap stands before those events that were still in the buffer when it was noticed. Then, if
+/// resync is on, the table is read: between `ResyncBegin` and `ResyncEnd` stand all entries there
+/// are. Whatever else was known is gone, though its end was not told. Events that came while the table
+/// was read come after `ResyncEnd`; some are about what the resync has told already, so that a `New`
+/// may be about an entry that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<E, X> {
+    /// Something happened to an entry.
+    Event {
+        /// What.
+        kind: Kind,
+        /// Netlink port of the process that did it; 0 when traffic or time did.
+        portid: u32,
+        /// The entry, as far as this kind of event describes it.
+        entry: E,
+    },
+    /// Something happened to an expectation.
+    Expect {
+        /// What: New or Destroy.
+        kind: Kind,
+        /// Netlink port of the process that did it; 0 when traffic or time did.
+        portid: u32,
+        /// The expectation.
+        expectation: X,
+    },
+    /// Events were lost.
+    Gap(Gap),
+    /// All entries follow. With the number of events lost so far, if the kernel says it.
+    ResyncBegin(Option<u64>),
+    /// An entry of the table.
+    Resync(E),
+    /// An expectation, if expectations are listened to.
+    ResyncExpect(X),
+    /// That was all.
+    ResyncEnd(DumpStats),
+    /// A message that cannot be decoded.
+    Rejected(DecodeError),
+}
+
+/// An item lent by the stream.
+pub type EventItem<'a> = Item<Entry<'a>, Expectation<'a>>;
+/// An item of its own.
+pub type OwnedItem = Item<ConntrackEntry, ConntrackExpectation>;
+
+impl From<&EventItem<'_>> for OwnedItem {
+    fn from(item: &EventItem<'_>) -> Self {
+        match item {
+            Item::Event { kind, portid, entry } => {
+                Self::Event { kind: *kind, portid: *portid, entry: entry.into() }
+            }
+            Item::Expect { kind, portid, expectation } => {
+                Self::Expect { kind: *kind, portid: *portid, expectation: expectation.into() }
+            }
+            Item::Gap(gap) => Self::Gap(*gap),
+            Item::ResyncBegin(lost) => Self::ResyncBegin(*lost),
+            Item::Resync(entry) => Self::Resync(entry.into()),
+            Item::ResyncExpect(expectation) => Self::ResyncExpect(expectation.into()),
+            Item::ResyncEnd(stats) => Self::ResyncEnd(*stats),
+            Item::Rejected(error) => Self::Rejected(*error),
+        }
+    }
+}
+
+/// What a stream has told so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventStats {
+    /// Events received.
+    pub events: u64,
+    /// Events received that the filter left out.
+    pub left_out: u64,
+    /// Messages that could not be decoded.
+    pub rejected: u64,
+    /// Times that the receive buffer was full.
+    pub overruns: u64,
+    /// Events lost; `None` if the kernel does not say (before Linux 4.12).
+    pub lost: Option<u64>,
+    /// Times that the table was read anew.
+    pub resyncs: u64,
+    /// Bytes of the receive buffer.
+    pub buffer: usize,
+}
+
+/// Events of a network namespace, for threads that wait.
+///
+/// With `net.netfilter.nf_conntrack_events` at 2, the default since Linux 5.19, the kernel notes
+/// events only of flows that began while anybody listened: of an older one not even the end is told.
+pub struct EventStream {
+    listener: Listener,
+    core: Core,
+}
+
+impl EventStream {
+    pub(super) fn start(mut conntrack: Conntrack, options: &EventOptions) -> Result<Self, Error> {
+        conntrack.skip_unread()?;
+        let Conntrack { requests, dumps, dump_buffer, .. } = conntrack;
+        let listener = Listener::new(requests, options.groups, options.buffer)?;
+        Ok(Self { listener, core: Core::new(dumps, dump_buffer, options) })
+    }
+
+    /// The next item; waits until there is one.
+    #[expect(clippy::should_implement_trait, reason = "a lending iterator, which Iterator is not")]
+    pub fn next(&mut self) -> Result<EventItem<'_>, Error> {
+        loop {
+            if let Some(step) = self.core.step(&mut self.listener)? {
+                return Ok(self.core.item(step));
+            }
+            self.wait(None)?;
+        }
+    }
+
+    /// The next item; `None` if there is none within this time. A signal that is caught ends the
+    /// waiting too.
+    pub fn next_within(&mut self, timeout: Duration) -> Result<Option<EventItem<'_>>, Error> {
+        let end = Instant::now() + timeout;
+        let step = loop {
+            if let Some(step) = self.core.step(&mut self.listener)? {
+                break step;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.wait(Some(left))? {
+                return Ok(None);
+            }
+        };
+        Ok(Some(self.core.item(step)))
+    }
+
+    /// Reads the table now, as after a loss: a stream that begins so knows all flows there are.
+    pub fn resync(&mut self) {
+        self.core.resync();
+    }
+
+    /// What was told so far.
+    pub fn stats(&mut self) -> EventStats {
+        self.core.stats(&mut self.listener)
+    }
+
+    /// For programs on tokio, within its runtime.
+    pub fn into_async(self) -> Result<AsyncEventStream, Error> {
+        let Self { listener, core } = self;
+        let listener = watch(listener)
+            .map_err(|source| Error::System { call: "registering with tokio", source })?;
+        Ok(AsyncEventStream { listener, core, failed: false })
+    }
+
+    /// Waits until there is something; false if a signal or the time ended that.
+    fn wait(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+            // Up, for a millisecond is the least that poll(2) waits.
+            let millis = timeout.as_nanos().div_ceil(1_000_000);
+            u32::try_from(millis).ok().and_then(|m| m.try_into().ok()).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::System { call: "poll", source: errno.into() }),
+        }
+    }
+}
+
+impl AsRawFd for EventStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+}
+
+/// The descriptor that is readable when there are events; not so during a resync, which does not wait
+/// for anything.
+impl AsFd for EventStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// Events of a network namespace, for programs on tokio. As a [`Stream`] it copies each item, and ends
+/// after an error only.
+pub struct AsyncEventStream {
+    listener: AsyncFd<Listener>,
+    core: Core,
+    failed: bool,
+}
+
+impl AsyncEventStream {
+    /// The next item. It loses nothing when it is cancelled.
+    ///
+    /// A resync does not wait, and a piece of it (some 100 entries) is made within this call.
+    pub async fn next(&mut self) -> Result<EventItem<'_>, Error> {
+        let step = poll_fn(|cx| self.poll_step(cx)).await?;
+        Ok(self.core.item(step))
+    }
+
+    /// Reads the table now, as after a loss.
+    pub fn resync(&mut self) {
+        self.core.resync();
+    }
+
+    /// What was told so far.
+    pub fn stats(&mut self) -> EventStats {
+        self.core.stats(self.listener.get_mut())
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Error>> {
+        loop {
+            if let Some(step) = self.core.step(self.listener.get_mut())? {
+                return Poll::Ready(Ok(step));
+            }
+            let ready = ready!(self.listener.poll_read_ready(cx));
+            let waiting = |source: io::Error| Error::System { call: "waiting for events", source };
+            ready.map_err(waiting)?.clear_ready();
+        }
+    }
+}
+
+impl Stream for AsyncEventStream {
+    type Item = Result<OwnedItem, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let step = ready!(self.poll_step(cx));
+        self.failed = step.is_err();
+        Poll::Ready(Some(step.map(|step| (&self.core.item(step)).into())))
+    }
+}
