@@ -5,6 +5,8 @@
 
 mod dumps;
 mod entries;
+mod events;
+mod expectations;
 mod statistics;
 
 use std::collections::BTreeSet;
