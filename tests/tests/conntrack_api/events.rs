@@ -271,6 +271,16 @@ fn tokio_is_told_the_same() {
         assert_eq!(known(&items).len(), 1000);
         assert_eq!(events.stats().overruns, 1);
 
+        // What is filtered out keeps nobody else from running.
+        let filter = DumpRequest { zone: Some(1), ..DumpRequest::default() };
+        let of_zone = EventOptions { filter, ..EventOptions::default() };
+        let mut filtered = stream(&lab.router, &of_zone).into_async().unwrap();
+        create(&mut conntrack, 2000..2500);
+        let nothing = tokio::time::timeout(Duration::from_millis(50), filtered.next()).await;
+        assert!(nothing.is_err());
+        assert_eq!(filtered.stats().left_out, 500);
+        while tokio::time::timeout(Duration::from_millis(50), events.next()).await.is_ok() {}
+
         create(&mut conntrack, 1000..1001);
         let mut events = pin!(events);
         let next = poll_fn(|cx| events.as_mut().poll_next(cx));

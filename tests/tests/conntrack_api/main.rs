@@ -7,6 +7,7 @@ mod dumps;
 mod entries;
 mod events;
 mod expectations;
+mod speed;
 mod statistics;
 
 use std::collections::BTreeSet;
