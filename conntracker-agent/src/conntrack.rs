@@ -41,6 +41,73 @@
 //! Whichever thread uses a [`Conntrack`], it stays with the network namespace of the thread that
 //! connected it. It needs CAP_NET_ADMIN there.
 //!
+//! # Making, changing, removing
+//!
+//! ```no_run
+//! use conntracker::conntrack::{Change, Conntrack, EntryKey, MarkChange, NewEntry};
+//! use conntracker::flow::{L4, Tuple};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut conntrack = Conntrack::connect()?;
+//! let orig = Tuple {
+//!     src: "192.0.2.1".parse()?,
+//!     dst: "198.51.100.2".parse()?,
+//!     proto: 17,
+//!     l4: L4::Ports { src: 1000, dst: 53 },
+//! };
+//! if let Some(entry) = NewEntry::new(orig, 60) {
+//!     conntrack.create(&entry)?;
+//! }
+//! let key = EntryKey::orig(orig);
+//! let change = Change { mark: Some(MarkChange::to(7)), ..Change::default() };
+//! conntrack.update(&key, &change)?;
+//! if let Some(entry) = conntrack.get(&key)? {
+//!     // By its identifier: not an entry that has taken its place.
+//!     conntrack.delete(&key.with_id(entry.id))?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Events
+//!
+//! What is lost is counted and told, and made up for by a dump of the table ([`Item`] has the order):
+//!
+//! ```no_run
+//! use conntracker::conntrack::{Conntrack, Error, EventOptions, Item};
+//!
+//! # fn main() -> Result<(), Error> {
+//! let mut events = Conntrack::connect()?.into_events(&EventOptions::default())?;
+//! // Begin with what is there.
+//! events.resync();
+//! loop {
+//!     match events.next()? {
+//!         Item::Event { kind, entry, .. } => println!("{kind:?} {:?}", entry.orig),
+//!         Item::Resync(entry) => println!("there is {:?}", entry.orig),
+//!         Item::Gap(gap) => eprintln!("{} events were lost", gap.lost.unwrap_or_default()),
+//!         _ => {}
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! On tokio:
+//!
+//! ```no_run
+//! use conntracker::conntrack::{Conntrack, DumpRequest, Error, EventOptions, List};
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let mut dump = Conntrack::connect()?.into_async_dump(List::Table, &DumpRequest::default())?;
+//! while let Some(entry) = dump.next().await? {
+//!     println!("{:?}", entry.orig);
+//! }
+//! let mut events = Conntrack::connect()?.into_events(&EventOptions::default())?.into_async()?;
+//! let first = events.next().await?;
+//! println!("{first:?}");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
 //!
 //! [`Error`] names the request, the kernel's error number ([`Error::is_refused`]) and the kernel's own

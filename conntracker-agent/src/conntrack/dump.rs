@@ -1,15 +1,16 @@
 //! Dumps as iterators.
 
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
-use std::future::poll_fn;
 use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
 use crate::kernel::netlink::ctnetlink::{
-    ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List,
+    ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List, Progress,
 };
 use crate::kernel::netlink::exchange::Found;
 use crate::kernel::netlink::{Error, Socket};
@@ -56,7 +57,7 @@ impl<'c> Dump<'c> {
     /// Finds the next entry and makes something of it.
     pub(super) fn advance<T>(
         &mut self,
-        make: impl FnOnce(&Entry<'_>) -> T,
+        make: impl FnMut(&Entry<'_>) -> T,
     ) -> Result<Option<(Found, T)>, Error> {
         let Some(cursor) = &mut self.cursor else { return Ok(None) };
         cursor.next(&self.conntrack.dumps, &mut self.conntrack.dump_buffer, make)
@@ -157,17 +158,31 @@ impl AsyncDump {
         mut make: impl FnMut(&Entry<'_>) -> T,
     ) -> Poll<Result<Option<(Found, T)>, Error>> {
         loop {
-            match self.cursor.next(self.socket.get_ref(), &mut self.buffer, &mut make) {
+            // The kernel makes a dump as it is read, so that the socket is ready all the time. Tokio
+            // makes us pause here when it is another task's turn.
+            let ready = if self.cursor.answer().datagram_is_read() {
+                Some(ready!(self.socket.poll_read_ready(cx)).map_err(waiting)?)
+            } else {
+                None
+            };
+            match self.cursor.step(self.socket.get_ref(), &mut self.buffer, &mut make) {
+                Ok(Progress::Item(item)) => return Poll::Ready(Ok(Some(item))),
+                Ok(Progress::More) => {}
+                Ok(Progress::End) => return Poll::Ready(Ok(None)),
                 Err(error) if error.is_system(Errno::EAGAIN) => {
-                    let ready = ready!(self.socket.poll_read_ready(cx));
-                    ready
-                        .map_err(|source| Error::System { call: "waiting for the socket", source })?
-                        .clear_ready();
+                    if let Some(mut ready) = ready {
+                        ready.clear_ready();
+                    }
                 }
-                result => return Poll::Ready(result),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
+}
+
+/// Why waiting failed.
+fn waiting(source: io::Error) -> Error {
+    Error::System { call: "waiting for the socket", source }
 }
 
 /// Each entry of its own; ends after an error.

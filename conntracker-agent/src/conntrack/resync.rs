@@ -8,7 +8,7 @@
 use super::stream::{EventItem, EventOptions, EventStats, Gap, Item};
 use crate::kernel::netlink::ctnetlink::{
     Cursor, DumpStats, Entry, Event, EventGroups, ExpectEvent, ExpectRequest, Expectation, List,
-    Listener, Received, expect_requests,
+    Listener, Progress, Received, expect_requests,
 };
 use crate::kernel::netlink::exchange::{Answer, Found};
 use crate::kernel::netlink::socket::RECEIVE_BYTES;
@@ -20,6 +20,8 @@ use crate::kernel::netlink::{Error, Socket};
 const LEAST_BYTES: usize = 512;
 /// First message type that belongs to a protocol.
 const NLMSG_MIN_TYPE: u16 = 0x10;
+/// Datagrams without anything to tell after which it is time to look after something else.
+const PATIENCE: usize = 64;
 /// Datagrams put aside at once, so that a flood of them does not keep the table from being read.
 const DATAGRAMS: usize = 1024;
 
@@ -85,9 +87,9 @@ impl Core {
         EventStats { lost: listener.lost(), buffer: listener.buffer(), ..self.stats }
     }
 
-    /// What comes next; `None` if nothing does before the socket is readable.
-    pub fn step(&mut self, listener: &mut Listener) -> Result<Option<Step>, Error> {
-        loop {
+    /// What comes next; `End` if nothing does before the socket is readable.
+    pub fn step(&mut self, listener: &mut Listener) -> Result<Progress<Step>, Error> {
+        for _ in 0..PATIENCE {
             let step = match &mut self.state {
                 State::Live | State::Draining(_) => match self.unread() {
                     Some(step) => Some(step),
@@ -104,17 +106,18 @@ impl Core {
                                 *left = 0;
                                 None
                             }
-                            _ => return Ok(None),
+                            _ => return Ok(Progress::End),
                         },
                     },
                 },
                 State::Table(_) => self.table(listener)?,
                 State::Expectations(..) => Some(self.expectations()?),
             };
-            if step.is_some() {
-                return Ok(step);
+            if let Some(step) = step {
+                return Ok(Progress::Item(step));
             }
         }
+        Ok(Progress::More)
     }
 
     /// What a step is about.
@@ -214,8 +217,10 @@ impl Core {
             self.put_aside(listener)?;
         }
         let State::Table(cursor) = &mut self.state else { return Ok(None) };
-        if let Some((found, ())) = cursor.next(&self.dumps, &mut self.dump_buffer, |_| ())? {
-            return Ok(Some(Step::Resync(found)));
+        match cursor.step(&self.dumps, &mut self.dump_buffer, |_| ())? {
+            Progress::Item((found, ())) => return Ok(Some(Step::Resync(found))),
+            Progress::More => return Ok(None),
+            Progress::End => {}
         }
         let stats = cursor.stats();
         if self.options.groups.overlaps(EventGroups::EXPECTATIONS) {

@@ -1,5 +1,6 @@
 //! The event stream: what happens, what was missed, and the table anew after that.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
@@ -9,14 +10,13 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::future::poll_fn;
 use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
 use super::resync::{Core, Step};
 use crate::kernel::netlink::ctnetlink::{
     ConntrackEntry, ConntrackExpectation, DumpRequest, DumpStats, Entry, EventBuffer, EventGroups,
-    Expectation, Kind, Listener,
+    Expectation, Kind, Listener, Progress,
 };
 use crate::kernel::netlink::{DecodeError, Error};
 use crate::kernel::watch::watch;
@@ -163,12 +163,14 @@ impl EventStream {
     /// The next item; waits until there is one.
     #[expect(clippy::should_implement_trait, reason = "a lending iterator, which Iterator is not")]
     pub fn next(&mut self) -> Result<EventItem<'_>, Error> {
-        loop {
-            if let Some(step) = self.core.step(&mut self.listener)? {
-                return Ok(self.core.item(step));
+        let step = loop {
+            match self.core.step(&mut self.listener)? {
+                Progress::Item(step) => break step,
+                Progress::More => {}
+                Progress::End => drop(self.wait(None)?),
             }
-            self.wait(None)?;
-        }
+        };
+        Ok(self.core.item(step))
     }
 
     /// The next item; `None` if there is none within this time. A signal that is caught ends the
@@ -176,12 +178,13 @@ impl EventStream {
     pub fn next_within(&mut self, timeout: Duration) -> Result<Option<EventItem<'_>>, Error> {
         let end = Instant::now() + timeout;
         let step = loop {
-            if let Some(step) = self.core.step(&mut self.listener)? {
-                break step;
-            }
+            let progress = self.core.step(&mut self.listener)?;
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.wait(Some(left))? {
-                return Ok(None);
+            match progress {
+                Progress::Item(step) => break step,
+                Progress::More if !left.is_zero() => {}
+                Progress::End if !left.is_zero() && self.wait(Some(left))? => {}
+                Progress::More | Progress::End => return Ok(None),
             }
         };
         Ok(Some(self.core.item(step)))
@@ -264,8 +267,13 @@ impl AsyncEventStream {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Error>> {
         loop {
-            if let Some(step) = self.core.step(self.listener.get_mut())? {
-                return Poll::Ready(Ok(step));
+            match self.core.step(self.listener.get_mut())? {
+                Progress::Item(step) => return Poll::Ready(Ok(step)),
+                Progress::More => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Progress::End => {}
             }
             let ready = ready!(self.listener.poll_read_ready(cx));
             let waiting = |source: io::Error| Error::System { call: "waiting for events", source };

@@ -183,6 +183,10 @@ fn the_ways_to_read_a_dump_agree() {
         }
         assert_eq!(dump.stats().entries, want.len() as u64);
         assert_eq!(keys(awaited), want);
+        let nothing = DumpRequest { orig: from("2001:db8::77"), ..DumpRequest::default() };
+        let mut dump = start(&nothing);
+        assert!(dump.next().await.unwrap().is_none());
+        assert!(dump.stats().left_out > 0);
         let mut streamed = Vec::new();
         let mut dump = pin!(start(&request));
         while let Some(entry) = poll_fn(|cx| dump.as_mut().poll_next(cx)).await {

@@ -5,6 +5,9 @@
 
 mod dumps;
 mod entries;
+mod events;
+mod expectations;
+mod speed;
 mod statistics;
 
 use std::collections::BTreeSet;

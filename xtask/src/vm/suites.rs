@@ -71,11 +71,14 @@ fn limit(accel: Accel) -> Duration {
 }
 
 /// Tests left out when the CPU is emulated: suite, start of their names, and why.
-const LEFT_OUT: [(&str, &str, &str); 1] = [(
-    "attribution",
-    "synthetic::",
-    "about the comparison itself, not about the kernel, and slow on an emulated CPU",
-)];
+const LEFT_OUT: [(&str, &str, &str); 2] = [
+    (
+        "attribution",
+        "synthetic::",
+        "about the comparison itself, not about the kernel, and slow on an emulated CPU",
+    ),
+    ("conntrack_api", "speed::", "about time, which an emulated CPU has its own of"),
+];
 
 /// Which tests of a suite are left out, and why.
 pub fn left_out(suite: &str, accel: Accel) -> Option<(&'static str, &'static str)> {

@@ -1,6 +1,6 @@
 //! The BPF object: embedded at build time, loaded in two steps.
 //!
-//! aya loads the maps and the tracepoint program; [`super::raw`] loads the program types that it does
+//! aya loads the maps and the tracepoint program; `raw` loads the program types that it does
 //! not have.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

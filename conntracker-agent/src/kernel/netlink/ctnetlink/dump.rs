@@ -68,6 +68,17 @@ impl DumpStats {
     }
 }
 
+/// What a step brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<T> {
+    /// What was looked for.
+    Item(T),
+    /// A datagram in which it was not: time to look after something else, if there is anything.
+    More,
+    /// There is no more of it.
+    End,
+}
+
 /// A dump under way. The table changes meanwhile: an entry made or ended during the dump may or may
 /// not be in it, and on a resize of the hash table some may come twice.
 #[derive(Debug)]
@@ -85,25 +96,44 @@ impl Cursor {
         Ok(Self { answer, request: *request, stats: DumpStats::default() })
     }
 
-    /// Finds the next entry, makes something of it, and says where it lies in the buffer; `None` at
-    /// the end. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
-    pub fn next<T>(
+    /// Finds the next entry that is asked for, makes something of it, and says where it lies in the
+    /// buffer. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
+    pub fn step<T>(
         &mut self,
         socket: &Socket,
         buffer: &mut [u8],
         make: impl FnOnce(&Entry<'_>) -> T,
-    ) -> Result<Option<(Found, T)>, Error> {
+    ) -> Result<Progress<(Found, T)>, Error> {
         while let Some(found) = self.answer.advance(socket, buffer)? {
             match self.stats.decode(&self.request, &found.message(buffer)) {
                 Ok(Some(entry)) => {
                     let made = make(&entry);
-                    return Ok(Some((found, made)));
+                    return Ok(Progress::Item((found, made)));
                 }
                 Ok(None) => {}
                 Err(error) => log::debug!("conntrack entry skipped: {error}"),
             }
+            if self.answer.datagram_is_read() {
+                return Ok(Progress::More);
+            }
         }
-        Ok(None)
+        Ok(Progress::End)
+    }
+
+    /// As [`Self::step`], however many datagrams it takes; `None` at the end.
+    pub fn next<T>(
+        &mut self,
+        socket: &Socket,
+        buffer: &mut [u8],
+        mut make: impl FnMut(&Entry<'_>) -> T,
+    ) -> Result<Option<(Found, T)>, Error> {
+        loop {
+            match self.step(socket, buffer, &mut make)? {
+                Progress::Item(item) => return Ok(Some(item)),
+                Progress::More => {}
+                Progress::End => return Ok(None),
+            }
+        }
     }
 
     /// What was dumped so far.

@@ -29,7 +29,7 @@ pub use change::{
     Change, EntryKey, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
 };
 pub use decode::{Counters, Entry, SeqAdj, SynProxy};
-pub use dump::{Cursor, DumpStats, List, dump};
+pub use dump::{Cursor, DumpStats, List, Progress, dump};
 pub use events::{Drained, Event, Events, ExpectEvent, Kind};
 pub use expect::{
     ConntrackExpectation, ExpectKey, ExpectNat, ExpectRequest, Expectation, NewExpectation,

@@ -27,7 +27,7 @@ pub struct CpuStats {
     pub found: Option<u32>,
     /// Packets that cannot be tracked.
     pub invalid: Option<u32>,
-    /// Entries inserted; not counted any more.
+    /// Entries inserted by user space. Those that packets make are not counted.
     pub insert: Option<u32>,
     /// Entries that could not be inserted, because there was one of the same tuple.
     pub insert_failed: Option<u32>,
