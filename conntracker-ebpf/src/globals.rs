@@ -55,7 +55,7 @@ pub static DROP_REASON: u32 = 0;
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: u64 = 1 << 20;
 
-/// 1: the kernel has the helper bpf_loop (Linux 5.17+). Without it no counters are read.
+/// 1: the kernel has the helper bpf_loop (Linux 5.17+).
 #[unsafe(no_mangle)]
 pub static HAS_LOOP: u32 = 0;
 

@@ -33,6 +33,7 @@ mod owner;
 mod peek;
 mod plans;
 mod probes;
+mod rounds;
 mod seen;
 mod snapshot;
 mod traverse;
