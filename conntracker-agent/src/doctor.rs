@@ -69,6 +69,7 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     backends.push(netlink);
     let mut findings = backends;
     if let Ok(kernel) = &kernel {
+        findings.push(backends::drops(kernel));
         findings.extend(backends::functions(kernel));
     }
     findings.extend(btf(vmlinux));

@@ -46,9 +46,15 @@ pub static ARGUMENTS: Arguments = Arguments::ZERO;
 #[unsafe(no_mangle)]
 pub static PROBES: u32 = 0;
 
-/// `SKB_DROP_REASON_NETFILTER_DROP` of the running kernel; the number differs between kernels.
+/// `SKB_DROP_REASON_NETFILTER_DROP` of the running kernel; the number differs between kernels. 0: it
+/// has none.
 #[unsafe(no_mangle)]
 pub static DROP_REASON: u32 = 0;
+
+/// Where, without such a reason, the code lies that drops packets for netfilter: pairs of address and
+/// length.
+#[unsafe(no_mangle)]
+pub static DROP_PLACES: [u64; 4] = [0; 4];
 
 /// The reader is woken whenever the ring's fill crosses a multiple of this many bytes (a power of
 /// two); below that it drains by timer.
@@ -146,6 +152,14 @@ pub fn probes() -> bool {
 #[inline(always)]
 pub fn drop_reason() -> u32 {
     frozen(&DROP_REASON)
+}
+
+/// Whether an address is in [`DROP_PLACES`].
+#[inline(always)]
+pub fn is_drop_place(address: u64) -> bool {
+    let [first, first_len, second, second_len] = &DROP_PLACES;
+    address.wrapping_sub(frozen(first)) < frozen(first_len)
+        || address.wrapping_sub(frozen(second)) < frozen(second_len)
 }
 
 /// [`WAKE_BYTES`].

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use crate::kernel::{
     bpf::{
         btf::KernelBtf,
+        drops::DropSign,
         offsets::Layout,
         points::Points,
         symbols::{Kallsyms, Symbols},
@@ -19,6 +20,7 @@ pub(crate) struct Kernel {
     pub btf: Arc<KernelBtf>,
     pub layout: Layout,
     pub points: Points,
+    drops: Result<DropSign, String>,
     symbols: Result<Symbols, String>,
 }
 
@@ -30,6 +32,7 @@ impl Kernel {
         let btf = Arc::new(KernelBtf::of_running_kernel()?);
         let layout = Layout::resolve(&btf)?;
         let kallsyms = Kallsyms::read();
+        let drops = DropSign::find(&btf, kallsyms.as_ref());
         let points = {
             let names = kallsyms.as_ref().map(Kallsyms::names).unwrap_or_default();
             Points::resolve(&btf, &|name| names.contains(name))
@@ -38,7 +41,15 @@ impl Kernel {
             Ok(kallsyms) => Ok(Symbols::of(kallsyms)),
             Err(error) => Err(format!("{error:#}")),
         };
-        Ok(Self { btf, layout, points, symbols })
+        Ok(Self { btf, layout, points, drops, symbols })
+    }
+
+    /// What tells drops by netfilter from others.
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub fn drops(&self) -> Result<DropSign> {
+        self.drops.clone().map_err(|error| anyhow!(error))
     }
 
     /// What tells functions at hooks by their addresses.

@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod btf;
+pub mod drops;
 pub mod end;
 pub mod index;
 pub mod links;

@@ -17,7 +17,8 @@ use conntracker_common::{
     counters::{COUNTERS, Counter},
     offsets::NftOffsets,
     plan::{
-        ChainKey, ChainPlace, FRAMES, MAX_RANGES, Plan, Range, SEGMENT_EARLY, Tracing, plan_index,
+        ChainKey, ChainPlace, FRAMES, MAX_RANGES, MAX_SLOTS, Plan, Range, SEGMENT_EARLY, Tracing,
+        plan_index,
     },
     probes::Arguments,
     seen::Mode,
@@ -25,6 +26,7 @@ use conntracker_common::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
+    drops::DropSign,
     end::EndLayout,
     offsets::Layout,
     owner::OwnerLayout,
@@ -139,7 +141,13 @@ impl RulePrograms {
 
 impl Programs {
     /// Loads what is needed for flows and, if wanted, for rules; attaches nothing.
-    pub fn load(layout: &Layout, sizes: Sizes, trace_rules: bool, seeing: Seeing) -> Result<Self> {
+    pub fn load(
+        layout: &Layout,
+        drops: DropSign,
+        sizes: Sizes,
+        trace_rules: bool,
+        seeing: Seeing,
+    ) -> Result<Self> {
         check_abi(OBJECT)?;
         let offsets = layout.offsets.to_array();
         // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
@@ -151,8 +159,9 @@ impl Programs {
         };
         let frames =
             if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
-        let drop_reason =
-            layout.drop_reason.context("the kernel tells no reason of drops (Linux 5.18+)")?;
+        // Rounds of loops without bpf_loop, the longest of which has one for each counter.
+        let rounds = if trace_rules && !layout.has_loop { MAX_SLOTS } else { 1 };
+        let drop_places = drops.places();
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
             Seeing::Probes { arguments, nft } => {
@@ -175,7 +184,8 @@ impl Programs {
             .override_global("HAS_LOOP", &u32::from(layout.has_loop), true)
             .override_global("KNOWN_SETS", &known_sets, true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
-            .override_global("DROP_REASON", &drop_reason, true)
+            .override_global("DROP_REASON", &drops.reason(), true)
+            .override_global("DROP_PLACES", drop_places.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
@@ -184,6 +194,7 @@ impl Programs {
             .map_max_entries("BEFORE", frames)
             .map_max_entries("AFTER", frames)
             .map_max_entries("PATH_SCRATCH", frames)
+            .map_max_entries("ROUNDS", rounds)
             .load(OBJECT)
             .context("cannot create the BPF maps")?;
         let raw = RawObject::relocated(OBJECT, &ebpf)?;

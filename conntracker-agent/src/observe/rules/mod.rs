@@ -127,7 +127,6 @@ struct Namespace {
 /// The tracer of rules.
 pub(crate) struct RuleTracer {
     layout: IndexLayout,
-    has_loop: bool,
     symbols: Symbols,
     options: RuleOptions,
     /// Probes see packets, not links.
@@ -159,7 +158,6 @@ impl RuleTracer {
     ) -> Result<Self> {
         let mut tracer = Self {
             layout: layout.index.clone(),
-            has_loop: layout.has_loop,
             symbols,
             options,
             probes,
@@ -360,16 +358,6 @@ impl RuleTracer {
             };
             let mut plans = planner.plans();
             plans.retain(|plan| !without_links.contains(&plan.place));
-            if !self.has_loop {
-                for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
-                    if without_links.insert(plan.place) {
-                        notes.push(format!(
-                            "{} is not traced: counters of rules cannot be read before Linux 5.17",
-                            place_name(plan.place)
-                        ));
-                    }
-                }
-            }
             let namespace = &mut self.namespaces[id.0 as usize];
             // With probes the plans want none.
             let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
