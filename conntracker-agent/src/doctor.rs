@@ -226,7 +226,12 @@ fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
         let Index { nft, legacy, .. } =
             Index::read(programs.peek(), layout, &mut Symbols::of(&Kallsyms::read()?), net)?;
         let (nft, legacy) = (nft.len(), legacy.len());
-        Ok(format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})"))
+        let text =
+            format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})");
+        Ok(match programs.without_counters() {
+            Some(why) => format!("{text}, but not those of iptables-legacy: {why}"),
+            None => text,
+        })
     });
     finding("rules", result, "flows are reported without the rules that their packets met")
 }

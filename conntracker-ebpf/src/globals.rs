@@ -4,6 +4,7 @@
 use conntracker_common::{
     ABI_VERSION,
     end::EndNumbers,
+    loops,
     offsets::{EndOffsets, NftOffsets, Offsets, OwnerOffsets},
     owner::OwnerNumbers,
     probes::Arguments,
@@ -61,9 +62,9 @@ pub static DROP_PLACES: [u64; 4] = [0; 4];
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: u64 = 1 << 20;
 
-/// 1: the kernel has the helper bpf_loop (Linux 5.17+).
+/// How loops of many rounds are run ([`loops`]).
 #[unsafe(no_mangle)]
-pub static HAS_LOOP: u32 = 0;
+pub static LOOPS: u32 = loops::NONE;
 
 /// Sets of the cache of known paths, a power of two.
 #[unsafe(no_mangle)]
@@ -174,10 +175,10 @@ pub fn known_sets() -> u32 {
     frozen(&KNOWN_SETS)
 }
 
-/// [`HAS_LOOP`].
+/// [`LOOPS`].
 #[inline(always)]
-pub fn has_loop() -> bool {
-    frozen(&HAS_LOOP) != 0
+pub fn how_to_loop() -> u32 {
+    frozen(&LOOPS)
 }
 
 /// [`TRACE_RULES`].

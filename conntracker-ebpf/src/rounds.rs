@@ -9,7 +9,9 @@ use aya_ebpf::{
     maps::Array,
 };
 
-use crate::globals::has_loop;
+use conntracker_common::loops;
+
+use crate::globals::how_to_loop;
 
 /// A loop.
 pub trait Rounds {
@@ -24,25 +26,30 @@ pub trait Rounds {
 }
 
 /// An element for each round, where there is no bpf_loop: going over the elements of a map is a loop,
-/// too. The agent says how many elements there are; what they are is of no interest.
+/// too. The agent says how many there are; what they are is of no interest.
 #[map]
 static ROUNDS: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Runs a loop: by bpf_loop (Linux 5.17+), otherwise by bpf_for_each_map_elem (Linux 5.13+).
+/// Runs a loop; false where the kernel has no way to.
 #[inline(always)]
-pub fn run<L: Rounds>(context: &mut L::Context) {
+pub fn run<L: Rounds>(context: &mut L::Context) -> bool {
     let number = L::number(context);
     let context: *mut L::Context = context;
-    if has_loop() {
-        let callback: unsafe extern "C" fn(_, _) -> _ = by_number::<L>;
-        // SAFETY: the callback has the type that the helper asks for, and gets the context.
-        unsafe { bpf_loop(number, callback as *mut c_void, context.cast(), 0) };
-    } else {
-        let callback: unsafe extern "C" fn(_, _, _, _) -> _ = by_element::<L>;
-        let map = (&raw const ROUNDS).cast_mut().cast();
-        // SAFETY: as above.
-        unsafe { bpf_for_each_map_elem(map, callback as *mut c_void, context.cast(), 0) };
+    match how_to_loop() {
+        loops::BY_NUMBER => {
+            let callback: unsafe extern "C" fn(_, _) -> _ = by_number::<L>;
+            // SAFETY: the callback has the type that the helper asks for, and gets the context.
+            unsafe { bpf_loop(number, callback as *mut c_void, context.cast(), 0) };
+        }
+        loops::BY_ELEMENT => {
+            let callback: unsafe extern "C" fn(_, _, _, _) -> _ = by_element::<L>;
+            let map = (&raw const ROUNDS).cast_mut().cast();
+            // SAFETY: as above.
+            unsafe { bpf_for_each_map_elem(map, callback as *mut c_void, context.cast(), 0) };
+        }
+        _ => return false,
     }
+    true
 }
 
 /// A round of bpf_loop; 0 goes on, 1 ends.

@@ -96,8 +96,7 @@ fn each<L: Rounds<Context = Context>>(plan: &Plan, frame: u32, cpu_offset: u64) 
     let (first, ranges) = (plan.first_range, plan.ranges);
     let mut context =
         Context { first, frame, cpu_offset, ranges, range: 0, from: 0, failed: false };
-    rounds::run::<L>(&mut context);
-    !context.failed
+    if rounds::run::<L>(&mut context) { !context.failed } else { ranges == 0 }
 }
 
 /// [`take`]: a round for each range.
@@ -191,7 +190,9 @@ impl Context {
                 self.range = index;
                 self.from = (block * BLOCK) as u32;
                 // A loop would be walked by the verifier for each block.
-                rounds::run::<Counters>(self);
+                if !rounds::run::<Counters>(self) {
+                    return None;
+                }
             }
         }
         Some(())

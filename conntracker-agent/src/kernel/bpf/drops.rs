@@ -42,7 +42,9 @@ impl DropSign {
             return Ok(Self::Reason(reason));
         }
         let none = |why| {
-            format!("the kernel does not tell that netfilter drops a packet: there is no {REASON} (Linux 5.18+), and {why}")
+            format!(
+                "the kernel does not tell that netfilter drops a packet: there is no {REASON} (Linux 5.18+), and {why}"
+            )
         };
         let kallsyms = kallsyms.map_err(|error| none(format!("{error:#}")))?;
         let function = kallsyms
@@ -134,7 +136,10 @@ mod tests {
             DropSign::find::<String>(&btf, Ok(&hidden)).unwrap_err(),
             format!("{begin}/proc/kallsyms does not tell where nf_hook_slow is")
         );
-        assert_eq!(DropSign::find(&btf, Err("it is gone")).unwrap_err(), format!("{begin}it is gone"));
+        assert_eq!(
+            DropSign::find(&btf, Err("it is gone")).unwrap_err(),
+            format!("{begin}it is gone")
+        );
         assert!(DropSign::find(&kernel("debian-6.1"), Err("it is gone")).is_ok());
     }
 }

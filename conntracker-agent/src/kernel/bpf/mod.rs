@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod btf;
+mod callbacks;
 pub mod drops;
 pub mod end;
 pub mod index;

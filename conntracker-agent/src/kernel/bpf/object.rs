@@ -15,6 +15,7 @@ use aya::{
 use conntracker_common::{
     ABI_SECTION, ABI_VERSION,
     counters::{COUNTERS, Counter},
+    loops,
     offsets::NftOffsets,
     plan::{
         ChainKey, ChainPlace, FRAMES, MAX_RANGES, MAX_SLOTS, Plan, Range, SEGMENT_EARLY, Tracing,
@@ -26,6 +27,7 @@ use conntracker_common::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
+    callbacks,
     drops::DropSign,
     end::EndLayout,
     offsets::Layout,
@@ -94,6 +96,8 @@ pub struct Programs {
     raw: RawObject,
     netfilter: Option<NetfilterPrograms>,
     peek: Peek,
+    /// How they run loops ([`loops`]).
+    loops: u32,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
@@ -159,8 +163,13 @@ impl Programs {
         };
         let frames =
             if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
-        // Rounds of loops without bpf_loop, the longest of which has one for each counter.
-        let rounds = if trace_rules && !layout.has_loop { MAX_SLOTS } else { 1 };
+        let loops = match layout.has_loop {
+            true => loops::BY_NUMBER,
+            false if trace_rules && callbacks::work() => loops::BY_ELEMENT,
+            false => loops::NONE,
+        };
+        // The longest loop has a round for each counter.
+        let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
         let drop_places = drops.places();
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
@@ -181,7 +190,7 @@ impl Programs {
             .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
             .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
             .override_global("PROBES", &probes, true)
-            .override_global("HAS_LOOP", &u32::from(layout.has_loop), true)
+            .override_global("LOOPS", &loops, true)
             .override_global("KNOWN_SETS", &known_sets, true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
             .override_global("DROP_REASON", &drops.reason(), true)
@@ -221,6 +230,7 @@ impl Programs {
             raw,
             netfilter,
             peek,
+            loops,
         })
     }
 
@@ -228,6 +238,14 @@ impl Programs {
     #[must_use]
     pub fn flow_end(&self) -> Option<BorrowedFd<'_>> {
         Some(self.netfilter.as_ref()?.flow_end.as_fd())
+    }
+
+    /// Why they cannot read counters of rules; `None` if they can, as nearly everywhere.
+    #[must_use]
+    pub fn without_counters(&self) -> Option<&'static str> {
+        (self.loops == loops::NONE).then_some(
+            "this kernel calls wrong functions of programs back (corrected by Linux 5.15.55), so that counters of rules cannot be read",
+        )
     }
 
     /// Loads one of the programs for functions of the kernel.

@@ -112,9 +112,8 @@ impl Kallsyms {
     /// Where a function of vmlinux lies; `None` if there is none of this name, or if addresses are hidden.
     #[must_use]
     pub fn span(&self, function: &str) -> Option<Span> {
-        let wanted = |(_, name, module): &(u64, &str, Option<&str>)| {
-            module.is_none() && *name == function
-        };
+        let wanted =
+            |(_, name, module): &(u64, &str, Option<&str>)| module.is_none() && *name == function;
         let (start, ..) = self.lines().find(wanted)?;
         let ends = self.lines().map(|(address, ..)| address).filter(|&address| address > start);
         let len = ends.min()? - start;

@@ -358,6 +358,13 @@ impl RuleTracer {
             };
             let mut plans = planner.plans();
             plans.retain(|plan| !without_links.contains(&plan.place));
+            if let Some(why) = programs.without_counters() {
+                for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
+                    if without_links.insert(plan.place) {
+                        notes.push(format!("{} is not traced: {why}", place_name(plan.place)));
+                    }
+                }
+            }
             let namespace = &mut self.namespaces[id.0 as usize];
             // With probes the plans want none.
             let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
