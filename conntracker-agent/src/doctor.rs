@@ -75,6 +75,7 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());
     findings.extend(conntrack(netns, loaded.as_mut()));
+    findings.push(counters(loaded.as_ref()));
     findings.push(rules(netns, loaded.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
@@ -215,6 +216,17 @@ fn conntrack(netns: &Arc<Netns>, loaded: Option<&mut Loaded>) -> Vec<Finding> {
     ]
 }
 
+/// Whether the programs can read counters, which alone tell rules of iptables-legacy.
+fn counters(loaded: Option<&Loaded>) -> Finding {
+    let result = loaded.context("needs links or probes").and_then(|loaded| {
+        match loaded.programs.without_counters() {
+            Some(why) => bail!(why),
+            None => Ok("can be read".to_owned()),
+        }
+    });
+    finding("counters of rules", result, "hooks with rules of iptables-legacy are not traced")
+}
+
 /// Whether the rules can be found in the kernel's memory, as `trace` would look for them.
 fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
     let result = loaded.context("needs links or probes").and_then(|loaded| {
@@ -226,12 +238,7 @@ fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
         let Index { nft, legacy, .. } =
             Index::read(programs.peek(), layout, &mut Symbols::of(&Kallsyms::read()?), net)?;
         let (nft, legacy) = (nft.len(), legacy.len());
-        let text =
-            format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})");
-        Ok(match programs.without_counters() {
-            Some(why) => format!("{text}, but not those of iptables-legacy: {why}"),
-            None => text,
-        })
+        Ok(format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})"))
     });
     finding("rules", result, "flows are reported without the rules that their packets met")
 }
