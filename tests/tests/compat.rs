@@ -1,7 +1,7 @@
 //! `--compat v0.1` prints byte for byte what version 0.1 would have printed of live flows whose
 //! addresses and ports tell its orders from any other.
 
-#![expect(clippy::expect_used, reason = "in a test a panic is the failure")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 use std::net::SocketAddr;
 

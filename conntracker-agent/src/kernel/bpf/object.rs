@@ -244,7 +244,7 @@ impl Programs {
     #[must_use]
     pub fn without_counters(&self) -> Option<&'static str> {
         (self.loops == loops::NONE).then_some(
-            "counters of rules cannot be read: this kernel calls wrong functions of programs back (mended in Linux 5.15.55)",
+            "this kernel calls wrong functions of programs back (mended in Linux 5.15.55)",
         )
     }
 

@@ -361,7 +361,10 @@ impl RuleTracer {
             if let Some(why) = programs.without_counters() {
                 for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
                     if without_links.insert(plan.place) {
-                        notes.push(format!("{} is not traced: {why}", place_name(plan.place)));
+                        notes.push(format!(
+                            "{} is not traced: counters of rules cannot be read, for {why}",
+                            place_name(plan.place)
+                        ));
                     }
                 }
             }
