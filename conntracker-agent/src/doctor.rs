@@ -69,11 +69,13 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     backends.push(netlink);
     let mut findings = backends;
     if let Ok(kernel) = &kernel {
+        findings.push(backends::drops(kernel));
         findings.extend(backends::functions(kernel));
     }
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());
     findings.extend(conntrack(netns, loaded.as_mut()));
+    findings.push(counters(loaded.as_ref()));
     findings.push(rules(netns, loaded.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
@@ -212,6 +214,17 @@ fn conntrack(netns: &Arc<Netns>, loaded: Option<&mut Loaded>) -> Vec<Finding> {
             "flows older than the trace have no start time: sysctl -w net.netfilter.nf_conntrack_timestamp=1",
         ),
     ]
+}
+
+/// Whether the programs can read counters, which alone tell rules of iptables-legacy.
+fn counters(loaded: Option<&Loaded>) -> Finding {
+    let result = loaded.context("needs links or probes").and_then(|loaded| {
+        match loaded.programs.without_counters() {
+            Some(why) => bail!(why),
+            None => Ok("can be read".to_owned()),
+        }
+    });
+    finding("counters of rules", result, "hooks with rules of iptables-legacy are not traced")
 }
 
 /// Whether the rules can be found in the kernel's memory, as `trace` would look for them.

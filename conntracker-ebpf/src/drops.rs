@@ -18,7 +18,7 @@ use crate::{
     netns, seen, traverse,
 };
 
-/// One packet dropped for reason NETFILTER_DROP. Reads with probe_read throughout: drops are not
+/// One packet that netfilter dropped. Reads with probe_read throughout: drops are not
 /// the hot path, and a raw tracepoint's arguments have no types.
 #[inline(always)]
 pub fn observe(skb: u64) {

@@ -4,6 +4,7 @@
 use conntracker_common::{
     ABI_VERSION,
     end::EndNumbers,
+    loops,
     offsets::{EndOffsets, NftOffsets, Offsets, OwnerOffsets},
     owner::OwnerNumbers,
     probes::Arguments,
@@ -46,18 +47,24 @@ pub static ARGUMENTS: Arguments = Arguments::ZERO;
 #[unsafe(no_mangle)]
 pub static PROBES: u32 = 0;
 
-/// `SKB_DROP_REASON_NETFILTER_DROP` of the running kernel; the number differs between kernels.
+/// `SKB_DROP_REASON_NETFILTER_DROP` of the running kernel; the number differs between kernels. 0: it
+/// has none.
 #[unsafe(no_mangle)]
 pub static DROP_REASON: u32 = 0;
+
+/// Where, without such a reason, the code lies that drops packets for netfilter: pairs of address and
+/// length.
+#[unsafe(no_mangle)]
+pub static DROP_PLACES: [u64; 4] = [0; 4];
 
 /// The reader is woken whenever the ring's fill crosses a multiple of this many bytes (a power of
 /// two); below that it drains by timer.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: u64 = 1 << 20;
 
-/// 1: the kernel has the helper bpf_loop (Linux 5.17+). Without it no counters are read.
+/// How loops of many rounds are run ([`loops`]).
 #[unsafe(no_mangle)]
-pub static HAS_LOOP: u32 = 0;
+pub static LOOPS: u32 = loops::NONE;
 
 /// Sets of the cache of known paths, a power of two.
 #[unsafe(no_mangle)]
@@ -148,6 +155,14 @@ pub fn drop_reason() -> u32 {
     frozen(&DROP_REASON)
 }
 
+/// Whether an address is in [`DROP_PLACES`].
+#[inline(always)]
+pub fn is_drop_place(address: u64) -> bool {
+    let [first, first_len, second, second_len] = &DROP_PLACES;
+    address.wrapping_sub(frozen(first)) < frozen(first_len)
+        || address.wrapping_sub(frozen(second)) < frozen(second_len)
+}
+
 /// [`WAKE_BYTES`].
 #[inline(always)]
 pub fn wake_bytes() -> u64 {
@@ -160,10 +175,10 @@ pub fn known_sets() -> u32 {
     frozen(&KNOWN_SETS)
 }
 
-/// [`HAS_LOOP`].
+/// [`LOOPS`].
 #[inline(always)]
-pub fn has_loop() -> bool {
-    frozen(&HAS_LOOP) != 0
+pub fn how_to_loop() -> u32 {
+    frozen(&LOOPS)
 }
 
 /// [`TRACE_RULES`].

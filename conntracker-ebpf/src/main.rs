@@ -33,6 +33,7 @@ mod owner;
 mod peek;
 mod plans;
 mod probes;
+mod rounds;
 mod seen;
 mod snapshot;
 mod traverse;
@@ -244,11 +245,15 @@ pub extern "C" fn peek(_ctx: *const u8) -> i32 {
     i32::from(peek::run().is_none())
 }
 
-/// `kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason, …)`, Linux 5.17+.
+/// `kfree_skb(struct sk_buff *skb, void *location)`, and since Linux 5.17
+/// `(…, enum skb_drop_reason reason, …)`.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 pub fn netfilter_drop(ctx: RawTracePointContext) -> i32 {
-    let reason: u64 = ctx.arg(2);
-    if reason as u32 == globals::drop_reason() {
+    let is_netfilters = match globals::drop_reason() {
+        0 => globals::is_drop_place(ctx.arg(1)),
+        netfilters => ctx.arg::<u64>(2) as u32 == netfilters,
+    };
+    if is_netfilters {
         drops::observe(ctx.arg(0));
     }
     0

@@ -1,8 +1,6 @@
 //! A hook's counters, read before a packet and compared after it.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::Array};
+use aya_ebpf::{macros::map, maps::Array};
 use conntracker_common::{
     path::{MAX_MOVED, PATH_TRUNCATED},
     plan::{COUNTER_BYTES, MAX_SLOTS, Plan, RANGE_COUNTERS, RANGE_SHARED},
@@ -10,9 +8,9 @@ use conntracker_common::{
 
 use crate::{
     emit::{self, PathScratch},
-    globals::has_loop,
     memory::{masked, read_bytes},
     plans,
+    rounds::{self, Rounds},
 };
 
 /// A counter's bytes and packets, or packets and bytes.
@@ -36,10 +34,11 @@ struct Context {
     first: u32,
     frame: u32,
     cpu_offset: u64,
+    ranges: u32,
     /// The range and the first counter that is looked at.
     range: u32,
     from: u32,
-    /// A range could not be read. bpf_loop itself does not tell whether the last round stopped it.
+    /// A range could not be read. The loop itself does not tell whether the last round stopped it.
     failed: bool,
 }
 
@@ -82,52 +81,75 @@ impl Context {
 /// stack is not that of what else its callers call.
 #[inline(never)]
 pub fn take(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
-    each(plan, frame, cpu_offset, copy)
+    each::<Take>(plan, frame, cpu_offset)
 }
 
 /// Reads them again and writes those that moved into the record of the frame.
 #[inline(never)]
 pub fn compare(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
-    each(plan, frame, cpu_offset, differ)
+    each::<Compare>(plan, frame, cpu_offset)
 }
 
-type Callback = unsafe extern "C" fn(u32, *mut Context) -> i64;
-
-/// Calls `callback` for each range; false if one failed. bpf_loop (Linux 5.17+) rather than a loop:
-/// the verifier would have to walk every round.
+/// Runs a loop over the ranges of a plan; false if one of them failed.
 #[inline(always)]
-fn each(plan: &Plan, frame: u32, cpu_offset: u64, callback: Callback) -> bool {
-    if !has_loop() {
-        return plan.ranges == 0;
-    }
+fn each<L: Rounds<Context = Context>>(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
+    let (first, ranges) = (plan.first_range, plan.ranges);
     let mut context =
-        Context { first: plan.first_range, frame, cpu_offset, range: 0, from: 0, failed: false };
-    // SAFETY: the callback has the type that the helper asks for, and gets the context.
-    unsafe { bpf_loop(plan.ranges, callback as *mut c_void, (&raw mut context).cast(), 0) };
-    !context.failed
+        Context { first, frame, cpu_offset, ranges, range: 0, from: 0, failed: false };
+    if rounds::run::<L>(&mut context) { !context.failed } else { ranges == 0 }
 }
 
-/// One round of [`take`]; 0 goes on, 1 ends.
-unsafe extern "C" fn copy(index: u32, context: *mut Context) -> i64 {
-    // SAFETY: the context that `each` passed.
-    let context = unsafe { &mut *context };
-    context.failed = context.copy(index).is_none();
-    i64::from(context.failed)
+/// [`take`]: a round for each range.
+struct Take;
+
+impl Rounds for Take {
+    type Context = Context;
+
+    #[inline(always)]
+    fn number(context: &Context) -> u32 {
+        context.ranges
+    }
+
+    #[inline(always)]
+    fn round(context: &mut Context, index: u32) -> bool {
+        context.failed = context.copy(index).is_none();
+        !context.failed
+    }
 }
 
-/// One round of [`compare`].
-unsafe extern "C" fn differ(index: u32, context: *mut Context) -> i64 {
-    // SAFETY: the context that `each` passed.
-    let context = unsafe { &mut *context };
-    context.failed = context.differ(index).is_none();
-    i64::from(context.failed)
+/// [`compare`]: a round for each range.
+struct Compare;
+
+impl Rounds for Compare {
+    type Context = Context;
+
+    #[inline(always)]
+    fn number(context: &Context) -> u32 {
+        context.ranges
+    }
+
+    #[inline(always)]
+    fn round(context: &mut Context, index: u32) -> bool {
+        context.failed = context.differ(index).is_none();
+        !context.failed
+    }
 }
 
-/// A counter of [`Context::differ`].
-unsafe extern "C" fn one(index: u32, context: *mut Context) -> i64 {
-    // SAFETY: the context that `differ` passed, which it does not use meanwhile.
-    let context = unsafe { &*context };
-    i64::from(context.one(index).is_none())
+/// A block of [`Context::differ`]: a round for each counter.
+struct Counters;
+
+impl Rounds for Counters {
+    type Context = Context;
+
+    #[inline(always)]
+    fn number(_: &Context) -> u32 {
+        BLOCK as u32
+    }
+
+    #[inline(always)]
+    fn round(context: &mut Context, index: u32) -> bool {
+        context.one(index).is_some()
+    }
 }
 
 impl Context {
@@ -164,19 +186,13 @@ impl Context {
                 // SAFETY: i < RANGE_COUNTERS; what lies behind the range is compared for nothing.
                 differences |= unsafe { *before.add(2 * i) ^ *after.add(2 * i) };
             }
-            if differences != 0 && has_loop() {
+            if differences != 0 {
                 self.range = index;
                 self.from = (block * BLOCK) as u32;
                 // A loop would be walked by the verifier for each block.
-                // SAFETY: as in `each`.
-                unsafe {
-                    bpf_loop(
-                        BLOCK as u32,
-                        one as Callback as *mut c_void,
-                        core::ptr::from_mut(self).cast(),
-                        0,
-                    )
-                };
+                if !rounds::run::<Counters>(self) {
+                    return None;
+                }
             }
         }
         Some(())

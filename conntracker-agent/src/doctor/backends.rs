@@ -79,7 +79,8 @@ impl Backends {
 /// Loads the programs for links, and tries a link where no packet meets it.
 fn by_links(kernel: &Kernel) -> Result<Loaded> {
     links::probe()?;
-    let load = |rules| Programs::load(&kernel.layout, SIZES, rules, Seeing::Links);
+    let drops = kernel.drops()?;
+    let load = |rules| Programs::load(&kernel.layout, drops, SIZES, rules, Seeing::Links);
     let (programs, without_rules) = match load(true) {
         Ok(programs) => (programs, None),
         Err(error) => (load(false)?, Some(error)),
@@ -92,7 +93,7 @@ fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     let Kernel { btf, layout, points, .. } = kernel;
     probes::check(points, method)?;
     let seeing = probes::seeing(btf, points, method)?;
-    let programs = Programs::load(layout, SIZES, true, seeing)?;
+    let programs = Programs::load(layout, kernel.drops()?, SIZES, true, seeing)?;
     let mut attached = Probes::new(method);
     let mut attach = |choice: &Result<Choice, NoPoint>, hookups| -> Result<()> {
         for point in &choice.as_ref().map_err(NoPoint::clone)?.points {
@@ -110,6 +111,15 @@ fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     let without_rules = rules.context("rules cannot be traced").err();
     drop(attached);
     Ok(Loaded { programs, layout: layout.index.clone(), without_rules })
+}
+
+/// How drops by netfilter are told from others.
+pub(super) fn drops(kernel: &Kernel) -> Finding {
+    finding(
+        "drops",
+        kernel.drops().map(|sign| format!("told {sign}")),
+        "only the netlink backend works, which does not see drops",
+    )
 }
 
 /// Which functions probes take, and why not those that come first.

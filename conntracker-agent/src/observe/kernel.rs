@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use crate::kernel::{
     bpf::{
         btf::KernelBtf,
+        drops::DropSign,
         offsets::Layout,
         points::{Points, Search},
         symbols::{Kallsyms, Symbols},
@@ -21,6 +22,7 @@ pub(crate) struct Kernel {
     pub points: Points,
     /// Functions that are left alone.
     pub avoid: Vec<String>,
+    drops: Result<DropSign, String>,
     symbols: Result<Symbols, String>,
 }
 
@@ -32,6 +34,7 @@ impl Kernel {
         let btf = Arc::new(KernelBtf::of_running_kernel()?);
         let layout = Layout::resolve(&btf)?;
         let kallsyms = Kallsyms::read();
+        let drops = DropSign::find(&btf, kallsyms.as_ref());
         let points = {
             let names = kallsyms.as_ref().map(Kallsyms::names).unwrap_or_default();
             let exists = |name: &str| names.contains(name);
@@ -41,7 +44,15 @@ impl Kernel {
             Ok(kallsyms) => Ok(Symbols::of(kallsyms)),
             Err(error) => Err(format!("{error:#}")),
         };
-        Ok(Self { btf, layout, points, avoid: avoid.to_vec(), symbols })
+        Ok(Self { btf, layout, points, avoid: avoid.to_vec(), drops, symbols })
+    }
+
+    /// What tells drops by netfilter from others.
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub fn drops(&self) -> Result<DropSign> {
+        self.drops.clone().map_err(|error| anyhow!(error))
     }
 
     /// What tells functions at hooks by their addresses.

@@ -97,7 +97,7 @@ impl Attached {
             Eyes::Links => Seeing::Links,
             Eyes::Probes(method) => probes::seeing(btf, points, method)?,
         };
-        let mut programs = Programs::load(layout, sizes, rules.is_some(), seeing)?;
+        let mut programs = Programs::load(layout, kernel.drops()?, sizes, rules.is_some(), seeing)?;
         programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
         for (number, netns) in (0..).zip(namespaces) {
             programs.trace_netns(cookie(netns)?, number)?;

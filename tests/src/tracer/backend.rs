@@ -28,14 +28,22 @@ pub fn backend() -> &'static str {
 /// none. It says so, and is counted as skipped.
 #[must_use]
 pub fn skipped_without_links() -> bool {
-    static REASON: LazyLock<Option<String>> = LazyLock::new(|| {
-        // Asked, not guessed from a version. If doctor fails, the test does what it can.
-        let said = stdout(["doctor"]).ok()?;
-        let links = said.lines().find_map(|line| line.strip_prefix("links "))?.trim_start();
-        links.strip_prefix("no ").map(|why| why.trim_start().to_owned())
-    });
-    let Some(reason) = &*REASON else { return false };
-    skip(&format!("no links: {reason}"));
+    skipped_without("links")
+}
+
+/// The same of a test that needs counters of rules to be read, as every one of iptables-legacy does.
+#[must_use]
+pub fn skipped_without_counters() -> bool {
+    skipped_without("counters of rules")
+}
+
+/// Whether a test cannot be run without something that doctor says is not there.
+fn skipped_without(what: &str) -> bool {
+    // Asked, not guessed from a version. If doctor fails, the test does what it can.
+    static DOCTOR: LazyLock<String> = LazyLock::new(|| stdout(["doctor"]).unwrap_or_default());
+    let no = |line: &'static str| line.strip_prefix(what)?.trim_start().strip_prefix("no ");
+    let Some(reason) = DOCTOR.lines().find_map(no) else { return false };
+    skip(&format!("no {what}: {}", reason.trim_start()));
     true
 }
 

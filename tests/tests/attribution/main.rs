@@ -18,8 +18,8 @@ use std::thread;
 use std::time::Instant;
 
 use conntracker_tests::rulesets::{Kind, Ruleset};
-use conntracker_tests::tracer::backend;
 use conntracker_tests::tracer::report::Document;
+use conntracker_tests::tracer::{backend, skipped_without_counters};
 use run::Bench;
 use tally::{Tally, compare};
 
@@ -111,5 +111,8 @@ fn iptables_nft() {
 
 #[test]
 fn iptables_legacy() {
+    if skipped_without_counters() {
+        return;
+    }
     attributes_exactly(Kind::IptablesLegacy);
 }

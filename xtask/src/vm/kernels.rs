@@ -82,9 +82,10 @@ const KPROBE: Run = Run { backend: "probes", attach: Some("kprobe") };
 
 /// All kernels.
 #[rustfmt::skip]
-pub const KERNELS: [Kernel; 5] = [
+pub const KERNELS: [Kernel; 6] = [
     Kernel { name: "debian-6.1", distribution: "Debian 12", archive: &DEBIAN, suites: &BOOKWORM, package: "linux-image-cloud-{arch}", runs: &[FENTRY, KPROBE], default: true },
     Kernel { name: "debian-6.12", distribution: "Debian 12", archive: &DEBIAN, suites: &BOOKWORM, package: "linux-image-6.12-cloud-{arch}", runs: &[LINKS, FENTRY], default: true },
+    Kernel { name: "ubuntu-5.15-ga", distribution: "Ubuntu 22.04, as released", archive: &UBUNTU, suites: &["jammy"], package: "linux-image-generic", runs: &[FENTRY, KPROBE], default: false },
     Kernel { name: "ubuntu-5.15", distribution: "Ubuntu 22.04", archive: &UBUNTU, suites: &JAMMY, package: "linux-image-generic", runs: &[FENTRY, KPROBE], default: false },
     Kernel { name: "ubuntu-6.8", distribution: "Ubuntu 24.04", archive: &UBUNTU, suites: &NOBLE, package: "linux-image-generic", runs: &[LINKS, FENTRY, KPROBE], default: false },
     Kernel { name: "debian-newest", distribution: "Debian 13 backports", archive: &DEBIAN, suites: &["trixie-backports"], package: "linux-image-cloud-{arch}", runs: &[LINKS, FENTRY, KPROBE], default: false },

@@ -6,6 +6,8 @@
 
 pub mod activity;
 pub mod btf;
+mod callbacks;
+pub mod drops;
 pub mod end;
 pub mod index;
 pub mod links;

@@ -15,9 +15,11 @@ use aya::{
 use conntracker_common::{
     ABI_SECTION, ABI_VERSION,
     counters::{COUNTERS, Counter},
+    loops,
     offsets::NftOffsets,
     plan::{
-        ChainKey, ChainPlace, FRAMES, MAX_RANGES, Plan, Range, SEGMENT_EARLY, Tracing, plan_index,
+        ChainKey, ChainPlace, FRAMES, MAX_RANGES, MAX_SLOTS, Plan, Range, SEGMENT_EARLY, Tracing,
+        plan_index,
     },
     probes::Arguments,
     seen::Mode,
@@ -25,6 +27,8 @@ use conntracker_common::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
+    callbacks,
+    drops::DropSign,
     end::EndLayout,
     offsets::Layout,
     owner::OwnerLayout,
@@ -92,6 +96,8 @@ pub struct Programs {
     raw: RawObject,
     netfilter: Option<NetfilterPrograms>,
     peek: Peek,
+    /// How they run loops ([`loops`]).
+    loops: u32,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
@@ -139,7 +145,13 @@ impl RulePrograms {
 
 impl Programs {
     /// Loads what is needed for flows and, if wanted, for rules; attaches nothing.
-    pub fn load(layout: &Layout, sizes: Sizes, trace_rules: bool, seeing: Seeing) -> Result<Self> {
+    pub fn load(
+        layout: &Layout,
+        drops: DropSign,
+        sizes: Sizes,
+        trace_rules: bool,
+        seeing: Seeing,
+    ) -> Result<Self> {
         check_abi(OBJECT)?;
         let offsets = layout.offsets.to_array();
         // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
@@ -151,8 +163,14 @@ impl Programs {
         };
         let frames =
             if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
-        let drop_reason =
-            layout.drop_reason.context("the kernel tells no reason of drops (Linux 5.18+)")?;
+        let loops = match layout.has_loop {
+            true => loops::BY_NUMBER,
+            false if trace_rules && callbacks::work() => loops::BY_ELEMENT,
+            false => loops::NONE,
+        };
+        // The longest loop has a round for each counter.
+        let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
+        let drop_places = drops.places();
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
             Seeing::Probes { arguments, nft } => {
@@ -172,10 +190,11 @@ impl Programs {
             .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
             .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
             .override_global("PROBES", &probes, true)
-            .override_global("HAS_LOOP", &u32::from(layout.has_loop), true)
+            .override_global("LOOPS", &loops, true)
             .override_global("KNOWN_SETS", &known_sets, true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
-            .override_global("DROP_REASON", &drop_reason, true)
+            .override_global("DROP_REASON", &drops.reason(), true)
+            .override_global("DROP_PLACES", drop_places.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
@@ -184,6 +203,7 @@ impl Programs {
             .map_max_entries("BEFORE", frames)
             .map_max_entries("AFTER", frames)
             .map_max_entries("PATH_SCRATCH", frames)
+            .map_max_entries("ROUNDS", rounds)
             .load(OBJECT)
             .context("cannot create the BPF maps")?;
         let raw = RawObject::relocated(OBJECT, &ebpf)?;
@@ -210,6 +230,7 @@ impl Programs {
             raw,
             netfilter,
             peek,
+            loops,
         })
     }
 
@@ -217,6 +238,14 @@ impl Programs {
     #[must_use]
     pub fn flow_end(&self) -> Option<BorrowedFd<'_>> {
         Some(self.netfilter.as_ref()?.flow_end.as_fd())
+    }
+
+    /// Why they cannot read counters of rules; `None` if they can, as nearly everywhere.
+    #[must_use]
+    pub fn without_counters(&self) -> Option<&'static str> {
+        (self.loops == loops::NONE).then_some(
+            "this kernel calls wrong functions of programs back (mended in Linux 5.15.55)",
+        )
     }
 
     /// Loads one of the programs for functions of the kernel.

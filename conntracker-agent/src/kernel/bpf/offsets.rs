@@ -1,4 +1,4 @@
-//! What the programs need to know of the running kernel: member offsets and the drop reason.
+//! What the programs need to know of the running kernel: member offsets, mostly.
 
 use conntracker_common::offsets::{ASSUMED, Offsets};
 
@@ -9,18 +9,12 @@ use super::{
     owner::OwnerLayout,
 };
 
-/// The enumerator whose value the programs compare `kfree_skb`'s reason with.
-const DROP_REASON: &str = "SKB_DROP_REASON_NETFILTER_DROP";
-
 /// The kernel's layout, as far as the programs depend on it.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// Member offsets.
     pub offsets: Offsets,
-    /// Value of `SKB_DROP_REASON_NETFILTER_DROP`, which varies; `None` where drops have no
-    /// reasons (before Linux 5.18, unless the distribution has added them).
-    pub drop_reason: Option<u32>,
-    /// The kernel has the helper `bpf_loop` (Linux 5.17+), without which no counters are read.
+    /// The kernel has the helper `bpf_loop` (Linux 5.17+).
     pub has_loop: bool,
     /// Where hooks, chains and rules are.
     pub index: IndexLayout,
@@ -70,7 +64,6 @@ impl Layout {
         }
         Ok(Self {
             offsets: Offsets::from_array(&values),
-            drop_reason: btf.enumerator(DROP_REASON).ok(),
             has_loop: btf.enumerator("BPF_FUNC_loop").is_ok(),
             index: IndexLayout::find(btf)?,
             ends: EndLayout::resolve(btf).map_err(|error| error.to_string()),
@@ -89,17 +82,17 @@ mod tests {
         let found = KERNELS.map(|name| {
             let layout = Layout::resolve(&kernel(name)).unwrap();
             let Offsets { skb_mark, ct_mark, net_cookie, dev_net, .. } = layout.offsets;
-            (name, skb_mark, ct_mark, net_cookie, dev_net, layout.drop_reason)
+            (name, skb_mark, ct_mark, net_cookie, dev_net)
         });
         let expected = [
-            ("ubuntu-5.15.0-25", 164, 176, 3904, 1328, None),
-            ("ubuntu-5.15.0-203", 164, 176, 3904, 1328, Some(6)),
-            ("debian-6.1", 168, 168, 4032, 1280, Some(7)),
-            ("ubuntu-6.8", 168, 168, 4160, 280, Some(11)),
-            ("debian-6.12", 168, 168, 4224, 280, Some(11)),
-            ("debian-6.18", 168, 168, 4480, 264, Some(12)),
-            ("builtin-6.18", 164, 168, 4160, 264, Some(12)),
-            ("debian-7.2", 168, 168, 4608, 264, Some(12)),
+            ("ubuntu-5.15.0-25", 164, 176, 3904, 1328),
+            ("ubuntu-5.15.0-203", 164, 176, 3904, 1328),
+            ("debian-6.1", 168, 168, 4032, 1280),
+            ("ubuntu-6.8", 168, 168, 4160, 280),
+            ("debian-6.12", 168, 168, 4224, 280),
+            ("debian-6.18", 168, 168, 4480, 264),
+            ("builtin-6.18", 164, 168, 4160, 264),
+            ("debian-7.2", 168, 168, 4608, 264),
         ];
         assert_eq!(found, expected);
     }

@@ -83,7 +83,8 @@ impl Kallsyms {
         Self::parse(text)
     }
 
-    fn parse(text: String) -> Result<Self> {
+    /// As [`Kallsyms::read`], of what was read.
+    pub(super) fn parse(text: String) -> Result<Self> {
         let symbols = Self(text);
         if symbols.lines().any(|(address, name, _)| address == 0 && classify(name).is_some()) {
             bail!("/proc/kallsyms hides addresses (see kernel.kptr_restrict)");
@@ -108,6 +109,17 @@ impl Kallsyms {
         self.lines().map(|(_, name, _)| name).collect()
     }
 
+    /// Where a function of vmlinux lies; `None` if there is none of this name, or if addresses are hidden.
+    #[must_use]
+    pub fn span(&self, function: &str) -> Option<Span> {
+        let wanted =
+            |(_, name, module): &(u64, &str, Option<&str>)| module.is_none() && *name == function;
+        let (start, ..) = self.lines().find(wanted)?;
+        let ends = self.lines().map(|(address, ..)| address).filter(|&address| address > start);
+        let len = ends.min()? - start;
+        (start != 0).then_some(Span { start, len })
+    }
+
     /// The names of what is at these addresses. There may be several, some of them of functions that are
     /// no more: the initial code of a module is freed, and its memory used again.
     #[must_use]
@@ -121,6 +133,15 @@ impl Kallsyms {
         }
         found
     }
+}
+
+/// Where a function lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its address.
+    pub start: u64,
+    /// Bytes up to the next symbol.
+    pub len: u64,
 }
 
 /// Addresses of the functions that matter.
@@ -185,6 +206,19 @@ mod tests {
         assert_eq!(symbols.function(0xffff_ffff_c000_1240), Function::Nat);
         assert_eq!(symbols.function(0xffff_ffff_c000_1250), Function::Other);
         assert_eq!(symbols.function(0xffff_ffff_8100_0000), Function::Other);
+    }
+
+    #[test]
+    fn functions_reach_to_the_next_symbol_wherever_that_is_listed() {
+        let symbols = Kallsyms::parse(
+            "ffffffff81000100 t next\nffffffffc0000000 t f\t[module]\nffffffff81000000 T f\n\
+             ffffffff81000000 T alias\n0000000000000000 A per_cpu\n0000000000000010 A hidden\n"
+                .to_owned(),
+        )
+        .unwrap();
+        assert_eq!(symbols.span("f"), Some(Span { start: 0xffff_ffff_8100_0000, len: 0x100 }));
+        assert_eq!(symbols.span("per_cpu"), None);
+        assert_eq!(symbols.span("g"), None);
     }
 
     #[test]

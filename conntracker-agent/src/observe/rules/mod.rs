@@ -103,7 +103,6 @@ pub(crate) struct Listed {
 /// The tracer of rules.
 pub(crate) struct RuleTracer {
     layout: IndexLayout,
-    has_loop: bool,
     symbols: Symbols,
     options: RuleOptions,
     /// Probes see packets, not links.
@@ -135,7 +134,6 @@ impl RuleTracer {
     ) -> Result<Self> {
         let mut tracer = Self {
             layout: layout.index.clone(),
-            has_loop: layout.has_loop,
             symbols,
             options,
             probes,
@@ -343,11 +341,11 @@ impl RuleTracer {
             };
             let mut plans = planner.plans();
             plans.retain(|plan| !without_links.contains(&plan.place));
-            if !self.has_loop {
+            if let Some(why) = programs.without_counters() {
                 for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
                     if without_links.insert(plan.place) {
                         notes.push(format!(
-                            "{} is not traced: counters of rules cannot be read before Linux 5.17",
+                            "{} is not traced: counters of rules cannot be read, for {why}",
                             place_name(plan.place)
                         ));
                     }
