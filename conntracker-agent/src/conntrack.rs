@@ -219,6 +219,25 @@ impl Conntrack {
         self.get_entry(key, true)
     }
 
+    /// As [`Self::get`], without a copy: hands the entry to `each`; false if there is none.
+    pub fn get_with(
+        &mut self,
+        key: &EntryKey,
+        mut each: impl FnMut(&Entry<'_>),
+    ) -> Result<bool, Error> {
+        let make = |entry: &Entry<'_>| {
+            let same = key.id.is_none() || key.id == entry.id;
+            if same {
+                each(entry);
+            }
+            same
+        };
+        match requests::get(&mut self.requests, &mut self.buffer, key, false, make) {
+            Err(error) if error.is_refused(Errno::ENOENT) => Ok(false),
+            result => result,
+        }
+    }
+
     fn get_entry(&mut self, key: &EntryKey, zero: bool) -> Result<Option<ConntrackEntry>, Error> {
         let make = |entry: &Entry<'_>| ConntrackEntry::from(entry);
         match requests::get(&mut self.requests, &mut self.buffer, key, zero, make) {

@@ -16,6 +16,7 @@ pub mod output;
 pub mod report;
 pub mod rules;
 pub mod ruleset;
+pub mod table;
 pub mod trace;
 
 pub use conntrack::Conntrack;

@@ -29,7 +29,17 @@ impl Conntrack {
         request: &DumpRequest,
         each: impl FnMut(&Entry<'_>),
     ) -> Result<Matched, Error> {
-        self.for_each_matching(request, requests::delete, each)
+        self.delete_where(request, |_| true, each)
+    }
+
+    /// As [`Self::delete_matching`], of those entries alone that are `wanted`: what a request cannot say.
+    pub fn delete_where(
+        &mut self,
+        request: &DumpRequest,
+        wanted: impl Fn(&Entry<'_>) -> bool,
+        each: impl FnMut(&Entry<'_>),
+    ) -> Result<Matched, Error> {
+        self.for_each_matching(request, wanted, requests::delete, each)
     }
 
     /// Changes the entries that match, one by one, and hands each, as it was before, to `each`
@@ -42,15 +52,27 @@ impl Conntrack {
         change: &Change,
         each: impl FnMut(&Entry<'_>),
     ) -> Result<Matched, Error> {
+        self.update_where(request, |_| true, change, each)
+    }
+
+    /// As [`Self::update_matching`], of those entries alone that are `wanted`: what a request cannot say.
+    pub fn update_where(
+        &mut self,
+        request: &DumpRequest,
+        wanted: impl Fn(&Entry<'_>) -> bool,
+        change: &Change,
+        each: impl FnMut(&Entry<'_>),
+    ) -> Result<Matched, Error> {
         let update = |socket: &mut Socket, buffer: &mut [u8], key: &EntryKey| {
             requests::update(socket, buffer, key, change)
         };
-        self.for_each_matching(request, update, each)
+        self.for_each_matching(request, wanted, update, each)
     }
 
     fn for_each_matching(
         &mut self,
         request: &DumpRequest,
+        wanted: impl Fn(&Entry<'_>) -> bool,
         mut act: impl FnMut(&mut Socket, &mut [u8], &EntryKey) -> Result<(), Error>,
         mut each: impl FnMut(&Entry<'_>),
     ) -> Result<Matched, Error> {
@@ -59,6 +81,9 @@ impl Conntrack {
         let mut cursor = Cursor::start(dumps, List::Table, request)?;
         let mut matched = Matched::default();
         let mut take = |entry: &Entry<'_>| {
+            if !wanted(entry) {
+                return Ok(());
+            }
             match act(requests, buffer, &entry.into()) {
                 Ok(()) => {
                     matched.done += 1;

@@ -12,7 +12,7 @@ use super::{
     path::{Site, SiteKind},
     protocol,
 };
-use crate::ruleset::model::Backend;
+use crate::{kernel::netlink::ctnetlink::Entry, ruleset::model::Backend};
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -296,6 +296,30 @@ impl Filter {
             && self.dst.allows(|net| net.contains(&tuple.dst))
             && self.sport.allows(|range| ports.is_some_and(|(src, _)| range.contains(&src)))
             && self.dport.allows(|range| ports.is_some_and(|(_, dst)| range.contains(&dst)))
+    }
+
+    /// Whether an entry of conntrack's table passes. What only packets can answer
+    /// ([`Self::of_packets`]) is not looked at.
+    #[must_use]
+    pub fn allows_entry(&self, entry: &Entry<'_>) -> bool {
+        let reply = |address: fn(&Tuple) -> IpAddr, net: &IpNet| {
+            entry.reply.as_ref().is_some_and(|reply| net.contains(&address(reply)))
+        };
+        let translated = entry.status.0 & (Status::SRC_NAT.0 | Status::DST_NAT.0) != 0;
+        let state = entry.state.and_then(|state| state.name());
+        self.allows_tuple(&entry.orig, entry.zone)
+            && self.reply_src.allows(|net| reply(|t| t.src, net))
+            && self.reply_dst.allows(|net| reply(|t| t.dst, net))
+            && self.nat.is_none_or(|wanted| wanted == translated)
+            && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
+            && self.status.allows(|wanted| entry.status.contains(*wanted))
+            && self.mark.allows(|m| entry.mark.unwrap_or(0) & m.mask == m.value & m.mask)
+    }
+
+    /// Whether nothing is left out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Whether a flow is reported. `interface` names an interface index of the flow's namespace.

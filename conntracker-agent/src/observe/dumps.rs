@@ -1,15 +1,16 @@
 //! Dumps run in threads of their own, so that the ring is drained meanwhile.
 
-use std::{sync::Arc, thread};
+use std::{ops::RangeInclusive, sync::Arc, thread};
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::{
-    conntrack::{ConntrackEntry, DumpRequest, DumpStats},
+    conntrack::{ConntrackEntry, DumpRequest, DumpStats, TupleFilter},
     flow::{
         NetnsId,
-        filter::{Family, Filter},
+        filter::{AnyOf, Family, Filter},
         table::DumpId,
     },
     kernel::{
@@ -35,15 +36,33 @@ pub(super) enum DumpMessage {
 /// What of the filter the kernel can apply. It may ignore what it does not know: flows are filtered
 /// again here.
 pub(crate) fn request(filter: &Filter) -> DumpRequest {
+    let host = |nets: &AnyOf<IpNet>| {
+        nets.single().filter(|net| net.prefix_len() == net.max_prefix_len()).map(IpNet::addr)
+    };
+    let port = |ports: &AnyOf<RangeInclusive<u16>>| {
+        ports.single().filter(|ports| ports.start() == ports.end()).map(|ports| *ports.start())
+    };
     DumpRequest {
         family: filter.family.single().map(|family| match family {
             Family::Ipv4 => libc::AF_INET as u8,
             Family::Ipv6 => libc::AF_INET6 as u8,
         }),
-        mark: filter.mark.single().map(|mark| (mark.value, mark.mask)),
+        mark: filter.mark.single().map(|mark| (mark.value & mark.mask, mark.mask)),
         status: filter.status.single().map(|status| (status.0, status.0)),
         zone: filter.zone.single().copied(),
-        ..DumpRequest::default()
+        orig: TupleFilter {
+            src: host(&filter.src),
+            dst: host(&filter.dst),
+            proto: filter.proto.single().copied(),
+            sport: port(&filter.sport),
+            dport: port(&filter.dport),
+            ..TupleFilter::default()
+        },
+        reply: TupleFilter {
+            src: host(&filter.reply_src),
+            dst: host(&filter.reply_dst),
+            ..TupleFilter::default()
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use self::objects::{FlowObject, FooterObject, HeaderObject};
 use super::{Report, names::Names};
+use crate::flow::Flow;
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
 /// not when one is added.
@@ -33,6 +34,28 @@ pub fn render_ndjson(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     line(out, &FooterObject::new(report))
 }
 
+/// Writes a flow of the namespace of this name as JSON, on a line.
+pub fn render_flow(flow: &Flow, netns: &str, out: &mut dyn Write) -> io::Result<()> {
+    line(out, &FlowObject::new(flow, &Names::of_one(netns)))
+}
+
+/// Writes something that happened to a flow.
+pub fn render_event(
+    event: &'static str,
+    portid: u32,
+    flow: &Flow,
+    netns: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let portid = (portid != 0).then_some(portid);
+    line(out, &EventObject { event, portid, flow: FlowObject::new(flow, &Names::of_one(netns)) })
+}
+
+/// Writes what a stream of events says about itself: `gap`, `resync_begin` or `resync_end`.
+pub fn render_stream(what: &'static str, lost: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
+    line(out, &StreamObject { what, lost })
+}
+
 fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     out.write_all(b"\n")
@@ -41,6 +64,23 @@ fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
 fn flow_objects(report: &Report) -> impl Iterator<Item = FlowObject<'_>> {
     let names = Names::new(&report.header);
     report.flows.iter().map(move |flow| FlowObject::new(flow, &names))
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "event")]
+struct EventObject<'a> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    portid: Option<u32>,
+    flow: FlowObject<'a>,
+}
+
+#[derive(Serialize)]
+struct StreamObject {
+    #[serde(rename = "type")]
+    what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
 }
 
 #[derive(Serialize)]

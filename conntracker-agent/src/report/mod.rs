@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod csv;
 pub mod json;
 mod line;
 mod names;

@@ -93,6 +93,13 @@ impl<'a> Names<'a> {
         names
     }
 
+    /// Of one namespace, with the index 0.
+    #[must_use]
+    pub fn of_one(name: &'a str) -> Self {
+        let namespaces = HashMap::from([(NetnsId(0), name)]);
+        Self { namespaces, interfaces: HashMap::new() }
+    }
+
     /// A namespace.
     #[must_use]
     pub fn netns(&self, id: NetnsId) -> Name<'a> {

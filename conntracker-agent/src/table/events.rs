@@ -1,0 +1,170 @@
+//! `conntracker events`: what happens in conntrack's table, as it happens, with what was missed.
+
+use std::{
+    io::{self, BufWriter, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{connect, list::EntryFormat};
+use crate::{
+    conntrack::{
+        ConntrackEntry, Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind,
+    },
+    flow::{NetnsId, filter::Filter, table::of_entry},
+    kernel::netns::Netns,
+    messages,
+    observe::{clock::Clock, dumps},
+    report::json,
+};
+
+/// How long what was printed may stay in the buffer.
+const FLUSH_EVERY: Duration = Duration::from_millis(50);
+
+/// Time that is longer than any observation.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Exit status where events were lost, with `--strict`.
+const LOST: u8 = 3;
+
+/// What to listen to.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// Namespace; `None` is our own.
+    pub netns: Option<String>,
+    /// Kinds of events.
+    pub groups: EventGroups,
+    /// Which entries.
+    pub filter: Filter,
+    /// Receive buffer.
+    pub buffer: EventBuffer,
+    /// Read the table anew after a loss.
+    pub resync: bool,
+    /// Begin with the entries that there are.
+    pub table_first: bool,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// How they are printed.
+    pub format: EntryFormat,
+    /// Exit with 3 if events were lost.
+    pub strict: bool,
+}
+
+/// Prints events until Ctrl-C, SIGTERM or the end of the time.
+pub fn run(events: Events) -> Result<ExitCode> {
+    messages::to_stderr();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(listen(&events))
+}
+
+async fn listen(events: &Events) -> Result<ExitCode> {
+    // Before anything is subscribed: a signal from here on ends in order.
+    let handler = |kind| signal(kind).context("cannot install a signal handler");
+    let (mut interrupt, mut terminate) =
+        (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let netns = events.netns.as_deref().map_or_else(Netns::current, Netns::named)?;
+    let mut stream = connect(&netns)?.into_events(&EventOptions {
+        groups: events.groups,
+        filter: dumps::request(&events.filter),
+        buffer: events.buffer,
+        resync: events.resync,
+    })?;
+    if events.table_first {
+        stream.resync();
+    }
+    let mut stream = stream.into_async()?;
+    log::info!("listening; Ctrl-C ends");
+    let mut printer = Printer::new(events, &netns)?;
+    let end = sleep_until(Instant::now() + events.duration.unwrap_or(FOREVER));
+    tokio::pin!(end);
+    let mut flush = interval(FLUSH_EVERY);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let printed = loop {
+        let printed = tokio::select! {
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            () = &mut end => break Ok(()),
+            _ = flush.tick() => printer.out.flush(),
+            item = stream.next() => printer.item(&item?),
+        };
+        if printed.is_err() {
+            break printed;
+        }
+    };
+    match printed.and_then(|()| printer.out.flush()) {
+        // Whoever read has enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result.context("cannot write to standard output")?,
+    }
+    let stats = stream.stats();
+    log::info!("{} events", stats.events - stats.left_out);
+    let lost = stats.overruns > 0 || stats.rejected > 0;
+    if stats.overruns > 0 {
+        let many = stats.lost.map_or("nobody knows how many".to_owned(), |lost| lost.to_string());
+        log::warn!(
+            "{many} events were lost: the receive buffer was full {} times, at last with {} bytes (--buffer)",
+            stats.overruns,
+            stats.buffer
+        );
+    }
+    if stats.rejected > 0 {
+        log::warn!("{} events could not be decoded", stats.rejected);
+    }
+    Ok(if lost && events.strict { LOST.into() } else { ExitCode::SUCCESS })
+}
+
+struct Printer<'a> {
+    events: &'a Events,
+    netns: &'a Netns,
+    clock: Clock,
+    out: BufWriter<io::Stdout>,
+}
+
+impl<'a> Printer<'a> {
+    fn new(events: &'a Events, netns: &'a Netns) -> Result<Self> {
+        let out = BufWriter::with_capacity(1 << 16, io::stdout());
+        Ok(Self { events, netns, clock: Clock::new()?, out })
+    }
+
+    fn item(&mut self, item: &EventItem<'_>) -> io::Result<()> {
+        match item {
+            Item::Event { kind, portid, entry } => {
+                let event = match kind {
+                    Kind::New => "new",
+                    Kind::Update => "update",
+                    Kind::Destroy => "destroy",
+                };
+                self.entry(event, *portid, entry)
+            }
+            Item::Resync(entry) => self.entry("resync", 0, entry),
+            Item::Gap(gap) => json::render_stream("gap", gap.lost, &mut self.out),
+            Item::ResyncBegin(lost) => json::render_stream("resync_begin", *lost, &mut self.out),
+            Item::ResyncEnd(_) => json::render_stream("resync_end", None, &mut self.out),
+            // Counted by the stream.
+            Item::Rejected(_) | Item::Expect { .. } | Item::ResyncExpect(_) => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, event: &'static str, portid: u32, entry: &Entry<'_>) -> io::Result<()> {
+        if !self.events.filter.allows_entry(entry) {
+            return Ok(());
+        }
+        let now_ns = self.clock.now();
+        let mut flow = of_entry(NetnsId(0), &ConntrackEntry::from(entry), now_ns);
+        if event == "resync" {
+            flow.origins.dump = true;
+        } else {
+            flow.origins.events = true;
+        }
+        json::render_event(event, portid, &flow, &self.netns.name, &mut self.out)
+    }
+}
