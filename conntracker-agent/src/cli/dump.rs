@@ -46,14 +46,7 @@ enum DumpFormat {
 
 pub fn run(args: DumpArgs) -> Result<ExitCode> {
     let DumpArgs { format, netns, no_fold, explain, filter } = args;
-    let (filter, filter_text) = filter.resolve();
-    let unanswerable = filter.of_packets();
-    if !unanswerable.is_empty() {
-        super::bad_usage(&format!(
-            "{} needs `trace`: conntrack's table knows neither interfaces nor drops nor rules",
-            unanswerable.join(", ")
-        ));
-    }
+    let (filter, filter_text) = filter.resolve_for_table();
     dump::run(&Dump {
         netns: netns_choice(netns),
         filter,

@@ -87,6 +87,24 @@ fn rule(text: &str) -> Result<Term<RulePlace>, String> {
 }
 
 impl FilterArgs {
+    /// The filter, for commands that look at conntrack's table alone.
+    pub fn of_table(self) -> Filter {
+        self.resolve_for_table().0
+    }
+
+    /// As [`Self::resolve`], for commands that look at conntrack's table alone.
+    pub fn resolve_for_table(self) -> (Filter, Vec<String>) {
+        let (filter, text) = self.resolve();
+        let unanswerable = filter.of_packets();
+        if !unanswerable.is_empty() {
+            super::bad_usage(&format!(
+                "{} needs `trace`: conntrack's table knows neither interfaces nor drops nor rules",
+                unanswerable.join(", ")
+            ));
+        }
+        (filter, text)
+    }
+
     /// The filter, and its text for the report's header.
     pub fn resolve(self) -> (Filter, Vec<String>) {
         let Self {

@@ -4,6 +4,7 @@ mod doctor;
 mod dump;
 mod filter;
 mod rules;
+mod table;
 mod trace;
 mod values;
 
@@ -34,6 +35,22 @@ enum Command {
     Trace(Box<trace::TraceArgs>),
     /// List the flows that conntrack has now.
     Dump(Box<dump::DumpArgs>),
+    /// Count the entries of conntrack's table.
+    Count(Box<table::CountArgs>),
+    /// Say how full conntrack's table is, and what each CPU has counted.
+    Stats(table::StatsArgs),
+    /// Print one entry of conntrack's table.
+    Get(table::GetArgs),
+    /// Make an entry in conntrack's table.
+    Create(Box<table::CreateArgs>),
+    /// Change entries of conntrack's table.
+    Update(Box<table::UpdateArgs>),
+    /// Remove entries from conntrack's table.
+    Delete(Box<table::DeleteArgs>),
+    /// Remove all entries from conntrack's table.
+    Flush(table::FlushArgs),
+    /// Print what happens in conntrack's table, as JSON objects, a line each.
+    Events(Box<table::EventsArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
@@ -59,6 +76,14 @@ pub fn run() -> Result<ExitCode> {
         None => trace::run(trace),
         Some(Command::Trace(args)) => trace::run(*args),
         Some(Command::Dump(args)) => dump::run(*args),
+        Some(Command::Count(args)) => table::count(*args),
+        Some(Command::Stats(args)) => table::stats(args),
+        Some(Command::Get(args)) => table::get(&args),
+        Some(Command::Create(args)) => table::create(*args),
+        Some(Command::Update(args)) => table::update(*args),
+        Some(Command::Delete(args)) => table::delete(*args),
+        Some(Command::Flush(args)) => table::flush(&args),
+        Some(Command::Events(args)) => table::events(*args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }

@@ -57,10 +57,13 @@ pub fn size(text: &str) -> Result<u32, String> {
 
 /// A protocol by name or number.
 pub fn proto(text: &str) -> Result<Term<u8>, String> {
-    term(text, |t| {
-        protocol::number(t).ok_or_else(|| {
-            format!("unknown protocol `{t}`; give a name such as tcp, or a number up to 255")
-        })
+    term(text, one_proto)
+}
+
+/// As [`proto`], not to be negated.
+pub fn one_proto(text: &str) -> Result<u8, String> {
+    protocol::number(text).ok_or_else(|| {
+        format!("unknown protocol `{text}`; give a name such as tcp, or a number up to 255")
     })
 }
 
@@ -101,7 +104,8 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
-fn port(text: &str) -> Result<u16, String> {
+/// A port: a number, or a name.
+pub fn port(text: &str) -> Result<u16, String> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
@@ -122,13 +126,16 @@ fn service(services: &str, wanted: &str) -> Option<u16> {
 
 /// A mark `VALUE[/MASK]`, decimal or with 0x.
 pub fn mark(text: &str) -> Result<Term<Mark>, String> {
-    term(text, |t| {
-        let (value, mask) = t.split_once('/').unwrap_or((t, "0xffffffff"));
-        match (number(value), number(mask)) {
-            (Some(value), Some(mask)) => Ok(Mark { value, mask }),
-            _ => Err(format!("`{t}` is not a mark; give VALUE or VALUE/MASK, such as 0x10/0xf0")),
-        }
-    })
+    term(text, one_mark)
+}
+
+/// As [`mark`], not to be negated.
+pub fn one_mark(text: &str) -> Result<Mark, String> {
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    match (number(value), number(mask)) {
+        (Some(value), Some(mask)) => Ok(Mark { value, mask }),
+        _ => Err(format!("`{text}` is not a mark; give VALUE or VALUE/MASK, such as 0x10/0xf0")),
+    }
 }
 
 fn number(text: &str) -> Option<u32> {
@@ -145,14 +152,17 @@ pub fn zone(text: &str) -> Result<Term<u16>, String> {
 
 /// A status bit by name.
 pub fn status(text: &str) -> Result<Term<Status>, String> {
-    term(text, |t| {
-        let lower = t.to_ascii_lowercase();
-        Status::NAMES
-            .iter()
-            .position(|name| *name == lower)
-            .map(|bit| Status(1 << bit))
-            .ok_or_else(|| format!("unknown status `{t}`; one of: {}", Status::NAMES.join(", ")))
-    })
+    term(text, one_status)
+}
+
+/// As [`status`], not to be negated.
+pub fn one_status(text: &str) -> Result<Status, String> {
+    let lower = text.to_ascii_lowercase();
+    Status::NAMES
+        .iter()
+        .position(|name| *name == lower)
+        .map(|bit| Status(1 << bit))
+        .ok_or_else(|| format!("unknown status `{text}`; one of: {}", Status::NAMES.join(", ")))
 }
 
 /// Any text.

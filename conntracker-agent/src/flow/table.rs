@@ -391,8 +391,7 @@ fn account(flow: &mut Flow, member: &mut Member, counters: [Option<Counters>; 2]
 /// The flow of one entry, by itself.
 #[must_use]
 pub fn of_entry(netns: NetnsId, entry: &ConntrackEntry, at_ns: u64) -> Flow {
-    let mut flow =
-        Flow::new(FlowKey { netns, zone: entry.zone, orig: entry.orig }, at_ns);
+    let mut flow = Flow::new(FlowKey { netns, zone: entry.zone, orig: entry.orig }, at_ns);
     flow.flows.add(1);
     flow.reply = entry.reply;
     account(&mut flow, &mut Member::new(at_ns), entry.counters);

@@ -1,8 +1,8 @@
 //! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
 
+pub mod csv;
 #[cfg(test)]
 pub(crate) mod fixtures;
-pub mod csv;
 pub mod json;
 mod line;
 mod names;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{
     connect,
@@ -57,9 +57,6 @@ pub fn create(netns: Option<&str>, entry: &NewEntry) -> Result<ExitCode> {
 /// Changes the entries that a filter allows. Exits with 1 if there are none.
 pub fn update(netns: Option<&str>, filter: &Filter, change: &Change) -> Result<ExitCode> {
     messages::to_stderr();
-    if *change == Change::default() {
-        bail!("nothing to change: give --set-mark, --set-timeout, --set-status, --add-label, --remove-label or --no-helper");
-    }
     let mut conntrack = connect(&open(netns)?)?;
     let matched =
         conntrack.update_where(&dumps::request(filter), |e| filter.allows_entry(e), change, |_| ());
@@ -91,11 +88,10 @@ pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Resu
     done(matched.context("some entries may be removed, others not")?, "removed")
 }
 
-/// Removes all entries, or those of one family.
-pub fn flush(netns: Option<&str>, family: Option<u8>) -> Result<ExitCode> {
+/// Removes all entries.
+pub fn flush(netns: Option<&str>) -> Result<ExitCode> {
     messages::to_stderr();
-    let mut conntrack = connect(&open(netns)?)?;
-    conntrack.flush(family, None)?;
+    connect(&open(netns)?)?.flush(None, None)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{connect, list::EntryFormat};
+use super::connect;
 use crate::{
     conntrack::{
         ConntrackEntry, Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind,
@@ -50,8 +50,6 @@ pub struct Events {
     pub table_first: bool,
     /// End after this time.
     pub duration: Option<Duration>,
-    /// How they are printed.
-    pub format: EntryFormat,
     /// Exit with 3 if events were lost.
     pub strict: bool,
 }

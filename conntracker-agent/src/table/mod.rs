@@ -15,6 +15,9 @@ use crate::{conntrack::Conntrack, kernel::netns::Netns};
 /// Connects to the table of a namespace.
 fn connect(netns: &Netns) -> Result<Conntrack> {
     netns.enter(|| Conntrack::connect().map_err(io::Error::other)).with_context(|| {
-        format!("cannot open the conntrack table of namespace `{}` (CAP_NET_ADMIN is needed)", netns.name)
+        format!(
+            "cannot open the conntrack table of namespace `{}` (CAP_NET_ADMIN is needed)",
+            netns.name
+        )
     })
 }

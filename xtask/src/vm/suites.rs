@@ -59,6 +59,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "rules", proves: "`rules show` compared with nft and iptables", emulated: Emulated::No },
     Suite { name: "steps", proves: "steps of a packet, drops with hook and rule, sampling, filters by rule", emulated: Emulated::First },
     Suite { name: "storm", proves: "no flow is lost silently in storms of new flows", emulated: Emulated::No },
+    Suite { name: "table", proves: "entries of conntrack's table made, changed and removed, as conntrack(8) sees them", emulated: Emulated::First },
     Suite { name: "untouched", proves: "the ruleset is the same before, during and after", emulated: Emulated::No },
 ];
 

@@ -6,9 +6,11 @@
 
 use std::net::IpAddr;
 
+use conntracker_common::{IPPROTO_SCTP, IPPROTO_TCP};
+
 use super::decode::{Entry, SeqAdj, SynProxy};
 use super::owned::ConntrackEntry;
-use super::state::ProtoState;
+use super::state::{self, ProtoState};
 use crate::flow::{Status, Tuple};
 
 /// Names an entry.
@@ -233,6 +235,19 @@ pub enum ProtoChange {
         /// Sequence number of the handshake.
         handshake_seq: Option<u64>,
     },
+}
+
+impl ProtoChange {
+    /// To the state of this name; `None` if the protocol has no such state.
+    #[must_use]
+    pub fn named(proto: u8, name: &str) -> Option<Self> {
+        let state = state::number(proto, name)?;
+        Some(match proto {
+            IPPROTO_TCP => Self::Tcp { state: Some(state), wscale: None, flags: [None; 2] },
+            IPPROTO_SCTP => Self::Sctp { state, vtag: [0; 2] },
+            _ => Self::Dccp { state, role: 0, handshake_seq: None },
+        })
+    }
 }
 
 impl From<ProtoState> for ProtoChange {

@@ -1,5 +1,7 @@
 //! State of a flow in the eyes of its protocol's tracker: `CTA_PROTOINFO`.
 
+use conntracker_common::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP};
+
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
 use crate::kernel::netlink::wire::{Attribute, DecodeError};
@@ -87,6 +89,19 @@ impl ProtoState {
         };
         names.get(usize::from(state)).copied()
     }
+}
+
+/// The number of a state of a protocol by name, in any case; `None` if the protocol has no such state.
+#[must_use]
+pub fn number(proto: u8, name: &str) -> Option<u8> {
+    let names: &[&str] = match proto {
+        IPPROTO_TCP => &TCP,
+        IPPROTO_SCTP => &SCTP,
+        IPPROTO_DCCP => &DCCP,
+        _ => &[],
+    };
+    let found = names.iter().position(|known| known.eq_ignore_ascii_case(name));
+    found.and_then(|at| u8::try_from(at).ok())
 }
 
 /// Reads `CTA_PROTOINFO`; `None` when it is empty or of a protocol unknown here.

@@ -1,0 +1,228 @@
+//! The commands on conntrack's table, with conntrack(8) as the witness: what one makes the other sees.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
+use std::process::Output;
+use std::time::Duration;
+
+use conntracker_tests::lab::{Guarded, Host, Lab, TRACKING};
+use conntracker_tests::tracer::{PATIENCE, command, output};
+use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Runs a command in the router's namespace: exit status, what it printed, and its messages.
+fn run(router: &Host, args: &[&str]) -> (Option<i32>, String, String) {
+    let (name, rest) = args.split_first().unwrap();
+    let Output { status, stdout, stderr } =
+        output([&[*name, "--netns", &router.name], rest].concat()).unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// The same of a command that must succeed: what it printed.
+fn fine(router: &Host, args: &[&str]) -> String {
+    let (status, stdout, stderr) = run(router, args);
+    assert_eq!(status, Some(0), "{args:?}: {stderr}");
+    stdout
+}
+
+/// What conntrack(8) lists, sorted, without what counts down.
+fn listed(router: &Host) -> Vec<String> {
+    let text = router.run(["conntrack", "-L", "-o", "labels"]).unwrap();
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            [&words[..2], &words[3..]].concat().join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+const UDP: [&str; 10] =
+    ["-p", "udp", "-s", "192.0.2.1", "-d", "198.51.100.2", "--sport", "1000", "--dport", "53"];
+
+/// A lab whose router has three flows of UDP to port 7, none of them about to end.
+fn with_flows() -> Lab {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(TRACKING).unwrap();
+    lab.router.sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", "600").unwrap();
+    lab.router.sysctl("net.netfilter.nf_conntrack_udp_timeout", "600").unwrap();
+    let _server = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
+    for port in 40_000..40_003 {
+        udp_exchange(&lab.client, lab.client.at(port), lab.server.at(7), b"x").unwrap();
+    }
+    lab
+}
+
+#[test]
+fn what_is_created_is_what_conntrack_lists_and_what_get_prints() {
+    let lab = Lab::new().unwrap();
+    // Entries have room for labels where a rule looks at them.
+    lab.router
+        .nft("table ip t { chain c { type filter hook input priority 0; ct label set 3; }; }")
+        .unwrap();
+    fine(
+        &lab.router,
+        &[&["create"][..], &UDP, &["-t", "600", "-m", "0x11", "-w", "4", "-l", "5"]].concat(),
+    );
+    let tcp = ["-p", "tcp", "-s", "fd00::1", "-d", "fd00::2", "--sport", "1000", "--dport", "80"];
+    let more = ["-t", "10m", "--state", "established", "--status", "assured"];
+    let replied = ["--status", "seen_reply"];
+    fine(&lab.router, &[&["create"][..], &tcp, &more, &replied].concat());
+    let icmp = ["-p", "icmp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--icmp-type", "8"];
+    fine(&lab.router, &[&["create"][..], &icmp, &["--icmp-id", "9", "-t", "600"]].concat());
+    let gre = ["-p", "gre", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1", "--dport", "2"];
+    fine(&lab.router, &[&["create"][..], &gre, &["-t", "600"]].concat());
+    let nat = ["-t", "600", "--snat", "203.0.113.5"];
+    let udp =
+        ["-p", "udp", "-s", "192.0.2.9", "-d", "198.51.100.2", "--sport", "1", "--dport", "2"];
+    fine(&lab.router, &[&["create"][..], &udp, &nat].concat());
+    assert_eq!(
+        listed(&lab.router),
+        [
+            "gre 47 src=192.0.2.1 dst=192.0.2.2 srckey=0x1 dstkey=0x2 [UNREPLIED] src=192.0.2.2 dst=192.0.2.1 srckey=0x2 dstkey=0x1 mark=0 use=1",
+            "icmp 1 src=192.0.2.1 dst=192.0.2.2 type=8 code=0 id=9 [UNREPLIED] src=192.0.2.2 dst=192.0.2.1 type=0 code=0 id=9 mark=0 use=1",
+            "tcp 6 ESTABLISHED src=fd00::1 dst=fd00::2 sport=1000 dport=80 src=fd00::2 dst=fd00::1 sport=80 dport=1000 [ASSURED] mark=0 use=1",
+            "udp 17 src=192.0.2.1 dst=198.51.100.2 sport=1000 dport=53 [UNREPLIED] src=198.51.100.2 dst=192.0.2.1 sport=53 dport=1000 mark=17 zone=4 use=1",
+            "udp 17 src=192.0.2.9 dst=198.51.100.2 sport=1 dport=2 [UNREPLIED] src=198.51.100.2 dst=203.0.113.5 sport=2 dport=1 mark=0 use=1",
+        ]
+        .map(str::to_owned)
+    );
+    // A second one of the same tuple is refused, and says why.
+    let again = [&["create"][..], &UDP, &["-t", "600", "-w", "4"]].concat();
+    let (status, _, said) = run(&lab.router, &again);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("EEXIST") && said.lines().count() == 1, "{said}");
+
+    let got = fine(&lab.router, &[&["get"][..], &UDP, &["-w", "4"]].concat());
+    let [flow] = &objects(&got)[..] else { panic!("{got}") };
+    assert_eq!((&flow["mark"], &flow["zone"]), (&0x11.into(), &4.into()));
+    assert_eq!(flow["original"]["dport"], 53);
+    assert_eq!(flow["labels"], serde_json::json!([5]));
+    let (status, nothing, said) = run(&lab.router, &[&["get"][..], &UDP].concat());
+    assert_eq!((status, &*nothing), (Some(1), ""), "{said}");
+    assert!(said.contains("no such entry"), "{said}");
+}
+
+#[test]
+fn updates_and_deletions_are_of_the_filtered_entries_alone() {
+    let lab = with_flows();
+    let with = |what: &str| listed(&lab.router).iter().filter(|l| l.contains(what)).count();
+    let update = ["update", "--sport", "40001-40002", "--set-mark", "0x25/0x0f"];
+    let (status, _, said) = run(&lab.router, &update);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("2 entries changed"), "{said}");
+    assert_eq!((with("mark=5 "), with("mark=0 ")), (2, 1));
+    assert_eq!(fine(&lab.router, &["count", "-m", "5"]).trim(), "2");
+    assert_eq!(fine(&lab.router, &["count"]).trim(), "3");
+
+    let (status, removed, said) = run(&lab.router, &["delete", "-m", "5", "--sport", "40002"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("1 entry removed"), "{said}");
+    let [flow] = &objects(&removed)[..] else { panic!("{removed}") };
+    assert_eq!(flow["original"]["sport"], 40_002);
+    assert_eq!((with("sport=40002"), with("sport=4000")), (0, 2));
+
+    let (status, removed, said) = run(&lab.router, &["delete", "--dport", "1"]);
+    assert_eq!((status, &*removed), (Some(1), ""), "{said}");
+    assert!(said.contains("0 entries removed"), "{said}");
+    fine(&lab.router, &["flush"]);
+    assert_eq!(fine(&lab.router, &["count"]).trim(), "0");
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let tuple = ["-s", "192.0.2.1", "-d", "192.0.2.2"];
+    for (args, reason) in [
+        (&["delete"][..], "`flush` removes all entries"),
+        (&["update", "-p", "udp"], "nothing to change"),
+        (&["update", "--add-label", "1", "--remove-label", "1"], "both added and removed"),
+        (&[&["get", "-p", "udp"][..], &tuple].concat(), "needs --sport and --dport"),
+        (&[&["get", "-p", "icmp"][..], &tuple].concat(), "needs --icmp-type"),
+        (&["get", "-p", "esp", "-s", "::1", "-d", "192.0.2.1"], "different families"),
+        (&["create", "-p", "esp"], "required"),
+        (
+            &[&["create", "-p", "esp", "-t", "9", "--state", "x"][..], &tuple].concat(),
+            "no such state",
+        ),
+        (&["create", "-p", "nonsense"], "unknown protocol `nonsense`"),
+        (&["events", "-e", "birth"], "'birth' for '--event"),
+        (&["events", "--buffer", "5"], "must be from 4K to 1G"),
+        (&["count", "--dropped"], "--dropped needs `trace`"),
+    ] {
+        let output = output(args).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(reason), "{args:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn statistics_are_those_of_the_kernel() {
+    let lab = with_flows();
+    let text = fine(&lab.router, &["stats"]);
+    assert!(text.starts_with(&format!("namespace {}: 3 of ", lab.router.name)), "{text}");
+    let theirs = lab.router.run(["conntrack", "-S"]).unwrap();
+    let cpus = theirs.lines().count();
+    assert_eq!(text.lines().filter(|line| line.starts_with("cpu ")).count(), cpus);
+    let [stats] = &objects(&fine(&lab.router, &["stats", "--format", "json"]))[..] else {
+        panic!()
+    };
+    assert_eq!((&stats["entries"], stats["cpus"].as_array().unwrap().len()), (&3.into(), cpus));
+    // The sum over the CPUs of each counter that conntrack names.
+    for name in ["found", "invalid", "insert", "insert_failed", "drop", "early_drop", "error"] {
+        let word = |line: &str| -> u64 {
+            let word =
+                line.split_whitespace().find_map(|w| w.strip_prefix(name)?.strip_prefix('='));
+            word.unwrap().parse().unwrap()
+        };
+        let want: u64 = theirs.lines().map(word).sum();
+        let ours = stats["cpus"].as_array().unwrap().iter();
+        let got: u64 = ours.map(|cpu| cpu[name].as_u64().unwrap()).sum();
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn events_are_those_that_happen_and_the_table_comes_first_if_wanted() {
+    let lab = with_flows();
+    let args = ["events", "--netns", &lab.router.name, "--table-first", "--dport", "7,9"];
+    let mut command = command(args).unwrap();
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut events = Guarded::spawn(&mut command).unwrap();
+    events.wait_for("listening", PATIENCE).unwrap();
+    let ours =
+        ["-p", "udp", "-s", "192.0.2.1", "-d", "198.51.100.2", "--sport", "1", "--dport", "9"];
+    let others =
+        ["-p", "udp", "-s", "192.0.2.1", "-d", "198.51.100.2", "--sport", "1", "--dport", "8"];
+    for tuple in [others, ours] {
+        fine(&lab.router, &[&["create"][..], &tuple, &["-t", "600"]].concat());
+        fine(&lab.router, &["update", "--sport", "1", "--set-mark", "7"]);
+        fine(&lab.router, &["delete", "--sport", "1"]);
+    }
+    // They are printed by then.
+    let start = std::time::Instant::now();
+    while !events.stdout().contains("\"destroy\"") && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    events.signal(Signal::SIGINT).unwrap();
+    assert!(events.wait(PATIENCE).unwrap().success(), "{}", events.stderr());
+    let said = objects(&events.stdout());
+    let kind = |object: &Value| object["type"].as_str().unwrap().to_owned();
+    let kinds: Vec<String> = said.iter().map(kind).collect();
+    let want = ["resync_begin", "event", "event", "event", "resync_end", "event", "event", "event"];
+    assert_eq!(kinds, want, "{said:?}");
+    let event = |object: &Value| object["event"].as_str().unwrap().to_owned();
+    let happened: Vec<String> = said[5..].iter().map(event).collect();
+    assert_eq!(happened, ["new", "update", "destroy"]);
+    assert!(said[5..].iter().all(|e| e["flow"]["original"]["dport"] == 9 && e["portid"].is_u64()));
+    assert_eq!(said[6]["flow"]["mark"], 7);
+    assert!(said[1..4].iter().all(|object| event(object) == "resync"));
+}
