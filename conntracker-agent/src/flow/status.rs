@@ -20,6 +20,8 @@ impl Status {
     pub const DST_NAT: Self = Self(1 << 5);
     /// Being deleted.
     pub const DYING: Self = Self(1 << 9);
+    /// Its timeout is not set anew by packets.
+    pub const FIXED_TIMEOUT: Self = Self(1 << 10);
     /// Handled by a flowtable.
     pub const OFFLOAD: Self = Self(1 << 14);
     /// Handled by hardware.

@@ -1,5 +1,6 @@
 //! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
 
+pub mod conntrack;
 pub mod csv;
 #[cfg(test)]
 pub(crate) mod fixtures;

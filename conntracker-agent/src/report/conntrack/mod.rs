@@ -1,0 +1,24 @@
+//! What conntrack(8) prints of the table, byte for byte, apart from its defects (docs/conntrack.md).
+//!
+//! [`Renderer`] is what programs call; [`plain`], [`xml`] and [`save`] write one entry each,
+//! [`expect`] one expectation, [`stats`] counters. They append to a buffer and allocate nothing of
+//! their own, for a table may have millions of entries. What is printed with names and local times
+//! takes those from [`labels`] and [`calendar`], which the caller reads.
+
+pub mod calendar;
+pub mod digits;
+pub mod expect;
+pub mod labels;
+mod names;
+pub mod plain;
+mod renderer;
+pub mod save;
+pub mod stats;
+pub mod xml;
+
+pub use self::calendar::Calendar;
+pub use self::labels::LabelMap;
+pub use self::renderer::{Format, Happening, Options, Origin, Renderer, Timestamp};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! One format with its options.
+
+use super::digits::{decimal, zero_padded};
+use super::{Calendar, LabelMap, expect, plain, save, xml};
+use crate::conntrack::{Entry, Expectation, Kind};
+
+/// What entries are printed as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A line of `key=value`.
+    #[default]
+    Plain,
+    /// XML.
+    Xml,
+    /// Arguments of conntrack(8).
+    Save,
+}
+
+/// What is printed besides. Not all of it concerns each format.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The layer 3 protocol (plain; the others have it anyway).
+    pub extended: bool,
+    /// Identifiers (plain; XML has them anyway).
+    pub id: bool,
+    /// When entries began and ended.
+    pub ktimestamp: bool,
+    /// Labels, and their names (arguments have labels anyway, by number if there are no names).
+    pub labels: Option<&'a LabelMap>,
+    /// For times.
+    pub calendar: &'a Calendar,
+}
+
+impl<'a> Options<'a> {
+    /// Nothing besides.
+    #[must_use]
+    pub const fn new(calendar: &'a Calendar) -> Self {
+        Self { extended: false, id: false, ktimestamp: false, labels: None, calendar }
+    }
+}
+
+/// A time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Seconds since the epoch.
+    pub seconds: u64,
+    /// Microseconds of the second.
+    pub micros: u32,
+}
+
+/// The process that an event is the doing of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Its netlink port.
+    pub portid: u32,
+    /// What it is called, if that could be found out.
+    pub program: Option<&'a [u8]>,
+}
+
+/// What is told of an event besides what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Happening<'a> {
+    /// What happened.
+    pub kind: Kind,
+    /// When it was received; `None` if that is not wanted.
+    pub at: Option<Timestamp>,
+    /// Who did it; `None` if traffic or time did.
+    pub by: Option<Origin<'a>>,
+}
+
+/// Appends entries to a buffer, line by line.
+#[derive(Clone, Copy, Debug)]
+pub struct Renderer<'a> {
+    /// The format.
+    pub format: Format,
+    /// Its options.
+    pub options: Options<'a>,
+    /// Seconds since the epoch, for the age of entries.
+    pub now: u64,
+}
+
+impl Renderer<'_> {
+    /// Appends what stands before all entries.
+    pub fn begin(&self, out: &mut Vec<u8>) {
+        if self.format == Format::Xml {
+            out.extend_from_slice(xml::HEADER);
+        }
+    }
+
+    /// Appends what stands behind all entries.
+    pub fn end(&self, out: &mut Vec<u8>) {
+        if self.format == Format::Xml {
+            out.extend_from_slice(xml::FOOTER);
+        }
+    }
+
+    /// Appends an entry.
+    pub fn entry(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
+        self.done(out, Kind::New, entry);
+    }
+
+    /// Appends an entry that was removed or changed: as arguments it is what would do that again.
+    pub fn done(&self, out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>) {
+        match self.format {
+            Format::Plain => plain::entry(out, entry, &self.options, self.now),
+            Format::Xml => xml::entry(out, entry, &self.options, self.now),
+            Format::Save => save::entry(out, kind, entry, self.options.labels),
+        }
+        out.push(b'\n');
+    }
+
+    /// Appends an event.
+    pub fn event(&self, out: &mut Vec<u8>, happening: &Happening<'_>, entry: &Entry<'_>) {
+        let Happening { kind, at, by } = *happening;
+        match self.format {
+            Format::Plain => {
+                if let Some(at) = at {
+                    time(out, at);
+                }
+                plain::tag(out, kind);
+                plain::entry(out, entry, &self.options, self.now);
+            }
+            Format::Xml => xml::flow(out, Some((kind, at)), entry, &self.options, self.now),
+            Format::Save => save::entry(out, kind, entry, self.options.labels),
+        }
+        if let Some(by) = by {
+            origin(out, by);
+        }
+        out.push(b'\n');
+    }
+
+    /// Appends what stands before all expectations.
+    pub fn begin_expectations(&self, out: &mut Vec<u8>) {
+        if self.format == Format::Xml {
+            out.extend_from_slice(expect::HEADER);
+        }
+    }
+
+    /// Appends what stands behind all expectations.
+    pub fn end_expectations(&self, out: &mut Vec<u8>) {
+        if self.format == Format::Xml {
+            out.extend_from_slice(expect::FOOTER);
+        }
+    }
+
+    /// Appends an expectation, with a time in front of it (plain) if there is one. As arguments of
+    /// conntrack(8) there is no form that would make it again; it is printed plain.
+    pub fn expectation(
+        &self,
+        out: &mut Vec<u8>,
+        at: Option<Timestamp>,
+        expectation: &Expectation<'_>,
+    ) {
+        match self.format {
+            Format::Xml => expect::xml(out, expectation, &self.options),
+            Format::Plain | Format::Save => {
+                if let Some(at) = at {
+                    time(out, at);
+                }
+                expect::plain(out, expectation);
+            }
+        }
+        out.push(b'\n');
+    }
+
+    /// Appends an event of an expectation.
+    pub fn expectation_event(
+        &self,
+        out: &mut Vec<u8>,
+        happening: &Happening<'_>,
+        expectation: &Expectation<'_>,
+    ) {
+        let Happening { kind, at, by } = *happening;
+        match self.format {
+            Format::Xml => expect::flow(out, Some((kind, at)), expectation, &self.options),
+            Format::Plain | Format::Save => {
+                if let Some(at) = at {
+                    time(out, at);
+                }
+                plain::tag(out, kind);
+                expect::plain(out, expectation);
+            }
+        }
+        if let Some(by) = by {
+            origin(out, by);
+        }
+        out.push(b'\n');
+    }
+}
+
+fn time(out: &mut Vec<u8>, at: Timestamp) {
+    out.push(b'[');
+    decimal(out, at.seconds);
+    out.push(b'.');
+    zero_padded(out, at.micros, 6);
+    out.extend_from_slice(b"]\t");
+}
+
+fn origin(out: &mut Vec<u8>, by: Origin<'_>) {
+    out.extend_from_slice(b" [USERSPACE] portid=");
+    decimal(out, by.portid);
+    if let Some(program) = by.program {
+        out.extend_from_slice(b" progname=");
+        out.extend_from_slice(program);
+    }
+}

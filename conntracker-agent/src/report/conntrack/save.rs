@@ -1,0 +1,178 @@
+//! `conntrack -o save`: each entry as the arguments that `conntrack -R` makes it again with.
+//!
+//! Unlike conntrack(8) it has the mark and the labels; it leaves out the status bit EXPECTED, which the
+//! kernel refuses; and of DCCP it says what `-R` insists on.
+
+use conntracker_common::{IPPROTO_DCCP, IPPROTO_ICMPV6};
+
+use super::digits::{address, decimal};
+use super::labels::LabelMap;
+use super::names;
+use super::plain::zone_of_both;
+use crate::conntrack::{Entry, Kind, ProtoState};
+use crate::flow::{L4, Status, Tuple};
+
+/// Bits that `-u` can set, and their names.
+const STATUS: [(Status, &[u8]); 3] = [
+    (Status::SEEN_REPLY, b"SEEN_REPLY"),
+    (Status::ASSURED, b"ASSURED"),
+    (Status::FIXED_TIMEOUT, b"FIXED_TIMEOUT"),
+];
+
+/// Appends the arguments that make an entry, or that do what happened to it; without the end of the
+/// line. Labels have names where `names` has one that needs no quotes.
+pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&LabelMap>) {
+    out.extend_from_slice(match kind {
+        Kind::New => b"-A ",
+        Kind::Update => b"-U ",
+        Kind::Destroy => b"-D ",
+    });
+    if let Some(timeout) = entry.timeout {
+        option(out, b"-t", timeout);
+    }
+    status(out, entry.status);
+    if let Some(zone) = zone_of_both(entry) {
+        option(out, b"-w", zone);
+    }
+    if let Some(zone) = entry.zone_orig {
+        option(out, b"--orig-zone", zone);
+    }
+    if let Some(zone) = entry.zone_reply {
+        option(out, b"--reply-zone", zone);
+    }
+    addresses(out, [b"-s ", b"-d "], &entry.orig);
+    if let Some(reply) = &entry.reply {
+        // What is translated is said as such: the kernel then translates, too.
+        let src = if entry.status.contains(Status::DST_NAT) { b"-g " } else { b"-r " };
+        let dst = if entry.status.contains(Status::SRC_NAT) { b"-n " } else { b"-q " };
+        addresses(out, [src, dst], reply);
+    }
+    protocol(out, entry);
+    if let Some(mark) = entry.mark.filter(|&mark| mark != 0) {
+        option(out, b"-m", mark);
+    }
+    labels(out, kind, entry, names);
+    out.pop();
+}
+
+fn status(out: &mut Vec<u8>, status: Status) {
+    let mut separator = &b"-u "[..];
+    for (bit, name) in STATUS {
+        if status.contains(bit) {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(name);
+            separator = b",";
+        }
+    }
+    if separator != b"," {
+        out.extend_from_slice(b"-u UNSET");
+    }
+    out.push(b' ');
+}
+
+fn addresses(out: &mut Vec<u8>, [src, dst]: [&[u8; 3]; 2], tuple: &Tuple) {
+    for (name, of) in [(src, tuple.src), (dst, tuple.dst)] {
+        out.extend_from_slice(name);
+        address(out, of);
+        out.push(b' ');
+    }
+}
+
+fn protocol(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    let proto = entry.orig.proto;
+    out.extend_from_slice(b"-p ");
+    if names::is_known(proto) {
+        out.extend_from_slice(names::protocol(proto).as_bytes());
+    } else {
+        decimal(out, proto);
+    }
+    out.push(b' ');
+    match entry.orig.l4 {
+        L4::Ports { src, dst } => {
+            option(out, b"--sport", src);
+            option(out, b"--dport", dst);
+        }
+        L4::Gre { src, dst } => {
+            option(out, b"--srckey", src);
+            option(out, b"--dstkey", dst);
+        }
+        L4::Icmp { kind, code, id } => {
+            let [kind_of, code_of, id_of]: [&[u8]; 3] = if proto == IPPROTO_ICMPV6 {
+                [b"--icmpv6-type", b"--icmpv6-code", b"--icmpv6-id"]
+            } else {
+                [b"--icmp-type", b"--icmp-code", b"--icmp-id"]
+            };
+            option(out, kind_of, kind);
+            option(out, code_of, code);
+            option(out, id_of, id);
+        }
+        L4::None => {}
+    }
+    match entry.reply.map(|reply| reply.l4) {
+        Some(L4::Ports { src, dst }) => {
+            option(out, b"--reply-port-src", src);
+            option(out, b"--reply-port-dst", dst);
+        }
+        Some(L4::Gre { src, dst }) => {
+            option(out, b"--reply-key-src", src);
+            option(out, b"--reply-key-dst", dst);
+        }
+        // The types of ICMP follow from each other.
+        Some(L4::Icmp { .. } | L4::None) | None => {}
+    }
+    state(out, entry);
+}
+
+fn state(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    if let Some(name) = entry.state.and_then(|state| state.name()) {
+        out.extend_from_slice(b"--state ");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b' ');
+    }
+    match entry.state {
+        Some(ProtoState::Sctp { vtag: [orig, reply], .. }) => {
+            option(out, b"--orig-vtag", orig.unwrap_or_default());
+            option(out, b"--reply-vtag", reply.unwrap_or_default());
+        }
+        Some(ProtoState::Dccp { role, .. }) => {
+            out.extend_from_slice(if role == Some(1) {
+                b"--role server "
+            } else {
+                b"--role client "
+            });
+        }
+        // A kernel without a tracker for it.
+        None if entry.orig.proto == IPPROTO_DCCP => {
+            out.extend_from_slice(b"--state NONE --role client ");
+        }
+        _ => {}
+    }
+}
+
+fn labels(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&LabelMap>) {
+    let mut separator: &[u8] = if kind == Kind::Destroy { b"-l " } else { b"--label-add " };
+    let first = separator;
+    for label in entry.label_numbers() {
+        out.extend_from_slice(separator);
+        match names.and_then(|n| n.name(label)).filter(|name| is_plain(name)) {
+            Some(name) => out.extend_from_slice(name.as_bytes()),
+            None => decimal(out, label),
+        }
+        separator = b",";
+    }
+    if separator != first {
+        out.push(b' ');
+    }
+}
+
+/// Whether a name can stand in a line of arguments as it is.
+fn is_plain(name: &str) -> bool {
+    !name.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '"' | '\'' | '\\'))
+}
+
+fn option(out: &mut Vec<u8>, name: &[u8], number: impl Into<u64>) {
+    out.extend_from_slice(name);
+    out.push(b' ');
+    decimal(out, number);
+    out.push(b' ');
+}
