@@ -100,7 +100,8 @@ fn what_is_created_is_what_conntrack_lists_and_what_get_prints() {
     assert_eq!(status, Some(1));
     assert!(said.contains("EEXIST") && said.lines().count() == 1, "{said}");
 
-    let got = fine(&lab.router, &[&["get"][..], &UDP, &["-w", "4"]].concat());
+    let json = ["-w", "4", "--format", "ndjson"];
+    let got = fine(&lab.router, &[&["get"][..], &UDP, &json].concat());
     let [flow] = &objects(&got)[..] else { panic!("{got}") };
     assert_eq!((&flow["mark"], &flow["zone"]), (&0x11.into(), &4.into()));
     assert_eq!(flow["original"]["dport"], 53);
@@ -122,7 +123,8 @@ fn updates_and_deletions_are_of_the_filtered_entries_alone() {
     assert_eq!(fine(&lab.router, &["count", "-m", "5"]).trim(), "2");
     assert_eq!(fine(&lab.router, &["count"]).trim(), "3");
 
-    let (status, removed, said) = run(&lab.router, &["delete", "-m", "5", "--sport", "40002"]);
+    let delete = ["delete", "-m", "5", "--sport", "40002", "--format", "ndjson"];
+    let (status, removed, said) = run(&lab.router, &delete);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("1 entry removed"), "{said}");
     let [flow] = &objects(&removed)[..] else { panic!("{removed}") };
@@ -194,7 +196,7 @@ fn statistics_are_those_of_the_kernel() {
 fn events_are_those_that_happen_and_the_table_comes_first_if_wanted() {
     let lab = with_flows();
     let args = ["events", "--netns", &lab.router.name, "--table-first", "--dport", "7,9"];
-    let mut command = command(args).unwrap();
+    let mut command = command(args.iter().chain(&["--format", "ndjson"])).unwrap();
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut events = Guarded::spawn(&mut command).unwrap();
     events.wait_for("listening", PATIENCE).unwrap();
@@ -225,4 +227,83 @@ fn events_are_those_that_happen_and_the_table_comes_first_if_wanted() {
     assert!(said[5..].iter().all(|e| e["flow"]["original"]["dport"] == 9 && e["portid"].is_u64()));
     assert_eq!(said[6]["flow"]["mark"], 7);
     assert!(said[1..4].iter().all(|object| event(object) == "resync"));
+}
+
+/// Lines without what counts down.
+fn timeless(text: &str) -> Vec<String> {
+    let without = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        words
+            .iter()
+            .enumerate()
+            .filter(|(at, word)| *at < 3 || !word.bytes().all(|b| b.is_ascii_digit()))
+            .map(|(_, word)| *word)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut lines: Vec<String> = text.lines().map(without).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn lists_are_those_of_conntrack_in_any_order() {
+    let lab = with_flows();
+    lab.router.sysctl("net.netfilter.nf_conntrack_acct", "1").unwrap();
+    let _server = udp_echo_server(&lab.server, lab.server.at(8)).unwrap();
+    for (port, len) in [(40_010, 100), (40_011, 300), (40_012, 200)] {
+        let bytes = vec![1; len];
+        udp_exchange(&lab.client, lab.client.at(port), lab.server.at(8), &bytes).unwrap();
+    }
+    for (ours, theirs) in
+        [("plain", &[][..]), ("extended", &["-o", "extended,id"]), ("xml", &["-o", "xml"])]
+    {
+        let want = lab.router.run(["conntrack", "-L"].iter().chain(theirs)).unwrap();
+        let got = fine(&lab.router, &["dump", "--format", ours]);
+        let no_timeout = |text: &str| -> Vec<String> {
+            text.lines()
+                .map(|line| match (line.split_once("<timeout>"), ours) {
+                    (Some((head, tail)), _) => {
+                        head.to_owned() + tail.trim_start_matches(|c: char| c.is_ascii_digit())
+                    }
+                    _ => line.to_owned(),
+                })
+                .collect()
+        };
+        if ours == "xml" {
+            assert_eq!(no_timeout(&got), no_timeout(&want));
+        } else {
+            assert_eq!(timeless(&got), timeless(&want), "{ours}");
+        }
+    }
+    let ports = |args: &[&str]| -> Vec<String> {
+        let text = fine(&lab.router, &[&["dump", "--format", "csv"][..], args].concat());
+        let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let names = lines.next().unwrap();
+        let at = names.iter().position(|name| *name == "sport").unwrap();
+        lines
+            .map(|line| {
+                assert_eq!(line.len(), names.len());
+                line[at].to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(ports(&["--sort=-bytes", "--top", "2"]), ["40011", "40012"]);
+    assert_eq!(ports(&["--sort", "bytes", "--dport", "8"]), ["40010", "40012", "40011"]);
+    assert_eq!(ports(&["--sort", "sport", "--top", "2"]), ["40000", "40001"]);
+    assert_eq!(ports(&["--dport", "1"]), Vec::<String>::new());
+
+    // What is saved makes the same entries anew, by conntrack(8) itself.
+    let saved = fine(&lab.router, &["dump", "--format", "save"]);
+    fine(&lab.router, &["flush"]);
+    lab.router.run_with_input(["conntrack", "-R", "-"], &saved).unwrap();
+    assert_eq!(fine(&lab.router, &["count"]).trim(), "6");
+    let again = fine(&lab.router, &["dump", "--format", "save"]);
+    let tuples = |text: &str| {
+        let mut lines: Vec<String> =
+            text.lines().map(|line| line.split(" -t ").next().unwrap().to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(tuples(&again), tuples(&saved));
 }

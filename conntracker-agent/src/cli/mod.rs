@@ -49,7 +49,7 @@ enum Command {
     Delete(Box<table::DeleteArgs>),
     /// Remove all entries from conntrack's table.
     Flush(table::FlushArgs),
-    /// Print what happens in conntrack's table, as JSON objects, a line each.
+    /// Print what happens in conntrack's table, as it happens.
     Events(Box<table::EventsArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),

@@ -142,8 +142,16 @@ pub struct GetArgs {
 /// How entries are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum EntryFormatArg {
-    /// A JSON object a line.
+    /// As `conntrack -L` prints them.
     #[default]
+    Plain,
+    /// As `conntrack -L -o extended,id` prints them.
+    Extended,
+    /// XML.
+    Xml,
+    /// Arguments of conntrack(8) that make them anew.
+    Save,
+    /// A JSON object a line.
     Ndjson,
     /// Comma-separated values.
     Csv,
@@ -152,6 +160,10 @@ enum EntryFormatArg {
 impl From<EntryFormatArg> for EntryFormat {
     fn from(format: EntryFormatArg) -> Self {
         match format {
+            EntryFormatArg::Plain => Self::Plain,
+            EntryFormatArg::Extended => Self::Extended,
+            EntryFormatArg::Xml => Self::Xml,
+            EntryFormatArg::Save => Self::Save,
             EntryFormatArg::Ndjson => Self::Ndjson,
             EntryFormatArg::Csv => Self::Csv,
         }
@@ -344,11 +356,39 @@ pub struct EventsArgs {
     /// End after this time: seconds, or 90s, 1m30s, 2h.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
+    /// Format of the events.
+    #[arg(long, value_enum, default_value_t)]
+    format: EventFormatArg,
     /// Exit with 3 if events were lost.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum EventFormatArg {
+    /// As `conntrack -E` prints them; gaps and the table are lines that begin with `#`.
+    #[default]
+    Plain,
+    /// As `conntrack -E -o extended,id` prints them.
+    Extended,
+    /// XML.
+    Xml,
+    /// A JSON object a line.
+    Ndjson,
+}
+
+impl From<EventFormatArg> for EntryFormat {
+    fn from(format: EventFormatArg) -> Self {
+        match format {
+            EventFormatArg::Plain => Self::Plain,
+            EventFormatArg::Extended => Self::Extended,
+            EventFormatArg::Xml => Self::Xml,
+            EventFormatArg::Ndjson => Self::Ndjson,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -362,8 +402,17 @@ enum KindArg {
 }
 
 pub fn events(args: EventsArgs) -> Result<ExitCode> {
-    let EventsArgs { netns, events, table_first, no_resync, buffer, duration, strict, filter } =
-        args;
+    let EventsArgs {
+        netns,
+        events,
+        table_first,
+        no_resync,
+        buffer,
+        duration,
+        format,
+        strict,
+        filter,
+    } = args;
     let groups = events.into_iter().map(|kind| match kind {
         KindArg::New => EventGroups::NEW,
         KindArg::Update => EventGroups::UPDATE,
@@ -377,6 +426,7 @@ pub fn events(args: EventsArgs) -> Result<ExitCode> {
         resync: !no_resync,
         table_first,
         duration,
+        format: format.into(),
         strict,
     })
 }

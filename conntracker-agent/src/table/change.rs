@@ -32,7 +32,7 @@ pub fn get(netns: Option<&str>, key: &EntryKey, format: EntryFormat) -> Result<E
     let mut conntrack = connect(&netns)?;
     let mut found = false;
     Destination::Stdout.write(|out| {
-        let mut printer = Printer::begin(format, out)?;
+        let mut printer = Printer::begin(format, false, out)?;
         let mut printed = Ok(());
         found = conntrack
             .get_with(key, |entry| printed = printer.entry(&netns.name, entry))
@@ -70,7 +70,7 @@ pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Resu
     let mut conntrack = connect(&netns)?;
     let mut matched = Ok(Matched::default());
     Destination::Stdout.write(|out| {
-        let mut printer = Printer::begin(format, out)?;
+        let mut printer = Printer::begin(format, false, out)?;
         let mut printed = Ok(());
         matched = conntrack.delete_where(
             &dumps::request(filter),

@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::connect;
+use super::{
+    connect,
+    list::{EntryFormat, options},
+};
 use crate::{
     conntrack::{
         ConntrackEntry, Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind,
@@ -21,7 +24,10 @@ use crate::{
     kernel::netns::Netns,
     messages,
     observe::{clock::Clock, dumps},
-    report::json,
+    report::{
+        conntrack::{Calendar, Format, Happening, Origin, Renderer},
+        json,
+    },
 };
 
 /// How long what was printed may stay in the buffer.
@@ -50,6 +56,8 @@ pub struct Events {
     pub table_first: bool,
     /// End after this time.
     pub duration: Option<Duration>,
+    /// How they are printed: not as [`EntryFormat::Csv`].
+    pub format: EntryFormat,
     /// Exit with 3 if events were lost.
     pub strict: bool,
 }
@@ -82,11 +90,15 @@ async fn listen(events: &Events) -> Result<ExitCode> {
     let mut stream = stream.into_async()?;
     log::info!("listening; Ctrl-C ends");
     let mut printer = Printer::new(events, &netns)?;
+    let begun = printer.begin();
     let end = sleep_until(Instant::now() + events.duration.unwrap_or(FOREVER));
     tokio::pin!(end);
     let mut flush = interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let printed = loop {
+        if begun.is_err() {
+            break begun;
+        }
         let printed = tokio::select! {
             _ = interrupt.recv() => break Ok(()),
             _ = terminate.recv() => break Ok(()),
@@ -98,7 +110,7 @@ async fn listen(events: &Events) -> Result<ExitCode> {
             break printed;
         }
     };
-    match printed.and_then(|()| printer.out.flush()) {
+    match printed.and_then(|()| printer.end()) {
         // Whoever read has enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result.context("cannot write to standard output")?,
@@ -124,45 +136,103 @@ struct Printer<'a> {
     events: &'a Events,
     netns: &'a Netns,
     clock: Clock,
+    calendar: Calendar,
+    line: Vec<u8>,
     out: BufWriter<io::Stdout>,
 }
 
 impl<'a> Printer<'a> {
     fn new(events: &'a Events, netns: &'a Netns) -> Result<Self> {
-        let out = BufWriter::with_capacity(1 << 16, io::stdout());
-        Ok(Self { events, netns, clock: Clock::new()?, out })
+        Ok(Self {
+            events,
+            netns,
+            clock: Clock::new()?,
+            calendar: Calendar::utc(),
+            line: Vec::new(),
+            out: BufWriter::with_capacity(1 << 16, io::stdout()),
+        })
+    }
+
+    /// The renderer of conntrack's own formats; `None`: JSON.
+    fn renderer(&self) -> Option<Renderer<'_>> {
+        let (format, extended) = self.events.format.of_conntrack()?;
+        let now = self.clock.now() / 1_000_000_000;
+        Some(Renderer { format, options: options(&self.calendar, extended), now })
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let mut line = Vec::new();
+        if let Some(renderer) = self.renderer() {
+            renderer.begin(&mut line);
+        }
+        self.out.write_all(&line)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let mut line = Vec::new();
+        if let Some(renderer) = self.renderer() {
+            renderer.end(&mut line);
+        }
+        self.out.write_all(&line)?;
+        self.out.flush()
     }
 
     fn item(&mut self, item: &EventItem<'_>) -> io::Result<()> {
         match item {
-            Item::Event { kind, portid, entry } => {
-                let event = match kind {
-                    Kind::New => "new",
-                    Kind::Update => "update",
-                    Kind::Destroy => "destroy",
-                };
-                self.entry(event, *portid, entry)
-            }
-            Item::Resync(entry) => self.entry("resync", 0, entry),
-            Item::Gap(gap) => json::render_stream("gap", gap.lost, &mut self.out),
-            Item::ResyncBegin(lost) => json::render_stream("resync_begin", *lost, &mut self.out),
-            Item::ResyncEnd(_) => json::render_stream("resync_end", None, &mut self.out),
+            Item::Event { kind, portid, entry } => self.entry(Some(*kind), *portid, entry),
+            Item::Resync(entry) => self.entry(None, 0, entry),
+            Item::Gap(gap) => self.stream("gap", gap.lost),
+            Item::ResyncBegin(lost) => self.stream("resync_begin", *lost),
+            Item::ResyncEnd(_) => self.stream("resync_end", None),
             // Counted by the stream.
             Item::Rejected(_) | Item::Expect { .. } | Item::ResyncExpect(_) => Ok(()),
         }
     }
 
-    fn entry(&mut self, event: &'static str, portid: u32, entry: &Entry<'_>) -> io::Result<()> {
+    /// What the stream says of itself: lines that begin with `#`, and in XML comments.
+    fn stream(&mut self, what: &'static str, lost: Option<u64>) -> io::Result<()> {
+        let Some(renderer) = self.renderer() else {
+            return json::render_stream(what, lost, &mut self.out);
+        };
+        let (begin, end) =
+            if renderer.format == Format::Xml { ("<!--", " -->") } else { ("#", "") };
+        match lost {
+            Some(lost) => writeln!(self.out, "{begin} {what} lost={lost}{end}"),
+            None => writeln!(self.out, "{begin} {what}{end}"),
+        }
+    }
+
+    /// An event, or an entry of the table (`None`).
+    fn entry(&mut self, kind: Option<Kind>, portid: u32, entry: &Entry<'_>) -> io::Result<()> {
         if !self.events.filter.allows_entry(entry) {
             return Ok(());
         }
-        let now_ns = self.clock.now();
-        let mut flow = of_entry(NetnsId(0), &ConntrackEntry::from(entry), now_ns);
-        if event == "resync" {
-            flow.origins.dump = true;
-        } else {
-            flow.origins.events = true;
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        match self.renderer() {
+            Some(renderer) => match kind {
+                Some(kind) => {
+                    let by = (portid != 0).then_some(Origin { portid, program: None });
+                    renderer.event(&mut line, &Happening { kind, at: None, by }, entry);
+                }
+                None => renderer.entry(&mut line, entry),
+            },
+            None => {
+                let now_ns = self.clock.now();
+                let mut flow = of_entry(NetnsId(0), &ConntrackEntry::from(entry), now_ns);
+                flow.origins.events = kind.is_some();
+                flow.origins.dump = kind.is_none();
+                let event = match kind {
+                    None => "resync",
+                    Some(Kind::New) => "new",
+                    Some(Kind::Update) => "update",
+                    Some(Kind::Destroy) => "destroy",
+                };
+                json::render_event(event, portid, &flow, &self.netns.name, &mut line)?;
+            }
         }
-        json::render_event(event, portid, &flow, &self.netns.name, &mut self.out)
+        let written = self.out.write_all(&line);
+        self.line = line;
+        written
     }
 }

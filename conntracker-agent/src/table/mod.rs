@@ -5,6 +5,7 @@ pub mod change;
 pub mod events;
 pub mod list;
 pub mod numbers;
+pub mod sort;
 
 use std::io;
 

@@ -8,7 +8,7 @@ use super::tuple;
 use super::uapi::*;
 use super::unknown::{self, UnknownAttributes};
 use crate::flow::{Status, Tuple};
-use crate::kernel::netlink::wire::{self, Attribute, DecodeError, NFGENMSG};
+use crate::kernel::netlink::wire::{self, Attribute, Attributes, DecodeError, NFGENMSG};
 
 /// Accounting of one direction (net.netfilter.nf_conntrack_acct).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +108,12 @@ impl<'a> Entry<'a> {
     /// Decodes the payload of an `IPCTNL_MSG_CT_NEW` or `IPCTNL_MSG_CT_DELETE` message: nfgenmsg
     /// and attributes. Of an attribute that comes twice the last one counts.
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
-        let (family, attributes) = wire::netfilter(payload)?;
+        let (family, _) = wire::netfilter(payload)?;
+        Self::of_attributes(family, payload.get(NFGENMSG..).unwrap_or_default())
+    }
+
+    /// Decodes attributes ([`Self::raw`]) of an entry of a family, AF_INET or AF_INET6.
+    pub fn of_attributes(family: u8, raw: &'a [u8]) -> Result<Self, DecodeError> {
         if family != FAMILY_V4 && family != FAMILY_V6 {
             return Err(DecodeError::UnknownFamily(family));
         }
@@ -118,7 +123,7 @@ impl<'a> Entry<'a> {
         let (mut times, mut timestamp_event, mut helper) = ([None; 2], None, [None; 2]);
         let (mut labels, mut state, mut seqadj, mut synproxy) = (None, None, [None; 2], None);
         let mut unknown = 0;
-        for attribute in attributes {
+        for attribute in Attributes::new(raw) {
             let a = attribute?;
             let unknown = &mut unknown;
             match a.kind {
@@ -179,7 +184,7 @@ impl<'a> Entry<'a> {
             seqadj,
             synproxy,
             unknown,
-            raw: payload.get(NFGENMSG..).unwrap_or_default(),
+            raw,
         })
     }
 
