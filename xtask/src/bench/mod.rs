@@ -1,5 +1,7 @@
-//! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow.
+//! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow. `bench dump`: how
+//! long it takes to list conntrack's table.
 
+mod dump;
 mod programs;
 mod rules;
 mod table;
@@ -35,6 +37,8 @@ enum What {
     /// Nanoseconds per forwarded packet of one long UDP flow, and per new flow: without an observer,
     /// with `conntracker trace`, with `conntrack -E` and with nftrace.
     Overhead(Overhead),
+    /// Milliseconds to list conntrack's table, in each format, with `conntrack -L` as the peer.
+    Dump(dump::Args),
 }
 
 #[derive(clap::Args)]
@@ -79,7 +83,10 @@ const WARM_UP: Duration = Duration::from_millis(200);
 const SENDER_CPU: usize = 0;
 
 pub fn main(args: &Args) -> Result<ExitCode> {
-    let What::Overhead(args) = &args.what;
+    let args = match &args.what {
+        What::Overhead(args) => args,
+        What::Dump(args) => return listing(args),
+    };
     ensure!(args.rounds > 0, "no rounds, no result");
     let seconds = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
     let binary = if let Some(binary) = &args.binary {
@@ -104,6 +111,22 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             measure(&binary, *scenario, args, seconds)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listing(args: &dump::Args) -> Result<ExitCode> {
+    let binary = if let Some(binary) = &args.binary {
+        binary.clone()
+    } else {
+        setup::ensure()?;
+        build::build(true)?
+    };
+    if !cmd::is_root() {
+        let mut again = cmd::as_root(env::current_exe()?);
+        again.arg("bench").args(args.to_words()).arg("--binary").arg(binary);
+        return Err(again.exec()).context("sudo");
+    }
+    dump::measure(args, &binary)?;
     Ok(ExitCode::SUCCESS)
 }
 

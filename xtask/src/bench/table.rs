@@ -25,7 +25,8 @@ pub fn table(unit: &str, titles: &[&str], samples: &[Vec<f64>]) -> String {
     text
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle of some values.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {
