@@ -85,45 +85,6 @@ pub fn stats(netns: &NetnsChoice, format: Format) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Names and values of what a CPU has counted, without what the kernel does not tell.
-fn counted(cpu: &CpuStats) -> impl Iterator<Item = (&'static str, u32)> {
-    // Taken apart in full so that a new counter cannot be forgotten here.
-    let CpuStats {
-        cpu: _,
-        found,
-        invalid,
-        insert,
-        insert_failed,
-        drop,
-        early_drop,
-        error,
-        search_restart,
-        clash_resolve,
-        chain_toolong,
-    } = *cpu;
-    [
-        ("found", found),
-        ("invalid", invalid),
-        ("insert", insert),
-        ("insert_failed", insert_failed),
-        ("drop", drop),
-        ("early_drop", early_drop),
-        ("error", error),
-        ("search_restart", search_restart),
-        ("clash_resolve", clash_resolve),
-        ("chain_toolong", chain_toolong),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name, value?)))
-}
-
-fn expected(cpu: &ExpectCpuStats) -> impl Iterator<Item = (&'static str, u32)> {
-    let ExpectCpuStats { cpu: _, new, create, delete } = *cpu;
-    [("new", new), ("create", create), ("delete", delete)]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-}
-
 fn text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     let Stats { netns, table, cpus, expectations } = stats;
     let GlobalStats { entries, max_entries } = table;
@@ -131,14 +92,14 @@ fn text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "namespace {netns}: {entries}{most} entries")?;
     for cpu in cpus {
         write!(out, "cpu {:<4}", cpu.cpu)?;
-        for (name, value) in counted(cpu) {
+        for (name, value) in cpu.counters() {
             write!(out, " {name}={value}")?;
         }
         writeln!(out)?;
     }
     for cpu in expectations {
         write!(out, "expectations, cpu {:<4}", cpu.cpu)?;
-        for (name, value) in expected(cpu) {
+        for (name, value) in cpu.counters() {
             write!(out, " {name}={value}")?;
         }
         writeln!(out)?;
@@ -179,8 +140,11 @@ impl<'a> Object<'a> {
             netns,
             entries: table.entries,
             max_entries: table.max_entries,
-            cpus: cpus.iter().map(|cpu| Cpu::new(cpu.cpu, counted(cpu))).collect(),
-            expectations: expectations.iter().map(|cpu| Cpu::new(cpu.cpu, expected(cpu))).collect(),
+            cpus: cpus.iter().map(|cpu| Cpu::new(cpu.cpu, cpu.counters())).collect(),
+            expectations: expectations
+                .iter()
+                .map(|cpu| Cpu::new(cpu.cpu, cpu.counters()))
+                .collect(),
         }
     }
 }

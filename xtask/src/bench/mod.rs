@@ -89,12 +89,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     };
     ensure!(args.rounds > 0, "no rounds, no result");
     let seconds = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
-    let binary = if let Some(binary) = &args.binary {
-        binary.clone()
-    } else {
-        setup::ensure()?;
-        build::build(true)?
-    };
+    let binary = binary(args.binary.as_ref())?;
     if !cmd::is_root() {
         let mut again = cmd::as_root(env::current_exe()?);
         again.args(["bench", "overhead", "--rounds", &args.rounds.to_string()]);
@@ -114,13 +109,19 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The binary to measure: the one that is named, or a fresh one.
+fn binary(named: Option<&PathBuf>) -> Result<PathBuf> {
+    match named {
+        Some(binary) => Ok(binary.clone()),
+        None => {
+            setup::ensure()?;
+            build::build(true)
+        }
+    }
+}
+
 fn listing(args: &dump::Args) -> Result<ExitCode> {
-    let binary = if let Some(binary) = &args.binary {
-        binary.clone()
-    } else {
-        setup::ensure()?;
-        build::build(true)?
-    };
+    let binary = binary(args.binary.as_ref())?;
     if !cmd::is_root() {
         let mut again = cmd::as_root(env::current_exe()?);
         again.arg("bench").args(args.to_words()).arg("--binary").arg(binary);

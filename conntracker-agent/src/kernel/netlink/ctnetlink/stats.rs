@@ -58,6 +58,50 @@ pub struct ExpectCpuStats {
     pub delete: Option<u32>,
 }
 
+impl CpuStats {
+    /// Names and values of the counters that the kernel has.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        // Taken apart in full so that a new counter cannot be forgotten here.
+        let Self {
+            cpu: _,
+            found,
+            invalid,
+            insert,
+            insert_failed,
+            drop,
+            early_drop,
+            error,
+            search_restart,
+            clash_resolve,
+            chain_toolong,
+        } = *self;
+        [
+            ("found", found),
+            ("invalid", invalid),
+            ("insert", insert),
+            ("insert_failed", insert_failed),
+            ("drop", drop),
+            ("early_drop", early_drop),
+            ("error", error),
+            ("search_restart", search_restart),
+            ("clash_resolve", clash_resolve),
+            ("chain_toolong", chain_toolong),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+impl ExpectCpuStats {
+    /// Names and values of the counters that the kernel has.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let Self { cpu: _, new, create, delete } = *self;
+        [("new", new), ("create", create), ("delete", delete)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
 /// Asks for the statistics of the socket's network namespace.
 pub fn global(socket: &mut Socket) -> Result<GlobalStats, Error> {
     const NAME: &str = "conntrack statistics";
