@@ -1,14 +1,11 @@
 //! From the table to a report: the kernel's last counts, filter, folding, order, totals, losses.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    io,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
 use conntracker_common::counters::Counter;
 
-use super::{Observer, notes, rules::RuleTracer};
+use super::{Observer, newcomers::interface_names, notes, rules::RuleTracer};
 use crate::{
     dump::dump_losses,
     flow::{Drops, Flow, FlowKey, NetnsId, order},
@@ -28,11 +25,8 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     let counters = backend.counters()?;
     let missed = backend.missed()?;
 
-    let mut names: Vec<Option<InterfaceNames>> = observer
-        .namespaces
-        .iter()
-        .map(|netns| netns.enter(|| InterfaceNames::open().map_err(io::Error::other)).ok())
-        .collect();
+    let mut names: Vec<Option<InterfaceNames>> =
+        observer.namespaces.iter().map(|netns| interface_names(netns).ok()).collect();
     let gone = &observer.newcomers.gone;
     let mut name = |netns: NetnsId, index: u32| match gone.get(&netns) {
         Some(names) => names.get(&index).cloned(),

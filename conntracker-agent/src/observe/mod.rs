@@ -256,6 +256,7 @@ impl Observer {
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
                 change = newcomers::next(&mut self.changes) => self.on_change(change)?,
                 _ = check.tick() => {
+                    self.newcomers.look();
                     self.answer_losses()?;
                     output.status(self.status()?);
                 }

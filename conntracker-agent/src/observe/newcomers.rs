@@ -36,7 +36,7 @@ pub(super) enum Change {
 }
 
 /// What is known of namespaces that were not there all the time.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Newcomers {
     /// Those that came later.
     pub came: u64,
@@ -44,11 +44,18 @@ pub(super) struct Newcomers {
     pub refused: Vec<String>,
     /// Those whose first dump is under way.
     pub arriving: HashSet<NetnsId>,
+    /// Names of the interfaces of those that came later: when one is gone they are gone, too.
+    pub interfaces: HashMap<NetnsId, InterfaceNames>,
     /// Those that are gone, with the names of the interfaces that their flows came by.
     pub gone: HashMap<NetnsId, HashMap<u32, String>>,
 }
 
 impl Newcomers {
+    /// Looks at their interfaces.
+    pub fn look(&mut self) {
+        self.interfaces.values_mut().for_each(InterfaceNames::refresh_or_log);
+    }
+
     /// What the reader of a report must know of them.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let came = (self.came > 0).then(|| {
@@ -109,6 +116,11 @@ pub(super) async fn next(changes: &mut Option<mpsc::Receiver<Change>>) -> Change
     std::future::pending().await
 }
 
+/// The names of a namespace's interfaces.
+pub(super) fn interface_names(netns: &Netns) -> io::Result<InterfaceNames> {
+    netns.enter(|| InterfaceNames::open().map_err(io::Error::other))
+}
+
 impl Observer {
     pub(super) fn on_change(&mut self, change: Change) -> Result<()> {
         match change {
@@ -139,6 +151,9 @@ impl Observer {
         match self.backend.observe(id, &netns) {
             Ok(()) => {
                 log::info!("namespace {} has come, and is observed", netns.name);
+                if let Ok(names) = interface_names(&netns) {
+                    self.newcomers.interfaces.insert(id, names);
+                }
                 self.start_dump(id);
             }
             Err(error) => self.refuse(&netns, &error),
@@ -162,7 +177,7 @@ impl Observer {
         self.drain_all()?;
         self.backend.forget(id, &netns)?;
         let indices = interfaces(self.table.flows(), id);
-        let names = netns.enter(|| InterfaceNames::open().map_err(io::Error::other));
+        let names = self.newcomers.interfaces.remove(&id).or_else(|| interface_names(&netns).ok());
         let named = names.into_iter().flat_map(|mut names| {
             let name = |index: u32| Some((index, names.name(index)?.to_owned()));
             indices.iter().copied().filter_map(name).collect::<Vec<_>>()

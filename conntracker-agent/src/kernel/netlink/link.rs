@@ -21,7 +21,7 @@ const SKIP_STATS: u32 = 1 << 3;
 
 /// Interface names of the network namespace in which it was opened, also when used from a thread
 /// in another one. Names are those of the last look: an interface renamed since keeps its old name
-/// until an unknown index or name is asked for.
+/// until an unknown index or name is asked for, and one that is gone keeps its name until another has it.
 pub struct InterfaceNames {
     socket: Socket,
     names: HashMap<u32, String>,
@@ -61,7 +61,8 @@ impl InterfaceNames {
         self.names.iter().find(|(_, n)| *n == name).map(|(index, _)| *index)
     }
 
-    fn refresh_or_log(&mut self) {
+    /// Looks again.
+    pub fn refresh_or_log(&mut self) {
         if let Err(error) = self.refresh() {
             log::warn!("interface names may be out of date: {error}");
         }
@@ -81,7 +82,9 @@ impl InterfaceNames {
             }
             Err(error) => broken = Some(error),
         })?;
-        self.names = names;
+        let taken: HashSet<&String> = names.values().collect();
+        self.names.retain(|_, name| !taken.contains(name));
+        self.names.extend(names);
         self.unknown.retain(|index| !self.names.contains_key(index));
         match broken {
             Some(source) => Err(Error::Malformed { request: name, source }),
