@@ -106,13 +106,12 @@ fn sort(text: &str) -> Result<Sort, String> {
         Some(name) => (true, name),
         None => (false, text),
     };
-    match COLUMNS.iter().find(|(known, _)| *known == name) {
-        Some((_, column)) => Ok(Sort { column: *column, descending }),
-        None => {
-            let names = COLUMNS.map(|(name, _)| name).join(", ");
-            Err(format!("no column `{name}`; there are: {names}"))
-        }
-    }
+    let column = COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column)| *column);
+    let column = column.ok_or_else(|| {
+        let names = COLUMNS.map(|(name, _)| name).join(", ");
+        format!("no column `{name}`; there are: {names}")
+    })?;
+    Ok(Sort { column, descending })
 }
 
 pub fn run(args: DumpArgs) -> Result<ExitCode> {

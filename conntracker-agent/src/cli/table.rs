@@ -418,7 +418,7 @@ pub fn events(args: EventsArgs) -> Result<ExitCode> {
         KindArg::Update => EventGroups::UPDATE,
         KindArg::Destroy => EventGroups::DESTROY,
     });
-    events::run(Events {
+    events::run(&Events {
         netns,
         groups: groups.reduce(EventGroups::and).unwrap_or(EventGroups::ENTRIES),
         filter: filter.of_table(),

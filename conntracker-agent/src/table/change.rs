@@ -60,7 +60,7 @@ pub fn update(netns: Option<&str>, filter: &Filter, change: &Change) -> Result<E
     let mut conntrack = connect(&open(netns)?)?;
     let matched =
         conntrack.update_where(&dumps::request(filter), |e| filter.allows_entry(e), change, |_| ());
-    done(matched.context("some entries may be changed, others not")?, "changed")
+    Ok(done(matched.context("some entries may be changed, others not")?, "changed"))
 }
 
 /// Removes the entries that a filter allows, and prints them. Exits with 1 if there are none.
@@ -85,7 +85,7 @@ pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Resu
         printed?;
         printer.end()
     })?;
-    done(matched.context("some entries may be removed, others not")?, "removed")
+    Ok(done(matched.context("some entries may be removed, others not")?, "removed"))
 }
 
 /// Removes all entries.
@@ -96,7 +96,7 @@ pub fn flush(netns: Option<&str>) -> Result<ExitCode> {
 }
 
 /// Says how many there were.
-fn done(matched: Matched, what: &str) -> Result<ExitCode> {
+fn done(matched: Matched, what: &str) -> ExitCode {
     let Matched { done, gone, dump } = matched;
     log::info!("{done} {} {what}", if done == 1 { "entry" } else { "entries" });
     if gone > 0 {
@@ -105,5 +105,5 @@ fn done(matched: Matched, what: &str) -> Result<ExitCode> {
     if dump.rejected > 0 {
         log::warn!("{} entries could not be decoded, and were left alone", dump.rejected);
     }
-    Ok(if done > 0 { ExitCode::SUCCESS } else { NOTHING.into() })
+    if done > 0 { ExitCode::SUCCESS } else { NOTHING.into() }
 }

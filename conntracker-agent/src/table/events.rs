@@ -63,13 +63,13 @@ pub struct Events {
 }
 
 /// Prints events until Ctrl-C, SIGTERM or the end of the time.
-pub fn run(events: Events) -> Result<ExitCode> {
+pub fn run(events: &Events) -> Result<ExitCode> {
     messages::to_stderr();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(listen(&events))
+    runtime.block_on(listen(events))
 }
 
 async fn listen(events: &Events) -> Result<ExitCode> {
@@ -209,27 +209,26 @@ impl<'a> Printer<'a> {
         }
         let mut line = std::mem::take(&mut self.line);
         line.clear();
-        match self.renderer() {
-            Some(renderer) => match kind {
+        if let Some(renderer) = self.renderer() {
+            match kind {
                 Some(kind) => {
                     let by = (portid != 0).then_some(Origin { portid, program: None });
                     renderer.event(&mut line, &Happening { kind, at: None, by }, entry);
                 }
                 None => renderer.entry(&mut line, entry),
-            },
-            None => {
-                let now_ns = self.clock.now();
-                let mut flow = of_entry(NetnsId(0), &ConntrackEntry::from(entry), now_ns);
-                flow.origins.events = kind.is_some();
-                flow.origins.dump = kind.is_none();
-                let event = match kind {
-                    None => "resync",
-                    Some(Kind::New) => "new",
-                    Some(Kind::Update) => "update",
-                    Some(Kind::Destroy) => "destroy",
-                };
-                json::render_event(event, portid, &flow, &self.netns.name, &mut line)?;
             }
+        } else {
+            let now_ns = self.clock.now();
+            let mut flow = of_entry(NetnsId(0), &ConntrackEntry::from(entry), now_ns);
+            flow.origins.events = kind.is_some();
+            flow.origins.dump = kind.is_none();
+            let event = match kind {
+                None => "resync",
+                Some(Kind::New) => "new",
+                Some(Kind::Update) => "update",
+                Some(Kind::Destroy) => "destroy",
+            };
+            json::render_event(event, portid, &flow, &self.netns.name, &mut line)?;
         }
         let written = self.out.write_all(&line);
         self.line = line;

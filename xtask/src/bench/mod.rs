@@ -111,13 +111,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 
 /// The binary to measure: the one that is named, or a fresh one.
 fn binary(named: Option<&PathBuf>) -> Result<PathBuf> {
-    match named {
-        Some(binary) => Ok(binary.clone()),
-        None => {
-            setup::ensure()?;
-            build::build(true)
-        }
+    if let Some(binary) = named {
+        return Ok(binary.clone());
     }
+    setup::ensure()?;
+    build::build(true)
 }
 
 fn listing(args: &dump::Args) -> Result<ExitCode> {
