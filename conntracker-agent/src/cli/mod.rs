@@ -1,5 +1,6 @@
 //! The command line: definitions and their validation. What it asks for is done by the library.
 
+pub mod conntrack;
 mod doctor;
 mod dump;
 mod filter;
@@ -34,6 +35,8 @@ enum Command {
     Trace(Box<trace::TraceArgs>),
     /// List the flows that conntrack has now.
     Dump(Box<dump::DumpArgs>),
+    /// Do what conntrack(8) does, argument for argument.
+    Conntrack(conntrack::ConntrackArgs),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
@@ -59,6 +62,7 @@ pub fn run() -> Result<ExitCode> {
         None => trace::run(trace),
         Some(Command::Trace(args)) => trace::run(*args),
         Some(Command::Dump(args)) => dump::run(*args),
+        Some(Command::Conntrack(args)) => Ok(args.run()),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }

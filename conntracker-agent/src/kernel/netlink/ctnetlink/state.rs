@@ -1,5 +1,7 @@
 //! State of a flow in the eyes of its protocol's tracker: `CTA_PROTOINFO`.
 
+use conntracker_common::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP};
+
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
 use crate::kernel::netlink::wire::{Attribute, DecodeError};
@@ -75,6 +77,19 @@ impl ProtoState {
         match *self {
             Self::Tcp { state, .. } | Self::Sctp { state, .. } | Self::Dccp { state, .. } => state,
         }
+    }
+
+    /// The number of a state by its name, in the enumeration of an IP protocol; `None` for a protocol
+    /// without states.
+    #[must_use]
+    pub fn number_of(proto: u8, name: &str) -> Option<u8> {
+        let names = match proto {
+            IPPROTO_TCP => &TCP,
+            IPPROTO_SCTP => &SCTP,
+            IPPROTO_DCCP => &DCCP,
+            _ => return None,
+        };
+        names.iter().position(|known| *known == name).map(|number| number as u8)
     }
 
     /// The state as conntrack(8) writes it; `None` for a number without a name.
