@@ -193,7 +193,8 @@ impl Arguments {
         let value: u32 = match opt {
             ProtoOpt::State => values::state(proto, text)?.into(),
             ProtoOpt::Role => values::role(text)?.into(),
-            ProtoOpt::OrigVtag | ProtoOpt::ReplyVtag => values::number(text, name)?,
+            // As it stands in the packet: see `save` of the renderers.
+            ProtoOpt::OrigVtag | ProtoOpt::ReplyVtag => u32::from_be(values::number(text, name)?),
             ProtoOpt::IcmpType | ProtoOpt::IcmpCode => values::decimal::<u8>(text, name)?.into(),
             ProtoOpt::IcmpId => values::decimal::<u16>(text, name)?.into(),
             _ if proto == conntracker_common::IPPROTO_GRE => {

@@ -144,7 +144,10 @@ impl Command {
         }
         check(arguments, verb)?;
         let a = arguments;
-        let output = a.output;
+        // Whoever names labels wants to see them, unless they go.
+        let named = a.has(Opt::Label) || a.has(Opt::LabelAdd) || a.has(Opt::LabelDel);
+        let labels = named && verb != Verb::Delete;
+        let output = Output { labels: a.output.labels || labels, ..a.output };
         Ok(match (verb, a.table) {
             (Verb::Help | Verb::Version, _) => Self::Version,
             (Verb::List, Table::Expect) => Self::ListExpectations { family: a.family, output },
@@ -159,7 +162,16 @@ impl Command {
                 output,
             },
             (Verb::Get, Table::Expect) => Self::GetExpectation(expect_key(a)?),
-            (Verb::Get, _) => Self::Get { key: key(a)?, filter: filter(a)?, output },
+            (Verb::Get, _) => {
+                let key = key(a)?;
+                let mut filter = filter(a)?;
+                // What names the entry need not be looked at again.
+                filter.request.orig = TupleFilter::default();
+                if key.reply {
+                    filter.request.reply = TupleFilter::default();
+                }
+                Self::Get { key, filter, output }
+            }
             (Verb::Delete, Table::Expect) => Self::DeleteExpectation(expect_key(a)?),
             (Verb::Delete, _) => Self::Delete { filter: filter(a)?, output },
             (Verb::Create, Table::Expect) => Self::CreateExpectation(Box::new(new_expectation(a)?)),
@@ -438,7 +450,7 @@ fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
                 role: edit.role.unwrap_or_default(),
                 handshake_seq: None,
             },
-            _ => ProtoChange::Tcp { state: Some(number), wscale: None, flags: [None; 2] },
+            _ => liberal_tcp(number),
         });
     }
     Ok(NewEntry {
@@ -457,6 +469,18 @@ fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
             ..Change::default()
         },
     })
+}
+
+/// A state of TCP that no packets have led to: the tracker knows no window to hold packets against, and
+/// must be liberal (IP_CT_TCP_FLAG_ bits of nf_conntrack_tcp.h).
+pub(super) fn liberal_tcp(state: u8) -> ProtoChange {
+    const SACK_PERM: u8 = 0x02;
+    const CLOSE_INIT: u8 = 0x04;
+    const BE_LIBERAL: u8 = 0x08;
+    const TIME_WAIT: u8 = 7;
+    let closed = if state >= TIME_WAIT { CLOSE_INIT } else { 0 };
+    let flags = SACK_PERM | BE_LIBERAL | closed;
+    ProtoChange::Tcp { state: Some(state), wscale: None, flags: [Some((flags, flags)); 2] }
 }
 
 fn range(to: Translated) -> NatRange {

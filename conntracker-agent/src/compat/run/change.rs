@@ -9,12 +9,12 @@ use super::failure::operation_failed;
 use super::list::no_expectation;
 use super::printer::{calendar, renderer};
 use super::{Outcome, Session, connected, found, say};
-use crate::compat::command::Edit;
-use crate::compat::filter::{self, Filter};
+use crate::compat::command::{Edit, liberal_tcp};
+use crate::compat::filter::Filter;
 use crate::compat::values::{Mark, Output};
 use crate::compat::{FAILURE, Rejection};
 use crate::conntrack::{
-    Change, Entry, ExpectKey, Kind, LabelChange, MarkChange, NewEntry, NewExpectation, ProtoChange,
+    Change, Entry, ExpectKey, Kind, MarkChange, NewEntry, NewExpectation, ProtoChange,
     ProtoState,
 };
 use crate::flow::Status;
@@ -87,7 +87,7 @@ impl Session<'_> {
             updated += 1;
             // As it is now, unless it has ended already.
             requests.get(&entry.into(), |entry| {
-                renderer.done(printer.lines(), Kind::Update, entry);
+                renderer.entry(printer.lines(), entry);
             })?;
             printer.line()
         })?;
@@ -132,7 +132,7 @@ impl Session<'_> {
 }
 
 impl Edit {
-    /// What changes of an entry; `None` if it is so already.
+    /// What changes of an entry; `None` if it is so already, as far as labels are not concerned.
     fn of(&self, entry: &Entry<'_>) -> Option<Change> {
         let status = entry.status.union(Status(self.status));
         let change = Change {
@@ -142,10 +142,8 @@ impl Edit {
                 .mark
                 .filter(|mark| mark.changes(entry.mark.unwrap_or(0)))
                 .map(|Mark { value, mask }| MarkChange { value, mask }),
-            labels: self.labels.filter(|&LabelChange { value, mask }| {
-                let labels = filter::labels(entry);
-                labels & !mask | value & mask != labels
-            }),
+            // What has no labels loses none.
+            labels: self.labels.filter(|labels| labels.value != 0 || entry.labels.is_some()),
             state: self.state_of(entry),
             ..Change::default()
         };
@@ -169,10 +167,7 @@ impl Edit {
             ProtoState::Sctp { .. } | ProtoState::Dccp { .. } => old,
         };
         let change = match new {
-            // The rest of what the tracker knows stays as it is.
-            ProtoState::Tcp { state, .. } => {
-                ProtoChange::Tcp { state: Some(state), wscale: None, flags: [None; 2] }
-            }
+            ProtoState::Tcp { state, .. } => liberal_tcp(state),
             other => other.into(),
         };
         (new != old).then_some(change)
