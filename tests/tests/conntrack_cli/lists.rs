@@ -96,7 +96,7 @@ fn plain_lists_are_the_same_bytes() {
 }
 
 /// Our XML as theirs: without what ICMP has for ports, and with the states of TCP for SCTP.
-fn xml_as_theirs(ours: &str) -> String {
+pub fn xml_as_theirs(ours: &str) -> String {
     let mut lines = String::new();
     for line in ours.lines() {
         let mut line = line.to_owned();

@@ -11,6 +11,5 @@ mod fixed;
 mod lists;
 mod programs;
 mod round_trips;
-mod speed;
 mod table;
 mod usage;

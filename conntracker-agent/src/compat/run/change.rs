@@ -14,8 +14,7 @@ use crate::compat::filter::Filter;
 use crate::compat::values::{Mark, Output};
 use crate::compat::{FAILURE, Rejection};
 use crate::conntrack::{
-    Change, Entry, ExpectKey, Kind, MarkChange, NewEntry, NewExpectation, ProtoChange,
-    ProtoState,
+    Change, Entry, ExpectKey, Kind, MarkChange, NewEntry, NewExpectation, ProtoChange, ProtoState,
 };
 use crate::flow::Status;
 
