@@ -33,6 +33,7 @@
 //! | read one entry | [`Conntrack::get`], [`Conntrack::get_and_zero`] |
 //! | make one | [`Conntrack::create`], [`Conntrack::create_or_update`] with a [`NewEntry`] |
 //! | change | [`Conntrack::update`], [`Conntrack::update_matching`] with a [`Change`] |
+//! | ask about, change or remove entries as they are dumped | [`Conntrack::for_each_matching`] |
 //! | remove | [`Conntrack::delete`], [`Conntrack::delete_matching`], [`Conntrack::flush`] |
 //! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with [`EventStream::into_async`] a stream on tokio |
 //! | expectations | [`Conntrack::expectations`], [`Conntrack::get_expectation`], [`Conntrack::create_expectation`], [`Conntrack::delete_expectation`], [`Conntrack::flush_expectations`] |
@@ -123,7 +124,7 @@ mod stream;
 use nix::errno::Errno;
 
 pub use self::dump::{AsyncDump, Dump, Entries};
-pub use self::matching::Matched;
+pub use self::matching::{Matched, Requests};
 pub use self::stream::{
     AsyncEventStream, EventItem, EventOptions, EventStats, EventStream, Gap, Item, OwnedItem,
 };
@@ -193,9 +194,10 @@ impl Conntrack {
         request: &DumpRequest,
         mut each: impl FnMut(Entry<'_>),
     ) -> Result<DumpStats, Error> {
-        let mut dump = self.dump_filtered(request)?;
-        while dump.advance(|entry| each(*entry))?.is_some() {}
-        Ok(dump.stats())
+        self.dump_filtered(request)?.for_each(|entry| {
+            each(*entry);
+            Ok(())
+        })
     }
 
     /// Dumps a list in a program on tokio, within its runtime. The connection becomes the dump's.
@@ -214,37 +216,24 @@ impl Conntrack {
         self.get_entry(key, false)
     }
 
+    /// As [`Self::get`], without copying: the entry is handed to `make`.
+    pub fn get_with<T>(
+        &mut self,
+        key: &EntryKey,
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
+        Requests::new(&mut self.requests, &mut self.buffer).get(key, make)
+    }
+
     /// An entry, whose accounting is set back to 0 after it was read.
     pub fn get_and_zero(&mut self, key: &EntryKey) -> Result<Option<ConntrackEntry>, Error> {
         self.get_entry(key, true)
     }
 
-    /// As [`Self::get`], without a copy: hands the entry to `each`; false if there is none.
-    pub fn get_with(
-        &mut self,
-        key: &EntryKey,
-        mut each: impl FnMut(&Entry<'_>),
-    ) -> Result<bool, Error> {
-        let make = |entry: &Entry<'_>| {
-            let same = key.id.is_none() || key.id == entry.id;
-            if same {
-                each(entry);
-            }
-            same
-        };
-        match requests::get(&mut self.requests, &mut self.buffer, key, false, make) {
-            Err(error) if error.is_refused(Errno::ENOENT) => Ok(false),
-            result => result,
-        }
-    }
-
     fn get_entry(&mut self, key: &EntryKey, zero: bool) -> Result<Option<ConntrackEntry>, Error> {
+        let mut requests = Requests::new(&mut self.requests, &mut self.buffer);
         let make = |entry: &Entry<'_>| ConntrackEntry::from(entry);
-        match requests::get(&mut self.requests, &mut self.buffer, key, zero, make) {
-            Ok(entry) => Ok(Some(entry).filter(|entry| key.id.is_none() || key.id == entry.id)),
-            Err(error) if error.is_refused(Errno::ENOENT) => Ok(None),
-            Err(error) => Err(error),
-        }
+        if zero { requests.get_and_zero(key, make) } else { requests.get(key, make) }
     }
 
     /// Makes an entry.

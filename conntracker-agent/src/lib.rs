@@ -4,6 +4,7 @@
 //! [`report`] (renderers). [`kernel`] holds every contact with the kernel.
 
 pub mod attribution;
+pub mod compat;
 pub mod conntrack;
 pub mod daemon;
 pub mod doctor;

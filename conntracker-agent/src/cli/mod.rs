@@ -1,5 +1,6 @@
 //! The command line: definitions and their validation. What it asks for is done by the library.
 
+pub mod conntrack;
 mod doctor;
 mod dump;
 mod filter;
@@ -51,6 +52,8 @@ enum Command {
     Flush(table::FlushArgs),
     /// Print what happens in conntrack's table, as it happens.
     Events(Box<table::EventsArgs>),
+    /// Do what conntrack(8) does, argument for argument.
+    Conntrack(conntrack::ConntrackArgs),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
@@ -84,6 +87,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Delete(args)) => table::delete(*args),
         Some(Command::Flush(args)) => table::flush(&args),
         Some(Command::Events(args)) => table::events(*args),
+        Some(Command::Conntrack(args)) => Ok(args.run()),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }

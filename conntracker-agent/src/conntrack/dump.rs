@@ -48,6 +48,18 @@ impl<'c> Dump<'c> {
         Ok(found.and_then(|(found, ())| again(&found, &self.conntrack.dump_buffer)))
     }
 
+    /// Hands the entries that are left to `each`, as they arrive, without copying or allocating: the
+    /// fastest way. An error of `each` ends it.
+    pub fn for_each<E: From<Error>>(
+        mut self,
+        mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
+    ) -> Result<DumpStats, E> {
+        while let Some((_, done)) = self.advance(&mut each)? {
+            done?;
+        }
+        Ok(self.stats())
+    }
+
     /// What was dumped so far.
     #[must_use]
     pub fn stats(&self) -> DumpStats {

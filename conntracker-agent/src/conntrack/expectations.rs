@@ -51,13 +51,22 @@ impl Conntrack {
         &mut self,
         key: &ExpectKey,
     ) -> Result<Option<ConntrackExpectation>, Error> {
+        self.get_expectation_with(key, |expectation| expectation.into())
+    }
+
+    /// As [`Self::get_expectation`], without copying: the expectation is handed to `make`.
+    pub fn get_expectation_with<T>(
+        &mut self,
+        key: &ExpectKey,
+        mut make: impl FnMut(&Expectation<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
         let mut answer = expect_requests::get(&mut self.requests, key)?;
         let mut found = None;
         loop {
             match answer.advance(&self.requests, &mut self.buffer) {
                 Ok(Some(message)) => {
                     let decoded = expect_requests::decode(&message.message(&self.buffer));
-                    found = Some(decoded.map(|e| ConntrackExpectation::from(&e)));
+                    found = Some(decoded.map(|expectation| make(&expectation)));
                 }
                 Ok(None) => break,
                 Err(error) if error.is_refused(Errno::ENOENT) => return Ok(None),

@@ -19,6 +19,61 @@ pub struct Matched {
     pub dump: DumpStats,
 }
 
+/// Requests about single entries while a dump is under way.
+pub struct Requests<'c> {
+    socket: &'c mut Socket,
+    buffer: &'c mut [u8],
+}
+
+impl<'c> Requests<'c> {
+    pub(super) fn new(socket: &'c mut Socket, buffer: &'c mut [u8]) -> Self {
+        Self { socket, buffer }
+    }
+
+    /// Hands the entry to `make` as it is now; `None` if there is none, or one with another identifier.
+    pub fn get<T>(
+        &mut self,
+        key: &EntryKey,
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
+        self.read(key, false, make)
+    }
+
+    /// As [`Self::get`], and sets the accounting of the entry back to 0.
+    pub fn get_and_zero<T>(
+        &mut self,
+        key: &EntryKey,
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
+        self.read(key, true, make)
+    }
+
+    /// As [`Conntrack::update`].
+    pub fn update(&mut self, key: &EntryKey, change: &Change) -> Result<(), Error> {
+        requests::update(self.socket, self.buffer, key, change)
+    }
+
+    /// Removes the entry; ENOENT if there is none, or one with another identifier.
+    pub fn delete(&mut self, key: &EntryKey) -> Result<(), Error> {
+        requests::delete(self.socket, self.buffer, key)
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &EntryKey,
+        zero: bool,
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Option<T>, Error> {
+        let make =
+            |entry: &Entry<'_>| (key.id.is_none() || key.id == entry.id).then(|| make(entry));
+        match requests::get(self.socket, self.buffer, key, zero, make) {
+            Ok(made) => Ok(made),
+            Err(error) if error.is_refused(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Conntrack {
     /// Removes the entries that match, one by one, and hands each to `each` after it was removed. With
     /// a request for everything [`Self::flush`] is faster, but does not say what it removed.
@@ -39,7 +94,11 @@ impl Conntrack {
         wanted: impl Fn(&Entry<'_>) -> bool,
         each: impl FnMut(&Entry<'_>),
     ) -> Result<Matched, Error> {
-        self.for_each_matching(request, wanted, requests::delete, each)
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method alone is of one lifetime only"
+        )]
+        self.act_on_matching(request, wanted, |requests, key| requests.delete(key), each)
     }
 
     /// Changes the entries that match, one by one, and hands each, as it was before, to `each`
@@ -63,28 +122,40 @@ impl Conntrack {
         change: &Change,
         each: impl FnMut(&Entry<'_>),
     ) -> Result<Matched, Error> {
-        let update = |socket: &mut Socket, buffer: &mut [u8], key: &EntryKey| {
-            requests::update(socket, buffer, key, change)
-        };
-        self.for_each_matching(request, wanted, update, each)
+        self.act_on_matching(request, wanted, |requests, key| requests.update(key, change), each)
     }
 
-    fn for_each_matching(
+    /// Hands the entries that match to `each` as they arrive, with the means to ask about them, to change
+    /// them or to remove them. An error of `each` ends it; connect again then.
+    pub fn for_each_matching<E: From<Error>>(
+        &mut self,
+        request: &DumpRequest,
+        mut each: impl FnMut(&mut Requests<'_>, &Entry<'_>) -> Result<(), E>,
+    ) -> Result<DumpStats, E> {
+        self.skip_unread()?;
+        let Self { requests, buffer, dumps, dump_buffer, .. } = self;
+        let mut requests = Requests::new(requests, buffer);
+        let mut cursor = Cursor::start(dumps, List::Table, request)?;
+        let mut take = |entry: &Entry<'_>| each(&mut requests, entry);
+        while let Some((_, taken)) = cursor.next(dumps, dump_buffer, &mut take)? {
+            taken?;
+        }
+        Ok(cursor.stats())
+    }
+
+    fn act_on_matching(
         &mut self,
         request: &DumpRequest,
         wanted: impl Fn(&Entry<'_>) -> bool,
-        mut act: impl FnMut(&mut Socket, &mut [u8], &EntryKey) -> Result<(), Error>,
+        mut act: impl FnMut(&mut Requests<'_>, &EntryKey) -> Result<(), Error>,
         mut each: impl FnMut(&Entry<'_>),
     ) -> Result<Matched, Error> {
-        self.skip_unread()?;
-        let Self { requests, buffer, dumps, dump_buffer, .. } = self;
-        let mut cursor = Cursor::start(dumps, List::Table, request)?;
         let mut matched = Matched::default();
-        let mut take = |entry: &Entry<'_>| {
+        let dump = self.for_each_matching(request, |requests, entry| {
             if !wanted(entry) {
                 return Ok(());
             }
-            match act(requests, buffer, &entry.into()) {
+            match act(requests, &entry.into()) {
                 Ok(()) => {
                     matched.done += 1;
                     each(entry);
@@ -93,10 +164,7 @@ impl Conntrack {
                 Err(error) => return Err(error),
             }
             Ok(())
-        };
-        while let Some((_, taken)) = cursor.next(dumps, dump_buffer, &mut take)? {
-            taken?;
-        }
-        Ok(Matched { dump: cursor.stats(), ..matched })
+        })?;
+        Ok(Matched { dump, ..matched })
     }
 }

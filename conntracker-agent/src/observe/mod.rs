@@ -13,6 +13,7 @@ pub(crate) mod kernel;
 mod newcomers;
 pub mod notes;
 mod owners;
+pub(crate) use self::owners::program as program_of_socket;
 mod packets;
 pub mod rules;
 

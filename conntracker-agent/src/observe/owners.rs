@@ -156,6 +156,11 @@ fn users(passwd: &str) -> HashMap<u32, String> {
     passwd.lines().rev().filter_map(user).collect()
 }
 
+/// What the program that has a socket open is called; `None` if nobody here has it, or several do.
+pub(crate) fn program(inode: u64) -> Option<String> {
+    holders(&HashSet::from([inode])).remove(&inode)?.comm
+}
+
 /// The sockets' holders, of all processes that /proc shows.
 fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
     let mut all: HashMap<u64, BTreeSet<(u32, String)>> = HashMap::new();

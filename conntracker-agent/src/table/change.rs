@@ -36,7 +36,8 @@ pub fn get(netns: Option<&str>, key: &EntryKey, format: EntryFormat) -> Result<E
         let mut printed = Ok(());
         found = conntrack
             .get_with(key, |entry| printed = printer.entry(&netns.name, entry))
-            .map_err(std::io::Error::other)?;
+            .map_err(std::io::Error::other)?
+            .is_some();
         printed?;
         printer.end()
     })?;

@@ -1,7 +1,7 @@
 //! `conntrack -o save`: each entry as the arguments that `conntrack -R` makes it again with.
 //!
-//! Unlike conntrack(8) it has the mark and the labels; it leaves out the status bit EXPECTED, which the
-//! kernel refuses; and of DCCP it says what `-R` insists on.
+//! Unlike conntrack(8) it has the mark and the labels, and translations of nothing but a port; it leaves
+//! out the status bit EXPECTED, which the kernel refuses; and of DCCP it says what `-R` insists on.
 
 use conntracker_common::{IPPROTO_DCCP, IPPROTO_ICMPV6};
 
@@ -131,8 +131,10 @@ fn state(out: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     match entry.state {
         Some(ProtoState::Sctp { vtag: [orig, reply], .. }) => {
-            option(out, b"--orig-vtag", orig.unwrap_or_default());
-            option(out, b"--reply-vtag", reply.unwrap_or_default());
+            // conntrack(8) reads and writes tags as they stand in the packet, in whatever byte order the
+            // machine has: what one has saved must mean the same to the other.
+            option(out, b"--orig-vtag", orig.unwrap_or_default().to_be());
+            option(out, b"--reply-vtag", reply.unwrap_or_default().to_be());
         }
         Some(ProtoState::Dccp { role, .. }) => {
             out.extend_from_slice(if role == Some(1) {

@@ -206,7 +206,8 @@ fn xml_escapes_text_and_has_what_icmp_has_for_ports() {
 
 #[test]
 fn saved_entries_are_arguments() {
-    let sctp = Some(ProtoState::Sctp { state: 4, vtag: [Some(1_234_567), Some(u32::MAX)] });
+    let sctp =
+        Some(ProtoState::Sctp { state: 4, vtag: [Some(1_234_567_u32.to_be()), Some(u32::MAX)] });
     let nat = |bits: u32| Status(Status::CONFIRMED.0 | bits);
     let translated = tuple(6, "203.0.113.9", "192.0.2.1", L4::Ports { src: 7777, dst: 1003 });
     for (entry, line) in [

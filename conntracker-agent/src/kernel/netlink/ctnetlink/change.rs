@@ -10,7 +10,7 @@ use conntracker_common::{IPPROTO_SCTP, IPPROTO_TCP};
 
 use super::decode::{Entry, SeqAdj, SynProxy};
 use super::owned::ConntrackEntry;
-use super::state::{self, ProtoState};
+use super::state::ProtoState;
 use crate::flow::{Status, Tuple};
 
 /// Names an entry.
@@ -238,10 +238,10 @@ pub enum ProtoChange {
 }
 
 impl ProtoChange {
-    /// To the state of this name; `None` if the protocol has no such state.
+    /// To the state of this name, in any case; `None` if the protocol has no such state.
     #[must_use]
     pub fn named(proto: u8, name: &str) -> Option<Self> {
-        let state = state::number(proto, name)?;
+        let state = ProtoState::number_of(proto, &name.to_ascii_uppercase())?;
         Some(match proto {
             IPPROTO_TCP => Self::Tcp { state: Some(state), wscale: None, flags: [None; 2] },
             IPPROTO_SCTP => Self::Sctp { state, vtag: [0; 2] },

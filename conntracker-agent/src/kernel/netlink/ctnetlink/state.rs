@@ -79,6 +79,19 @@ impl ProtoState {
         }
     }
 
+    /// The number of a state by its name, in the enumeration of an IP protocol; `None` for a protocol
+    /// without states.
+    #[must_use]
+    pub fn number_of(proto: u8, name: &str) -> Option<u8> {
+        let names = match proto {
+            IPPROTO_TCP => &TCP,
+            IPPROTO_SCTP => &SCTP,
+            IPPROTO_DCCP => &DCCP,
+            _ => return None,
+        };
+        names.iter().position(|known| *known == name).map(|number| number as u8)
+    }
+
     /// The state as conntrack(8) writes it; `None` for a number without a name.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
@@ -89,19 +102,6 @@ impl ProtoState {
         };
         names.get(usize::from(state)).copied()
     }
-}
-
-/// The number of a state of a protocol by name, in any case; `None` if the protocol has no such state.
-#[must_use]
-pub fn number(proto: u8, name: &str) -> Option<u8> {
-    let names: &[&str] = match proto {
-        IPPROTO_TCP => &TCP,
-        IPPROTO_SCTP => &SCTP,
-        IPPROTO_DCCP => &DCCP,
-        _ => &[],
-    };
-    let found = names.iter().position(|known| known.eq_ignore_ascii_case(name));
-    found.and_then(|at| u8::try_from(at).ok())
 }
 
 /// Reads `CTA_PROTOINFO`; `None` when it is empty or of a protocol unknown here.

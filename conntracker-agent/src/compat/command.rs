@@ -1,0 +1,534 @@
+//! A command line that makes sense, as what it asks for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use conntracker_common::record::FAMILY_V6;
+use conntracker_common::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
+use conntracker_common::{IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6};
+
+use super::arguments::Arguments;
+use super::filter::{Filter, Net};
+use super::options::{self, Opt, Table, Verb};
+use super::protocols::{self, ProtoOpt};
+use super::values::{Mark, Output, Translated};
+use super::{Names, Rejection};
+use crate::conntrack::{
+    Change, DumpRequest, EntryKey, EventGroups, ExpectKey, LabelChange, List, MarkChange, NatRange,
+    NewEntry, NewExpectation, ProtoChange, TupleFilter, Zone,
+};
+use crate::flow::{L4, Status, Tuple};
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// How to use it, and the options of a protocol.
+    Help(Option<u8>),
+    /// The version.
+    Version,
+    /// List entries.
+    List {
+        /// Which list.
+        list: List,
+        /// Which entries.
+        filter: Filter,
+        /// Set their counters back.
+        zero: bool,
+        /// How to print them.
+        output: Output,
+    },
+    /// Show one entry.
+    Get {
+        /// Its name.
+        key: EntryKey,
+        /// What else it must have.
+        filter: Filter,
+        /// How to print it.
+        output: Output,
+    },
+    /// Remove entries.
+    Delete {
+        /// Which.
+        filter: Filter,
+        /// How to print them.
+        output: Output,
+    },
+    /// Change entries.
+    Update {
+        /// Which.
+        filter: Filter,
+        /// What changes.
+        edit: Edit,
+        /// How to print them.
+        output: Output,
+    },
+    /// Make an entry.
+    Create {
+        /// The entry.
+        entry: Box<NewEntry>,
+        /// Whether it is fine if there is one (-A).
+        lenient: bool,
+    },
+    /// Show events.
+    Events {
+        /// Of which entries.
+        filter: Filter,
+        /// Of which kinds.
+        groups: EventGroups,
+        /// Bytes of the receive buffer.
+        buffer: Option<usize>,
+        /// How to print them.
+        output: Output,
+    },
+    /// Remove all entries, or all of a family.
+    Flush(Option<u8>),
+    /// The number of entries.
+    Count,
+    /// What CPUs have counted.
+    Stats,
+    /// List expectations.
+    ListExpectations {
+        /// Of which family.
+        family: Option<u8>,
+        /// How to print them.
+        output: Output,
+    },
+    /// Show one expectation.
+    GetExpectation(ExpectKey),
+    /// Remove an expectation.
+    DeleteExpectation(ExpectKey),
+    /// Make an expectation.
+    CreateExpectation(Box<NewExpectation>),
+    /// Show events of expectations.
+    ExpectationEvents(Output),
+    /// Remove all expectations.
+    FlushExpectations,
+    /// The number of expectations.
+    CountExpectations,
+    /// What CPUs have counted of expectations.
+    ExpectationStats,
+}
+
+/// What changes of an entry. Much of it depends on what the entry has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Seconds until it ends.
+    pub timeout: Option<u32>,
+    /// Status bits to set.
+    pub status: u32,
+    /// The mark: bits of the mask are cleared, then those of the value flipped.
+    pub mark: Option<Mark>,
+    /// Labels to set and to take away.
+    pub labels: Option<LabelChange>,
+    /// State of the tracker, and the protocol that it is of.
+    pub state: Option<(u8, u8)>,
+    /// Verification tags.
+    pub vtags: [Option<u32>; 2],
+    /// Role of DCCP.
+    pub role: Option<u8>,
+}
+
+impl Command {
+    /// What a command line asks for.
+    pub fn parse(arguments: &[String], names: &Names) -> Result<Self, Rejection> {
+        Self::of(&Arguments::read(arguments, names)?)
+    }
+
+    /// What arguments ask for.
+    pub fn of(arguments: &Arguments) -> Result<Self, Rejection> {
+        let verb = arguments.verb.unwrap_or(Verb::Help);
+        if verb == Verb::Help {
+            return Ok(Self::Help(arguments.proto));
+        }
+        if verb == Verb::Version {
+            return Ok(Self::Version);
+        }
+        check(arguments, verb)?;
+        let a = arguments;
+        // Whoever names labels wants to see them, unless they go.
+        let named = a.has(Opt::Label) || a.has(Opt::LabelAdd) || a.has(Opt::LabelDel);
+        let labels = named && verb != Verb::Delete;
+        let output = Output { labels: a.output.labels || labels, ..a.output };
+        Ok(match (verb, a.table) {
+            (Verb::Help | Verb::Version, _) => Self::Version,
+            (Verb::List, Table::Expect) => Self::ListExpectations { family: a.family, output },
+            (Verb::List, table) => Self::List {
+                list: match table {
+                    Table::Dying => List::Dying,
+                    Table::Unconfirmed => List::Unconfirmed,
+                    Table::Conntrack | Table::Expect => List::Table,
+                },
+                filter: filter(a)?,
+                zero: a.has(Opt::Zero),
+                output,
+            },
+            (Verb::Get, Table::Expect) => Self::GetExpectation(expect_key(a)?),
+            (Verb::Get, _) => {
+                let key = key(a)?;
+                let mut filter = filter(a)?;
+                // What names the entry need not be looked at again.
+                filter.request.orig = TupleFilter::default();
+                if key.reply {
+                    filter.request.reply = TupleFilter::default();
+                }
+                Self::Get { key, filter, output }
+            }
+            (Verb::Delete, Table::Expect) => Self::DeleteExpectation(expect_key(a)?),
+            (Verb::Delete, _) => Self::Delete { filter: filter(a)?, output },
+            (Verb::Create, Table::Expect) => Self::CreateExpectation(Box::new(new_expectation(a)?)),
+            (Verb::Create | Verb::Add, _) => {
+                Self::Create { entry: Box::new(new_entry(a)?), lenient: verb == Verb::Add }
+            }
+            (Verb::Update, _) => Self::Update { filter: changed(a), edit: edit(a)?, output },
+            (Verb::Events, Table::Expect) => Self::ExpectationEvents(output),
+            (Verb::Events, _) => Self::Events {
+                filter: filter(a)?,
+                groups: a.events.unwrap_or(EventGroups::ENTRIES),
+                buffer: a.buffer,
+                output,
+            },
+            (Verb::Flush, Table::Expect) => Self::FlushExpectations,
+            (Verb::Flush, _) => Self::Flush(a.family),
+            (Verb::Count, Table::Expect) => Self::CountExpectations,
+            (Verb::Count, _) => Self::Count,
+            (Verb::Stats, Table::Expect) => Self::ExpectationStats,
+            (Verb::Stats, _) => Self::Stats,
+        })
+    }
+}
+
+/// Whether the options go with the command.
+fn check(a: &Arguments, verb: Verb) -> Result<(), Rejection> {
+    if a.table == Table::Conntrack && verb != Verb::Create && verb != Verb::Add {
+        for (mask, of) in [(Opt::MaskSrc, Opt::Src), (Opt::MaskDst, Opt::Dst)] {
+            if a.has(mask) && !a.has(of) && takes(verb, a.table, mask) {
+                return Err(Rejection::usage(format!(
+                    "Can't use --{} without --{}",
+                    mask.long(),
+                    of.long()
+                )));
+            }
+        }
+    }
+    let rule = options::rule(verb, a.table).unwrap_or(options::Rule::NOTHING);
+    for opt in Opt::ALL {
+        told(opt.long(), a.has(opt), rule.needs.contains(&opt), rule.allows(&opt))?;
+    }
+    let named = matches!(verb, Verb::Get | Verb::Create | Verb::Add) && a.table == Table::Conntrack;
+    if named {
+        let given = |opt| a.has(opt);
+        both(
+            [given(Opt::Src), given(Opt::Dst)],
+            [given(Opt::ReplySrc), given(Opt::ReplyDst)],
+            ["src", "dst", "reply-src", "reply-dst"],
+        )?;
+    }
+    let Some(proto) = a.proto else { return Ok(()) };
+    let rule = protocols::rule(proto, verb, a.table);
+    for opt in ProtoOpt::ALL {
+        let name = protocols::long(proto, opt);
+        told(name, a.of(opt).is_some(), rule.needs.contains(&opt), rule.allows(&opt))?;
+    }
+    if named && has_ends(proto) {
+        let given = |opt| a.of(opt).is_some();
+        let name = |opt| protocols::long(proto, opt);
+        both(
+            [given(ProtoOpt::OrigSrc), given(ProtoOpt::OrigDst)],
+            [given(ProtoOpt::ReplySrc), given(ProtoOpt::ReplyDst)],
+            [
+                name(ProtoOpt::OrigSrc),
+                name(ProtoOpt::OrigDst),
+                name(ProtoOpt::ReplySrc),
+                name(ProtoOpt::ReplyDst),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn takes(verb: Verb, table: Table, opt: Opt) -> bool {
+    options::rule(verb, table).is_some_and(|rule| rule.allows(&opt))
+}
+
+fn told(name: &str, given: bool, needed: bool, allowed: bool) -> Result<(), Rejection> {
+    match (given, needed, allowed) {
+        (false, true, _) => Err(Rejection::usage(format!(
+            "You need to supply the `--{name}' option for this command"
+        ))),
+        (true, _, false) => {
+            Err(Rejection::usage(format!("Illegal option `--{name}' with this command")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One direction must have both ends; that is the original one, unless none of its ends is given.
+fn both(orig: [bool; 2], reply: [bool; 2], names: [&str; 4]) -> Result<(), Rejection> {
+    let [src, dst, reply_src, reply_dst] = names;
+    let missing =
+        |src, dst| Err(Rejection::usage(format!("you have to specify `--{src}' and `--{dst}'")));
+    match (orig, reply) {
+        ([true, true], _) | ([false, false], [true, true]) => Ok(()),
+        ([false, false], [true, false] | [false, true]) => missing(reply_src, reply_dst),
+        _ => missing(src, dst),
+    }
+}
+
+/// Whether there are ports or keys.
+fn has_ends(proto: u8) -> bool {
+    matches!(
+        proto,
+        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_SCTP | IPPROTO_DCCP | IPPROTO_GRE
+    )
+}
+
+/// Numbers that were checked when they were read.
+fn narrow<T: TryFrom<u32>>(value: u32) -> Option<T> {
+    T::try_from(value).ok()
+}
+
+/// Which entries are meant.
+fn filter(a: &Arguments) -> Result<Filter, Rejection> {
+    let mut filter = changed(a);
+    let [both, orig, reply] = a.zones;
+    // The kernel looks at all zones of an entry at once; which one it is, is looked at later.
+    filter.request.zone = [both, orig, reply].into_iter().flatten().find(|&zone| zone != 0);
+    filter.request.mark = a.mark.map(|mark| (mark.value, mark.mask));
+    if let Some(status) = a.status {
+        if status.mask == 0 {
+            // What the kernel answers to a filter without bits.
+            return Err(Rejection::failure("Operation failed: invalid parameters"));
+        }
+        filter.request.status = Some((status.value, status.mask));
+    }
+    filter.zones = a.zones;
+    filter.state = a.of(ProtoOpt::State).and_then(narrow);
+    filter.role = a.of(ProtoOpt::Role).and_then(narrow);
+    filter.timeout = a.timeout;
+    Ok(filter)
+}
+
+/// Which entries are meant by options that are no change (-U).
+fn changed(a: &Arguments) -> Filter {
+    let [src, dst] = [0, 1].map(|n| {
+        let address = a.orig[n].map(|masked| masked.address);
+        let net = address.zip(a.masks[n]).map(|(address, mask)| Net { address, mask });
+        // With all bits it is an address, which the kernel can compare.
+        (if net.is_some() { None } else { address }, net)
+    });
+    let icmp = |opt| a.of(opt);
+    let of = |opt| a.of(opt).and_then(narrow);
+    Filter {
+        request: DumpRequest {
+            family: a.family,
+            orig: TupleFilter {
+                src: src.0,
+                dst: dst.0,
+                proto: a.proto,
+                sport: of(ProtoOpt::OrigSrc),
+                dport: of(ProtoOpt::OrigDst),
+                icmp_type: icmp(ProtoOpt::IcmpType).and_then(narrow),
+                icmp_code: icmp(ProtoOpt::IcmpCode).and_then(narrow),
+                icmp_id: of(ProtoOpt::IcmpId),
+            },
+            reply: TupleFilter {
+                src: a.reply[0],
+                dst: a.reply[1],
+                sport: of(ProtoOpt::ReplySrc),
+                dport: of(ProtoOpt::ReplyDst),
+                ..TupleFilter::default()
+            },
+            ..DumpRequest::default()
+        },
+        nets: [src.1, dst.1],
+        nat: a.nat,
+        labels: a.labels.unwrap_or(0),
+        secmark: a.secmark,
+        id: a.id,
+        ..Filter::default()
+    }
+}
+
+/// What changes.
+fn edit(a: &Arguments) -> Result<Edit, Rejection> {
+    let labels = match (a.label_add, a.label_del) {
+        (Some(_), Some(_)) => {
+            return Err(Rejection::failure(
+                "cannot use --label-add and --label-del at the same time",
+            ));
+        }
+        (Some(labels), None) => Some(LabelChange::add(labels)),
+        (None, Some(labels)) => Some(LabelChange::remove(labels)),
+        (None, None) => None,
+    };
+    Ok(Edit {
+        timeout: a.timeout,
+        status: a.status.map_or(0, |status| status.value),
+        mark: a.mark,
+        labels,
+        state: a.proto.zip(a.of(ProtoOpt::State).and_then(narrow)),
+        vtags: [a.of(ProtoOpt::OrigVtag), a.of(ProtoOpt::ReplyVtag)],
+        role: a.of(ProtoOpt::Role).and_then(narrow),
+    })
+}
+
+/// The name of an entry.
+fn key(a: &Arguments) -> Result<EntryKey, Rejection> {
+    let (orig, reply) = directions(a)?;
+    let by_orig = a.has(Opt::Src);
+    Ok(if by_orig { EntryKey::orig(orig) } else { EntryKey::reply(reply) })
+}
+
+/// Both directions. What is not given of one follows from the other.
+fn directions(a: &Arguments) -> Result<(Tuple, Tuple), Rejection> {
+    let invalid = || Rejection::failure("Operation failed: invalid parameters");
+    let proto = a.proto.ok_or_else(invalid)?;
+    let [src, dst] = a.orig.map(|masked| masked.map(|masked| masked.address));
+    let [reply_src, reply_dst] = a.reply;
+    let ends = |opts: [ProtoOpt; 2]| opts.map(|opt| a.of(opt).and_then(narrow::<u16>));
+    let [sport, dport] = ends([ProtoOpt::OrigSrc, ProtoOpt::OrigDst]);
+    let [reply_sport, reply_dport] = ends([ProtoOpt::ReplySrc, ProtoOpt::ReplyDst]);
+    let tuple = |[src, dst]: [Option<IpAddr>; 2], l4| match (src, dst) {
+        (Some(src), Some(dst)) => Ok(Tuple { src, dst, proto, l4 }),
+        _ => Err(invalid()),
+    };
+    let l4 = |src: Option<u16>, dst: Option<u16>| {
+        let (src, dst) = (src.unwrap_or(0), dst.unwrap_or(0));
+        match proto {
+            IPPROTO_GRE => L4::Gre { src, dst },
+            _ if has_ends(proto) => L4::Ports { src, dst },
+            IPPROTO_ICMP | IPPROTO_ICMPV6 => {
+                let byte = |opt| a.of(opt).and_then(narrow).unwrap_or(0);
+                let id = a.of(ProtoOpt::IcmpId).and_then(narrow).unwrap_or(0);
+                L4::Icmp { kind: byte(ProtoOpt::IcmpType), code: byte(ProtoOpt::IcmpCode), id }
+            }
+            _ => L4::None,
+        }
+    };
+    let orig = tuple(
+        [src.or(reply_dst), dst.or(reply_src)],
+        l4(sport.or(reply_dport), dport.or(reply_sport)),
+    )?;
+    let reply = tuple(
+        [reply_src.or(dst), reply_dst.or(src)],
+        l4(reply_sport.or(dport), reply_dport.or(sport)),
+    )?;
+    match orig.l4 {
+        // The types are each other's; the one that is given is that of the direction that is.
+        L4::Icmp { .. } if src.is_some() => {
+            let l4 = orig.inverted().ok_or_else(invalid)?.l4;
+            Ok((orig, Tuple { l4, ..reply }))
+        }
+        L4::Icmp { .. } => {
+            let l4 = reply.inverted().ok_or_else(invalid)?.l4;
+            Ok((Tuple { l4, ..orig }, reply))
+        }
+        _ => Ok((orig, reply)),
+    }
+}
+
+fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
+    let invalid = || Rejection::failure("Operation failed: invalid parameters");
+    let (orig, reply) = directions(a)?;
+    let zone = match a.zones {
+        [None, None, None] => Zone::default(),
+        [Some(zone), None, None] => Zone::Both(zone),
+        [None, Some(zone), None] => Zone::Orig(zone),
+        [None, None, Some(zone)] => Zone::Reply(zone),
+        _ => return Err(invalid()),
+    };
+    let [nat_src, nat_dst, _] = a.nat.map(|nat| nat.flatten().map(range));
+    let status = a.status.map(|status| Status(status.value));
+    let edit = edit(a)?;
+    let mut state = None;
+    if let Some((proto, number)) = edit.state {
+        state = Some(match proto {
+            IPPROTO_SCTP => {
+                ProtoChange::Sctp { state: number, vtag: edit.vtags.map(Option::unwrap_or_default) }
+            }
+            IPPROTO_DCCP => ProtoChange::Dccp {
+                state: number,
+                role: edit.role.unwrap_or_default(),
+                handshake_seq: None,
+            },
+            _ => liberal_tcp(number),
+        });
+    }
+    Ok(NewEntry {
+        orig,
+        reply,
+        zone,
+        timeout: a.timeout.unwrap_or_default(),
+        nat_src,
+        nat_dst,
+        master: None,
+        with: Change {
+            status,
+            mark: a.mark.map(|mark| MarkChange::to(mark.value)),
+            labels: edit.labels,
+            state,
+            ..Change::default()
+        },
+    })
+}
+
+/// A state of TCP that no packets have led to: the tracker knows no window to hold packets against, and
+/// must be liberal (IP_CT_TCP_FLAG_ bits of nf_conntrack_tcp.h).
+pub(super) fn liberal_tcp(state: u8) -> ProtoChange {
+    const SACK_PERM: u8 = 0x02;
+    const CLOSE_INIT: u8 = 0x04;
+    const BE_LIBERAL: u8 = 0x08;
+    const TIME_WAIT: u8 = 7;
+    let closed = if state >= TIME_WAIT { CLOSE_INIT } else { 0 };
+    let flags = SACK_PERM | BE_LIBERAL | closed;
+    ProtoChange::Tcp { state: Some(state), wscale: None, flags: [Some((flags, flags)); 2] }
+}
+
+fn range(to: Translated) -> NatRange {
+    NatRange { addresses: Some((to.address, to.address)), ports: to.port.map(|port| (port, port)) }
+}
+
+fn expect_key(a: &Arguments) -> Result<ExpectKey, Rejection> {
+    let (tuple, _) = directions(a)?;
+    Ok(ExpectKey { tuple, zone: 0, id: None })
+}
+
+fn new_expectation(a: &Arguments) -> Result<NewExpectation, Rejection> {
+    let invalid = || Rejection::failure("Operation failed: invalid parameters");
+    let (master, _) = directions(a)?;
+    let none: IpAddr = match a.family {
+        Some(FAMILY_V6) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let [src, dst] = a.tuple.map(|masked| masked.map(|masked| masked.address));
+    let ends = |opts: [ProtoOpt; 2]| {
+        let [src, dst] = opts.map(|opt| a.of(opt).and_then(narrow).unwrap_or(0));
+        match master.l4 {
+            L4::Gre { .. } => L4::Gre { src, dst },
+            L4::Ports { .. } => L4::Ports { src, dst },
+            other => other,
+        }
+    };
+    let proto = master.proto;
+    Ok(NewExpectation {
+        master,
+        zone: 0,
+        tuple: Tuple {
+            src: src.ok_or_else(invalid)?,
+            dst: dst.ok_or_else(invalid)?,
+            proto,
+            l4: ends([ProtoOpt::TupleSrc, ProtoOpt::TupleDst]),
+        },
+        mask: Tuple {
+            src: a.masks[0].unwrap_or(none),
+            dst: a.masks[1].unwrap_or(none),
+            proto,
+            l4: ends([ProtoOpt::MaskSrc, ProtoOpt::MaskDst]),
+        },
+        timeout: a.timeout,
+        flags: 0,
+        class: None,
+        helper: None,
+        function: None,
+        nat: None,
+    })
+}
