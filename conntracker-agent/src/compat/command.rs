@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use conntracker_common::record::FAMILY_V6;
+use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
 use conntracker_common::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
 use conntracker_common::{IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6};
 
@@ -150,7 +150,10 @@ impl Command {
         let output = Output { labels: a.output.labels || labels, ..a.output };
         Ok(match (verb, a.table) {
             (Verb::Help | Verb::Version, _) => Self::Version,
-            (Verb::List, Table::Expect) => Self::ListExpectations { family: a.family, output },
+            (Verb::List, Table::Expect) => {
+                // Of expectations those of IPv4 are meant, unless said otherwise.
+                Self::ListExpectations { family: a.family.or(Some(FAMILY_V4)), output }
+            }
             (Verb::List, table) => Self::List {
                 list: match table {
                     Table::Dying => List::Dying,

@@ -63,7 +63,7 @@ impl Events {
 }
 
 /// Number of netfilter netlink sockets in the namespace that are in a multicast group.
-fn listeners(host: &Host) -> Result<usize> {
+pub fn listeners(host: &Host) -> Result<usize> {
     const NETLINK_NETFILTER: &str = "12";
     let table = host.enter(|| Ok(fs::read_to_string("/proc/thread-self/net/netlink")?))?;
     // sk Eth Pid Groups …

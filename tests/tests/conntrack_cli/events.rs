@@ -128,11 +128,13 @@ fn saved_events_are_the_same_but_for_what_was_lost() {
             None => line.to_owned(),
         };
         line.replace(
-            "-g 10.0.0.9 -q 10.0.0.1 -p udp --sport 17",
-            "-r 10.0.0.9 -q 10.0.0.1 -p udp --sport 17",
+            "-g 10.0.0.9:4444 -q 10.0.0.1 -p udp --sport 17 --dport 53 --reply-port-src 53",
+            "-r 10.0.0.9 -q 10.0.0.1 -p udp --sport 17 --dport 53 --reply-port-src 4444",
         )
-        .replace("-n 10.0.0.1 -p udp --sport 16", "-q 10.0.0.1 -p udp --sport 16")
-            + tail
+        .replace(
+            "-n 10.0.0.1:4444 -p udp --sport 16 --dport 53 --reply-port-src 53 --reply-port-dst 16",
+            "-q 10.0.0.1 -p udp --sport 16 --dport 53 --reply-port-src 53 --reply-port-dst 4444",
+        ) + tail
     });
 }
 

@@ -3,7 +3,7 @@
 use conntracker_tests::lab::Lab;
 
 use crate::entries::{connect, fill, prepare};
-use crate::programs::{Programs, Said, Which, words};
+use crate::programs::{Programs, Which, words};
 
 #[test]
 fn numbers_are_read_in_full_or_refused() {
@@ -52,26 +52,6 @@ fn filters_of_translations_look_at_ipv6_addresses() {
             "{line}"
         );
     }
-}
-
-#[test]
-fn files_with_translations_are_loaded() {
-    let lab = Lab::new().unwrap();
-    let (router, programs) = (&lab.router, Programs::new());
-    let mut conntrack = connect(router);
-    let line = |n| {
-        format!(
-            "-I -p udp -s 192.0.2.1 -d 192.0.2.2 --sport {n} --dport 2 -t 600 -n 203.0.113.9:{n}\n"
-        )
-    };
-    let file: String = (1..30).map(line).collect();
-    let Said { status, .. } = programs.run_with_input(router, Which::Theirs, &["-R", "-"], &file);
-    assert_eq!(status, None, "it does not crash any more");
-    conntrack.flush(None, None).unwrap();
-    let ours = programs.run_with_input(router, Which::Ours, &["-R", "-"], &file);
-    assert_eq!((ours.status, ours.stderr), (Some(0), String::new()));
-    let listed = programs.run(router, Which::Theirs, &["-L", "-n", "203.0.113.9"]);
-    assert_eq!(listed.stdout.lines().count(), 29);
 }
 
 #[test]

@@ -215,10 +215,13 @@ fn saved_lists_are_the_same_but_for_what_was_lost() {
                 // A translation of nothing but a port they take for none.
                 let line = line
                     .replace(
-                        "-g 10.0.0.9 -q 10.0.0.1 -p udp --sport 17",
-                        "-r 10.0.0.9 -q 10.0.0.1 -p udp --sport 17",
-                    )
-                    .replace("-n 10.0.0.1 -p udp --sport 16", "-q 10.0.0.1 -p udp --sport 16");
+                    "-g 10.0.0.9:4444 -q 10.0.0.1 -p udp --sport 17 --dport 53 --reply-port-src 53",
+                    "-r 10.0.0.9 -q 10.0.0.1 -p udp --sport 17 --dport 53 --reply-port-src 4444",
+                )
+                .replace(
+                    "-n 10.0.0.1:4444 -p udp --sport 16 --dport 53 --reply-port-src 53 --reply-port-dst 16",
+                    "-q 10.0.0.1 -p udp --sport 16 --dport 53 --reply-port-src 53 --reply-port-dst 4444",
+                );
                 line + "\n"
             })
             .collect();

@@ -6,7 +6,6 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use conntracker_tests::lab::{Guarded, Host};
 use conntracker_tests::tracer::{self, PATIENCE};
@@ -188,9 +187,6 @@ pub fn sorted(text: &str) -> Vec<String> {
     lines.sort();
     lines
 }
-
-/// How long a program that follows events is waited for.
-pub const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn what_passes_is_masked() {

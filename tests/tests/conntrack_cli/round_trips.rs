@@ -2,7 +2,6 @@
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{ConntrackEntry, ProtoState};
-use conntracker::flow::Status;
 use conntracker_tests::lab::Lab;
 
 use crate::entries::{connect, everything, fill, prepare};
@@ -55,25 +54,19 @@ fn a_table_is_made_again_in_another_namespace() {
     assert_eq!(loaded.status, Some(0));
     assert_eq!(here.count().unwrap() as usize, everything().len());
 
-    // From a file, by way of the subcommand; what -o save says of a removal removes.
+    // From a file, with a comment.
     let file = programs.directory().join("saved");
     std::fs::write(&file, format!("# {}\n\n{saved}", "saved")).unwrap();
     here.flush(None, None).unwrap();
     let file = file.to_str().unwrap();
     assert_eq!(programs.run(to, Which::Ours, &["--load-file", file]).status, Some(0));
     assert_eq!(table(&mut here), table(&mut there));
-    let deleted = programs.run(from, Which::Ours, &["-D", "-o", "save"]).stdout;
-    let removed = programs.run_with_input(to, Which::Ours, &["-R", "-"], &deleted);
-    assert_eq!(removed.status, Some(0), "{}", removed.stderr);
-    assert_eq!(there.count().unwrap(), 0);
-    // They have a second less to live, and -D looks at that.
-    assert!(here.count().unwrap() <= everything().len() as u32);
 }
 
-/// conntrack(8) reads what we write, as far as it does not fall over it: it crashes on files with
-/// translations.
+/// Each of them reads what the other one writes; theirs line by line only, for it crashes on files with
+/// more than a few kinds of lines, its own included.
 #[test]
-fn conntrack_reads_what_we_save() {
+fn each_reads_what_the_other_saves() {
     let lab = Lab::new().unwrap();
     let programs = Programs::new();
     let (from, to) = (&lab.client, &lab.server);
@@ -81,17 +74,24 @@ fn conntrack_reads_what_we_save() {
         prepare(host);
         connect(host)
     });
-    for mut entry in everything() {
-        entry.nat_src = None;
-        entry.nat_dst = None;
-        there.create(&entry).unwrap();
-    }
-    let saved = programs.run(from, Which::Ours, &["-L", "-o", "save"]).stdout;
+    fill(from, &mut there);
+    let saved = |which| programs.run(from, which, &["-L", "-o", "save"]).stdout;
     // It has no name for one of its own states.
-    let saved = saved.replace("--state SYN_SENT2", "--state LISTEN");
-    let loaded = programs.run_with_input(to, Which::Theirs, &["-R", "-"], &saved);
-    assert_eq!((loaded.status, loaded.stderr), (Some(0), String::new()));
+    let ours = saved(Which::Ours).replace("--state SYN_SENT2", "--state LISTEN");
+    for line in ours.lines() {
+        let loaded = programs.run_with_input(to, Which::Theirs, &["-R", "-"], &format!("{line}\n"));
+        assert_eq!((loaded.status, loaded.stderr.as_str()), (Some(0), ""), "{line}");
+    }
     assert_eq!(table(&mut here), table(&mut there));
+
+    let all = saved(Which::Theirs);
+    here.flush(None, None).unwrap();
+    // What theirs loses on the way: -p dccp alone is a line that no program takes.
+    let all: String =
+        all.lines().filter(|line| !line.contains("-p dccp")).map(|l| format!("{l}\n")).collect();
+    let loaded = programs.run_with_input(to, Which::Ours, &["-R", "-"], &all);
+    assert_eq!((loaded.status, loaded.stderr.as_str()), (Some(0), ""));
+    assert_eq!(here.count().unwrap() as usize, all.lines().count());
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn changes_of_a_filtered_set_change_those_only() {
     for (line, marked) in [
         ("-U -p tcp --dport 443 -m 0x55", 6),
         ("-U -s 192.0.2.0/30 -p tcp --dport 443 -m 0x55", 4),
-        ("-U -f ipv6 -m 0x55", 6),
+        ("-U -f ipv6 -m 0x55", 7),
         ("-U -s 2001:db8::/32 -p udp -m 0x55", 2),
         ("-U -n -m 0x55", 4),
         ("-U -g 203.0.113.9 -m 0x55", 1),
@@ -131,5 +131,4 @@ fn changes_of_a_filtered_set_change_those_only() {
         }
         assert_eq!(changed, marked, "{line}");
     }
-    assert!(Status::SEEN_REPLY.contains(Status::default()));
 }

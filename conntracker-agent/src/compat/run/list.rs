@@ -117,11 +117,7 @@ impl Session<'_> {
         let shown = connected(conntrack)?.get_expectation_with(key, |expectation| {
             renderer.expectation(printer.lines(), None, expectation);
         })?;
-        if shown.is_none() {
-            return Err(no_expectation());
-        }
-        self.summarize(1, "expectations have been shown")?;
-        Ok(ExitCode::SUCCESS)
+        if shown.is_some() { Ok(ExitCode::SUCCESS) } else { Err(no_expectation()) }
     }
 
     /// Tells the number of expectations.

@@ -2,9 +2,9 @@
 
 use super::digits::address;
 use super::plain::{field, ports, word};
-use super::renderer::Options;
-use super::xml::{self, Event};
-use crate::conntrack::{EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, Expectation};
+use super::renderer::{Options, Timestamp};
+use super::xml;
+use crate::conntrack::{EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, Expectation, Kind};
 use crate::flow::Tuple;
 
 /// First line of a document, and the element that all others stand in.
@@ -67,15 +67,12 @@ fn tuple(out: &mut Vec<u8>, prefix: &[u8], tuple: &Tuple) {
     ports(out, tuple.l4);
 }
 
-/// Appends an expectation as XML, without the end of the line.
-pub fn xml(out: &mut Vec<u8>, expectation: &Expectation<'_>, options: &Options<'_>) {
-    flow(out, None, expectation, options);
-}
-
-/// Appends an expectation, or what happened to it, as XML.
-pub(super) fn flow(
+/// Appends an expectation, or what happened to it, as XML, without the end of the line; with a time, if
+/// there is one.
+pub fn xml(
     out: &mut Vec<u8>,
-    event: Event,
+    kind: Option<Kind>,
+    at: Option<Timestamp>,
     expectation: &Expectation<'_>,
     options: &Options<'_>,
 ) {
@@ -97,7 +94,7 @@ pub(super) fn flow(
             }
         }
     };
-    xml::begin(out, event);
+    xml::begin(out, kind);
     xml::layer3(out, &expectation.tuple);
     each(out, xml::addresses);
     out.extend_from_slice(b"</layer3>");
@@ -116,12 +113,14 @@ pub(super) fn flow(
     if let Some(class) = expectation.class {
         xml::number(out, "class", class);
     }
+    if let Some(at) = at {
+        options.calendar.write_xml(out, at.seconds);
+    }
     let flags = expectation.flags.unwrap_or(0);
     for (flag, _, element) in FLAGS {
         if flags & flag != 0 {
             out.extend_from_slice(element);
         }
     }
-    xml::when(out, event, options);
     out.extend_from_slice(b"</meta></flow>");
 }

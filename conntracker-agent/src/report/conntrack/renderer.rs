@@ -103,7 +103,7 @@ impl Renderer<'_> {
     pub fn done(&self, out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>) {
         match self.format {
             Format::Plain => plain::entry(out, entry, &self.options, self.now),
-            Format::Xml => xml::entry(out, entry, &self.options, self.now),
+            Format::Xml => xml::entry(out, None, None, entry, &self.options, self.now),
             Format::Save => save::entry(out, kind, entry, self.options.labels),
         }
         out.push(b'\n');
@@ -120,7 +120,7 @@ impl Renderer<'_> {
                 plain::tag(out, kind);
                 plain::entry(out, entry, &self.options, self.now);
             }
-            Format::Xml => xml::flow(out, Some((kind, at)), entry, &self.options, self.now),
+            Format::Xml => xml::entry(out, Some(kind), at, entry, &self.options, self.now),
             Format::Save => save::entry(out, kind, entry, self.options.labels),
         }
         if let Some(by) = by {
@@ -152,7 +152,7 @@ impl Renderer<'_> {
         expectation: &Expectation<'_>,
     ) {
         match self.format {
-            Format::Xml => expect::xml(out, expectation, &self.options),
+            Format::Xml => expect::xml(out, None, at, expectation, &self.options),
             Format::Plain | Format::Save => {
                 if let Some(at) = at {
                     time(out, at);
@@ -172,7 +172,7 @@ impl Renderer<'_> {
     ) {
         let Happening { kind, at, by } = *happening;
         match self.format {
-            Format::Xml => expect::flow(out, Some((kind, at)), expectation, &self.options),
+            Format::Xml => expect::xml(out, Some(kind), at, expectation, &self.options),
             Format::Plain | Format::Save => {
                 if let Some(at) = at {
                     time(out, at);

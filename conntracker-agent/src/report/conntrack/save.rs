@@ -3,6 +3,8 @@
 //! Unlike conntrack(8) it has the mark and the labels, and translations of nothing but a port; it leaves
 //! out the status bit EXPECTED, which the kernel refuses; and of DCCP it says what `-R` insists on.
 
+use std::net::IpAddr;
+
 use conntracker_common::{IPPROTO_DCCP, IPPROTO_ICMPV6};
 
 use super::digits::{address, decimal};
@@ -10,7 +12,7 @@ use super::labels::LabelMap;
 use super::names;
 use super::plain::zone_of_both;
 use crate::conntrack::{Entry, Kind, ProtoState};
-use crate::flow::{L4, Status, Tuple};
+use crate::flow::{L4, Status};
 
 /// Bits that `-u` can set, and their names.
 const STATUS: [(Status, &[u8]); 3] = [
@@ -40,12 +42,15 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
     if let Some(zone) = entry.zone_reply {
         option(out, b"--reply-zone", zone);
     }
-    addresses(out, [b"-s ", b"-d "], &entry.orig);
+    end(out, *b"-s ", entry.orig.src, None);
+    end(out, *b"-d ", entry.orig.dst, None);
+    let [src_port, dst_port] = translated_ports(entry);
     if let Some(reply) = &entry.reply {
         // What is translated is said as such: the kernel then translates, too.
-        let src = if entry.status.contains(Status::DST_NAT) { b"-g " } else { b"-r " };
-        let dst = if entry.status.contains(Status::SRC_NAT) { b"-n " } else { b"-q " };
-        addresses(out, [src, dst], reply);
+        let src = if entry.status.contains(Status::DST_NAT) { *b"-g " } else { *b"-r " };
+        let dst = if entry.status.contains(Status::SRC_NAT) { *b"-n " } else { *b"-q " };
+        end(out, src, reply.src, dst_port);
+        end(out, dst, reply.dst, src_port);
     }
     protocol(out, entry);
     if let Some(mark) = entry.mark.filter(|&mark| mark != 0) {
@@ -70,12 +75,42 @@ fn status(out: &mut Vec<u8>, status: Status) {
     out.push(b' ');
 }
 
-fn addresses(out: &mut Vec<u8>, [src, dst]: [&[u8; 3]; 2], tuple: &Tuple) {
-    for (name, of) in [(src, tuple.src), (dst, tuple.dst)] {
-        out.extend_from_slice(name);
-        address(out, of);
-        out.push(b' ');
+/// The ports that source and destination are translated to, where nothing but the port is. With a port
+/// that differs and an address that does not, the kernel would see no translation in the reply direction:
+/// it must be told to make one.
+fn translated_ports(entry: &Entry<'_>) -> [Option<u16>; 2] {
+    let Some(reply) = entry.reply else { return [None; 2] };
+    let (L4::Ports { src, dst }, L4::Ports { src: reply_src, dst: reply_dst }) =
+        (entry.orig.l4, reply.l4)
+    else {
+        return [None; 2];
+    };
+    let only =
+        |bit, same, from, to| (entry.status.contains(bit) && same && from != to).then_some(to);
+    [
+        only(Status::SRC_NAT, entry.orig.src == reply.dst, src, reply_dst),
+        only(Status::DST_NAT, entry.orig.dst == reply.src, dst, reply_src),
+    ]
+}
+
+/// An address and perhaps a port.
+fn end(out: &mut Vec<u8>, name: [u8; 3], of: IpAddr, port: Option<u16>) {
+    out.extend_from_slice(&name);
+    match port {
+        Some(port) if of.is_ipv6() => {
+            out.push(b'[');
+            address(out, of);
+            out.extend_from_slice(b"]:");
+            decimal(out, port);
+        }
+        Some(port) => {
+            address(out, of);
+            out.push(b':');
+            decimal(out, port);
+        }
+        None => address(out, of),
     }
+    out.push(b' ');
 }
 
 fn protocol(out: &mut Vec<u8>, entry: &Entry<'_>) {
@@ -109,7 +144,14 @@ fn protocol(out: &mut Vec<u8>, entry: &Entry<'_>) {
         L4::None => {}
     }
     match entry.reply.map(|reply| reply.l4) {
-        Some(L4::Ports { src, dst }) => {
+        Some(L4::Ports { mut src, mut dst }) => {
+            if let (L4::Ports { src: sport, dst: dport }, [src_port, dst_port]) =
+                (entry.orig.l4, translated_ports(entry))
+            {
+                // As they are before the translation.
+                dst = src_port.map_or(dst, |_| sport);
+                src = dst_port.map_or(src, |_| dport);
+            }
             option(out, b"--reply-port-src", src);
             option(out, b"--reply-port-dst", dst);
         }
@@ -133,8 +175,11 @@ fn state(out: &mut Vec<u8>, entry: &Entry<'_>) {
         Some(ProtoState::Sctp { vtag: [orig, reply], .. }) => {
             // conntrack(8) reads and writes tags as they stand in the packet, in whatever byte order the
             // machine has: what one has saved must mean the same to the other.
-            option(out, b"--orig-vtag", orig.unwrap_or_default().to_be());
-            option(out, b"--reply-vtag", reply.unwrap_or_default().to_be());
+            for (name, tag) in [(&b"--orig-vtag"[..], orig), (b"--reply-vtag", reply)] {
+                if let Some(tag) = tag {
+                    option(out, name, tag.to_be());
+                }
+            }
         }
         Some(ProtoState::Dccp { role, .. }) => {
             out.extend_from_slice(if role == Some(1) {

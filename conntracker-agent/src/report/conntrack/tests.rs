@@ -227,8 +227,8 @@ fn saved_entries_are_arguments() {
              --sport 1003 --dport 443 --reply-port-src 7777 --reply-port-dst 1003 --state TIME_WAIT",
         ),
         (
-            Entry { state: sctp, status: nat(0x10 | 0x401), ..entry(ports(132, 5, 6)) },
-            "-A -t 99 -u FIXED_TIMEOUT -s 192.0.2.1 -d 198.51.100.2 -r 198.51.100.2 -n 192.0.2.1 \
+            Entry { state: sctp, status: nat(0x401), ..entry(ports(132, 5, 6)) },
+            "-A -t 99 -u FIXED_TIMEOUT -s 192.0.2.1 -d 198.51.100.2 -r 198.51.100.2 -q 192.0.2.1 \
              -p sctp --sport 5 --dport 6 --reply-port-src 6 --reply-port-dst 5 --state ESTABLISHED \
              --orig-vtag 1234567 --reply-vtag 4294967295",
         ),
@@ -245,6 +245,15 @@ fn saved_entries_are_arguments() {
         (
             entry(tuple(253, "192.0.2.1", "198.51.100.2", L4::None)),
             "-A -t 99 -u UNSET -s 192.0.2.1 -d 198.51.100.2 -r 198.51.100.2 -q 192.0.2.1 -p 253",
+        ),
+        (
+            Entry {
+                status: nat(0x20),
+                reply: Some(tuple(17, "2001:db8::2", "2001:db8::1", L4::Ports { src: 7, dst: 1 })),
+                ..entry(tuple(17, "2001:db8::1", "2001:db8::2", L4::Ports { src: 1, dst: 53 }))
+            },
+            "-A -t 99 -u UNSET -s 2001:db8::1 -d 2001:db8::2 -g [2001:db8::2]:7 -q 2001:db8::1 -p udp \
+             --sport 1 --dport 53 --reply-port-src 53 --reply-port-dst 1",
         ),
         (
             rich(),

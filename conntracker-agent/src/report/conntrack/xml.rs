@@ -15,23 +15,17 @@ pub(super) const HEADER: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<
 /// Last line.
 pub(super) const FOOTER: &[u8] = b"</conntrack>\n";
 
-/// What happened, and when.
-pub(super) type Event = Option<(Kind, Option<Timestamp>)>;
-
-/// Appends an entry, without the end of the line. `now` is in seconds since the epoch.
-pub fn entry(out: &mut Vec<u8>, entry: &Entry<'_>, options: &Options<'_>, now: u64) {
-    flow(out, None, entry, options, now);
-}
-
-/// Appends an entry, or what happened to it.
-pub(super) fn flow(
+/// Appends an entry, or what happened to it, without the end of the line. `now` is in seconds since the
+/// epoch; `at` is when it happened, if that is to be told.
+pub fn entry(
     out: &mut Vec<u8>,
-    event: Event,
+    kind: Option<Kind>,
+    at: Option<Timestamp>,
     entry: &Entry<'_>,
     options: &Options<'_>,
     now: u64,
 ) {
-    begin(out, event);
+    begin(out, kind);
     let [orig_counters, reply_counters] = entry.counters;
     direction(out, b"original", &entry.orig, entry.zone_orig, orig_counters);
     if let Some(reply) = &entry.reply {
@@ -40,7 +34,9 @@ pub(super) fn flow(
     out.extend_from_slice(b"<meta direction=\"independent\">");
     independent(out, entry, options, now);
     out.extend_from_slice(b"</meta>");
-    when(out, event, options);
+    if let Some(at) = at {
+        options.calendar.write_xml(out, at.seconds);
+    }
     if let Some(helper) = entry.helper {
         text(out, "helper", helper);
     }
@@ -48,20 +44,13 @@ pub(super) fn flow(
 }
 
 /// Appends the tag that a flow begins with.
-pub(super) fn begin(out: &mut Vec<u8>, event: Event) {
-    out.extend_from_slice(match event {
+pub(super) fn begin(out: &mut Vec<u8>, kind: Option<Kind>) {
+    out.extend_from_slice(match kind {
         None => b"<flow>",
-        Some((Kind::New, _)) => b"<flow type=\"new\">",
-        Some((Kind::Update, _)) => b"<flow type=\"update\">",
-        Some((Kind::Destroy, _)) => b"<flow type=\"destroy\">",
+        Some(Kind::New) => b"<flow type=\"new\">",
+        Some(Kind::Update) => b"<flow type=\"update\">",
+        Some(Kind::Destroy) => b"<flow type=\"destroy\">",
     });
-}
-
-/// Appends when it happened.
-pub(super) fn when(out: &mut Vec<u8>, event: Event, options: &Options<'_>) {
-    if let Some((_, Some(at))) = event {
-        options.calendar.write_xml(out, at.seconds);
-    }
 }
 
 fn direction(
