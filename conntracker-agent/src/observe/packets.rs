@@ -1,21 +1,24 @@
 //! The sources that see packets, `links` and `probes`: records of the BPF programs, and the counts they
 //! keep. Which of the two it is matters only where programs are attached.
 
+mod attach;
+
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
 use conntracker_common::{
     counters::Counter,
     plan::MAX_NAMESPACES,
-    seen::{Mode, REPORT_EACH, REPORT_FOLDED},
+    seen::{Mode, REPORT_FOLDED},
 };
 use tokio::sync::mpsc;
 
+use self::attach::{Attached, RulesWanted};
 use super::{
     Intake, Tally,
     kernel::Kernel,
     owners::Owners,
-    rules::{Listed, RuleChanges, RuleOptions, RuleProbes, RuleTracer},
+    rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
 };
 use crate::{
     flow::{Flow, FlowTable, NetnsId, Tuple, filter::Filter},
@@ -25,10 +28,9 @@ use crate::{
             end::{self, End},
             index::{self, layout::IndexLayout},
             links::Links,
-            object::{Counters, Programs, Seeing, SeenMap, Sizes},
+            object::{Counters, Programs, SeenMap, Sizes},
             path::{self, PathRecord},
-            points::{Choice, Points},
-            probes::{self, Method, Probes},
+            probes::{Method, Probes},
             record::{Record, Seen},
             ring::RecordRing,
             symbols::Symbols,
@@ -70,111 +72,6 @@ pub(crate) struct PacketsSource {
     links: HashMap<NetnsId, Links>,
     /// Those that flows need.
     probes: Option<Probes>,
-}
-
-/// The kernel side: programs loaded and attached, and what traces rules with them.
-struct Attached {
-    programs: Programs,
-    links: Vec<Links>,
-    probes: Option<Probes>,
-    rules: Option<RuleTracer>,
-    without_ends: Option<String>,
-    without_hooks: Option<String>,
-}
-
-impl Attached {
-    /// Loads, sets the mode for the time of the first dump, attaches.
-    fn new(
-        kernel: &Kernel,
-        eyes: Eyes,
-        sizes: Sizes,
-        fold: bool,
-        namespaces: &[Arc<Netns>],
-        rules: Option<RulesWanted>,
-    ) -> Result<Self> {
-        let Kernel { btf, layout, points, .. } = kernel;
-        let seeing = match eyes {
-            Eyes::Links => Seeing::Links,
-            Eyes::Probes(method) => probes::seeing(btf, points, method)?,
-        };
-        let mut programs = Programs::load(layout, kernel.drops()?, sizes, rules.is_some(), seeing)?;
-        programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
-        for (number, netns) in (0..).zip(namespaces) {
-            programs.trace_netns(cookie(netns)?, number)?;
-        }
-        programs.attach_drops()?;
-        let without_ends;
-        let without_hooks = match eyes {
-            Eyes::Links => None,
-            Eyes::Probes(_) => hookless(points),
-        };
-        let (links, probes, rule_probes) = match eyes {
-            Eyes::Links => {
-                without_ends = Some("links do not see them".to_owned());
-                let program = programs.flow_end().context("the program for links is not loaded")?;
-                let links = namespaces.iter().map(|netns| Links::attach(program, netns));
-                (links.collect::<Result<_>>()?, None, None)
-            }
-            Eyes::Probes(method) => {
-                let mut flows = Probes::new(method);
-                for point in points.confirm.clone()?.points {
-                    flows.attach(&programs, &point, probes::CONFIRM)?;
-                }
-                without_ends =
-                    see_ends(kernel, &programs, &mut flows).err().map(|error| format!("{error:#}"));
-                if rules.is_some() {
-                    for point in points.hook.clone()?.points {
-                        flows.attach(&programs, &point, probes::HOOK)?;
-                    }
-                }
-                let rules = RuleProbes::new(kernel, method, seeing);
-                (Vec::new(), Some(flows), Some(rules))
-            }
-        };
-        let rules = match rules {
-            Some(RulesWanted { options, sender }) => Some(RuleTracer::start(
-                &mut programs,
-                layout,
-                kernel.symbols()?,
-                options,
-                rule_probes,
-                namespaces,
-                sender,
-            )?),
-            None => None,
-        };
-        Ok(Self { programs, links, probes, rules, without_ends, without_hooks })
-    }
-}
-
-/// Why new flows are seen without the hook that they come to; `None` if they are seen with it.
-fn hookless(points: &Points) -> Option<String> {
-    let Choice { points, passed_over } = points.confirm.as_ref().ok()?;
-    let without = points.iter().find(|point| point.args.len() < 2)?;
-    Some(format!(
-        "`{}` is called without the state of the hook; {}",
-        without.function,
-        passed_over.join("; ")
-    ))
-}
-
-/// Attaches what sees the ends of flows.
-fn see_ends(kernel: &Kernel, programs: &Programs, flows: &mut Probes) -> Result<()> {
-    let Kernel { layout, points, .. } = kernel;
-    layout.ends.as_ref().map_err(|missing| anyhow!("{missing}"))?;
-    for (choice, hookups) in [(&points.delete, probes::DELETE), (&points.destroy, probes::DESTROY)]
-    {
-        for point in choice.clone()?.points {
-            flows.attach(programs, &point, hookups)?;
-        }
-    }
-    Ok(())
-}
-
-/// What tracing rules needs besides the programs.
-struct RulesWanted {
-    options: RuleOptions,
-    sender: mpsc::Sender<Listed>,
 }
 
 fn cookie(netns: &Netns) -> Result<u64> {
