@@ -113,11 +113,11 @@ fn run(part: usize, parts: usize) {
 }
 
 fn diff(theirs: &[String], ours: &[String]) -> String {
-    let only = |these: &[String], those: &[String], sign: char| {
+    let only = |these: &[String], those: &[String], sign: &str| {
         let lines = these.iter().filter(|line| !those.contains(line));
-        lines.map(|line| format!("{sign} {line}\n")).collect::<String>()
+        lines.flat_map(|line| [sign, " ", line, "\n"]).collect::<String>()
     };
-    only(theirs, ours, '<') + &only(ours, theirs, '>')
+    only(theirs, ours, "<") + &only(ours, theirs, ">")
 }
 
 #[test]
