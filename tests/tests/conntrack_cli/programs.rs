@@ -13,7 +13,7 @@ use conntracker_tests::tracer::{self, PATIENCE};
 /// Names of labels, as /etc/xtables/connlabel.conf has them in the tests.
 const LABELS: &str = "# a comment\n0 zero\n1 foo\n5 bar baz\n64 mid\n127 last\n";
 
-/// Binds the first argument over /etc, in a mount namespace of its own, and runs the rest there.
+/// Binds the first argument over /etc and runs the rest.
 const WITH_ETC: &str = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
 
 /// Both programs, and an /etc with names of labels.
@@ -69,11 +69,10 @@ impl Programs {
         which: Which,
         arguments: &[impl AsRef<OsStr>],
     ) -> Vec<std::ffi::OsString> {
-        let etc = self.directory.path().join("etc");
+        // `ip netns exec` has made a mount namespace of its own already.
         let mut command: Vec<std::ffi::OsString> =
-            ["unshare", "--mount", "sh", "-c", WITH_ETC, "sh"].map(Into::into).into();
-        command.push(etc.into());
-        command.extend(["ip", "netns", "exec", &host.name].map(Into::into));
+            ["ip", "netns", "exec", &host.name, "sh", "-c", WITH_ETC, "sh"].map(Into::into).into();
+        command.push(self.directory.path().join("etc").into());
         command.push(self.program(which).into());
         command.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
         command

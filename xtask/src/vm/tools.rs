@@ -12,10 +12,11 @@ use super::cpio::Archive;
 use crate::cmd;
 
 /// Programs that must be there.
-const TOOLS: [&str; 34] = [
+const TOOLS: [&str; 36] = [
     "bpftool",
     "cat",
     "conntrack",
+    "cp",
     "dmesg",
     "echo",
     "env",
@@ -42,6 +43,7 @@ const TOOLS: [&str; 34] = [
     "nc.openbsd",
     "nft",
     "ping",
+    "setpriv",
     "sh",
     "sleep",
     "sysctl",
@@ -50,11 +52,10 @@ const TOOLS: [&str; 34] = [
 ];
 
 /// Programs that are handy with `--run`, if the host has them.
-const EXTRAS: [&str; 24] = [
+const EXTRAS: [&str; 23] = [
     "awk",
     "bash",
     "chmod",
-    "cp",
     "cut",
     "date",
     "find",

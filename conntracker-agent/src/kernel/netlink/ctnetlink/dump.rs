@@ -6,6 +6,7 @@ use super::uapi::{
     IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_GET_CTRZERO, IPCTNL_MSG_CT_GET_DYING,
     IPCTNL_MSG_CT_GET_UNCONFIRMED, IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK,
 };
+use crate::kernel::netlink::ahead::Datagrams;
 use crate::kernel::netlink::exchange::{Answer, Found};
 use crate::kernel::netlink::request::{DUMP, Request};
 use crate::kernel::netlink::socket::{Error, RECEIVE_BYTES, Socket};
@@ -100,11 +101,11 @@ impl Cursor {
     /// buffer. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
     pub fn step<T>(
         &mut self,
-        socket: &Socket,
+        source: &(impl Datagrams + ?Sized),
         buffer: &mut [u8],
         make: impl FnOnce(&Entry<'_>) -> T,
     ) -> Result<Progress<(Found, T)>, Error> {
-        while let Some(found) = self.answer.advance(socket, buffer)? {
+        while let Some(found) = self.answer.advance(source, buffer)? {
             match self.stats.decode(&self.request, &found.message(buffer)) {
                 Ok(Some(entry)) => {
                     let made = make(&entry);
@@ -123,12 +124,12 @@ impl Cursor {
     /// As [`Self::step`], however many datagrams it takes; `None` at the end.
     pub fn next<T>(
         &mut self,
-        socket: &Socket,
+        source: &(impl Datagrams + ?Sized),
         buffer: &mut [u8],
         mut make: impl FnMut(&Entry<'_>) -> T,
     ) -> Result<Option<(Found, T)>, Error> {
         loop {
-            match self.step(socket, buffer, &mut make)? {
+            match self.step(source, buffer, &mut make)? {
                 Progress::Item(item) => return Ok(Some(item)),
                 Progress::More => {}
                 Progress::End => return Ok(None),
