@@ -43,9 +43,9 @@ fn tcp(state: u8) -> Change {
     Change { state: Some(state), ..Change::default() }
 }
 
-fn to(address: &str, port: Option<u16>) -> Option<NatRange> {
+fn to(address: &str, port: Option<u16>) -> NatRange {
     let address = address.parse().unwrap();
-    Some(NatRange { addresses: Some((address, address)), ports: port.map(|port| (port, port)) })
+    NatRange { addresses: Some((address, address)), ports: port.map(|port| (port, port)) }
 }
 
 const ASSURED: Status = Status::SEEN_REPLY.union(Status::ASSURED);
@@ -66,11 +66,11 @@ pub fn everything() -> Vec<NewEntry> {
         ),
         with(ports(6, a, 2, b, 443), Change { mark: Some(MarkChange::to(0x21)), ..tcp(1) }),
         NewEntry {
-            nat_src: to("203.0.113.9", Some(7777)),
+            nat_src: Some(to("203.0.113.9", Some(7777))),
             ..with(ports(6, "192.0.2.2", 3, b, 443), tcp(2))
         },
         NewEntry {
-            nat_dst: to("203.0.113.9", Some(7777)),
+            nat_dst: Some(to("203.0.113.9", Some(7777))),
             ..with(ports(6, "192.0.2.3", 4, b, 443), tcp(7))
         },
         NewEntry { zone: Zone::Both(5), ..with(ports(6, a, 5, "198.51.100.3", 80), tcp(8)) },
@@ -79,11 +79,11 @@ pub fn everything() -> Vec<NewEntry> {
         with(ports(17, "10.0.0.1", 8, "10.0.0.2", 53), status(Status::SEEN_REPLY)),
         with(ports(17, v6a, 9, v6b, 53), mark(7)),
         NewEntry {
-            nat_src: to("2001:db8::9", None),
+            nat_src: Some(to("2001:db8::9", None)),
             ..with(ports(6, v6a, 10, "2001:db8::3", 443), tcp(3))
         },
         NewEntry {
-            nat_dst: to("2001:db8::9", None),
+            nat_dst: Some(to("2001:db8::9", None)),
             ..with(ports(6, v6a, 11, "2001:db8::4", 443), tcp(3))
         },
         with(
@@ -110,16 +110,16 @@ pub fn everything() -> Vec<NewEntry> {
             },
         ),
         NewEntry {
-            nat_src: to("10.0.0.1", Some(4444)),
+            nat_src: Some(to("10.0.0.1", Some(4444))),
             ..lasting(ports(17, "10.0.0.1", 16, "10.0.0.9", 53))
         },
         NewEntry {
-            nat_dst: to("10.0.0.9", Some(4444)),
+            nat_dst: Some(to("10.0.0.9", Some(4444))),
             ..lasting(ports(17, "10.0.0.1", 17, "10.0.0.9", 53))
         },
         NewEntry {
-            nat_src: to("1.1.1.1", None),
-            nat_dst: to("2.2.2.2", None),
+            nat_src: Some(to("1.1.1.1", None)),
+            nat_dst: Some(to("2.2.2.2", None)),
             ..lasting(ports(17, "10.0.0.1", 18, "10.0.0.9", 53))
         },
         lasting(ports(136, a, 19, b, 53)),

@@ -46,15 +46,15 @@ fn entry(orig: Tuple) -> Entry<'static> {
     }
 }
 
-fn tcp(state: u8) -> Option<ProtoState> {
-    Some(ProtoState::Tcp { state, wscale: [None; 2], flags: [None; 2] })
+fn tcp(state: u8) -> ProtoState {
+    ProtoState::Tcp { state, wscale: [None; 2], flags: [None; 2] }
 }
 
 /// One with everything.
 fn rich() -> Entry<'static> {
     Entry {
         status: Status(Status::CONFIRMED.0 | Status::SEEN_REPLY.0 | Status::ASSURED.0),
-        state: tcp(3),
+        state: Some(tcp(3)),
         timeout: Some(431_999),
         mark: Some(4660),
         zone: 5,
@@ -91,7 +91,12 @@ fn each_protocol_has_its_fields() {
     let v4 = |proto, l4| tuple(proto, "192.0.2.1", "198.51.100.2", l4);
     for (entry, line) in [
         (
-            Entry { state: tcp(9), zone: 6, zone_orig: Some(6), ..entry(ports(6, 1005, 443)) },
+            Entry {
+                state: Some(tcp(9)),
+                zone: 6,
+                zone_orig: Some(6),
+                ..entry(ports(6, 1005, 443))
+            },
             "tcp      6 99 SYN_SENT2 src=192.0.2.1 dst=198.51.100.2 sport=1005 dport=443 zone-orig=6 \
              [UNREPLIED] src=198.51.100.2 dst=192.0.2.1 sport=443 dport=1005 mark=0 use=1",
         ),
@@ -213,7 +218,7 @@ fn saved_entries_are_arguments() {
         ),
         (
             Entry {
-                state: tcp(7),
+                state: Some(tcp(7)),
                 reply: Some(translated),
                 status: nat(0x20),
                 ..entry(ports(6, 1003, 443))
