@@ -6,7 +6,7 @@ use super::command::Edit;
 use super::filter::Filter;
 use super::values::{Mark, Output};
 use super::*;
-use crate::conntrack::{EventGroups, LabelChange, List, TupleFilter, Zone};
+use crate::conntrack::{DumpRequest, EventGroups, LabelChange, List, TupleFilter, Zone};
 use crate::flow::L4;
 use crate::report::conntrack::Format;
 
@@ -71,7 +71,7 @@ fn commands_have_tables_and_output() {
 #[test]
 fn filters_go_to_the_kernel_where_it_can_tell() {
     let by = filter("-L -s 192.0.2.1 -p tcp --dport 443 -m 1/0xff -u ASSURED --reply-port-src 5");
-    assert!(Filter { request: Default::default(), ..by.clone() } == Filter::default());
+    assert!(Filter { request: DumpRequest::default(), ..by.clone() } == Filter::default());
     assert_eq!(
         (by.request.family, by.request.mark, by.request.status),
         (Some(2), Some((1, 0xff)), Some((4, 4)))

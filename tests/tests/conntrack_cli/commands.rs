@@ -98,13 +98,13 @@ fn run(part: usize, parts: usize) {
             differs.into_iter().filter(|(differs, _)| *differs).map(|(_, how)| how).collect();
         match want {
             Want::Same | Want::SameButLines if !differs.is_empty() => {
-                failures.push(format!("@@{line}: {}", differs.join("; ")));
+                failures.push(format!("{line}: {}", differs.join("; ")));
             }
             Want::Fixed(_) if differs.is_empty() => {
-                failures.push(format!("@@{line}: does not differ"));
+                failures.push(format!("{line}: does not differ"));
             }
             Want::Fixed(status) if our.status != Some(*status) => {
-                failures.push(format!("@@{line}: status {:?}: {}", our.status, our.stderr));
+                failures.push(format!("{line}: status {:?}: {}", our.status, our.stderr));
             }
             _ => {}
         }
@@ -115,9 +115,9 @@ fn run(part: usize, parts: usize) {
 fn diff(theirs: &[String], ours: &[String]) -> String {
     let only = |these: &[String], those: &[String], sign: &str| {
         let lines = these.iter().filter(|line| !those.contains(line));
-        lines.flat_map(|line| [sign, " ", line, "\n"]).collect::<String>()
+        lines.flat_map(|line| [sign, line, "\n"]).collect::<String>()
     };
-    only(theirs, ours, "<") + &only(ours, theirs, ">")
+    only(theirs, ours, "< ") + &only(ours, theirs, "> ")
 }
 
 #[test]

@@ -9,8 +9,9 @@ use super::failure::operation_failed;
 use super::list::no_expectation;
 use super::printer::{calendar, renderer};
 use super::{Outcome, Session, connected, found, say};
-use crate::compat::command::{Edit, liberal_tcp};
+use crate::compat::command::Edit;
 use crate::compat::filter::Filter;
+use crate::compat::making::liberal_tcp;
 use crate::compat::values::{Mark, Output};
 use crate::compat::{FAILURE, Rejection};
 use crate::conntrack::{
