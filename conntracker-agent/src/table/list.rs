@@ -182,21 +182,19 @@ fn once(list: &List) -> Result<DumpStats> {
             for (at, netns) in namespaces.iter().enumerate() {
                 let mut printed = Ok(());
                 let dumped = connect(netns).and_then(|mut conntrack| {
-                    let dump = conntrack.dump_filtered(&dumps::request(filter))?;
-                    dump.for_each_ahead(|entry| {
-                        if !filter.allows_entry(entry) {
-                            return Ok(());
+                    Ok(conntrack.dump_with(&dumps::request(filter), |entry| {
+                        if !filter.allows_entry(&entry) {
+                            return;
                         }
                         match &mut sorted {
-                            Some(sorted) => sorted.add(at, entry),
+                            Some(sorted) => sorted.add(at, &entry),
                             None if printed.is_ok() && left > 0 => {
                                 left -= 1;
-                                printed = printer.entry(&netns.name, entry);
+                                printed = printer.entry(&netns.name, &entry);
                             }
                             None => {}
                         }
-                        anyhow::Ok(())
-                    })
+                    })?)
                 });
                 printed?;
                 match dumped {
