@@ -27,7 +27,7 @@
 //!
 //! | to | call |
 //! |---|---|
-//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`] (a closure; fast), [`Dump::for_each_ahead`] (and a second thread receives; the fastest), [`Conntrack::into_async_dump`] (tokio, a `Stream`) |
+//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`], [`Dump::for_each`] (a closure; the fastest), [`Conntrack::into_async_dump`] (tokio, a `Stream`) |
 //! | read other lists, or set counters back | [`Conntrack::dump_list`] |
 //! | choose entries | [`DumpRequest`]; what the kernel does of it: [`FilterSupport`] |
 //! | read one entry | [`Conntrack::get`], [`Conntrack::get_and_zero`] |

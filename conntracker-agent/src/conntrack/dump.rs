@@ -9,7 +9,6 @@ use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
-use crate::kernel::netlink::ahead;
 use crate::kernel::netlink::ctnetlink::{
     ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List, Progress,
 };
@@ -59,24 +58,6 @@ impl<'c> Dump<'c> {
             done?;
         }
         Ok(self.stats())
-    }
-
-    /// As [`Self::for_each`], and a second thread receives meanwhile: the kernel makes entries while `each`
-    /// looks at those before, which pays where there are many and `each` has something to do. The
-    /// connection is good for no other dump after an error.
-    pub fn for_each_ahead<E: From<Error>>(
-        mut self,
-        mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<DumpStats, E> {
-        let Some(mut cursor) = self.cursor.take() else { return Ok(DumpStats::default()) };
-        let Conntrack { dumps, dump_buffer, .. } = &mut *self.conntrack;
-        let seq = cursor.answer().seq();
-        ahead::ahead(dumps, seq, |source| {
-            while let Some((_, done)) = cursor.next(source, dump_buffer, &mut each)? {
-                done?;
-            }
-            Ok(cursor.stats())
-        })
     }
 
     /// What was dumped so far.

@@ -44,7 +44,7 @@ impl Session<'_> {
             let list = if zero && list == List::Table { List::TableZeroing } else { list };
             conntrack
                 .dump_list(list, &filter.request)?
-                .for_each_ahead(|entry| if filter.matches(entry) { show(entry) } else { Ok(()) })?;
+                .for_each(|entry| if filter.matches(entry) { show(entry) } else { Ok(()) })?;
         }
         renderer.end(printer.lines());
         self.summarize(shown, "flow entries have been shown")?;

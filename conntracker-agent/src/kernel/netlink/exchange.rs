@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use nix::errno::Errno;
 
-use super::ahead::Datagrams;
 use super::request::Request;
 use super::socket::{Error, Socket};
 use super::wire::{Attributes, DecodeError, HEADER, Message, Messages, align};
@@ -80,16 +79,12 @@ impl Answer {
     ///
     /// EAGAIN of a socket that does not wait leaves everything as it was. After a datagram that makes
     /// no sense the answer counts as ended, though messages of it may still be on their way.
-    pub fn advance(
-        &mut self,
-        source: &(impl Datagrams + ?Sized),
-        buffer: &mut [u8],
-    ) -> Result<Option<Found>, Error> {
+    pub fn advance(&mut self, socket: &Socket, buffer: &mut [u8]) -> Result<Option<Found>, Error> {
         while !self.ended {
             let unread = buffer.get(self.next..self.end).unwrap_or_default();
             let Some(message) = Messages::new(unread).next() else {
                 (self.next, self.end) = (0, 0);
-                self.end = source.receive_into(buffer)?;
+                self.end = socket.receive(buffer)?.len();
                 continue;
             };
             let message = message.map_err(|source| {
@@ -99,7 +94,7 @@ impl Answer {
             })?;
             let found = Found::of(&message, self.next);
             self.next = found.end().min(self.end);
-            if message.seq != self.seq || message.portid != source.portid() {
+            if message.seq != self.seq || message.portid != socket.portid() {
                 self.noticed.foreign += 1;
                 continue;
             }
@@ -114,24 +109,6 @@ impl Answer {
             }
         }
         Ok(None)
-    }
-
-    /// The number of the request that it answers.
-    #[must_use]
-    pub fn seq(&self) -> u32 {
-        self.seq
-    }
-
-    /// Whether the answer to a request ends in this datagram.
-    pub(super) fn ends_in(datagram: &[u8], seq: u32, portid: u32) -> bool {
-        Messages::new(datagram).any(|message| match message {
-            Ok(Message { kind: NLMSG_ERROR | NLMSG_DONE, seq: of, portid: to, .. }) => {
-                of == seq && to == portid
-            }
-            Ok(_) => false,
-            // Nothing after it is understood, nor is it asked for.
-            Err(_) => true,
-        })
     }
 
     /// What was noticed so far.

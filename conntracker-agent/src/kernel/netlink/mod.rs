@@ -1,11 +1,9 @@
 //! Netlink: sockets (neli), the ctnetlink codec, interface names.
 //!
 //! Reading order: [`wire`] cuts bytes into messages and attributes, [`request`] makes them,
-//! [`socket`] moves them, [`exchange`] pairs a request with its answer, which [`mod@ahead`] receives in a
-//! thread of its own. On top of these stand
+//! [`socket`] moves them, [`exchange`] pairs a request with its answer. On top of these stand
 //! [`ctnetlink`] (conntrack entries), [`link`] (interface names) and [`nftables`] (changes of rules).
 
-pub mod ahead;
 pub mod ctnetlink;
 pub mod exchange;
 pub mod link;

@@ -6,7 +6,6 @@ use super::uapi::{
     IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_GET_CTRZERO, IPCTNL_MSG_CT_GET_DYING,
     IPCTNL_MSG_CT_GET_UNCONFIRMED, IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK,
 };
-use crate::kernel::netlink::ahead::Datagrams;
 use crate::kernel::netlink::exchange::{Answer, Found};
 use crate::kernel::netlink::request::{DUMP, Request};
 use crate::kernel::netlink::socket::{Error, RECEIVE_BYTES, Socket};
@@ -101,11 +100,11 @@ impl Cursor {
     /// buffer. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
     pub fn step<T>(
         &mut self,
-        source: &(impl Datagrams + ?Sized),
+        socket: &Socket,
         buffer: &mut [u8],
         make: impl FnOnce(&Entry<'_>) -> T,
     ) -> Result<Progress<(Found, T)>, Error> {
-        while let Some(found) = self.answer.advance(source, buffer)? {
+        while let Some(found) = self.answer.advance(socket, buffer)? {
             match self.stats.decode(&self.request, &found.message(buffer)) {
                 Ok(Some(entry)) => {
                     let made = make(&entry);
@@ -124,12 +123,12 @@ impl Cursor {
     /// As [`Self::step`], however many datagrams it takes; `None` at the end.
     pub fn next<T>(
         &mut self,
-        source: &(impl Datagrams + ?Sized),
+        socket: &Socket,
         buffer: &mut [u8],
         mut make: impl FnMut(&Entry<'_>) -> T,
     ) -> Result<Option<(Found, T)>, Error> {
         loop {
-            match self.step(source, buffer, &mut make)? {
+            match self.step(socket, buffer, &mut make)? {
                 Progress::Item(item) => return Ok(Some(item)),
                 Progress::More => {}
                 Progress::End => return Ok(None),
