@@ -20,7 +20,7 @@ const UNLIKELY: &str = "nf_hook_slow.cold";
 pub enum DropSign {
     /// The reason, of which the number varies (Linux 5.18+, unless the distribution has added it).
     Reason(u32),
-    /// The address to which `kfree_skb` returns: it is in [`FUNCTION`].
+    /// The address to which `kfree_skb` returns: it is in `nf_hook_slow`.
     Place {
         /// All of the function, or nearly all.
         function: Span,
