@@ -9,7 +9,7 @@ use conntracker_common::{
 use ipnet::IpNet;
 
 use super::{Names, Rejection};
-use crate::conntrack::EventGroups;
+use crate::conntrack::{EventGroups, ProtoState};
 use crate::flow::Status;
 use crate::report::conntrack::Format;
 
@@ -343,27 +343,14 @@ pub(super) fn labels(text: &str, names: &Names) -> Result<u128, Rejection> {
 
 /// The number of a state of a protocol's tracker.
 pub(super) fn state(proto: u8, text: &str) -> Result<u8, Rejection> {
-    const TCP: [&str; 10] = [
-        "NONE",
-        "SYN_SENT",
-        "SYN_RECV",
-        "ESTABLISHED",
-        "FIN_WAIT",
-        "CLOSE_WAIT",
-        "LAST_ACK",
-        "TIME_WAIT",
-        "CLOSE",
-        "LISTEN",
-    ];
     let name = match proto {
         IPPROTO_SCTP => "SCTP",
         IPPROTO_DCCP => "DCCP",
         _ => "TCP",
     };
-    // Number 9 of TCP has two names: the second one is what the kernel uses it for today.
-    let old = TCP.iter().position(|name| *name == text).filter(|_| name == "TCP");
-    let state = old.and_then(|n| u8::try_from(n).ok());
-    state.or_else(|| crate::conntrack::ProtoState::number_of(proto, text)).ok_or_else(|| {
+    // Number 9 of TCP has two names: the kernel's, and that of what it was once for.
+    let known = if name == "TCP" && text == "LISTEN" { "SYN_SENT2" } else { text };
+    ProtoState::number_of(proto, known).ok_or_else(|| {
         // The same words, with another beginning.
         let unknown = if name == "DCCP" { "Unknown" } else { "unknown" };
         Rejection::usage(format!("{unknown} {name} state `{text}'"))

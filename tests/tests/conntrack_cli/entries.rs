@@ -7,7 +7,8 @@ use conntracker::conntrack::{
     Change, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
 };
 use conntracker::flow::{L4, Status, Tuple};
-use conntracker_tests::lab::Host;
+use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::traffic;
 
 /// Entries have room for labels where a rule looks at them.
 const LABELS: &str =
@@ -147,4 +148,19 @@ pub fn prepare(host: &Host) {
     for key in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
         host.sysctl(&format!("net.netfilter.{key}"), "1").unwrap();
     }
+}
+
+/// Real traffic through the router: UDP, TCP by IPv6, ICMP and SCTP. The servers end when what is returned
+/// is dropped.
+#[must_use]
+pub fn exchange(lab: &Lab) -> impl Sized {
+    let (client, server) = (&lab.client, &lab.server);
+    let udp = traffic::udp_echo_server(server, server.at(7)).unwrap();
+    traffic::udp_exchange(client, client.at(40_001), server.at(7), b"hello").unwrap();
+    let tcp = traffic::tcp_echo_server(server, server.at6(7)).unwrap();
+    traffic::tcp_exchange(client, client.at6(40_002), server.at6(7), b"hello").unwrap();
+    assert_eq!(traffic::ping4(client, server.v4().into(), 99, 2).unwrap(), 2);
+    let sctp = traffic::sctp_server(server, server.at(9)).unwrap();
+    traffic::sctp_exchange(client, client.at(40_003), server.at(9)).unwrap();
+    (udp, tcp, sctp)
 }

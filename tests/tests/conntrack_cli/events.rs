@@ -6,10 +6,9 @@ use conntracker::Conntrack;
 use conntracker::conntrack::{Change, EntryKey, MarkChange};
 use conntracker_tests::lab::{Guarded, Host, Lab, TRACKING};
 use conntracker_tests::tracer::PATIENCE;
-use conntracker_tests::traffic;
 use nix::sys::signal::Signal;
 
-use crate::entries::{connect, everything, lasting, ports, prepare};
+use crate::entries::{connect, everything, exchange, lasting, ports, prepare};
 use crate::programs::{Programs, Which, masked, words};
 
 /// Source addresses of what tells that somebody listens, and that all was told.
@@ -78,14 +77,7 @@ fn play(lab: &Lab, conntrack: &mut Conntrack) {
     conntrack.update(&key, &change).unwrap();
     let key = EntryKey::orig(ports(17, "10.0.0.1", 13, "10.0.0.3", 54));
     conntrack.update(&key, &change).unwrap();
-    let (client, server) = (&lab.client, &lab.server);
-    let _echo = traffic::udp_echo_server(server, server.at(7)).unwrap();
-    traffic::udp_exchange(client, client.at(40_001), server.at(7), b"hello").unwrap();
-    let _echo = traffic::tcp_echo_server(server, server.at6(7)).unwrap();
-    traffic::tcp_exchange(client, client.at6(40_002), server.at6(7), b"hello").unwrap();
-    assert_eq!(traffic::ping4(client, server.v4().into(), 99, 2).unwrap(), 2);
-    let _sctp = traffic::sctp_server(server, server.at(9)).unwrap();
-    traffic::sctp_exchange(client, client.at(40_003), server.at(9)).unwrap();
+    let _servers = exchange(lab);
     conntrack.flush(None, None).unwrap();
 }
 

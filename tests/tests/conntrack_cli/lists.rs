@@ -3,7 +3,7 @@
 use conntracker_tests::lab::{Host, Lab, TRACKING};
 use conntracker_tests::traffic;
 
-use crate::entries::{connect, fill, prepare};
+use crate::entries::{connect, exchange, fill, prepare};
 use crate::programs::{Programs, Said, Which, masked, timeless, words};
 
 /// A router with one of everything, and real traffic.
@@ -12,15 +12,8 @@ fn router(lab: &Lab) -> &Host {
     prepare(router);
     router.nft(TRACKING).unwrap();
     fill(router, &mut connect(router));
-    let (client, server) = (&lab.client, &lab.server);
-    let _echo = traffic::udp_echo_server(server, server.at(7)).unwrap();
-    traffic::udp_exchange(client, client.at(40_001), server.at(7), b"hello").unwrap();
-    let _echo = traffic::tcp_echo_server(server, server.at6(7)).unwrap();
-    traffic::tcp_exchange(client, client.at6(40_002), server.at6(7), b"hello").unwrap();
-    assert_eq!(traffic::ping4(client, server.v4().into(), 99, 2).unwrap(), 2);
-    let _sctp = traffic::sctp_server(server, server.at(9)).unwrap();
-    traffic::sctp_exchange(client, client.at(40_003), server.at(9)).unwrap();
-    traffic::gre_packet(client, server.v4().into(), Some(7)).unwrap();
+    let _servers = exchange(lab);
+    traffic::gre_packet(&lab.client, lab.server.v4().into(), Some(7)).unwrap();
     router
 }
 

@@ -2,7 +2,7 @@
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{ConntrackEntry, ProtoState};
-use conntracker_tests::lab::Lab;
+use conntracker_tests::lab::{Host, Lab};
 
 use crate::entries::{connect, everything, fill, prepare};
 use crate::programs::{Programs, Which, words};
@@ -34,16 +34,21 @@ fn table(conntrack: &mut Conntrack) -> Vec<String> {
     lines
 }
 
+/// Connections to two namespaces, the first of which has one of everything.
+fn full_and_empty(from: &Host, to: &Host) -> (Conntrack, Conntrack) {
+    prepare(from);
+    prepare(to);
+    let mut there = connect(from);
+    fill(from, &mut there);
+    (there, connect(to))
+}
+
 #[test]
 fn a_table_is_made_again_in_another_namespace() {
     let lab = Lab::new().unwrap();
     let programs = Programs::new();
     let (from, to) = (&lab.client, &lab.server);
-    let [mut there, mut here] = [from, to].map(|host| {
-        prepare(host);
-        connect(host)
-    });
-    fill(from, &mut there);
+    let (mut there, mut here) = full_and_empty(from, to);
     let saved = programs.run(from, Which::Ours, &["-L", "-o", "save"]).stdout;
     assert_eq!(saved.lines().count(), everything().len());
     let loaded = programs.run_with_input(to, Which::Ours, &["-R", "-"], &saved);
@@ -70,11 +75,7 @@ fn each_reads_what_the_other_saves() {
     let lab = Lab::new().unwrap();
     let programs = Programs::new();
     let (from, to) = (&lab.client, &lab.server);
-    let [mut there, mut here] = [from, to].map(|host| {
-        prepare(host);
-        connect(host)
-    });
-    fill(from, &mut there);
+    let (mut there, mut here) = full_and_empty(from, to);
     let saved = |which| programs.run(from, which, &["-L", "-o", "save"]).stdout;
     // It has no name for one of its own states.
     let ours = saved(Which::Ours).replace("--state SYN_SENT2", "--state LISTEN");
