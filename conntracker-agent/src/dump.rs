@@ -1,22 +1,26 @@
-//! `conntracker dump`: the flows that conntrack has now, listed once.
+//! `conntracker dump`: the flows that conntrack has now, listed once. Here as the classic report, which is
+//! folded and sorted; the formats that are written while the table is being read are in
+//! [`list`](crate::table::list).
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 
 use crate::{
     conntrack::DumpStats,
     flow::{Flow, FlowTable, NetnsId, filter::Filter, order},
+    kernel::netns::Netns,
     messages,
     observe::{
         NetnsChoice,
         assemble::{VERSION, fold, host_and_kernel},
         clock::Clock,
         dumps,
-        notes::{HOW_TO_ACTIVATE, Settings},
+        notes::Settings,
     },
     output::Destination,
     report::{Footer, Format, Header, Loss, Namespace, Report},
+    table::printer::no_entries,
 };
 
 /// What to list.
@@ -30,20 +34,19 @@ pub struct Dump {
     pub filter_text: Vec<String>,
     /// Merge flows by their folded key.
     pub fold: bool,
-    /// What the list looks like.
-    pub format: Format,
+    /// With what else is known of each flow.
+    pub explain: bool,
 }
 
 /// Lists the flows on standard output.
 pub fn run(dump: &Dump) -> Result<ExitCode> {
     messages::to_stderr();
-    let Dump { netns, filter, filter_text, fold: folded, format } = dump;
+    let Dump { netns, filter, filter_text, fold: folded, explain } = dump;
     let clock = Clock::new()?;
     let start_ns = clock.now();
     let namespaces = netns.open()?;
     let mut table = FlowTable::new(false);
     let mut total = DumpStats::default();
-    let mut notes = Vec::new();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {
         let current = table.begin_dump(id, clock.now());
         let stats = dumps::for_each(netns, &dumps::request(filter), |entry| {
@@ -55,10 +58,10 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         total.entries += stats.entries;
         total.rejected += stats.rejected;
         total.interrupted += stats.interrupted;
-        notes.extend(Settings::of(netns).ok().and_then(|settings| settings.fullness()));
     }
+    let mut notes = fullness(&namespaces);
     if total.entries == 0 && filter_text.is_empty() {
-        let note = format!("the conntrack table is empty. If there is traffic: {HOW_TO_ACTIVATE}");
+        let note = no_entries();
         log::info!("{note}");
         notes.push(note);
     }
@@ -68,41 +71,58 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         flows = fold(flows);
     }
     order::sort(&mut flows);
-    let (host, kernel) = host_and_kernel();
-    let report = Report {
-        header: Header {
-            version: VERSION,
-            host,
-            kernel,
-            backend: "dump".to_owned(),
-            backend_reason: "a list of the flows of one moment".to_owned(),
-            namespaces: (0..)
-                .map(NetnsId)
-                .zip(&namespaces)
-                .map(|(id, netns)| Namespace {
-                    id,
-                    name: netns.name.clone(),
-                    interfaces: Vec::new(),
-                })
-                .collect(),
-            start_ns,
-            end_ns: clock.now(),
-            filters: filter_text.clone(),
-            folded: *folded,
-            epochs: None,
-            notes,
-        },
-        flows,
-        footer: Footer {
-            sources: vec![("dump_entries", total.entries)],
-            losses: dump_losses(total.rejected, total.interrupted),
-        },
+    let header = Header {
+        end_ns: clock.now(),
+        folded: *folded,
+        ..header(&namespaces, start_ns, filter_text.clone(), notes)
     };
-    for loss in report.footer.losses.iter().filter(|loss| loss.count > 0) {
-        log::warn!("{}: {}", loss.count, loss.meaning);
-    }
-    Destination::Stdout.write(|out| report.render(*format, out))?;
+    let report = Report { header, flows, footer: footer(&total) };
+    report.footer.warn();
+    let format = Format::Text { explain: *explain };
+    Destination::Stdout.write(|out| report.render(format, out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The header of a list of the flows of one moment.
+pub(crate) fn header(
+    namespaces: &[Arc<Netns>],
+    at_ns: u64,
+    filters: Vec<String>,
+    notes: Vec<String>,
+) -> Header {
+    let (host, kernel) = host_and_kernel();
+    let namespace = |(id, netns): (NetnsId, &Arc<Netns>)| Namespace {
+        id,
+        name: netns.name.clone(),
+        interfaces: Vec::new(),
+    };
+    Header {
+        version: VERSION,
+        host,
+        kernel,
+        backend: "dump".to_owned(),
+        backend_reason: "a list of the flows of one moment".to_owned(),
+        namespaces: (0..).map(NetnsId).zip(namespaces).map(namespace).collect(),
+        start_ns: at_ns,
+        end_ns: at_ns,
+        filters,
+        folded: false,
+        epochs: None,
+        notes,
+    }
+}
+
+/// The footer of such a list.
+pub(crate) fn footer(stats: &DumpStats) -> Footer {
+    Footer {
+        sources: vec![("dump_entries", stats.entries)],
+        losses: dump_losses(stats.rejected, stats.interrupted),
+    }
+}
+
+/// What there is to say of tables that are full or almost.
+pub(crate) fn fullness(namespaces: &[Arc<Netns>]) -> Vec<String> {
+    namespaces.iter().filter_map(|netns| Settings::of(netns).ok()?.fullness()).collect()
 }
 
 /// What dumps can lose.

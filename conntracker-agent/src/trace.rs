@@ -225,9 +225,7 @@ impl Output for Writer {
             Destination::File(path) => path.display().to_string(),
         };
         log::info!("{} flows ({} dropped) written to {place}", totals.flows, totals.dropped);
-        for loss in report.footer.losses.iter().filter(|loss| loss.count > 0) {
-            log::warn!("{}: {}", loss.count, loss.meaning);
-        }
+        report.footer.warn();
         Ok(())
     }
 

@@ -3,17 +3,21 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use conntracker::{
     dump::{self, Dump},
-    report::Format,
     table::{
-        list::{self, EntryFormat, List},
+        list::{self, List},
         sort::{Column, Sort},
     },
 };
 
-use super::{filter::FilterArgs, trace::netns_choice, values};
+use super::{
+    filter::FilterArgs,
+    format::{self, DumpFormat},
+    trace::netns_choice,
+    values,
+};
 
 #[derive(Debug, Args)]
 #[command(
@@ -21,8 +25,11 @@ use super::{filter::FilterArgs, trace::netns_choice, values};
     mut_arg("family", |arg| arg.short('f')),
 )]
 pub struct DumpArgs {
-    /// Format of the list.
-    #[arg(long, value_enum, default_value_t)]
+    /// Format of the list: `report` (the classic report; source ports are folded unless --no-fold);
+    /// `plain`, `xml` or `save` as conntrack(8) prints them, plain and xml with any of `extended`, `id`,
+    /// `ktimestamp` and `labels` behind a comma; `csv`; `json` (one document) or `ndjson` (the same objects,
+    /// one a line).
+    #[arg(long, value_name = "FORMAT[,…]", default_value = "report", value_parser = format::dump)]
     format: DumpFormat,
     /// Network namespace: a name, `pid:N`, a path, or `all`; repeatable.
     #[arg(long, value_name = "NAME|all")]
@@ -33,53 +40,18 @@ pub struct DumpArgs {
     /// Report format: print what else is known of each flow.
     #[arg(long)]
     explain: bool,
-    /// Sort by this column, with a `-` before it the largest first (`--sort=-bytes`); not for reports and
-    /// JSON. Otherwise entries come in the kernel's order.
+    /// Sort by this column, with a `-` before it the largest first (`--sort=-bytes`); not for the classic
+    /// report. Otherwise entries come in the kernel's order.
     #[arg(long, value_name = "[-]COLUMN", value_parser = sort, allow_hyphen_values = true)]
     sort: Option<Sort>,
-    /// Only the first N; not for reports and JSON.
+    /// Only the first N; not for the classic report.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// List again and again, this often; not for reports and JSON.
+    /// List again and again, this often; not for the classic report.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     watch: Option<Duration>,
     #[command(flatten)]
     filter: FilterArgs,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DumpFormat {
-    /// The classic report; source ports are folded unless --no-fold.
-    #[default]
-    Report,
-    /// One JSON document; nothing is folded.
-    Json,
-    /// The same objects, one a line; nothing is folded.
-    Ndjson,
-    /// As `conntrack -L` prints them.
-    Plain,
-    /// As `conntrack -L -o extended,id` prints them.
-    Extended,
-    /// XML.
-    Xml,
-    /// Arguments of conntrack(8) that make them anew.
-    Save,
-    /// Comma-separated values.
-    Csv,
-}
-
-impl DumpFormat {
-    /// The format of a stream of entries; `None`: a report.
-    fn of_entries(self) -> Option<EntryFormat> {
-        match self {
-            Self::Report | Self::Json | Self::Ndjson => None,
-            Self::Plain => Some(EntryFormat::Plain),
-            Self::Extended => Some(EntryFormat::Extended),
-            Self::Xml => Some(EntryFormat::Xml),
-            Self::Save => Some(EntryFormat::Save),
-            Self::Csv => Some(EntryFormat::Csv),
-        }
-    }
 }
 
 /// Columns by name.
@@ -117,24 +89,18 @@ fn sort(text: &str) -> Result<Sort, String> {
 pub fn run(args: DumpArgs) -> Result<ExitCode> {
     let DumpArgs { format, netns, no_fold, explain, sort, top, watch, filter } = args;
     let (filter, filter_text) = filter.resolve_for_table();
-    if let Some(format) = format.of_entries() {
-        let netns = netns_choice(netns);
-        return list::run(&List { netns, filter, format, sort, top, watch });
+    let netns = netns_choice(netns);
+    match format {
+        DumpFormat::List(format) => {
+            list::run(&List { netns, filter, filter_text, format, sort, top, watch })
+        }
+        DumpFormat::Report if sort.is_some() || top.is_some() || watch.is_some() => {
+            super::bad_usage(
+                "--sort, --top and --watch are for the formats plain, xml, save, csv, json and ndjson",
+            )
+        }
+        DumpFormat::Report => {
+            dump::run(&Dump { netns, filter, filter_text, fold: !no_fold, explain })
+        }
     }
-    if sort.is_some() || top.is_some() || watch.is_some() {
-        super::bad_usage(
-            "--sort, --top and --watch are for the formats plain, extended, xml, save and csv",
-        );
-    }
-    dump::run(&Dump {
-        netns: netns_choice(netns),
-        filter,
-        filter_text,
-        fold: format == DumpFormat::Report && !no_fold,
-        format: match format {
-            DumpFormat::Json => Format::Json,
-            DumpFormat::Ndjson => Format::Ndjson,
-            _ => Format::Text { explain },
-        },
-    })
 }

@@ -4,6 +4,7 @@ pub mod conntrack;
 mod doctor;
 mod dump;
 mod filter;
+mod format;
 mod rules;
 mod table;
 mod trace;

@@ -13,12 +13,12 @@ use conntracker::{
     table::{
         change,
         events::{self, Events},
-        list::EntryFormat,
+        format::EntryFormat,
         numbers,
     },
 };
 
-use super::{filter::FilterArgs, trace::netns_choice, values};
+use super::{filter::FilterArgs, format, trace::netns_choice, values};
 
 #[derive(Debug, Args)]
 #[command(
@@ -132,48 +132,18 @@ pub struct GetArgs {
     /// The tuple is that of the reply direction.
     #[arg(long)]
     reply: bool,
-    /// Format of the entry.
-    #[arg(long, value_enum, default_value_t)]
-    format: EntryFormatArg,
+    /// Format of the entry: `plain`, `xml` or `save` as conntrack(8) prints them, plain and xml with any of
+    /// `extended`, `id`, `ktimestamp` and `labels` behind a comma; `csv`; or `ndjson`, a JSON object a line.
+    #[arg(long, value_name = "FORMAT[,…]", default_value = "plain", value_parser = format::entries)]
+    format: EntryFormat,
     #[command(flatten)]
     tuple: TupleArgs,
-}
-
-/// How entries are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum EntryFormatArg {
-    /// As `conntrack -L` prints them.
-    #[default]
-    Plain,
-    /// As `conntrack -L -o extended,id` prints them.
-    Extended,
-    /// XML.
-    Xml,
-    /// Arguments of conntrack(8) that make them anew.
-    Save,
-    /// A JSON object a line.
-    Ndjson,
-    /// Comma-separated values.
-    Csv,
-}
-
-impl From<EntryFormatArg> for EntryFormat {
-    fn from(format: EntryFormatArg) -> Self {
-        match format {
-            EntryFormatArg::Plain => Self::Plain,
-            EntryFormatArg::Extended => Self::Extended,
-            EntryFormatArg::Xml => Self::Xml,
-            EntryFormatArg::Save => Self::Save,
-            EntryFormatArg::Ndjson => Self::Ndjson,
-            EntryFormatArg::Csv => Self::Csv,
-        }
-    }
 }
 
 pub fn get(args: &GetArgs) -> Result<ExitCode> {
     let GetArgs { netns, reply, format, tuple } = args;
     let key = if *reply { EntryKey::reply(tuple.tuple()) } else { EntryKey::orig(tuple.tuple()) };
-    change::get(netns.as_deref(), &key.in_zone(tuple.zone), (*format).into())
+    change::get(netns.as_deref(), &key.in_zone(tuple.zone), *format)
 }
 
 #[derive(Debug, Args)]
@@ -305,9 +275,10 @@ pub struct DeleteArgs {
     /// Network namespace: a name, `pid:N`, or a path.
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
-    /// Format of the entries that were removed.
-    #[arg(long, value_enum, default_value_t)]
-    format: EntryFormatArg,
+    /// Format of the entries that were removed: `plain`, `xml` or `save` as conntrack(8) prints them, plain and xml with any of
+    /// `extended`, `id`, `ktimestamp` and `labels` behind a comma; `csv`; or `ndjson`, a JSON object a line.
+    #[arg(long, value_name = "FORMAT[,…]", default_value = "plain", value_parser = format::entries)]
+    format: EntryFormat,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -318,7 +289,7 @@ pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
     if filter.is_everything() {
         super::bad_usage("`delete` needs a filter; `flush` removes all entries");
     }
-    change::delete(netns.as_deref(), &filter, format.into())
+    change::delete(netns.as_deref(), &filter, format)
 }
 
 #[derive(Debug, Args)]
@@ -356,39 +327,16 @@ pub struct EventsArgs {
     /// End after this time: seconds, or 90s, 1m30s, 2h.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
-    /// Format of the events.
-    #[arg(long, value_enum, default_value_t)]
-    format: EventFormatArg,
+    /// Format of the events: `plain` (gaps and the table are lines that begin with `#`) or `xml` as
+    /// conntrack(8) prints them, with any of `extended`, `id`, `ktimestamp`, `labels` and `timestamp` behind
+    /// a comma; or `ndjson`, a JSON object a line.
+    #[arg(long, value_name = "FORMAT[,…]", default_value = "plain", value_parser = format::events)]
+    format: EntryFormat,
     /// Exit with 3 if events were lost.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
     filter: FilterArgs,
-}
-
-/// How events are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum EventFormatArg {
-    /// As `conntrack -E` prints them; gaps and the table are lines that begin with `#`.
-    #[default]
-    Plain,
-    /// As `conntrack -E -o extended,id` prints them.
-    Extended,
-    /// XML.
-    Xml,
-    /// A JSON object a line.
-    Ndjson,
-}
-
-impl From<EventFormatArg> for EntryFormat {
-    fn from(format: EventFormatArg) -> Self {
-        match format {
-            EventFormatArg::Plain => Self::Plain,
-            EventFormatArg::Extended => Self::Extended,
-            EventFormatArg::Xml => Self::Xml,
-            EventFormatArg::Ndjson => Self::Ndjson,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -426,7 +374,7 @@ pub fn events(args: EventsArgs) -> Result<ExitCode> {
         resync: !no_resync,
         table_first,
         duration,
-        format: format.into(),
+        format,
         strict,
     })
 }

@@ -34,6 +34,16 @@ pub enum ZoneDir {
 }
 
 impl ZoneDir {
+    /// From the zones that ctnetlink tells of single directions; it tells of none where a zone is for both.
+    #[must_use]
+    pub fn of_zones(orig: Option<u16>, reply: Option<u16>) -> Self {
+        match (orig, reply) {
+            (Some(_), None) => Self::Original,
+            (None, Some(_)) => Self::Reply,
+            _ => Self::Both,
+        }
+    }
+
     /// From the kernel's number.
     #[must_use]
     pub fn from_kernel(dir: u8) -> Self {

@@ -388,17 +388,6 @@ fn account(flow: &mut Flow, member: &mut Member, counters: [Option<Counters>; 2]
     }
 }
 
-/// The flow of one entry, by itself.
-#[must_use]
-pub fn of_entry(netns: NetnsId, entry: &ConntrackEntry, at_ns: u64) -> Flow {
-    let mut flow = Flow::new(FlowKey { netns, zone: entry.zone, orig: entry.orig }, at_ns);
-    flow.flows.add(1);
-    flow.reply = entry.reply;
-    account(&mut flow, &mut Member::new(at_ns), entry.counters);
-    describe(&mut flow, entry, at_ns);
-    flow
-}
-
 /// Takes over what the entry says of the flow.
 fn describe(flow: &mut Flow, entry: &ConntrackEntry, at_ns: u64) {
     flow.seen_at(at_ns);
@@ -406,11 +395,10 @@ fn describe(flow: &mut Flow, entry: &ConntrackEntry, at_ns: u64) {
     flow.state = entry.state.or(flow.state);
     flow.mark = entry.mark.or(flow.mark);
     flow.timeout = entry.timeout.or(flow.timeout);
-    flow.zone_dir = match (entry.zone_orig, entry.zone_reply) {
-        (Some(_), None) => ZoneDir::Original,
-        (None, Some(_)) => ZoneDir::Reply,
-        _ => flow.zone_dir,
-    };
+    match ZoneDir::of_zones(entry.zone_orig, entry.zone_reply) {
+        ZoneDir::Both => {}
+        one => flow.zone_dir = one,
+    }
     if let Some(start) = entry.start {
         flow.first_ns = flow.first_ns.min(start);
     }

@@ -1,54 +1,136 @@
 //! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects,
 //! `docs/report.schema.json` is their JSON Schema; what changes here changes there.
 
-mod objects;
+mod flow;
+mod frame;
 mod path;
+mod values;
 
 use std::io::{self, Write};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use self::objects::{FlowObject, FooterObject, HeaderObject};
-use super::{Report, names::Names};
-use crate::flow::Flow;
+use self::{
+    flow::FlowObject,
+    frame::{FooterObject, HeaderObject},
+};
+use super::{Footer, Header, Report, Totals, names::Names};
+use crate::conntrack::Entry;
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
 /// not when one is added.
 pub const SCHEMA: &str = "conntracker-report/1";
 
-/// Writes one JSON document. `out` should be buffered.
-pub fn render_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let document = Document {
-        schema: SCHEMA,
-        header: HeaderObject::new(&report.header),
-        flows: Flows(report),
-        footer: FooterObject::new(report),
-    };
-    line(out, &document)
+/// How the objects of a report are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// One JSON document.
+    Document,
+    /// Each object on a line.
+    Lines,
 }
 
-/// Writes header, flows and footer as JSON, each on a line. `out` should be buffered.
-pub fn render_ndjson(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    line(out, &HeaderObject::new(&report.header))?;
-    flow_objects(report).try_for_each(|flow| line(out, &flow))?;
-    line(out, &FooterObject::new(report))
+/// Writes a report. `out` should be buffered.
+pub fn render(style: Style, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let names = Names::new(&report.header);
+    let mut stream = Stream::begin(style, &report.header, out)?;
+    for flow in &report.flows {
+        stream.object(out, &FlowObject::new(flow, &names))?;
+    }
+    stream.end(out, &report.footer, &report.totals())
 }
 
-/// Writes a flow of the namespace of this name as JSON, on a line.
-pub fn render_flow(flow: &Flow, netns: &str, out: &mut dyn Write) -> io::Result<()> {
-    line(out, &FlowObject::new(flow, &Names::of_one(netns)))
+/// A report that is written while its flows are still being read.
+pub struct Stream {
+    style: Style,
+    /// No flow yet.
+    empty: bool,
 }
 
-/// Writes something that happened to a flow.
-pub fn render_event(
+impl Stream {
+    /// Writes what stands before the flows.
+    pub fn begin<W: Write + ?Sized>(
+        style: Style,
+        header: &Header,
+        out: &mut W,
+    ) -> io::Result<Self> {
+        let header = HeaderObject::new(header);
+        match style {
+            Style::Document => {
+                write!(out, r#"{{"schema":"{SCHEMA}","header":"#)?;
+                value(out, &header)?;
+                out.write_all(br#","flows":["#)?;
+            }
+            Style::Lines => line(out, &header)?,
+        }
+        Ok(Self { style, empty: true })
+    }
+
+    fn object<W: Write + ?Sized>(&mut self, out: &mut W, flow: &FlowObject<'_>) -> io::Result<()> {
+        match self.style {
+            Style::Lines => return line(out, flow),
+            Style::Document if self.empty => {}
+            Style::Document => out.write_all(b",")?,
+        }
+        self.empty = false;
+        value(out, flow)
+    }
+
+    /// Writes an entry of conntrack's table in the namespace of this name, read at `at_ns` (nanoseconds
+    /// since the epoch).
+    pub fn entry<W: Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        entry: &Entry<'_>,
+        netns: &str,
+        at_ns: u64,
+    ) -> io::Result<()> {
+        self.object(out, &FlowObject::of_entry(entry, netns, at_ns, false))
+    }
+
+    /// Writes what stands behind the flows.
+    pub fn end<W: Write + ?Sized>(
+        self,
+        out: &mut W,
+        footer: &Footer,
+        totals: &Totals,
+    ) -> io::Result<()> {
+        let footer = FooterObject::new(footer, totals);
+        match self.style {
+            Style::Document => {
+                out.write_all(br#"],"footer":"#)?;
+                value(out, &footer)?;
+                out.write_all(b"}\n")
+            }
+            Style::Lines => line(out, &footer),
+        }
+    }
+}
+
+/// Writes an entry of conntrack's table in the namespace of this name, read at `at_ns` (nanoseconds since
+/// the epoch), on a line of its own that is part of no report.
+pub fn render_entry<W: Write + ?Sized>(
+    out: &mut W,
+    entry: &Entry<'_>,
+    netns: &str,
+    at_ns: u64,
+) -> io::Result<()> {
+    line(out, &FlowObject::of_entry(entry, netns, at_ns, false))
+}
+
+/// Writes something that happened to an entry: `new`, `update` or `destroy`, or `resync` for what was
+/// found in the table. `portid` is that of who did it, 0 for nobody.
+pub fn render_event<W: Write + ?Sized>(
+    out: &mut W,
     event: &'static str,
     portid: u32,
-    flow: &Flow,
+    entry: &Entry<'_>,
     netns: &str,
-    out: &mut dyn Write,
+    at_ns: u64,
 ) -> io::Result<()> {
     let portid = (portid != 0).then_some(portid);
-    line(out, &EventObject { event, portid, flow: FlowObject::new(flow, &Names::of_one(netns)) })
+    let flow = FlowObject::of_entry(entry, netns, at_ns, event != "resync");
+    line(out, &EventObject { event, portid, flow })
 }
 
 /// Writes what a stream of events says about itself: `gap`, `resync_begin` or `resync_end`.
@@ -56,14 +138,13 @@ pub fn render_stream(what: &'static str, lost: Option<u64>, out: &mut dyn Write)
     line(out, &StreamObject { what, lost })
 }
 
-fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
+fn line<W: Write + ?Sized>(out: &mut W, object: &impl Serialize) -> io::Result<()> {
+    value(out, object)?;
     out.write_all(b"\n")
 }
 
-fn flow_objects(report: &Report) -> impl Iterator<Item = FlowObject<'_>> {
-    let names = Names::new(&report.header);
-    report.flows.iter().map(move |flow| FlowObject::new(flow, &names))
+fn value<W: Write + ?Sized>(out: &mut W, value: &impl Serialize) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, value)?)
 }
 
 #[derive(Serialize)]
@@ -81,23 +162,6 @@ struct StreamObject {
     what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    header: HeaderObject<'a>,
-    flows: Flows<'a>,
-    footer: FooterObject,
-}
-
-/// The flows of a report, made into objects one at a time.
-struct Flows<'a>(&'a Report);
-
-impl Serialize for Flows<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(flow_objects(self.0))
-    }
 }
 
 #[cfg(test)]

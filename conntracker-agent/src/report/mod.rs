@@ -109,6 +109,13 @@ impl Footer {
     pub fn lost_anything(&self) -> bool {
         self.losses.iter().any(|loss| loss.count > 0)
     }
+
+    /// Says on standard error what was lost.
+    pub(crate) fn warn(&self) {
+        for loss in self.losses.iter().filter(|loss| loss.count > 0) {
+            log::warn!("{}: {}", loss.count, loss.meaning);
+        }
+    }
 }
 
 /// Totals over the flows of a report.
@@ -132,8 +139,8 @@ impl Report {
         match format {
             Format::Text { explain } => text::render(self, &text::TextOptions { explain }, out),
             Format::V01 => v01::render(self, out),
-            Format::Json => json::render_json(self, out),
-            Format::Ndjson => json::render_ndjson(self, out),
+            Format::Json => json::render(json::Style::Document, self, out),
+            Format::Ndjson => json::render(json::Style::Lines, self, out),
         }
     }
 

@@ -32,15 +32,6 @@ impl<'a> Name<'a> {
     fn new(name: Option<&'a str>, number: impl Into<u32>) -> Self {
         name.map_or_else(|| Self::Number(number.into()), |name| Self::Known(Cow::Borrowed(name)))
     }
-
-    /// The name as JSON has it, where enumerations are lower case.
-    #[must_use]
-    pub fn lower(self) -> Self {
-        match self {
-            Self::Known(name) => Self::Known(Cow::Owned(name.to_ascii_lowercase())),
-            Self::Number(_) => self,
-        }
-    }
 }
 
 impl fmt::Display for Name<'_> {
@@ -93,13 +84,6 @@ impl<'a> Names<'a> {
         names
     }
 
-    /// Of one namespace, with the index 0.
-    #[must_use]
-    pub fn of_one(name: &'a str) -> Self {
-        let namespaces = HashMap::from([(NetnsId(0), name)]);
-        Self { namespaces, interfaces: HashMap::new() }
-    }
-
     /// A namespace.
     #[must_use]
     pub fn netns(&self, id: NetnsId) -> Name<'a> {
@@ -148,8 +132,7 @@ mod tests {
         assert_eq!(hook(9), Name::Number(9));
         let tcp = |state| ProtoState::Tcp { state, wscale: [None; 2], flags: [None; 2] };
         assert_eq!(state(tcp(3)).to_string(), "ESTABLISHED");
-        assert_eq!(state(tcp(3)).lower().to_string(), "established");
-        assert_eq!(state(tcp(200)).lower(), Name::Number(200));
+        assert_eq!(state(tcp(200)), Name::Number(200));
     }
 
     #[test]

@@ -119,9 +119,7 @@ impl Output for Printer {
     fn report(&mut self, report: Report) -> Result<()> {
         let ruleset = Ruleset::load(&self.netns)?;
         super::warn(&ruleset);
-        for loss in report.footer.losses.iter().filter(|loss| loss.count > 0) {
-            log::warn!("{}: {}", loss.count, loss.meaning);
-        }
+        report.footer.warn();
         Destination::Stdout
             .write(|out| hits::render(&report, NetnsId(0), &ruleset, self.format, out))
     }

@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::{
-    connect,
-    list::{EntryFormat, Printer},
-};
+use super::{connect, format::EntryFormat, printer::Printer};
 use crate::{
     conntrack::{Change, EntryKey, Matched, NewEntry},
     flow::filter::Filter,
@@ -15,6 +12,7 @@ use crate::{
     messages,
     observe::dumps,
     output::Destination,
+    report::Footer,
 };
 
 /// Exit status where nothing matched: as that of conntrack(8).
@@ -39,7 +37,7 @@ pub fn get(netns: Option<&str>, key: &EntryKey, format: EntryFormat) -> Result<E
             .map_err(std::io::Error::other)?
             .is_some();
         printed?;
-        printer.end()
+        printer.end(&Footer::default())
     })?;
     if !found {
         log::info!("there is no such entry");
@@ -84,7 +82,7 @@ pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Resu
             },
         );
         printed?;
-        printer.end()
+        printer.end(&Footer::default())
     })?;
     Ok(done(matched.context("some entries may be removed, others not")?, "removed"))
 }

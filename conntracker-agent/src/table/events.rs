@@ -14,18 +14,16 @@ use tokio::{
 
 use super::{
     connect,
-    list::{EntryFormat, options},
+    format::{EntryFormat, Look, With},
 };
 use crate::{
-    conntrack::{
-        ConntrackEntry, Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind,
-    },
-    flow::{NetnsId, filter::Filter, table::of_entry},
+    conntrack::{Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind},
+    flow::filter::Filter,
     kernel::netns::Netns,
     messages,
     observe::{clock::Clock, dumps},
     report::{
-        conntrack::{Calendar, Format, Happening, Origin, Renderer},
+        conntrack::{Format, Happening, Origin, Renderer, Timestamp},
         json,
     },
 };
@@ -136,7 +134,8 @@ struct Printer<'a> {
     events: &'a Events,
     netns: &'a Netns,
     clock: Clock,
-    calendar: Calendar,
+    /// `None`: JSON.
+    look: Option<Look>,
     line: Vec<u8>,
     out: BufWriter<io::Stdout>,
 }
@@ -147,22 +146,25 @@ impl<'a> Printer<'a> {
             events,
             netns,
             clock: Clock::new()?,
-            calendar: Calendar::utc(),
+            look: events.format.look(),
             line: Vec::new(),
             out: BufWriter::with_capacity(1 << 16, io::stdout()),
         })
     }
 
     /// The renderer of conntrack's own formats; `None`: JSON.
-    fn renderer(&self) -> Option<Renderer<'_>> {
-        let (format, extended) = self.events.format.of_conntrack()?;
-        let now = self.clock.now() / 1_000_000_000;
-        Some(Renderer { format, options: options(&self.calendar, extended), now })
+    fn renderer(&self, now_ns: u64) -> Option<Renderer<'_>> {
+        self.look.as_ref().map(|look| look.renderer(now_ns))
+    }
+
+    /// Whether to tell when events were received.
+    fn timestamps(&self) -> bool {
+        matches!(self.events.format, EntryFormat::Conntrack(_, With { timestamp: true, .. }))
     }
 
     fn begin(&mut self) -> io::Result<()> {
         let mut line = Vec::new();
-        if let Some(renderer) = self.renderer() {
+        if let Some(renderer) = self.renderer(self.clock.now()) {
             renderer.begin(&mut line);
         }
         self.out.write_all(&line)
@@ -170,7 +172,7 @@ impl<'a> Printer<'a> {
 
     fn end(&mut self) -> io::Result<()> {
         let mut line = Vec::new();
-        if let Some(renderer) = self.renderer() {
+        if let Some(renderer) = self.renderer(self.clock.now()) {
             renderer.end(&mut line);
         }
         self.out.write_all(&line)?;
@@ -191,7 +193,7 @@ impl<'a> Printer<'a> {
 
     /// What the stream says of itself: lines that begin with `#`, and in XML comments.
     fn stream(&mut self, what: &'static str, lost: Option<u64>) -> io::Result<()> {
-        let Some(renderer) = self.renderer() else {
+        let Some(renderer) = self.renderer(self.clock.now()) else {
             return json::render_stream(what, lost, &mut self.out);
         };
         let (begin, end) =
@@ -209,26 +211,26 @@ impl<'a> Printer<'a> {
         }
         let mut line = std::mem::take(&mut self.line);
         line.clear();
-        if let Some(renderer) = self.renderer() {
-            match kind {
-                Some(kind) => {
-                    let by = (portid != 0).then_some(Origin { portid, program: None });
-                    renderer.event(&mut line, &Happening { kind, at: None, by }, entry);
-                }
-                None => renderer.entry(&mut line, entry),
+        let now_ns = self.clock.now();
+        match (self.renderer(now_ns), kind) {
+            (Some(renderer), Some(kind)) => {
+                let by = (portid != 0).then_some(Origin { portid, program: None });
+                let at = self.timestamps().then_some(Timestamp {
+                    seconds: now_ns / 1_000_000_000,
+                    micros: (now_ns / 1000 % 1_000_000) as u32,
+                });
+                renderer.event(&mut line, &Happening { kind, at, by }, entry);
             }
-        } else {
-            let now_ns = self.clock.now();
-            let mut flow = of_entry(NetnsId(0), &ConntrackEntry::from(entry), now_ns);
-            flow.origins.events = kind.is_some();
-            flow.origins.dump = kind.is_none();
-            let event = match kind {
-                None => "resync",
-                Some(Kind::New) => "new",
-                Some(Kind::Update) => "update",
-                Some(Kind::Destroy) => "destroy",
-            };
-            json::render_event(event, portid, &flow, &self.netns.name, &mut line)?;
+            (Some(renderer), None) => renderer.entry(&mut line, entry),
+            (None, kind) => {
+                let event = match kind {
+                    None => "resync",
+                    Some(Kind::New) => "new",
+                    Some(Kind::Update) => "update",
+                    Some(Kind::Destroy) => "destroy",
+                };
+                json::render_event(&mut line, event, portid, entry, &self.netns.name, now_ns)?;
+            }
         }
         let written = self.out.write_all(&line);
         self.line = line;

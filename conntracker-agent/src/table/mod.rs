@@ -3,8 +3,10 @@
 
 pub mod change;
 pub mod events;
+pub mod format;
 pub mod list;
 pub mod numbers;
+pub(crate) mod printer;
 pub mod sort;
 
 use std::io;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::objects::TupleObject;
+use super::flow::TupleObject;
 use crate::{
     flow::path::{Doubt, MarksBehind, Site, Step, Traversal},
     ruleset::model::{Backend, Family, Hook},

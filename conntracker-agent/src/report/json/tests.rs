@@ -2,7 +2,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    flow::{Flow, NetnsId},
+    flow::{Flow, FlowTable, NetnsId},
+    kernel::netlink::wire::Messages,
     report::fixtures::*,
 };
 
@@ -10,13 +11,13 @@ const GOLDEN: &str = include_str!("golden/report.ndjson");
 
 fn document(report: &Report) -> String {
     let mut out = Vec::new();
-    render_json(report, &mut out).unwrap();
+    render(Style::Document, report, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
 fn lines(report: &Report) -> String {
     let mut out = Vec::new();
-    render_ndjson(report, &mut out).unwrap();
+    render(Style::Lines, report, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -114,7 +115,33 @@ impl Write for Pipe {
 #[test]
 fn a_closed_pipe_is_told_as_one() {
     for writes in [0, 5, 50] {
-        let error = render_json(&sample(), &mut Pipe(writes)).unwrap_err();
+        let error = render(Style::Document, &sample(), &mut Pipe(writes)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
+}
+
+#[test]
+fn an_entry_is_the_flow_that_a_table_of_flows_makes_of_it() {
+    const AT_NS: u64 = 1_800_000_000_000_000_000;
+    let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
+    let mut compared = 0;
+    for message in Messages::new(dump).flatten() {
+        let Ok(entry) = Entry::decode(message.payload) else { continue };
+        // A label and a helper too, which not all of the dump have.
+        for entry in [entry, Entry { labels: Some(&[5; 16]), helper: Some(b"f\xfftp"), ..entry }] {
+            let mut table = FlowTable::new(false);
+            let dump = table.begin_dump(NetnsId(0), AT_NS);
+            table.dumped(dump, &(&entry).into(), AT_NS);
+            table.end_dump(dump);
+            let mut want = Vec::new();
+            let report = report(table.flows().cloned().collect());
+            let names = Names::new(&report.header);
+            line(&mut want, &FlowObject::new(&report.flows[0], &names)).unwrap();
+            let mut got = Vec::new();
+            render_entry(&mut got, &entry, "-", AT_NS).unwrap();
+            assert_eq!(String::from_utf8(got).unwrap(), String::from_utf8(want).unwrap());
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 2 * 17);
 }

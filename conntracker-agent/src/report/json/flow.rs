@@ -1,109 +1,23 @@
-//! The objects of a JSON report. Fields stand in the order in which they are written.
+//! A flow as a JSON object: one of a report, or an entry of conntrack's table as it is read. Fields stand
+//! in the order in which they are written.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::{SCHEMA, path::TraversalObject};
+use super::{
+    path::TraversalObject,
+    values::{Labels, Set, State, StatusNames, Time},
+};
 use crate::{
+    conntrack::Entry,
     flow::{
-        Details, DropPlace, Drops, Flow, L4, Origins, Paths, Status, Tuple, ZoneDir,
-        process::Process, protocol,
+        Details, DropPlace, Drops, Flow, L4, Origins, Status, Tuple, ZoneDir, process::Process,
+        protocol,
     },
     kernel::netlink::ctnetlink::Counters,
-    report::{
-        Footer, Header, Loss, Report, Totals,
-        names::{self, Name, Names},
-    },
+    report::names::{self, Name, Names},
 };
-
-/// A time, nanoseconds since the epoch.
-struct Time(u64);
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&names::time(self.0))
-    }
-}
-
-/// Counts by name, in their own order.
-struct Counts(Vec<(&'static str, u64)>);
-
-impl Serialize for Counts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
-    }
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "header")]
-pub(super) struct HeaderObject<'a> {
-    schema: &'static str,
-    version: &'static str,
-    host: &'a str,
-    kernel: &'a str,
-    backend: &'a str,
-    backend_reason: &'a str,
-    namespaces: Vec<NamespaceObject<'a>>,
-    start: Time,
-    end: Time,
-    filters: &'a [String],
-    folded: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epochs: Option<u64>,
-    notes: &'a [String],
-}
-
-#[derive(Serialize)]
-struct NamespaceObject<'a> {
-    name: &'a str,
-    interfaces: Vec<InterfaceObject<'a>>,
-}
-
-#[derive(Serialize)]
-struct InterfaceObject<'a> {
-    index: u32,
-    name: &'a str,
-}
-
-impl<'a> HeaderObject<'a> {
-    pub(super) fn new(header: &'a Header) -> Self {
-        let Header {
-            version,
-            host,
-            kernel,
-            backend,
-            backend_reason,
-            namespaces,
-            start_ns,
-            end_ns,
-            filters,
-            folded,
-            epochs,
-            notes,
-        } = header;
-        let interface = |(index, name): &'a (u32, String)| InterfaceObject { index: *index, name };
-        let namespaces = namespaces.iter().map(|namespace| NamespaceObject {
-            name: &namespace.name,
-            interfaces: namespace.interfaces.iter().map(interface).collect(),
-        });
-        Self {
-            schema: SCHEMA,
-            version,
-            host,
-            kernel,
-            backend,
-            backend_reason,
-            namespaces: namespaces.collect(),
-            start: Time(*start_ns),
-            end: Time(*end_ns),
-            filters,
-            folded: *folded,
-            epochs: *epochs,
-            notes,
-        }
-    }
-}
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "flow")]
@@ -117,15 +31,15 @@ pub(super) struct FlowObject<'a> {
     original: TupleObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<TupleObject>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    nat: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Set::is_empty")]
+    nat: Set<2>,
     confirmed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<DroppedObject<'a>>,
-    status: Vec<&'static str>,
+    status: StatusNames,
     status_bits: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<Name<'static>>,
+    state: Option<State>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,7 +57,7 @@ pub(super) struct FlowObject<'a> {
     counters: Option<CountersObject>,
     first_seen: Time,
     last_seen: Time,
-    sources: Vec<&'static str>,
+    sources: Set<6>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -183,27 +97,17 @@ impl<'a> FlowObject<'a> {
         Self {
             netns: names.netns(key.netns),
             zone: key.zone,
-            zone_direction: match zone_dir {
-                ZoneDir::Both => None,
-                ZoneDir::Original => Some("original"),
-                ZoneDir::Reply => Some("reply"),
-            },
-            family: if key.orig.is_ipv4() { "ipv4" } else { "ipv6" },
-            protocol: ProtocolObject {
-                number: key.orig.proto,
-                name: protocol::name(key.orig.proto),
-            },
+            zone_direction: direction(*zone_dir),
+            family: family(&key.orig),
+            protocol: key.orig.into(),
             original: key.orig.into(),
             reply: reply.map(TupleObject::from),
-            nat: set([
-                ("src", status.contains(Status::SRC_NAT)),
-                ("dst", status.contains(Status::DST_NAT)),
-            ]),
+            nat: nat(*status),
             confirmed: flow.confirmed(),
             dropped: drops.as_ref().map(|drops| DroppedObject::new(drops, way)),
-            status: status.names().collect(),
+            status: StatusNames(*status),
             status_bits: status.0,
-            state: state.map(|state| names::state(state).lower()),
+            state: state.map(State),
             mark: *mark,
             packet_mark: *packet_mark,
             interfaces: interfaces.map(|(iif, oif)| way(iif, oif)),
@@ -211,34 +115,86 @@ impl<'a> FlowObject<'a> {
             flows: flow.merged(),
             ended: (*ended > 0).then_some(*ended),
             unconfirmed: flow.never_confirmed(),
-            counters: counters.map(|[original, reply]| CountersObject {
-                original: original.into(),
-                reply: reply.into(),
-            }),
+            counters: counters.map(CountersObject::from),
             first_seen: Time(*first_ns),
             last_seen: Time(*last_ns),
-            sources: sources(*origins, paths),
+            sources: sources(*origins, !paths.is_empty()),
             process: process.as_deref().map(ProcessObject::from),
             traversals: paths.iter().map(TraversalObject::new).collect(),
             details: details.as_deref().map(DetailsObject::from),
         }
     }
+
+    /// An entry of conntrack's table in the namespace of this name, read at this time or, of an event,
+    /// told then.
+    ///
+    /// It is [`Self::new`] of the flow that a [`FlowTable`] makes of it, without the memory that takes.
+    ///
+    /// [`FlowTable`]: crate::flow::FlowTable
+    pub(super) fn of_entry(entry: &Entry<'a>, netns: &'a str, at_ns: u64, event: bool) -> Self {
+        let Entry { orig, reply, zone, zone_orig, zone_reply, status, state, .. } = *entry;
+        let Entry { mark, timeout, counters, start, .. } = *entry;
+        let origins = Origins { dump: !event, events: event, ..Origins::default() };
+        Self {
+            netns: Name::Known(Cow::Borrowed(netns)),
+            zone,
+            zone_direction: direction(ZoneDir::of_zones(zone_orig, zone_reply)),
+            family: family(&orig),
+            protocol: orig.into(),
+            original: orig.into(),
+            reply: reply.map(TupleObject::from),
+            nat: nat(status),
+            confirmed: status.contains(Status::SEEN_REPLY),
+            dropped: None,
+            status: StatusNames(status),
+            status_bits: status.0,
+            state: state.map(State),
+            mark,
+            packet_mark: None,
+            interfaces: None,
+            timeout_seconds: timeout,
+            flows: 1,
+            ended: None,
+            unconfirmed: None,
+            counters: counters
+                .iter()
+                .any(Option::is_some)
+                .then(|| counters.map(Option::unwrap_or_default).into()),
+            first_seen: Time(start.map_or(at_ns, |start| start.min(at_ns))),
+            last_seen: Time(at_ns),
+            sources: sources(origins, false),
+            process: None,
+            traversals: Vec::new(),
+            details: Some(DetailsObject::of_entry(entry)),
+        }
+    }
 }
 
-/// The names whose condition holds.
-fn set<const N: usize>(names: [(&'static str, bool); N]) -> Vec<&'static str> {
-    names.into_iter().filter_map(|(name, holds)| holds.then_some(name)).collect()
+fn direction(zone: ZoneDir) -> Option<&'static str> {
+    match zone {
+        ZoneDir::Both => None,
+        ZoneDir::Original => Some("original"),
+        ZoneDir::Reply => Some("reply"),
+    }
 }
 
-fn sources(origins: Origins, paths: &Paths) -> Vec<&'static str> {
+fn family(tuple: &Tuple) -> &'static str {
+    if tuple.is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
+fn nat(status: Status) -> Set<2> {
+    Set([("src", status.contains(Status::SRC_NAT)), ("dst", status.contains(Status::DST_NAT))])
+}
+
+fn sources(origins: Origins, rules: bool) -> Set<6> {
     let Origins { packets, dump, events, drops, ends } = origins;
-    set([
+    Set([
         ("packets", packets),
         ("dump", dump),
         ("events", events),
         ("drops", drops),
         ("ends", ends),
-        ("rules", !paths.is_empty()),
+        ("rules", rules),
     ])
 }
 
@@ -247,6 +203,12 @@ struct ProtocolObject {
     number: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'static str>,
+}
+
+impl From<Tuple> for ProtocolObject {
+    fn from(tuple: Tuple) -> Self {
+        Self { number: tuple.proto, name: protocol::name(tuple.proto) }
+    }
 }
 
 #[derive(Serialize)]
@@ -328,6 +290,12 @@ struct CountersObject {
     reply: CounterObject,
 }
 
+impl From<[Counters; 2]> for CountersObject {
+    fn from([original, reply]: [Counters; 2]) -> Self {
+        Self { original: original.into(), reply: reply.into() }
+    }
+}
+
 #[derive(Serialize)]
 struct CounterObject {
     packets: u64,
@@ -381,15 +349,30 @@ struct DetailsObject<'a> {
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     use_count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    helper: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    labels: &'a [u16],
+    helper: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    labels: Labels<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secctx: Option<&'a str>,
+    secctx: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Time>,
+}
+
+impl<'a> DetailsObject<'a> {
+    fn of_entry(entry: &Entry<'a>) -> Self {
+        let Entry { id, use_count, helper, labels, secctx, start, stop, .. } = *entry;
+        Self {
+            id,
+            use_count,
+            helper: helper.map(String::from_utf8_lossy),
+            labels: Labels::Bitmap(labels.unwrap_or_default()),
+            secctx: secctx.map(String::from_utf8_lossy),
+            start: start.map(Time),
+            stop: stop.map(Time),
+        }
+    }
 }
 
 impl<'a> From<&'a Details> for DetailsObject<'a> {
@@ -398,43 +381,11 @@ impl<'a> From<&'a Details> for DetailsObject<'a> {
         Self {
             id: *id,
             use_count: *use_count,
-            helper: helper.as_deref(),
-            labels,
-            secctx: secctx.as_deref(),
+            helper: helper.as_deref().map(Cow::Borrowed),
+            labels: Labels::Numbers(labels),
+            secctx: secctx.as_deref().map(Cow::Borrowed),
             start: start_ns.map(Time),
             stop: stop_ns.map(Time),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "footer")]
-pub(super) struct FooterObject {
-    totals: TotalsObject,
-    sources: Counts,
-    losses: Counts,
-    lost: bool,
-}
-
-#[derive(Serialize)]
-struct TotalsObject {
-    flows: u64,
-    merged: u64,
-    confirmed: u64,
-    dropped: u64,
-    dropped_packets: u64,
-}
-
-impl FooterObject {
-    pub(super) fn new(report: &Report) -> Self {
-        let Footer { sources, losses } = &report.footer;
-        let Totals { flows, merged, confirmed, dropped, dropped_packets } = report.totals();
-        let loss = |&Loss { name, meaning: _, count }: &Loss| (name, count);
-        Self {
-            totals: TotalsObject { flows, merged, confirmed, dropped, dropped_packets },
-            sources: Counts(sources.clone()),
-            losses: Counts(losses.iter().map(loss).collect()),
-            lost: report.footer.lost_anything(),
         }
     }
 }

@@ -1,0 +1,118 @@
+//! What stands before and behind the flows of a JSON report. Fields stand in the order in which they are
+//! written.
+
+use serde::{Serialize, Serializer};
+
+use super::{SCHEMA, values::Time};
+use crate::report::{Footer, Header, Loss, Totals};
+
+/// Counts by name, in their own order.
+struct Counts(Vec<(&'static str, u64)>);
+
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "header")]
+pub(super) struct HeaderObject<'a> {
+    schema: &'static str,
+    version: &'static str,
+    host: &'a str,
+    kernel: &'a str,
+    backend: &'a str,
+    backend_reason: &'a str,
+    namespaces: Vec<NamespaceObject<'a>>,
+    start: Time,
+    end: Time,
+    filters: &'a [String],
+    folded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epochs: Option<u64>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct NamespaceObject<'a> {
+    name: &'a str,
+    interfaces: Vec<InterfaceObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct InterfaceObject<'a> {
+    index: u32,
+    name: &'a str,
+}
+
+impl<'a> HeaderObject<'a> {
+    pub(super) fn new(header: &'a Header) -> Self {
+        let Header {
+            version,
+            host,
+            kernel,
+            backend,
+            backend_reason,
+            namespaces,
+            start_ns,
+            end_ns,
+            filters,
+            folded,
+            epochs,
+            notes,
+        } = header;
+        let interface = |(index, name): &'a (u32, String)| InterfaceObject { index: *index, name };
+        let namespaces = namespaces.iter().map(|namespace| NamespaceObject {
+            name: &namespace.name,
+            interfaces: namespace.interfaces.iter().map(interface).collect(),
+        });
+        Self {
+            schema: SCHEMA,
+            version,
+            host,
+            kernel,
+            backend,
+            backend_reason,
+            namespaces: namespaces.collect(),
+            start: Time(*start_ns),
+            end: Time(*end_ns),
+            filters,
+            folded: *folded,
+            epochs: *epochs,
+            notes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "footer")]
+pub(super) struct FooterObject {
+    totals: TotalsObject,
+    sources: Counts,
+    losses: Counts,
+    lost: bool,
+}
+
+#[derive(Serialize)]
+struct TotalsObject {
+    flows: u64,
+    merged: u64,
+    confirmed: u64,
+    dropped: u64,
+    dropped_packets: u64,
+}
+
+impl FooterObject {
+    pub(super) fn new(footer: &Footer, totals: &Totals) -> Self {
+        let Footer { sources, losses } = footer;
+        let Totals { flows, merged, confirmed, dropped, dropped_packets } = *totals;
+        let loss = |&Loss { name, meaning: _, count }: &Loss| (name, count);
+        Self {
+            totals: TotalsObject { flows, merged, confirmed, dropped, dropped_packets },
+            sources: Counts(sources.clone()),
+            losses: Counts(losses.iter().map(loss).collect()),
+            lost: footer.lost_anything(),
+        }
+    }
+}

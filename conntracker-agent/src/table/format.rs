@@ -1,0 +1,66 @@
+//! How entries are printed.
+
+use std::fs;
+
+use crate::report::conntrack::{Calendar, Format, LabelMap, Options, Renderer};
+
+/// How entries are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryFormat {
+    /// As conntrack(8) prints them.
+    Conntrack(Format, With),
+    /// Comma-separated values.
+    Csv,
+    /// A JSON object a line.
+    Ndjson,
+}
+
+/// What conntrack(8) prints besides if asked for (`-o`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct With {
+    /// The layer 3 protocol (plain).
+    pub extended: bool,
+    /// Identifiers (plain; XML has them anyway).
+    pub id: bool,
+    /// When entries began and ended, where the kernel keeps that (net.netfilter.nf_conntrack_timestamp).
+    pub ktimestamp: bool,
+    /// Labels, with the names that /etc/xtables/connlabel.conf gives them.
+    pub labels: bool,
+    /// When events were received.
+    pub timestamp: bool,
+}
+
+impl EntryFormat {
+    /// How conntrack(8) would print them; `None` for a format of our own.
+    pub(super) fn look(self) -> Option<Look> {
+        match self {
+            Self::Conntrack(format, with) => Some(Look::new(format, with)),
+            Self::Csv | Self::Ndjson => None,
+        }
+    }
+}
+
+/// Formats of conntrack(8), with what a [`Renderer`] borrows.
+pub(super) struct Look {
+    format: Format,
+    with: With,
+    calendar: Calendar,
+    labels: Option<LabelMap>,
+}
+
+impl Look {
+    /// Reads what the format needs. Labels without a name are left out of plain lines and XML, as
+    /// conntrack(8) does.
+    fn new(format: Format, with: With) -> Self {
+        let names = || LabelMap::parse(&fs::read_to_string(LabelMap::PATH).unwrap_or_default());
+        Self { format, with, calendar: Calendar::utc(), labels: with.labels.then(names) }
+    }
+
+    /// The renderer at this time (nanoseconds since the epoch).
+    pub(super) fn renderer(&self, now_ns: u64) -> Renderer<'_> {
+        let Self { format, with, calendar, labels } = self;
+        let With { extended, id, ktimestamp, labels: _, timestamp: _ } = *with;
+        let options = Options { extended, id, ktimestamp, labels: labels.as_ref(), calendar };
+        Renderer { format: *format, options, now: now_ns / 1_000_000_000 }
+    }
+}
