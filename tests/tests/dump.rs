@@ -126,6 +126,12 @@ fn filters_choose_what_the_filters_of_conntrack_choose() {
         (&["-p", "udp", "--sport", "40001"], &["-p", "udp", "--sport", "40001"]),
         (&["--reply-src", "10.77.2.2", "-p", "udp"], &["-p", "udp", "-r", "10.77.2.2"]),
         (&["--reply-dst", "10.77.2.1"], &["-q", "10.77.2.1"]),
+        // It takes pings for translated, whose type differs from that of the answer.
+        (&["--nat", "-p", "udp"], &["--any-nat", "-p", "udp"]),
+        (&["--src-nat", "-p", "udp"], &["--src-nat", "-p", "udp"]),
+        (&["--dst-nat", "-p", "udp"], &["--dst-nat", "-p", "udp"]),
+        (&["--src-nat=10.77.2.1"], &["--src-nat", "10.77.2.1"]),
+        (&["--dst-nat=10.77.2.2"], &["--dst-nat", "10.77.2.2"]),
         (&["-m", "0x11"], &["-m", "17"]),
         (&["-m", "0x1/0x0f"], &["-m", "0x1/0x0f"]),
         (&["-w", "5"], &["-w", "5"]),
@@ -178,6 +184,14 @@ fn filters_choose_what_they_say() {
         (&["--status", "!seen_reply"], |f| !f.replied),
         (&["--nat"], translated),
         (&["--no-nat"], |f| !translated(f)),
+        (&["--nat=10.77.2.0/24"], translated),
+        (&["--src-nat=!10.77.2.0/24"], |f| dport(f) != 7030),
+        (&["--reply-sport", "7", "-p", "udp"], |f| {
+            f.reply.is_some_and(|reply| matches!(reply.l4, L4::Ports(7, _)))
+        }),
+        (&["--reply-dport", "!1024-65535", "-p", "udp"], |f| {
+            dport(f) == 7 && matches!(f.orig.l4, L4::Ports(1001, _))
+        }),
         (&["--nat", "-p", "udp", "--dport", "53"], |f| dport(f) == 53),
         (&["-p", "udp", "-f", "ipv6", "--dport", "7"], |f| {
             f.orig.proto == 17 && f.orig.src.is_ipv6()

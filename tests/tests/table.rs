@@ -250,14 +250,19 @@ fn timeless(text: &str) -> Vec<String> {
 fn lists_are_those_of_conntrack_in_any_order() {
     let lab = with_flows();
     lab.router.sysctl("net.netfilter.nf_conntrack_acct", "1").unwrap();
+    lab.router.sysctl("net.netfilter.nf_conntrack_timestamp", "1").unwrap();
     let _server = udp_echo_server(&lab.server, lab.server.at(8)).unwrap();
     for (port, len) in [(40_010, 100), (40_011, 300), (40_012, 200)] {
         let bytes = vec![1; len];
         udp_exchange(&lab.client, lab.client.at(port), lab.server.at(8), &bytes).unwrap();
     }
-    for (ours, theirs) in
-        [("plain", &[][..]), ("extended", &["-o", "extended,id"]), ("xml", &["-o", "xml"])]
-    {
+    for (ours, theirs) in [
+        ("plain", &[][..]),
+        ("extended", &["-o", "extended"]),
+        ("extended,id", &["-o", "extended,id"]),
+        ("plain,id", &["-o", "id"]),
+        ("xml", &["-o", "xml"]),
+    ] {
         let want = lab.router.run(["conntrack", "-L"].iter().chain(theirs)).unwrap();
         let got = fine(&lab.router, &["dump", "--format", ours]);
         let no_timeout = |text: &str| -> Vec<String> {
@@ -288,10 +293,20 @@ fn lists_are_those_of_conntrack_in_any_order() {
             })
             .collect()
     };
+    // Ages of entries pass as timeouts do: what is printed besides is compared up to them.
+    let began = |text: &str| text.matches(" [start=").count();
+    let want = lab.router.run(["conntrack", "-L", "-o", "ktimestamp"]).unwrap();
+    assert_eq!(began(&fine(&lab.router, &["dump", "--format", "ktimestamp"])), began(&want));
+    assert_eq!(began(&want), 3);
     assert_eq!(ports(&["--sort=-bytes", "--top", "2"]), ["40011", "40012"]);
     assert_eq!(ports(&["--sort", "bytes", "--dport", "8"]), ["40010", "40012", "40011"]);
     assert_eq!(ports(&["--sort", "sport", "--top", "2"]), ["40000", "40001"]);
     assert_eq!(ports(&["--dport", "1"]), Vec::<String>::new());
+    let args = ["dump", "--format", "json", "--sort=-bytes", "--top", "2"];
+    let json: Value = serde_json::from_str(&fine(&lab.router, &args)).unwrap();
+    let largest: Vec<_> = (0..3).map(|n| &json["flows"][n]["original"]["sport"]).collect();
+    assert_eq!(largest, [&40_011.into(), &40_012.into(), &Value::Null]);
+    assert_eq!(json["footer"]["totals"]["flows"], 2);
 
     // What is saved makes the same entries anew, by conntrack(8) itself.
     let saved = fine(&lab.router, &["dump", "--format", "save"]);

@@ -35,12 +35,46 @@ pub struct FilterArgs {
     /// Destination address or network, reply direction (the address that SNAT gave).
     #[arg(long, value_name = "CIDR", value_parser = values::network)]
     reply_dst: Vec<Term<IpNet>>,
-    /// Only flows with address translation.
-    #[arg(long, conflicts_with = "no_nat")]
-    nat: bool,
+    /// Source port, reply direction: number, service, range or list.
+    #[arg(long, value_name = "PORTS", value_parser = values::ports)]
+    reply_sport: Vec<Ports>,
+    /// Destination port, reply direction: number, service, range or list.
+    #[arg(long, value_name = "PORTS", value_parser = values::ports)]
+    reply_dport: Vec<Ports>,
+    /// Only flows with address translation, or with one to this address or network.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        value_parser = translated,
+        conflicts_with = "no_nat",
+    )]
+    nat: Vec<Term<Option<IpNet>>>,
     /// Only flows without address translation.
     #[arg(long)]
     no_nat: bool,
+    /// Only flows whose source is translated, or translated to this address or network.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        value_parser = translated,
+    )]
+    src_nat: Vec<Term<Option<IpNet>>>,
+    /// Only flows whose destination is translated, or translated to this address or network.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        value_parser = translated,
+    )]
+    dst_nat: Vec<Term<Option<IpNet>>>,
     /// Protocol state, such as ESTABLISHED.
     #[arg(long, value_name = "STATE", value_parser = values::text)]
     state: Vec<Term<String>>,
@@ -50,6 +84,12 @@ pub struct FilterArgs {
     /// Connmark, under a mask if given.
     #[arg(short = 'm', long, value_name = "VALUE[/MASK]", value_parser = values::mark)]
     mark: Vec<Term<Mark>>,
+    /// Label, by number or by its name in /etc/xtables/connlabel.conf.
+    #[arg(short = 'l', long, value_name = "LABEL", value_parser = values::label)]
+    label: Vec<Term<u16>>,
+    /// Connection tracking helper, such as ftp.
+    #[arg(long, value_name = "NAME", value_parser = values::text)]
+    helper: Vec<Term<String>>,
     /// Conntrack zone.
     #[arg(short = 'w', long, value_name = "ZONE", value_parser = values::zone)]
     zone: Vec<Term<u16>>,
@@ -76,6 +116,16 @@ fn family(text: &str) -> Result<Term<Family>, String> {
         "ipv6" | "6" | "inet6" => Ok(Family::Ipv6),
         _ => Err(format!("unknown family `{t}`; ipv4 or ipv6")),
     })
+}
+
+/// An address or network, or `any`.
+fn translated(text: &str) -> Result<Term<Option<IpNet>>, String> {
+    match text {
+        "any" => Ok(Term { negated: false, value: None }),
+        "!any" => Ok(Term { negated: true, value: None }),
+        text => values::network(text)
+            .map(|Term { negated, value }| Term { negated, value: Some(value) }),
+    }
 }
 
 fn rule(text: &str) -> Result<Term<RulePlace>, String> {
@@ -115,11 +165,17 @@ impl FilterArgs {
             dport,
             reply_src,
             reply_dst,
-            nat,
+            reply_sport,
+            reply_dport,
+            mut nat,
             no_nat,
+            src_nat,
+            dst_nat,
             state,
             status,
             mark,
+            label,
+            helper,
             zone,
             family,
             iif,
@@ -128,6 +184,7 @@ impl FilterArgs {
             rule,
         } = self;
         let ports = |all: Vec<Ports>| AnyOf(all.into_iter().flat_map(|ports| ports.0).collect());
+        nat.extend(no_nat.then_some(Term { negated: true, value: None }));
         let filter = Filter {
             proto: AnyOf(proto),
             src: AnyOf(src),
@@ -136,14 +193,16 @@ impl FilterArgs {
             dport: ports(dport),
             reply_src: AnyOf(reply_src),
             reply_dst: AnyOf(reply_dst),
-            nat: match (nat, no_nat) {
-                (true, _) => Some(true),
-                (_, true) => Some(false),
-                _ => None,
-            },
+            reply_sport: ports(reply_sport),
+            reply_dport: ports(reply_dport),
+            nat: AnyOf(nat),
+            src_nat: AnyOf(src_nat),
+            dst_nat: AnyOf(dst_nat),
             state: AnyOf(state),
             status: AnyOf(status),
             mark: AnyOf(mark),
+            label: AnyOf(label),
+            helper: AnyOf(helper),
             zone: AnyOf(zone),
             family: AnyOf(family),
             iif: AnyOf(iif),

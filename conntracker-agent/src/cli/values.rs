@@ -2,10 +2,13 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use conntracker::flow::{
-    Status,
-    filter::{Mark, Term},
-    protocol,
+use conntracker::{
+    flow::{
+        Status,
+        filter::{Mark, Term},
+        protocol,
+    },
+    report::conntrack::LabelMap,
 };
 use ipnet::IpNet;
 
@@ -143,6 +146,19 @@ fn number(text: &str) -> Option<u32> {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// A label, by number or name.
+pub fn label(text: &str) -> Result<Term<u16>, String> {
+    term(text, |t| {
+        let names = std::fs::read_to_string(LabelMap::PATH).unwrap_or_default();
+        LabelMap::parse(&names).number(t).ok_or_else(|| {
+            format!(
+                "`{t}` is neither a label (0 to 127) nor one of the names in {}",
+                LabelMap::PATH
+            )
+        })
+    })
 }
 
 /// A zone number.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread::available_parallelism;
 
 use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
@@ -15,6 +16,9 @@ use crate::kernel::netlink::ctnetlink::{
 use crate::kernel::netlink::exchange::Found;
 use crate::kernel::netlink::{Error, Socket};
 use crate::kernel::watch::watch;
+
+/// Entries of a dump that is over before a thread for it would have begun.
+const SHORT: u32 = 1000;
 
 /// A dump, read while the kernel makes it: however large the table, 64 KiB of memory.
 ///
@@ -48,16 +52,38 @@ impl<'c> Dump<'c> {
         Ok(found.and_then(|(found, ())| again(&found, &self.conntrack.dump_buffer)))
     }
 
-    /// Hands the entries that are left to `each`, as they arrive, without copying or allocating: the
-    /// fastest way. An error of `each` ends it.
+    /// Hands the entries that are left to `each`, as they arrive, without copying them or allocating for
+    /// each: the fastest way. An error of `each` ends it.
+    ///
+    /// Where there is more than one processor a long dump is received by a thread of its own, which ends
+    /// with it.
     pub fn for_each<E: From<Error>>(
         mut self,
         mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
     ) -> Result<DumpStats, E> {
+        let mut before = 0;
         while let Some((_, done)) = self.advance(&mut each)? {
             done?;
+            before += 1;
+            if before >= SHORT && self.read_ahead(&mut each)? {
+                break;
+            }
         }
         Ok(self.stats())
+    }
+
+    /// Hands the rest to `each` if a thread can be started here and is worth it; `false` if not.
+    fn read_ahead<E: From<Error>>(
+        &mut self,
+        each: impl FnMut(&Entry<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let Some(cursor) = &mut self.cursor else { return Ok(true) };
+        if !cursor.answer().datagram_is_read() || available_parallelism().is_ok_and(|n| n.get() < 2)
+        {
+            return Ok(false);
+        }
+        cursor.for_each_ahead(&self.conntrack.dumps, each)?;
+        Ok(true)
     }
 
     /// What was dumped so far.

@@ -3,16 +3,16 @@
 //! Values of one option are alternatives, different options must all hold, `!` negates. A negated
 //! value excludes: `-p tcp -p '!udp'` is "tcp, and not udp".
 
+mod describe;
+mod place;
+
 use std::{net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
-use super::{
-    Flow, L4, Status, Tuple,
-    path::{Site, SiteKind},
-    protocol,
-};
-use crate::{kernel::netlink::ctnetlink::Entry, ruleset::model::Backend};
+pub use self::place::RulePlace;
+use super::{Flow, L4, Status, Tuple};
+use crate::kernel::netlink::ctnetlink::{Entry, ProtoState};
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,46 +81,6 @@ pub enum Family {
     Ipv6,
 }
 
-/// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
-/// that only a site can tell how the text is to be taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RulePlace(String);
-
-impl RulePlace {
-    /// `None` if it names no chain.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (table, chain) = text.split_once('/')?;
-        (!table.is_empty() && !chain.is_empty()).then(|| Self(text.to_owned()))
-    }
-
-    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, a
-    /// rule by its handle, or by its position in ip_tables, which has no handles.
-    #[must_use]
-    pub fn matches(&self, site: &Site) -> bool {
-        let text = self.0.as_str();
-        let qualified = text
-            .strip_prefix(site.family.name())
-            .and_then(|rest| rest.strip_prefix(' ')?.strip_prefix(&site.table));
-        let tables = [text.strip_prefix(&site.table), qualified];
-        tables.into_iter().flatten().any(|rest| {
-            let chain = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(&site.chain));
-            chain.is_some_and(|rest| {
-                rest.is_empty() || rest.strip_prefix('/').is_some_and(|n| is_rule(n, site))
-            })
-        })
-    }
-}
-
-/// Whether a site is the rule of a number.
-fn is_rule(number: &str, site: &Site) -> bool {
-    let own = match site.backend {
-        Backend::Nft => site.handle,
-        Backend::Legacy => site.position.map(u64::from),
-    };
-    site.kind == SiteKind::Rule && own.is_some() && number.parse().ok() == own
-}
-
 /// The filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -138,14 +98,26 @@ pub struct Filter {
     pub reply_src: AnyOf<IpNet>,
     /// Destination address, reply direction.
     pub reply_dst: AnyOf<IpNet>,
-    /// Only flows with (or with `Some(false)`: without) address translation.
-    pub nat: Option<bool>,
+    /// Source port, reply direction.
+    pub reply_sport: AnyOf<RangeInclusive<u16>>,
+    /// Destination port, reply direction.
+    pub reply_dport: AnyOf<RangeInclusive<u16>>,
+    /// Translated source or destination address, as in [`Self::src_nat`] and [`Self::dst_nat`].
+    pub nat: AnyOf<Option<IpNet>>,
+    /// The address that the source was translated to; `None` is any: translated at all.
+    pub src_nat: AnyOf<Option<IpNet>>,
+    /// The address that the destination was translated to; `None` is any: translated at all.
+    pub dst_nat: AnyOf<Option<IpNet>>,
     /// Protocol state, lower case.
     pub state: AnyOf<String>,
     /// Status bits.
     pub status: AnyOf<Status>,
     /// Connmark.
     pub mark: AnyOf<Mark>,
+    /// Labels, by number.
+    pub label: AnyOf<u16>,
+    /// Connection tracking helper.
+    pub helper: AnyOf<String>,
     /// Conntrack zone.
     pub zone: AnyOf<u16>,
     /// Address family.
@@ -173,10 +145,16 @@ impl Filter {
             dport: _,
             reply_src,
             reply_dst,
+            reply_sport,
+            reply_dport,
             nat,
+            src_nat,
+            dst_nat,
             state,
             status,
             mark,
+            label,
+            helper,
             zone: _,
             family: _,
             iif,
@@ -189,68 +167,18 @@ impl Filter {
         sport.is_empty()
             && reply_src.is_empty()
             && reply_dst.is_empty()
-            && nat.is_none()
+            && reply_sport.is_empty()
+            && reply_dport.is_empty()
+            && nat.is_empty()
+            && src_nat.is_empty()
+            && dst_nat.is_empty()
             && state.is_empty()
             && status.is_empty()
             && mark.is_empty()
+            && label.is_empty()
+            && helper.is_empty()
             && iif.is_empty()
             && oif.is_empty()
-    }
-
-    /// The filter as options of the command line, for the header of a report.
-    #[must_use]
-    pub fn describe(&self) -> Vec<String> {
-        let Self {
-            proto,
-            src,
-            dst,
-            sport,
-            dport,
-            reply_src,
-            reply_dst,
-            nat,
-            state,
-            status,
-            mark,
-            zone,
-            family,
-            iif,
-            oif,
-            dropped,
-            rule,
-        } = self;
-        let mut all = Vec::new();
-        let mut option = |name: &str, terms: Vec<String>| {
-            all.extend(terms.into_iter().map(|term| format!("--{name} {term}")));
-        };
-        let range = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
-            (low, high) if low == high => low.to_string(),
-            (low, high) => format!("{low}-{high}"),
-        };
-        option("proto", proto.texts(|p| protocol::name(*p).map_or(p.to_string(), str::to_owned)));
-        option("src", src.texts(ToString::to_string));
-        option("dst", dst.texts(ToString::to_string));
-        option("sport", sport.texts(range));
-        option("dport", dport.texts(range));
-        option("reply-src", reply_src.texts(ToString::to_string));
-        option("reply-dst", reply_dst.texts(ToString::to_string));
-        option("state", state.texts(Clone::clone));
-        option("status", status.texts(|s| s.names().collect::<Vec<_>>().join("+")));
-        option("mark", mark.texts(|m| format!("{:#x}/{:#x}", m.value, m.mask)));
-        option("zone", zone.texts(ToString::to_string));
-        option("family", family.texts(|f| format!("{f:?}").to_lowercase()));
-        option("iif", iif.texts(Clone::clone));
-        option("oif", oif.texts(Clone::clone));
-        option("rule", rule.texts(|place| place.0.clone()));
-        match nat {
-            Some(true) => all.push("--nat".to_owned()),
-            Some(false) => all.push("--no-nat".to_owned()),
-            None => {}
-        }
-        if *dropped {
-            all.push("--dropped".to_owned());
-        }
-        all
     }
 
     /// Options that only packets can answer: conntrack knows neither interfaces nor drops nor rules.
@@ -285,10 +213,7 @@ impl Filter {
     #[must_use]
     pub fn allows_tuple(&self, tuple: &Tuple, zone: u16) -> bool {
         let family = if tuple.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let ports = match tuple.l4 {
-            L4::Ports { src, dst } => Some((src, dst)),
-            _ => None,
-        };
+        let ports = ports(tuple);
         self.proto.allows(|p| *p == tuple.proto)
             && self.family.allows(|f| *f == family)
             && self.zone.allows(|z| *z == zone)
@@ -302,18 +227,37 @@ impl Filter {
     /// ([`Self::of_packets`]) is not looked at.
     #[must_use]
     pub fn allows_entry(&self, entry: &Entry<'_>) -> bool {
-        let reply = |address: fn(&Tuple) -> IpAddr, net: &IpNet| {
-            entry.reply.as_ref().is_some_and(|reply| net.contains(&address(reply)))
+        let Entry { orig, reply, zone, status, state, mark, .. } = entry;
+        let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
+        self.allows_tuple(orig, *zone)
+            && self.allows_known(&known)
+            && self.label.allows(|wanted| entry.label_numbers().any(|label| label == *wanted))
+            && self.helper.allows(|wanted| entry.helper == Some(wanted.as_bytes()))
+    }
+
+    /// Whether what entries and flows have in common passes.
+    fn allows_known(&self, known: &Known<'_>) -> bool {
+        let Known { reply, status, state, mark } = *known;
+        let ports = reply.and_then(ports);
+        let to = |bit, address: fn(&Tuple) -> IpAddr, net: &Option<IpNet>| {
+            status.contains(bit)
+                && net.is_none_or(|net| reply.is_some_and(|reply| net.contains(&address(reply))))
         };
-        let translated = entry.status.0 & (Status::SRC_NAT.0 | Status::DST_NAT.0) != 0;
-        let state = entry.state.and_then(|state| state.name());
-        self.allows_tuple(&entry.orig, entry.zone)
-            && self.reply_src.allows(|net| reply(|t| t.src, net))
-            && self.reply_dst.allows(|net| reply(|t| t.dst, net))
-            && self.nat.is_none_or(|wanted| wanted == translated)
+        // Answers go to the address that the source was translated to, and come from that of the
+        // destination.
+        let src_nat = |net: &Option<IpNet>| to(Status::SRC_NAT, |reply| reply.dst, net);
+        let dst_nat = |net: &Option<IpNet>| to(Status::DST_NAT, |reply| reply.src, net);
+        let state = state.and_then(|state| state.name());
+        self.reply_src.allows(|net| reply.is_some_and(|reply| net.contains(&reply.src)))
+            && self.reply_dst.allows(|net| reply.is_some_and(|reply| net.contains(&reply.dst)))
+            && self.reply_sport.allows(|range| ports.is_some_and(|(src, _)| range.contains(&src)))
+            && self.reply_dport.allows(|range| ports.is_some_and(|(_, dst)| range.contains(&dst)))
+            && self.nat.allows(|net| src_nat(net) || dst_nat(net))
+            && self.src_nat.allows(src_nat)
+            && self.dst_nat.allows(dst_nat)
             && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
-            && self.status.allows(|wanted| entry.status.contains(*wanted))
-            && self.mark.allows(|m| entry.mark.unwrap_or(0) & m.mask == m.value & m.mask)
+            && self.status.allows(|wanted| status.contains(*wanted))
+            && self.mark.allows(|m| mark.unwrap_or(0) & m.mask == m.value & m.mask)
     }
 
     /// Whether nothing is left out.
@@ -324,26 +268,37 @@ impl Filter {
 
     /// Whether a flow is reported. `interface` names an interface index of the flow's namespace.
     pub fn allows(&self, flow: &Flow, interface: impl Fn(u32) -> Option<String>) -> bool {
-        let reply = |address: fn(&Tuple) -> IpAddr, net: &IpNet| {
-            flow.reply.as_ref().is_some_and(|reply| net.contains(&address(reply)))
-        };
+        let Flow { key, reply, status, state, mark, details, .. } = flow;
+        let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         let named = |index: Option<u32>, wanted: &String| {
             index.filter(|i| *i != 0).and_then(&interface).is_some_and(|name| name == *wanted)
         };
-        let translated = flow.status.0 & (Status::SRC_NAT.0 | Status::DST_NAT.0) != 0;
-        let state = flow.state.and_then(|state| state.name());
         let steps = || flow.paths.iter().flat_map(|(traversal, _)| &*traversal.steps);
-        self.allows_tuple(&flow.key.orig, flow.key.zone)
-            && self.reply_src.allows(|net| reply(|t| t.src, net))
-            && self.reply_dst.allows(|net| reply(|t| t.dst, net))
-            && self.nat.is_none_or(|wanted| wanted == translated)
-            && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
-            && self.status.allows(|wanted| flow.status.contains(*wanted))
-            && self.mark.allows(|m| flow.mark.unwrap_or(0) & m.mask == m.value & m.mask)
+        let details = details.as_deref();
+        let helper = details.and_then(|details| details.helper.as_ref());
+        self.allows_tuple(&key.orig, key.zone)
+            && self.allows_known(&known)
+            && self.label.allows(|wanted| details.is_some_and(|of| of.labels.contains(wanted)))
+            && self.helper.allows(|wanted| helper == Some(wanted))
             && self.iif.allows(|wanted| named(flow.interfaces.map(|(iif, _)| iif), wanted))
             && self.oif.allows(|wanted| named(flow.interfaces.map(|(_, oif)| oif), wanted))
             && (!self.dropped || flow.dropped())
             && self.rule.allows(|place| steps().any(|step| place.matches(&step.site)))
+    }
+}
+
+/// What entries and flows have in common besides the original direction.
+struct Known<'a> {
+    reply: Option<&'a Tuple>,
+    status: Status,
+    state: Option<ProtoState>,
+    mark: Option<u32>,
+}
+
+fn ports(tuple: &Tuple) -> Option<(u16, u16)> {
+    match tuple.l4 {
+        L4::Ports { src, dst } => Some((src, dst)),
+        _ => None,
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
         reply: TupleFilter {
             src: host(&filter.reply_src),
             dst: host(&filter.reply_dst),
+            sport: port(&filter.reply_sport),
+            dport: port(&filter.reply_dport),
             ..TupleFilter::default()
         },
     }

@@ -21,7 +21,7 @@ use crate::{
     conntrack::{DumpStats, Entry},
     dump::{footer, fullness, header},
     flow::filter::Filter,
-    kernel::netns::Netns,
+    kernel::{netlink, netns::Netns},
     messages,
     observe::{NetnsChoice, clock::Clock, dumps},
     output::Destination,
@@ -95,9 +95,10 @@ fn once(list: &List) -> Result<DumpStats> {
                 }
             }?;
             let each = |at: usize, entry: &Entry<'_>| printer.entry(&namespaces[at].name, entry);
-            match read(list, &namespaces, &mut total, each)? {
+            match read(list, &namespaces, &mut total, each) {
                 Ok(()) => printer.end(&footer(&total)),
-                Err(error) => {
+                Err(Stopped::Printing(error)) => Err(error),
+                Err(Stopped::Reading(error)) => {
                     failed = Err(error);
                     Err(io::Error::other("not all could be listed"))
                 }
@@ -107,43 +108,49 @@ fn once(list: &List) -> Result<DumpStats> {
     Ok(total)
 }
 
+/// Why a list is not whole.
+enum Stopped {
+    Reading(anyhow::Error),
+    Printing(io::Error),
+}
+
+impl From<netlink::Error> for Stopped {
+    fn from(error: netlink::Error) -> Self {
+        Self::Reading(error.into())
+    }
+}
+
 /// Hands the entries that are wanted to `each`, in the order that is wanted, with the number of their
-/// namespace. The outer error is that of `each`.
+/// namespace.
 fn read(
     list: &List,
     namespaces: &[Arc<Netns>],
     total: &mut DumpStats,
     mut each: impl FnMut(usize, &Entry<'_>) -> io::Result<()>,
-) -> io::Result<Result<()>> {
+) -> Result<(), Stopped> {
     let mut sorted = list.sort.map(|sort| Sorted::new(sort, list.top));
     let mut left = list.top.unwrap_or(usize::MAX);
     for (at, netns) in namespaces.iter().enumerate() {
-        let mut done = Ok(());
-        let dumped = connect(netns).and_then(|mut conntrack| {
-            Ok(conntrack.dump_with(&dumps::request(&list.filter), |entry| {
-                if !list.filter.allows_entry(&entry) {
-                    return;
-                }
-                match &mut sorted {
-                    Some(sorted) => sorted.add(at, &entry),
-                    None if done.is_ok() && left > 0 => {
-                        left -= 1;
-                        done = each(at, &entry);
-                    }
-                    None => {}
-                }
-            })?)
-        });
-        done?;
-        match dumped {
-            Ok(stats) => {
-                total.entries += stats.entries;
-                total.rejected += stats.rejected;
-                total.interrupted += stats.interrupted;
+        let mut conntrack = connect(netns).map_err(Stopped::Reading)?;
+        let dump = conntrack.dump_filtered(&dumps::request(&list.filter))?;
+        let stats = dump.for_each::<Stopped>(|entry| {
+            if !list.filter.allows_entry(entry) {
+                return Ok(());
             }
-            Err(error) => return Ok(Err(error)),
-        }
+            match &mut sorted {
+                Some(sorted) => sorted.add(at, entry),
+                None if left > 0 => {
+                    left -= 1;
+                    each(at, entry).map_err(Stopped::Printing)?;
+                }
+                None => {}
+            }
+            Ok(())
+        })?;
+        total.entries += stats.entries;
+        total.rejected += stats.rejected;
+        total.interrupted += stats.interrupted;
     }
-    sorted.iter_mut().flat_map(Sorted::entries).try_for_each(|(at, entry)| each(at, &entry))?;
-    Ok(Ok(()))
+    let mut sorted = sorted.iter_mut().flat_map(Sorted::entries);
+    sorted.try_for_each(|(at, entry)| each(at, &entry)).map_err(Stopped::Printing)
 }

@@ -10,6 +10,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, List, MarkChange, NewEntry, TupleFilter, Zone,
 };
 use conntracker::flow::{L4, Status};
+use conntracker::kernel::netlink::Error;
 use conntracker_tests::lab::{Host, Lab};
 use futures_core::Stream;
 
@@ -169,6 +170,12 @@ fn the_ways_to_read_a_dump_agree() {
     assert!(dump.next().unwrap().is_none());
     assert_eq!((dump.stats().entries, dump.stats().left_out), (5014, 0));
     drop(dump);
+    let mut handed = Vec::new();
+    let stats = conntrack.dump_with(&DumpRequest::default(), |e| handed.push((&e).into())).unwrap();
+    assert_eq!((stats.entries, stats.left_out, stats.foreign), (5014, 0, 0));
+    let order = |entries: &[ConntrackEntry]| entries.iter().map(|e| e.orig).collect::<Vec<_>>();
+    assert_eq!(order(&handed), order(&lent));
+    assert_eq!(keys(handed), keys(owned.iter().cloned()));
     assert_eq!(keys(lent), keys(owned.iter().cloned()));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
@@ -208,6 +215,16 @@ fn a_dump_given_up_does_not_disturb_what_follows() {
         }
         drop(dump);
         assert_eq!(conntrack.count().unwrap(), 3000);
+        assert_eq!(all(&mut conntrack).len(), 3000);
+    }
+    // Also while a thread receives what follows.
+    for wanted in [1, 1500, 2999] {
+        let mut read = 0;
+        let result = conntrack.dump().unwrap().for_each(|_| {
+            read += 1;
+            if read < wanted { Ok(()) } else { Err(Error::RequestTooLong("enough")) }
+        });
+        assert!(result.is_err() && read == wanted, "{read} of {wanted}");
         assert_eq!(all(&mut conntrack).len(), 3000);
     }
     let request = DumpRequest { orig: from("10.0.0.1"), ..DumpRequest::default() };

@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     flow::{
         FlowKey, NetnsId,
-        path::{CtState, Direction, Outcome, Provenance, Step, Traversal, Verdict},
+        path::{CtState, Direction, Outcome, Provenance, Site, SiteKind, Step, Traversal, Verdict},
     },
-    ruleset::model::{Family, Hook},
+    ruleset::model::{Backend, Family, Hook},
 };
 
 fn flow(proto: u8, sport: u16, dport: u16) -> Flow {
@@ -157,5 +157,86 @@ fn only_filters_on_the_folded_key_let_the_kernel_fold() {
     let decides = |f: Filter| f.folded_key_decides();
     assert!(decides(Filter { proto: any([(false, 6)]), dropped: true, ..Filter::default() }));
     assert!(!decides(Filter { sport: any([(false, 1..=2)]), ..Filter::default() }));
-    assert!(!decides(Filter { nat: Some(true), ..Filter::default() }));
+    assert!(!decides(Filter { nat: any([(false, None)]), ..Filter::default() }));
+}
+
+#[test]
+fn translations_go_by_the_address_that_answers_have() {
+    let net = |text: &str| Some(text.parse().unwrap());
+    for (of_v4, orig, reply, to) in [
+        (true, ("10.0.0.1", "198.51.100.1"), ("192.0.2.80", "203.0.113.5"), "203.0.113.0/24"),
+        (false, ("2001:db8::1", "2001:db8:1::1"), ("fd00::80", "2001:db8:2::5"), "2001:db8:2::/48"),
+    ] {
+        let tuple = |(src, dst): (&str, &str), sport, dport| Tuple {
+            src: src.parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            proto: 6,
+            l4: L4::Ports { src: sport, dst: dport },
+        };
+        let mut f =
+            Flow::new(FlowKey { netns: NetnsId(0), zone: 0, orig: tuple(orig, 4000, 443) }, 0);
+        f.reply = Some(tuple(reply, 8443, 60_000));
+        f.status = Status::SRC_NAT.union(Status::DST_NAT);
+        let filter = |nat, src_nat, dst_nat| Filter { nat, src_nat, dst_nat, ..Filter::default() };
+        let none = || any([]);
+        let server = if of_v4 { "192.0.2.80/32" } else { "fd00::80/128" };
+        for (passing, filter) in [
+            (true, filter(any([(false, None)]), none(), none())),
+            (false, filter(any([(true, None)]), none(), none())),
+            (true, filter(any([(false, net(to))]), none(), none())),
+            (true, filter(any([(false, net(server))]), none(), none())),
+            (true, filter(none(), any([(false, net(to))]), any([(false, net(server))]))),
+            (false, filter(none(), any([(false, net(server))]), none())),
+            (false, filter(none(), none(), any([(false, net(to))]))),
+            (false, filter(none(), any([(true, net(to))]), none())),
+        ] {
+            assert_eq!(passes(&filter, &f), passing, "{filter:?}");
+        }
+        let by_ports = Filter {
+            reply_sport: any([(false, 8000..=9000)]),
+            reply_dport: any([(true, 1..=1023)]),
+            ..Filter::default()
+        };
+        assert!(passes(&by_ports, &f));
+        f.status = Status::DST_NAT;
+        assert!(!passes(&filter(none(), any([(false, None)]), none()), &f));
+    }
+}
+
+#[test]
+fn labels_and_helpers_are_looked_at() {
+    let filter = Filter {
+        label: any([(false, 3), (false, 7)]),
+        helper: any([(true, "ftp".to_owned())]),
+        ..Filter::default()
+    };
+    let mut f = flow(6, 1, 80);
+    assert!(!passes(&filter, &f));
+    let details = f.details.get_or_insert_default();
+    details.labels = vec![1, 7];
+    assert!(passes(&filter, &f));
+    f.details.get_or_insert_default().helper = Some("ftp".to_owned());
+    assert!(!passes(&filter, &f));
+}
+
+#[test]
+fn a_filter_is_described_as_its_options() {
+    let filter = Filter {
+        nat: any([(true, None), (false, Some("192.0.2.0/24".parse().unwrap()))]),
+        src_nat: any([(false, None), (true, None)]),
+        label: any([(true, 3)]),
+        reply_dport: any([(false, 1..=9)]),
+        ..Filter::default()
+    };
+    assert_eq!(
+        filter.describe(),
+        [
+            "--reply-dport 1-9",
+            "--label !3",
+            "--no-nat",
+            "--nat=192.0.2.0/24",
+            "--src-nat",
+            "--src-nat=!any",
+        ]
+    );
 }

@@ -136,6 +136,11 @@ impl Cursor {
         }
     }
 
+    /// What reads messages, which entries are asked for, and the count of them.
+    pub(super) fn parts(&mut self) -> (&mut Answer, &DumpRequest, &mut DumpStats) {
+        (&mut self.answer, &self.request, &mut self.stats)
+    }
+
     /// What was dumped so far.
     #[must_use]
     pub fn stats(&self) -> DumpStats {

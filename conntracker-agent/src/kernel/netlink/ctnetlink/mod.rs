@@ -7,7 +7,8 @@
 //! [`expect_requests`], [`events`] (by a [`listener`]) and [`stats`] talk
 //! to the kernel; [`support`] asks it what it can.
 
-pub mod change;
+pub mod ahead;
+mod change;
 pub mod decode;
 pub mod dump;
 mod encode;

@@ -1,0 +1,46 @@
+//! Places in the ruleset, as filters name them.
+
+use crate::{
+    flow::path::{Site, SiteKind},
+    ruleset::model::Backend,
+};
+
+/// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
+/// that only a site can tell how the text is to be taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulePlace(pub(super) String);
+
+impl RulePlace {
+    /// `None` if it names no chain.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (table, chain) = text.split_once('/')?;
+        (!table.is_empty() && !chain.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, a
+    /// rule by its handle, or by its position in ip_tables, which has no handles.
+    #[must_use]
+    pub fn matches(&self, site: &Site) -> bool {
+        let text = self.0.as_str();
+        let qualified = text
+            .strip_prefix(site.family.name())
+            .and_then(|rest| rest.strip_prefix(' ')?.strip_prefix(&site.table));
+        let tables = [text.strip_prefix(&site.table), qualified];
+        tables.into_iter().flatten().any(|rest| {
+            let chain = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(&site.chain));
+            chain.is_some_and(|rest| {
+                rest.is_empty() || rest.strip_prefix('/').is_some_and(|n| is_rule(n, site))
+            })
+        })
+    }
+}
+
+/// Whether a site is the rule of a number.
+fn is_rule(number: &str, site: &Site) -> bool {
+    let own = match site.backend {
+        Backend::Nft => site.handle,
+        Backend::Legacy => site.position.map(u64::from),
+    };
+    site.kind == SiteKind::Rule && own.is_some() && number.parse().ok() == own
+}
