@@ -6,6 +6,7 @@
 //! conntrack(8) say into flows that can be compared.
 
 pub mod burst;
+pub mod drain;
 pub mod lab;
 pub mod oracle;
 pub mod rulesets;

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{Change, DumpRequest, MarkChange, NewEntry, Zone};
-use conntracker::kernel::netlink::Socket;
-use conntracker::kernel::netlink::request::{DUMP, Request};
-use conntracker::kernel::netlink::socket::RECEIVE_BYTES;
-use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::drain::drain;
+use conntracker_tests::lab::Lab;
 
 use crate::{UDP, connect, from, lasting, ports};
 
@@ -25,19 +23,6 @@ fn quickest(rounds: usize, mut work: impl FnMut() -> u64) -> (Duration, u64) {
         (start.elapsed(), entries)
     });
     measured.min().unwrap()
-}
-
-/// Receives a dump of the table without looking at its entries. The socket is the caller's, as the
-/// namespace is.
-fn drain(host: &Host) -> u64 {
-    let mut socket = host.enter(|| Ok(Socket::netfilter()?)).unwrap();
-    let mut buffer = vec![0; RECEIVE_BYTES];
-    let mut answer = socket.begin("drain", Request::netfilter(1, 1, DUMP, 0)).unwrap();
-    let mut entries = 0;
-    while answer.advance(&socket, &mut buffer).unwrap().is_some() {
-        entries += 1;
-    }
-    entries
 }
 
 fn fill(conntrack: &mut Conntrack, flows: u32) {
@@ -62,8 +47,8 @@ fn a_dump_costs_little_more_than_its_transport_and_a_filter_in_the_kernel_saves_
         println!("{what:44} {:9.3} ms  {ratio:6.3} of draining", took.as_secs_f64() * 1e3);
         ratio
     };
-    let (unit, entries) = quickest(FEW, || drain(&lab.router));
-    assert_eq!(entries, u64::from(flows));
+    let (unit, bytes) = quickest(FEW, || drain(&lab.router).unwrap());
+    assert!(bytes > 0);
     tell("drained without parsing", unit, unit);
     let any = DumpRequest::default();
     let (took, entries) = quickest(FEW, || {
@@ -90,7 +75,7 @@ fn a_dump_costs_little_more_than_its_transport_and_a_filter_in_the_kernel_saves_
     }
 
     // The kernel walks the hash table of the whole machine, whatever the filter: no flow, no less.
-    let (floor, _) = quickest(MANY, || drain(&lab.client));
+    let (floor, _) = quickest(MANY, || drain(&lab.client).unwrap());
     tell("a namespace without flows", floor, unit);
     let support = lab.router.enter(|| Ok(Conntrack::filter_support()?)).unwrap();
     for (what, request) in [
