@@ -1,6 +1,7 @@
 //! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects,
 //! `docs/report.schema.json` is their JSON Schema; what changes here changes there.
 
+mod entry;
 mod flow;
 mod frame;
 mod path;
@@ -10,11 +11,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub use self::entry::Moment;
 use self::{
     flow::FlowObject,
     frame::{FooterObject, HeaderObject},
 };
-use super::{Footer, Header, Report, Totals, names::Names};
+use super::{Footer, Header, Report, Totals, conntrack::digits::decimal, names::Names};
 use crate::conntrack::Entry;
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
@@ -35,7 +37,7 @@ pub fn render(style: Style, report: &Report, out: &mut dyn Write) -> io::Result<
     let names = Names::new(&report.header);
     let mut stream = Stream::begin(style, &report.header, out)?;
     for flow in &report.flows {
-        stream.object(out, &FlowObject::new(flow, &names))?;
+        stream.object(out, |out| value(out, &FlowObject::new(flow, &names)))?;
     }
     stream.end(out, &report.footer, &report.totals())
 }
@@ -66,26 +68,32 @@ impl Stream {
         Ok(Self { style, empty: true })
     }
 
-    fn object<W: Write + ?Sized>(&mut self, out: &mut W, flow: &FlowObject<'_>) -> io::Result<()> {
-        match self.style {
-            Style::Lines => return line(out, flow),
-            Style::Document if self.empty => {}
-            Style::Document => out.write_all(b",")?,
-        }
-        self.empty = false;
-        value(out, flow)
-    }
-
-    /// Writes an entry of conntrack's table in the namespace of this name, read at `at_ns` (nanoseconds
-    /// since the epoch).
-    pub fn entry<W: Write + ?Sized>(
+    /// Writes what stands before a flow, and `flow` writes it.
+    fn object<W: Write + ?Sized>(
         &mut self,
         out: &mut W,
+        flow: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.style == Style::Document && !self.empty {
+            out.write_all(b",")?;
+        }
+        self.empty = false;
+        flow(out)?;
+        if self.style == Style::Lines { out.write_all(b"\n") } else { Ok(()) }
+    }
+
+    /// Appends an entry of conntrack's table in the namespace of this name, read at this time.
+    pub fn entry(
+        &mut self,
+        out: &mut Vec<u8>,
         entry: &Entry<'_>,
         netns: &str,
-        at_ns: u64,
+        at: &Moment,
     ) -> io::Result<()> {
-        self.object(out, &FlowObject::of_entry(entry, netns, at_ns, false))
+        self.object(out, |out| {
+            entry::object(out, entry, netns, at, false);
+            Ok(())
+        })
     }
 
     /// Writes what stands behind the flows.
@@ -107,30 +115,33 @@ impl Stream {
     }
 }
 
-/// Writes an entry of conntrack's table in the namespace of this name, read at `at_ns` (nanoseconds since
-/// the epoch), on a line of its own that is part of no report.
-pub fn render_entry<W: Write + ?Sized>(
-    out: &mut W,
-    entry: &Entry<'_>,
-    netns: &str,
-    at_ns: u64,
-) -> io::Result<()> {
-    line(out, &FlowObject::of_entry(entry, netns, at_ns, false))
+/// Appends an entry of conntrack's table in the namespace of this name, read at this time, on a line of its
+/// own that is part of no report.
+pub fn render_entry(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Moment) {
+    entry::object(out, entry, netns, at, false);
+    out.push(b'\n');
 }
 
-/// Writes something that happened to an entry: `new`, `update` or `destroy`, or `resync` for what was
+/// Appends something that happened to an entry: `new`, `update` or `destroy`, or `resync` for what was
 /// found in the table. `portid` is that of who did it, 0 for nobody.
-pub fn render_event<W: Write + ?Sized>(
-    out: &mut W,
-    event: &'static str,
+pub fn render_event(
+    out: &mut Vec<u8>,
+    event: &str,
     portid: u32,
     entry: &Entry<'_>,
     netns: &str,
-    at_ns: u64,
-) -> io::Result<()> {
-    let portid = (portid != 0).then_some(portid);
-    let flow = FlowObject::of_entry(entry, netns, at_ns, event != "resync");
-    line(out, &EventObject { event, portid, flow })
+    at: &Moment,
+) {
+    for part in [r#"{"type":"event","event":""#, event, r#"""#] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if portid != 0 {
+        out.extend_from_slice(br#","portid":"#);
+        decimal(out, portid);
+    }
+    out.extend_from_slice(br#","flow":"#);
+    entry::object(out, entry, netns, at, event != "resync");
+    out.extend_from_slice(b"}\n");
 }
 
 /// Writes what a stream of events says about itself: `gap`, `resync_begin` or `resync_end`.
@@ -145,15 +156,6 @@ fn line<W: Write + ?Sized>(out: &mut W, object: &impl Serialize) -> io::Result<(
 
 fn value<W: Write + ?Sized>(out: &mut W, value: &impl Serialize) -> io::Result<()> {
     Ok(serde_json::to_writer(out, value)?)
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "event")]
-struct EventObject<'a> {
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    portid: Option<u32>,
-    flow: FlowObject<'a>,
 }
 
 #[derive(Serialize)]

@@ -24,7 +24,7 @@ use crate::{
     observe::{clock::Clock, dumps},
     report::{
         conntrack::{Format, Happening, Origin, Renderer, Timestamp},
-        json,
+        json::{self, Moment},
     },
 };
 
@@ -229,7 +229,8 @@ impl<'a> Printer<'a> {
                     Some(Kind::Update) => "update",
                     Some(Kind::Destroy) => "destroy",
                 };
-                json::render_event(&mut line, event, portid, entry, &self.netns.name, now_ns)?;
+                let now = Moment::new(now_ns);
+                json::render_event(&mut line, event, portid, entry, &self.netns.name, &now);
             }
         }
         let written = self.out.write_all(&line);

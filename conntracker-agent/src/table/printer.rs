@@ -11,7 +11,7 @@ use crate::{
         Footer, Header, Totals,
         conntrack::Format,
         csv,
-        json::{self, Stream, Style},
+        json::{self, Moment, Stream, Style},
     },
 };
 
@@ -22,6 +22,7 @@ const CHUNK: usize = 1 << 16;
 pub struct Printer<'a> {
     body: Body,
     now_ns: u64,
+    now: Moment,
     buffer: Vec<u8>,
     out: &'a mut dyn Write,
 }
@@ -74,12 +75,13 @@ impl<'a> Printer<'a> {
 
     fn new(body: Body, out: &'a mut dyn Write) -> io::Result<Self> {
         let now_ns = Clock::new().map_err(io::Error::other)?.now();
-        Ok(Self { body, now_ns, buffer: Vec::with_capacity(2 * CHUNK), out })
+        let now = Moment::new(now_ns);
+        Ok(Self { body, now_ns, now, buffer: Vec::with_capacity(2 * CHUNK), out })
     }
 
     /// Prints one, of the namespace of this name.
     pub fn entry(&mut self, netns: &str, entry: &Entry<'_>) -> io::Result<()> {
-        let Self { body, now_ns, buffer, out } = self;
+        let Self { body, now_ns, now, buffer, out } = self;
         match body {
             Body::Conntrack { look, several } => {
                 let renderer = look.renderer(*now_ns);
@@ -90,8 +92,8 @@ impl<'a> Printer<'a> {
                 }
             }
             Body::Csv => csv::entry(buffer, netns, entry)?,
-            Body::Ndjson => json::render_entry(buffer, entry, netns, *now_ns)?,
-            Body::Report(report) => report.entry(buffer, netns, entry, *now_ns)?,
+            Body::Ndjson => json::render_entry(buffer, entry, netns, now),
+            Body::Report(report) => report.entry(buffer, netns, entry, now)?,
         }
         if buffer.len() >= CHUNK {
             out.write_all(buffer)?;
@@ -102,7 +104,7 @@ impl<'a> Printer<'a> {
 
     /// Prints what stands behind the last one; `footer` is that of a report.
     pub fn end(self, footer: &Footer) -> io::Result<()> {
-        let Self { body, now_ns, mut buffer, out } = self;
+        let Self { body, now_ns, now: _, mut buffer, out } = self;
         match body {
             Body::Conntrack { look, .. } => look.renderer(now_ns).end(&mut buffer),
             Body::Csv | Body::Ndjson => {}
@@ -118,7 +120,7 @@ impl Report {
         buffer: &mut Vec<u8>,
         netns: &str,
         entry: &Entry<'_>,
-        now_ns: u64,
+        now: &Moment,
     ) -> io::Result<()> {
         self.totals.flows += 1;
         self.totals.merged += 1;
@@ -127,19 +129,18 @@ impl Report {
             Some(stream) => stream,
             none => none.insert(Stream::begin(self.style, &self.header, buffer)?),
         };
-        stream.entry(buffer, entry, netns, now_ns)
+        stream.entry(buffer, entry, netns, now)
     }
 
     fn end(self, buffer: &mut Vec<u8>, footer: &Footer) -> io::Result<()> {
         let Self { style, mut header, stream, totals } = self;
-        let stream = match stream {
-            Some(stream) => stream,
-            None => {
-                if header.filters.is_empty() {
-                    header.notes.push(no_entries());
-                }
-                Stream::begin(style, &header, buffer)?
+        let stream = if let Some(stream) = stream {
+            stream
+        } else {
+            if header.filters.is_empty() {
+                header.notes.push(no_entries());
             }
+            Stream::begin(style, &header, buffer)?
         };
         stream.end(buffer, footer, &totals)
     }

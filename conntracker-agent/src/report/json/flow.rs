@@ -1,16 +1,15 @@
-//! A flow as a JSON object: one of a report, or an entry of conntrack's table as it is read. Fields stand
-//! in the order in which they are written.
+//! A flow as a JSON object. Fields stand in the order in which they are written. What changes here changes
+//! in [`entry`](super::entry) too.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::net::IpAddr;
 
 use serde::Serialize;
 
 use super::{
     path::TraversalObject,
-    values::{Labels, Set, State, StatusNames, Time},
+    values::{Set, State, StatusNames, Time},
 };
 use crate::{
-    conntrack::Entry,
     flow::{
         Details, DropPlace, Drops, Flow, L4, Origins, Status, Tuple, ZoneDir, process::Process,
         protocol,
@@ -122,50 +121,6 @@ impl<'a> FlowObject<'a> {
             process: process.as_deref().map(ProcessObject::from),
             traversals: paths.iter().map(TraversalObject::new).collect(),
             details: details.as_deref().map(DetailsObject::from),
-        }
-    }
-
-    /// An entry of conntrack's table in the namespace of this name, read at this time or, of an event,
-    /// told then.
-    ///
-    /// It is [`Self::new`] of the flow that a [`FlowTable`] makes of it, without the memory that takes.
-    ///
-    /// [`FlowTable`]: crate::flow::FlowTable
-    pub(super) fn of_entry(entry: &Entry<'a>, netns: &'a str, at_ns: u64, event: bool) -> Self {
-        let Entry { orig, reply, zone, zone_orig, zone_reply, status, state, .. } = *entry;
-        let Entry { mark, timeout, counters, start, .. } = *entry;
-        let origins = Origins { dump: !event, events: event, ..Origins::default() };
-        Self {
-            netns: Name::Known(Cow::Borrowed(netns)),
-            zone,
-            zone_direction: direction(ZoneDir::of_zones(zone_orig, zone_reply)),
-            family: family(&orig),
-            protocol: orig.into(),
-            original: orig.into(),
-            reply: reply.map(TupleObject::from),
-            nat: nat(status),
-            confirmed: status.contains(Status::SEEN_REPLY),
-            dropped: None,
-            status: StatusNames(status),
-            status_bits: status.0,
-            state: state.map(State),
-            mark,
-            packet_mark: None,
-            interfaces: None,
-            timeout_seconds: timeout,
-            flows: 1,
-            ended: None,
-            unconfirmed: None,
-            counters: counters
-                .iter()
-                .any(Option::is_some)
-                .then(|| counters.map(Option::unwrap_or_default).into()),
-            first_seen: Time(start.map_or(at_ns, |start| start.min(at_ns))),
-            last_seen: Time(at_ns),
-            sources: sources(origins, false),
-            process: None,
-            traversals: Vec::new(),
-            details: Some(DetailsObject::of_entry(entry)),
         }
     }
 }
@@ -349,30 +304,15 @@ struct DetailsObject<'a> {
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     use_count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    helper: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    labels: Labels<'a>,
+    helper: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    labels: &'a [u16],
     #[serde(skip_serializing_if = "Option::is_none")]
-    secctx: Option<Cow<'a, str>>,
+    secctx: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Time>,
-}
-
-impl<'a> DetailsObject<'a> {
-    fn of_entry(entry: &Entry<'a>) -> Self {
-        let Entry { id, use_count, helper, labels, secctx, start, stop, .. } = *entry;
-        Self {
-            id,
-            use_count,
-            helper: helper.map(String::from_utf8_lossy),
-            labels: Labels::Bitmap(labels.unwrap_or_default()),
-            secctx: secctx.map(String::from_utf8_lossy),
-            start: start.map(Time),
-            stop: stop.map(Time),
-        }
-    }
 }
 
 impl<'a> From<&'a Details> for DetailsObject<'a> {
@@ -381,9 +321,9 @@ impl<'a> From<&'a Details> for DetailsObject<'a> {
         Self {
             id: *id,
             use_count: *use_count,
-            helper: helper.as_deref().map(Cow::Borrowed),
-            labels: Labels::Numbers(labels),
-            secctx: secctx.as_deref().map(Cow::Borrowed),
+            helper: helper.as_deref(),
+            labels,
+            secctx: secctx.as_deref(),
             start: start_ns.map(Time),
             stop: stop_ns.map(Time),
         }

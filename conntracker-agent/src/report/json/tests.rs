@@ -1,9 +1,13 @@
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::{
-    flow::{Flow, FlowTable, NetnsId},
-    kernel::netlink::wire::Messages,
+    flow::{Flow, FlowTable, NetnsId, Status},
+    kernel::netlink::{
+        ctnetlink::{Counters, ProtoState},
+        wire::Messages,
+    },
     report::fixtures::*,
 };
 
@@ -120,28 +124,88 @@ fn a_closed_pipe_is_told_as_one() {
     }
 }
 
+const AT_NS: u64 = 1_800_000_000_000_000_000;
+
+/// The object of an entry, written from the flow that a table of flows makes of it.
+fn by_flow(entry: &Entry<'_>) -> String {
+    let mut table = FlowTable::new(false);
+    let dump = table.begin_dump(NetnsId(0), AT_NS);
+    table.dumped(dump, &entry.into(), AT_NS);
+    table.end_dump(dump);
+    let report = report(table.flows().cloned().collect());
+    let mut out = Vec::new();
+    line(&mut out, &FlowObject::new(&report.flows[0], &Names::new(&report.header))).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[track_caller]
+fn same_by_entry(entry: &Entry<'_>) {
+    let mut out = Vec::new();
+    render_entry(&mut out, entry, "-", &Moment::new(AT_NS));
+    assert_eq!(String::from_utf8(out).unwrap(), by_flow(entry));
+}
+
+/// What an entry of the fixture is turned into, to have what not all have.
+fn varied<'a>(entry: &Entry<'a>) -> impl Iterator<Item = Entry<'a>> {
+    let entry = *entry;
+    let counters = |packets| Some(Counters { packets, bytes: u64::MAX });
+    [
+        entry,
+        Entry { labels: Some(&[5; 16]), helper: Some(b"f\xfft\"p"), ..entry },
+        Entry { reply: None, secctx: Some(b"system_u:object_r:\n"), use_count: None, ..entry },
+        Entry { zone: 7, zone_orig: Some(7), counters: [counters(3), None], ..entry },
+        Entry { zone: 7, zone_reply: Some(7), status: Status(u32::MAX), mark: None, ..entry },
+        Entry { start: Some(AT_NS - 1), stop: Some(AT_NS), id: None, timeout: None, ..entry },
+        Entry { start: Some(AT_NS + 1), counters: [counters(0), counters(9)], ..entry },
+        Entry {
+            state: Some(ProtoState::Sctp { state: 200, vtag: [None; 2] }),
+            status: Status::DST_NAT,
+            ..entry
+        },
+    ]
+    .into_iter()
+}
+
 #[test]
 fn an_entry_is_the_flow_that_a_table_of_flows_makes_of_it() {
-    const AT_NS: u64 = 1_800_000_000_000_000_000;
     let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
     let mut compared = 0;
     for message in Messages::new(dump).flatten() {
         let Ok(entry) = Entry::decode(message.payload) else { continue };
-        // A label and a helper too, which not all of the dump have.
-        for entry in [entry, Entry { labels: Some(&[5; 16]), helper: Some(b"f\xfftp"), ..entry }] {
-            let mut table = FlowTable::new(false);
-            let dump = table.begin_dump(NetnsId(0), AT_NS);
-            table.dumped(dump, &(&entry).into(), AT_NS);
-            table.end_dump(dump);
-            let mut want = Vec::new();
-            let report = report(table.flows().cloned().collect());
-            let names = Names::new(&report.header);
-            line(&mut want, &FlowObject::new(&report.flows[0], &names)).unwrap();
-            let mut got = Vec::new();
-            render_entry(&mut got, &entry, "-", AT_NS).unwrap();
-            assert_eq!(String::from_utf8(got).unwrap(), String::from_utf8(want).unwrap());
-            compared += 1;
+        varied(&entry).for_each(|entry| same_by_entry(&entry));
+        compared += 1;
+    }
+    assert_eq!(compared, 17);
+}
+
+proptest! {
+    #[test]
+    fn so_is_every_other_entry(at in 0..2000_usize, byte: u8, which in 0..17_usize) {
+        let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
+        let message = Messages::new(dump).flatten().nth(which).unwrap();
+        let mut payload = message.payload.to_vec();
+        let at = at % payload.len();
+        payload[at] = byte;
+        if let Ok(entry) = Entry::decode(&payload) {
+            same_by_entry(&entry);
         }
     }
-    assert_eq!(compared, 2 * 17);
+}
+
+#[test]
+fn what_happened_to_an_entry_has_the_entry_in_it() {
+    let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
+    let entry = Entry::decode(Messages::new(dump).next().unwrap().unwrap().payload).unwrap();
+    let event = |event: &str, portid| {
+        let mut out = Vec::new();
+        render_event(&mut out, event, portid, &entry, "-", &Moment::new(AT_NS));
+        parse(str::from_utf8(&out).unwrap())
+    };
+    let told = event("destroy", 7);
+    assert_eq!((&told["type"], &told["event"]), (&"event".into(), &"destroy".into()));
+    assert_eq!(told["portid"], 7);
+    assert_eq!(told["flow"]["sources"], Value::Array(vec!["events".into()]));
+    let found = event("resync", 0);
+    assert_eq!(found.get("portid"), None);
+    assert_eq!(found["flow"], parse(&by_flow(&entry)));
 }

@@ -2,11 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::{
-    flow::Status,
-    kernel::netlink::ctnetlink::{ProtoState, label_numbers},
-    report::names,
-};
+use crate::{flow::Status, kernel::netlink::ctnetlink::ProtoState, report::names};
 
 /// A time, nanoseconds since the epoch.
 pub(super) struct Time(pub u64);
@@ -46,42 +42,22 @@ pub(super) struct State(pub ProtoState);
 
 impl Serialize for State {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0; 32];
-        let name = self.0.name().map(str::as_bytes);
-        let lower = name.and_then(|name| {
-            let lower = buffer.get_mut(..name.len())?;
-            lower.copy_from_slice(name);
-            lower.make_ascii_lowercase();
-            str::from_utf8(lower).ok()
-        });
-        match lower {
+        let mut buffer = [0; LONGEST];
+        match lower_case(self.0, &mut buffer) {
             Some(name) => serializer.serialize_str(name),
             None => serializer.serialize_u8(self.0.number()),
         }
     }
 }
 
-/// Labels, by number.
-pub(super) enum Labels<'a> {
-    Numbers(&'a [u16]),
-    /// As [`crate::conntrack::Entry::labels`] has them.
-    Bitmap(&'a [u8]),
-}
+/// The longest name of a state.
+pub(super) const LONGEST: usize = 32;
 
-impl Labels<'_> {
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Numbers(numbers) => numbers.is_empty(),
-            Self::Bitmap(bitmap) => bitmap.iter().all(|byte| *byte == 0),
-        }
-    }
-}
-
-impl Serialize for Labels<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Numbers(numbers) => serializer.collect_seq(*numbers),
-            Self::Bitmap(bitmap) => serializer.collect_seq(label_numbers(bitmap)),
-        }
-    }
+/// The name of a state in lower case.
+pub(super) fn lower_case(state: ProtoState, buffer: &mut [u8; LONGEST]) -> Option<&str> {
+    let name = state.name()?.as_bytes();
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    str::from_utf8(lower).ok()
 }

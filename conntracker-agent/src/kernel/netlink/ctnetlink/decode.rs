@@ -201,7 +201,7 @@ impl<'a> Entry<'a> {
 }
 
 /// Numbers of the bits that are set in a bitmap of machine words, lowest first.
-pub(crate) fn label_numbers(bitmap: &[u8]) -> impl Iterator<Item = u16> {
+pub(super) fn label_numbers(bitmap: &[u8]) -> impl Iterator<Item = u16> {
     // Bytes of a word stand in reverse on big-endian machines.
     let flip = if cfg!(target_endian = "big") { size_of::<usize>() - 1 } else { 0 };
     (0..bitmap.len().min(usize::from(u16::MAX) / 8) * 8)

@@ -29,7 +29,6 @@ pub mod unknown;
 pub use change::{
     Change, EntryKey, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
 };
-pub(crate) use decode::label_numbers;
 pub use decode::{Counters, Entry, SeqAdj, SynProxy};
 pub use dump::{Cursor, DumpStats, List, Progress, dump};
 pub use events::{Drained, Event, Events, ExpectEvent, Kind};

@@ -134,7 +134,7 @@ fn check_change(change: &Change, state: Option<ProtoState>, payload: &[u8]) {
     let wanted = change.labels.map(|l| labels(l.value & l.mask)).unwrap_or_default();
     assert_eq!(entry.label_numbers().collect::<Vec<_>>(), wanted);
     let mask = find(attributes.clone(), CTA_LABELS_MASK).map(|mask| mask.payload);
-    let mask = label_numbers(mask.unwrap_or_default()).collect::<Vec<_>>();
+    let mask = decode::label_numbers(mask.unwrap_or_default()).collect::<Vec<_>>();
     assert_eq!(mask, change.labels.map(|l| labels(l.mask)).unwrap_or_default());
     assert_eq!(entry.helper, change.helper.as_ref().map(String::as_bytes));
     assert_eq!(entry.helper_info, change.helper_info.as_deref());
