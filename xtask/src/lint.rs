@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: formatting and clippy, each warning an error, BPF half included.
+//! `cargo xtask lint`: formatting, clippy and the documentation, each warning an error, BPF half included.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,11 @@ pub fn main() -> Result<ExitCode> {
             cmd::run(cargo.args(["--all-targets", "--", "-Dwarnings"]))
         }),
         step("clippy, BPF", bpf),
+        step("documentation", || {
+            let mut cargo = workspace::cargo()?;
+            cargo.env("RUSTDOCFLAGS", "-Dwarnings");
+            cmd::run(cargo.args(["doc", "--quiet", "--no-deps", "--package", "conntracker"]))
+        }),
     ];
     if results.contains(&false) {
         return Ok(ExitCode::FAILURE);

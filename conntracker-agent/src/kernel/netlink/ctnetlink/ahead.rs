@@ -23,7 +23,7 @@ impl Cursor {
     /// follows. The datagram last received must have been read in full. An error of `each` ends it; the
     /// answer can be read on then.
     ///
-    /// It takes [`DEPTH`] buffers of [`RECEIVE_BYTES`].
+    /// It takes eight buffers of [`RECEIVE_BYTES`].
     pub fn for_each_ahead<E: From<Error>>(
         &mut self,
         socket: &Socket,

@@ -7,8 +7,8 @@
 //! [`expect_requests`], [`events`] (by a [`listener`]) and [`stats`] talk
 //! to the kernel; [`support`] asks it what it can.
 
-pub mod ahead;
-mod change;
+mod ahead;
+pub mod change;
 pub mod decode;
 pub mod dump;
 mod encode;
