@@ -54,33 +54,14 @@ pub struct DumpArgs {
     filter: FilterArgs,
 }
 
-/// Columns by name.
-const COLUMNS: [(&str, Column); 15] = [
-    ("src", Column::Src),
-    ("dst", Column::Dst),
-    ("sport", Column::Sport),
-    ("dport", Column::Dport),
-    ("reply-src", Column::ReplySrc),
-    ("reply-dst", Column::ReplyDst),
-    ("proto", Column::Proto),
-    ("state", Column::State),
-    ("timeout", Column::Timeout),
-    ("packets", Column::Packets),
-    ("bytes", Column::Bytes),
-    ("mark", Column::Mark),
-    ("zone", Column::Zone),
-    ("start", Column::Start),
-    ("id", Column::Id),
-];
-
 fn sort(text: &str) -> Result<Sort, String> {
     let (descending, name) = match text.strip_prefix('-') {
         Some(name) => (true, name),
         None => (false, text),
     };
-    let column = COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, column)| *column);
+    let column = Column::ALL.iter().find(|(known, _)| *known == name).map(|(_, column)| *column);
     let column = column.ok_or_else(|| {
-        let names = COLUMNS.map(|(name, _)| name).join(", ");
+        let names = Column::ALL.map(|(name, _)| name).join(", ");
         format!("no column `{name}`; there are: {names}")
     })?;
     Ok(Sort { column, descending })

@@ -62,28 +62,23 @@ impl<'c> Dump<'c> {
         mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
     ) -> Result<DumpStats, E> {
         let mut before = 0;
+        let mut alone = available_parallelism().is_ok_and(|processors| processors.get() < 2);
         while let Some((_, done)) = self.advance(&mut each)? {
             done?;
             before += 1;
-            if before >= SHORT && self.read_ahead(&mut each)? {
-                break;
+            if alone || before < SHORT {
+                continue;
+            }
+            if let Some(cursor) = &mut self.cursor
+                && cursor.answer().datagram_is_read()
+            {
+                if cursor.for_each_ahead(&self.conntrack.dumps, &mut each)? {
+                    break;
+                }
+                alone = true;
             }
         }
         Ok(self.stats())
-    }
-
-    /// Hands the rest to `each` if a thread can be started here and is worth it; `false` if not.
-    fn read_ahead<E: From<Error>>(
-        &mut self,
-        each: impl FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<bool, E> {
-        let Some(cursor) = &mut self.cursor else { return Ok(true) };
-        if !cursor.answer().datagram_is_read() || available_parallelism().is_ok_and(|n| n.get() < 2)
-        {
-            return Ok(false);
-        }
-        cursor.for_each_ahead(&self.conntrack.dumps, each)?;
-        Ok(true)
     }
 
     /// What was dumped so far.

@@ -145,11 +145,12 @@ fn what_is_there_cannot_be_made_again_but_changed() {
 fn changes_are_seen_by_conntrack_and_its_changes_by_us() {
     let lab = Lab::new().unwrap();
     let router = &lab.router;
-    // Entries have room for labels where a rule looks at them.
+    // Entries have room for labels where a rule sets them. In Linux 6.1 it is not enough that one looks at
+    // them.
     let rule = "table ip t {
  chain c {
  type filter hook input priority 0;
- ct label 1
+ ct label set 1
  }
 }";
     router.nft(rule).unwrap();

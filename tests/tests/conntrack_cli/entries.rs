@@ -10,9 +10,9 @@ use conntracker::flow::{L4, Status, Tuple};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::traffic;
 
-/// Entries have room for labels where a rule looks at them.
+/// Entries have room for labels where a rule sets them.
 const LABELS: &str =
-    "table ip labels {\n chain c {\n type filter hook input priority 0;\n ct label 1\n }\n}";
+    "table ip labels {\n chain c {\n type filter hook input priority 0;\n ct label set 1\n }\n}";
 
 /// Connects in a host's namespace.
 pub fn connect(host: &Host) -> Conntrack {

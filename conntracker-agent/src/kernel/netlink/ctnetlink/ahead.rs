@@ -21,14 +21,14 @@ struct Datagram {
 impl Cursor {
     /// Hands the rest of the entries to `each`, as [`Self::next`] would, while a thread receives what
     /// follows. The datagram last received must have been read in full. An error of `each` ends it; the
-    /// answer can be read on then.
+    /// answer can be read on then, and so it can if no thread can be had (`false`).
     ///
     /// It takes eight buffers of [`RECEIVE_BYTES`].
     pub fn for_each_ahead<E: From<Error>>(
         &mut self,
         socket: &Socket,
         mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<bool, E> {
         let (answer, request, stats) = self.parts();
         let (full, to_read) = sync_channel(DEPTH);
         let (empty, to_fill) = channel();
@@ -38,7 +38,10 @@ impl Cursor {
             let _ = empty.send(datagram);
         }
         thread::scope(move |scope| {
-            let receiving = scope.spawn(move || receive(answer, socket, &to_fill, &full));
+            let receive = move || receive(answer, socket, &to_fill, &full);
+            let Ok(receiving) = thread::Builder::new().spawn_scoped(scope, receive) else {
+                return Ok(false);
+            };
             // However this ends, both channels are closed then, and so the thread ends too.
             for mut datagram in to_read {
                 for message in datagram.messages.drain(..) {
@@ -51,7 +54,7 @@ impl Cursor {
                 let _ = empty.send(datagram);
             }
             match receiving.join() {
-                Ok(received) => Ok(received?),
+                Ok(received) => Ok(received.map(|()| true)?),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
