@@ -88,6 +88,35 @@ fn plain_lists_are_the_same_bytes() {
     }
 }
 
+/// States of protocols, as the kernel numbers them: conntrack(8) writes those of TCP in XML, whatever the
+/// protocol.
+const TCP: [&str; 10] = [
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
+    "SYN_SENT2",
+];
+const SCTP: [&str; 10] = [
+    "NONE",
+    "CLOSED",
+    "COOKIE_WAIT",
+    "COOKIE_ECHOED",
+    "ESTABLISHED",
+    "SHUTDOWN_SENT",
+    "SHUTDOWN_RECD",
+    "SHUTDOWN_ACK_SENT",
+    "HEARTBEAT_SENT",
+    "HEARTBEAT_ACKED",
+];
+const DCCP: [&str; 8] =
+    ["NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT"];
+
 /// Our XML as theirs: without what ICMP has for ports, and with the states of TCP for SCTP.
 pub fn xml_as_theirs(ours: &str) -> String {
     let mut lines = String::new();
@@ -106,39 +135,18 @@ pub fn xml_as_theirs(ours: &str) -> String {
                 line = without(directions, "id") + rest;
             }
         }
-        if line.contains("protoname=\"sctp\"") {
-            const TCP: [&str; 10] = [
-                "NONE",
-                "SYN_SENT",
-                "SYN_RECV",
-                "ESTABLISHED",
-                "FIN_WAIT",
-                "CLOSE_WAIT",
-                "LAST_ACK",
-                "TIME_WAIT",
-                "CLOSE",
-                "SYN_SENT2",
-            ];
-            for (number, name) in [
-                "NONE",
-                "CLOSED",
-                "COOKIE_WAIT",
-                "COOKIE_ECHOED",
-                "ESTABLISHED",
-                "SHUTDOWN_SENT",
-                "SHUTDOWN_RECD",
-                "SHUTDOWN_ACK_SENT",
-                "HEARTBEAT_SENT",
-                "HEARTBEAT_ACKED",
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                let state = format!("<state>{name}</state>");
-                if line.contains(&state) {
-                    line = line.replace(&state, &format!("<state>{}</state>", TCP[number]));
-                    break;
-                }
+        let own: &[&str] = if line.contains("protoname=\"sctp\"") {
+            &SCTP
+        } else if line.contains("protoname=\"dccp\"") {
+            &DCCP
+        } else {
+            &[]
+        };
+        for (name, as_tcp) in own.iter().zip(TCP) {
+            let state = format!("<state>{name}</state>");
+            if line.contains(&state) {
+                line = line.replace(&state, &format!("<state>{as_tcp}</state>"));
+                break;
             }
         }
         lines += &(line + "\n");

@@ -182,10 +182,11 @@ fn state(out: &mut Vec<u8>, entry: &Entry<'_>) {
             }
         }
         Some(ProtoState::Dccp { role, .. }) => {
-            out.extend_from_slice(if role == Some(1) {
-                b"--role server "
-            } else {
-                b"--role client "
+            out.extend_from_slice(match role {
+                Some(1) => b"--role server ",
+                Some(_) => b"--role client ",
+                // Events of its end have the state alone.
+                None => b"",
             });
         }
         // A kernel without a tracker for it.
