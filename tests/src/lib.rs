@@ -7,6 +7,7 @@
 
 pub mod burst;
 pub mod drain;
+pub mod flood;
 pub mod lab;
 pub mod oracle;
 pub mod rulesets;

@@ -5,7 +5,9 @@
 
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use nix::sys::socket::MultiHeaders;
@@ -31,12 +33,38 @@ const PACKET: usize = IP_HEADER + UDP_HEADER + 4;
 /// The caller sees to it that the destination answers nothing (see [`super::udp_sink`]).
 pub fn udp_storm(host: &Host, to: SocketAddrV4, flows: usize, threads: usize) -> Result<usize> {
     ensure!(flows <= PORTS * ADDRESSES, "{flows} flows do not fit into 10.78.0.0/16");
+    share(host, flows, threads, |flows| send(to, flows))
+}
+
+/// As [`udp_storm`], for so long, and each packet in a flow of its own.
+pub fn udp_flood(host: &Host, to: SocketAddrV4, time: Duration, threads: usize) -> Result<usize> {
+    const AT_ONCE: usize = 4096;
+    let end = Instant::now() + time;
+    share(host, PORTS * ADDRESSES, threads, |mut flows| {
+        let mut sent = 0;
+        while Instant::now() < end && !flows.is_empty() {
+            let next = flows.start + AT_ONCE.min(flows.len());
+            sent += send(to, flows.start..next)?;
+            flows.start = next;
+        }
+        Ok(sent)
+    })
+}
+
+/// Shares flows out to threads in the host's namespace, and adds up what they have sent.
+fn share(
+    host: &Host,
+    flows: usize,
+    threads: usize,
+    work: impl Fn(Range<usize>) -> Result<usize> + Sync,
+) -> Result<usize> {
     let share = flows.div_ceil(threads.max(1));
+    let work = &work;
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1))
             .map(|worker| {
                 let (first, last) = (worker * share, ((worker + 1) * share).min(flows));
-                scope.spawn(move || host.enter(|| send(to, first.min(last)..last)))
+                scope.spawn(move || host.enter(|| work(first.min(last)..last)))
             })
             .collect();
         let mut sent = 0;
@@ -50,7 +78,7 @@ pub fn udp_storm(host: &Host, to: SocketAddrV4, flows: usize, threads: usize) ->
     })
 }
 
-fn send(to: SocketAddrV4, mut flows: std::ops::Range<usize>) -> Result<usize> {
+fn send(to: SocketAddrV4, mut flows: Range<usize>) -> Result<usize> {
     const IPPROTO_RAW: i32 = 255; // our own IP headers
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(IPPROTO_RAW)))?;
     socket.connect(&bare(IpAddr::V4(*to.ip())))?;
