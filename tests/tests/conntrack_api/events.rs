@@ -222,6 +222,37 @@ fn the_buffer_grows_on_pressure_up_to_its_limit() {
     assert_eq!(stream(&lab.router, &options).stats().buffer, 4 * max);
 }
 
+#[test]
+fn the_buffer_grows_before_it_overruns() {
+    let lab = Lab::new().unwrap();
+    let mut conntrack = connect(&lab.router);
+    let buffer = EventBuffer { start: 256 << 10, limit: 4 << 20 };
+    let mut events = stream(&lab.router, &EventOptions { buffer, ..EventOptions::default() });
+    // As many as fit, but for a few.
+    let mut waiting = 0;
+    for n in 0..10_000 {
+        create(&mut conntrack, n..n + 1);
+        let before = std::mem::replace(&mut waiting, unread(&lab.router));
+        if 2 * (256 << 10) - waiting < 8 * (waiting - before) {
+            break;
+        }
+    }
+    let items = drain(&mut events);
+    assert!(items.len() > 200 && items.iter().all(|item| matches!(item, Item::Event { .. })));
+    assert_eq!((events.stats().overruns, events.stats().buffer), (0, 512 << 10));
+}
+
+/// Bytes that wait in the receive buffer of the one listener in the namespace.
+fn unread(host: &Host) -> usize {
+    let table = host.run(["cat", "/proc/self/net/netlink"]).unwrap();
+    let of_listener = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields[1] == "12" && fields[3] != "00000000";
+        listens.then(|| fields[4].parse::<usize>().unwrap())
+    };
+    table.lines().skip(1).find_map(of_listener).unwrap()
+}
+
 /// Another thread changes the table as fast as it can, while the stream is read.
 #[test]
 fn whoever_follows_the_stream_through_a_flood_knows_the_table() {

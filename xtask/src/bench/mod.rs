@@ -1,7 +1,8 @@
 //! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow. `bench dump`: how
-//! long it takes to list conntrack's table.
+//! long it takes to list conntrack's table. `bench events`: what is missed of events at the highest rate.
 
 mod dump;
+mod events;
 mod programs;
 mod rules;
 mod table;
@@ -39,6 +40,8 @@ enum What {
     Overhead(Overhead),
     /// Milliseconds to list conntrack's table, in each format, with `conntrack -L` as the peer.
     Dump(dump::Args),
+    /// New flows as fast as the machine makes them: what `conntracker events` and `conntrack -E` miss.
+    Events(events::Args),
 }
 
 #[derive(clap::Args)]
@@ -85,7 +88,16 @@ const SENDER_CPU: usize = 0;
 pub fn main(args: &Args) -> Result<ExitCode> {
     let args = match &args.what {
         What::Overhead(args) => args,
-        What::Dump(args) => return listing(args),
+        What::Dump(args) => {
+            return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
+                dump::measure(args, binary)
+            });
+        }
+        What::Events(args) => {
+            return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
+                events::measure(args, binary)
+            });
+        }
     };
     ensure!(args.rounds > 0, "no rounds, no result");
     let seconds = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
@@ -118,14 +130,19 @@ fn binary(named: Option<&PathBuf>) -> Result<PathBuf> {
     build::build(true)
 }
 
-fn listing(args: &dump::Args) -> Result<ExitCode> {
-    let binary = binary(args.binary.as_ref())?;
+/// Measures the binary, or calls itself again with these arguments as root.
+fn as_root(
+    words: &[String],
+    binary: Option<&PathBuf>,
+    measure: impl FnOnce(&Path) -> Result<()>,
+) -> Result<ExitCode> {
+    let binary = self::binary(binary)?;
     if !cmd::is_root() {
         let mut again = cmd::as_root(env::current_exe()?);
-        again.arg("bench").args(args.to_words()).arg("--binary").arg(binary);
+        again.arg("bench").args(words).arg("--binary").arg(binary);
         return Err(again.exec()).context("sudo");
     }
-    dump::measure(args, &binary)?;
+    measure(&binary)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -148,6 +148,15 @@ impl Socket {
         info.last_chunk().copied().map(u32::from_ne_bytes)
     }
 
+    /// Bytes that wait in the receive buffer, and those that fit into it, with the kernel's own bookkeeping;
+    /// `None` on kernels that do not say (before Linux 4.12).
+    #[must_use]
+    pub fn waiting(&self) -> Option<(u32, u32)> {
+        let info: [u8; 8] = sockopt::get(self, libc::SO_MEMINFO).ok()?;
+        let [waiting, fitting] = [0, 4].map(|at| info[at..].first_chunk().copied());
+        Some((u32::from_ne_bytes(waiting?), u32::from_ne_bytes(fitting?)))
+    }
+
     /// Joins multicast groups (NFNLGRP_, numbers and not bits).
     pub fn join(&self, groups: &[u32]) -> Result<(), Error> {
         self.inner

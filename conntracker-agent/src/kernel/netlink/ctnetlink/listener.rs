@@ -55,7 +55,7 @@ impl EventGroups {
 pub struct EventBuffer {
     /// At first.
     pub start: usize,
-    /// It is doubled each time it overruns, up to this.
+    /// It is doubled when it is half full, and each time it overruns, up to this.
     pub limit: usize,
 }
 
@@ -86,6 +86,9 @@ pub enum Received {
     Nothing,
 }
 
+/// Datagrams between two looks at how full the buffer is: a small part of the smallest default.
+const LOOK_EVERY: u32 = 64;
+
 /// A socket in some multicast groups, which never waits.
 pub struct Listener {
     socket: Socket,
@@ -93,6 +96,8 @@ pub struct Listener {
     /// What is asked for now, and what the kernel granted.
     asked: usize,
     granted: usize,
+    /// Datagrams received.
+    received: u32,
     /// `Socket::drops` when it was last looked at, and the sum of all it grew by.
     drops: u32,
     lost: u64,
@@ -102,21 +107,29 @@ impl Listener {
     /// Listens in the network namespace of `socket`.
     pub fn new(socket: Socket, groups: EventGroups, buffer: EventBuffer) -> Result<Self, Error> {
         socket.set_nonblocking()?;
-        let mut listener = Self { socket, buffer, asked: 0, granted: 0, drops: 0, lost: 0 };
+        let mut listener =
+            Self { socket, buffer, asked: 0, granted: 0, received: 0, drops: 0, lost: 0 };
         listener.resize(buffer.start)?;
         listener.socket.join(&groups.numbers())?;
         Ok(listener)
     }
 
-    /// Receives a datagram. On an overrun the buffer is made larger, if it may be.
+    /// Receives a datagram. When the buffer is half full, and on an overrun, it is made larger if it may
+    /// be.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Error> {
         match self.socket.receive(buffer) {
-            Ok(datagram) => Ok(Received::Datagram(datagram.len())),
-            Err(e) if e.is_system(Errno::ENOBUFS) => {
-                let larger = self.asked.saturating_mul(2).min(self.buffer.limit);
-                if larger > self.asked {
-                    self.resize(larger)?;
+            Ok(datagram) => {
+                let len = datagram.len();
+                self.received = self.received.wrapping_add(1);
+                if self.received.is_multiple_of(LOOK_EVERY)
+                    && self.socket.waiting().is_some_and(|(waiting, fits)| waiting > fits / 2)
+                {
+                    self.grow()?;
                 }
+                Ok(Received::Datagram(len))
+            }
+            Err(e) if e.is_system(Errno::ENOBUFS) => {
+                self.grow()?;
                 Ok(Received::Overrun)
             }
             Err(e) if e.is_system(Errno::EAGAIN) => Ok(Received::Nothing),
@@ -139,6 +152,11 @@ impl Listener {
         self.lost += u64::from(drops.wrapping_sub(self.drops));
         self.drops = drops;
         Some(self.lost)
+    }
+
+    fn grow(&mut self) -> Result<(), Error> {
+        let larger = self.asked.saturating_mul(2).min(self.buffer.limit);
+        if larger > self.asked { self.resize(larger) } else { Ok(()) }
     }
 
     fn resize(&mut self, bytes: usize) -> Result<(), Error> {
