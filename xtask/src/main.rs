@@ -6,6 +6,7 @@ mod build;
 mod cmd;
 mod counts;
 mod demo;
+mod fuzz;
 mod lint;
 mod progress;
 mod run;
@@ -36,9 +37,10 @@ enum Task {
     Demo(demo::Args),
     Test(test::Args),
     TestVm(vm::Args),
-    /// Check formatting and run clippy on everything, warnings being errors
+    /// Check formatting, run clippy and rustdoc on everything, warnings being errors
     Lint,
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     BtfReduce(btf::Args),
 }
 
@@ -65,6 +67,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::TestVm(args) => vm::main(&args),
         Task::Lint => lint::main(),
         Task::Bench(args) => bench::main(&args),
+        Task::Fuzz(args) => fuzz::main(&args),
         Task::BtfReduce(args) => btf::main(&args),
     }
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask bench dump`: how long it takes to list conntrack's table, with conntrack(8) as the peer.
 
+use std::fmt::Write;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -233,26 +234,35 @@ impl Bench<'_> {
 
     /// Makes entries, by conntrack(8): one of them with a mark, a zone and an address of its own.
     fn fill(&self, flows: u32) -> Result<()> {
-        let mut out = BufWriter::new(File::create(self.file)?);
-        for n in 1..flows {
-            let [_, a, b, c] = n.to_be_bytes();
-            writeln!(
-                out,
-                "-I -t 36000 -u SEEN_REPLY,ASSURED -p tcp -s 10.{a}.{b}.{c} -d 198.51.100.2 --sport {} --dport 443 --state ESTABLISHED",
-                1024 + n % 60_000
-            )?;
-        }
-        writeln!(
-            out,
-            "-I -t 36000 -p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1 --dport 2 -m 7 -w 5"
+        // It has each line of a file in memory, at some kilobytes each.
+        const AT_ONCE: u32 = 50_000;
+        self.load(
+            "-I -t 36000 -p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1 --dport 2 -m 7 -w 5\n",
         )?;
-        out.flush()?;
-        let mut command = self.host.command("conntrack");
-        command.arg("-R").arg(self.file).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.status()?;
-        ensure!(status.success(), "conntrack -R: {status}");
+        for first in (1..flows).step_by(AT_ONCE as usize) {
+            let mut lines = String::new();
+            for n in first..flows.min(first + AT_ONCE) {
+                let [_, a, b, c] = n.to_be_bytes();
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    lines,
+                    "-I -t 36000 -u SEEN_REPLY,ASSURED -p tcp -s 10.{a}.{b}.{c} -d 198.51.100.2 --sport {} --dport 443 --state ESTABLISHED",
+                    1024 + n % 60_000
+                );
+            }
+            self.load(&lines)?;
+        }
         let count = self.host.run(["conntrack", "-C"])?;
         ensure!(count.trim() == flows.to_string(), "{} entries, not {flows}", count.trim());
+        Ok(())
+    }
+
+    fn load(&self, lines: &str) -> Result<()> {
+        fs::write(self.file, lines)?;
+        let mut command = self.host.command("conntrack");
+        let output = command.arg("-R").arg(self.file).stdout(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "conntrack -R: {} {}", output.status, said.trim());
         Ok(())
     }
 }

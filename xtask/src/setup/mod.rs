@@ -121,6 +121,17 @@ fn debian_way_is_open(apt: &mut Apt) -> Result<bool> {
     Ok(compiler.is_some_and(|version| version >= OLDEST_COMPILER))
 }
 
+/// Installs a nightly if there is none, for what only that can do.
+pub fn ensure_nightly() -> Result<()> {
+    if cmd::ask(Command::new("rustup").args(["run", "nightly", "rustc", "--version"])).is_some() {
+        return Ok(());
+    }
+    if cmd::find("rustup").is_none() {
+        bail!("a nightly is needed, and there is no rustup: install rustup (https://rustup.rs)");
+    }
+    install_nightly("nightly")
+}
+
 fn install_nightly(name: &str) -> Result<()> {
     let mut rustup = Command::new("rustup");
     toolchain::clean(&mut rustup);

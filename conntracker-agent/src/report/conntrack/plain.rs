@@ -170,6 +170,11 @@ pub(super) fn field(out: &mut Vec<u8>, name: &[u8], number: impl Into<u64>) {
 /// Appends text after its name, and a space.
 pub(super) fn word(out: &mut Vec<u8>, name: &[u8], text: &[u8]) {
     out.extend_from_slice(name);
-    out.extend_from_slice(text);
+    printable(out, text);
     out.push(b' ');
+}
+
+/// Text of others, which must not end the line.
+pub(super) fn printable(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend(text.iter().map(|byte| if byte.is_ascii_control() { b'?' } else { *byte }));
 }

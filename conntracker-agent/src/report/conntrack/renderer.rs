@@ -201,6 +201,6 @@ fn origin(out: &mut Vec<u8>, by: Origin<'_>) {
     decimal(out, by.portid);
     if let Some(program) = by.program {
         out.extend_from_slice(b" progname=");
-        out.extend_from_slice(program);
+        plain::printable(out, program);
     }
 }

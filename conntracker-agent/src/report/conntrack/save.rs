@@ -1,7 +1,8 @@
 //! `conntrack -o save`: each entry as the arguments that `conntrack -R` makes it again with.
 //!
 //! Unlike conntrack(8) it has the mark and the labels, and translations of nothing but a port; it leaves
-//! out the status bit EXPECTED, which the kernel refuses; and of DCCP it says what `-R` insists on.
+//! out the status bit EXPECTED, which the kernel refuses; and it has what `-R` insists on of DCCP, and of
+//! entries in a flowtable.
 
 use std::net::IpAddr;
 
@@ -21,6 +22,11 @@ const STATUS: [(Status, &[u8]); 3] = [
     (Status::FIXED_TIMEOUT, b"FIXED_TIMEOUT"),
 ];
 
+/// Seconds that an entry without a timeout gets. Those in a flowtable have none, and `-A` insists on one: it
+/// is that of the flowtable itself (net.netfilter.nf_flowtable_tcp_timeout, and _udp_timeout), as the kernel
+/// has it unless told otherwise.
+const IN_FLOWTABLE: u32 = 30;
+
 /// Appends the arguments that make an entry, or that do what happened to it; without the end of the
 /// line. Labels have names where `names` has one that needs no quotes.
 pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&LabelMap>) {
@@ -29,7 +35,7 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
         Kind::Update => b"-U ",
         Kind::Destroy => b"-D ",
     });
-    if let Some(timeout) = entry.timeout {
+    if let Some(timeout) = entry.timeout.or((kind == Kind::New).then_some(IN_FLOWTABLE)) {
         option(out, b"-t", timeout);
     }
     status(out, entry.status);

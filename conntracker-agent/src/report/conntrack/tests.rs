@@ -404,3 +404,29 @@ fn counters_of_a_cpu_stand_in_a_line() {
         "cpu=1   \texpect_new=0 expect_create=2 expect_delete=1 \ncpu=12345\tfound=7 chaintoolong=1 \n"
     );
 }
+
+/// Found by fuzzing: a helper in user space chooses its name, a program its own.
+#[test]
+fn text_of_others_does_not_end_a_line() {
+    let entry = Entry { helper: Some(b"a\nb\x7f"), secctx: Some(b"\r"), ..entry(ports(17, 1, 2)) };
+    let line = plain(&entry);
+    assert!(line.contains(" secctx=? ") && line.contains(" helper=a?b? "), "{line}");
+    let calendar = Calendar::utc();
+    let renderer = Renderer { format: Format::Plain, options: Options::new(&calendar), now: 0 };
+    let by = Some(Origin { portid: 7, program: Some(b"x\n[NEW]") });
+    let mut out = Vec::new();
+    renderer.event(&mut out, &Happening { kind: Kind::New, at: None, by }, &entry);
+    let line = String::from_utf8(out).unwrap();
+    assert!(line.ends_with(" progname=x?[NEW]\n") && line.lines().count() == 1, "{line}");
+}
+
+/// Found by fuzzing: `-A` without a timeout is refused, and with it the whole file.
+#[test]
+fn entries_in_a_flowtable_are_saved_with_a_timeout() {
+    let offloaded = Entry { timeout: None, state: Some(tcp(3)), ..entry(ports(6, 1, 2)) };
+    assert!(
+        save(&offloaded).starts_with("-A -t 30 -u UNSET -s 192.0.2.1 "),
+        "{}",
+        save(&offloaded)
+    );
+}

@@ -1,0 +1,140 @@
+//! A datagram of ctnetlink, decoded in every way that there is and printed in every format: nothing panics,
+//! what is counted is there, and what is saved is a command line that is understood.
+
+#![no_main]
+
+use std::mem::discriminant;
+
+use conntracker::{
+    compat::{Command, Names},
+    conntrack::{ConntrackEntry, ConntrackExpectation, Entry, EntryKey, ExpectKey, Expectation, Kind, ProtoState},
+    flow::{FlowTable, NetnsId},
+    kernel::netlink::wire::Messages,
+    report::{
+        conntrack::{Calendar, Format, Happening, LabelMap, Options, Origin, Renderer, Timestamp},
+        csv,
+        json::{self, Moment},
+    },
+};
+use libfuzzer_sys::fuzz_target;
+
+const LABELS: &str = "1 one\n2 two <&>\n";
+const NOW_NS: u64 = 1_800_000_000_000_000_000;
+
+fuzz_target!(|datagram: &[u8]| {
+    let mut framed = false;
+    for message in Messages::new(datagram).flatten() {
+        framed = true;
+        look_at(message.payload);
+    }
+    // Random bytes hardly ever frame a message.
+    if !framed {
+        look_at(datagram);
+    }
+});
+
+fn look_at(payload: &[u8]) {
+    if let Ok(entry) = Entry::decode(payload) {
+        let owned = ConntrackEntry::from(&entry);
+        assert_eq!(entry.unknown_attributes().count(), entry.unknown as usize);
+        assert_eq!(entry.label_numbers().count(), owned.labels.len());
+        let _key = EntryKey::from(&entry);
+        let again = Entry::of_attributes(entry.family, entry.raw);
+        assert_eq!(again.as_ref(), Ok(&entry));
+        print_entry(&entry);
+        table(&owned);
+    }
+    if let Ok(expectation) = Expectation::decode(payload) {
+        let _owned = ConntrackExpectation::from(&expectation);
+        let _key = ExpectKey::from(&expectation);
+        print_expectation(&expectation);
+    }
+}
+
+/// All formats of conntrack(8), with nothing and with everything besides.
+fn with_renderers(mut print: impl FnMut(&Renderer<'_>)) {
+    let calendar = Calendar::utc();
+    let labels = LabelMap::parse(LABELS);
+    let bare = Options::new(&calendar);
+    let all = Options {
+        extended: true,
+        id: true,
+        ktimestamp: true,
+        labels: Some(&labels),
+        calendar: &calendar,
+    };
+    for format in [Format::Plain, Format::Xml, Format::Save] {
+        for options in [bare, all] {
+            print(&Renderer { format, options, now: NOW_NS / 1_000_000_000 });
+        }
+    }
+}
+
+fn happenings() -> impl Iterator<Item = Happening<'static>> {
+    [Kind::New, Kind::Update, Kind::Destroy].into_iter().map(|kind| Happening {
+        kind,
+        at: Some(Timestamp { seconds: 1, micros: 2 }),
+        by: Some(Origin { portid: 3, program: Some(b"program") }),
+    })
+}
+
+fn print_entry(entry: &Entry<'_>) {
+    let mut out = Vec::new();
+    with_renderers(|renderer| {
+        out.clear();
+        renderer.entry(&mut out, entry);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "an entry is a line");
+        if renderer.format == Format::Save {
+            saved(&out, entry);
+        }
+        for happening in happenings() {
+            renderer.event(&mut out, &happening, entry);
+        }
+    });
+    csv::entry(&mut out, "-", entry).expect("memory takes everything");
+    let now = Moment::new(NOW_NS);
+    json::render_event(&mut out, "new", 1, entry, "-", &now);
+    out.clear();
+    json::render_entry(&mut out, entry, "-", &now);
+    assert!(out.starts_with(b"{") && out.ends_with(b"}\n"));
+}
+
+/// What is saved is a command line that makes an entry, if the kernel could have made it: with a state of its
+/// own protocol, and a reply direction of the same protocol.
+fn saved(line: &[u8], entry: &Entry<'_>) {
+    let state = entry.state.filter(|state| state.name().is_some());
+    let possible = match entry.orig.proto {
+        6 => matches!(state, Some(ProtoState::Tcp { .. })),
+        132 => matches!(state, Some(ProtoState::Sctp { vtag: [Some(_), Some(_)], .. })),
+        33 => matches!(state, None | Some(ProtoState::Dccp { role: Some(_), .. })),
+        _ => entry.state.is_none(),
+    };
+    let inverse = entry.orig.inverted().map(|inverse| discriminant(&inverse.l4));
+    let reply = entry.reply.filter(|reply| reply.proto == entry.orig.proto);
+    if !possible || inverse.is_none() || reply.map(|reply| discriminant(&reply.l4)) != inverse {
+        return;
+    }
+    let line = String::from_utf8_lossy(line);
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let command = Command::parse(&words, &Names::parse(LABELS, ""));
+    assert!(matches!(command, Ok(Command::Create { .. })), "{line}{command:?}\n{entry:?}");
+}
+
+fn table(entry: &ConntrackEntry) {
+    let mut table = FlowTable::new(true);
+    let dump = table.begin_dump(NetnsId(0), NOW_NS);
+    table.dumped(dump, entry, NOW_NS);
+    table.end_dump(dump);
+    assert_eq!(table.flows().count(), 1);
+}
+
+fn print_expectation(expectation: &Expectation<'_>) {
+    let mut out = Vec::new();
+    with_renderers(|renderer| {
+        out.clear();
+        renderer.expectation(&mut out, None, expectation);
+        for happening in happenings() {
+            renderer.expectation_event(&mut out, &happening, expectation);
+        }
+    });
+}
