@@ -71,7 +71,7 @@ pub fn by_probes(host: &Host, args: &[&str]) -> Option<Tracer> {
 }
 
 /// Says that the running test is skipped.
-fn skip(why: &str) {
+pub fn skip(why: &str) {
     let test = thread::current().name().unwrap_or("?").to_owned();
     // Not by println!: of a test that passes nobody would see it. In one piece, as others print, too.
     let line = format!("test skipped: {test}: {why}\n");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-pub use backend::{backend, by_probes, skipped_without_counters, skipped_without_links};
+pub use backend::{backend, by_probes, skip, skipped_without_counters, skipped_without_links};
 pub use flow::{Direction, Flow, L4, Tuple, merge};
 
 use crate::lab::{Guarded, Host};
