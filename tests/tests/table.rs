@@ -196,10 +196,15 @@ fn statistics_are_those_of_the_kernel() {
 fn events_are_those_that_happen_and_the_table_comes_first_if_wanted() {
     let lab = with_flows();
     let args = ["events", "--netns", &lab.router.name, "--table-first", "--dport", "7,9"];
-    let mut command = command(args.iter().chain(&["--format", "ndjson"])).unwrap();
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut events = Guarded::spawn(&mut command).unwrap();
-    events.wait_for("listening", PATIENCE).unwrap();
+    let listen = |format| {
+        let mut command = command(args.iter().chain(&["--format", format])).unwrap();
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut events = Guarded::spawn(&mut command).unwrap();
+        events.wait_for("listening", PATIENCE).unwrap();
+        events
+    };
+    let mut events = listen("ndjson");
+    let mut saved = listen("save");
     let ours =
         ["-p", "udp", "-s", "192.0.2.1", "-d", "198.51.100.2", "--sport", "1", "--dport", "9"];
     let others =
@@ -214,8 +219,16 @@ fn events_are_those_that_happen_and_the_table_comes_first_if_wanted() {
     while !events.stdout().contains("\"destroy\"") && start.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(50));
     }
-    events.signal(Signal::SIGINT).unwrap();
-    assert!(events.wait(PATIENCE).unwrap().success(), "{}", events.stderr());
+    while !saved.stdout().contains("\n-D ") && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for events in [&mut events, &mut saved] {
+        events.signal(Signal::SIGINT).unwrap();
+        assert!(events.wait(PATIENCE).unwrap().success(), "{}", events.stderr());
+    }
+    let first = |line: &str| line.split(' ').next().map(str::to_owned);
+    let verbs: Vec<_> = saved.stdout().lines().filter_map(first).collect();
+    assert_eq!(verbs, ["#", "-A", "-A", "-A", "#", "-A", "-U", "-D"]);
     let said = objects(&events.stdout());
     let kind = |object: &Value| object["type"].as_str().unwrap().to_owned();
     let kinds: Vec<String> = said.iter().map(kind).collect();

@@ -38,7 +38,7 @@ pub fn entries(text: &str) -> Result<EntryFormat, String> {
 
 /// Of `events`.
 pub fn events(text: &str) -> Result<EntryFormat, String> {
-    let (name, with) = words(text, &["plain", "xml", "ndjson"])?;
+    let (name, with) = words(text, &["plain", "xml", "save", "ndjson"])?;
     Ok(of_entries(name, with))
 }
 
@@ -131,6 +131,6 @@ mod tests {
             let error = dump(text).unwrap_err();
             assert!(error.contains(what), "{text}: {error}");
         }
-        assert!(events("csv").unwrap_err().contains("there are: plain, xml, ndjson"));
+        assert!(events("csv").unwrap_err().contains("there are: plain, xml, save, ndjson"));
     }
 }

@@ -327,8 +327,8 @@ pub struct EventsArgs {
     /// End after this time: seconds, or 90s, 1m30s, 2h.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
-    /// Format of the events: `plain` (gaps and the table are lines that begin with `#`) or `xml` as
-    /// conntrack(8) prints them, with any of `extended`, `id`, `ktimestamp`, `labels` and `timestamp` behind
+    /// Format of the events: `plain` or `save` (gaps and the table are lines that begin with `#`) or `xml` as
+    /// conntrack(8) prints them, plain and xml with any of `extended`, `id`, `ktimestamp`, `labels` and `timestamp` behind
     /// a comma; or `ndjson`, a JSON object a line.
     #[arg(long, value_name = "FORMAT[,…]", default_value = "plain", value_parser = format::events)]
     format: EntryFormat,

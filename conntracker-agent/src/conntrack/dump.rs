@@ -20,7 +20,8 @@ use crate::kernel::watch::watch;
 /// Entries of a dump that is over before a thread for it would have begun.
 const SHORT: u32 = 1000;
 
-/// A dump, read while the kernel makes it: however large the table, 64 KiB of memory.
+/// A dump, read while the kernel makes it: however large the table, 64 KiB of memory, and eight times
+/// as much where a thread receives ahead ([`Self::for_each`]).
 ///
 /// [`Self::next`] lends entries without copying them; as an iterator (`for entry in dump`) each entry
 /// is copied. Dropping it before its end is fine: the next dump skips the rest first.
