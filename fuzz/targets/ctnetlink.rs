@@ -7,7 +7,10 @@ use std::mem::discriminant;
 
 use conntracker::{
     compat::{Command, Names},
-    conntrack::{ConntrackEntry, ConntrackExpectation, Entry, EntryKey, ExpectKey, Expectation, Kind, ProtoState},
+    conntrack::{
+        ConntrackEntry, ConntrackExpectation, Entry, EntryKey, ExpectKey, Expectation, Kind,
+        ProtoState,
+    },
     flow::{FlowTable, NetnsId},
     kernel::netlink::wire::Messages,
     report::{
@@ -91,7 +94,7 @@ fn print_entry(entry: &Entry<'_>) {
             renderer.event(&mut out, &happening, entry);
         }
     });
-    csv::entry(&mut out, "-", entry).expect("memory takes everything");
+    csv::entry(&mut out, "-", entry);
     let now = Moment::new(NOW_NS);
     json::render_event(&mut out, "new", 1, entry, "-", &now);
     out.clear();

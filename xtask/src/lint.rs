@@ -18,6 +18,7 @@ pub fn main() -> Result<ExitCode> {
             cmd::run(cargo.args(["--all-targets", "--", "-Dwarnings"]))
         }),
         step("clippy, BPF", bpf),
+        step("fuzz targets", fuzz),
         step("documentation", || {
             let mut cargo = workspace::cargo()?;
             cargo.env("RUSTDOCFLAGS", "-Dwarnings");
@@ -29,6 +30,20 @@ pub fn main() -> Result<ExitCode> {
     }
     eprintln!("lint: fine");
     Ok(ExitCode::SUCCESS)
+}
+
+/// They are a workspace of their own, which nothing else builds.
+fn fuzz() -> Result<()> {
+    let fuzz = |command: &str| {
+        let mut cargo = workspace::cargo()?;
+        cargo.arg(command).args(["--manifest-path", "fuzz/Cargo.toml"]);
+        anyhow::Ok(cargo)
+    };
+    cmd::run(fuzz("fmt")?.arg("--check"))?;
+    let shared = workspace::target_dir()?;
+    let mut clippy = fuzz("clippy")?;
+    clippy.args(["--quiet", "--locked", "--target-dir"]).arg(shared);
+    cmd::run(clippy.args(["--", "-Dwarnings"]))
 }
 
 fn bpf() -> Result<()> {

@@ -1,8 +1,7 @@
 //! Entries of conntrack's table as comma-separated values (RFC 4180, but with line feeds alone): a line of
 //! names, then a line for each entry. What an entry does not have is empty.
 
-use std::io::{self, Write};
-
+use super::conntrack::digits::{canonical_address, decimal};
 use crate::{
     conntrack::Entry,
     flow::{L4, Tuple, protocol},
@@ -13,91 +12,107 @@ pub const COLUMNS: &str = "netns,family,protocol,state,timeout,src,dst,sport,dpo
 icmp_id,reply_src,reply_dst,reply_sport,reply_dport,packets,bytes,reply_packets,reply_bytes,status,mark,\
 zone,helper,labels,id,start_ns,stop_ns";
 
-/// Writes the names of the columns.
-pub fn header(out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{COLUMNS}")
+/// Appends the names of the columns.
+pub fn header(out: &mut Vec<u8>) {
+    out.extend_from_slice(COLUMNS.as_bytes());
+    out.push(b'\n');
 }
 
-/// Writes an entry of the namespace of this name.
-pub fn entry(out: &mut dyn Write, netns: &str, entry: &Entry<'_>) -> io::Result<()> {
+/// Appends an entry of the namespace of this name.
+pub fn entry(out: &mut Vec<u8>, netns: &str, entry: &Entry<'_>) {
     let Entry { family, orig, reply, status, state, timeout, mark, zone, id, counters, .. } = entry;
-    text(out, netns)?;
-    let family = if i32::from(*family) == libc::AF_INET { "ipv4" } else { "ipv6" };
-    write!(out, ",{family},")?;
-    match protocol::name(orig.proto) {
-        Some(name) => out.write_all(name.as_bytes())?,
-        None => write!(out, "{}", orig.proto)?,
-    }
-    out.write_all(b",")?;
+    text(out, netns);
+    let ipv4 = i32::from(*family) == libc::AF_INET;
+    out.extend_from_slice(if ipv4 { b",ipv4," } else { b",ipv6," });
+    named(out, protocol::name(orig.proto), orig.proto);
+    out.push(b',');
     if let Some(state) = state {
-        match state.name() {
-            Some(name) => out.write_all(name.as_bytes())?,
-            None => write!(out, "{}", state.number())?,
-        }
+        named(out, state.name(), state.number());
     }
-    number(out, *timeout)?;
-    write!(out, ",{},{}", orig.src, orig.dst)?;
-    ports(out, Some(orig))?;
+    number(out, *timeout);
+    addresses(out, Some(orig));
+    ports(out, Some(orig));
     let icmp = match orig.l4 {
         L4::Icmp { kind, code, id } => Some((kind, code, id)),
         _ => None,
     };
-    number(out, icmp.map(|(kind, ..)| kind))?;
-    number(out, icmp.map(|(_, code, _)| code))?;
-    number(out, icmp.map(|(.., id)| id))?;
-    match reply {
-        Some(reply) => write!(out, ",{},{}", reply.src, reply.dst)?,
-        None => out.write_all(b",,")?,
-    }
-    ports(out, reply.as_ref())?;
+    number(out, icmp.map(|(kind, ..)| kind));
+    number(out, icmp.map(|(_, code, _)| code));
+    number(out, icmp.map(|(.., id)| id));
+    addresses(out, reply.as_ref());
+    ports(out, reply.as_ref());
     for direction in counters {
-        number(out, direction.map(|counters| counters.packets))?;
-        number(out, direction.map(|counters| counters.bytes))?;
+        number(out, direction.map(|counters| counters.packets));
+        number(out, direction.map(|counters| counters.bytes));
     }
-    let mut first = true;
-    out.write_all(b",")?;
-    for name in status.names() {
-        write!(out, "{}{name}", if first { "" } else { " " })?;
-        first = false;
+    out.push(b',');
+    for (nth, name) in status.names().enumerate() {
+        if nth > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(name.as_bytes());
     }
-    number(out, *mark)?;
-    write!(out, ",{zone},")?;
-    text(out, &String::from_utf8_lossy(entry.helper.unwrap_or_default()))?;
-    out.write_all(b",")?;
-    for (at, label) in entry.label_numbers().enumerate() {
-        write!(out, "{}{label}", if at == 0 { "" } else { " " })?;
+    number(out, *mark);
+    number(out, Some(*zone));
+    out.push(b',');
+    text(out, &String::from_utf8_lossy(entry.helper.unwrap_or_default()));
+    out.push(b',');
+    for (nth, label) in entry.label_numbers().enumerate() {
+        if nth > 0 {
+            out.push(b' ');
+        }
+        decimal(out, label);
     }
-    number(out, *id)?;
-    number(out, entry.start)?;
-    number(out, entry.stop)?;
-    out.write_all(b"\n")
+    number(out, *id);
+    number(out, entry.start);
+    number(out, entry.stop);
+    out.push(b'\n');
+}
+
+/// A name, or the number of what has none.
+fn named(out: &mut Vec<u8>, name: Option<&str>, number: u8) {
+    match name {
+        Some(name) => out.extend_from_slice(name.as_bytes()),
+        None => decimal(out, number),
+    }
 }
 
 /// A comma, and the number if there is one.
-fn number(out: &mut dyn Write, number: Option<impl std::fmt::Display>) -> io::Result<()> {
-    match number {
-        Some(number) => write!(out, ",{number}"),
-        None => out.write_all(b","),
+fn number(out: &mut Vec<u8>, number: Option<impl Into<u64>>) {
+    out.push(b',');
+    if let Some(number) = number {
+        decimal(out, number);
+    }
+}
+
+/// Two columns: source and destination.
+fn addresses(out: &mut Vec<u8>, tuple: Option<&Tuple>) {
+    for address in [tuple.map(|tuple| tuple.src), tuple.map(|tuple| tuple.dst)] {
+        out.push(b',');
+        if let Some(address) = address {
+            canonical_address(out, address);
+        }
     }
 }
 
 /// Two columns: ports, or the keys of GRE.
-fn ports(out: &mut dyn Write, tuple: Option<&Tuple>) -> io::Result<()> {
+fn ports(out: &mut Vec<u8>, tuple: Option<&Tuple>) {
     let ports = match tuple.map(|tuple| tuple.l4) {
         Some(L4::Ports { src, dst } | L4::Gre { src, dst }) => Some((src, dst)),
         _ => None,
     };
-    number(out, ports.map(|(src, _)| src))?;
-    number(out, ports.map(|(_, dst)| dst))
+    number(out, ports.map(|(src, _)| src));
+    number(out, ports.map(|(_, dst)| dst));
 }
 
 /// Text, quoted where it must be.
-fn text(out: &mut dyn Write, text: &str) -> io::Result<()> {
-    if text.contains([',', '"', '\n', '\r']) {
-        write!(out, "\"{}\"", text.replace('"', "\"\""))
-    } else {
-        out.write_all(text.as_bytes())
+fn text(out: &mut Vec<u8>, text: &str) {
+    if !text.contains([',', '"', '\n', '\r']) {
+        return out.extend_from_slice(text.as_bytes());
     }
+    out.push(b'"');
+    out.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -111,7 +126,7 @@ mod tests {
         for message in crate::kernel::netlink::wire::Messages::new(message).flatten() {
             if let Ok(found) = Entry::decode(message.payload) {
                 let mut line = Vec::new();
-                entry(&mut line, "plain", &found).unwrap();
+                entry(&mut line, "plain", &found);
                 lines.push(String::from_utf8(line).unwrap());
             }
         }
@@ -121,7 +136,7 @@ mod tests {
             assert_eq!(line.trim_end().split(',').count(), columns, "{line}");
         }
         let mut line = Vec::new();
-        text(&mut line, "a \"b\", c").unwrap();
+        text(&mut line, "a \"b\", c");
         assert_eq!(line, br#""a ""b"", c""#);
     }
 }

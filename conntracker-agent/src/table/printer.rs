@@ -61,7 +61,7 @@ impl<'a> Printer<'a> {
             Body::Conntrack { look, .. } => {
                 look.renderer(printer.now_ns).begin(&mut printer.buffer);
             }
-            Body::Csv => csv::header(&mut printer.buffer)?,
+            Body::Csv => csv::header(&mut printer.buffer),
             Body::Ndjson | Body::Report(_) => {}
         }
         Ok(printer)
@@ -91,7 +91,7 @@ impl<'a> Printer<'a> {
                     writeln!(buffer, " netns={netns}")?;
                 }
             }
-            Body::Csv => csv::entry(buffer, netns, entry)?,
+            Body::Csv => csv::entry(buffer, netns, entry),
             Body::Ndjson => json::render_entry(buffer, entry, netns, now),
             Body::Report(report) => report.entry(buffer, netns, entry, now)?,
         }

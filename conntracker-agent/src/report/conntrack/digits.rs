@@ -1,6 +1,7 @@
 //! Numbers and addresses as text, appended to a buffer: most of a line is made of them, and the
 //! formatting machinery of the standard library takes several times as long.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -55,6 +56,15 @@ pub fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => v4(out, address),
         IpAddr::V6(address) => v6(out, address),
+    }
+}
+
+/// Appends an address as RFC 5952 writes it, and the standard library.
+pub fn canonical_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => v4(out, address),
+        // Writing to memory does not fail.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
     }
 }
 

@@ -2,14 +2,14 @@
 //! [`flow`](super::flow) makes of the flow that it becomes, in a fifth of the time. Tables have millions of
 //! entries.
 
-use std::{io::Write as _, net::IpAddr};
+use std::io::Write as _;
 
 use super::values::{LONGEST, lower_case};
 use crate::{
     conntrack::Entry,
     flow::{L4, Status, Tuple, ZoneDir, protocol},
     report::{
-        conntrack::digits::{address, decimal},
+        conntrack::digits::{canonical_address, decimal},
         names,
     },
 };
@@ -115,11 +115,7 @@ pub(super) fn object(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Mom
 fn tuple(out: &mut Vec<u8>, Tuple { src, dst, proto: _, l4 }: &Tuple) {
     for (name, ip) in [(r#"{"src":""#, src), (r#"","dst":""#, dst)] {
         out.extend_from_slice(name.as_bytes());
-        match ip {
-            IpAddr::V4(_) => address(out, *ip),
-            // As RFC 5952 has it, not inet_ntop(3). Writing to memory does not fail.
-            IpAddr::V6(ip) => drop(write!(out, "{ip}")),
-        }
+        canonical_address(out, *ip);
     }
     out.push(b'"');
     match l4 {
