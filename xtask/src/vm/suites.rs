@@ -44,7 +44,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "backends", proves: "`links` and `probes` side by side tell the same", emulated: Emulated::First },
     Suite { name: "cli", proves: "command line and `doctor`", emulated: Emulated::No },
     Suite { name: "compat", proves: "reports of version 0.1, rules included", emulated: Emulated::First },
-    Suite { name: "conntrack_api", proves: "the library reads and changes the table as conntrack(8) does", emulated: Emulated::First },
+    Suite { name: "conntrack_api", proves: "the library reads and changes the table as conntrack(8) does", emulated: Emulated::No },
     Suite { name: "conntrack_cli", proves: "`conntracker conntrack` does, prints and answers what conntrack(8) does", emulated: Emulated::No },
     Suite { name: "daemon", proves: "daemon, pidfile, signals", emulated: Emulated::No },
     Suite { name: "dump", proves: "`dump` compared with `conntrack -L`", emulated: Emulated::No },
