@@ -16,10 +16,11 @@ pub mod plan;
 pub mod probes;
 pub mod record;
 pub mod seen;
+pub mod table;
 
 /// Version of everything in this crate. The BPF object carries it in section [`ABI_SECTION`] and
 /// each ring record in its header.
-pub const ABI_VERSION: u8 = 4;
+pub const ABI_VERSION: u8 = 5;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] (one byte).
 pub const ABI_SECTION: &str = ".conntracker.abi";

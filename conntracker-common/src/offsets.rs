@@ -193,6 +193,26 @@ offsets! {
     }
 }
 
+offsets! {
+    /// Those that reading conntrack's hash table needs.
+    TableOffsets {
+        /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode`.
+        ct_node = "nf_conn"."tuplehash[0].hnnode";
+        /// `nf_conn.ct_general.use`: how many refer to it.
+        ct_use = "nf_conn"."ct_general.use";
+        /// `nf_conn.ext`.
+        ct_ext = "nf_conn"."ext";
+        /// `nf_ct_ext.offset`: a byte for each extension, 0 where the entry has none.
+        ext_offset = "nf_ct_ext"."offset";
+        /// `nf_ct_ext.len`: its bytes.
+        ext_len = "nf_ct_ext"."len";
+        /// `nf_conn_help.helper`.
+        help_helper = "nf_conn_help"."helper";
+        /// `nf_conntrack_helper.name`.
+        helper_name = "nf_conntrack_helper"."name";
+    }
+}
+
 /// Members whose place the programs take for granted, because they copy the whole structure:
 /// (struct, member path, offset). The agent refuses to load when the kernel's BTF disagrees.
 pub const ASSUMED: &[(&str, &str, u32)] = &[
@@ -204,4 +224,12 @@ pub const ASSUMED: &[(&str, &str, u32)] = &[
     ("nf_conntrack_tuple", "dst.protonum", 38),
     ("nf_conntrack_zone", "id", 0),
     ("nf_conntrack_zone", "dir", 3),
+];
+
+/// As [`ASSUMED`], for the program that reads the table.
+pub const TABLE_ASSUMED: &[(&str, &str, u32)] = &[
+    ("nf_conntrack_tuple", "dst.dir", 39),
+    ("nf_conntrack_tuple_hash", "hnnode", 0),
+    ("nf_conntrack_tuple_hash", "tuple", 16),
+    ("nf_conntrack_zone", "flags", 2),
 ];

@@ -37,6 +37,8 @@ pub struct Request {
 pub struct Reply {
     /// Address of the `struct net` of the thread that ran the program.
     pub net: u64,
+    /// Address of its `struct task_struct`.
+    pub task: u64,
     /// Pieces that were copied; the first that could not be read ends it.
     pub copied: u64,
     /// The pieces, and room for one that is longer than it should be.

@@ -5,9 +5,10 @@ use conntracker_common::{
     ABI_VERSION,
     end::EndNumbers,
     loops,
-    offsets::{EndOffsets, NftOffsets, Offsets, OwnerOffsets},
+    offsets::{EndOffsets, NftOffsets, Offsets, OwnerOffsets, TableOffsets},
     owner::OwnerNumbers,
     probes::Arguments,
+    table::TableNumbers,
 };
 
 /// Checked by the agent before anything is loaded.
@@ -38,6 +39,14 @@ pub static OWNER_OFFSETS: OwnerOffsets = OwnerOffsets::ZERO;
 /// Numbers that owners of sockets need.
 #[unsafe(no_mangle)]
 pub static OWNER_NUMBERS: OwnerNumbers = OwnerNumbers::ZERO;
+
+/// Offsets that only reading the table needs.
+#[unsafe(no_mangle)]
+pub static TABLE_OFFSETS: TableOffsets = TableOffsets::ZERO;
+
+/// Numbers that reading the table needs.
+#[unsafe(no_mangle)]
+pub static TABLE_NUMBERS: TableNumbers = TableNumbers::ZERO;
 
 /// Where probes find arguments.
 #[unsafe(no_mangle)]
@@ -128,6 +137,22 @@ macro_rules! owner_number {
     };
 }
 pub(crate) use owner_number;
+
+/// Offset of a member that reading the table needs.
+macro_rules! table_offset {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::TABLE_OFFSETS.$field) as usize
+    };
+}
+pub(crate) use table_offset;
+
+/// A number that reading the table needs.
+macro_rules! table_number {
+    ($field:ident) => {
+        $crate::globals::frozen(&$crate::globals::TABLE_NUMBERS.$field)
+    };
+}
+pub(crate) use table_number;
 
 /// Where an argument is in the context.
 macro_rules! argument {

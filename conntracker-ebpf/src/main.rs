@@ -36,6 +36,7 @@ mod probes;
 mod rounds;
 mod seen;
 mod snapshot;
+mod table;
 mod traverse;
 mod trust;
 mod view;
@@ -243,6 +244,14 @@ pub extern "C" fn flow_destroyed(context: *const u8) -> i32 {
 #[unsafe(link_section = "socket/peek")]
 pub extern "C" fn peek(_ctx: *const u8) -> i32 {
     i32::from(peek::run().is_none())
+}
+
+/// Program of type BPF_PROG_TYPE_RAW_TRACEPOINT that is attached nowhere: BPF_PROG_TEST_RUN runs it, and
+/// unlike programs of type SYSCALL it runs within an RCU read section.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/table")]
+pub extern "C" fn table(_ctx: *const u8) -> i32 {
+    i32::from(table::run().is_none())
 }
 
 /// `kfree_skb(struct sk_buff *skb, void *location)`, and since Linux 5.17

@@ -28,6 +28,7 @@ pub fn run() -> Option<()> {
     // SAFETY: a map value, written by this program alone, which the agent runs once at a time.
     let reply = unsafe { &mut *reply };
     reply.net = read(nsproxy + offset!(nsproxy_net) as u64)?;
+    reply.task = task;
     reply.copied = 0;
     for i in 0..PIECES {
         if i as u64 >= request.count {

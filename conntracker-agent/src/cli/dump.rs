@@ -7,7 +7,8 @@ use clap::Args;
 use conntracker::{
     dump::{self, Dump},
     table::{
-        list::{self, List},
+        format::{EntryFormat, With},
+        list::{self, List, ListFormat, Via},
         sort::{Column, Sort},
     },
 };
@@ -50,8 +51,21 @@ pub struct DumpArgs {
     /// List again and again, this often; not for the classic report.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     watch: Option<Duration>,
+    /// How the table is read. `netlink`: the kernel lists it. `bpf`: a BPF program copies the entries from
+    /// the kernel's memory, much faster and without taking conntrack's locks; identifiers of entries and
+    /// security contexts cannot be told then (Linux 5.17+; not for the classic report).
+    #[arg(long, value_name = "WAY", default_value = "netlink", value_parser = via)]
+    via: Via,
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+fn via(text: &str) -> Result<Via, String> {
+    match text {
+        "netlink" => Ok(Via::Netlink),
+        "bpf" => Ok(Via::Bpf),
+        _ => Err("neither `netlink` nor `bpf`".to_owned()),
+    }
 }
 
 fn sort(text: &str) -> Result<Sort, String> {
@@ -68,12 +82,20 @@ fn sort(text: &str) -> Result<Sort, String> {
 }
 
 pub fn run(args: DumpArgs) -> Result<ExitCode> {
-    let DumpArgs { format, netns, no_fold, explain, sort, top, watch, filter } = args;
+    let DumpArgs { format, netns, no_fold, explain, sort, top, watch, via, filter } = args;
     let (filter, filter_text) = filter.resolve_for_table();
     let netns = netns_choice(netns);
     match format {
+        DumpFormat::List(ListFormat::Entries(EntryFormat::Conntrack(_, With { id: true, .. })))
+            if via == Via::Bpf =>
+        {
+            super::bad_usage("`--via bpf` cannot tell identifiers: leave out `id`, or --via")
+        }
         DumpFormat::List(format) => {
-            list::run(&List { netns, filter, filter_text, format, sort, top, watch })
+            list::run(&List { netns, filter, filter_text, format, sort, top, watch, via })
+        }
+        DumpFormat::Report if via == Via::Bpf => {
+            super::bad_usage("--via bpf is for the formats plain, xml, save, csv, json and ndjson")
         }
         DumpFormat::Report if sort.is_some() || top.is_some() || watch.is_some() => {
             super::bad_usage(

@@ -18,6 +18,8 @@ impl Status {
     pub const SRC_NAT: Self = Self(1 << 4);
     /// The destination address or port is translated.
     pub const DST_NAT: Self = Self(1 << 5);
+    /// Sequence numbers are adjusted.
+    pub const SEQ_ADJUST: Self = Self(1 << 6);
     /// Being deleted.
     pub const DYING: Self = Self(1 << 9);
     /// Its timeout is not set anew by packets.

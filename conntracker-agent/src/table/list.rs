@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{
     connect,
@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     conntrack::{DumpStats, Entry},
-    dump::{footer, fullness, header},
+    dump::{fullness, header},
     flow::filter::Filter,
-    kernel::{netlink, netns::Netns},
+    kernel::{bpf::table::TableReader, netlink, netns::Netns},
     messages,
     observe::{NetnsChoice, clock::Clock, dumps},
     output::Destination,
-    report::json::Style,
+    report::{Footer, Loss, json::Style},
 };
 
 /// How the list looks.
@@ -35,6 +35,15 @@ pub enum ListFormat {
     Entries(EntryFormat),
     /// A JSON report.
     Report(Style),
+}
+
+/// How the table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The kernel lists it.
+    Netlink,
+    /// From the kernel's memory.
+    Bpf,
 }
 
 /// What to list.
@@ -54,17 +63,19 @@ pub struct List {
     pub top: Option<usize>,
     /// Again and again, this often.
     pub watch: Option<Duration>,
+    /// How it is read.
+    pub via: Via,
 }
 
 /// Lists entries on standard output.
 pub fn run(list: &List) -> Result<ExitCode> {
     messages::to_stderr();
-    let stats = once(list)?;
+    let total = once(list)?;
     let Some(every) = list.watch else {
-        if stats.entries == 0 && list.filter_text.is_empty() {
+        if total.dump.entries == 0 && total.printed == 0 && list.filter_text.is_empty() {
             log::info!("{}", no_entries());
         }
-        footer(&stats).warn();
+        total.footer(list.via).warn();
         return Ok(ExitCode::SUCCESS);
     };
     // Until a signal ends the process: nothing is left behind.
@@ -74,11 +85,35 @@ pub fn run(list: &List) -> Result<ExitCode> {
     }
 }
 
+/// What was read of all namespaces.
+#[derive(Clone, Copy, Default)]
+struct Total {
+    dump: DumpStats,
+    /// Entries handed to whoever prints, who may have ended before the dump did.
+    printed: u64,
+    /// Security contexts that cannot be told.
+    secret: u64,
+}
+
+impl Total {
+    fn footer(&self, via: Via) -> Footer {
+        let mut footer = crate::dump::footer(&self.dump);
+        if via == Via::Bpf {
+            footer.losses.push(Loss {
+                name: "security_contexts_untold",
+                meaning: "entries have a security context, which only --via netlink can tell",
+                count: self.secret,
+            });
+        }
+        footer
+    }
+}
+
 /// Lists them once.
-fn once(list: &List) -> Result<DumpStats> {
+fn once(list: &List) -> Result<Total> {
     let start_ns = Clock::new()?.now();
     let namespaces = list.netns.open()?;
-    let mut total = DumpStats::default();
+    let mut total = Total::default();
     let mut failed = Ok(());
     Destination::Stdout
         .write(|out| {
@@ -94,9 +129,15 @@ fn once(list: &List) -> Result<DumpStats> {
                     Printer::report(style, header(&namespaces, start_ns, filters, notes), out)
                 }
             }?;
-            let each = |at: usize, entry: &Entry<'_>| printer.entry(&namespaces[at].name, entry);
-            match read(list, &namespaces, &mut total, each) {
-                Ok(()) => printer.end(&footer(&total)),
+            let mut printed = 0;
+            let each = |at: usize, entry: &Entry<'_>| {
+                printed += 1;
+                printer.entry(&namespaces[at].name, entry)
+            };
+            let read = read(list, &namespaces, &mut total, each);
+            total.printed = printed;
+            match read {
+                Ok(()) => printer.end(&total.footer(list.via)),
                 Err(Stopped::Printing(error)) => Err(error),
                 Err(Stopped::Reading(error)) => {
                     failed = Err(error);
@@ -120,37 +161,75 @@ impl From<netlink::Error> for Stopped {
     }
 }
 
+impl From<anyhow::Error> for Stopped {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Reading(error)
+    }
+}
+
 /// Hands the entries that are wanted to `each`, in the order that is wanted, with the number of their
 /// namespace.
 fn read(
     list: &List,
     namespaces: &[Arc<Netns>],
-    total: &mut DumpStats,
+    total: &mut Total,
     mut each: impl FnMut(usize, &Entry<'_>) -> io::Result<()>,
 ) -> Result<(), Stopped> {
     let mut sorted = list.sort.map(|sort| Sorted::new(sort, list.top));
     let mut left = list.top.unwrap_or(usize::MAX);
+    let mut take = |at: usize, entry: &Entry<'_>| {
+        if !list.filter.allows_entry(entry) {
+            return Ok(());
+        }
+        match &mut sorted {
+            Some(sorted) => sorted.add(at, entry),
+            None if left > 0 => {
+                left -= 1;
+                each(at, entry).map_err(Stopped::Printing)?;
+            }
+            None => {}
+        }
+        Ok(())
+    };
+    match list.via {
+        Via::Netlink => by_netlink(&list.filter, namespaces, &mut total.dump, &mut take)?,
+        Via::Bpf => by_bpf(namespaces, total, &mut take)?,
+    }
+    let mut sorted = sorted.iter_mut().flat_map(Sorted::entries);
+    sorted.try_for_each(|(at, entry)| each(at, &entry)).map_err(Stopped::Printing)
+}
+
+/// The kernel lists entries, those that it can tell apart from others.
+fn by_netlink(
+    filter: &Filter,
+    namespaces: &[Arc<Netns>],
+    total: &mut DumpStats,
+    take: &mut dyn FnMut(usize, &Entry<'_>) -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
     for (at, netns) in namespaces.iter().enumerate() {
         let mut conntrack = connect(netns).map_err(Stopped::Reading)?;
-        let dump = conntrack.dump_filtered(&dumps::request(&list.filter))?;
-        let stats = dump.for_each::<Stopped>(|entry| {
-            if !list.filter.allows_entry(entry) {
-                return Ok(());
-            }
-            match &mut sorted {
-                Some(sorted) => sorted.add(at, entry),
-                None if left > 0 => {
-                    left -= 1;
-                    each(at, entry).map_err(Stopped::Printing)?;
-                }
-                None => {}
-            }
-            Ok(())
-        })?;
+        let dump = conntrack.dump_filtered(&dumps::request(filter))?;
+        let stats = dump.for_each::<Stopped>(|entry| take(at, entry))?;
         total.entries += stats.entries;
         total.rejected += stats.rejected;
         total.interrupted += stats.interrupted;
     }
-    let mut sorted = sorted.iter_mut().flat_map(Sorted::entries);
-    sorted.try_for_each(|(at, entry)| each(at, &entry)).map_err(Stopped::Printing)
+    Ok(())
+}
+
+/// All entries, from the kernel's memory.
+fn by_bpf(
+    namespaces: &[Arc<Netns>],
+    total: &mut Total,
+    take: &mut dyn FnMut(usize, &Entry<'_>) -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
+    let mut reader = TableReader::open()
+        .context("cannot read the table by BPF (CAP_BPF and CAP_PERFMON are needed; --via netlink needs neither)")?;
+    for (at, netns) in namespaces.iter().enumerate() {
+        let tally = reader.for_each::<Stopped>(netns, |entry| take(at, entry))?;
+        total.dump.entries += tally.entries;
+        total.dump.interrupted += u64::from(tally.resized);
+        total.secret += tally.secret;
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::entries::{connect, lasting, ports};
 use crate::programs::{Programs, Said, Which, masked, timeless, words};
 
 /// Makes a flow with a helper that expects things.
-fn master(conntrack: &mut Conntrack, src: &str, dst: &str) -> Tuple {
+pub fn master(conntrack: &mut Conntrack, src: &str, dst: &str) -> Tuple {
     let orig = ports(6, src, 1000, dst, 21);
     let with = Change { helper: Some("ftp".to_owned()), ..Change::default() };
     conntrack.create(&NewEntry { with, ..lasting(orig) }).unwrap();

@@ -7,7 +7,7 @@ use crate::entries::{connect, exchange, fill, prepare};
 use crate::programs::{Programs, Said, Which, masked, timeless, words};
 
 /// A router with one of everything, and real traffic.
-fn router(lab: &Lab) -> &Host {
+pub fn router(lab: &Lab) -> &Host {
     let router = &lab.router;
     prepare(router);
     router.nft(TRACKING).unwrap();

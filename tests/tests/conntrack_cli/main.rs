@@ -13,3 +13,4 @@ mod programs;
 mod round_trips;
 mod table;
 mod usage;
+mod via_bpf;

@@ -90,6 +90,24 @@ const SUBJECTS: &[Subject] = &[
     ours("`conntracker dump --format xml` > /dev/null", &["--format", "xml"], XML, false),
     ours("`conntracker dump --format json` > /dev/null", &["--format", "json"], XML, false),
     ours("`conntracker dump --format ndjson` > /dev/null", &["--format", "ndjson"], XML, false),
+    ours(
+        "`conntracker dump --via bpf --format plain` > /dev/null",
+        &["--via", "bpf", "--format", "plain"],
+        LIST,
+        false,
+    ),
+    ours(
+        "`conntracker dump --via bpf --format plain` > file",
+        &["--via", "bpf", "--format", "plain"],
+        LIST_TO_FILE,
+        true,
+    ),
+    ours(
+        "`conntracker dump --via bpf --format json` > /dev/null",
+        &["--via", "bpf", "--format", "json"],
+        XML,
+        false,
+    ),
     theirs("`conntrack -L -m 7`, one entry", &["-L", "-m", "7"], false),
     ours(
         "`conntracker dump --format plain -m 7`, one entry",

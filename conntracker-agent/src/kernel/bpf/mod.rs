@@ -23,3 +23,4 @@ pub mod record;
 pub mod ring;
 pub mod symbols;
 pub mod sys;
+pub mod table;

@@ -39,12 +39,13 @@ use super::{
 };
 
 /// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
 
 /// Name of the netfilter program.
 const FLOW_END: &str = "flow_end";
 /// Name of the program that reads kernel memory.
-const PEEK: &str = "peek";
+pub(super) const PEEK: &str = "peek";
 /// Name of the tracepoint program, and of its tracepoint.
 const NETFILTER_DROP: (&str, &str) = ("netfilter_drop", "kfree_skb");
 
@@ -449,7 +450,7 @@ impl Counters {
 }
 
 /// Refuses an object of another ABI, and a build without an object.
-fn check_abi(bytes: &[u8]) -> Result<()> {
+pub(super) fn check_abi(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         bail!("this build has no BPF object: run `cargo xtask build`");
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::kernel::netns::Netns;
 
 /// Bytes of a reply before its data.
-const REPLY_HEADER: usize = 16;
+const REPLY_HEADER: usize = 24;
 
 /// The program and its two maps.
 pub struct Peek {
@@ -46,6 +46,15 @@ impl Peek {
         Ok(self.reply.read(REPLY_HEADER).as_slice().get_u64_ne())
     }
 
+    /// Address of the `struct task_struct` of the calling thread.
+    pub fn task(&mut self) -> Result<u64> {
+        self.ask(&[])?;
+        if sys::run(self.program.as_fd())? != 0 {
+            bail!("the kernel's memory could not be read");
+        }
+        Ok(self.reply.read(REPLY_HEADER)[8..].as_ref().get_u64_ne())
+    }
+
     /// Writes a request; returns the length of what it asks for.
     fn ask(&mut self, pieces: &[(u64, u32)]) -> Result<usize> {
         let mut request = Vec::with_capacity(8 + 16 * pieces.len());
@@ -74,7 +83,7 @@ impl Memory for Peek {
         let failed = sys::run(self.program.as_fd())?;
         let mut reply = self.reply.read(REPLY_HEADER + len);
         let mut header = &reply[..];
-        let (_net, copied) = (header.get_u64_ne(), header.get_u64_ne());
+        let (_net, _task, copied) = (header.get_u64_ne(), header.get_u64_ne(), header.get_u64_ne());
         if failed != 0 || copied != pieces.len() as u64 {
             return Err(Gone.into());
         }

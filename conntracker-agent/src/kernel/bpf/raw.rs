@@ -17,7 +17,15 @@ pub(super) struct RawObject {
 impl RawObject {
     /// Parses `bytes` and relocates against the maps that aya has made of them.
     pub fn relocated(bytes: &[u8], ebpf: &Ebpf) -> Result<Self> {
-        let mut object = aya_obj::Object::parse(bytes)?;
+        let object = aya_obj::Object::parse(bytes)?;
+        Self::with_maps(object, |name| ebpf.map(name).and_then(map_fd))
+    }
+
+    /// Relocates against these maps, told by name.
+    pub fn with_maps(
+        mut object: aya_obj::Object,
+        fd: impl Fn(&str) -> Option<RawFd>,
+    ) -> Result<Self> {
         let features = aya::features();
         let btf = match features.btf() {
             Some(features) => object
@@ -31,10 +39,7 @@ impl RawObject {
             .maps
             .drain()
             .map(|(name, map)| {
-                let fd = ebpf
-                    .map(&name)
-                    .and_then(map_fd)
-                    .with_context(|| format!("aya did not create map {name}"))?;
+                let fd = fd(&name).with_context(|| format!("there is no map {name}"))?;
                 Ok((name, fd, map))
             })
             .collect::<Result<_>>()?;

@@ -90,21 +90,22 @@ impl<'a> Reader<'a> {
 }
 
 /// The number at an offset; 0 beyond the end.
-pub(super) fn u64_at(bytes: &[u8], at: u64) -> u64 {
+pub(in super::super) fn u64_at(bytes: &[u8], at: u64) -> u64 {
     u64::from_ne_bytes(array(bytes, at))
 }
 
 /// The number at an offset; 0 beyond the end.
-pub(super) fn u32_at(bytes: &[u8], at: u64) -> u32 {
+pub(in super::super) fn u32_at(bytes: &[u8], at: u64) -> u32 {
     u32::from_ne_bytes(array(bytes, at))
 }
 
 /// The number at an offset; 0 beyond the end.
-pub(super) fn u16_at(bytes: &[u8], at: u64) -> u16 {
+pub(in super::super) fn u16_at(bytes: &[u8], at: u64) -> u16 {
     u16::from_ne_bytes(array(bytes, at))
 }
 
-fn array<const N: usize>(bytes: &[u8], at: u64) -> [u8; N] {
+/// The bytes at an offset; zeros beyond the end.
+pub(in super::super) fn array<const N: usize>(bytes: &[u8], at: u64) -> [u8; N] {
     let at = usize::try_from(at).unwrap_or(usize::MAX);
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }

@@ -48,6 +48,12 @@ impl MappedArray {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.as_ptr(), len) }
     }
 
+    /// The whole value. Whoever runs a program that writes there has this exclusively.
+    pub fn bytes(&mut self) -> &[u8] {
+        // SAFETY: as in `write`; nobody writes while the borrow lasts.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.len) }
+    }
+
     /// Copies the beginning; zeros behind its end.
     pub fn read(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];

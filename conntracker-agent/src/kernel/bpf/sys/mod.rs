@@ -1,5 +1,6 @@
 //! The only unsafe `bpf(2)` calls, and maps in our own memory: what aya cannot do.
 
+mod frozen;
 mod mapped;
 mod probe;
 
@@ -15,12 +16,13 @@ use aya_obj::generated::{
     bpf_cmd::{self, BPF_BTF_LOAD, BPF_LINK_CREATE, BPF_PROG_LOAD, BPF_PROG_TEST_RUN},
     bpf_func_info, bpf_insn,
     bpf_prog_type::{
-        self, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_SYSCALL,
-        BPF_PROG_TYPE_TRACING,
+        self, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_NETFILTER, BPF_PROG_TYPE_RAW_TRACEPOINT,
+        BPF_PROG_TYPE_SYSCALL, BPF_PROG_TYPE_TRACING,
     },
 };
 
 pub use self::{
+    frozen::freeze,
     mapped::MappedArray,
     probe::{attach_kprobe, attach_tracing, missed_runs, module_btf},
 };
@@ -187,7 +189,12 @@ pub fn load_syscall(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     prog_load(name, BPF_PROG_TYPE_SYSCALL, code, attr)
 }
 
-/// Runs a program of type SYSCALL in the calling thread and returns what it returned.
+/// Loads a program of type BPF_PROG_TYPE_RAW_TRACEPOINT, to be [`run`] (Linux 5.10+).
+pub fn load_raw_tracepoint(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
+    prog_load(name, BPF_PROG_TYPE_RAW_TRACEPOINT, code, ProgLoad::default())
+}
+
+/// Runs a program of type SYSCALL or RAW_TRACEPOINT in the calling thread and returns what it returned.
 pub fn run(program: BorrowedFd<'_>) -> io::Result<u32> {
     let mut attr = TestRun { prog_fd: program.as_raw_fd().cast_unsigned(), ..TestRun::default() };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
