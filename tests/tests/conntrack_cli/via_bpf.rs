@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -161,12 +162,13 @@ fn a_reader_that_ends_early_ends_the_dump_without_a_word() {
 /// Makes entries that stay.
 fn load(router: &Host, entries: u32) {
     let programs = Programs::new();
+    let with = "-t 36000 -u SEEN_REPLY,ASSURED -p tcp --state ESTABLISHED";
+    let to = "-d 198.51.100.2 --sport 1 --dport 443";
     let mut lines = String::new();
     for n in 0..entries {
-        let [_, _, c, d] = n.to_be_bytes();
-        let flow = format!("-p tcp -s 10.9.{c}.{d} -d 198.51.100.2 --sport 1 --dport 443");
-        lines += "-I -t 36000 --state ESTABLISHED -u SEEN_REPLY,ASSURED ";
-        lines += &(flow + "\n");
+        let source = Ipv4Addr::from_bits(0x0a09_0000 + n).to_string();
+        lines += &["-I", with, "-s", &source, to].join(" ");
+        lines.push('\n');
     }
     let said = programs.run_with_input(router, Which::Ours, &words("-R -"), &lines);
     assert_eq!(said.status, Some(0), "{}", said.stderr);
@@ -185,7 +187,7 @@ fn while_flows_come_and_go_each_one_that_stays_is_listed_once() {
         return;
     }
     let _sink = udp_sink(&lab.server, lab.server.at(9)).unwrap();
-    let to = std::net::SocketAddrV4::new(lab.server.v4(), 9);
+    let to = SocketAddrV4::new(lab.server.v4(), 9);
     thread::scope(|scope| {
         let flood = scope.spawn(|| udp_flood(&lab.client, to, Duration::from_secs(6), 1));
         let mut came = 0;
