@@ -36,10 +36,6 @@ impl EndLayout {
 
     /// Resolves it.
     pub fn resolve(btf: &KernelBtf) -> Result<Self, BtfError> {
-        let mut values = [0; EndOffsets::MEMBERS.len()];
-        for (value, (strukt, path)) in values.iter_mut().zip(EndOffsets::MEMBERS) {
-            *value = btf.member_offset(strukt, path)?;
-        }
         let numbers = EndNumbers {
             wanted: 1,
             ext_acct: btf.enumerator("NF_CT_EXT_ACCT")?,
@@ -47,7 +43,10 @@ impl EndLayout {
             ext_tstamp: btf.enumerator("NF_CT_EXT_TSTAMP").unwrap_or(ABSENT),
             sctp_state: btf.member_offset("nf_conn", "proto.sctp.state").unwrap_or(ABSENT),
         };
-        Ok(Self { offsets: EndOffsets::from_array(&values), numbers })
+        Ok(Self {
+            offsets: EndOffsets::from_array(&btf.member_offsets(EndOffsets::MEMBERS)?),
+            numbers,
+        })
     }
 }
 

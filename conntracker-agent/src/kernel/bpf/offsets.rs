@@ -52,24 +52,34 @@ impl Layout {
 
     /// Resolves everything.
     pub fn resolve(btf: &KernelBtf) -> Result<Self, LayoutError> {
-        for &(strukt, path, expected) in ASSUMED {
-            let found = btf.member_offset(strukt, path)?;
-            if found != expected {
-                return Err(LayoutError::Changed { strukt, path, found, expected });
-            }
-        }
-        let mut values = [0; Offsets::MEMBERS.len()];
-        for (value, (strukt, path)) in values.iter_mut().zip(Offsets::MEMBERS) {
-            *value = btf.member_offset(strukt, path)?;
-        }
         Ok(Self {
-            offsets: Offsets::from_array(&values),
+            offsets: offsets(btf)?,
             has_loop: btf.enumerator("BPF_FUNC_loop").is_ok(),
             index: IndexLayout::find(btf)?,
             ends: EndLayout::resolve(btf).map_err(|error| error.to_string()),
             owners: OwnerLayout::resolve(btf).map_err(|error| error.to_string()),
         })
     }
+}
+
+/// Resolves what every program needs.
+pub(super) fn offsets(btf: &KernelBtf) -> Result<Offsets, LayoutError> {
+    check(btf, ASSUMED)?;
+    Ok(Offsets::from_array(&btf.member_offsets(Offsets::MEMBERS)?))
+}
+
+/// Whether members are where programs take them to be, as (struct, member path, offset).
+pub(super) fn check(
+    btf: &KernelBtf,
+    assumed: &[(&'static str, &'static str, u32)],
+) -> Result<(), LayoutError> {
+    for &(strukt, path, expected) in assumed {
+        let found = btf.member_offset(strukt, path)?;
+        if found != expected {
+            return Err(LayoutError::Changed { strukt, path, found, expected });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

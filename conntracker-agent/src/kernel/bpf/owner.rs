@@ -28,16 +28,15 @@ impl OwnerLayout {
 
     /// Resolves it.
     pub fn resolve(btf: &KernelBtf) -> Result<Self, BtfError> {
-        let mut values = [0; OwnerOffsets::MEMBERS.len()];
-        for (value, (strukt, path)) in values.iter_mut().zip(OwnerOffsets::MEMBERS) {
-            *value = btf.member_offset(strukt, path)?;
-        }
         // Without it senders are not told.
         let file_cred = btf.member_offset("file", "f_cred").ok();
         let stack_bytes = file_cred.map_or(0, |_| stack_bytes());
         let file_cred = file_cred.unwrap_or(0);
         let numbers = OwnerNumbers { wanted: 1, stack_bytes, file_cred };
-        Ok(Self { offsets: OwnerOffsets::from_array(&values), numbers })
+        Ok(Self {
+            offsets: OwnerOffsets::from_array(&btf.member_offsets(OwnerOffsets::MEMBERS)?),
+            numbers,
+        })
     }
 }
 

@@ -1,6 +1,9 @@
 //! Kernel memory by way of program `peek`, off the packet path.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use anyhow::{Result, bail};
 use bytes::{Buf, BufMut};
@@ -14,6 +17,21 @@ use crate::kernel::netns::Netns;
 
 /// Bytes of a reply before its data.
 const REPLY_HEADER: usize = 24;
+
+/// A reply before its data; see [`Reply`].
+struct Header {
+    net: u64,
+    task: u64,
+    copied: u64,
+}
+
+impl Header {
+    /// Decodes it; there are enough bytes for it.
+    fn decode(mut bytes: &[u8]) -> Self {
+        let mut word = || bytes.get_u64_ne();
+        Self { net: word(), task: word(), copied: word() }
+    }
+}
 
 /// The program and its two maps.
 pub struct Peek {
@@ -38,21 +56,21 @@ impl Peek {
 
     /// Address of the `struct net` of a namespace.
     pub fn net(&mut self, netns: &Netns) -> Result<u64> {
-        self.ask(&[])?;
-        let failed = netns.enter(|| sys::run(self.program.as_fd()))?;
-        if failed != 0 {
-            bail!("the kernel's memory could not be read");
-        }
-        Ok(self.reply.read(REPLY_HEADER).as_slice().get_u64_ne())
+        Ok(self.thread(|program| netns.enter(|| sys::run(program)))?.net)
     }
 
     /// Address of the `struct task_struct` of the calling thread.
     pub fn task(&mut self) -> Result<u64> {
+        Ok(self.thread(sys::run)?.task)
+    }
+
+    /// What the program tells of the thread that runs it.
+    fn thread(&mut self, run: impl FnOnce(BorrowedFd<'_>) -> io::Result<u32>) -> Result<Header> {
         self.ask(&[])?;
-        if sys::run(self.program.as_fd())? != 0 {
+        if run(self.program.as_fd())? != 0 {
             bail!("the kernel's memory could not be read");
         }
-        Ok(self.reply.read(REPLY_HEADER)[8..].as_ref().get_u64_ne())
+        Ok(Header::decode(&self.reply.read(REPLY_HEADER)))
     }
 
     /// Writes a request; returns the length of what it asks for.
@@ -82,9 +100,7 @@ impl Memory for Peek {
         let len = self.ask(pieces)?;
         let failed = sys::run(self.program.as_fd())?;
         let mut reply = self.reply.read(REPLY_HEADER + len);
-        let mut header = &reply[..];
-        let (_net, _task, copied) = (header.get_u64_ne(), header.get_u64_ne(), header.get_u64_ne());
-        if failed != 0 || copied != pieces.len() as u64 {
+        if failed != 0 || Header::decode(&reply).copied != pieces.len() as u64 {
             return Err(Gone.into());
         }
         reply.drain(..REPLY_HEADER);

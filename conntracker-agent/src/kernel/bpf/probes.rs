@@ -284,13 +284,11 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
     (arguments.target_skb, arguments.target_par) = (places.argument(0)?, places.argument(1)?);
     arguments.target_result = places.result_behind(2)?;
     arguments.par_targinfo = btf.member_offset("xt_action_param", "targinfo").unwrap_or(8);
-    let mut nft = [0; NftOffsets::MEMBERS.len()];
-    if points.nft_chain.is_ok() {
-        for (value, (strukt, path)) in nft.iter_mut().zip(NftOffsets::MEMBERS) {
-            *value = btf.member_offset(strukt, path)?;
-        }
-    }
-    Ok(Seeing::Probes { arguments, nft: NftOffsets::from_array(&nft) })
+    let nft = match points.nft_chain {
+        Ok(_) => NftOffsets::from_array(&btf.member_offsets(NftOffsets::MEMBERS)?),
+        Err(_) => NftOffsets::ZERO,
+    };
+    Ok(Seeing::Probes { arguments, nft })
 }
 
 /// Registers in which functions get their arguments, and that of the result, as members of

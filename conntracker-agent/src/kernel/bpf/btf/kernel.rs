@@ -73,6 +73,18 @@ impl KernelBtf {
         self.first(|btf| btf.member_offset(strukt, path))
     }
 
+    /// Offsets in bytes of members, told by structure and path.
+    pub fn member_offsets<const N: usize>(
+        &self,
+        members: &[(&str, &str)],
+    ) -> Result<[u32; N], BtfError> {
+        let mut offsets = [0; N];
+        for (offset, (strukt, path)) in offsets.iter_mut().zip(members) {
+            *offset = self.member_offset(strukt, path)?;
+        }
+        Ok(offsets)
+    }
+
     /// Place of a bit field.
     pub fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
         self.first(|btf| btf.bit_field(strukt, path))

@@ -11,6 +11,7 @@
 pub(crate) mod fixtures;
 mod functions;
 mod kernel;
+mod layout;
 mod members;
 
 use std::{
@@ -23,8 +24,11 @@ use std::{
 pub use self::{
     functions::{Parameter, ParameterKind},
     kernel::{Function, KernelBtf},
+    layout::Members,
     members::Place,
 };
+
+pub(super) use self::layout::layout;
 
 /// Where the kernel shows its own BTF (CONFIG_DEBUG_INFO_BTF) and that of its modules.
 pub const SYSFS: &str = "/sys/kernel/btf";

@@ -4,44 +4,9 @@ use aya::util::nr_cpus;
 use conntracker_common::plan::RANGE_SHARED;
 
 use super::{
-    super::btf::{BtfError, KernelBtf, Place},
+    super::btf::{BtfError, Members, Place, layout},
     memory::u64_at,
 };
-
-/// Tells where members are: BTF, or a test.
-pub trait Members {
-    /// Offset in bytes of a member, by structure and path.
-    fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError>;
-
-    /// Place of a bit field.
-    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError>;
-}
-
-impl Members for KernelBtf {
-    fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError> {
-        self.member_offset(strukt, path)
-    }
-
-    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
-        KernelBtf::bit_field(self, strukt, path)
-    }
-}
-
-macro_rules! layout {
-    ($(#[$doc:meta])* $name:ident { $($field:ident = $strukt:literal . $path:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub(super) struct $name {
-            $(pub $field: u64,)*
-        }
-
-        impl $name {
-            fn find(members: &dyn Members) -> Result<Self, BtfError> {
-                Ok(Self { $($field: members.offset($strukt, $path)?.into(),)* })
-            }
-        }
-    };
-}
 
 layout! {
     /// Hooks of a namespace.

@@ -6,8 +6,8 @@ use anyhow::Result;
 use proptest::prelude::*;
 
 use super::{
-    super::btf::{BtfError, Place},
-    layout::{IndexLayout, Members},
+    super::btf::{BtfError, Members, Place},
+    layout::IndexLayout,
     legacy,
     memory::{Gone, Memory, Reader},
     nft::{self, Evaluator, NftRule},

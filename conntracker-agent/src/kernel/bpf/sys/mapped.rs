@@ -58,8 +58,7 @@ impl MappedArray {
     pub fn read(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let len = len.min(self.len);
-        // SAFETY: as in `write`.
-        unsafe { std::ptr::copy_nonoverlapping(self.address.as_ptr(), bytes.as_mut_ptr(), len) }
+        bytes[..len].copy_from_slice(&self.bytes()[..len]);
         bytes
     }
 }

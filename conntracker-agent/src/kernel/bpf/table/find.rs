@@ -49,9 +49,9 @@ impl HashTable {
     /// Finds it.
     pub fn find(peek: &mut Peek, layout: &Sysctl) -> Result<Self> {
         let size = size()?;
+        let task = peek.task()?;
         for name in FILES {
             let Ok(file) = File::open(format!("{DIRECTORY}/{name}")) else { continue };
-            let task = peek.task()?;
             let variable = variable(peek, layout, task, file.as_raw_fd().cast_unsigned().into())?;
             if let Some(found) = Self::near(peek, variable, size) {
                 return Ok(found);

@@ -8,25 +8,9 @@ use conntracker_common::{
 use nix::time::{ClockId, clock_getres};
 
 use super::super::{
-    btf::{BtfError, KernelBtf},
-    offsets::LayoutError,
+    btf::{BtfError, KernelBtf, layout},
+    offsets::{LayoutError, check},
 };
-
-macro_rules! layout {
-    ($(#[$doc:meta])* $name:ident { $($field:ident = $strukt:literal . $path:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub(super) struct $name {
-            $(pub $field: u64,)*
-        }
-
-        impl $name {
-            fn find(btf: &KernelBtf) -> Result<Self, BtfError> {
-                Ok(Self { $($field: btf.member_offset($strukt, $path)?.into(),)* })
-            }
-        }
-    };
-}
 
 layout! {
     /// `struct nf_conn`, and the extensions that every kernel has.
@@ -144,20 +128,11 @@ pub(super) struct TableLayout {
 impl TableLayout {
     /// Resolves it; `hz` are the ticks of a second.
     pub fn resolve(btf: &KernelBtf, hz: u32) -> Result<Self, LayoutError> {
-        for &(strukt, path, expected) in TABLE_ASSUMED {
-            let found = btf.member_offset(strukt, path)?;
-            if found != expected {
-                return Err(LayoutError::Changed { strukt, path, found, expected });
-            }
-        }
-        let mut values = [0; TableOffsets::MEMBERS.len()];
-        for (value, (strukt, path)) in values.iter_mut().zip(TableOffsets::MEMBERS) {
-            *value = btf.member_offset(strukt, path)?;
-        }
+        check(btf, TABLE_ASSUMED)?;
         let entry = EntryLayout::resolve(btf, hz)?;
         let ext_helper = btf.enumerator("NF_CT_EXT_HELPER")?;
         Ok(Self {
-            offsets: TableOffsets::from_array(&values),
+            offsets: TableOffsets::from_array(&btf.member_offsets(TableOffsets::MEMBERS)?),
             numbers: TableNumbers { conn_bytes: entry.conn_bytes()?, ext_helper },
             entry,
             sysctl: Sysctl::find(btf)?,

@@ -13,7 +13,7 @@ use conntracker_common::table::{CHANGING, PART_HEADER, SLOTS, Slot, UNREADABLE, 
 use super::{
     super::{
         btf::KernelBtf,
-        offsets::Layout,
+        offsets::offsets,
         sys::{self, MappedArray},
     },
     entry::Copy,
@@ -57,7 +57,7 @@ impl TableReader {
             bail!("the kernel has no bpf_loop (Linux 5.17+)");
         }
         let layout = TableLayout::resolve(&btf, hz()?)?;
-        let mut programs = Programs::load(Layout::resolve(&btf)?.offsets, &layout)?;
+        let mut programs = Programs::load(offsets(&btf)?, &layout)?;
         let table = HashTable::find(&mut programs.peek, &layout.sysctl)?;
         log::debug!("conntrack's hash table: {} buckets at {:x}", table.size, table.buckets);
         Ok(Self { programs, table, layout: layout.entry })
