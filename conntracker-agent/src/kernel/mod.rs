@@ -1,5 +1,6 @@
 //! Every contact with the kernel.
 
+mod ahead;
 pub mod bpf;
 pub mod netlink;
 pub mod netns;

@@ -1,10 +1,6 @@
 //! The program that copies entries, and who runs it.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    sync::mpsc::{Receiver, SyncSender, channel, sync_channel},
-    thread,
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::{Buf, BufMut};
@@ -22,6 +18,7 @@ use super::{
     programs::{Programs, TABLE},
 };
 use crate::kernel::{
+    ahead::ahead,
     netlink::{self, ctnetlink::Entry},
     netns::Netns,
 };
@@ -74,35 +71,26 @@ impl TableReader {
         let net = programs.peek.net(netns)?;
         let Programs { table: program, walk, parts, peek: _ } = programs;
         let mut walker = Walker { program, walk, table: *table, net, bucket: 0 };
-        let (full, to_read) = sync_channel(parts.len());
-        let (empty, to_fill) = channel();
-        for (number, memory) in (0..).zip(parts) {
-            // The other end is below.
-            let _ = empty.send(Copies { number, memory, jiffies: 0, filled: 0 });
-        }
-        let mut tally = thread::scope(move |scope| {
-            let fill = move || walker.fill_all(&to_fill, &full);
-            let filling = thread::Builder::new()
-                .spawn_scoped(scope, fill)
-                .context("cannot start a thread to read the table")?;
-            let mut tally = Tally::default();
-            // However this ends, both channels are closed then, and so the thread ends too.
-            for mut copies in to_read {
-                let jiffies = copies.jiffies;
-                for slot in copies.slots() {
-                    let copy = Copy::new(slot);
-                    let Some(entry) = copy.entry(layout, jiffies) else { continue };
-                    tally.entries += 1;
-                    tally.secret += u64::from(copy.has_secmark(layout));
-                    each(&entry)?;
-                }
-                let _ = empty.send(copies);
+        let copies = (0..)
+            .zip(parts)
+            .map(|(number, memory)| Copies { number, memory, jiffies: 0, filled: 0 })
+            .collect();
+        let mut tally = Tally::default();
+        let read = |copies: &mut Copies<'_>| {
+            let jiffies = copies.jiffies;
+            for slot in copies.slots() {
+                let copy = Copy::new(slot);
+                let Some(entry) = copy.entry(layout, jiffies) else { continue };
+                tally.entries += 1;
+                tally.secret += u64::from(copy.has_secmark(layout));
+                each(&entry)?;
             }
-            match filling.join() {
-                Ok(filled) => Ok::<_, E>(filled.map(|()| tally)?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })?;
+            Ok(())
+        };
+        ahead(copies, |copies| walker.fill(copies), read)
+            .context("cannot start a thread to read the table")
+            .map_err(E::from)
+            .flatten()?;
         tally.resized = find::size()? != table.size;
         Ok(tally)
     }
@@ -133,24 +121,10 @@ struct Walker<'a> {
     bucket: u32,
 }
 
-impl<'a> Walker<'a> {
-    /// Fills what comes, until the table ends or nobody reads it any more.
-    fn fill_all(
-        &mut self,
-        to_fill: &Receiver<Copies<'a>>,
-        full: &SyncSender<Copies<'a>>,
-    ) -> Result<()> {
-        for mut copies in to_fill {
-            self.fill(&mut copies)?;
-            if full.send(copies).is_err() || self.bucket >= self.table.size {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the program once.
-    fn fill(&mut self, copies: &mut Copies<'_>) -> Result<()> {
+impl Walker<'_> {
+    /// Runs the program once; false if the table ends with that.
+    fn fill(&mut self, copies: &mut Copies<'_>) -> Result<bool> {
+        copies.filled = 0;
         let HashTable { buckets, size } = self.table;
         let mut walk = Vec::with_capacity(size_of::<Walk>());
         walk.put_u64_ne(buckets);
@@ -178,7 +152,7 @@ impl<'a> Walker<'a> {
             );
         }
         self.bucket = bucket;
-        Ok(())
+        Ok(bucket < size)
     }
 
     /// What to say.

@@ -1,11 +1,9 @@
 //! Long dumps, received in a thread of their own. The kernel makes a datagram in the call that receives the
 //! one before it; so while one processor makes entries, another one can read them.
 
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread;
-
 use super::decode::Entry;
 use super::dump::Cursor;
+use crate::kernel::ahead::ahead;
 use crate::kernel::netlink::exchange::{Answer, Found};
 use crate::kernel::netlink::socket::{Error, RECEIVE_BYTES, Socket};
 
@@ -30,59 +28,35 @@ impl Cursor {
         mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
         let (answer, request, stats) = self.parts();
-        let (full, to_read) = sync_channel(DEPTH);
-        let (empty, to_fill) = channel();
-        for _ in 0..DEPTH {
-            let datagram = Datagram { buffer: vec![0; RECEIVE_BYTES], messages: Vec::new() };
-            // The other end is below.
-            let _ = empty.send(datagram);
-        }
-        thread::scope(move |scope| {
-            let receive = move || receive(answer, socket, &to_fill, &full);
-            let Ok(receiving) = thread::Builder::new().spawn_scoped(scope, receive) else {
-                return Ok(false);
-            };
-            // However this ends, both channels are closed then, and so the thread ends too.
-            for mut datagram in to_read {
-                for message in datagram.messages.drain(..) {
-                    match stats.decode(request, &message.message(&datagram.buffer)) {
-                        Ok(Some(entry)) => each(&entry)?,
-                        Ok(None) => {}
-                        Err(error) => log::debug!("conntrack entry skipped: {error}"),
-                    }
+        let datagrams = (0..DEPTH)
+            .map(|_| Datagram { buffer: vec![0; RECEIVE_BYTES], messages: Vec::new() })
+            .collect();
+        let read = |datagram: &mut Datagram| {
+            for message in datagram.messages.drain(..) {
+                match stats.decode(request, &message.message(&datagram.buffer)) {
+                    Ok(Some(entry)) => each(&entry)?,
+                    Ok(None) => {}
+                    Err(error) => log::debug!("conntrack entry skipped: {error}"),
                 }
-                let _ = empty.send(datagram);
             }
-            match receiving.join() {
-                Ok(received) => Ok(received.map(|()| true)?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+            Ok(())
+        };
+        match ahead(datagrams, |datagram| receive(answer, socket, datagram), read) {
+            Ok(received) => received.map(|()| true),
+            Err(_) => Ok(false),
+        }
     }
 }
 
-/// Receives until the answer ends or nobody reads it any more.
-fn receive(
-    answer: &mut Answer,
-    socket: &Socket,
-    to_fill: &Receiver<Datagram>,
-    full: &SyncSender<Datagram>,
-) -> Result<(), Error> {
-    for mut datagram in to_fill {
-        let received = loop {
-            match answer.advance(socket, &mut datagram.buffer) {
-                Ok(Some(message)) => datagram.messages.push(message),
-                end => break end.map(|_| true),
-            }
-            if answer.datagram_is_read() {
-                break Ok(false);
-            }
-        };
-        // What came before an error counts.
-        let read = full.send(datagram);
-        if received? || read.is_err() {
-            break;
+/// Receives a datagram; false if the answer ends with it.
+fn receive(answer: &mut Answer, socket: &Socket, datagram: &mut Datagram) -> Result<bool, Error> {
+    loop {
+        match answer.advance(socket, &mut datagram.buffer)? {
+            Some(message) => datagram.messages.push(message),
+            None => return Ok(false),
+        }
+        if answer.datagram_is_read() {
+            return Ok(true);
         }
     }
-    Ok(())
 }
