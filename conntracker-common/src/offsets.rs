@@ -74,6 +74,8 @@ offsets! {
         skb_tail = "sk_buff"."tail";
         /// `net_device.ifindex`.
         dev_ifindex = "net_device"."ifindex";
+        /// `net_device.name`.
+        dev_name = "net_device"."name";
         /// `net_device.nd_net.net`.
         dev_net = "net_device"."nd_net.net";
         /// `sock.__sk_common.skc_net.net`.

@@ -26,7 +26,7 @@ pub const IPS_NAT: u32 = 1 << 4 | 1 << 5;
 pub const MAX_MOVED: usize = 64;
 
 /// Words of 32 bits of the [`event`]s of one record.
-pub const MAX_EVENT_WORDS: usize = 128;
+pub const MAX_EVENT_WORDS: usize = 120;
 
 /// Both together.
 pub const MAX_LIST: usize = MAX_MOVED + MAX_EVENT_WORDS;
@@ -99,7 +99,15 @@ pub struct PathBody {
     pub events: u8,
     /// Zero.
     pub reserved: u8,
+    /// Name of the interface of input as the hook's functions are told, zero for none.
+    /// [`FlowBody`] has its index.
+    pub iif_name: DeviceName,
+    /// The same of the output.
+    pub oif_name: DeviceName,
 }
+
+/// `net_device.name` (IFNAMSIZ), as words: that is how it is copied.
+pub type DeviceName = [u64; 2];
 
 /// A counter that moved.
 #[repr(C)]
@@ -134,8 +142,8 @@ pub struct PathHead {
 }
 
 const _: () = {
-    assert!(size_of::<PathBody>() == 24);
+    assert!(size_of::<PathBody>() == 56);
     assert!(size_of::<Moved>() == 4);
     assert!(size_of::<Marks>() == 8);
-    assert!(size_of::<PathHead>() == 24 + 40 + 24);
+    assert!(size_of::<PathHead>() == 24 + 40 + 56);
 };

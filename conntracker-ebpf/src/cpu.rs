@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     counters::Counter,
-    path::Marks,
+    path::{DeviceName, Marks},
     plan::{FRAMES, MAX_GAPS},
 };
 
@@ -68,6 +68,11 @@ pub struct Frame {
     pub result: u32,
     /// `PATH_` bits that are known already.
     pub flags: u32,
+    /// Interfaces as the hook's functions are told: indices and names, 0 for none.
+    pub iif: u32,
+    pub oif: u32,
+    pub iif_name: DeviceName,
+    pub oif_name: DeviceName,
     /// Marks at the links between chains; the last place is for those beyond the limit.
     pub marks: [Marks; MAX_GAPS + 1],
     /// Reply tuple when it came in.

@@ -9,7 +9,7 @@ use conntracker_common::{
 use crate::{
     conntrack::Nfct,
     counters::count,
-    cpu::{self, Cpu},
+    cpu::{self, Cpu, Frame},
     emit::{self, Facts, PathScratch, now},
     globals::offset,
     hash::Hash,
@@ -54,6 +54,8 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         moved: 0,
         events: frame.events as u8,
         reserved: 0,
+        iif_name: frame.iif_name,
+        oif_name: frame.oif_name,
     };
     scratch.marks = frame.marks;
     if frame.flags as u8 & PATH_PROBED == 0 {
@@ -74,7 +76,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     let after = after(scratch, skb)?;
     let mut reported = 0;
     if frame.flow != 0 {
-        let way = way(scratch, frame.place, after.packet_mark, after.ct_mark);
+        let way = way(scratch, frame, after.packet_mark, after.ct_mark);
         if frame.fresh != 0 {
             trust::took(trust_tag(frame.flow, frame.place, frame.generation), way, dropped);
         }
@@ -88,6 +90,8 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     scratch.facts = Facts::new(now());
     scratch.facts.netns_cookie = frame.netns_cookie;
     scratch.facts.body.hook = plan::hook(frame.place);
+    scratch.facts.body.iif = frame.iif;
+    scratch.facts.body.oif = frame.oif;
     if !gather(scratch, skb) {
         count(Counter::ReadFailed);
         return None;
@@ -157,11 +161,13 @@ fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
 
 /// Hash of a way: what is the same for two packets of a folded flow that went the same way.
 #[inline(never)]
-fn way(scratch: &PathScratch, place: u32, packet_mark: u32, ct_mark: u32) -> u64 {
+fn way(scratch: &PathScratch, frame: &Frame, packet_mark: u32, ct_mark: u32) -> u64 {
     let path = &scratch.head.path;
     // Not the number of events and counters: they tell it.
     let what = [path.info, path.dropped, path.gaps, path.flags];
-    let mut hash = Hash::new(u64::from(place));
+    let mut hash = Hash::new(u64::from(frame.place));
+    // Rules without counters can tell packets apart by these alone.
+    hash.add(u64::from(frame.iif) << 32 | u64::from(frame.oif));
     hash.add(u64::from(path.epoch) << 32 | u64::from(u32::from_ne_bytes(what)));
     hash.add(u64::from(path.packet_mark) << 32 | u64::from(packet_mark));
     hash.add(u64::from(path.ct_mark) << 32 | u64::from(ct_mark));

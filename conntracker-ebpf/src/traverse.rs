@@ -3,7 +3,7 @@
 
 use conntracker_common::{
     counters::Counter,
-    path::{IPS_NAT, Marks},
+    path::{DeviceName, IPS_NAT, Marks},
     plan::{self, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE, Tracing},
     record::{FAMILY_V6, HOOK_UNKNOWN},
 };
@@ -16,7 +16,7 @@ use crate::{
     globals::{offset, probes},
     hash::Hash,
     headers, known,
-    memory::read,
+    memory::{read, read_into},
     netns, plans,
     probes::was_dropped_by_chain,
     seen, snapshot, trust,
@@ -182,9 +182,9 @@ pub fn begin(
     frame.flags = 0;
     frame.inside = 0;
     frame.result = 0;
-    let mut complete = true;
+    let mut complete = devices(view, frame);
     if let Some(entry) = who.entry {
-        complete = entry.mark(&mut frame.ct_mark);
+        complete &= entry.mark(&mut frame.ct_mark);
         if who.fresh && who.status & IPS_NAT != 0 {
             // Translated once; without that it is the original tuple turned round.
             complete &= entry.reply(&mut frame.reply);
@@ -198,6 +198,25 @@ pub fn begin(
         count(Counter::ReadFailed);
         None
     }
+}
+
+/// Takes down the interfaces that the hook's functions are told, with the names that they have now.
+#[inline(always)]
+fn devices(view: impl View, frame: &mut Frame) -> bool {
+    frame.iif = 0;
+    frame.oif = 0;
+    frame.iif_name = [0; 2];
+    frame.oif_name = [0; 2];
+    let Some((input, output)) = view.devices() else { return false };
+    (input == 0 || device(input, &mut frame.iif, &mut frame.iif_name))
+        && (output == 0 || device(output, &mut frame.oif, &mut frame.oif_name))
+}
+
+/// Copies index and name of a device; false if they could not be read.
+#[inline(always)]
+fn device(dev: u64, index: &mut u32, name: &mut DeviceName) -> bool {
+    read_into(dev + offset!(dev_ifindex) as u64, index)
+        && read_into(dev + offset!(dev_name) as u64, name)
 }
 
 /// A packet goes from one base chain to the next.

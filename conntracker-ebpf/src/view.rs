@@ -23,6 +23,8 @@ pub trait View: Copy {
     fn netns_cookie(self) -> Option<u64>;
     /// Indices of the interfaces of input and output, 0 for none.
     fn interfaces(self) -> Option<(u32, u32)>;
+    /// Addresses of the `net_device`s of input and output, 0 for none.
+    fn devices(self) -> Option<(u64, u64)>;
 }
 
 /// The context of a netfilter program.
@@ -76,6 +78,13 @@ impl View for Typed {
             typed_index(self.state, offset!(state_in)),
             typed_index(self.state, offset!(state_out)),
         ))
+    }
+
+    #[inline(always)]
+    fn devices(self) -> Option<(u64, u64)> {
+        // Read without types: what is reached through these addresses is, too.
+        let state = self.state as u64;
+        Some((read(state + offset!(state_in) as u64)?, read(state + offset!(state_out) as u64)?))
     }
 }
 
@@ -144,6 +153,17 @@ impl View for Probed {
         Some((
             probed_index(read(self.state + offset!(state_in) as u64)?),
             probed_index(read(self.state + offset!(state_out) as u64)?),
+        ))
+    }
+
+    #[inline(always)]
+    fn devices(self) -> Option<(u64, u64)> {
+        if self.state == 0 {
+            return Some((0, 0));
+        }
+        Some((
+            read(self.state + offset!(state_in) as u64)?,
+            read(self.state + offset!(state_out) as u64)?,
         ))
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Buf;
 use conntracker_common::{
     path::{
-        IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_NAT, PATH_NESTED,
-        PATH_PROBED, PATH_TRUNCATED, PathHead, event,
+        DeviceName, IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_NAT,
+        PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
     },
     plan::{SEGMENT_EARLY, place},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
@@ -38,6 +38,10 @@ pub struct PathRecord {
     pub status: u32,
     /// `enum ip_conntrack_info`.
     pub info: u8,
+    /// Interface of input, as the hook's functions were told.
+    pub iif: Option<Device>,
+    /// Interface of output.
+    pub oif: Option<Device>,
     /// Number of the hook's place ([`place`]).
     pub place: u32,
     /// Epoch of the ruleset.
@@ -56,6 +60,30 @@ pub struct PathRecord {
     pub moved: Vec<(u16, u16)>,
     /// What probes saw, in order; `None` from links, which see counters alone.
     pub events: Option<Vec<Event>>,
+}
+
+/// An interface, as it was when the packet met it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Device {
+    /// Its index.
+    pub index: u32,
+    /// Its name, zeros behind it.
+    pub name: [u8; IFNAMSIZ],
+}
+
+impl Device {
+    fn new(index: u32, name: [u8; IFNAMSIZ]) -> Option<Self> {
+        (index != 0).then_some(Self { index, name })
+    }
+}
+
+/// Length of the name of an interface (include/uapi/linux/if.h).
+pub const IFNAMSIZ: usize = size_of::<DeviceName>();
+
+fn device_name(r: &mut &[u8]) -> [u8; IFNAMSIZ] {
+    let mut name = [0; IFNAMSIZ];
+    r.copy_to_slice(&mut name);
+    name
 }
 
 /// Something that a probe saw.
@@ -157,6 +185,7 @@ impl PathRecord {
         let count = usize::from(r.get_u8());
         let event_words = usize::from(r.get_u8());
         let _reserved = r.get_u8();
+        let [iif_name, oif_name] = [device_name(&mut r), device_name(&mut r)];
         let nat = flags & PATH_NAT != 0;
         let each = if v4 { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
         let tuples = if nat { 3 } else { 2 };
@@ -193,6 +222,8 @@ impl PathRecord {
             ct_mark: (ct_mark, common.ct_mark),
             status,
             info,
+            iif: Device::new(common.interfaces.0, iif_name),
+            oif: Device::new(common.interfaces.1, oif_name),
             place: place(!v4, segment, hook),
             epoch,
             dropped,
@@ -220,6 +251,12 @@ mod tests {
     /// Length of the good record: two counters, three tuples, one pair of marks.
     const BYTES: usize = size_of::<PathHead>() + 2 * 4 + 3 * 12 + 8;
 
+    fn name(text: &str) -> [u8; IFNAMSIZ] {
+        let mut name = [0; IFNAMSIZ];
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        name
+    }
+
     /// A good IPv4 record with two counters, as the kernel lays it out.
     fn good() -> Vec<u8> {
         let mut b = vec![KIND_PATH, ABI_VERSION];
@@ -227,7 +264,7 @@ mod tests {
         b.extend(3u32.to_ne_bytes());
         b.extend(1_000u64.to_ne_bytes());
         b.extend(77u64.to_ne_bytes());
-        for word in [0x10u32, 5, 6, 0, 0, 0] {
+        for word in [0x10u32, 5, 6, 7, 0, 0] {
             b.extend(word.to_ne_bytes());
         }
         b.extend(0u64.to_ne_bytes());
@@ -237,6 +274,8 @@ mod tests {
             b.extend(word.to_ne_bytes());
         }
         b.extend([2, 1, 0, 1, PATH_NAT | PATH_NESTED, 2, 0, 0]);
+        b.extend(name("eth7"));
+        b.extend([0; IFNAMSIZ]);
         for (slot, packets) in [(3u16, 1u16), (700, 2)] {
             b.extend(slot.to_ne_bytes());
             b.extend(packets.to_ne_bytes());
@@ -273,6 +312,8 @@ mod tests {
                 ct_mark: (9, 5),
                 status: 0,
                 info: 2,
+                iif: Some(Device { index: 7, name: name("eth7") }),
+                oif: None,
                 place: place(false, 0, 2),
                 epoch: 4,
                 dropped: true,

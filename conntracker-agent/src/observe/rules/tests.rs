@@ -247,6 +247,8 @@ fn record(place: u32) -> PathRecord {
         packet_mark: (0, 0),
         ct_mark: (0, 0),
         status: 0,
+        iif: None,
+        oif: None,
         info: 2,
         place,
         epoch: 1,
