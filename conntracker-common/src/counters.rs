@@ -23,12 +23,14 @@ pub enum Counter {
     ReplyRecords,
     /// Records of first replies that found the ring full.
     ReplyLost,
-    /// Packets dropped by netfilter in the traced namespaces.
+    /// IP packets dropped by netfilter in the traced namespaces.
     DropPackets,
     /// Records of drops that reached the ring.
     DropRecords,
     /// Dropped packets that were only counted, in the entry of their key.
     DropFolded,
+    /// Entries made in the maps of drops.
+    DropKeys,
     /// Records of drops that found the ring full.
     DropLost,
     /// A key could not be stored in a deduplication map (the record was sent all the same).
@@ -58,6 +60,9 @@ pub enum Counter {
     /// Packets that were not traced because too many others were under way on their CPU, or because
     /// they interrupted a probe.
     FramesFull,
+    /// Calls of functions whose beginning or end kprobes missed: packets under way on that CPU are known by
+    /// their chains only.
+    CallsMissed,
     /// Ends of flows seen: entries that left the table, or were never in it.
     Ends,
     /// Records of ends that reached the ring.

@@ -26,7 +26,7 @@ pub const IPS_NAT: u32 = 1 << 4 | 1 << 5;
 pub const MAX_MOVED: usize = 64;
 
 /// Words of 32 bits of the [`event`]s of one record.
-pub const MAX_EVENT_WORDS: usize = 120;
+pub const MAX_EVENT_WORDS: usize = 118;
 
 /// Both together.
 pub const MAX_LIST: usize = MAX_MOVED + MAX_EVENT_WORDS;
@@ -104,6 +104,9 @@ pub struct PathBody {
     pub iif_name: DeviceName,
     /// The same of the output.
     pub oif_name: DeviceName,
+    /// Hash of the path: what it tells apart from others at the same hook. Dropped packets are counted by
+    /// it ([`crate::seen::DropKey::path_hash`]).
+    pub path_hash: u64,
 }
 
 /// `net_device.name` (IFNAMSIZ), as words: that is how it is copied.
@@ -142,8 +145,8 @@ pub struct PathHead {
 }
 
 const _: () = {
-    assert!(size_of::<PathBody>() == 56);
+    assert!(size_of::<PathBody>() == 64);
     assert!(size_of::<Moved>() == 4);
     assert!(size_of::<Marks>() == 8);
-    assert!(size_of::<PathHead>() == 24 + 40 + 56);
+    assert!(size_of::<PathHead>() == 24 + 40 + 64);
 };

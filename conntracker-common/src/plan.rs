@@ -156,18 +156,22 @@ pub struct Tracing {
     pub sample: u32,
     /// Cookie of namespace 0, which most have alone.
     pub first_netns: u64,
+    /// 1: flows whose folded key took one path many times are not all traced.
+    pub trust: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// New flows of one folded key that took the same way one after the other before the next ones are
 /// taken to do so, too.
 pub const TRUSTED_AFTER: u32 = 16;
 
-/// Of the flows of a trusted key each n-th is traced all the same, so that a change is found. A power of
-/// two.
-pub const TRUSTED_SAMPLE: u64 = 8;
+/// Of the flows of a trusted key one in so many, by a random number, is traced all the same, so that a
+/// change is found. A power of two.
+pub const TRUSTED_SAMPLE: u32 = 8;
 
 const _: () = {
-    assert!(size_of::<Tracing>() == 16);
+    assert!(size_of::<Tracing>() == 24);
     assert!(size_of::<Plan>() == 16 + 16 + 16 * LEGACY_TABLES + 16);
     assert!(size_of::<Range>() == 16);
     assert!(size_of::<ChainKey>() == 16);

@@ -18,7 +18,8 @@ pub const FAMILY_V6: u8 = 10;
 
 /// The tuples come from the packet's headers: it had no conntrack entry. The reply tuple is zero.
 pub const FLAG_FROM_HEADERS: u8 = 1;
-/// [`FlowBody::count`] counts all packets or flows of the folded key, not only this one.
+/// [`FlowBody::count`] counts all flows of the folded key, not only this one. Of a dropped packet: it is
+/// counted in the map of drops, too.
 pub const FLAG_COUNTED: u8 = 2;
 /// The packet was a fragment without a transport header: ports and ICMP fields are zero.
 pub const FLAG_FRAGMENT: u8 = 4;
@@ -65,11 +66,10 @@ pub struct FlowBody {
     pub iif: u32,
     /// Interface index of the packet's output, 0 for locally delivered packets.
     pub oif: u32,
-    /// With [`FLAG_COUNTED`]: flows (or dropped packets) of this key since `since_ns`;
-    /// `u32::MAX` means that many or more.
+    /// With [`FLAG_COUNTED`]: flows of this key since `since_ns`; `u32::MAX` means that many or more.
     pub count: u32,
     /// With [`FLAG_COUNTED`]: when counting began; tells one life of a kernel map entry from the
-    /// next (nanoseconds since boot).
+    /// next (nanoseconds since boot). Of a dropped packet: [`crate::seen::DropKey::path_hash`].
     pub since_ns: u64,
     /// Conntrack zone id.
     pub zone: u16,

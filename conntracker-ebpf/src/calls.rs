@@ -3,7 +3,7 @@
 //!
 //! Calls of one task end in the reverse order of their beginning, and softirqs end before what they
 //! interrupt goes on. A return that was missed leaves a call behind, which goes with the next end of what
-//! began before it.
+//! began before it, and is noticed then: what is under way on the CPU is not known as a whole.
 
 use aya_ebpf::{helpers::bpf_get_current_task, macros::map, maps::PerCpuArray};
 
@@ -33,6 +33,8 @@ struct Call {
 #[repr(C)]
 struct Stack {
     depth: u64,
+    /// 1: a call or its end was missed.
+    missed: u64,
     calls: [Call; CALLS],
 }
 
@@ -49,6 +51,7 @@ pub fn begin(what: u64, arguments: [u64; 3]) {
     if depth >= CALLS {
         // So deep only because of ends that were missed.
         stack.depth = 0;
+        stack.missed = 1;
         return;
     }
     // SAFETY: a helper without arguments.
@@ -73,9 +76,24 @@ pub fn end(what: u64) -> Option<[u64; 3]> {
         depth -= 1;
         let call = &stack.calls[depth & (CALLS - 1)];
         if call.task == task && call.what == what {
+            if depth as u64 + 1 != stack.depth {
+                stack.missed = 1;
+            }
             stack.depth = depth as u64;
             return Some(call.arguments);
         }
     }
+    stack.missed = 1;
     None
+}
+
+/// Whether a call or its end was missed since this was asked last.
+#[inline(always)]
+pub fn have_missed() -> bool {
+    let Some(stack) = STACK.get_ptr_mut(0) else { return false };
+    // SAFETY: as above.
+    let stack = unsafe { &mut *stack };
+    let missed = stack.missed != 0;
+    stack.missed = 0;
+    missed
 }

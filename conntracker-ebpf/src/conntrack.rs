@@ -172,16 +172,26 @@ impl Entry {
         read(self.0 + offset!(ct_net) as u64)
     }
 
+    /// Copies the zone into `facts`; false if it could not be read. A template has the zone that the packet's
+    /// entry is to have.
+    #[inline(always)]
+    pub fn zone(self, facts: &mut Facts) -> bool {
+        let mut zone = Zone { id: 0, flags: 0, dir: 0 };
+        if !read_into(self.0 + offset!(ct_zone) as u64, &mut zone) {
+            return false;
+        }
+        facts.body.zone = zone.id;
+        facts.body.zone_dir = zone.dir;
+        true
+    }
+
     /// Copies tuples, zone and connmark into `facts`; false if one could not be read.
     #[inline(always)]
     pub fn describe(self, facts: &mut Facts) -> bool {
-        let mut zone = Zone { id: 0, flags: 0, dir: 0 };
         let ok = read_into(self.0 + offset!(ct_orig) as u64, &mut facts.orig)
             && read_into(self.0 + offset!(ct_reply) as u64, &mut facts.reply)
-            && read_into(self.0 + offset!(ct_zone) as u64, &mut zone)
+            && self.zone(facts)
             && read_into(self.0 + offset!(ct_mark) as u64, &mut facts.body.ct_mark);
-        facts.body.zone = zone.id;
-        facts.body.zone_dir = zone.dir;
         facts.body.proto = facts.orig.proto;
         facts.body.family = facts.orig.l3num as u8;
         ok

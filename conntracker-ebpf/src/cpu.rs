@@ -2,8 +2,8 @@
 //!
 //! Programs on one CPU can interrupt each other: a packet that a rule sends (reject), a softirq in the
 //! middle of OUTPUT, on preemptible kernels another task. So a frame is claimed atomically, everything
-//! a traced packet writes belongs to its frame, and whoever comes in between marks the frames whose
-//! counters it may move.
+//! a traced packet writes belongs to its frame, and whoever comes in between suspends the frames whose
+//! counters it may move ([`crate::nested`]).
 
 use core::arch::asm;
 
@@ -14,11 +14,11 @@ use aya_ebpf::{
 };
 use conntracker_common::{
     counters::Counter,
-    path::{DeviceName, Marks},
+    path::{DeviceName, Marks, PATH_TRUNCATED},
     plan::{FRAMES, MAX_GAPS},
 };
 
-use crate::{conntrack::KernelTuple, counters::count, globals::offset, memory::read};
+use crate::{conntrack::KernelTuple, counters::count, globals::offset, memory::read, task::Moment};
 
 /// A frame that is still open after this many jiffies (0.1 to 1 s) belongs to a packet that left its
 /// hook unseen.
@@ -56,8 +56,14 @@ pub struct Frame {
     pub status: u32,
     /// Links between chains that it passed.
     pub gaps: u32,
-    /// 1: somebody came in between.
+    /// 1: somebody came in between, and may have moved its counters.
     pub nested: u32,
+    /// 1: its counters are being read, or it is free.
+    pub busy: u32,
+    /// How many packets came in between and have not left.
+    pub suspended: u32,
+    /// What ran when it came in.
+    pub task: Moment,
     /// 1: the flow was not confirmed.
     pub fresh: u32,
     /// Words of events.
@@ -88,8 +94,6 @@ pub struct Cpu {
     current: u64,
     /// Where it is. Written after `current`: who comes in between leaves 0 there.
     current_place: u64,
-    /// Packets that came to hooks.
-    pub packets: u64,
     /// Probes that are running: more than one if they interrupt each other.
     pub running: u64,
     /// Distance of this CPU's per-CPU memory; 0 until it is known.
@@ -154,27 +158,25 @@ impl Cpu {
     /// Gives a frame up.
     #[inline(always)]
     pub fn release(&mut self, index: usize) {
+        self.frames[index & 3].busy = 1;
         self.owners[index & 3] = 0;
+    }
+
+    /// Something of what probes should have seen was not: what is under way is not known as a whole.
+    #[inline(always)]
+    pub fn missed(&mut self) {
+        for (owner, frame) in self.owners.iter().zip(&mut self.frames) {
+            if *owner != 0 {
+                frame.flags |= u32::from(PATH_TRUNCATED);
+                frame.nested = 1;
+            }
+        }
     }
 
     /// Where a packet is that has not left.
     #[inline(always)]
     pub fn place_of(&self, skb: u64) -> Option<u32> {
         (self.current == skb).then_some(self.current_place as u32)
-    }
-
-    /// A packet has come to a place while others are under way: it may move their counters.
-    #[inline(always)]
-    pub fn interrupt(&mut self, skb: u64, place: u32) {
-        for (owner, frame) in self.owners.iter_mut().zip(&mut self.frames) {
-            if *owner == skb {
-                // The memory of a packet that left unseen.
-                *owner = 0;
-                count(Counter::FramesLost);
-            } else if *owner != 0 && frame.shares >> place & 1 != 0 {
-                frame.nested = 1;
-            }
-        }
     }
 
     /// Takes a free frame.
@@ -192,6 +194,7 @@ impl Cpu {
             if now.wrapping_sub(self.frames[i].since) > STALE
                 && exchange(&mut self.owners[i], owner, skb)
             {
+                self.frames[i].busy = 1;
                 count(Counter::FramesLost);
                 return hidden(i);
             }

@@ -2,40 +2,40 @@
 
 use conntracker_common::{
     counters::Counter,
-    record::{FLAG_COUNTED, FLAG_FROM_HEADERS, HOOK_UNKNOWN, KIND_DROP},
-    seen::{CLASS_CONNTRACK, CLASS_HEADERS},
+    record::{FLAG_COUNTED, HOOK_UNKNOWN, KIND_DROP},
 };
 
 use crate::{
     conntrack::{Entry, IPS_TEMPLATE, Nfct},
     counters::{count, say},
+    drop_counts::{self, Counted},
     dst,
     emit::{Facts, emit, now},
     ends,
     globals::{offset, trace_rules},
     headers,
     memory::{read, read_into},
-    netns, seen, traverse,
+    netns, traverse,
 };
 
 /// One packet that netfilter dropped. Reads with probe_read throughout: drops are not
 /// the hot path, and a raw tracepoint's arguments have no types.
 #[inline(always)]
 pub fn observe(skb: u64) {
-    let hook = if trace_rules() { traverse::dropped(skb) } else { HOOK_UNKNOWN };
-    report(skb, hook);
+    let mut path_hash = 0;
+    let hook = if trace_rules() { traverse::dropped(skb, &mut path_hash) } else { HOOK_UNKNOWN };
+    report(skb, hook, path_hash);
 }
 
 /// A function of its own: its stack is not that of what runs before it.
 #[inline(never)]
-fn report(skb: u64, hook: u8) {
+fn report(skb: u64, hook: u8, path_hash: u64) {
     let Some((netns_cookie, dev, entry)) = namespace(skb) else {
         return count(Counter::DropUnknown);
     };
     if netns::number(netns_cookie).is_none() {
         return;
     }
-    count(Counter::DropPackets);
     if let Some(entry) = entry {
         ends::dropped(entry);
     }
@@ -48,22 +48,15 @@ fn report(skb: u64, hook: u8) {
     if hook != HOOK_UNKNOWN {
         facts.body.hook = hook;
     }
-    let (_, fold) = seen::mode();
-    let from_headers = facts.body.flags & FLAG_FROM_HEADERS != 0;
-    let class = if from_headers { CLASS_HEADERS } else { CLASS_CONNTRACK };
-    let key = seen::key(&facts, class, fold);
-    match seen::entry(seen::drops(), &key, facts.ktime_ns) {
-        Some(value) => {
-            let (packets, worth_a_record) = seen::count(value, facts.ktime_ns);
-            if !worth_a_record {
-                return count(Counter::DropFolded);
-            }
-            facts.body.count = packets.min(u64::from(u32::MAX)) as u32;
-            facts.body.since_ns = value.since_ns;
-            facts.body.flags |= FLAG_COUNTED;
-        }
-        None => count(Counter::MapFull),
+    // Before the packet is counted by its key: the agent reads this counter first, so that what it finds
+    // counted by keys is never less.
+    count(Counter::DropPackets);
+    match drop_counts::count(&facts, path_hash) {
+        Counted::First => facts.body.flags |= FLAG_COUNTED,
+        Counted::Again => return count(Counter::DropFolded),
+        Counted::NoRoom => {}
     }
+    facts.body.since_ns = path_hash;
     count(if emit(KIND_DROP, &facts) { Counter::DropRecords } else { Counter::DropLost });
 }
 
@@ -112,8 +105,13 @@ fn gather(facts: &mut Facts, skb: u64, dev: u64, entry: Option<Entry>) -> bool {
         if !entry.describe(facts) {
             return false;
         }
-    } else if !headers::describe(skb, facts) {
-        return false;
+    } else {
+        if !headers::describe(skb, facts) {
+            return false;
+        }
+        if let Some(template) = entry {
+            template.zone(facts);
+        }
     }
     dst::place(facts, skb, dev, entry.is_some())
         && read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)

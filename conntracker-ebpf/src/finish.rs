@@ -7,7 +7,7 @@ use conntracker_common::{
 };
 
 use crate::{
-    conntrack::Nfct,
+    conntrack::{IPS_TEMPLATE, Nfct},
     counters::count,
     cpu::{self, Cpu, Frame},
     emit::{self, Facts, PathScratch, now},
@@ -23,22 +23,34 @@ use crate::{
 /// Bit of ways in the cache of known paths: those that were reported.
 const REPORTED: u64 = 1 << 63;
 
-/// Reads the counters again and reports the way, unless it was reported for the folded key.
+/// Reads the counters again and reports the way, unless it was reported for the folded key. Returns the
+/// hash of the path, 0 if there is none.
 #[inline(never)]
-pub fn finish(cpu: &mut Cpu, index: usize, skb: u64, dropped: bool) {
+pub fn finish(cpu: &mut Cpu, index: usize, skb: u64, dropped: bool) -> u64 {
     let index = index & 3;
     let frame_at = cpu::index(index);
-    let reported = report(cpu, index, frame_at, skb, dropped);
+    // From here on the counters of this frame are being read: who interrupts leaves them alone.
+    cpu.frames[index].busy = 1;
+    let path_hash = report(cpu, index, frame_at, skb, dropped).unwrap_or(0);
     let frame = &cpu.frames[index];
-    if reported.is_some() && !dropped && frame.nested == 0 {
+    if dropped {
+        // Nothing is known of what comes to lie where the entry is.
+        known::remove(frame.key, frame.generation);
+    } else if path_hash != 0 && frame.nested == 0 {
         known::insert(frame.key, frame.generation, frame.bit, frame.fresh != 0);
     }
-    cpu.owners[index] = 0;
+    cpu.release(index);
+    path_hash
 }
 
 #[inline(always)]
-fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -> Option<()> {
+fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -> Option<u64> {
     let cpu_offset = cpu.offset()?;
+    let frame = &mut cpu.frames[index];
+    if frame.suspended != 0 || !frame.task.lasts() {
+        // Who came in between has not left, or another task may have run and moved the same counters.
+        frame.nested = 1;
+    }
     let frame = &cpu.frames[index];
     let scratch = emit::path_scratch(frame_at)?;
     scratch.head.path = PathBody {
@@ -56,15 +68,17 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         reserved: 0,
         iif_name: frame.iif_name,
         oif_name: frame.oif_name,
+        path_hash: 0,
     };
     scratch.marks = frame.marks;
     if frame.flags as u8 & PATH_PROBED == 0 {
         scratch.clear();
     }
     let holds = plans::get(frame.plan).is_some_and(|plan| {
-        plan.epoch == frame.epoch
+        plans::epoch(plan) == frame.epoch
             && snapshot::compare(plan, frame_at, cpu_offset)
             && plans::holds(plan)
+            && plans::epoch(plan) == frame.epoch
     });
     if !holds {
         count(Counter::PathRaces);
@@ -75,15 +89,17 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     }
     let after = after(scratch, skb)?;
     let mut reported = 0;
+    // 0 says that there is none.
+    let way = way(scratch, frame, after.packet_mark, after.ct_mark) | 1;
+    scratch.head.path.path_hash = way;
     if frame.flow != 0 {
-        let way = way(scratch, frame, after.packet_mark, after.ct_mark);
         if frame.fresh != 0 {
             trust::took(trust_tag(frame.flow, frame.place, frame.generation), way, dropped);
         }
         let key = frame.flow ^ way;
         if known::contains(key, frame.generation, REPORTED) {
             count(Counter::PathFolded);
-            return Some(());
+            return Some(way);
         }
         reported = key;
     }
@@ -112,7 +128,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     if reported != 0 {
         known::insert(reported, frame.generation, REPORTED, false);
     }
-    Some(())
+    Some(way)
 }
 
 /// Marks of a packet at the end of a hook.
@@ -138,7 +154,7 @@ fn after(scratch: &mut PathScratch, skb: u64) -> Option<After> {
 }
 
 /// What a record says of the flow. Before conntrack, what a packet has is no entry of its own: a template
-/// (`ct zone set`), or over lo that of the way out. With probe_read: packets that are reported are few, and dropped
+/// (`ct zone set`), which tells the zone, or over lo that of the way out. With probe_read: packets that are reported are few, and dropped
 /// ones come without types.
 #[inline(never)]
 fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
@@ -153,8 +169,15 @@ fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
         if !entry.describe(facts) {
             return false;
         }
-    } else if !headers::describe(skb, facts) {
-        return false;
+    } else {
+        if !headers::describe(skb, facts) {
+            return false;
+        }
+        if let Some(template) = nfct.entry()
+            && template.status().is_some_and(|status| status & IPS_TEMPLATE != 0)
+        {
+            template.zone(facts);
+        }
     }
     read_into(skb + offset!(skb_mark) as u64, &mut facts.body.packet_mark)
 }

@@ -4,7 +4,6 @@ use conntracker_common::{
     counters::Counter,
     has_ports,
     record::{FLAG_COUNTED, FLAG_INTERFACES, FLAG_OWNER, HOOK_UNKNOWN, KIND_NEW, KIND_REPLIED},
-    seen::CLASS_CONNTRACK,
 };
 
 use crate::{
@@ -15,8 +14,8 @@ use crate::{
     counters::{count, say},
     cpu::address,
     emit::{Facts, emit, emit_owned, now},
-    globals::{owner_number, probes},
-    netns,
+    globals::{owner_number, probes, trace_rules},
+    known, netns,
     owner::{self, Local},
     seen,
     view::View,
@@ -48,6 +47,9 @@ pub fn observe(view: impl View, context: *const u8) {
         info == CT_ESTABLISHED_REPLY && status & (IPS_SEEN_REPLY | IPS_ASSURED) == IPS_SEEN_REPLY;
     if !is_new && !is_reply {
         return;
+    }
+    if is_new && trace_rules() {
+        known::confirmed(entry.address(), known::tracing().generation);
     }
     // Links are in the namespaces that are observed, probes in all.
     if probes() && view.netns_cookie().and_then(netns::number).is_none() {
@@ -120,8 +122,8 @@ fn gather(facts: &mut Facts, view: impl View, entry: Entry, status: u32) -> bool
 fn new_flow(facts: &mut Facts) -> bool {
     count(Counter::NewFlows);
     let (folded_report, fold) = seen::mode();
-    let key = seen::key(facts, CLASS_CONNTRACK, fold);
-    match seen::entry(seen::flows(), &key, facts.ktime_ns) {
+    let key = seen::key(facts, fold);
+    match seen::entry(&key, facts.ktime_ns) {
         Some(value) if folded_report => {
             let (flows, worth_a_record) = seen::count(value, facts.ktime_ns);
             if !worth_a_record {
@@ -144,8 +146,8 @@ fn new_flow(facts: &mut Facts) -> bool {
 #[inline(never)]
 fn replied_flow(facts: &Facts) -> bool {
     let (_, fold) = seen::mode();
-    let key = seen::key(facts, CLASS_CONNTRACK, fold);
-    match seen::entry(seen::flows(), &key, facts.ktime_ns) {
+    let key = seen::key(facts, fold);
+    match seen::entry(&key, facts.ktime_ns) {
         Some(value) if value.replied != 0 => return false,
         Some(value) => value.replied = 1,
         None => count(Counter::MapFull),

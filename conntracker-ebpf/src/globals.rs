@@ -7,7 +7,7 @@ use conntracker_common::{
     loops,
     offsets::{EndOffsets, NftOffsets, Offsets, OwnerOffsets, TableOffsets},
     owner::OwnerNumbers,
-    probes::Arguments,
+    probes::{ABSENT, Arguments},
     table::TableNumbers,
 };
 
@@ -78,6 +78,14 @@ pub static LOOPS: u32 = loops::NONE;
 /// Sets of the cache of known paths, a power of two.
 #[unsafe(no_mangle)]
 pub static KNOWN_SETS: u32 = 1;
+
+/// Key of [`crate::hash`], random.
+#[unsafe(no_mangle)]
+pub static HASH_KEY: [u64; 2] = [0; 2];
+
+/// Offsets of `task_struct.nvcsw` and `task_struct.nivcsw`; [`ABSENT`] where BTF does not tell.
+#[unsafe(no_mangle)]
+pub static SWITCHES: [u32; 2] = [ABSENT; 2];
 
 /// 1: rules are traced; 0: the programs that flows need do nothing for it.
 #[unsafe(no_mangle)]

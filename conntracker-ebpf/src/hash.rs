@@ -1,25 +1,53 @@
-//! A 64-bit hash of keys, for caches in which a collision means that something is not looked at.
+//! A 64-bit hash of keys, for caches in which a collision means that something is not looked at. Who sends
+//! packets must not be able to choose one: it is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
+//! short-input PRF"), of whole words, with a key that the agent draws at each start.
 
-use crate::conntrack::KernelTuple;
+use crate::{
+    conntrack::KernelTuple,
+    globals::{HASH_KEY, frozen},
+};
 
-/// Multiply and fold, as in wyhash and FxHash.
+/// The state of SipHash.
 #[derive(Clone, Copy)]
-pub struct Hash(u64);
-
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+pub struct Hash([u64; 4]);
 
 impl Hash {
     /// An empty one; different seeds have nothing in common.
     #[inline(always)]
     pub fn new(seed: u64) -> Self {
-        Self(seed ^ 0x51_7c_c1_b7_27_22_0a_95)
+        let [low, high] = frozen(&HASH_KEY);
+        let mut hash = Self([
+            low ^ 0x736f_6d65_7073_6575,
+            high ^ 0x646f_7261_6e64_6f6d,
+            low ^ 0x6c79_6765_6e65_7261,
+            high ^ 0x7465_6462_7974_6573,
+        ]);
+        hash.add(seed);
+        hash
+    }
+
+    #[inline(always)]
+    fn round(&mut self) {
+        let Self([a, b, c, d]) = *self;
+        let a = a.wrapping_add(b);
+        let b = b.rotate_left(13) ^ a;
+        let a = a.rotate_left(32);
+        let c = c.wrapping_add(d);
+        let d = d.rotate_left(16) ^ c;
+        let a = a.wrapping_add(d);
+        let d = d.rotate_left(21) ^ a;
+        let c = c.wrapping_add(b);
+        let b = b.rotate_left(17) ^ c;
+        let c = c.rotate_left(32);
+        *self = Self([a, b, c, d]);
     }
 
     /// Adds a word.
     #[inline(always)]
     pub fn add(&mut self, word: u64) {
-        let mixed = (self.0 ^ word).wrapping_mul(FACTOR);
-        self.0 = mixed ^ mixed >> 29;
+        self.0[3] ^= word;
+        self.round();
+        self.0[0] ^= word;
     }
 
     #[inline(always)]
@@ -45,9 +73,12 @@ impl Hash {
 
     /// The hash.
     #[inline(always)]
-    pub fn finish(self) -> u64 {
-        let Self(value) = self;
-        let mixed = value.wrapping_mul(FACTOR);
-        mixed ^ mixed >> 32
+    pub fn finish(mut self) -> u64 {
+        self.0[2] ^= 0xff;
+        for _ in 0..3 {
+            self.round();
+        }
+        let Self([a, b, c, d]) = self;
+        a ^ b ^ c ^ d
     }
 }

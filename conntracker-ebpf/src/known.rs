@@ -4,10 +4,7 @@
 use aya_ebpf::{helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
 use conntracker_common::plan::{HOOKS, Tracing};
 
-use crate::{
-    conntrack::{CT_NEW, CT_RELATED},
-    globals::known_sets,
-};
+use crate::globals::known_sets;
 
 /// Entries of a set.
 const WAYS: usize = 4;
@@ -26,7 +23,7 @@ static TRACING: Array<Tracing> = Array::with_max_entries(1, 0);
 pub fn tracing() -> Tracing {
     match TRACING.get(0) {
         Some(tracing) => *tracing,
-        None => Tracing { generation: 0, sample: 0, first_netns: 0 },
+        None => Tracing { generation: 0, sample: 0, first_netns: 0, trust: 0, reserved: 0 },
     }
 }
 
@@ -42,11 +39,8 @@ pub fn early_bit(hook: u8) -> u64 {
     1 << (8 * HOOKS as u64 + hook as u64 % HOOKS as u64)
 }
 
-/// Bits that packets of a flow can have before it is confirmed.
-const FRESH: u64 = {
-    let hooks = (1 << HOOKS) - 1;
-    hooks << (CT_NEW * HOOKS as u64) | hooks << (CT_RELATED * HOOKS as u64)
-};
+/// Bit of entries of which a packet was traced before they were confirmed, and that were not confirmed since.
+const UNCONFIRMED: u64 = 1 << 62;
 
 #[inline(always)]
 fn set(key: u64) -> Option<&'static mut Set> {
@@ -75,16 +69,29 @@ pub fn contains(key: u64, generation: u32, bit: u64) -> bool {
 pub fn insert(key: u64, generation: u32, bit: u64, fresh: bool) {
     let tag = tag(key, generation);
     let Some(set) = set(key) else { return };
+    let first = if fresh { UNCONFIRMED | bit } else { bit };
     for entry in set.iter_mut() {
         if entry[0] == tag {
-            let keep = if fresh { FRESH } else { u64::MAX };
-            entry[1] = entry[1] & keep | bit;
+            entry[1] = if fresh && entry[1] & UNCONFIRMED == 0 { first } else { entry[1] | first };
             return;
         }
     }
     // SAFETY: a helper without arguments.
     let victim = unsafe { bpf_get_prandom_u32() } as usize % WAYS;
-    set[victim] = [tag, bit];
+    set[victim] = [tag, first];
+}
+
+/// A flow is about to be confirmed. If none of its packets was traced, what is remembered is of another flow,
+/// whose entry lay at the same address.
+#[inline(always)]
+pub fn confirmed(key: u64, generation: u32) {
+    let tag = tag(key, generation);
+    let Some(set) = set(key) else { return };
+    for entry in set.iter_mut() {
+        if entry[0] == tag {
+            entry[1] = if entry[1] & UNCONFIRMED == 0 { 0 } else { entry[1] & !UNCONFIRMED };
+        }
+    }
 }
 
 /// Forgets a flow, so that its next packets are traced: one of them was dropped untraced.

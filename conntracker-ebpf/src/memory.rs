@@ -55,3 +55,20 @@ pub fn read_bytes(address: u64, to: *mut u8, len: usize) -> bool {
     // SAFETY: the verifier checks that `to` has room for `len` bytes.
     unsafe { raw_read(to.cast(), len as u32, address as *const _) == 0 }
 }
+
+/// Adds atomically and returns what was there before (BPF_ATOMIC | BPF_FETCH, Linux 5.12+).
+/// `core::sync::atomic` has no such operation for the BPF target.
+#[inline(always)]
+pub fn fetch_add(value: &mut u64, number: u64) -> u64 {
+    let mut number = number;
+    // SAFETY: `value` is an aligned, live u64.
+    unsafe {
+        asm!(
+            "{number} = atomic_fetch_add((u64 *)({value} + 0), {number})",
+            value = in(reg) core::ptr::from_mut(value),
+            number = inout(reg) number,
+            options(nostack),
+        );
+    }
+    number
+}

@@ -1,7 +1,8 @@
 //! Plans: what the agent knows of the rules at each place, and whether that still holds.
 
 use aya_ebpf::{macros::map, maps::Array};
-use conntracker_common::plan::{MAX_NAMESPACES, MAX_RANGES, PLACES, Plan, Range};
+pub use conntracker_common::plan::Plan;
+use conntracker_common::plan::{MAX_NAMESPACES, MAX_RANGES, PLACES, Range};
 
 use crate::memory::read;
 
@@ -13,7 +14,17 @@ static RANGES: Array<Range> = Array::with_max_entries(MAX_RANGES, 0);
 /// The plan at an index, if there is one.
 #[inline(always)]
 pub fn get(index: u32) -> Option<&'static Plan> {
-    PLANS.get(index).filter(|plan| plan.epoch != 0)
+    PLANS.get(index).filter(|plan| epoch(plan) != 0)
+}
+
+/// The epoch of a plan, read anew. The agent sets it to 0 before it changes anything else of a plan, and to
+/// the new number when the rest is in place: a plan that has the same epoch before and after it was used was
+/// whole. (Loads keep their order on x86_64; other machines may see a plan that was replaced meanwhile, and
+/// its guards then tell.)
+#[inline(always)]
+pub fn epoch(plan: &Plan) -> u32 {
+    // SAFETY: a plain read of a live word.
+    unsafe { core::ptr::read_volatile(&raw const plan.epoch) }
 }
 
 /// One of the ranges that plans refer to.

@@ -26,8 +26,8 @@ use crate::{
     flows,
     globals::{argument, is_kprobe, nft_offset},
     known,
-    memory::read,
-    netns, plans,
+    memory::{fetch_add, read},
+    nested, netns, plans,
     traverse::{self, Who},
     view::{Probed, View},
 };
@@ -50,10 +50,15 @@ pub fn at(context: *const u8, offset: u32) -> Option<u64> {
 #[inline(always)]
 fn guarded(run: impl FnOnce(&mut Cpu) -> Option<()>) {
     let Some(cpu) = cpu::this() else { return };
-    cpu.running = cpu.running.wrapping_add(1);
+    // Atomically: on preemptible kernels another task's program may run between reading and writing.
+    fetch_add(&mut cpu.running, 1);
     // Nothing to do with what could not be read: the packet is not traced.
     let _ = run(cpu);
-    cpu.running = cpu.running.wrapping_sub(1);
+    if is_kprobe() && calls::have_missed() {
+        cpu.missed();
+        count(Counter::CallsMissed);
+    }
+    fetch_add(&mut cpu.running, u64::MAX);
 }
 
 /// `nf_hook_slow` begins. Only kprobes need to know.
@@ -75,9 +80,13 @@ pub fn hook_ends(context: *const u8) {
         } else {
             at(context, argument!(hook_skb))?
         };
+        let place = cpu.place_of(skb);
         cpu.leave_if(skb);
         if cpu.is_quiet() {
             return None;
+        }
+        if let Some(place) = place {
+            nested::leaves(cpu, skb, traverse::places(place));
         }
         let index = cpu.find_anywhere(skb)?;
         if at(context, argument!(hook_result))? as u32 == PASSED {
@@ -286,7 +295,7 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
         let main = plan::place(family == FAMILY_V6, SEGMENT_MAIN, hook);
         traverse::arrive(cpu, view.skb, main);
     }
-    let sampled = !again && traverse::is_sample(cpu, &tracing);
+    let sampled = !again && traverse::is_sample(&tracing);
     // Nearly all packets leave here.
     let nfct = view.nfct()?;
     let (entry, info) = (nfct.address(), nfct.info());

@@ -1,4 +1,5 @@
-//! A hook's counters, read before a packet and compared after it.
+//! A hook's counters, read before a packet and compared after it, and what other packets moved in between
+//! taken out.
 
 use aya_ebpf::{macros::map, maps::Array};
 use conntracker_common::{
@@ -84,6 +85,18 @@ pub fn take(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     each::<Take>(plan, frame, cpu_offset)
 }
 
+/// Other packets come in between: keeps how far the counters have moved, with the sign turned.
+#[inline(never)]
+pub fn suspend(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
+    each::<Suspend>(plan, frame, cpu_offset)
+}
+
+/// They have left: the counters of now, less what was kept, are those of before.
+#[inline(never)]
+pub fn resume(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
+    each::<Resume>(plan, frame, cpu_offset)
+}
+
 /// Reads them again and writes those that moved into the record of the frame.
 #[inline(never)]
 pub fn compare(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
@@ -135,6 +148,42 @@ impl Rounds for Compare {
     }
 }
 
+/// [`suspend`]: a round for each range.
+struct Suspend;
+
+impl Rounds for Suspend {
+    type Context = Context;
+
+    #[inline(always)]
+    fn number(context: &Context) -> u32 {
+        context.ranges
+    }
+
+    #[inline(always)]
+    fn round(context: &mut Context, index: u32) -> bool {
+        context.failed = context.shift(index, u64::wrapping_sub).is_none();
+        !context.failed
+    }
+}
+
+/// [`resume`]: a round for each range.
+struct Resume;
+
+impl Rounds for Resume {
+    type Context = Context;
+
+    #[inline(always)]
+    fn number(context: &Context) -> u32 {
+        context.ranges
+    }
+
+    #[inline(always)]
+    fn round(context: &mut Context, index: u32) -> bool {
+        context.failed = context.shift(index, u64::wrapping_add).is_none();
+        !context.failed
+    }
+}
+
 /// A block of [`Context::differ`]: a round for each counter.
 struct Counters;
 
@@ -160,6 +209,32 @@ impl Context {
         // SAFETY: slot + counters < MAX_SLOTS + 2 * RANGE_COUNTERS.
         let to = unsafe { before.cast::<Counter>().add(place.slot) };
         read_bytes(place.address, to.cast(), place.counters * COUNTER_BYTES as usize).then_some(())
+    }
+
+    /// Replaces what was kept of each counter of a range by `by(kept, now)`.
+    #[inline(always)]
+    fn shift(&self, index: u32, by: impl Fn(u64, u64) -> u64) -> Option<()> {
+        let place = self.place(index)?;
+        let before = BEFORE.get_ptr_mut(self.frame)?;
+        let after = AFTER.get_ptr_mut(self.frame)?;
+        if !read_bytes(place.address, after.cast(), place.counters * COUNTER_BYTES as usize) {
+            return None;
+        }
+        // SAFETY: as in `differ`.
+        let (before, after) = unsafe {
+            (
+                before.cast::<u8>().add(place.number(0)).cast::<u64>(),
+                after.cast::<u64>().add(place.word),
+            )
+        };
+        for i in 0..RANGE_COUNTERS as usize {
+            if i >= place.counters {
+                break;
+            }
+            // SAFETY: i < RANGE_COUNTERS.
+            unsafe { *before.add(2 * i) = by(*before.add(2 * i), *after.add(2 * i)) };
+        }
+        Some(())
     }
 
     #[inline(always)]

@@ -1,10 +1,14 @@
 //! Packets on their way through a hook: between a link before its first base chain and one after its
 //! last. The counters that move in between are those of the rules that the packet matched.
 
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use conntracker_common::{
     counters::Counter,
     path::{DeviceName, IPS_NAT, Marks},
-    plan::{self, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY, TRUSTED_SAMPLE, Tracing},
+    plan::{
+        self, HOOKS as HOOK_NUMBER, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY,
+        TRUSTED_SAMPLE, Tracing,
+    },
     record::{FAMILY_V6, HOOK_UNKNOWN},
 };
 
@@ -17,11 +21,16 @@ use crate::{
     hash::Hash,
     headers, known,
     memory::{read, read_into},
-    netns, plans,
+    nested, netns, plans,
     probes::was_dropped_by_chain,
-    seen, snapshot, trust,
+    seen, snapshot,
+    task::Moment,
+    trust,
     view::View,
 };
+
+/// Distance of the places of a hook's two segments.
+const HOOKS: u32 = HOOK_NUMBER as u32;
 
 /// What a packet is to the cache of known paths.
 #[derive(Clone, Copy)]
@@ -84,20 +93,37 @@ impl Who {
     }
 }
 
-/// A packet comes to a hook.
+/// A packet comes to a place.
 #[inline(always)]
 pub fn arrive(cpu: &mut Cpu, skb: u64, place: u32) {
     if !cpu.is_quiet() {
-        cpu.interrupt(skb, place);
+        nested::arrives(cpu, skb, places(place));
     }
     cpu.enter(skb, place);
-    cpu.packets = cpu.packets.wrapping_add(1);
+}
+
+/// A bit for each place whose counters a packet may move before it leaves: links close each segment of a hook
+/// by itself, probes see the whole hook as one.
+#[inline(always)]
+pub fn places(place: u32) -> u32 {
+    if !probes() {
+        return 1 << place;
+    }
+    let other = if plan::segment(place) == SEGMENT_EARLY { place - HOOKS } else { place + HOOKS };
+    1 << place | 1 << other
+}
+
+/// One packet in so many, by chance: numbers of packets would be those of flows with as many packets.
+#[inline(always)]
+fn one_in(number: u32) -> bool {
+    // SAFETY: a helper without arguments.
+    number != 0 && unsafe { bpf_get_prandom_u32() }.is_multiple_of(number)
 }
 
 /// Whether a packet is traced although its path is known.
 #[inline(always)]
-pub fn is_sample(cpu: &Cpu, tracing: &Tracing) -> bool {
-    tracing.sample != 0 && cpu.packets.is_multiple_of(u64::from(tracing.sample))
+pub fn is_sample(tracing: &Tracing) -> bool {
+    one_in(tracing.sample)
 }
 
 /// A packet comes to the first base chain of a hook. Packets whose path is known leave soon.
@@ -107,7 +133,7 @@ pub fn open(view: impl View, segment: u8) {
     let Some((hook, place)) = place(view, segment) else { return };
     arrive(cpu, view.skb(), place);
     let tracing = known::tracing();
-    let sampled = is_sample(cpu, &tracing);
+    let sampled = is_sample(&tracing);
     let Some(who) = Who::of(view, segment, hook) else { return };
     if sampled || !who.is_known(tracing.generation) {
         begin(cpu, view, &who, place, &tracing, sampled);
@@ -136,18 +162,21 @@ pub fn begin(
         return None;
     };
     let flow = match who.entry {
-        Some(entry) if seen::mode().0 => flow_hash(entry.address(), netns_cookie),
-        _ => 0,
+        _ if !seen::mode().0 => 0,
+        Some(entry) => flow_hash(entry.address(), netns_cookie),
+        None => who.key,
     };
     if who.fresh
         && flow != 0
         && !sampled
-        && !cpu.packets.is_multiple_of(TRUSTED_SAMPLE)
+        && tracing.trust != 0
         && trust::is_trusted(trust_tag(flow, place, tracing.generation))
+        && !one_in(TRUSTED_SAMPLE)
     {
         count(Counter::PathTrusted);
         return None;
     }
+    let epoch = plans::epoch(plan);
     if !plans::holds(plan) {
         count(Counter::PathRaces);
         return None;
@@ -170,10 +199,12 @@ pub fn begin(
     frame.plan = plan_index;
     frame.place = place;
     frame.generation = tracing.generation;
-    frame.epoch = plan.epoch;
+    frame.epoch = epoch;
     frame.shares = plan.shares;
     frame.gaps = 0;
     frame.nested = 0;
+    frame.suspended = 0;
+    frame.task = Moment::now();
     frame.fresh = u32::from(who.fresh);
     frame.status = who.status;
     frame.ct_mark = 0;
@@ -190,14 +221,15 @@ pub fn begin(
             complete &= entry.reply(&mut frame.reply);
         }
     }
-    if complete && snapshot::take(plan, cpu::index(index), cpu_offset) {
+    let taken = complete && snapshot::take(plan, cpu::index(index), cpu_offset);
+    if taken && plans::epoch(plan) == epoch {
+        cpu.frames[index & 3].busy = 0;
         count(Counter::TracedPackets);
-        Some(index)
-    } else {
-        cpu.owners[index & 3] = 0;
-        count(Counter::ReadFailed);
-        None
+        return Some(index);
     }
+    cpu.release(index);
+    count(if taken { Counter::PathRaces } else { Counter::ReadFailed });
+    None
 }
 
 /// Takes down the interfaces that the hook's functions are told, with the names that they have now.
@@ -256,15 +288,17 @@ pub fn close(view: impl View, segment: u8) {
         return;
     }
     let Some((_, place)) = place(view, segment) else { return };
+    nested::leaves(cpu, view.skb(), places(place));
     if let Some(index) = cpu.find(view.skb(), place) {
         let skb = cpu.owners[index & 3];
         finish(cpu, index, skb, false);
     }
 }
 
-/// A packet was dropped by netfilter. Returns the hook, or [`HOOK_UNKNOWN`] if it was not seen there.
+/// A packet was dropped by netfilter. Returns the hook, or [`HOOK_UNKNOWN`] if it was not seen there, and in
+/// `path_hash` which path it took, if it was traced.
 #[inline(never)]
-pub fn dropped(skb: u64) -> u8 {
+pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
     let Some(cpu) = cpu::this() else { return HOOK_UNKNOWN };
     let place = cpu.place_of(skb).unwrap_or(PLACES as u32);
     cpu.leave();
@@ -272,11 +306,18 @@ pub fn dropped(skb: u64) -> u8 {
         && let Some(index) = cpu.find_anywhere(skb)
     {
         let place = cpu.frames[index & 3].place;
+        nested::leaves(cpu, skb, places(place));
         // Conntrack's own function comes behind its first part of a hook, where links close.
         let passed =
             probes() && plan::segment(place) == SEGMENT_EARLY && !was_dropped_by_chain(cpu, index);
-        finish(cpu, index, skb, !passed);
+        let path = finish(cpu, index, skb, !passed);
+        if !passed {
+            *path_hash = path;
+        }
         return plan::hook(place);
+    }
+    if !cpu.is_quiet() && place < PLACES as u32 {
+        nested::leaves(cpu, skb, places(place));
     }
     forget(skb, place);
     if place < PLACES as u32 { plan::hook(place) } else { HOOK_UNKNOWN }

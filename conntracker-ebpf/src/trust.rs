@@ -1,5 +1,6 @@
 //! New flows whose folded key has taken the same way many times: the next ones are taken to do so, too,
-//! but for each n-th. In a flood this is what keeps tracing cheap.
+//! but for a few. In a flood this is what keeps tracing cheap. Packets that are dropped are traced each: what a
+//! drop is attributed to is never taken from others.
 //!
 //! A cache without locks: what falls out of it, or is overwritten by another key, is traced again.
 
@@ -17,9 +18,7 @@ struct Trust {
     /// The way, hashed.
     way: u64,
     /// How many took it one after the other.
-    streak: u32,
-    /// 1: they were dropped.
-    dropped: u32,
+    streak: u64,
 }
 
 #[map]
@@ -36,15 +35,15 @@ fn entry(tag: u64) -> Option<&'static mut Trust> {
 /// Whether enough flows of the key took one way.
 #[inline(always)]
 pub fn is_trusted(tag: u64) -> bool {
-    entry(tag).is_some_and(|entry| entry.tag == tag && entry.streak >= TRUSTED_AFTER)
+    entry(tag).is_some_and(|entry| entry.tag == tag && entry.streak >= u64::from(TRUSTED_AFTER))
 }
 
 /// A flow took a way.
 #[inline(always)]
 pub fn took(tag: u64, way: u64, dropped: bool) {
     let Some(entry) = entry(tag) else { return };
-    if entry.tag == tag && entry.way == way {
-        if entry.streak < TRUSTED_AFTER {
+    if entry.tag == tag && entry.way == way && !dropped {
+        if entry.streak < u64::from(TRUSTED_AFTER) {
             entry.streak += 1;
         }
         return;
@@ -52,15 +51,13 @@ pub fn took(tag: u64, way: u64, dropped: bool) {
     entry.streak = 0;
     entry.tag = tag;
     entry.way = way;
-    entry.dropped = u32::from(dropped);
 }
 
-/// A packet was dropped untraced: if its key was not known to be dropped there, trust is gone.
+/// A packet was dropped untraced: its key is trusted no longer.
 #[inline(always)]
 pub fn dropped(tag: u64) {
     if let Some(entry) = entry(tag)
         && entry.tag == tag
-        && entry.dropped == 0
     {
         entry.streak = 0;
     }

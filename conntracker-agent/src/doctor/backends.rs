@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Small maps: these programs see nothing.
-const SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1, known_flows: 1 };
+const SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1, drop_entries: 1, known_flows: 1 };
 
 /// Programs that were loaded, and why those that trace rules were not, if so.
 pub(super) struct Loaded {

@@ -270,8 +270,15 @@ impl Filter {
     pub fn allows(&self, flow: &Flow, interface: impl Fn(u32) -> Option<String>) -> bool {
         let Flow { key, reply, status, state, mark, details, .. } = flow;
         let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
-        let named = |index: Option<u32>, wanted: &String| {
-            index.filter(|i| *i != 0).and_then(&interface).is_some_and(|name| name == *wanted)
+        // Interfaces of packets that passed, and of those that were dropped.
+        let interfaces = || {
+            let dropped = flow.drops.iter().flat_map(|drops| drops.at());
+            let dropped = dropped.map(|at| (at.place.iif, at.place.oif));
+            flow.interfaces.into_iter().chain(dropped)
+        };
+        let met = |which: &dyn Fn((u32, u32)) -> u32, wanted: &String| {
+            let mut indices = interfaces().map(which).filter(|&index| index != 0);
+            indices.any(|index| interface(index).is_some_and(|name| name == *wanted))
         };
         let steps = || flow.paths.iter().flat_map(|(traversal, _)| &*traversal.steps);
         let details = details.as_deref();
@@ -280,8 +287,8 @@ impl Filter {
             && self.allows_known(&known)
             && self.label.allows(|wanted| details.is_some_and(|of| of.labels.contains(wanted)))
             && self.helper.allows(|wanted| helper == Some(wanted))
-            && self.iif.allows(|wanted| named(flow.interfaces.map(|(iif, _)| iif), wanted))
-            && self.oif.allows(|wanted| named(flow.interfaces.map(|(_, oif)| oif), wanted))
+            && self.iif.allows(|wanted| met(&|(iif, _)| iif, wanted))
+            && self.oif.allows(|wanted| met(&|(_, oif)| oif, wanted))
             && (!self.dropped || flow.dropped())
             && self.rule.allows(|place| steps().any(|step| place.matches(&step.site)))
     }

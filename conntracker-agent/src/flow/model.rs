@@ -19,6 +19,9 @@ pub struct FlowKey {
     pub zone: u16,
     /// Original direction, folded unless `--no-fold`.
     pub orig: Tuple,
+    /// Conntrack has, or had, an entry for it. Otherwise its packets are known by their headers alone:
+    /// conntrack is not active, was told not to track them, found them invalid, or had not seen them yet.
+    pub entry: bool,
 }
 
 /// Which direction a conntrack zone is for (`nf_conntrack_zone.dir`).
@@ -156,8 +159,11 @@ pub struct Flow {
     pub mark: Option<u32>,
     /// Packet mark of the first packet when it left.
     pub packet_mark: Option<u32>,
-    /// (input, output) interface index of the first packet, 0 for none.
+    /// (input, output) interface index of the first packet, 0 for none; of a flow older than the trace, those
+    /// of the first packet of the original direction that was traced.
     pub interfaces: Option<(u32, u32)>,
+    /// Packets without an entry that may belong to several flows, and were added to none.
+    pub fits_several: bool,
     /// Seconds to live when last seen in a dump.
     pub timeout: Option<u32>,
     /// Conntrack flows merged.
@@ -197,6 +203,7 @@ impl Flow {
             mark: None,
             packet_mark: None,
             interfaces: None,
+            fits_several: false,
             timeout: None,
             flows: Counting::default(),
             ended: 0,
@@ -265,6 +272,7 @@ impl Flow {
             mark,
             packet_mark,
             interfaces,
+            fits_several,
             timeout,
             flows,
             ended,
@@ -295,6 +303,7 @@ impl Flow {
         self.flows.merge(&flows);
         self.ended += ended;
         self.unconfirmed += unconfirmed;
+        self.fits_several |= fits_several;
         if let Some(theirs) = counters {
             let mine = self.counters.get_or_insert_default();
             for (mine, theirs) in mine.iter_mut().zip(theirs) {

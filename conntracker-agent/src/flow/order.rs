@@ -54,7 +54,7 @@ mod tests {
 
     fn key(proto: u8, src: &str, dst: &str, l4: L4) -> FlowKey {
         let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
-        FlowKey { netns: NetnsId(0), zone: 0, orig: Tuple { src, dst, proto, l4 } }
+        FlowKey { netns: NetnsId(0), zone: 0, orig: Tuple { src, dst, proto, l4 }, entry: true }
     }
 
     #[test]

@@ -3,21 +3,29 @@
 //!
 //! Two things are kept apart. A *flow* is a line of the report: what the key says (folded or not).
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
-//! a record, an event and several dumps may all tell of it.
+//! a record, an event and several dumps may all tell of it, and what packets without an entry are compared
+//! with ([`headers`]).
 
+mod drops;
 mod ends;
+mod headers;
 mod paths;
 
-use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
+pub use self::paths::PacketPath;
+
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry as Slot};
 
 use super::{
-    DropPlace, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir, model::Details, path::Direction,
+    Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
+    model::Details,
+    path::{Direction, Step},
     process::Process,
 };
 use crate::kernel::{
     bpf::{
+        counts::Seen,
         owner::Owner,
-        record::{Kind as RecordKind, Record, Seen},
+        record::{Kind as RecordKind, Record},
     },
     netlink::ctnetlink::{ConntrackEntry, Counters, events::Kind as EventKind},
 };
@@ -36,6 +44,8 @@ struct Member {
     since_ns: u64,
     /// The last dump that showed it, 0 for none.
     dump: u32,
+    /// Reply direction, if it is not the original one turned round; in [`FlowTable::replies`] as well.
+    reply: Option<Tuple>,
 }
 
 /// A dump under way.
@@ -53,9 +63,13 @@ pub struct FlowTable {
     fold: bool,
     flows: HashMap<FlowKey, Flow>,
     members: HashMap<FlowKey, Member>,
-    /// Folded original tuple that a reply would have → the flow it replies to; only for flows with
-    /// address translation, where the two differ.
-    translated: HashMap<FlowKey, FlowKey>,
+    /// Reply direction → original direction of members with address translation, unfolded.
+    replies: HashMap<FlowKey, Tuple>,
+    /// Original tuple, folded as flows are, that a reply would have → the flows that it may be a reply to; only
+    /// for flows with address translation, where it is not their own.
+    translated: HashMap<FlowKey, Vec<FlowKey>>,
+    /// Zones other than 0 that flows have.
+    zones: HashMap<NetnsId, BTreeSet<u16>>,
     dumps: u32,
     /// New flows that the kernel's counts account for: those since it folds.
     counted_by_kernel: u64,
@@ -63,8 +77,16 @@ pub struct FlowTable {
     kernel_counts: bool,
     /// Namespaces whose flows it does not see yet: see [`Self::count_each`].
     unseen: HashSet<NetnsId>,
-    /// Ways of packets of which no flow is known yet.
-    waiting: HashMap<FlowKey, paths::Waiting>,
+    /// Packets without an entry of which it is not known yet which flow they are of.
+    waiting: HashMap<FlowKey, headers::Waiting>,
+    /// Headers of which the kernel counts dropped packets, and the flow that these are of.
+    counting: HashMap<FlowKey, (FlowKey, Direction)>,
+    /// See [`Self::wants_dump`].
+    wants_dump: bool,
+    /// What dropped the packets that took a path, by its hash.
+    dropping: HashMap<(NetnsId, u64), Option<Step>>,
+    /// Dropped packets that were merged.
+    drops_counted: u64,
     /// Entries that have ended while a dump is under way.
     ended: ends::Ended,
 }
@@ -77,12 +99,18 @@ impl FlowTable {
             fold,
             flows: HashMap::new(),
             members: HashMap::new(),
+            replies: HashMap::new(),
             translated: HashMap::new(),
+            zones: HashMap::new(),
             dumps: 0,
             counted_by_kernel: 0,
             kernel_counts: false,
             unseen: HashSet::new(),
             waiting: HashMap::new(),
+            counting: HashMap::new(),
+            wants_dump: false,
+            dropping: HashMap::new(),
+            drops_counted: 0,
             ended: ends::Ended::default(),
         }
     }
@@ -110,26 +138,35 @@ impl FlowTable {
         self.counted_by_kernel
     }
 
+    /// The key of the flow that an entry is of.
     fn key(&self, netns: NetnsId, zone: u16, orig: Tuple) -> FlowKey {
         let orig = if self.fold { orig.folded() } else { orig };
-        FlowKey { netns, zone, orig }
+        FlowKey { netns, zone, orig, entry: true }
+    }
+
+    /// The flow of a key, made if need be.
+    fn flow(&mut self, key: FlowKey, at_ns: u64) -> &mut Flow {
+        if key.zone != 0 && !self.flows.contains_key(&key) {
+            self.zones.entry(key.netns).or_default().insert(key.zone);
+        }
+        self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns))
     }
 
     /// Merges one ring record, made at `at_ns` (nanoseconds since the epoch).
     pub fn record(&mut self, netns: NetnsId, record: &Record, at_ns: u64) {
-        let member_key = FlowKey { netns, zone: record.zone, orig: record.orig };
-        let mut key = self.key(netns, record.zone, record.orig);
-        let news = match record.kind {
-            RecordKind::New => record.counted.is_none() && self.is_new_member(member_key, at_ns),
-            RecordKind::Replied => false,
-            RecordKind::Drop => {
-                if record.reply.is_none() && !self.flows.contains_key(&key) {
-                    key = self.replied_to(member_key).unwrap_or(key);
-                }
-                false
-            }
+        let Some(reply) = record.reply else {
+            return self.dropped_by_headers(netns, record, at_ns);
         };
-        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
+        let member_key = FlowKey { netns, zone: record.zone, orig: record.orig, entry: true };
+        let key = self.key(netns, record.zone, record.orig);
+        let news = match record.kind {
+            RecordKind::New => self.is_new_member(member_key, at_ns),
+            RecordKind::Replied | RecordKind::Drop => false,
+        };
+        if record.kind != RecordKind::Drop {
+            self.translates(member_key, reply);
+        }
+        let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);
         flow.status = flow.status.union(record.status);
         if let Some(mark) = record.ct_mark {
@@ -137,66 +174,66 @@ impl FlowTable {
             flow.zone_dir = ZoneDir::from_kernel(record.zone_dir);
         }
         let replace = !flow.origins.of_conntrack() && record.kind != RecordKind::Drop;
+        let mut counted_by_kernel = 0;
+        if record.kind == RecordKind::New {
+            flow.packet_mark.get_or_insert(record.packet_mark);
+            if flow.interfaces.is_none() || !flow.origins.packets {
+                flow.interfaces = record.interfaces;
+            }
+            match record.counted {
+                Some(counted) => counted_by_kernel = flow.flows.update(counted),
+                None => flow.flows.add(u64::from(news)),
+            }
+        }
         match record.kind {
             RecordKind::New | RecordKind::Replied => flow.origins.packets = true,
             RecordKind::Drop => flow.origins.drops = true,
         }
-        if record.kind == RecordKind::New {
-            flow.packet_mark.get_or_insert(record.packet_mark);
-            if flow.interfaces.is_none() {
-                flow.interfaces = record.interfaces;
-            }
-            match record.counted {
-                Some(counted) => self.counted_by_kernel += flow.flows.update(counted),
-                None => flow.flows.add(u64::from(news)),
-            }
-        }
         if let Some(owner) = &record.owner {
             flow.owned_by(process(record, owner));
         }
+        self.counted_by_kernel += counted_by_kernel;
         if record.kind == RecordKind::Drop {
-            let drops = flow.drops.get_or_insert_default();
-            let counting =
-                if record.reply.is_some() { &mut drops.tracked } else { &mut drops.untracked };
-            match record.counted {
-                Some(counted) => {
-                    counting.update(counted);
-                }
-                None => counting.add(1),
-            }
-            let (iif, oif) = record.interfaces.unwrap_or_default();
-            drops.add_place(DropPlace { hook: record.hook, iif, oif });
+            self.dropped_once(key, record);
         }
-        if let Some(reply) = record.reply {
-            self.set_reply(key, reply, replace);
-        }
+        self.set_reply(key, reply, replace);
     }
 
-    /// Whether a record that stands for itself tells of an entry that nothing told of before.
+    /// Whether a record of a new entry tells of one that nothing told of before.
     fn is_new_member(&mut self, key: FlowKey, at_ns: u64) -> bool {
-        match self.members.entry(key) {
-            // A dump was faster than the record.
-            Slot::Occupied(slot) if slot.get().dump > 0 && at_ns <= slot.get().since_ns => false,
-            Slot::Occupied(mut slot) => {
-                // The tuple was used again: an entry of its own.
-                slot.insert(Member::new(at_ns));
-                true
-            }
-            Slot::Vacant(slot) => {
-                slot.insert(Member::new(at_ns));
-                true
-            }
+        // A dump may be faster than the record. Otherwise the tuple was used again: an entry of its own.
+        let known = self.members.get(&key);
+        if known.is_some_and(|member| member.dump > 0 && at_ns <= member.since_ns) {
+            return false;
+        }
+        self.forget_member(&key);
+        self.members.insert(key, Member::new(at_ns));
+        true
+    }
+
+    /// Remembers the reply direction of a member.
+    fn translates(&mut self, key: FlowKey, reply: Tuple) {
+        let Some(member) = self.members.get_mut(&key) else { return };
+        let translated = Some(reply).filter(|reply| reply.inverted() != Some(key.orig));
+        if member.reply == translated {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut member.reply, translated) {
+            self.replies.remove(&FlowKey { orig: before, ..key });
+        }
+        if let Some(reply) = translated {
+            self.replies.insert(FlowKey { orig: reply, ..key }, key.orig);
         }
     }
 
-    /// The flow whose reply this packet, known by its unfolded headers alone, would be.
-    fn replied_to(&self, key: FlowKey) -> Option<FlowKey> {
-        let orig = key.orig.inverted()?;
-        let plain = self.key(key.netns, key.zone, orig);
-        if self.flows.contains_key(&plain) {
-            return Some(plain);
+    /// An entry is gone.
+    fn forget_member(&mut self, key: &FlowKey) -> Option<Member> {
+        self.settle_member(key);
+        let member = self.members.remove(key)?;
+        if let Some(reply) = member.reply {
+            self.replies.remove(&FlowKey { orig: reply, ..*key });
         }
-        self.translated.get(&plain).copied()
+        Some(member)
     }
 
     /// Remembers the reply direction of the first flow seen. A flow that so far was known by dropped
@@ -206,8 +243,10 @@ impl FlowTable {
         if let Some(orig) = reply.inverted() {
             let seen_as = self.key(key.netns, key.zone, orig);
             if seen_as != key {
-                // A tuple that was used again belongs to the flow that has it now.
-                self.translated.insert(seen_as, key);
+                let flows = self.translated.entry(seen_as).or_default();
+                if !flows.contains(&key) {
+                    flows.push(key);
+                }
             }
         }
         if let Some(flow) = self.flows.get_mut(&key) {
@@ -241,6 +280,7 @@ impl FlowTable {
         self.dumps += 1;
         let dump = DumpId { number: self.dumps, netns, start_ns: at_ns };
         self.ended.begin(dump);
+        self.wants_dump = false;
         dump
     }
 
@@ -251,12 +291,19 @@ impl FlowTable {
 
     /// Ends a dump that was complete: entries it did not show are gone.
     pub fn end_dump(&mut self, dump: DumpId) {
+        // While the entries are known that packets may be of.
+        self.settle_waiting();
         self.ended.end(dump.netns);
         // An entry made after the dump began may have been missed by it.
-        self.members.retain(|key, member| {
-            key.netns != dump.netns
+        let Self { members, replies, .. } = self;
+        members.retain(|key, member| {
+            let there = key.netns != dump.netns
                 || member.dump == dump.number
-                || member.since_ns >= dump.start_ns
+                || member.since_ns >= dump.start_ns;
+            if let Some(reply) = member.reply.filter(|_| !there) {
+                replies.remove(&FlowKey { orig: reply, ..*key });
+            }
+            there
         });
     }
 
@@ -273,31 +320,31 @@ impl FlowTable {
         event: Option<EventKind>,
         at_ns: u64,
     ) {
-        let member_key = FlowKey { netns, zone: entry.zone, orig: entry.orig };
+        let member_key = FlowKey { netns, zone: entry.zone, orig: entry.orig, entry: true };
         if event.is_none()
             && !self.members.contains_key(&member_key)
             && self.ended.contains(&member_key)
         {
             return;
         }
+        // Once the kernel counts, its count alone says how many new flows there were, also of those whose
+        // record was lost.
+        let counts = !self.kernel_counts || self.unseen.contains(&netns);
+        let reused = self.members.get(&member_key).is_some_and(|member| {
+            member.id.is_some() && entry.id.is_some() && member.id != entry.id
+        });
+        if reused {
+            self.forget_member(&member_key);
+        }
         let key = self.key(netns, entry.zone, entry.orig);
-        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
-        let member = match self.members.entry(member_key) {
-            Slot::Occupied(slot) => {
-                let member = slot.into_mut();
-                if member.id.is_some() && entry.id.is_some() && member.id != entry.id {
-                    // The tuple was used again since.
-                    *member = Member::new(at_ns);
-                    flow.flows.add(1);
-                }
-                member
-            }
+        self.flow(key, at_ns);
+        let (Some(flow), slot) = (self.flows.get_mut(&key), self.members.entry(member_key)) else {
+            return;
+        };
+        let member = match slot {
+            Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => {
-                // Once the kernel counts, its count alone says how many new flows there were, also
-                // of those whose record was lost.
-                if !self.kernel_counts || self.unseen.contains(&netns) {
-                    flow.flows.add(1);
-                }
+                flow.flows.add(u64::from(counts));
                 slot.insert(Member::new(at_ns))
             }
         };
@@ -310,13 +357,14 @@ impl FlowTable {
             Some(_) => flow.origins.events = true,
             None => flow.origins.dump = true,
         }
-        if event == Some(EventKind::Destroy) {
-            flow.ended += 1;
-            self.members.remove(&member_key);
-            self.ended.remember(member_key, at_ns);
-        }
         if let Some(reply) = entry.reply {
+            self.translates(member_key, reply);
             self.set_reply(key, reply, replace);
+        }
+        if event == Some(EventKind::Destroy) {
+            self.flow(key, at_ns).ended += 1;
+            self.forget_member(&member_key);
+            self.ended.remember(member_key, at_ns);
         }
     }
 
@@ -326,33 +374,20 @@ impl FlowTable {
             return;
         }
         let key = self.key(netns, seen.zone, seen.orig);
-        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
+        let flow = self.flow(key, at_ns);
         flow.origins.packets = true;
-        self.counted_by_kernel += flow.flows.update(seen.counted);
+        let counted = flow.flows.update(seen.counted);
         flow.seen_at(at_ns);
         if seen.replied {
             flow.status = flow.status.union(Status::SEEN_REPLY);
         }
-    }
-
-    /// Merges an entry of the kernel's map of drops.
-    pub fn seen_drop(&mut self, netns: NetnsId, seen: &Seen, at_ns: u64) {
-        let mut key = self.key(netns, seen.zone, seen.orig);
-        if !seen.from_conntrack && !self.flows.contains_key(&key) {
-            key = self.replied_to(key).unwrap_or(key);
-        }
-        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
-        flow.origins.drops = true;
-        flow.seen_at(at_ns);
-        let drops = flow.drops.get_or_insert_default();
-        let counting = if seen.from_conntrack { &mut drops.tracked } else { &mut drops.untracked };
-        counting.update(seen.counted);
+        self.counted_by_kernel += counted;
     }
 }
 
 impl Member {
     fn new(at_ns: u64) -> Self {
-        Self { id: None, counters: [Counters::default(); 2], since_ns: at_ns, dump: 0 }
+        Self { id: None, counters: [Counters::default(); 2], since_ns: at_ns, dump: 0, reply: None }
     }
 }
 

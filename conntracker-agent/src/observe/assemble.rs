@@ -21,7 +21,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     let Observer { backend, table, config, clock, .. } = &mut *observer;
     let clock = *clock;
     backend.settle(table, &config.filter, |ktime_ns| clock.of_kernel(ktime_ns))?;
-    table.settle_paths();
+    table.settle_waiting();
     let counters = backend.counters()?;
     let missed = backend.missed()?;
 
@@ -34,12 +34,11 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     };
     let name_cell = std::cell::RefCell::new(&mut name);
     let filter = &observer.config.filter;
-    let mut flows: Vec<Flow> = observer
-        .table
-        .flows()
-        .filter(|flow| filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index)))
-        .cloned()
-        .collect();
+    let allowed =
+        |flow: &Flow| filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index));
+    let mut flows: Vec<Flow> =
+        observer.table.flows().filter(|flow| allowed(flow)).cloned().collect();
+    flows.extend(observer.table.lines_without_entry().into_iter().filter(allowed));
     observer.backend.complete(&mut flows);
     if observer.config.fold {
         flows = fold(flows);
@@ -127,6 +126,11 @@ fn rule_losses(rules: &RuleTracer, counters: &Counters) -> Vec<Loss> {
             tally.nested,
         ),
         loss(
+            "probe_calls_missed",
+            "calls of functions whose beginning or end kprobes missed: packets under way are known by their chains only",
+            get(Counter::CallsMissed),
+        ),
+        loss(
             "ruleset_races",
             "times that the ruleset changed again before it was understood",
             tally.races,
@@ -168,8 +172,8 @@ pub(super) fn interfaces<'a>(
     let mut all = BTreeSet::new();
     for flow in flows.filter(|flow| flow.key.netns == netns) {
         all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
-        for place in flow.drops.iter().flat_map(Drops::places) {
-            all.extend([place.iif, place.oif]);
+        for at in flow.drops.iter().flat_map(Drops::at) {
+            all.extend([at.place.iif, at.place.oif]);
         }
     }
     all.remove(&0);
@@ -203,7 +207,8 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
             ("new_flows_folded", get(Counter::NewFolded)),
             ("replies", get(Counter::Replies)),
             ("reply_records", get(Counter::ReplyRecords)),
-            ("drop_packets", get(Counter::DropPackets)),
+            // Read before the counts of drops were taken: these may have a few packets more.
+            ("drop_packets", tally.drop_packets.max(observer.table.drops_counted())),
             ("drop_records", get(Counter::DropRecords)),
             ("drop_packets_folded", get(Counter::DropFolded)),
             ("packets_without_conntrack", get(Counter::NoConntrack)),
@@ -233,13 +238,20 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
         losses.extend([
             loss("new_flow_records_lost", "new flows whose record found the ring full", get(Counter::NewLost)),
             loss("reply_records_lost", "first replies whose record found the ring full", get(Counter::ReplyLost)),
-            loss("drop_records_lost", "drops whose record found the ring full", get(Counter::DropLost)),
-            loss("dedup_map_full", "keys that found no room in the kernel's deduplication maps: they are reported each time", get(Counter::MapFull)),
+            loss("drop_records_lost", "dropped packets whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::DropLost)),
+            loss("dedup_map_full", "flows that found no room in the kernel's map: they are reported each time", get(Counter::MapFull)),
             loss("kernel_reads_failed", "packets whose conntrack entry could not be read", get(Counter::ReadFailed)),
             loss("drops_unknown", "dropped packets that are not IP, or whose namespace could not be told", get(Counter::DropUnknown)),
             loss("records_rejected", "records that could not be decoded", tally.records_rejected),
             loss("records_foreign", "records of a namespace that is not observed", tally.records_foreign),
         ]);
+        if observer.config.filter.allows_every_tuple() {
+            losses.push(loss(
+                "drops_uncounted",
+                "dropped packets that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
+                tally.drop_packets.saturating_sub(observer.table.drops_counted()),
+            ));
+        }
         if let Some(before) = observer.folded_from
             && observer.config.filter.allows_every_tuple()
         {

@@ -265,7 +265,15 @@ impl Backend {
         }
     }
 
-    /// Merges what the kernel has counted.
+    /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
+    pub fn take_drops(&mut self, intake: &mut Intake<'_>, all: bool) -> Result<()> {
+        match self {
+            Self::Packets(_, source) => source.take_drops(intake, all),
+            Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// Merges the flows that the kernel has counted.
     pub fn settle(
         &self,
         table: &mut FlowTable,

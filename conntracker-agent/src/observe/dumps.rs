@@ -33,6 +33,12 @@ pub(super) enum DumpMessage {
     Done(DumpId, NetnsId, Result<DumpStats>),
 }
 
+/// What of the filter the kernel can apply to the dumps of a trace: only what never changes of an entry. An
+/// entry that a dump does not show is taken to be gone.
+pub(super) fn lasting(filter: &Filter) -> DumpRequest {
+    DumpRequest { mark: None, status: None, ..request(filter) }
+}
+
 /// What of the filter the kernel can apply. It may ignore what it does not know: flows are filtered
 /// again here.
 pub(crate) fn request(filter: &Filter) -> DumpRequest {

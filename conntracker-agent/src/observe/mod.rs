@@ -46,6 +46,9 @@ const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// How often losses are looked for, and at most how often they are answered with a dump.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// At most how often a dump is made because packets without an entry fit several flows.
+const LOOK_CLOSER_EVERY: Duration = Duration::from_secs(10);
+
 /// Dumps of a namespace at the start before the kernel folds although records are still being lost:
 /// a flood that does not end must not keep it from folding, which is what helps against floods.
 const MAX_FIRST_DUMPS: u64 = 10;
@@ -184,6 +187,8 @@ pub(crate) struct Tally {
     pub dump_interrupted: u64,
     pub dump_failed: u64,
     pub resyncs: u64,
+    /// Packets that the kernel had counted as dropped when its counts were taken last.
+    pub drop_packets: u64,
 }
 
 impl Observer {
@@ -259,6 +264,7 @@ impl Observer {
                 _ = check.tick() => {
                     self.newcomers.look();
                     self.answer_losses()?;
+                    self.take_drops(false)?;
                     output.status(self.status()?);
                 }
                 asked = &mut request, if !matches!(self.wanted, Some((Request::Finish, _))) => {
@@ -278,6 +284,7 @@ impl Observer {
                 }
                 self.wanted = None;
                 self.drain_all()?;
+                self.take_drops(true)?;
                 let report = self.assemble()?;
                 let written = output.report(report);
                 if wanted == Request::Finish {
@@ -309,7 +316,7 @@ impl Observer {
             Arc::clone(&self.namespaces[id.0 as usize]),
             dump,
             id,
-            dumps::request(&self.config.filter),
+            dumps::lasting(&self.config.filter),
             self.dump_sender.clone(),
         );
     }
@@ -349,7 +356,12 @@ impl Observer {
                 self.tally.dump_entries += stats.entries;
                 self.tally.dump_rejected += stats.rejected;
                 self.tally.dump_interrupted += stats.interrupted;
-                self.table.end_dump(dump);
+                if stats.rejected == 0 && stats.interrupted == 0 {
+                    self.table.end_dump(dump);
+                } else {
+                    // What it did not show may be there all the same.
+                    self.table.give_up_dump(dump);
+                }
                 if self.newcomers.arriving.contains(&id) {
                     self.arrive(id);
                 }
@@ -413,12 +425,20 @@ impl Observer {
         Ok(())
     }
 
-    /// Losses are answered with a dump: it finds every flow that is still in the kernel's table.
+    /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
+    fn take_drops(&mut self, all: bool) -> Result<()> {
+        let Self { backend, table, tally, clock, config, .. } = self;
+        backend.take_drops(&mut Intake { table, tally, clock, filter: &config.filter }, all)
+    }
+
+    /// Losses are answered with a dump: it finds every flow that is still in the kernel's table. So are
+    /// packets that several flows fit, less often: it tells the entries that they are compared with.
     fn answer_losses(&mut self) -> Result<()> {
         let lost = self.backend.lost(&self.tally)?;
-        if lost > self.lost_answered
-            && self.dumping.is_empty()
-            && self.last_resync.elapsed() >= CHECK_EVERY
+        let since = self.last_resync.elapsed();
+        if self.dumping.is_empty()
+            && ((lost > self.lost_answered && since >= CHECK_EVERY)
+                || (self.table.wants_dump() && since >= LOOK_CLOSER_EVERY))
         {
             self.last_resync = Instant::now();
             self.tally.resyncs += 1;

@@ -6,11 +6,7 @@ mod attach;
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
-use conntracker_common::{
-    counters::Counter,
-    plan::MAX_NAMESPACES,
-    seen::{Mode, REPORT_FOLDED},
-};
+use conntracker_common::{counters::Counter, plan::MAX_NAMESPACES, seen::REPORT_FOLDED};
 use tokio::sync::mpsc;
 
 use self::attach::{Attached, RulesWanted};
@@ -21,17 +17,17 @@ use super::{
     rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
 };
 use crate::{
-    flow::{Flow, FlowTable, NetnsId, Tuple, filter::Filter},
+    flow::{Flow, FlowTable, NetnsId, Tuple, filter::Filter, table::PacketPath},
     kernel::{
         bpf::{
             activity::Activity,
             end::{self, End},
             index::{self, layout::IndexLayout},
             links::Links,
-            object::{Counters, Programs, SeenMap, Sizes},
-            path::{self, PathRecord},
+            object::{Counters, Programs, Sizes},
+            path::{self, Device, PathRecord},
             probes::{Method, Probes},
-            record::{Record, Seen},
+            record::Record,
             ring::RecordRing,
             symbols::Symbols,
         },
@@ -68,11 +64,18 @@ pub(crate) struct PacketsSource {
     changes: Option<RuleChanges>,
     /// Rulesets that were listed.
     listed: mpsc::Receiver<Listed>,
+    /// Keys of dropped packets that had been counted when the counts were taken last, and how many more there
+    /// may be before they are taken again.
+    drop_keys_taken: u64,
+    drop_keys_at_most: u64,
     /// Held only to keep the programs attached.
     links: HashMap<NetnsId, Links>,
     /// Those that flows need.
     probes: Option<Probes>,
 }
+
+/// Batches of records that are taken one after the other.
+const MOST_BATCHES: usize = 256;
 
 fn cookie(netns: &Netns) -> Result<u64> {
     netns.cookie.with_context(|| {
@@ -124,6 +127,8 @@ impl PacketsSource {
             without_hooks,
             changes,
             listed,
+            drop_keys_taken: 0,
+            drop_keys_at_most: u64::from(sizes.drop_entries) / 4,
             links: (0..).map(NetnsId).zip(links).collect(),
             probes,
         })
@@ -189,7 +194,7 @@ impl PacketsSource {
 
     /// From now on a folded key has one record and then a count.
     pub fn fold_from_now_on(&mut self) -> Result<()> {
-        self.programs.set_mode(Mode { report: REPORT_FOLDED, fold: 1 })
+        self.programs.report(REPORT_FOLDED, true)
     }
 
     /// Waits until there is something to drain, or a ruleset was listed.
@@ -237,27 +242,53 @@ impl PacketsSource {
         })
     }
 
-    /// Merges the kernel's counts into the table.
+    /// Takes everything that is in the ring now.
+    fn drain_all(&mut self, intake: &mut Intake<'_>) {
+        // Bounded: with packets arriving faster than they are read this would never end.
+        for _ in 0..MOST_BATCHES {
+            if !self.drain(intake) {
+                break;
+            }
+        }
+    }
+
+    /// Merges the kernel's counts of flows into the table.
     pub fn settle(
         &self,
         table: &mut FlowTable,
         filter: &Filter,
         now_ns: impl Fn(u64) -> u64,
     ) -> Result<()> {
-        let known = |seen: &Seen| {
-            let netns = *self.netns_by_cookie.get(&seen.netns_cookie)?;
-            allows(filter, &seen.orig, seen.zone, seen.from_conntrack).then_some(netns)
-        };
-        for seen in self.programs.seen(SeenMap::Flows)? {
-            if let Some(netns) = known(&seen) {
+        for seen in self.programs.seen()? {
+            let netns = self.netns_by_cookie.get(&seen.netns_cookie);
+            if let Some(&netns) = netns.filter(|_| filter.allows_tuple(&seen.orig, seen.zone)) {
                 table.seen_flow(netns, &seen, now_ns(seen.last_ns));
             }
         }
-        for seen in self.programs.seen(SeenMap::Drops)? {
-            if let Some(netns) = known(&seen) {
-                table.seen_drop(netns, &seen, now_ns(seen.last_ns));
+        Ok(())
+    }
+
+    /// Takes the kernel's counts of dropped packets, if a map of them is getting full or `all` are wanted.
+    pub fn take_drops(&mut self, intake: &mut Intake<'_>, all: bool) -> Result<()> {
+        let counters = self.counters()?;
+        let keys = counters.get(Counter::DropKeys);
+        if !all && keys - self.drop_keys_taken < self.drop_keys_at_most {
+            return Ok(());
+        }
+        self.drop_keys_taken = keys;
+        intake.tally.drop_packets = counters.get(Counter::DropPackets);
+        let taken = self.programs.take_drops()?;
+        // What dropped them is told by records that came before.
+        self.drain_all(intake);
+        for drops in taken {
+            let Some(&netns) = self.netns_by_cookie.get(&drops.netns_cookie) else { continue };
+            if allows(intake.filter, &drops.orig, drops.zone, !drops.from_headers) {
+                let (first, last) = drops.seen_ns;
+                let of_kernel = |ns| intake.clock.of_kernel(ns);
+                intake.table.dropped(netns, &drops, of_kernel(first), of_kernel(last));
             }
         }
+        intake.table.drops_taken();
         Ok(())
     }
 
@@ -351,7 +382,16 @@ fn take_path(
         && let Some(traversal) = rules.resolve(netns, &record)
     {
         let at_ns = intake.clock.of_kernel(record.ktime_ns);
-        intake.table.path(netns, record.zone, record.orig, from_conntrack, &traversal, at_ns);
+        let index = |device: Option<Device>| device.map_or(0, |device| device.index);
+        let path = PacketPath {
+            zone: record.zone,
+            orig: record.orig,
+            from_conntrack,
+            interfaces: (index(record.iif), index(record.oif)),
+            path_hash: record.path_hash,
+            traversal: &traversal,
+        };
+        intake.table.path(netns, &path, at_ns);
     }
 }
 
@@ -399,7 +439,10 @@ mod tests {
                 Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter };
             take(&bytes, &netns, &mut Owners::new(), &mut intake);
             prop_assert_eq!(tally.records + tally.records_rejected + tally.records_foreign, 1);
-            prop_assert_eq!(tally.records == 1, !table.is_empty());
+            prop_assert_eq!(
+                tally.records == 1,
+                !(table.is_empty() && table.lines_without_entry().is_empty())
+            );
             if let Err(reason) = Record::decode(&bytes) {
                 prop_assert!(!reason.to_string().is_empty());
                 prop_assert_eq!(tally.records_rejected, 1);

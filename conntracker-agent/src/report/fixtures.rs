@@ -13,7 +13,7 @@ use crate::{
         process::Process,
     },
     kernel::{
-        bpf::record::{Counted, Kind, Record},
+        bpf::record::{Dropped, Kind, Record},
         netlink::ctnetlink::{Counters, ProtoState},
     },
     report::{Footer, Header, Loss, Namespace, Report},
@@ -28,7 +28,7 @@ const SECOND: u64 = 1_000_000_000;
 pub fn flow(proto: u8, src: &str, dst: &str, l4: L4) -> Flow {
     let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
     let orig = Tuple { src, dst, proto, l4 };
-    let mut flow = Flow::new(FlowKey { netns: NetnsId(0), zone: 0, orig }, START);
+    let mut flow = Flow::new(FlowKey { netns: NetnsId(0), zone: 0, orig, entry: true }, START);
     flow.origins.dump = true;
     flow
 }
@@ -50,7 +50,7 @@ pub fn confirmed(mut flow: Flow) -> Flow {
 pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
     let orig = ports(6, "192.0.2.1", 1, "192.0.2.2", 1).key.orig;
     let mut table = FlowTable::new(false);
-    for (n, &(hook, iif, oif)) in places.iter().enumerate() {
+    for &(hook, iif, oif) in places {
         let record = Record {
             kind: Kind::Drop,
             ktime_ns: 1,
@@ -65,16 +65,18 @@ pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
             zone_dir: 3,
             hook: (hook != 255).then_some(hook),
             fragment: false,
-            counted: Some(Counted { since_ns: 1, count: n as u64 + 1 }),
+            counted: None,
+            dropped: Some(Dropped { counted: false, path_hash: 0 }),
             owner: None,
         };
         table.record(NetnsId(0), &record, START);
     }
-    table.flows().next().and_then(|flow| flow.drops.clone())
+    table.lines_without_entry().into_iter().next().and_then(|line| line.drops)
 }
 
 /// A flow that was dropped and never got a conntrack entry.
 pub fn only_dropped(mut flow: Flow) -> Flow {
+    flow.key.entry = false;
     flow.origins.dump = false;
     flow.origins.drops = true;
     flow.drops = drops(&[(1, 2, 0)]);

@@ -121,8 +121,10 @@ impl Footer {
 /// Totals over the flows of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Lines (or objects).
+    /// Flows of conntrack, folded.
     pub flows: u64,
+    /// Lines of packets without a conntrack entry.
+    pub no_entry: u64,
     /// Conntrack flows behind them: more where flows were folded.
     pub merged: u64,
     /// Confirmed: packets seen in both directions.
@@ -149,7 +151,8 @@ impl Report {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for flow in &self.flows {
-            totals.flows += 1;
+            totals.flows += u64::from(flow.key.entry);
+            totals.no_entry += u64::from(!flow.key.entry);
             totals.merged += flow.merged();
             totals.confirmed += u64::from(flow.confirmed());
             totals.dropped += u64::from(flow.dropped());

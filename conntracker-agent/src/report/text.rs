@@ -92,13 +92,14 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
     let mut numbering = Numbering::default();
     let mut lines = 0;
     // Identifiers of ICMP flows do not print, nor do namespaces where there is but one.
-    let place = |flow: &Flow| (many_namespaces.then_some(flow.key.netns), flow.key.zone);
+    let place =
+        |flow: &Flow| (many_namespaces.then_some(flow.key.netns), flow.key.zone, !flow.key.entry);
     for alike in report.flows.chunk_by(same_ends) {
         let mut alike: Vec<&Flow> = alike.iter().collect();
         alike.sort_by_key(|flow| place(flow));
         for same_line in alike.chunk_by(|a, b| place(a) == place(b)) {
             let Some(flow) = merged(same_line) else { continue };
-            let (netns, zone) = place(&flow);
+            let (netns, zone, _) = place(&flow);
             let tuple = flow.key.orig;
             write!(out, "{} {}{}", numbering.next(&tuple), Ends::from(tuple), flags(&flow))?;
             if let Some(netns) = netns {
@@ -139,13 +140,21 @@ fn merged<'a>(same_line: &[&'a Flow]) -> Option<Cow<'a, Flow>> {
     Some(all)
 }
 
-fn flags(flow: &Flow) -> &'static str {
-    match (flow.confirmed(), flow.dropped()) {
-        (true, true) => " (confirmed, dropped)",
-        (true, false) => " (confirmed)",
-        (false, true) => " (dropped)",
-        (false, false) => "",
-    }
+/// What stands in parentheses behind the addresses.
+fn flags(flow: &Flow) -> impl fmt::Display {
+    let flags = [
+        ("confirmed", flow.confirmed()),
+        ("dropped", flow.dropped()),
+        ("no entry", !flow.key.entry),
+        ("fits several flows", flow.fits_several),
+    ];
+    fmt::from_fn(move |f| {
+        let mut flags = flags.iter().filter_map(|&(flag, set)| set.then_some(flag)).peekable();
+        if flags.peek().is_none() {
+            return Ok(());
+        }
+        write!(f, " ({})", joined(", ", flags))
+    })
 }
 
 fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
@@ -154,6 +163,7 @@ fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
     let totals = [
         ("lines", lines),
         ("flows", totals.flows),
+        ("no_entry", totals.no_entry),
         ("merged", totals.merged),
         ("confirmed", totals.confirmed),
         ("dropped", totals.dropped),

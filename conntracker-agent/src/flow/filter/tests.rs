@@ -16,7 +16,7 @@ fn flow(proto: u8, sport: u16, dport: u16) -> Flow {
         proto,
         l4: L4::Ports { src: sport, dst: dport },
     };
-    Flow::new(FlowKey { netns: NetnsId(0), zone: 3, orig }, 0)
+    Flow::new(FlowKey { netns: NetnsId(0), zone: 3, orig, entry: true }, 0)
 }
 
 fn any<T>(values: impl IntoIterator<Item = (bool, T)>) -> AnyOf<T> {
@@ -173,8 +173,10 @@ fn translations_go_by_the_address_that_answers_have() {
             proto: 6,
             l4: L4::Ports { src: sport, dst: dport },
         };
-        let mut f =
-            Flow::new(FlowKey { netns: NetnsId(0), zone: 0, orig: tuple(orig, 4000, 443) }, 0);
+        let mut f = Flow::new(
+            FlowKey { netns: NetnsId(0), zone: 0, orig: tuple(orig, 4000, 443), entry: true },
+            0,
+        );
         f.reply = Some(tuple(reply, 8443, 60_000));
         f.status = Status::SRC_NAT.union(Status::DST_NAT);
         let filter = |nat, src_nat, dst_nat| Filter { nat, src_nat, dst_nat, ..Filter::default() };

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{DumpId, Flow, FlowKey, FlowTable, Member, NetnsId, Slot, ZoneDir, account};
+use super::{DumpId, FlowKey, FlowTable, Member, NetnsId, ZoneDir, account};
 use crate::kernel::bpf::end::End;
 
 /// What has ended since dumps began.
@@ -52,9 +52,11 @@ impl FlowTable {
 
     /// Merges the end of an entry, seen at `at_ns`; its time was over at `stop_ns`.
     pub fn end(&mut self, netns: NetnsId, end: &End, at_ns: u64, stop_ns: u64) {
-        let member_key = FlowKey { netns, zone: end.zone, orig: end.orig };
+        let member_key = FlowKey { netns, zone: end.zone, orig: end.orig, entry: true };
         let key = self.key(netns, end.zone, end.orig);
-        let flow = self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns));
+        let known = end.confirmed.then(|| self.forget_member(&member_key)).flatten();
+        let counts = known.is_none() && !self.kernel_counts;
+        let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);
         flow.status = flow.status.union(end.status);
         flow.zone_dir = ZoneDir::from_kernel(end.zone_dir);
@@ -71,16 +73,9 @@ impl FlowTable {
         flow.mark = Some(end.mark);
         flow.state = end.state.or(flow.state);
         flow.ended += 1;
-        let mut member = match self.members.entry(member_key) {
-            Slot::Occupied(slot) => slot.remove(),
-            // See `entry`: who counts.
-            Slot::Vacant(_) => {
-                if !self.kernel_counts {
-                    flow.flows.add(1);
-                }
-                Member::new(at_ns)
-            }
-        };
+        // See `entry`: who counts.
+        flow.flows.add(u64::from(counts));
+        let mut member = known.unwrap_or_else(|| Member::new(at_ns));
         if let Some(counters) = end.counters {
             account(flow, &mut member, counters.map(Some));
         }

@@ -7,9 +7,11 @@ use crate::{
     flow::L4,
     kernel::bpf::{
         end::End,
-        record::{Counted, Kind},
+        record::{Counted, Dropped, Kind},
     },
 };
+
+mod headers;
 
 const NS: NetnsId = NetnsId(0);
 
@@ -38,6 +40,7 @@ fn record(kind: Kind, sport: u16, ktime_ns: u64) -> Record {
         hook: Some(4),
         fragment: false,
         counted: None,
+        dropped: (kind == Kind::Drop).then_some(Dropped { counted: false, path_hash: 0 }),
         owner: None,
     }
 }
@@ -138,7 +141,6 @@ fn a_later_dump_brings_to_light_what_no_record_told_and_the_kernels_count_settle
         netns_cookie: 1,
         orig: tuple(5000).folded(),
         zone: 0,
-        from_conntrack: true,
         counted: Counted { since_ns: 7, count: 2 },
         last_ns: 9,
         replied: false,
@@ -202,8 +204,9 @@ fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
 fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
     let mut t = table(true);
     let mut dropped = record(Kind::Drop, 5000, 0);
-    dropped.counted = Some(Counted { since_ns: 3, count: 8 });
+    dropped.dropped = Some(Dropped { counted: true, path_hash: 0 });
     t.record(NS, &dropped, 20);
+    t.dropped(NS, &headers::count(tuple(5000), false, 8), 20, 30);
     let flow = only(&t);
     assert!(flow.dropped() && !flow.confirmed());
     assert_eq!((flow.merged(), flow.drops.as_ref().unwrap().packets()), (0, 8));

@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod btf;
 mod callbacks;
+pub mod counts;
 pub mod drops;
 pub mod end;
 pub mod index;

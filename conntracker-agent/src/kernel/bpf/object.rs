@@ -3,7 +3,10 @@
 //! aya loads the maps and the tracepoint program; `raw` loads the program types that it does
 //! not have.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    hash::{BuildHasher, RandomState},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -22,19 +25,19 @@ use conntracker_common::{
         plan_index,
     },
     probes::Arguments,
-    seen::Mode,
+    seen::{Mode, REPORT_EACH},
 };
 use object::{Object as _, ObjectSection as _};
 
 use super::{
     callbacks,
+    counts::{DropCount, Seen, SeenKeyBytes, SeenValueBytes},
     drops::DropSign,
     end::EndLayout,
     offsets::Layout,
     owner::OwnerLayout,
     peek::Peek,
     raw::RawObject,
-    record::{Seen, SeenKeyBytes, SeenValueBytes},
     sys,
 };
 
@@ -54,27 +57,25 @@ const NETFILTER_DROP: (&str, &str) = ("netfilter_drop", "kfree_skb");
 pub struct Sizes {
     /// Bytes of the ring buffer; rounded up to a power of two of pages.
     pub ring_bytes: u32,
-    /// Entries of each deduplication map.
+    /// Flows whose folded keys are remembered.
     pub seen_entries: u32,
+    /// Entries of each of the two maps of drops.
+    pub drop_entries: u32,
     /// Flows whose paths are remembered as known.
     pub known_flows: u32,
 }
 
 impl Default for Sizes {
-    /// 32 MiB hold 150,000 new flows of IPv4, each with its way through one hook; the maps of flows
-    /// take about 20 MiB each, that of known paths 4 MiB.
+    /// 32 MiB hold 150,000 new flows of IPv4, each with its way through one hook; the map of flows takes
+    /// about 20 MiB, those of drops 10 MiB each, that of known paths 4 MiB.
     fn default() -> Self {
-        Self { ring_bytes: 32 << 20, seen_entries: 131_072, known_flows: 262_144 }
+        Self {
+            ring_bytes: 32 << 20,
+            seen_entries: 131_072,
+            drop_entries: 65_536,
+            known_flows: 262_144,
+        }
     }
-}
-
-/// Which deduplication map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeenMap {
-    /// Flows.
-    Flows,
-    /// Drops.
-    Drops,
 }
 
 /// Which programs see packets.
@@ -99,6 +100,8 @@ pub struct Programs {
     peek: Peek,
     /// How they run loops ([`loops`]).
     loops: u32,
+    /// What they report.
+    mode: Mode,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
@@ -193,13 +196,16 @@ impl Programs {
             .override_global("PROBES", &probes, true)
             .override_global("LOOPS", &loops, true)
             .override_global("KNOWN_SETS", &known_sets, true)
+            .override_global("HASH_KEY", random_key().as_slice(), true)
+            .override_global("SWITCHES", layout.switches.as_slice(), true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
             .override_global("DROP_REASON", &drops.reason(), true)
             .override_global("DROP_PLACES", drop_places.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
-            .map_max_entries("SEEN_DROPS", sizes.seen_entries)
+            .map_max_entries("DROPS_0", sizes.drop_entries)
+            .map_max_entries("DROPS_1", sizes.drop_entries)
             .map_max_entries("KNOWN", known_sets)
             .map_max_entries("BEFORE", frames)
             .map_max_entries("AFTER", frames)
@@ -232,6 +238,7 @@ impl Programs {
             netfilter,
             peek,
             loops,
+            mode: Mode { report: REPORT_EACH, fold: 0, drops: 0, reserved: 0 },
         })
     }
 
@@ -294,12 +301,29 @@ impl Programs {
         }
     }
 
-    /// Changes what is reported from now on.
-    pub fn set_mode(&mut self, mode: Mode) -> Result<()> {
-        let Mode { report, fold } = mode;
-        let mut map: Array<_, [u32; 2]> = Array::try_from(self.map_mut("MODE")?)?;
-        map.set(0, [report, fold], 0)?;
+    /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
+    /// folded or not.
+    pub fn report(&mut self, report: u32, fold: bool) -> Result<()> {
+        self.set_mode(Mode { report, fold: u32::from(fold), ..self.mode })
+    }
+
+    fn set_mode(&mut self, mode: Mode) -> Result<()> {
+        let Mode { report, fold, drops, reserved } = mode;
+        let mut map: Array<_, [u32; 4]> = Array::try_from(self.map_mut("MODE")?)?;
+        map.set(0, [report, fold, drops, reserved], 0)?;
+        self.mode = mode;
         Ok(())
+    }
+
+    /// Takes the counts of dropped packets. The programs count in the other map from here on; those that
+    /// are running are waited for, so that no packet is missed or counted twice.
+    pub fn take_drops(&mut self) -> Result<Vec<DropCount>> {
+        let full = if self.mode.drops == 0 { "DROPS_0" } else { "DROPS_1" };
+        self.set_mode(Mode { drops: self.mode.drops ^ 1, ..self.mode })?;
+        sys::wait_for_programs().context("cannot wait for programs that count drops")?;
+        let Map::HashMap(map) = self.map(full)? else { bail!("{full} is no hash map") };
+        let taken = sys::take_all(map.fd().as_fd()).context("cannot read the counts of drops")?;
+        Ok(taken.iter().map(|(key, value)| DropCount::decode(key, value)).collect())
     }
 
     /// Takes the ring; there is one.
@@ -324,27 +348,20 @@ impl Programs {
         Ok(Counters(values))
     }
 
-    /// All entries of a deduplication map that were counted. Entries that come or go meanwhile may
-    /// be missed; undecodable ones are left out.
-    pub fn seen(&self, which: SeenMap) -> Result<Vec<Seen>> {
-        let name = match which {
-            SeenMap::Flows => "SEEN_FLOWS",
-            SeenMap::Drops => "SEEN_DROPS",
-        };
-        let map: HashMap<_, SeenKeyBytes, SeenValueBytes> = HashMap::try_from(self.map(name)?)?;
+    /// All entries of the map of flows. Entries that come or go meanwhile may be missed.
+    pub fn seen(&self) -> Result<Vec<Seen>> {
+        let map: HashMap<_, SeenKeyBytes, SeenValueBytes> =
+            HashMap::try_from(self.map("SEEN_FLOWS")?)?;
         // An entry evicted between its key's and its value's lookup is an error of that entry only.
-        Ok(map
-            .iter()
-            .flatten()
-            .filter_map(|(key, value)| Seen::decode(&key, &value).ok())
-            .collect())
+        Ok(map.iter().flatten().map(|(key, value)| Seen::decode(&key, &value)).collect())
     }
 
     /// Changes what is traced from now on.
     pub fn set_tracing(&mut self, tracing: Tracing) -> Result<()> {
-        let Tracing { generation, sample, first_netns } = tracing;
-        let mut map: Array<_, [u64; 2]> = Array::try_from(self.map_mut("TRACING")?)?;
-        map.set(0, [u64::from(generation) | u64::from(sample) << 32, first_netns], 0)?;
+        let Tracing { generation, sample, first_netns, trust, reserved: _ } = tracing;
+        let mut map: Array<_, [u64; 3]> = Array::try_from(self.map_mut("TRACING")?)?;
+        let first = u64::from(generation) | u64::from(sample) << 32;
+        map.set(0, [first, first_netns, u64::from(trust)], 0)?;
         Ok(())
     }
 
@@ -359,10 +376,21 @@ impl Programs {
         Ok(())
     }
 
-    /// Sets, or with `None` removes, the plan of a place of the n-th namespace.
+    /// Sets, or with `None` removes, the plan of a place of the n-th namespace. The kernel copies it word by
+    /// word while programs read it: the epoch tells them whether it is whole. It becomes 0 before anything
+    /// else changes, and is set when the rest is in place.
     pub fn set_plan(&mut self, namespace: u32, place: u32, plan: Option<&Plan>) -> Result<()> {
+        let index = plan_index(namespace, place);
         let mut map: Array<_, [u64; PLAN_WORDS]> = Array::try_from(self.map_mut("PLANS")?)?;
-        map.set(plan_index(namespace, place), plan.map_or([0; PLAN_WORDS], words), 0)?;
+        let mut old = map.get(&index, 0)?;
+        old[0] &= !u64::from(u32::MAX);
+        map.set(index, old, 0)?;
+        let Some(plan) = plan else {
+            map.set(index, [0; PLAN_WORDS], 0)?;
+            return Ok(());
+        };
+        map.set(index, words(&Plan { epoch: 0, ..*plan }), 0)?;
+        map.set(index, words(plan), 0)?;
         Ok(())
     }
 
@@ -392,6 +420,13 @@ impl Programs {
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
     }
+}
+
+/// A key that who sends packets cannot know.
+fn random_key() -> [u64; 2] {
+    // The standard library seeds its hashers from the kernel's random numbers.
+    let word = || RandomState::new().hash_one(0);
+    [word(), word()]
 }
 
 /// What the verifier dislikes stands at the end of what it says.

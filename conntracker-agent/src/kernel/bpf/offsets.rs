@@ -1,6 +1,9 @@
 //! What the programs need to know of the running kernel: member offsets, mostly.
 
-use conntracker_common::offsets::{ASSUMED, Offsets};
+use conntracker_common::{
+    offsets::{ASSUMED, Offsets},
+    probes::ABSENT,
+};
 
 use super::{
     btf::{BtfError, KernelBtf},
@@ -20,6 +23,9 @@ pub struct Layout {
     pub index: IndexLayout,
     /// Where ends of flows are, or what is missing for them.
     pub ends: Result<EndLayout, String>,
+    /// `task_struct.nvcsw` and `task_struct.nivcsw`: how often a task was switched out; [`ABSENT`] if BTF does
+    /// not tell.
+    pub switches: [u32; 2],
     /// Where owners of sockets are, or what is missing for them.
     pub owners: Result<OwnerLayout, String>,
 }
@@ -57,6 +63,8 @@ impl Layout {
             has_loop: btf.enumerator("BPF_FUNC_loop").is_ok(),
             index: IndexLayout::find(btf)?,
             ends: EndLayout::resolve(btf).map_err(|error| error.to_string()),
+            switches: ["nvcsw", "nivcsw"]
+                .map(|member| btf.member_offset("task_struct", member).unwrap_or(ABSENT)),
             owners: OwnerLayout::resolve(btf).map_err(|error| error.to_string()),
         })
     }

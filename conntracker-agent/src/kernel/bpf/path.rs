@@ -46,6 +46,8 @@ pub struct PathRecord {
     pub place: u32,
     /// Epoch of the ruleset.
     pub epoch: u32,
+    /// Hash of the path, by which dropped packets are counted.
+    pub path_hash: u64,
     /// It was dropped.
     pub dropped: bool,
     /// Links between base chains that it passed.
@@ -186,6 +188,7 @@ impl PathRecord {
         let event_words = usize::from(r.get_u8());
         let _reserved = r.get_u8();
         let [iif_name, oif_name] = [device_name(&mut r), device_name(&mut r)];
+        let path_hash = r.get_u64_ne();
         let nat = flags & PATH_NAT != 0;
         let each = if v4 { size_of::<Tuple4>() } else { size_of::<Tuple6>() };
         let tuples = if nat { 3 } else { 2 };
@@ -226,6 +229,7 @@ impl PathRecord {
             oif: Device::new(common.interfaces.1, oif_name),
             place: place(!v4, segment, hook),
             epoch,
+            path_hash,
             dropped,
             gaps,
             marks,
@@ -276,6 +280,7 @@ mod tests {
         b.extend([2, 1, 0, 1, PATH_NAT | PATH_NESTED, 2, 0, 0]);
         b.extend(name("eth7"));
         b.extend([0; IFNAMSIZ]);
+        b.extend(99u64.to_ne_bytes());
         for (slot, packets) in [(3u16, 1u16), (700, 2)] {
             b.extend(slot.to_ne_bytes());
             b.extend(packets.to_ne_bytes());
@@ -316,6 +321,7 @@ mod tests {
                 oif: None,
                 place: place(false, 0, 2),
                 epoch: 4,
+                path_hash: 99,
                 dropped: true,
                 gaps: 1,
                 marks: vec![(21, 22)],

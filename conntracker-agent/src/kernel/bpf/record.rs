@@ -10,7 +10,6 @@ use conntracker_common::{
         FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
         FLAG_OWNER, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_NEW, KIND_REPLIED,
     },
-    seen::{CLASS_CONNTRACK, CLASS_HEADERS, SeenKey, SeenValue},
 };
 
 use super::owner::Owner;
@@ -67,8 +66,19 @@ pub struct Record {
     pub fragment: bool,
     /// The kernel's count for the folded key; `None` if this record stands for itself.
     pub counted: Option<Counted>,
+    /// What is said of a dropped packet only.
+    pub dropped: Option<Dropped>,
     /// The owner of the packet's socket.
     pub owner: Option<Owner>,
+}
+
+/// What a record says of a dropped packet only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// It is counted in the map of drops, too.
+    pub counted: bool,
+    /// Hash of the path on which it was dropped; 0: it was not traced.
+    pub path_hash: u64,
 }
 
 /// Why a record was rejected.
@@ -106,19 +116,16 @@ pub enum RecordError {
     /// An event of unknown kind, or one whose end is missing.
     #[error("record with an event that says nothing: {0:#x}")]
     Event(u64),
-    /// A map key of unknown class.
-    #[error("map entry of unknown class {0}")]
-    Class(u8),
 }
 
 const ALL_FLAGS: u8 =
     FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_INTERFACES | FLAG_OWNER;
 
 /// Number of netfilter hooks of IPv4 and IPv6 (NF_INET_NUMHOOKS).
-const HOOKS: u8 = 5;
+pub(super) const HOOKS: u8 = 5;
 
 /// The next `N` bytes; the caller has checked the length.
-fn take<const N: usize>(r: &mut &[u8]) -> [u8; N] {
+pub(super) fn take<const N: usize>(r: &mut &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     r.copy_to_slice(&mut bytes);
     bytes
@@ -271,65 +278,11 @@ impl Record {
             zone_dir,
             hook,
             fragment,
-            counted: (flags & FLAG_COUNTED != 0)
+            counted: (flags & FLAG_COUNTED != 0 && kind != Kind::Drop)
                 .then_some(Counted { since_ns, count: u64::from(count) }),
+            dropped: (kind == Kind::Drop)
+                .then_some(Dropped { counted: flags & FLAG_COUNTED != 0, path_hash: since_ns }),
             owner,
-        })
-    }
-}
-
-/// An entry of a deduplication map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Cookie of the network namespace.
-    pub netns_cookie: u64,
-    /// The (folded) tuple.
-    pub orig: Tuple,
-    /// Conntrack zone.
-    pub zone: u16,
-    /// Whether the key came from a conntrack entry, not from headers.
-    pub from_conntrack: bool,
-    /// The count.
-    pub counted: Counted,
-    /// When it was last counted (nanoseconds since boot).
-    pub last_ns: u64,
-    /// Whether a reply was seen.
-    pub replied: bool,
-}
-
-/// Bytes of a map key.
-pub type SeenKeyBytes = [u8; size_of::<SeenKey>()];
-/// Bytes of a map value.
-pub type SeenValueBytes = [u8; size_of::<SeenValue>()];
-
-impl Seen {
-    /// Decodes a key and its value.
-    pub fn decode(key: &SeenKeyBytes, value: &SeenValueBytes) -> Result<Self, RecordError> {
-        let mut r = &key[..];
-        let netns_cookie = r.get_u64_ne();
-        let mut address = || Ipv6Addr::from(take::<16>(&mut r)).to_canonical();
-        let (src, dst) = (address(), address());
-        let (src_l4, dst_l4) = (take(&mut r), take(&mut r));
-        let zone = r.get_u16_ne();
-        let proto = r.get_u8();
-        let from_conntrack = match r.get_u8() {
-            CLASS_CONNTRACK => true,
-            CLASS_HEADERS => false,
-            other => return Err(RecordError::Class(other)),
-        };
-        let mut r = &value[..];
-        let since_ns = r.get_u64_ne();
-        let last_ns = r.get_u64_ne();
-        let count = r.get_u64_ne();
-        let replied = r.get_u64_ne() != 0;
-        Ok(Self {
-            netns_cookie,
-            orig: Tuple { src, dst, proto, l4: L4::from_kernel(proto, src_l4, dst_l4) },
-            zone,
-            from_conntrack,
-            counted: Counted { since_ns, count },
-            last_ns,
-            replied,
         })
     }
 }
@@ -383,9 +336,14 @@ mod tests {
                 hook: Some(4),
                 fragment: false,
                 counted: Some(Counted { since_ns: 900, count: 4 }),
+                dropped: None,
                 owner: None,
             }
         );
+        let mut dropped = good();
+        dropped[0] = KIND_DROP;
+        let Record { counted, dropped, .. } = Record::decode(&dropped).unwrap();
+        assert_eq!((counted, dropped), (None, Some(Dropped { counted: true, path_hash: 900 })));
     }
 
     /// [`good`], with an owner behind it.
@@ -442,24 +400,6 @@ mod tests {
             Record::decode(&good()[..30]),
             Err(RecordError::Length { found: 30, expected: 88 })
         );
-    }
-
-    #[test]
-    fn map_entries_turn_mapped_addresses_back_into_ipv4() {
-        let mut key = [0u8; size_of::<SeenKey>()];
-        key[..8].copy_from_slice(&5u64.to_ne_bytes());
-        key[8..24].copy_from_slice(&Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets());
-        key[24..40].copy_from_slice(&Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped().octets());
-        key[40..44].copy_from_slice(&[4, 0, 0, 80]);
-        key[46] = 6;
-        let mut value = [0u8; size_of::<SeenValue>()];
-        value[16..24].copy_from_slice(&42u64.to_ne_bytes());
-        let seen = Seen::decode(&key, &value).unwrap();
-        assert!(seen.orig.is_ipv4() && seen.from_conntrack && !seen.replied);
-        assert_eq!(seen.orig.l4, L4::Ports { src: 1024, dst: 80 });
-        assert_eq!(seen.counted.count, 42);
-        key[47] = 9;
-        assert_eq!(Seen::decode(&key, &value), Err(RecordError::Class(9)));
     }
 
     proptest! {

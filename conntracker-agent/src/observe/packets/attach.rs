@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use conntracker_common::seen::{Mode, REPORT_EACH};
+use conntracker_common::seen::REPORT_EACH;
 use tokio::sync::mpsc;
 
 use super::{Eyes, cookie};
@@ -51,7 +51,7 @@ impl Attached {
             Eyes::Probes(method) => probes::seeing(btf, points, method)?,
         };
         let mut programs = Programs::load(layout, kernel.drops()?, sizes, rules.is_some(), seeing)?;
-        programs.set_mode(Mode { report: REPORT_EACH, fold: u32::from(fold) })?;
+        programs.report(REPORT_EACH, fold)?;
         for (number, netns) in (0..).zip(namespaces) {
             programs.trace_netns(cookie(netns)?, number)?;
         }

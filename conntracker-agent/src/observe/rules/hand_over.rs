@@ -70,6 +70,8 @@ impl RuleTracer {
                 .traced()
                 .find(|(_, of)| of.slot == 0)
                 .map_or(0, |(_, of)| of.cookie),
+            trust: u32::from(self.options.trust),
+            reserved: 0,
         })
     }
 

@@ -75,6 +75,8 @@ pub struct RuleOptions {
     pub sample: u32,
     /// Links between all base chains.
     pub per_chain: bool,
+    /// New flows whose folded key has taken the same path many times are not all traced.
+    pub trust: bool,
 }
 
 /// Counts of what could not be told, and of changes.

@@ -252,6 +252,7 @@ fn record(place: u32) -> PathRecord {
         info: 2,
         place,
         epoch: 1,
+        path_hash: 0,
         dropped: false,
         gaps: 0,
         marks: Vec::new(),

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::{
-    path::TraversalObject,
+    path::{StepObject, TraversalObject},
     values::{Set, State, StatusNames, Time},
 };
 use crate::{
     flow::{
-        Details, DropPlace, Drops, Flow, L4, Origins, Status, Tuple, ZoneDir, process::Process,
-        protocol,
+        Details, DropPlace, DroppedAt, Drops, Flow, L4, Origins, Status, Tuple, ZoneDir,
+        process::Process, protocol,
     },
     kernel::netlink::ctnetlink::Counters,
     report::names::{self, Name, Names},
@@ -33,6 +33,10 @@ pub(super) struct FlowObject<'a> {
     #[serde(skip_serializing_if = "Set::is_empty")]
     nat: Set<2>,
     confirmed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_entry: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fits_several: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<DroppedObject<'a>>,
     status: StatusNames,
@@ -76,6 +80,7 @@ impl<'a> FlowObject<'a> {
             mark,
             packet_mark,
             interfaces,
+            fits_several,
             timeout,
             flows: _, // as Flow::merged has it
             ended,
@@ -103,6 +108,8 @@ impl<'a> FlowObject<'a> {
             reply: reply.map(TupleObject::from),
             nat: nat(*status),
             confirmed: flow.confirmed(),
+            no_entry: !key.entry,
+            fits_several: *fits_several,
             dropped: drops.as_ref().map(|drops| DroppedObject::new(drops, way)),
             status: StatusNames(*status),
             status_bits: status.0,
@@ -219,6 +226,14 @@ struct WayObject<'a> {
 struct DroppedObject<'a> {
     packets: u64,
     places: Vec<PlaceObject<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    elsewhere: u64,
+}
+
+/// Whether a count says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -227,15 +242,27 @@ struct PlaceObject<'a> {
     hook: Option<Name<'static>>,
     #[serde(flatten)]
     way: WayObject<'a>,
+    packets: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<StepObject<'a>>,
 }
 
 impl<'a> DroppedObject<'a> {
-    fn new(drops: &Drops, way: impl Fn(u32, u32) -> WayObject<'a>) -> Self {
-        let place = |&DropPlace { hook, iif, oif }: &DropPlace| PlaceObject {
-            hook: hook.map(names::hook),
-            way: way(iif, oif),
+    fn new(drops: &'a Drops, way: impl Fn(u32, u32) -> WayObject<'a>) -> Self {
+        let place = |at: &'a DroppedAt| {
+            let DroppedAt { place: DropPlace { hook, iif, oif }, by, packets } = at;
+            PlaceObject {
+                hook: hook.map(names::hook),
+                way: way(*iif, *oif),
+                packets: *packets,
+                by: by.as_ref().map(StepObject::new),
+            }
         };
-        Self { packets: drops.packets(), places: drops.places().iter().map(place).collect() }
+        Self {
+            packets: drops.packets(),
+            places: drops.at().iter().map(place).collect(),
+            elsewhere: drops.elsewhere(),
+        }
     }
 }
 

@@ -97,6 +97,7 @@ pub(super) struct FooterObject {
 #[derive(Serialize)]
 struct TotalsObject {
     flows: u64,
+    no_entry: u64,
     merged: u64,
     confirmed: u64,
     dropped: u64,
@@ -106,10 +107,10 @@ struct TotalsObject {
 impl FooterObject {
     pub(super) fn new(footer: &Footer, totals: &Totals) -> Self {
         let Footer { sources, losses } = footer;
-        let Totals { flows, merged, confirmed, dropped, dropped_packets } = *totals;
+        let Totals { flows, no_entry, merged, confirmed, dropped, dropped_packets } = *totals;
         let loss = |&Loss { name, meaning: _, count }: &Loss| (name, count);
         Self {
-            totals: TotalsObject { flows, merged, confirmed, dropped, dropped_packets },
+            totals: TotalsObject { flows, no_entry, merged, confirmed, dropped, dropped_packets },
             sources: Counts(sources.clone()),
             losses: Counts(losses.iter().map(loss).collect()),
             lost: footer.lost_anything(),

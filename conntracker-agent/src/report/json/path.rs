@@ -104,7 +104,7 @@ impl<'a> MarksObject<'a> {
 }
 
 #[derive(Serialize)]
-struct StepObject<'a> {
+pub(super) struct StepObject<'a> {
     backend: Backend,
     family: Family,
     table: &'a str,
@@ -127,7 +127,7 @@ struct StepObject<'a> {
 }
 
 impl<'a> StepObject<'a> {
-    fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
+    pub(super) fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
         let Site { backend, family, table, iptables: _, chain, kind, position, handle, text } =
             &**site;
         Self {

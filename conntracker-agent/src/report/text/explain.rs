@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{INDENT, marks};
-use crate::flow::{DropPlace, Drops, Flow, L4, Status, Tuple, path::Direction, process::Process};
+use crate::flow::{
+    DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
+    path::{Direction, Step},
+    process::Process,
+};
 use crate::report::names::{self, Name, Names, OneLine, time};
 
 /// A flow, and what is needed to explain it.
@@ -57,6 +61,9 @@ impl Explanation<'_> {
         }
         if let Some(drops) = &flow.drops {
             say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
+            for (by, packets) in by_rule(drops) {
+                say("dropped by", &fmt::from_fn(|f| dropped_by(by, packets, f)))?;
+            }
         }
         for marked in marks::changes(flow, marks::Kind::Connmark) {
             say("connmark", &marked)?;
@@ -104,7 +111,7 @@ impl Explanation<'_> {
     fn dropped(&self, drops: &Drops, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let packets = drops.packets();
         write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
-        for (n, DropPlace { hook, iif, oif }) in drops.places().iter().enumerate() {
+        for (n, (DropPlace { hook, iif, oif }, _)) in drops.places().iter().enumerate() {
             f.write_str(if n == 0 { " at " } else { ", " })?;
             match hook {
                 Some(hook) => write!(f, "{}", names::hook(*hook))?,
@@ -114,6 +121,33 @@ impl Explanation<'_> {
         }
         Ok(())
     }
+}
+
+/// Packets by what dropped them, if that is more than one rule.
+fn by_rule(drops: &Drops) -> Vec<(Option<&Step>, u64)> {
+    let mut rules: Vec<(Option<&Step>, u64)> = Vec::new();
+    for DroppedAt { place: _, by, packets } in drops.at() {
+        match rules.iter_mut().find(|(known, _)| *known == by.as_ref()) {
+            Some((_, sum)) => *sum += packets,
+            None => rules.push((by.as_ref(), *packets)),
+        }
+    }
+    if rules.len() > 1 { rules } else { Vec::new() }
+}
+
+fn dropped_by(by: Option<&Step>, packets: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let plural = if packets == 1 { "" } else { "s" };
+    let Some(Step { site, verdict, .. }) = by else {
+        return write!(f, "{packets} packet{plural} by a rule that is not known");
+    };
+    let (label, chain) = (site.label(), OneLine(&site.chain));
+    write!(f, "{packets} packet{plural}, table: {}, chain: {chain}", OneLine(&label))?;
+    write!(f, ", type: {}, position: ", site.kind.name())?;
+    match site.position {
+        Some(position) => write!(f, "{position}")?,
+        None => f.write_str("-")?,
+    }
+    write!(f, ", verdict: {}", verdict.name())
 }
 
 /// `ssh (pid 812, uid 1000 me, cgroup /user.slice)`; of who answers, `answers` stands first.

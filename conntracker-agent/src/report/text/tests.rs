@@ -242,7 +242,7 @@ fn a_report_without_flows_says_what_was_observed() {
             "# filters: -",
             "# folding: none",
             "# epochs: 3",
-            "# totals: lines=0 flows=0 merged=0 confirmed=0 dropped=0 dropped_packets=0",
+            "# totals: lines=0 flows=0 no_entry=0 merged=0 confirmed=0 dropped=0 dropped_packets=0",
             "# sources: -",
             "# lost: -",
         ]
@@ -280,7 +280,10 @@ fn flows_that_print_the_same_line_merge() {
         ]
     );
     let text = print(&report, TextOptions::default());
-    assert!(text.contains("# totals: lines=2 flows=3 merged=3 confirmed=1 dropped=1 "), "{text}");
+    assert!(
+        text.contains("# totals: lines=2 flows=3 no_entry=0 merged=3 confirmed=1 dropped=1 "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The only unsafe `bpf(2)` calls, and maps in our own memory: what aya cannot do.
 
+mod batch;
 mod frozen;
 mod mapped;
 mod probe;
@@ -22,6 +23,7 @@ use aya_obj::generated::{
 };
 
 pub use self::{
+    batch::{take_all, wait_for_programs},
     frozen::freeze,
     mapped::MappedArray,
     probe::{attach_kprobe, attach_tracing, missed_runs, module_btf},
