@@ -30,6 +30,8 @@ const STALE: u64 = 100;
 pub struct Frame {
     /// When it came in (jiffies).
     pub since: u64,
+    /// The same in nanoseconds since boot: a packet that it causes comes later.
+    pub came_ns: u64,
     /// Its key in the cache of known paths.
     pub key: u64,
     /// Its bit there.

@@ -10,7 +10,7 @@ use crate::{
     conntrack::{IPS_TEMPLATE, Nfct},
     counters::count,
     cpu::{self, Cpu, Frame},
-    emit::{self, Facts, PathScratch, now},
+    emit::{self, Facts, PathScratch},
     globals::offset,
     hash::Hash,
     headers, known,
@@ -103,7 +103,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         }
         reported = key;
     }
-    scratch.facts = Facts::new(now());
+    scratch.facts = Facts::new(frame.came_ns);
     scratch.facts.netns_cookie = frame.netns_cookie;
     scratch.facts.body.hook = plan::hook(frame.place);
     scratch.facts.body.iif = frame.iif;

@@ -16,6 +16,7 @@ use crate::{
     conntrack::{Entry, IPS_CONFIRMED, KernelTuple, Nfct},
     counters::count,
     cpu::{self, Cpu, Frame},
+    emit::now,
     finish::finish,
     globals::{offset, probes},
     hash::Hash,
@@ -192,6 +193,7 @@ pub fn begin(
     };
     let frame = &mut cpu.frames[index & 3];
     frame.since = cpu::jiffies();
+    frame.came_ns = now();
     frame.key = who.key;
     frame.bit = who.bit;
     frame.flow = flow;

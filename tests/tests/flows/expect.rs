@@ -94,7 +94,7 @@ pub type TextLine = (String, String);
 /// The lines of the text report, in their order.
 pub fn text_lines(outcome: &Outcome, fold: bool) -> Vec<TextLine> {
     type Key = ((u16, IpAddr, IpAddr), (u16, u16), u16);
-    let mut lines: BTreeMap<Key, (Tuple, bool, bool)> = BTreeMap::new();
+    let mut lines: BTreeMap<Key, (Tuple, [bool; 3])> = BTreeMap::new();
     for row in reported(outcome) {
         let orig = if fold { row.flow.orig.folded() } else { row.flow.orig };
         // Identifiers of ICMP do not print.
@@ -104,17 +104,19 @@ pub fn text_lines(outcome: &Outcome, fold: bool) -> Vec<TextLine> {
             L4::Nothing => (0, 0),
         };
         let key = ((block(&orig), orig.src, orig.dst), numbers, row.flow.zone);
-        let line = lines.entry(key).or_insert((orig, false, false));
-        line.1 |= row.flow.replied;
-        line.2 |= drops(outcome, row).is_some();
+        let (_, [replied, dropped, no_entry]) = lines.entry(key).or_insert((orig, [false; 3]));
+        *replied |= row.flow.replied;
+        *dropped |= drops(outcome, row).is_some();
+        *no_entry |= row.no_entry();
     }
-    let line = |((_, _, zone), (orig, replied, dropped)): (Key, (Tuple, bool, bool))| {
-        let flags = match (replied, dropped) {
-            (true, true) => " (confirmed, dropped)",
-            (true, false) => " (confirmed)",
-            (false, true) => " (dropped)",
-            (false, false) => "",
-        };
+    let line = |((_, _, zone), (orig, flags)): (Key, (Tuple, [bool; 3]))| {
+        let flags: Vec<&str> = ["confirmed", "dropped", "no entry"]
+            .into_iter()
+            .zip(flags)
+            .filter_map(|(flag, set)| set.then_some(flag))
+            .collect();
+        let flags =
+            if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(", ")) };
         let zone = if zone == 0 { String::new() } else { format!(" [zone {zone}]") };
         (label(&orig), format!("{}{flags}{zone}", ends(&orig)))
     };

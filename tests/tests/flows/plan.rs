@@ -223,6 +223,11 @@ impl Row {
         self
     }
 
+    /// Whether conntrack never sees its packets.
+    pub fn no_entry(&self) -> bool {
+        self.dropped.is_some_and(|dropped| dropped.told_by_rules)
+    }
+
     /// All its packets die on a hook.
     fn dies(mut self, packets: u64, hook: &'static str) -> Self {
         self = self.loses(packets, hook);
