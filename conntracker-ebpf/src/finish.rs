@@ -16,7 +16,7 @@ use crate::{
     headers, known,
     memory::{read, read_into},
     plans, snapshot,
-    traverse::trust_tag,
+    traverse::{trust_tag, tuple_hash},
     trust,
 };
 
@@ -111,6 +111,15 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     if !gather(scratch, skb) {
         count(Counter::ReadFailed);
         return None;
+    }
+    if dropped && reported == 0 {
+        // Each dropped packet is traced, also where flows do not fold.
+        let key = way ^ tuple_hash(&scratch.facts.orig);
+        if known::contains(key, frame.generation, REPORTED) {
+            count(Counter::PathFolded);
+            return Some(way);
+        }
+        reported = key;
     }
     let before = frame.status & IPS_NAT;
     if frame.fresh != 0 && scratch.facts.body.status & IPS_NAT != before {

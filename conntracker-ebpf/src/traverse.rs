@@ -379,7 +379,7 @@ fn place(view: impl View, segment: u8) -> Option<(u8, u32)> {
 
 /// Hash of a tuple. A function of its own: its stack is not that of those who make tuples.
 #[inline(never)]
-fn tuple_hash(tuple: &KernelTuple) -> u64 {
+pub fn tuple_hash(tuple: &KernelTuple) -> u64 {
     let mut hash = Hash::new(0);
     hash.tuple(tuple);
     hash.finish()
