@@ -6,9 +6,12 @@
 //! saw the rules themselves, [`replay`] puts them into the chains they belong to.
 
 mod common;
+mod condition;
+mod evaluate;
 mod graph;
 mod items;
 mod numbers;
+pub mod packet;
 mod program;
 mod replay;
 mod rests;
@@ -18,6 +21,7 @@ mod tests;
 mod walk;
 
 pub use self::{
+    packet::Packet,
     program::{Counters, Program},
     replay::{Match, replay},
     solve::{Finding, Solution, solve},
@@ -61,6 +65,8 @@ pub struct Observation {
     pub sighted: Option<Vec<(Spot, SolvedVerdict)>>,
     /// What became of the packet.
     pub outcome: Outcome,
+    /// What else is known of it.
+    pub packet: Packet,
 }
 
 impl Observation {

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::{ChainId, SolvedVerdict, Spot};
+use super::{
+    ChainId, Observation, SolvedVerdict, Spot,
+    evaluate::{Marking, decides_before_counter, markings, needs},
+    packet::Needs,
+};
 use crate::ruleset::{
     Ruleset,
-    model::{Action, Backend, Chain, ChainType, Family, Policy, Rule, Table, Via},
+    clause::{Clause, MapElements, MapVerdict},
+    model::{Action, Backend, Chain, ChainType, Family, Policy, Rule, Table, Target, Via},
 };
 
 /// What is known of the kernel's side of a ruleset: which chains are as they were listed, and which
@@ -28,7 +33,16 @@ pub struct Program {
     first: Vec<u32>,
     /// What rules can do, rule by rule.
     ways: Vec<Way>,
+    /// By hook: what rules ask of packets where no counter tells, and what all of them ask.
+    needs: [[Needs; 2]; HOOKS],
+    /// Headers of packets are what conntrack knows of them: no rule changes them otherwise.
+    keeps_headers: bool,
+    /// A rule takes packets out of conntrack's hands.
+    untracks: bool,
 }
+
+/// Hooks of all families: bits of [`ProgramChain::hook`].
+const HOOKS: usize = 8;
 
 /// What a counter tells of its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +51,8 @@ pub(super) enum Knowledge {
     Exact,
     /// Conditions stand behind it: without it no match, but it may move without one.
     Bound,
+    /// A verdict can be given before it: a match need not move it.
+    Loose,
     /// There is none, or it is not read.
     Blind,
 }
@@ -69,6 +85,12 @@ pub(super) enum Way {
 }
 
 impl Way {
+    /// Whether packets go through something that is not in the model, or through programs, or are made
+    /// anew: what they are afterwards is not known.
+    fn leaves_model(self) -> bool {
+        matches!(self, Self::Queue | Self::Synproxy | Self::Wander)
+    }
+
     /// The verdict that it always is.
     pub fn verdict(self) -> Option<SolvedVerdict> {
         Some(match self {
@@ -108,8 +130,10 @@ pub(super) struct ProgramChain {
     /// nf_tables, where the depth of jumps is limited.
     pub nft: bool,
     pub rules: Vec<ProgramRule>,
-    /// Rules without counter that can do something else than go on, ascending.
+    /// Rules that can do something else than go on without a counter that tells, ascending.
     pub blind: Vec<u32>,
+    /// Rules that can set marks without a counter that tells, ascending.
+    pub marking: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -119,6 +143,12 @@ pub(super) struct ProgramRule {
     pub fragile: bool,
     /// Its target is looked at when it runs.
     pub watched: bool,
+    /// What it asks of packets, if it is one of nf_tables.
+    pub clauses: Vec<Clause>,
+    /// Of the elements of its verdict map, what they do.
+    pub map_ways: Option<Vec<Way>>,
+    /// What it does to packet mark and connmark.
+    pub markings: [Marking; 2],
     /// Its part of `Program::ways`.
     ways: (u32, u32),
 }
@@ -138,7 +168,60 @@ impl Program {
             }
             build.entries();
         }
+        program.find_needs();
+        let certain = |chain: &ProgramChain| {
+            let rules = chain.rules.iter();
+            chain.known && !rules.flat_map(|rule| program.ways(rule)).any(|way| way.leaves_model())
+        };
+        let mut rules = ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        program.keeps_headers = program.chains.iter().all(certain)
+            && !rules.any(|rule| rule.clauses.contains(&Clause::Headers));
+        let mut rules = ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        let untracks = |kind: &String| {
+            ["notrack", "text", "xt", "xt target CT", "xt target NOTRACK"].contains(&kind.as_str())
+        };
+        program.untracks = !program.chains.iter().all(|chain| chain.known)
+            || rules.any(|rule| rule.kinds.iter().any(untracks));
         program
+    }
+
+    /// Takes from what is known of a packet what no rule at its hook asks for: then packets are alike
+    /// that go the same way.
+    pub fn forget_unneeded(&self, seen: &mut Observation) {
+        let hook = seen.chains.first().and_then(|&id| self.chain(id)).map_or(0, ProgramChain::hook);
+        let needs = self.needs.get(hook.trailing_zeros() as usize);
+        // Where counters were not read, rules are as if they had none.
+        let needs = needs.map_or(Needs::NONE, |needs| needs[usize::from(!seen.complete)]);
+        seen.packet.keep(needs);
+    }
+
+    /// Whether packets' headers are what conntrack knows of them.
+    #[must_use]
+    pub fn keeps_headers(&self) -> bool {
+        self.keeps_headers
+    }
+
+    /// Whether a rule takes packets out of conntrack's hands.
+    #[must_use]
+    pub fn untracks(&self) -> bool {
+        self.untracks
+    }
+
+    fn find_needs(&mut self) {
+        for chain in &self.chains {
+            for rule in &chain.rules {
+                let needs = needs(&rule.clauses);
+                let tells = matches!(rule.knowledge, Knowledge::Exact);
+                for (hook, found) in self.needs.iter_mut().enumerate() {
+                    if chain.entered & 1 << hook != 0 {
+                        found[1] = found[1].and(needs);
+                        if !tells {
+                            found[0] = found[0].and(needs);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// A chain by the indices of its table in the ruleset and of the chain in the table.
@@ -190,6 +273,13 @@ impl Program {
     }
 }
 
+impl ProgramRule {
+    /// Whether it can set marks.
+    pub fn marks(&self) -> bool {
+        self.markings.iter().any(|marking| marking.set.is_some())
+    }
+}
+
 impl ProgramChain {
     pub fn end(&self) -> u32 {
         self.rules.len() as u32
@@ -236,11 +326,18 @@ impl Build<'_> {
                 self.rule(rule, known && counted)
             })
             .collect();
+        let told =
+            |rule: &ProgramRule| matches!(rule.knowledge, Knowledge::Exact | Knowledge::Bound);
         let blind = |(rule, n): (&ProgramRule, u32)| {
             let decides = self.program.ways(rule) != [Way::Continue];
-            (rule.knowledge == Knowledge::Blind && decides).then_some(n)
+            (!told(rule) && decides).then_some(n)
         };
         let blind = rules.iter().zip(0..).filter_map(blind).collect();
+        let marking = |(rule, n): (&ProgramRule, u32)| {
+            let sets = |marking: &Marking| marking.set.is_some() && (marking.early || !told(rule));
+            rule.markings.iter().any(sets).then_some(n)
+        };
+        let marking = rules.iter().zip(0..).filter_map(marking).collect();
         self.program.chains.push(ProgramChain {
             table: table as u32,
             index: at as u32,
@@ -253,6 +350,7 @@ impl Build<'_> {
             nft: !legacy,
             rules,
             blind,
+            marking,
         });
     }
 
@@ -268,6 +366,7 @@ impl Build<'_> {
         ProgramRule {
             knowledge: match counted {
                 // ip_tables counts when all matches have matched.
+                true if decides_before_counter(&rule.clauses) => Knowledge::Loose,
                 true if (legacy || rule.counts_matches) && !breaks => Knowledge::Exact,
                 true => Knowledge::Bound,
                 false => Knowledge::Blind,
@@ -275,6 +374,42 @@ impl Build<'_> {
             watched: false,
             fragile: goes_on && rule.kinds.iter().any(|kind| kind.starts_with("xt target ")),
             ways: (from as u32, self.program.ways.len() as u32),
+            map_ways: self.map_ways(rule),
+            markings: if rule.kinds.iter().any(|kind| may_mark(kind)) {
+                [Marking::ANYHOW; 2]
+            } else {
+                markings(&rule.clauses)
+            },
+            clauses: rule.clauses.clone(),
+        }
+    }
+
+    /// What the elements of a rule's verdict map do, if it has one.
+    fn map_ways(&self, rule: &Rule) -> Option<Vec<Way>> {
+        let mut maps = rule.clauses.iter().filter_map(|clause| match clause {
+            Clause::Map(map) => Some(map),
+            _ => None,
+        });
+        let (Some(map), None) = (maps.next(), maps.next()) else { return None };
+        let MapElements::Listed(elements) = &map.elements else { return None };
+        let way = |verdict: &MapVerdict| match verdict {
+            MapVerdict::Continue => Some(Way::Continue),
+            MapVerdict::Plain(Action::Accept) => Some(Way::Accept),
+            MapVerdict::Plain(Action::Drop) => Some(Way::Drop),
+            MapVerdict::Plain(Action::Return) => Some(Way::Return),
+            MapVerdict::Plain(Action::Queue) => Some(Way::Queue),
+            MapVerdict::Plain(_) => None,
+            MapVerdict::To(target) => Some(self.target(target)),
+        };
+        elements.iter().map(|element| way(&element.verdict)).collect()
+    }
+
+    fn target(&self, target: &Target) -> Way {
+        let chain = self.names.get(target.chain.as_str()).map(|at| ChainId(self.first + at));
+        match (chain, target.via) {
+            (Some(chain), Via::Jump) => Way::Jump(chain),
+            (Some(chain), Via::Goto) => Way::Goto(chain),
+            (None, _) => Way::Wander,
         }
     }
 
@@ -303,14 +438,9 @@ impl Build<'_> {
                 Action::Jump | Action::Goto => return None,
             })
         }));
-        ways.extend(rule.targets.iter().map(|target| {
-            let chain = self.names.get(target.chain.as_str()).map(|at| ChainId(self.first + at));
-            match (chain, target.via) {
-                (Some(chain), Via::Jump) => Way::Jump(chain),
-                (Some(chain), Via::Goto) => Way::Goto(chain),
-                (None, _) => Way::Wander,
-            }
-        }));
+        let targets: Vec<Way> = rule.targets.iter().map(|target| self.target(target)).collect();
+        let ways = &mut self.program.ways;
+        ways.extend(targets);
         if ways.len() == from {
             ways.push(Way::Continue);
         }
@@ -374,6 +504,33 @@ impl Build<'_> {
             }
             chain.called_blindly = blindly || wander_blindly != 0;
         }
+    }
+}
+
+/// Whether a part of a rule may set marks in a way that is not known: extensions of xtables do, but for
+/// those that are known not to.
+fn may_mark(kind: &str) -> bool {
+    const HARMLESS: [&str; 16] = [
+        "ACCEPT",
+        "CHECKSUM",
+        "CLASSIFY",
+        "CT",
+        "DNAT",
+        "HL",
+        "LOG",
+        "MASQUERADE",
+        "NETMAP",
+        "NFLOG",
+        "REDIRECT",
+        "REJECT",
+        "SNAT",
+        "TCPMSS",
+        "TTL",
+        "TRACE",
+    ];
+    match kind.strip_prefix("xt target ") {
+        Some(target) => !HARMLESS.contains(&target),
+        None => kind == "text" || kind == "xt",
     }
 }
 

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        ChainId, Finding, Observation, Solution, Solved, SolvedVerdict, solve, tests::language,
+        ChainId, Finding, Observation, Packet, Solution, Solved, SolvedVerdict, solve,
+        tests::language,
     },
     interpreter::{Decide, Fate, Interpreter, Truth},
     language::{Named, counted, show},
@@ -149,6 +150,7 @@ fn observation(bases: &[ChainId], truth: &Truth) -> Observation {
         complete: true,
         sighted: None,
         outcome: truth.outcome(),
+        packet: Packet::default(),
     }
 }
 
