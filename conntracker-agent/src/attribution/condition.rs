@@ -307,9 +307,9 @@ fn all_of(values: &[Value<'_>], tests: &[Test]) -> Tri {
     each.fold(Tri::of(values.len() == tests.len()), Tri::and)
 }
 
-fn any(mut each: impl Iterator<Item = Tri>) -> Tri {
+fn any(each: impl Iterator<Item = Tri>) -> Tri {
     let mut found = Tri::No;
-    while let Some(next) = each.next() {
+    for next in each {
         found = found.or(next);
         if found == Tri::Yes {
             break;

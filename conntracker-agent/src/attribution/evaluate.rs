@@ -18,43 +18,63 @@ pub(super) struct Evaluation {
     pub ways: Option<Vec<Way>>,
 }
 
+/// What a rule that matches does to a mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sets {
+    #[default]
+    Nothing,
+    To(u32),
+    /// To something.
+    Anything,
+}
+
 /// What a rule does to a mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marking {
-    /// It sets it if it matches: to this, or to something else.
-    pub set: Option<Option<u32>>,
-    /// It may have set it although it does not match: conditions follow.
+    pub sets: Sets,
+    /// It may do so although it does not match: conditions follow.
     pub early: bool,
 }
 
 impl Marking {
     /// The mark behind the rule.
     pub fn after(self, mark: Option<u32>, matched: bool) -> Option<u32> {
-        match self.set {
-            None => mark,
-            Some(to) if matched => to,
-            Some(_) if self.early => None,
-            Some(_) => mark,
+        match (self.sets, matched) {
+            (Sets::To(mark), true) => Some(mark),
+            (Sets::Anything, true) => None,
+            (Sets::To(_) | Sets::Anything, false) if self.early => None,
+            _ => mark,
         }
     }
 
+    /// It can set the mark.
+    pub fn acts(self) -> bool {
+        self.sets != Sets::Nothing
+    }
+
     /// It may set a mark to anything.
-    pub const ANYHOW: Self = Self { set: Some(None), early: true };
+    pub const ANYHOW: Self = Self { sets: Sets::Anything, early: true };
 }
 
 /// What clauses do to packet mark and connmark.
 pub(super) fn markings(clauses: &[Clause]) -> [Marking; 2] {
     let mut markings = [Marking::default(); 2];
+    let mut decided = false;
     for clause in clauses {
         match clause {
+            // Packets that got a verdict before do not come here.
+            Clause::Mark { connection, .. } if decided => {
+                markings[usize::from(*connection)] = Marking::ANYHOW;
+            }
             Clause::Mark { connection, value } => {
-                let set = &mut markings[usize::from(*connection)].set;
-                // The connmark is another one where there is no connection.
-                *set = Some(value.filter(|_| !connection));
+                // Of the connmark it depends on whether there is a connection.
+                let number = value.filter(|_| !connection);
+                markings[usize::from(*connection)].sets = number.map_or(Sets::Anything, Sets::To);
             }
             clause if clause.is_fallible() => {
+                decided |= clause.gives_verdict();
                 for marking in &mut markings {
-                    marking.early |= marking.set.is_some();
+                    marking.early |= marking.acts();
                 }
             }
             _ => {}
@@ -91,6 +111,7 @@ impl ProgramRule {
     pub fn evaluate(&self, moment: &Moment<'_>) -> Evaluation {
         // A rule of ip_tables has none.
         let mut matches = if self.clauses.is_empty() { Tri::Unknown } else { Tri::Yes };
+        let mut moment = *moment;
         let mut clauses = self.clauses.iter();
         while let Some(clause) = clauses.next() {
             match clause {
@@ -99,10 +120,13 @@ impl ProgramRule {
                 Clause::Map(map) => {
                     let goes_on =
                         clauses.as_slice().iter().any(|clause| *clause != Clause::Counter);
-                    return self.look_up(moment, map, matches, goes_on);
+                    return self.look_up(&moment, map, matches, goes_on);
                 }
                 Clause::Verdict => break,
-                Clause::Counter | Clause::Mark { .. } | Clause::Headers | Clause::Translate(_) => {}
+                // Conditions behind it see the new one.
+                Clause::Mark { connection: false, value } => moment.mark = *value,
+                Clause::Mark { connection: true, .. } => moment.connmark = None,
+                Clause::Counter | Clause::Headers | Clause::Translate(_) => {}
             }
             if matches == Tri::No {
                 break;

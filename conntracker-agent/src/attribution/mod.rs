@@ -5,6 +5,7 @@
 //! program that agrees with the observation, and says only what all of them have in common. Where probes
 //! saw the rules themselves, [`replay`] puts them into the chains they belong to.
 
+mod build;
 mod common;
 mod condition;
 mod evaluate;

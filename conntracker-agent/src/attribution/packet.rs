@@ -120,7 +120,7 @@ impl Needs {
     pub const NAT_PORT: Self = Self(Self::TRANSLATION | Self::TRANSLATION_PORT);
 
     /// What a condition on a field needs.
-    pub fn of(field: Field) -> Self {
+    pub(super) fn of(field: Field) -> Self {
         Self(match field {
             Field::Nfproto => 0,
             Field::L4Proto | Field::IpProtocol | Field::Other { .. } => Self::PROTO,
@@ -142,14 +142,8 @@ impl Needs {
     }
 
     /// These and others.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
-    }
-
-    /// Whether marks are asked for.
-    pub fn marks(self) -> bool {
-        self.0 & Self::MARKS != 0
     }
 
     fn has(self, bits: u16) -> bool {
@@ -159,7 +153,7 @@ impl Needs {
 
 impl Packet {
     /// Without what nobody asks for.
-    pub fn keep(&mut self, needs: Needs) {
+    pub(super) fn keep(&mut self, needs: Needs) {
         if needs == Needs::NONE {
             *self = Self::default();
             return;

@@ -1,7 +1,9 @@
 //! Rulesets of a few lines, what moved, and what follows.
 
+mod fields;
 mod interpreter;
 mod language;
+mod plain;
 mod property;
 mod replay;
 mod sighted;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Decisions from random bytes.
-struct Tape<'a>(&'a [u8]);
+pub struct Tape<'a>(pub &'a [u8]);
 
 impl Decide for Tape<'_> {
     fn below(&mut self, n: usize) -> usize {
@@ -155,7 +155,7 @@ fn observation(bases: &[ChainId], truth: &Truth) -> Observation {
 }
 
 /// Every claim is true, and those that counters or structure order stand in the right order.
-fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
+pub fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
     let said = || {
         format!(
             "{}\ntruth: {}",

@@ -66,7 +66,7 @@ pub(super) struct Epoch {
 /// What was seen of a packet at a place, as far as its steps depend on it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Seen {
-    Counters(Observation),
+    Counters(Box<Observation>),
     Probes {
         events: Vec<Event>,
         moved: Vec<(u16, u16)>,
@@ -118,20 +118,19 @@ impl Epoch {
     pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
         let plan = self.places.get(&record.place).ok_or(Unresolved::Reference)?;
         let doubt = doubt(record, plan);
-        let seen = match &record.events {
-            Some(events) => Seen::Probes {
+        let seen = if let Some(events) = &record.events {
+            Seen::Probes {
                 events: events.clone(),
                 moved: record.moved.clone(),
                 dropped: record.dropped,
                 nested: record.nested,
                 truncated: record.truncated,
-            },
-            None => {
-                let mut seen = observation(record, plan, doubt)?;
-                seen.packet = facts::packet(record, plan, &self.program, &seen);
-                self.program.forget_unneeded(&mut seen);
-                Seen::Counters(seen)
             }
+        } else {
+            let mut seen = observation(record, plan, doubt)?;
+            seen.packet = facts::packet(record, plan, &self.program, &seen);
+            self.program.forget_unneeded(&mut seen);
+            Seen::Counters(Box::new(seen))
         };
         let key = (record.place, seen);
         let Steps { steps, contradiction } = if let Some(known) = self.solved.get(&key) {

@@ -69,7 +69,7 @@ pub(super) fn packet(
     let readable = if from_headers { !record.fragment } else { !related };
     let mut packet = Packet {
         v6: Some(v6),
-        interfaces: [interface(record.iif), interface(record.oif)],
+        interfaces: [record.iif, record.oif].map(|device| Some(interface(device))),
         states: if early { Vec::new() } else { states(record, program) },
         entry: (!early).then_some(entry.is_some()),
         reply: entry.map(|_| record.info >= CT_IS_REPLY),
@@ -106,8 +106,8 @@ fn place(plan: &PlacePlan, chain: ChainId) -> Option<&PlaceChain> {
     plan.chains.iter().find(|place| place.chain.is_some_and(|(_, id)| id == chain))
 }
 
-fn interface(device: Option<Device>) -> Option<Interface> {
-    Some(device.map_or(Interface::default(), |Device { index, name }| Interface { index, name }))
+fn interface(device: Option<Device>) -> Interface {
+    device.map_or(Interface::default(), |Device { index, name }| Interface { index, name })
 }
 
 /// Bits of `ct state` (`nft_ct_get_eval` of net/netfilter/nft_ct.c).
@@ -126,10 +126,9 @@ fn states(record: &PathRecord, program: &Program) -> Vec<u32> {
 fn status(orig: &Tuple, reply: &Tuple) -> (u32, u32) {
     let Some(plain) = orig.inverted() else { return (0, 0) };
     let ports = |tuple: &Tuple| match tuple.l4 {
-        L4::Ports { src, dst } => (src, dst),
+        L4::Ports { src, dst } | L4::Gre { src, dst } => (src, dst),
         // The identifier belongs to the source.
         L4::Icmp { id, .. } => (0, id),
-        L4::Gre { src, dst } => (src, dst),
         L4::None => (0, 0),
     };
     let (one, other) = (ports(&plain), ports(reply));
@@ -265,9 +264,8 @@ impl Nat {
 fn pick(before: &Tuple, after: &Tuple, source: Side, destination: Side, first: bool) -> Tuple {
     let of = |side| match side {
         Side::Before => before,
-        Side::After => after,
         Side::Either if first => before,
-        Side::Either => after,
+        Side::After | Side::Either => after,
     };
     let (source, destination) = (of(source), of(destination));
     let l4 = match (source.l4, destination.l4) {

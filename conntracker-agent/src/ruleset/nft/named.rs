@@ -132,8 +132,8 @@ pub(super) struct Sets {
     named: HashMap<Key, Named>,
     /// Those that rules let packets change.
     updated: HashSet<Key>,
-    sets: HashMap<(Key, Vec<Field>), Elements>,
-    maps: HashMap<(Key, Vec<Field>), MapElements>,
+    elements: HashMap<(Key, Vec<Field>), Elements>,
+    verdicts: HashMap<(Key, Vec<Field>), MapElements>,
 }
 
 impl Sets {
@@ -182,7 +182,7 @@ impl Sets {
         };
         let fields = operands.iter().map(|operand| operand.field).collect();
         let elements = || value::elements(operands, named.values());
-        self.sets.entry((key, fields)).or_insert_with(elements).clone()
+        self.elements.entry((key, fields)).or_insert_with(elements).clone()
     }
 
     fn map(&mut self, key: Key, operands: &[Operand]) -> MapElements {
@@ -191,6 +191,6 @@ impl Sets {
         };
         let fields = operands.iter().map(|operand| operand.field).collect();
         let elements = || clause::map_elements(operands, named.values());
-        self.maps.entry((key, fields)).or_insert_with(elements).clone()
+        self.verdicts.entry((key, fields)).or_insert_with(elements).clone()
     }
 }
