@@ -6,7 +6,7 @@ use conntracker_tests::tracer::report::Document;
 
 use crate::fixtures::{FIREWALLD, KUBE_PROXY, flows, surroundings};
 use crate::run::{self, Bench, Trial};
-use crate::tally::compare;
+use crate::tally::{Tally, compare};
 
 /// Each with the share of drops, in percent, that must be named. A TCP packet that fw4 rejects may as well
 /// have been too many (`syn_flood`, a rate limit): that nothing but the rule itself knows.
@@ -37,20 +37,26 @@ fn drops_are_named_without_counters() {
         })
         .collect();
     let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let tallies: Vec<(&str, usize, Tally)> = RULESETS
+        .into_iter()
+        .zip(trials)
+        .map(|((name, _, least), trial)| (name, least, compare(&[trial], &report.flows).unwrap()))
+        .collect();
     let (mut drops, mut named) = (0, 0);
-    for ((name, _, least), trial) in RULESETS.into_iter().zip(trials) {
-        let tally = compare(&[trial], &report.flows).unwrap();
+    for (name, _, tally) in &tallies {
         println!("{name}: {tally}");
         for drop in &tally.unnamed {
             println!("{name}: not named: {drop}");
         }
-        assert!(tally.wrong == 0, "{name}: {}", tally.complaint());
-        assert!(tally.unseen == 0 && tally.claims > 0, "{name}: {:#?}", tally.missing);
-        assert!(tally.drops > 5, "{name} drops nothing: {tally}");
-        assert!(tally.drops_named * 100 >= tally.drops * least, "{name}: {:#?}", tally.unnamed);
         drops += tally.drops;
         named += tally.drops_named;
     }
     println!("rulesets without counters: {named} of {drops} drops named");
+    for (name, least, tally) in &tallies {
+        assert!(tally.wrong == 0, "{name}: {}", tally.complaint());
+        assert!(tally.unseen == 0 && tally.claims > 0, "{name}: {:#?}", tally.missing);
+        assert!(tally.drops > 5, "{name} drops nothing: {tally}");
+        assert!(tally.drops_named * 100 >= tally.drops * least, "{name}: {:#?}", tally.unnamed);
+    }
     assert!(named * 100 >= drops * OVERALL, "{named} of {drops}");
 }
