@@ -5,10 +5,14 @@
 //! program that agrees with the observation, and says only what all of them have in common. Where probes
 //! saw the rules themselves, [`replay`] puts them into the chains they belong to.
 
+mod build;
 mod common;
+mod condition;
+mod evaluate;
 mod graph;
 mod items;
 mod numbers;
+pub mod packet;
 mod program;
 mod replay;
 mod rests;
@@ -18,6 +22,7 @@ mod tests;
 mod walk;
 
 pub use self::{
+    packet::Packet,
     program::{Counters, Program},
     replay::{Match, replay},
     solve::{Finding, Solution, solve},
@@ -61,6 +66,8 @@ pub struct Observation {
     pub sighted: Option<Vec<(Spot, SolvedVerdict)>>,
     /// What became of the packet.
     pub outcome: Outcome,
+    /// What else is known of it.
+    pub packet: Packet,
 }
 
 impl Observation {

@@ -1,7 +1,7 @@
 //! From an observation to steps.
 
 use super::{
-    ChainId, Observation, Solved, SolvedVerdict, Spot,
+    ChainId, Observation, Packet, Solved, SolvedVerdict, Spot,
     common::{Left, Live},
     items::{Item, items},
     program::{Knowledge, Program, ProgramChain, ProgramRule, Way},
@@ -42,6 +42,20 @@ pub fn solve(program: &Program, seen: &Observation) -> Solution {
     if !is_of(program, seen) {
         return chains_only(program, seen, Finding::Contradiction);
     }
+    let solution = solve_known(program, seen);
+    if solution.finding != Finding::Contradiction || seen.packet == Packet::default() {
+        return solution;
+    }
+    let unknown = Observation { packet: Packet::default(), ..seen.clone() };
+    match solve_known(program, &unknown).finding {
+        Finding::Contradiction => solution,
+        // The packet is not what it was taken for: counters alone are to be relied on.
+        _ => Solution { finding: Finding::Contradiction, ..exact_only(program, seen) },
+    }
+}
+
+/// As [`solve`], with all that is known of the packet.
+fn solve_known(program: &Program, seen: &Observation) -> Solution {
     let dropped = seen.outcome == Outcome::Dropped;
     for (sudden, finding) in [(false, Finding::Agrees), (true, Finding::Unexplained)] {
         if sudden && !dropped {

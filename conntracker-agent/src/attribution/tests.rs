@@ -1,7 +1,9 @@
 //! Rulesets of a few lines, what moved, and what follows.
 
+mod fields;
 mod interpreter;
 mod language;
+mod plain;
 mod property;
 mod replay;
 mod sighted;
@@ -9,7 +11,7 @@ mod sighted;
 use std::fmt::Write;
 
 use self::language::{counted, observe, solved};
-use super::{Finding, Observation, solve};
+use super::{Finding, Observation, Packet, solve};
 use crate::flow::path::Outcome;
 
 /// Solves and compares. Rulesets are in the words of `language`.
@@ -480,6 +482,7 @@ fn observations_of_something_else_are_refused() {
         complete: true,
         sighted: None,
         outcome: Outcome::Passed,
+        packet: Packet::default(),
     };
     assert_eq!(solve(&program.program, &empty).steps, []);
 }

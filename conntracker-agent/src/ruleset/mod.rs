@@ -5,6 +5,7 @@
 //! In reading order: [`model`] is what there is; `nft` joins nft's two listings, `legacy` reads
 //! iptables-legacy-save; `iptables` tells whose tables are whose.
 
+pub mod clause;
 mod extension;
 mod iptables;
 mod legacy;

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::clause::Clause;
+
 /// Address family of a table (nft(8), "Address families"), in the order of that page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -325,6 +327,9 @@ pub struct Rule {
     /// one match, and go on (`nft_nat_inet_eval` of net/netfilter/nft_nat.c).
     #[serde(skip)]
     pub nat_family: Option<Family>,
+    /// What it asks of packets and does to them; empty if that is not known, as in ip_tables.
+    #[serde(skip)]
+    pub clauses: Vec<Clause>,
 }
 
 /// What a rule can do with a packet.

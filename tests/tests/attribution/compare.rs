@@ -108,6 +108,11 @@ impl Crossing<'_> {
     fn dropped(&self) -> bool {
         self.runs.last().is_some_and(Run::drops)
     }
+
+    /// The step by which the packet was dropped.
+    pub fn drop(&self) -> Option<&Step> {
+        self.runs.last().filter(|run| run.drops())?.steps.last()
+    }
 }
 
 /// What is wrong with a claim.
@@ -295,7 +300,7 @@ fn all_counted(run: &Run, listing: &Listing) -> bool {
     })
 }
 
-fn same(ours: &Step, theirs: &Step) -> bool {
+pub fn same(ours: &Step, theirs: &Step) -> bool {
     let Step { chain, kind, position, handle, verdict } = ours;
     *chain == theirs.chain
         && *kind == theirs.kind

@@ -13,14 +13,14 @@ use crate::run::{self, Bench, Trial};
 use crate::tally::compare;
 
 const DOCKER: &str = include_str!("../../../conntracker-agent/src/ruleset/fixtures/docker.txt");
-const FIREWALLD: &str =
+pub const FIREWALLD: &str =
     include_str!("../../../conntracker-agent/src/ruleset/fixtures/firewalld.txt");
-const KUBE_PROXY: &str =
+pub const KUBE_PROXY: &str =
     include_str!("../../../conntracker-agent/src/ruleset/fixtures/kube-proxy.txt");
 
 /// What the rulesets are about: a container behind docker0, which the server plays, and endpoints of
 /// services, which are the server too.
-fn surroundings(lab: &Lab) -> Result<()> {
+pub fn surroundings(lab: &Lab) -> Result<()> {
     let (router, server) = (&lab.router, &lab.server);
     for (host, command) in [
         (router, format!("link add docker0 type veth peer name ctr0 netns {}", server.name)),
@@ -41,7 +41,7 @@ fn surroundings(lab: &Lab) -> Result<()> {
 }
 
 /// Flows that meet what the rulesets are about.
-fn flows(lab: &Lab, number: u32) -> Vec<Planned> {
+pub fn flows(lab: &Lab, number: u32) -> Vec<Planned> {
     use Sender::{Client, Router, Server};
     use Traffic::{Echo, Tcp, Udp};
     let mut flows = burst::flows(lab, number);

@@ -9,8 +9,8 @@ use conntracker_tests::oracle::{Packet, StepKind, Verdict};
 use conntracker_tests::tracer::{Direction, Flow, L4, Tuple, report};
 use serde_json::Value;
 
-use crate::claim::{Claim, claims};
-use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge};
+use crate::claim::{Claim, Claimed, Provenance, claims};
+use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge, same};
 use crate::run::Trial;
 
 /// Problems of a class that are shown in full.
@@ -40,6 +40,9 @@ pub struct Tally {
     /// but exact steps, in order.
     pub told: usize,
     pub exact_told: usize,
+    /// First packets that a rule or policy dropped, and those of which the tracer says which one.
+    pub drops: usize,
+    pub drops_named: usize,
     /// Claims that were compared.
     pub claims: usize,
     /// Steps that are right.
@@ -62,6 +65,8 @@ pub struct Tally {
     /// Some of them, in full, and where something is missing.
     pub shown: Vec<String>,
     pub missing: Vec<String>,
+    /// Drops that are not named.
+    pub unnamed: Vec<String>,
     /// Texts of the rulesets of those that are shown.
     pub rulesets_shown: BTreeMap<u32, String>,
 }
@@ -71,7 +76,7 @@ impl fmt::Display for Tally {
         let Self { rulesets, flows, packets, untraced, unseen, seen, exact_firsts, claims, .. } =
             self;
         let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, classes, .. } = self;
-        let Self { told, exact_told, hooks, hooks_seen, unplaced, .. } = self;
+        let Self { told, exact_told, hooks, hooks_seen, unplaced, drops, drops_named, .. } = self;
         let steps = (exact + inferred + chain).max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
@@ -79,7 +84,7 @@ impl fmt::Display for Tally {
             "{rulesets} rulesets, {flows} flows, {packets} packets; first packets: {seen} seen at \
              each hook, {exact_firsts} of them exactly ({exact_told} of {told} of which \
              counters tell), {unseen} not so ({hooks_seen} of {hooks} hooks), {untraced} \
-             never sent; {claims} claims, {wrong} wrong {classes:?}; steps: {exact} exact \
+             never sent; {drops_named} of {drops} drops named; {claims} claims, {wrong} wrong {classes:?}; steps: {exact} exact \
              ({:.1} %), {inferred} inferred ({:.1} %), {chain} chain ({:.1} %), {open} with an open \
              verdict, {unplaced} out of order, {omitted} steps and {gaps} chains not mentioned; \
              doubts: {doubts:?}",
@@ -249,6 +254,9 @@ impl Tally {
         self.shown.extend(shown);
         self.rulesets_shown.extend(rulesets_shown);
         self.missing.extend(missing);
+        self.drops += other.drops;
+        self.drops_named += other.drops_named;
+        self.unnamed.extend(other.unnamed);
     }
 
     /// What is wrong, in full, and the rulesets that it is about.
@@ -342,6 +350,23 @@ impl Tally {
         let (mut exact, mut missing) = (true, Vec::new());
         let mut told = crossings.iter().all(Crossing::all_counted);
         for crossing in &crossings {
+            if let Some(drop) = crossing.drop() {
+                let names = |claim: &&Claim| {
+                    let known = |claimed: &&Claimed| {
+                        claimed.provenance != Provenance::Chain
+                            && claimed.step.verdict != Verdict::Unknown
+                    };
+                    claim.dropped
+                        && crossing.concerns(claim)
+                        && claim.steps.iter().filter(known).any(|claimed| same(&claimed.step, drop))
+                };
+                self.drops += 1;
+                if claims.iter().any(|claim| names(&claim)) {
+                    self.drops_named += 1;
+                } else {
+                    self.unnamed.push(format!("ruleset {number}: {tuple}: {drop}"));
+                }
+            }
             let best = claims
                 .iter()
                 .filter(|claim| crossing.concerns(claim))

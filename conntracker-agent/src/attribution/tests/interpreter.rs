@@ -30,7 +30,7 @@ pub struct Truth {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fate {
     pub base: ChainId,
-    accepted: bool,
+    pub accepted: bool,
     /// Steps when it had decided.
     pub steps: usize,
     /// The step that decided.

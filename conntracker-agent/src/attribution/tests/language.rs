@@ -8,7 +8,8 @@ use std::fmt::Write;
 
 use crate::{
     attribution::{
-        ChainId, Counters, Finding, Observation, Program, Solution, Solved, SolvedVerdict, Spot,
+        ChainId, Counters, Finding, Observation, Packet, Program, Solution, Solved, SolvedVerdict,
+        Spot,
     },
     flow::path::Outcome,
     ruleset::{
@@ -122,6 +123,7 @@ fn rule(position: u32, counter: &str, what: &str) -> Rule {
         kinds: Vec::new(),
         counter: (counter != "-").then(Counter::default),
         nat_family: None,
+        clauses: Vec::new(),
         counts_matches: matches!(counter, "c" | "w"),
         actions: Vec::new(),
         targets: Vec::new(),
@@ -180,6 +182,7 @@ pub fn observe(named: &Named, text: &str) -> Observation {
         complete: true,
         sighted: None,
         outcome: Outcome::Passed,
+        packet: Packet::default(),
     };
     for word in text.split_whitespace() {
         if word == "passed" {

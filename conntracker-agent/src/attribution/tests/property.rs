@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        ChainId, Finding, Observation, Solution, Solved, SolvedVerdict, solve, tests::language,
+        ChainId, Finding, Observation, Packet, Solution, Solved, SolvedVerdict, solve,
+        tests::language,
     },
     interpreter::{Decide, Fate, Interpreter, Truth},
     language::{Named, counted, show},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Decisions from random bytes.
-struct Tape<'a>(&'a [u8]);
+pub struct Tape<'a>(pub &'a [u8]);
 
 impl Decide for Tape<'_> {
     fn below(&mut self, n: usize) -> usize {
@@ -149,11 +150,12 @@ fn observation(bases: &[ChainId], truth: &Truth) -> Observation {
         complete: true,
         sighted: None,
         outcome: truth.outcome(),
+        packet: Packet::default(),
     }
 }
 
 /// Every claim is true, and those that counters or structure order stand in the right order.
-fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
+pub fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
     let said = || {
         format!(
             "{}\ntruth: {}",

@@ -8,11 +8,14 @@ use std::{
 use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
 
 use super::{
+    facts,
     plan::{Others, PlacePlan},
     probed::{self, Addresses},
 };
 use crate::{
-    attribution::{ChainId, Finding, Observation, Program, Solved, SolvedVerdict, Spot, solve},
+    attribution::{
+        ChainId, Finding, Observation, Packet, Program, Solved, SolvedVerdict, Spot, solve,
+    },
     flow::path::{
         CtState, Direction, Doubt, MarksBehind, Outcome, Site, SiteKind, Step, Traversal, Verdict,
     },
@@ -38,7 +41,8 @@ const IPS_DST_NAT_DONE: u32 = 1 << 8;
 const HOOKS: [Hook; 5] =
     [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
 
-/// Distinct ways that are kept in memory once, per epoch; the others are as good, but each its own.
+/// Distinct ways that are kept in memory once, per epoch; the others are as good, but each its own. And of
+/// what was seen, how much is remembered at once.
 const SHARED: usize = 65_536;
 
 /// A ruleset as packets met it.
@@ -62,7 +66,7 @@ pub(super) struct Epoch {
 /// What was seen of a packet at a place, as far as its steps depend on it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Seen {
-    Counters(Observation),
+    Counters(Box<Observation>),
     Probes {
         events: Vec<Event>,
         moved: Vec<(u16, u16)>,
@@ -114,15 +118,19 @@ impl Epoch {
     pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
         let plan = self.places.get(&record.place).ok_or(Unresolved::Reference)?;
         let doubt = doubt(record, plan);
-        let seen = match &record.events {
-            Some(events) => Seen::Probes {
+        let seen = if let Some(events) = &record.events {
+            Seen::Probes {
                 events: events.clone(),
                 moved: record.moved.clone(),
                 dropped: record.dropped,
                 nested: record.nested,
                 truncated: record.truncated,
-            },
-            None => Seen::Counters(observation(record, plan, doubt)?),
+            }
+        } else {
+            let mut seen = observation(record, plan, doubt)?;
+            seen.packet = facts::packet(record, plan, &self.program, &seen);
+            self.program.forget_unneeded(&mut seen);
+            Seen::Counters(Box::new(seen))
         };
         let key = (record.place, seen);
         let Steps { steps, contradiction } = if let Some(known) = self.solved.get(&key) {
@@ -140,6 +148,9 @@ impl Epoch {
             };
             let steps = solved.iter().filter_map(|solved| self.step(solved)).collect();
             let steps = Steps { steps, contradiction };
+            if self.solved.len() >= SHARED {
+                self.solved.clear();
+            }
             self.solved.insert(key, steps.clone());
             steps
         };
@@ -390,5 +401,6 @@ pub(super) fn observation(
         complete: doubt.is_none(),
         sighted: None,
         outcome: outcome(record),
+        packet: Packet::default(),
     })
 }

@@ -8,6 +8,7 @@
 
 mod changes;
 mod epoch;
+mod facts;
 mod hand_over;
 mod join;
 mod links;

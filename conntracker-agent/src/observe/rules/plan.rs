@@ -80,6 +80,8 @@ pub(super) struct PlacePlan {
     pub ranges: Vec<Range>,
     /// Tables of ip_tables.
     pub legacy: Vec<Guard>,
+    /// NAT is at work in the family: packets of translated flows are translated.
+    pub translates: bool,
 }
 
 /// What the plans are made of.
@@ -157,7 +159,11 @@ impl Planner<'_> {
             .map(|table| table.guard)
             .collect();
         let place = plan::place(v6, segment, hook);
-        Some(PlacePlan { place, chains, end: end_of_hook, gaps, links, slots, ranges, legacy })
+        let mut hooked = self.index.hooks[usize::from(v6)].iter().flat_map(|list| &list.functions);
+        let translates =
+            hooked.any(|found| found.function == Function::Nat || found.nat_priority.is_some());
+        let end = end_of_hook;
+        Some(PlacePlan { place, chains, end, gaps, links, slots, ranges, legacy, translates })
     }
 
     /// The base chains among functions, and what hangs behind the last one.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     attribution::{
-        ChainId, Finding, Match, Observation, Program, Solution, Solved, SolvedVerdict, Spot,
-        replay, solve,
+        ChainId, Finding, Match, Observation, Packet, Program, Solution, Solved, SolvedVerdict,
+        Spot, replay, solve,
     },
     flow::path::{Outcome, Provenance},
     kernel::bpf::{
@@ -265,6 +265,7 @@ fn legacy(
             complete: !record.nested && !record.truncated,
             sighted: (!visit.stray && !record.truncated).then(|| visit.sighted.clone()),
             outcome,
+            packet: Packet::default(),
         },
     ))
 }

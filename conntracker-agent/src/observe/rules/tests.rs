@@ -105,6 +105,7 @@ fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
                     actions: vec![*action],
                     targets: Vec::new(),
                     nat_family: None,
+                    clauses: Vec::new(),
                 })
                 .collect(),
         });

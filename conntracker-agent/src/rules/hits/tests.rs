@@ -18,6 +18,7 @@ fn rule(position: u32, handle: Option<u64>, text: &str, counted: bool) -> Rule {
         kinds: Vec::new(),
         counter: counted.then(Counter::default),
         nat_family: None,
+        clauses: Vec::new(),
         counts_matches: counted,
         actions: Vec::new(),
         targets: Vec::new(),

@@ -155,6 +155,7 @@ impl Reader {
             kinds,
             counter,
             nat_family: None,
+            clauses: Vec::new(),
             counts_matches: counter.is_some(),
             actions,
             targets,

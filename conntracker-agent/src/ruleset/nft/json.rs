@@ -14,13 +14,13 @@ use super::{
         Skipped,
         model::{Action, Backend, Base, Chain, ChainType, Family, Hook, Policy, Rule, Table},
     },
+    named::{Named, Sets},
     statement::{self, Effects, Verdicts},
 };
 
 /// Objects that say nothing of where packets go.
 const IGNORED: &[&str] = &[
     "metainfo",
-    "set",
     "element",
     "flowtable",
     "counter",
@@ -60,9 +60,14 @@ impl Listing {
         for object in nftables {
             match object {
                 Object::Table(value) => build.table(&value),
-                Object::Map(value) => build.map(&value),
+                Object::Set(named) => build.set(*named),
                 Object::Chain(value) => chains.push(value),
-                Object::Rule(rule) => rules.push(*rule),
+                Object::Rule(rule) => {
+                    for name in &rule.updates {
+                        build.sets.update(rule.family, &rule.table, name.clone());
+                    }
+                    rules.push(*rule);
+                }
                 Object::Ignored => {}
                 Object::Skipped(kind) => build.skip(&kind),
             }
@@ -79,11 +84,11 @@ impl Listing {
 }
 
 /// An object of the list, `{"KIND": {…}}`. Rules are digested at once, so that no tree of a whole
-/// ruleset is ever in memory; elements of sets, the bulk of some, are passed over.
+/// ruleset is ever in memory; of large sets not all elements are kept.
 enum Object {
     Table(Value),
     Chain(Value),
-    Map(Value),
+    Set(Box<Named>),
     Rule(Box<RuleObject>),
     Ignored,
     Skipped(String),
@@ -96,6 +101,7 @@ struct RuleObject {
     chain: String,
     rule: Rule,
     maps: Vec<String>,
+    updates: Vec<String>,
 }
 
 impl<'de> Deserialize<'de> for Object {
@@ -115,7 +121,7 @@ impl<'de> Deserialize<'de> for Object {
                 let object = match &*kind {
                     "table" => Object::Table(map.next_value()?),
                     "chain" => Object::Chain(map.next_value()?),
-                    "map" => Object::Map(map.next_value()?),
+                    "set" | "map" => Object::Set(map.next_value()?),
                     "rule" => match rule(&map.next_value()?) {
                         Some(rule) => Object::Rule(Box::new(rule)),
                         None => Object::Skipped("rule".to_owned()),
@@ -150,7 +156,7 @@ fn family(object: &Value) -> Option<Family> {
 /// wrong positions.
 fn rule(object: &Value) -> Option<RuleObject> {
     let expr = object.get("expr").unwrap_or(&Value::Null);
-    let Effects { kinds, counter, counts_matches, verdicts, nat_family, maps } =
+    let Effects { kinds, counter, counts_matches, verdicts, nat_family, maps, updates, clauses } =
         statement::effects(expr);
     Some(RuleObject {
         family: family(object)?,
@@ -166,8 +172,10 @@ fn rule(object: &Value) -> Option<RuleObject> {
             actions: verdicts.actions,
             targets: verdicts.targets,
             nat_family,
+            clauses,
         },
         maps,
+        updates,
     })
 }
 
@@ -179,6 +187,7 @@ struct Build {
     /// Indices of a table and of its chain.
     chain_at: HashMap<(Family, String, String), (usize, usize)>,
     maps: HashMap<(Family, String, String), Verdicts>,
+    sets: Sets,
     skipped: Skipped,
 }
 
@@ -203,22 +212,22 @@ impl Build {
         });
     }
 
-    /// A named map; those whose data are no verdicts are nothing to us.
-    fn map(&mut self, object: &Value) {
-        if text(object, "map") != Some("verdict") {
-            return;
+    /// A named set or map; maps whose data are no verdicts are nothing to us.
+    fn set(&mut self, named: Named) {
+        let Some(key) = named.key() else { return self.skip("set") };
+        if let Some(data) = named.data() {
+            if data != "verdict" {
+                return;
+            }
+            let mut verdicts = Verdicts::default();
+            verdicts.add_elements(named.values());
+            verdicts.settle();
+            if named.has_more() {
+                verdicts.actions.push(Action::Unknown);
+            }
+            self.maps.insert(key.clone(), verdicts);
         }
-        let (Some(family), Some(table), Some(name)) =
-            (family(object), text(object, "table"), text(object, "name"))
-        else {
-            return self.skip("map");
-        };
-        let mut verdicts = Verdicts::default();
-        if let Some(elements) = object.get("elem") {
-            verdicts.add_elements(elements);
-        }
-        verdicts.settle();
-        self.maps.insert((family, table.to_owned(), name.to_owned()), verdicts);
+        self.sets.add(key, named);
     }
 
     fn chain(&mut self, object: &Value) {
@@ -249,7 +258,8 @@ impl Build {
     }
 
     fn rule(&mut self, object: RuleObject) {
-        let RuleObject { family, table, chain, mut rule, maps } = object;
+        let RuleObject { family, table, chain, mut rule, maps, .. } = object;
+        self.sets.resolve(family, &table, &mut rule.clauses);
         if !maps.is_empty() {
             self.look_into(family, &table, maps, &mut rule);
         }

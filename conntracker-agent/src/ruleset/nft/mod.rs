@@ -4,9 +4,12 @@
 //! the handle of a table twice in a namespace, so a text that is found belongs to that very rule;
 //! one that is not found tells that the ruleset changed in between.
 
+mod clause;
 mod json;
+mod named;
 mod statement;
 mod text;
+mod value;
 
 use std::{path::Path, thread};
 

@@ -2,9 +2,13 @@
 
 use serde_json::Value;
 
-use super::super::{
-    extension,
-    model::{Action, Counter, Family, Target, Via},
+use super::{
+    super::{
+        clause::Clause,
+        extension,
+        model::{Action, Counter, Family, Target, Via},
+    },
+    clause,
 };
 
 /// What a rule's statements amount to.
@@ -18,6 +22,10 @@ pub(super) struct Effects {
     pub nat_family: Option<Family>,
     /// Named verdict maps that it looks into.
     pub maps: Vec<String>,
+    /// Named sets and maps that packets change.
+    pub updates: Vec<String>,
+    /// The statements, as far as they matter to whether the rule matches.
+    pub clauses: Vec<Clause>,
 }
 
 /// What can become of a packet.
@@ -38,10 +46,7 @@ impl Verdicts {
     }
 
     /// Adds the verdicts of a map's elements, `[[KEY, VERDICT], …]`.
-    pub fn add_elements(&mut self, elements: &Value) {
-        let Some(elements) = elements.as_array() else {
-            return self.actions.push(Action::Unknown);
-        };
+    pub fn add_elements(&mut self, elements: &[Value]) {
         for element in elements {
             match element.get(1).and_then(single) {
                 Some((name, value)) if self.add(name, value) => {}
@@ -92,7 +97,7 @@ pub(super) fn effects(expr: &Value) -> Effects {
 }
 
 /// The member of an object that has just one.
-fn single(value: &Value) -> Option<(&str, &Value)> {
+pub(super) fn single(value: &Value) -> Option<(&str, &Value)> {
     value.as_object()?.iter().next().map(|(name, value)| (name.as_str(), value))
 }
 
@@ -105,6 +110,7 @@ impl Effects {
     fn unknown(&mut self, kind: &str) {
         self.kind(kind);
         self.counts_matches = false;
+        self.clauses.extend([Clause::Unknown, Clause::Verdict]);
         self.verdicts.actions.push(Action::Unknown);
     }
 
@@ -115,6 +121,7 @@ impl Effects {
             return self.unknown("text");
         };
         if self.verdicts.add(name, value) {
+            self.clauses.push(Clause::Verdict);
             return self.kind(name);
         }
         match name {
@@ -122,10 +129,16 @@ impl Effects {
             "match" => self.condition(value),
             "vmap" => self.vmap(value),
             "xt" => self.extension(value),
-            "reject" => self.act(name, Action::Reject),
+            "reject" => {
+                self.clauses.extend(clause::reject(value));
+                self.act(name, Action::Reject);
+            }
             "masquerade" | "snat" | "dnat" | "redirect" => {
                 // An address that is looked up in a map may not be there.
-                self.counts_matches &= !value.to_string().contains("\"map\"");
+                if value.to_string().contains("\"map\"") {
+                    self.fallible();
+                }
+                self.clauses.push(Clause::Translate(clause::translate(name, value)));
                 self.nat_family =
                     value.get("family").and_then(Value::as_str).and_then(Family::parse);
                 self.act(name, Action::Nat);
@@ -139,13 +152,21 @@ impl Effects {
                 let mark =
                     value.get("key").and_then(single).is_some_and(|(key, _)| key != "payload");
                 let literal = value.get("value").is_some_and(|v| v.is_number() || v.is_string());
-                self.counts_matches &= mark && literal;
+                if !(mark && literal) {
+                    self.fallible();
+                }
+                self.clauses.extend(clause::mangle(value));
+                if clause::mangles_headers(value) {
+                    self.clauses.push(Clause::Headers);
+                }
                 self.kind(name);
             }
             // These let some packets go on and end the rule for others, or may.
             "limit" | "quota" | "ct count" | "set" | "map" | "tproxy" | "dup" | "last"
             | "meter" | "flow" | "secmark" => {
-                self.counts_matches = false;
+                let set = value.get("set").or_else(|| value.get("map")).and_then(Value::as_str);
+                self.updates.extend(set.and_then(|set| set.strip_prefix('@')).map(str::to_owned));
+                self.fallible();
                 self.kind(name);
             }
             _ => self.unknown(name),
@@ -154,7 +175,14 @@ impl Effects {
 
     fn act(&mut self, name: &str, action: Action) {
         self.kind(name);
+        self.clauses.push(Clause::Verdict);
         self.verdicts.actions.push(action);
+    }
+
+    /// A statement that ends the rule for some packets, nobody knows which.
+    fn fallible(&mut self) {
+        self.counts_matches = false;
+        self.clauses.push(Clause::Unknown);
     }
 
     fn counter(&mut self, value: &Value) {
@@ -162,7 +190,9 @@ impl Effects {
         if let (Some(packets), Some(bytes)) = (number("packets"), number("bytes")) {
             self.kind("counter");
             self.counter = Some(Counter { packets, bytes });
-            self.counts_matches = true;
+            // Of packets that a verdict was given before, it says nothing.
+            self.counts_matches = !self.clauses.iter().any(Clause::gives_verdict);
+            self.clauses.push(Clause::Counter);
         } else {
             // A named one: shared with other rules.
             self.kind("counter object");
@@ -171,6 +201,7 @@ impl Effects {
 
     fn condition(&mut self, value: &Value) {
         self.counts_matches = false;
+        self.clauses.push(clause::condition(value));
         self.kinds.push(format!("match {}", value.get("left").map_or("unknown", subject)));
         if value.get("right").is_some_and(is_set) {
             self.kind("lookup");
@@ -179,12 +210,15 @@ impl Effects {
 
     fn vmap(&mut self, value: &Value) {
         self.counts_matches = false;
+        self.clauses.push(clause::map(value));
         self.kind("vmap");
         let data = value.get("data").unwrap_or(&Value::Null);
         if let Some(name) = data.as_str().and_then(|data| data.strip_prefix('@')) {
             self.maps.push(name.to_owned());
+        } else if let Some(elements) = data.get("set").and_then(Value::as_array) {
+            self.verdicts.add_elements(elements);
         } else {
-            self.verdicts.add_elements(data.get("set").unwrap_or(&Value::Null));
+            self.verdicts.actions.push(Action::Unknown);
         }
     }
 
@@ -193,11 +227,12 @@ impl Effects {
         let member = |name: &str| value.get(name).and_then(Value::as_str);
         match (member("type"), member("name")) {
             (Some("match"), Some(name)) => {
-                self.counts_matches = false;
+                self.fallible();
                 self.kinds.push(format!("xt match {name}"));
             }
             (Some("target"), Some(name)) => {
                 self.kinds.push(format!("xt target {name}"));
+                self.clauses.push(Clause::Verdict);
                 self.verdicts.actions.extend(extension::actions(name));
             }
             _ => self.unknown("xt"),

@@ -1,0 +1,272 @@
+//! From the tables of a ruleset to a [`Program`].
+
+use std::collections::HashMap;
+
+use super::{
+    ChainId,
+    evaluate::{Marking, decides_before_counter, markings},
+    program::{Counters, Knowledge, Program, ProgramChain, ProgramRule, Way},
+};
+use crate::ruleset::{
+    clause::{Clause, MapElements, MapVerdict},
+    model::{Action, Backend, Chain, Family, Rule, Table, Target, Via},
+};
+
+fn names(table: &Table) -> HashMap<&str, u32> {
+    table.chains.iter().map(|chain| chain.name.as_str()).zip(0..).collect()
+}
+
+/// Adds the chains of a table, whose number comes first.
+pub(super) fn table(
+    program: &mut Program,
+    (number, table): (usize, &Table),
+    counters: &impl Counters,
+) {
+    let first = program.chains.len() as u32;
+    let reads = |chain, rule| counters.reads(number, chain, rule);
+    let mut build = Build { program, table, first, names: names(table) };
+    for (at, chain) in table.chains.iter().enumerate() {
+        build.chain((number, at), chain, counters.agrees(number, at), &reads);
+    }
+    build.entries();
+}
+
+struct Build<'a> {
+    program: &'a mut Program,
+    table: &'a Table,
+    first: u32,
+    names: HashMap<&'a str, u32>,
+}
+
+impl Build<'_> {
+    fn chain(
+        &mut self,
+        (table, at): (usize, usize),
+        chain: &Chain,
+        known: bool,
+        reads: &impl Fn(usize, usize) -> bool,
+    ) {
+        let legacy = self.table.backend == Backend::Legacy;
+        let rules: Vec<_> = chain
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(n, rule)| {
+                let counted = (legacy || rule.counter.is_some()) && reads(at, n);
+                self.rule(rule, known && counted)
+            })
+            .collect();
+        let told =
+            |rule: &ProgramRule| matches!(rule.knowledge, Knowledge::Exact | Knowledge::Bound);
+        let blind = |(rule, n): (&ProgramRule, u32)| {
+            let decides = self.program.ways(rule) != [Way::Continue];
+            (!told(rule) && decides).then_some(n)
+        };
+        let blind = rules.iter().zip(0..).filter_map(blind).collect();
+        let marking = |(rule, n): (&ProgramRule, u32)| {
+            let sets = |marking: &Marking| marking.acts() && (marking.early || !told(rule));
+            rule.markings.iter().any(sets).then_some(n)
+        };
+        let marking = rules.iter().zip(0..).filter_map(marking).collect();
+        self.program.chains.push(ProgramChain {
+            table: table as u32,
+            index: at as u32,
+            base: chain.base.as_ref().map(|base| (base.policy, base.kind)),
+            entered: chain.base.as_ref().map_or(0, |base| 1 << base.hook as u8),
+            entered_again: 0,
+            called_blindly: false,
+            known,
+            end_counts: known && legacy && reads(at, rules.len()),
+            nft: !legacy,
+            rules,
+            blind,
+            marking,
+        });
+    }
+
+    fn rule(&mut self, rule: &Rule, counted: bool) -> ProgramRule {
+        let legacy = self.table.backend == Backend::Legacy;
+        let from = self.program.ways.len();
+        self.ways(rule);
+        let ways = &mut self.program.ways[from..];
+        ways.sort_unstable();
+        let goes_on = *ways == [Way::Continue];
+        // nft_synproxy_do_eval() lets packets other than TCP break off the rule, after its counter.
+        let breaks = !legacy && ways.contains(&Way::Synproxy);
+        ProgramRule {
+            knowledge: match counted {
+                // ip_tables counts when all matches have matched.
+                true if decides_before_counter(&rule.clauses) => Knowledge::Loose,
+                true if (legacy || rule.counts_matches) && !breaks => Knowledge::Exact,
+                true => Knowledge::Bound,
+                false => Knowledge::Blind,
+            },
+            watched: false,
+            fragile: goes_on && rule.kinds.iter().any(|kind| kind.starts_with("xt target ")),
+            ways: (from as u32, self.program.ways.len() as u32),
+            map_ways: self.map_ways(rule),
+            markings: if rule.kinds.iter().any(|kind| may_mark(kind)) {
+                [Marking::ANYHOW; 2]
+            } else {
+                markings(&rule.clauses)
+            },
+            clauses: rule.clauses.clone(),
+        }
+    }
+
+    /// What the elements of a rule's verdict map do, if it has one.
+    fn map_ways(&self, rule: &Rule) -> Option<Vec<Way>> {
+        let mut maps = rule.clauses.iter().filter_map(|clause| match clause {
+            Clause::Map(map) => Some(map),
+            _ => None,
+        });
+        let (Some(map), None) = (maps.next(), maps.next()) else { return None };
+        let MapElements::Listed(elements) = &map.elements else { return None };
+        let way = |verdict: &MapVerdict| match verdict {
+            MapVerdict::Continue => Some(Way::Continue),
+            MapVerdict::Plain(Action::Accept) => Some(Way::Accept),
+            MapVerdict::Plain(Action::Drop) => Some(Way::Drop),
+            MapVerdict::Plain(Action::Return) => Some(Way::Return),
+            MapVerdict::Plain(Action::Queue) => Some(Way::Queue),
+            MapVerdict::Plain(_) => None,
+            MapVerdict::To(target) => Some(self.target(target)),
+        };
+        elements.iter().map(|element| way(&element.verdict)).collect()
+    }
+
+    fn target(&self, target: &Target) -> Way {
+        let chain = self.names.get(target.chain.as_str()).map(|at| ChainId(self.first + at));
+        match (chain, target.via) {
+            (Some(chain), Via::Jump) => Way::Jump(chain),
+            (Some(chain), Via::Goto) => Way::Goto(chain),
+            (None, _) => Way::Wander,
+        }
+    }
+
+    /// Adds what a rule can do.
+    fn ways(&mut self, rule: &Rule) {
+        let ways = &mut self.program.ways;
+        let from = ways.len();
+        ways.extend(rule.actions.iter().filter_map(|action| {
+            Some(match action {
+                Action::Accept => Way::Accept,
+                Action::Drop => Way::Drop,
+                Action::Reject => Way::Reject,
+                Action::Return => Way::Return,
+                Action::Queue => Way::Queue,
+                Action::Nat => match rule.nat_family {
+                    Some(family) if self.table.family == Family::Inet => {
+                        Way::NatOf { v6: family == Family::Ip6 }
+                    }
+                    _ => Way::Nat,
+                },
+                Action::Synproxy => Way::Synproxy,
+                Action::Forward => Way::Stolen,
+                Action::Unknown if of_xtables(rule) => Way::Unknown,
+                Action::Unknown => Way::Wander,
+                // Among the targets.
+                Action::Jump | Action::Goto => return None,
+            })
+        }));
+        let targets: Vec<Way> = rule.targets.iter().map(|target| self.target(target)).collect();
+        let ways = &mut self.program.ways;
+        ways.extend(targets);
+        if ways.len() == from {
+            ways.push(Way::Continue);
+        }
+    }
+
+    /// Finds out how often a packet can enter each chain: the sum over the rules that lead there, in
+    /// an order in which callers come before callees.
+    fn entries(&mut self) {
+        let first = self.first as usize;
+        let Program { chains, ways, .. } = &mut *self.program;
+        let chains = &mut chains[first..];
+        let target = |way: &Way| match way {
+            Way::Jump(to) | Way::Goto(to) => Some(to.0 as usize - first),
+            _ => None,
+        };
+        let ways_of = |rule: &ProgramRule| &ways[rule.ways.0 as usize..rule.ways.1 as usize];
+        let mut callers = vec![0_u32; chains.len()];
+        let mut called_blindly = vec![false; chains.len()];
+        for rule in chains.iter().flat_map(|chain| &chain.rules) {
+            for to in ways_of(rule).iter().filter_map(target) {
+                callers[to] += 1;
+                called_blindly[to] |= rule.knowledge == Knowledge::Blind;
+            }
+        }
+        let mut ready: Vec<usize> = (0..chains.len()).filter(|&at| callers[at] == 0).collect();
+        while let Some(at) = ready.pop() {
+            let (entered, again) = (chains[at].entered, chains[at].entered_again);
+            let targets: Vec<usize> =
+                chains[at].rules.iter().flat_map(ways_of).filter_map(target).collect();
+            for to in targets {
+                let callee = &mut chains[to];
+                callee.entered_again |= again | (callee.entered & entered);
+                callee.entered |= entered;
+                callers[to] -= 1;
+                if callers[to] == 0 {
+                    ready.push(to);
+                }
+            }
+        }
+        // Rules and chains that are not in the model may lead anywhere, if packets come there.
+        let (mut wander, mut wander_blindly) = (0, 0);
+        for chain in &*chains {
+            let wanders = |rule: &&ProgramRule| ways_of(rule).contains(&Way::Wander);
+            for rule in chain.rules.iter().filter(wanders) {
+                wander |= chain.entered;
+                if rule.knowledge == Knowledge::Blind {
+                    wander_blindly |= chain.entered;
+                }
+            }
+            if !chain.known {
+                wander_blindly |= chain.entered;
+            }
+        }
+        for ((chain, callers), blindly) in chains.iter_mut().zip(callers).zip(called_blindly) {
+            if chain.base.is_none() {
+                chain.entered_again |= wander | wander_blindly;
+                // The kernel takes no loops: a model with one is wrong somewhere.
+                if callers > 0 {
+                    chain.entered_again = u8::MAX;
+                }
+            }
+            chain.called_blindly = blindly || wander_blindly != 0;
+        }
+    }
+}
+
+/// Whether a part of a rule may set marks in a way that is not known: extensions of xtables do, but for
+/// those that are known not to.
+fn may_mark(kind: &str) -> bool {
+    const HARMLESS: [&str; 16] = [
+        "ACCEPT",
+        "CHECKSUM",
+        "CLASSIFY",
+        "CT",
+        "DNAT",
+        "HL",
+        "LOG",
+        "MASQUERADE",
+        "NETMAP",
+        "NFLOG",
+        "REDIRECT",
+        "REJECT",
+        "SNAT",
+        "TCPMSS",
+        "TTL",
+        "TRACE",
+    ];
+    match kind.strip_prefix("xt target ") {
+        Some(target) => !HARMLESS.contains(&target),
+        None => kind == "text" || kind == "xt",
+    }
+}
+
+/// Whether what is unknown of a rule is a target of xtables, which gives verdicts and nothing else.
+/// nft cannot write rules with those, and iptables none with anything else that is unknown.
+fn of_xtables(rule: &Rule) -> bool {
+    rule.kinds.iter().any(|kind| kind == "xt" || kind.starts_with("xt target "))
+        && !rule.kinds.iter().any(|kind| kind == "text" || kind == "vmap")
+}

@@ -1,0 +1,205 @@
+//! Rules against what is known of a packet: whether they match, with which verdicts, and what they set.
+
+use super::{
+    condition::{Moment, Tri},
+    packet::{Needs, Translation},
+    program::{ProgramRule, Way},
+};
+use crate::ruleset::clause::{
+    Clause, Condition, MapElement, MapElements, Operand, Test, VerdictMap,
+};
+
+/// What conditions say of a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Evaluation {
+    /// Whether it matches, that is: does what it can do.
+    pub matches: Tri,
+    /// What it can do, if that is not all that is written in it.
+    pub ways: Option<Vec<Way>>,
+}
+
+/// What a rule that matches does to a mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sets {
+    #[default]
+    Nothing,
+    To(u32),
+    /// To something.
+    Anything,
+}
+
+/// What a rule does to a mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marking {
+    pub sets: Sets,
+    /// It may do so although it does not match: conditions follow.
+    pub early: bool,
+}
+
+impl Marking {
+    /// The mark behind the rule.
+    pub fn after(self, mark: Option<u32>, matched: bool) -> Option<u32> {
+        match (self.sets, matched) {
+            (Sets::To(mark), true) => Some(mark),
+            (Sets::Anything, true) => None,
+            (Sets::To(_) | Sets::Anything, false) if self.early => None,
+            _ => mark,
+        }
+    }
+
+    /// It can set the mark.
+    pub fn acts(self) -> bool {
+        self.sets != Sets::Nothing
+    }
+
+    /// It may set a mark to anything.
+    pub const ANYHOW: Self = Self { sets: Sets::Anything, early: true };
+}
+
+/// What clauses do to packet mark and connmark.
+pub(super) fn markings(clauses: &[Clause]) -> [Marking; 2] {
+    let mut markings = [Marking::default(); 2];
+    let mut decided = false;
+    for clause in clauses {
+        match clause {
+            // Packets that got a verdict before do not come here.
+            Clause::Mark { connection, .. } if decided => {
+                markings[usize::from(*connection)] = Marking::ANYHOW;
+            }
+            Clause::Mark { connection, value } => {
+                // Of the connmark it depends on whether there is a connection.
+                let number = value.filter(|_| !connection);
+                markings[usize::from(*connection)].sets = number.map_or(Sets::Anything, Sets::To);
+            }
+            clause if clause.is_fallible() => {
+                decided |= clause.gives_verdict();
+                for marking in &mut markings {
+                    marking.early |= marking.acts();
+                }
+            }
+            _ => {}
+        }
+    }
+    markings
+}
+
+/// Whether a verdict can be given before the rule's own counter: then the counter says nothing of the
+/// packets that got one.
+pub(super) fn decides_before_counter(clauses: &[Clause]) -> bool {
+    let counter = clauses.iter().rposition(|clause| *clause == Clause::Counter);
+    counter.is_some_and(|at| clauses[..at].iter().any(Clause::gives_verdict))
+}
+
+/// What must be known of a packet to tell whether a rule matches.
+pub(super) fn needs(clauses: &[Clause]) -> Needs {
+    let fields = |operands: &[Operand]| {
+        operands.iter().fold(Needs::NONE, |sum, operand| sum.and(Needs::of(operand.field)))
+    };
+    clauses.iter().fold(Needs::NONE, |sum, clause| {
+        sum.and(match clause {
+            Clause::Condition(Condition { operands, .. })
+            | Clause::Map(VerdictMap { operands, .. }) => fields(operands),
+            Clause::Translate(translate) if translate.ports.is_some() => Needs::NAT_PORT,
+            Clause::Translate(_) => Needs::NAT,
+            _ => Needs::NONE,
+        })
+    })
+}
+
+impl ProgramRule {
+    /// What conditions say of the rule.
+    pub fn evaluate(&self, moment: &Moment<'_>) -> Evaluation {
+        // A rule of ip_tables has none.
+        let mut matches = if self.clauses.is_empty() { Tri::Unknown } else { Tri::Yes };
+        let mut moment = *moment;
+        let mut clauses = self.clauses.iter();
+        while let Some(clause) = clauses.next() {
+            match clause {
+                Clause::Condition(condition) => matches = matches.and(moment.meets(condition)),
+                Clause::Unknown => matches = matches.and(Tri::Unknown),
+                Clause::Map(map) => {
+                    let goes_on =
+                        clauses.as_slice().iter().any(|clause| *clause != Clause::Counter);
+                    return self.look_up(&moment, map, matches, goes_on);
+                }
+                Clause::Verdict => break,
+                // Conditions behind it see the new one.
+                Clause::Mark { connection: false, value } => moment.mark = *value,
+                Clause::Mark { connection: true, .. } => moment.connmark = None,
+                Clause::Counter | Clause::Headers | Clause::Translate(_) => {}
+            }
+            if matches == Tri::No {
+                break;
+            }
+        }
+        Evaluation { matches, ways: None }
+    }
+
+    fn look_up(
+        &self,
+        moment: &Moment<'_>,
+        map: &VerdictMap,
+        matches: Tri,
+        goes_on: bool,
+    ) -> Evaluation {
+        let open = Evaluation { matches: matches.and(Tri::Unknown), ways: None };
+        let (MapElements::Listed(elements), Some(ways)) = (&map.elements, &self.map_ways) else {
+            return open;
+        };
+        // An element for all other keys.
+        let is_rest = |element: &MapElement| element.key.iter().all(|test| *test == Test::Any);
+        let is = |element: &MapElement| moment.looks_up(&map.operands, &element.key);
+        let mut found = Tri::No;
+        let mut possible: Vec<Way> = Vec::new();
+        let all = || elements.iter().zip(ways);
+        for (element, way) in all().filter(|(element, _)| !is_rest(element)) {
+            match is(element) {
+                Tri::No => {}
+                Tri::Unknown => {
+                    possible.push(*way);
+                    found = Tri::Unknown;
+                }
+                Tri::Yes => {
+                    // Keys do not overlap.
+                    possible = vec![*way];
+                    found = Tri::Yes;
+                    break;
+                }
+            }
+        }
+        if found != Tri::Yes {
+            for (element, way) in all().filter(|(element, _)| is_rest(element)) {
+                let rest = is(element);
+                if rest != Tri::No {
+                    possible.push(*way);
+                    found = found.or(rest);
+                }
+            }
+        }
+        possible.sort_unstable();
+        possible.dedup();
+        if goes_on && possible.contains(&Way::Continue) {
+            return open;
+        }
+        Evaluation { matches: matches.and(found), ways: Some(possible) }
+    }
+
+    /// Whether a translation by this rule makes of addresses what they became.
+    pub fn may_make(&self, translation: &Translation) -> bool {
+        let mut all = self.clauses.iter().filter_map(|clause| match clause {
+            Clause::Translate(translate) => Some(translate),
+            _ => None,
+        });
+        let (Some(only), None) = (all.next(), all.next()) else { return true };
+        let same_family = |a: std::net::IpAddr| a.is_ipv4() == translation.address.is_ipv4();
+        let address = only.addresses.is_none_or(|(first, last)| {
+            !(same_family(first) && same_family(last))
+                || (first..=last).contains(&translation.address)
+        });
+        let port = match (only.ports, translation.port) {
+            (Some((first, last)), Some(port)) => (first..=last).contains(&port),
+            _ => true,
+        };
+        only.source != translation.source || (address && port)
+    }
+}
