@@ -2,10 +2,12 @@
 //! instead.
 
 mod backends;
+mod preemption;
 
 use std::{fs, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
+use conntracker_common::probes::ABSENT;
 
 use self::backends::{Backends, Loaded};
 use crate::{
@@ -71,6 +73,7 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     if let Ok(kernel) = &kernel {
         findings.push(backends::drops(kernel));
         findings.extend(backends::functions(kernel));
+        findings.push(preemption::finding(!kernel.layout.switches.contains(&ABSENT)));
     }
     findings.extend(btf(vmlinux));
     findings.extend(capabilities());

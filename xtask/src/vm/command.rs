@@ -27,7 +27,7 @@ pub fn main(args: &Args, command: &str) -> Result<ExitCode> {
             limit: Duration::from_secs(args.limit),
         }],
     };
-    let mut session = Session::new(&payload, args.no_kvm, args.refresh)?;
+    let mut session = Session::new(&payload, args.no_kvm, args.refresh, &args.append)?;
     let mut code = ExitCode::SUCCESS;
     for kernel in kernels::select(&args.kernels)? {
         eprintln!("vm: {}", kernel.name);

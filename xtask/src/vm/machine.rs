@@ -80,8 +80,15 @@ const CPUS: &str = "2";
 /// Memory in MiB: the initramfs lies in it twice for a moment.
 const MEMORY: &str = "3072";
 
-/// QEMU with this kernel; the guest's port is its standard output.
-pub fn qemu(arch: &Arch, accel: Accel, kernel: &Path, initramfs: &Path, console: &Path) -> Command {
+/// QEMU with this kernel, and `words` at the end of its command line; the guest's port is its standard output.
+pub fn qemu(
+    arch: &Arch,
+    accel: Accel,
+    kernel: &Path,
+    initramfs: &Path,
+    console: &Path,
+    words: &str,
+) -> Command {
     let mut append = format!(
         "console={} quiet loglevel=4 panic=-1 oops=panic tsc=reliable {}={}",
         arch.console,
@@ -101,6 +108,8 @@ pub fn qemu(arch: &Arch, accel: Accel, kernel: &Path, initramfs: &Path, console:
             qemu.args(["-accel", "tcg,thread=multi,tb-size=512", "-cpu", arch.emulated_cpu])
         }
     };
+    append.push(' ');
+    append.push_str(words);
     qemu.arg("-serial").arg(format!("file:{}", console.display()));
     qemu.args(["-serial", "stdio", "-kernel"]).arg(kernel);
     qemu.arg("-initrd").arg(initramfs).arg("-append").arg(append);

@@ -62,6 +62,9 @@ pub struct Args {
     /// With --run: a file of the host to put into the guest; repeatable.
     #[arg(long = "file", value_name = "FILE[:PLACE]", requires = "run")]
     files: Vec<String>,
+    /// What else stands on the kernel's command line (`preempt=full`).
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    append: String,
     /// With --run: an environment variable for the command; repeatable.
     #[arg(long = "env", value_name = "KEY=VALUE", requires = "run")]
     environment: Vec<String>,
@@ -82,6 +85,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         backend: args.backend.clone(),
         no_kvm: args.no_kvm,
         refresh: args.refresh,
+        append: args.append.clone(),
     };
     let counts = runs::all(&order)?;
     println!("{counts}");
@@ -96,7 +100,14 @@ pub fn default_set(no_kvm: bool) -> Counts {
     }
     let run = || {
         let kernels = kernels::select(&[])?;
-        runs::all(&Order { kernels, suites: Vec::new(), backend: None, no_kvm, refresh: false })
+        runs::all(&Order {
+            kernels,
+            suites: Vec::new(),
+            backend: None,
+            no_kvm,
+            refresh: false,
+            append: String::new(),
+        })
     };
     run().unwrap_or_else(|error| {
         eprintln!("vm: {error:#} (`cargo xtask test --no-vm` leaves other kernels out)");

@@ -23,13 +23,15 @@ pub struct Order {
     pub backend: Option<String>,
     pub no_kvm: bool,
     pub refresh: bool,
+    /// What else stands on the kernels' command line.
+    pub append: String,
 }
 
 /// Runs everything. A kernel that fails is counted and does not keep the others from running.
 pub fn all(order: &Order) -> Result<Counts> {
     let tests = suites::build()?;
     let payload = Payload { program: super::program()?, tests, files: Vec::new() };
-    let mut session = Session::new(&payload, order.no_kvm, order.refresh)?;
+    let mut session = Session::new(&payload, order.no_kvm, order.refresh, &order.append)?;
     let mut sum = Counts::default();
     if let Some(kernel) = order.kernels.first() {
         session.try_kvm(kernel)?;
@@ -58,8 +60,8 @@ pub fn all(order: &Order) -> Result<Counts> {
             missing(&mut result, suites);
             println!("vm: {} ({}): {}", result.title(), result.release, result.counts());
             sum.add(&result.counts());
-            // Some suites only are no picture of a kernel.
-            if order.suites.is_empty() {
+            // Some suites only, or another command line, are no picture of a kernel.
+            if order.suites.is_empty() && order.append.is_empty() {
                 results::keep(&results::file()?, result)?;
             }
         }

@@ -17,6 +17,8 @@ pub struct Session {
     /// Who runs the guests.
     pub accel: Accel,
     refresh: bool,
+    /// What else stands on the kernel's command line.
+    append: String,
     system: PathBuf,
     /// No other invocation uses the directory meanwhile.
     _lock: std::fs::File,
@@ -24,12 +26,12 @@ pub struct Session {
 
 impl Session {
     /// Packs what all guests get.
-    pub fn new(payload: &Payload, no_kvm: bool, refresh: bool) -> Result<Self> {
+    pub fn new(payload: &Payload, no_kvm: bool, refresh: bool, append: &str) -> Result<Self> {
         let arch = machine::arch()?;
         let lock = initramfs::lock()?;
         let system = initramfs::pack(payload)?;
         let accel = if no_kvm { Accel::Tcg } else { Accel::detect() };
-        Ok(Self { arch, accel, refresh, system, _lock: lock })
+        Ok(Self { arch, accel, refresh, append: append.to_owned(), system, _lock: lock })
     }
 
     /// The kernel, from the cache or the archive.
@@ -51,7 +53,8 @@ impl Session {
         let console = initramfs::directory()?.join(format!("{}.console", kernel.name));
         loop {
             let accel = self.accel;
-            let qemu = machine::qemu(self.arch, accel, &cached.vmlinuz, &initramfs, &console);
+            let (kernel, words) = (&cached.vmlinuz, &self.append);
+            let qemu = machine::qemu(self.arch, accel, kernel, &initramfs, &console, words);
             match boot::boot(qemu, accel, &console, job, &mut hear)? {
                 End::Done => break,
                 End::NeverUp(why) if accel == Accel::Kvm => {
