@@ -237,6 +237,7 @@ mod tests {
             counts_matches: true,
             actions: Vec::new(),
             targets: Vec::new(),
+            clauses: Vec::new(),
         };
         let same = |nft: &str, saved: &str| agree(&rule(nft, &[]), &rule(saved, &[]));
         assert!(same(

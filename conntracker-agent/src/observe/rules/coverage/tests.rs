@@ -12,6 +12,7 @@ fn rule(handle: u64) -> Rule {
         counts_matches: true,
         actions: Vec::new(),
         targets: Vec::new(),
+        clauses: Vec::new(),
     }
 }
 
