@@ -76,7 +76,8 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         folded: *folded,
         ..header(&namespaces, start_ns, filter_text.clone(), notes)
     };
-    let report = Report { header, flows, footer: footer(&total) };
+    let coverage = Err("a list of the table tells of no rules".to_owned());
+    let report = Report { header, flows, footer: footer(&total), coverage };
     report.footer.warn();
     let format = Format::Text { explain: *explain };
     Destination::Stdout.write(|out| report.render(format, out))?;
@@ -95,6 +96,7 @@ pub(crate) fn header(
         id,
         name: netns.name.clone(),
         interfaces: Vec::new(),
+        untraced: Vec::new(),
     };
     Header {
         version: VERSION,

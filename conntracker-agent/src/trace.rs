@@ -24,8 +24,9 @@ use crate::{
     report::{Format, Report},
 };
 
-/// Exit status when records were lost and `--strict` asks for it.
-const EXIT_LOST: u8 = 3;
+/// Exit status when records were lost and it matters: `--strict` asks for it, or a rule cannot be told that
+/// none matched.
+pub(crate) const EXIT_LOST: u8 = 3;
 
 /// Where the process lives.
 #[derive(Clone, Debug, PartialEq, Eq)]

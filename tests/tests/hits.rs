@@ -119,19 +119,27 @@ fn flows_of_each_rule_of_nft_are_those_that_were_sent() {
     assert_eq!(chains["forward"], FORWARD);
     assert_eq!(chains["user"], USER);
     assert_eq!(document["flows"], 3 + 2 + 1 + 2);
-    // The rule without a counter may have matched, for all that can be told.
-    let unused =
-        [("forward", 3, "tcp dport 22 counter accept"), ("user", 2, "udp dport 11 counter")];
+    let mut unused =
+        vec![("forward", 3, "tcp dport 22 counter accept"), ("user", 2, "udp dport 11 counter")];
+    let counterless = ("forward", 4, "tcp dport 23 log");
+    if document["backend"] == "probes" {
+        // They see each rule.
+        unused.insert(1, counterless);
+        assert_eq!(document["unknown"], json!([]));
+    } else {
+        // It may have matched, for all that can be told.
+        assert_eq!(unknown(&document), [(counterless.2, "no_counter", None)]);
+    }
     assert_eq!(places(&document["unused"]), unused);
     assert_eq!(document["gone"], json!([]));
 }
 
 /// Flows of each rule of iptables are those that were sent.
-fn counts_iptables(restore: &str) {
+fn counts_iptables(restore: &str, table: &str) {
     let lab = Lab::new().unwrap();
     lab.router.run_with_input([restore], IPTABLES).unwrap();
     let document = document(&lab);
-    let chains = flows(&document, "filter");
+    let chains = flows(&document, table);
     assert_eq!(chains["FORWARD"], FORWARD, "{restore}");
     assert_eq!(chains["user"], USER, "{restore}");
     let unused: Vec<_> = places(&document["unused"])
@@ -143,13 +151,13 @@ fn counts_iptables(restore: &str) {
 
 #[test]
 fn flows_of_each_rule_of_iptables_are_those_that_were_sent() {
-    counts_iptables("iptables-nft-restore");
+    counts_iptables("iptables-nft-restore", "filter");
 }
 
 #[test]
 fn flows_of_each_rule_of_iptables_legacy_are_those_that_were_sent() {
     if !skipped_without_counters() {
-        counts_iptables("iptables-legacy-restore");
+        counts_iptables("iptables-legacy-restore", "filter (legacy)");
     }
 }
 
@@ -163,21 +171,28 @@ fn text_lists_the_ruleset_with_flows_and_what_nothing_matched() {
         let chain = chain.take_while(|line| line.starts_with("      "));
         chain.map(|line| line.split_whitespace().nth(2).unwrap().to_owned()).collect()
     };
-    assert_eq!(numbers("chain forward:"), ["3", "2", "0", "?", "4", "3"], "{said}");
+    let probed = said.contains("\n# backend: probes\n");
+    let counterless = if probed { "0" } else { "?" };
+    assert_eq!(numbers("chain forward:"), ["3", "2", "0", counterless, "4", "3"], "{said}");
     assert_eq!(numbers("chain user "), ["3", "0", "1"], "{said}");
     let comments: Vec<&str> = said.lines().filter(|line| line.starts_with('#')).collect();
-    let [traced, rest @ ..] = &comments[..] else { panic!("{said}") };
+    let [_, traced, rest @ ..] = &comments[..] else { panic!("{said}") };
     assert!(traced.starts_with("# traced: 8 flows, "), "{said}");
-    assert_eq!(
-        rest,
+    let (by_links, by_probes) = (
         [
             "# rules that none of them matched: 2",
             "#   inet fw/forward 3: tcp dport 22 counter accept",
             "#   inet fw/user 2: udp dport 11 counter",
             "# rules of which it cannot be told (no counter that tells): 1",
         ],
-        "{said}"
+        [
+            "# rules that none of them matched: 3",
+            "#   inet fw/forward 3: tcp dport 22 counter accept",
+            "#   inet fw/forward 4: tcp dport 23 log",
+            "#   inet fw/user 2: udp dport 11 counter",
+        ],
     );
+    assert_eq!(rest, if probed { by_probes } else { by_links }, "{said}");
 }
 
 #[test]
@@ -194,4 +209,198 @@ fn rules_that_went_while_it_looked_on_are_listed_as_gone() {
     assert_eq!(places(&document["gone"]), [("forward", 2, text)], "{document}");
     assert_eq!(document["gone"][0]["flows"], 1);
     assert_eq!(document["unused"], json!([]));
+}
+
+/// The packets of the rules with this text, by nft's own counters.
+fn counted(router: &Host, text: &str) -> u64 {
+    let list = router.run(["nft", "list", "ruleset"]).unwrap();
+    let lines = list.lines().filter(|line| line.contains(text));
+    let packets =
+        |line: &str| line.split_once("packets ")?.1.split(' ').next()?.parse::<u64>().ok();
+    lines.filter_map(packets).sum()
+}
+
+/// Observes with what is said in the place of `conntracker rules hits`; returns status, document, messages.
+fn observed(
+    router: &Host,
+    before: &[&str],
+    traffic: impl FnOnce(),
+) -> (Option<i32>, Value, String) {
+    let hits = command(["rules", "hits", "--format", "json"]).unwrap();
+    let mut all: Vec<_> = before.iter().map(std::ffi::OsStr::new).collect();
+    all.push(hits.get_program());
+    all.extend(hits.get_args());
+    let mut command = router.command(all[0]);
+    command.args(&all[1..]).stdin(std::process::Stdio::null());
+    let tracer = Tracer::spawn(command).unwrap();
+    traffic();
+    let Finished { status, stdout, stderr } = tracer.stop(Signal::SIGINT).unwrap();
+    (status.code(), serde_json::from_str(&stdout).unwrap(), stderr)
+}
+
+/// Of the rules of which it cannot be told whether packets met them: text, why, and what their own
+/// counters say.
+fn unknown(document: &Value) -> Vec<(&str, &str, Option<u64>)> {
+    let rules = document["unknown"].as_array().unwrap().iter();
+    rules
+        .map(|rule| {
+            let name = |key: &str| rule[key].as_str().unwrap();
+            (name("text"), name("why"), rule["counted"].as_u64())
+        })
+        .collect()
+}
+
+#[test]
+fn rules_where_packets_are_not_traced_are_not_called_unmatched() {
+    let lab = Lab::new().unwrap();
+    let (c, r, s) = (&lab.client, &lab.router, &lab.server);
+    // No link fits between conntrack and a chain that is next to it.
+    r.nft(
+        "table netdev early {
+            chain in {
+                type filter hook ingress device toclient priority 0;
+                udp dport 54 counter drop
+                udp dport 56 counter drop
+            }
+        }
+        table inet fw {
+            chain near { type filter hook prerouting priority -199; udp dport 55 counter drop; }
+            chain forward { type filter hook forward priority 0; ct state new counter; udp dport 57 counter; }
+        }",
+    )
+    .unwrap();
+    let (status, document, stderr) = observed(r, &[], || {
+        for port in [53, 54, 55] {
+            udp_send(c, c.at(40_000 + port), s.at(port), b"hello", 1).unwrap();
+        }
+    });
+    assert_eq!(status, Some(0), "{stderr}");
+    assert_eq!((counted(r, "dport 54"), counted(r, "dport 55")), (1, 1));
+    let near = ("udp dport 55 counter drop", "not_observed", Some(1));
+    let expected = [
+        near,
+        ("udp dport 54 counter drop", "not_observed", Some(1)),
+        ("udp dport 56 counter drop", "not_observed", Some(0)),
+    ];
+    let found = unknown(&document);
+    // Probes need no free priority.
+    let links = found.contains(&near);
+    let expected = if links { &expected[..] } else { &expected[1..] };
+    assert_eq!(found, expected, "{document}");
+    assert_eq!(places(&document["unused"]), [("forward", 2, "udp dport 57 counter")], "{document}");
+    let notes: Vec<&str> =
+        document["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(notes.iter().any(|note| note.contains("netdev early/in")), "{notes:?}");
+    assert!(
+        !links || notes.iter().any(|note| note.starts_with("PREROUTING of IPv4 is not traced")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn without_the_right_to_trace_rules_none_is_called_unmatched() {
+    let lab = Lab::new().unwrap();
+    let (c, r, s) = (&lab.client, &lab.router, &lab.server);
+    r.nft(
+        "table ip fw {
+            chain forward { type filter hook forward priority 0; ct state new udp dport 666 counter drop; accept; }
+        }",
+    )
+    .unwrap();
+    let without = ["setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog"];
+    let (status, document, stderr) = observed(r, &without, || {
+        udp_send(c, c.at(40_000), s.at(666), b"hello", 3).unwrap();
+    });
+    assert_eq!(status, Some(3), "{stderr}");
+    assert!(stderr.contains("rules are not traced: "), "{stderr}");
+    let moved = counted(r, "dport 666");
+    assert_eq!(moved, 3);
+    let text = "ct state new udp dport 666 counter drop";
+    let expected = [(text, "rules_not_traced", Some(moved)), ("accept", "rules_not_traced", None)];
+    assert_eq!(unknown(&document), expected);
+    assert_eq!(document["unused"], json!([]));
+}
+
+#[test]
+fn rules_whose_counters_are_not_read_are_not_called_unmatched() {
+    if skipped_without_counters() {
+        return;
+    }
+    let lab = Lab::new().unwrap();
+    let (c, r) = (&lab.client, &lab.router);
+    let many = (0..4_200).map(|n| format!("-A INPUT -s 203.0.{}.{} -j RETURN\n", n / 250, n % 250));
+    let rules = format!(
+        "*filter\n{}-A INPUT -p udp --dport 81 -j DROP\n-A INPUT -p udp --dport 80 -j ACCEPT\nCOMMIT\n",
+        many.collect::<String>()
+    );
+    r.run_with_input(["iptables-legacy-restore"], &rules).unwrap();
+    let to = SocketAddr::new(r.links[0].v4.into(), 80);
+    let (_, document, stderr) = observed(r, &[], || {
+        udp_send(c, c.at(40_000), to, b"hello", 3).unwrap();
+    });
+    // By targets that are looked at (probes) a drop and an acceptance are not told: they are verdicts.
+    let found = unknown(&document);
+    let of = |text: &str| found.iter().find(|(rule, ..)| rule.contains(text)).copied();
+    let matched = of("--dport 80").unwrap_or_else(|| panic!("{stderr}"));
+    assert_eq!((matched.1, matched.2), ("counter_not_read", Some(3)));
+    assert_eq!(of("--dport 81").unwrap().2, Some(0));
+    assert!(places(&document["unused"]).iter().all(|(_, position, _)| *position <= 4096));
+}
+
+/// A reject in a chain that OUTPUT uses, too: its answer is a packet in the middle of the refused one.
+#[test]
+fn rules_of_packets_that_are_known_by_their_chains_alone_are_not_called_unmatched() {
+    if skipped_without_counters() {
+        return;
+    }
+    let lab = Lab::new().unwrap();
+    let (c, r, s) = (&lab.client, &lab.router, &lab.server);
+    let rules = "*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:reject - [0:0]
+-A FORWARD -p tcp --dport 25 -j reject
+-A FORWARD -p tcp --dport 26 -j reject
+-A OUTPUT -p tcp --dport 26 -j reject
+-A reject -p tcp -j REJECT --reject-with tcp-reset
+-A reject -j REJECT
+COMMIT
+";
+    r.run_with_input(["iptables-legacy-restore"], rules).unwrap();
+    let (status, document, stderr) = observed(r, &[], || {
+        for port in 40_000..40_003 {
+            tcp_connect(c, c.at(port), s.at(25), Duration::from_millis(300)).unwrap_err();
+        }
+    });
+    let met = flows(&document, "filter (legacy)");
+    let unmatched: Vec<(&str, u64)> =
+        places(&document["unused"]).into_iter().map(|(chain, n, _)| (chain, n)).collect();
+    let list = r.run(["iptables-legacy-save", "-c"]).unwrap();
+    let matched: Vec<&str> =
+        list.lines().filter(|l| l.starts_with('[') && !l.starts_with("[0:0]")).collect();
+    assert_eq!(matched.len(), 2, "{list}");
+    assert!(!unmatched.contains(&("FORWARD", 1)) && !unmatched.contains(&("reject", 1)));
+    // Either the packets are told, or it is said that they are not.
+    let told = met["FORWARD"][0] > 0 && met["reject"][0] > 0;
+    if !told {
+        assert_eq!(status, Some(3), "{stderr}");
+        assert!(stderr.contains("paths_nested="), "{stderr}");
+        let why: Vec<&str> = unknown(&document).iter().map(|(_, why, _)| *why).collect();
+        assert!(!why.is_empty() && why.iter().all(|why| *why == "packets_untold"), "{document}");
+    }
+}
+
+#[test]
+fn rules_that_came_while_it_looked_on_may_have_been_met_before_they_were_traced() {
+    let lab = Lab::new().unwrap();
+    let r = &lab.router;
+    r.nft(NFT).unwrap();
+    let (_, document, _) = observed(r, &[], || {
+        r.nft("add rule inet fw user udp dport 13 counter").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    });
+    let late = unknown(&document).into_iter().find(|(text, ..)| text.contains("dport 13"));
+    assert_eq!(late, Some(("udp dport 13 counter", "came_later", None)), "{document}");
+    assert!(places(&document["unused"]).iter().any(|(_, _, text)| text.contains("dport 11")));
 }

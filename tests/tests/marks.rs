@@ -82,7 +82,10 @@ const BY_IPTABLES: Firewall = Firewall {
 const BY_LEGACY: Firewall = Firewall {
     name: "iptables-legacy",
     load: |router| drop(router.run_with_input(["iptables-legacy-restore"], IPTABLES).unwrap()),
-    ..BY_IPTABLES
+    marked: "by rule 1 of filter (legacy)/FORWARD",
+    saved: "by rule 1 of mangle (legacy)/POSTROUTING",
+    set: "by rule 2 of filter (legacy)/FORWARD",
+    restored: "by rule 1 of mangle (legacy)/PREROUTING",
 };
 
 /// Longer than the link's MTU: two fragments.

@@ -217,7 +217,8 @@ fn iptables_agrees(backend: &str, restore: &str, program: &str, save: &[&str]) {
     assert_eq!(document["skipped"], serde_json::json!({}));
 
     let order: Vec<_> = array(&document["tables"]).iter().map(|t| t["table"].clone()).collect();
-    assert_eq!(order, ["raw", "nat", "filter"]);
+    let mark = if backend == "legacy" { " (legacy)" } else { "" };
+    assert_eq!(order, ["raw", "nat", "filter"].map(|table| format!("{table}{mark}")));
     let mut packets = 0;
     for table in array(&document["tables"]) {
         assert_eq!((&table["backend"], &table["family"]), (&backend.into(), &"ip".into()));
@@ -285,22 +286,35 @@ fn both_backends_at_once_and_both_families() {
         .iter()
         .map(|t| [&t["table"], &t["family"], &t["backend"]].map(|v| v.as_str().unwrap().to_owned()))
         .collect();
-    let [filter, ip, ip6, nft, legacy] = ["filter", "ip", "ip6", "nft", "legacy"];
+    let [filter, old, ip] = ["filter", "filter (legacy)", "ip"];
+    let [ip6, nft, legacy] = ["ip6", "nft", "legacy"];
     assert_eq!(
         tables,
         [
             [filter, ip, nft],
-            [filter, ip, legacy],
+            [old, ip, legacy],
             [filter, ip6, nft],
-            [filter, ip6, legacy],
+            [old, ip6, legacy],
             ["inet filter", "inet", nft]
         ]
     );
     let selected = show(&lab.router, &["ip6 filter/INPUT"]);
     let heads: Vec<_> = selected.lines().filter(|line| line.contains("table ")).collect();
-    assert_eq!(heads[1], "table filter (ip6, iptables-legacy)");
+    assert_eq!(heads[1], "table filter (legacy) (ip6, iptables-legacy)");
     assert!(heads[0].starts_with("table filter (ip6, iptables-nft, handle "), "{selected}");
     assert_eq!(selected.matches("chain INPUT").count(), 2);
+    let old = show(&lab.router, &["filter (legacy)/INPUT"]);
+    let heads: Vec<_> = old.lines().filter(|line| line.contains("table ")).collect();
+    assert_eq!(
+        heads,
+        [
+            "table filter (legacy) (ip, iptables-legacy)",
+            "table filter (legacy) (ip6, iptables-legacy)"
+        ]
+    );
+    assert!(
+        array(&document["notes"]).iter().any(|note| note.as_str().unwrap().contains("both loaded"))
+    );
     assert_eq!(selected.matches("chain ").count(), 2, "{selected}");
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::report::{Document, Line, RULES_CHANGED, Text};
-use conntracker_tests::tracer::{PATIENCE, Tracer, backend, by_probes};
+use conntracker_tests::tracer::{PATIENCE, Tracer, backend, by_probes, skipped_without_counters};
 use conntracker_tests::traffic::{tcp_connect, udp_echo_server, udp_exchange, udp_send, udp_sink};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -403,4 +403,49 @@ fn targets_of_ip_tables_tell_their_rules_when_others_move_the_counters() {
         .collect();
     assert_eq!(exact, [("FORWARD", 1, "continue"), ("user", 1, "reject")], "{way}");
     assert_eq!(report.counter("paths_contradicting").unwrap(), 0);
+}
+
+/// "filter/FORWARD 1" would be two different rules here.
+#[test]
+fn tables_of_one_name_are_told_apart() {
+    if skipped_without_counters() {
+        return;
+    }
+    let lab = Lab::new().unwrap();
+    let rules = |program: &str, rules: &[&str]| {
+        for rule in rules {
+            lab.router.run([program].into_iter().chain(rule.split(' '))).unwrap();
+        }
+    };
+    rules("iptables-legacy", &["-A FORWARD -p udp --dport 54 -j DROP"]);
+    rules("iptables-nft", &["-A FORWARD -p udp --dport 53 -j DROP"]);
+    let (c, s) = (&lab.client, &lab.server);
+    let trace = |args: &[&str]| {
+        let all = [&["--backend", backend()], args].concat();
+        let tracer = Tracer::start(&lab.router, &all).unwrap();
+        for port in [53, 54] {
+            udp_send(c, c.at(40_000), s.at(port), b"hello", 1).unwrap();
+        }
+        tracer.finish().unwrap()
+    };
+    let report = Text::parse(&trace(&[])).unwrap();
+    assert!(report.header.iter().any(|line| line.contains("both loaded")), "{report:?}");
+    let of = |port| to_port(&report, port).trace.clone();
+    let place = |table: &str, what: &str| format!("table: {table}, chain: FORWARD, type: {what}");
+    assert_eq!(of(53), [place("filter", "rule, position: 1, verdict: drop")]);
+    let dropped = place("filter (legacy)", "rule, position: 1, verdict: drop");
+    assert!(of(54).contains(&dropped), "{:?}", of(54));
+
+    for (place, ports) in [
+        ("filter/FORWARD", &[53, 54][..]),
+        ("filter (legacy)/FORWARD/1", &[54]),
+        ("filter (nft)/FORWARD/1", &[]),
+    ] {
+        let report = Document::json(&trace(&["--format", "json", "--rule", place])).unwrap();
+        let found: Vec<_> =
+            report.flows.iter().map(|flow| flow["original"]["dport"].as_u64().unwrap()).collect();
+        assert_eq!(found, ports, "{place}");
+    }
+    let old = trace(&["--compat", "v0.1"]);
+    assert!(!old.contains("legacy"), "{old}");
 }

@@ -253,6 +253,13 @@ impl Program {
         self.chain(spot.chain)?.rules.get(spot.index as usize)
     }
 
+    /// Whether it is seen of each packet whether it matched a rule: its counter moves then and only then,
+    /// or its target is looked at.
+    #[must_use]
+    pub fn tells(&self, spot: Spot) -> bool {
+        self.rule(spot).is_some_and(|rule| rule.watched || rule.knowledge == Knowledge::Exact)
+    }
+
     pub(super) fn is_watched(&self, spot: Spot) -> bool {
         self.rule(spot).is_some_and(|rule| rule.watched)
     }

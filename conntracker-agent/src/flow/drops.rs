@@ -54,19 +54,6 @@ impl Drops {
         self.elsewhere
     }
 
-    /// Distinct places, with the packets that were dropped there, in the order in which they were seen first.
-    #[must_use]
-    pub fn places(&self) -> Vec<(DropPlace, u64)> {
-        let mut places: Vec<(DropPlace, u64)> = Vec::new();
-        for DroppedAt { place, packets, .. } in &self.at {
-            match places.iter_mut().find(|(known, _)| known == place) {
-                Some((_, sum)) => *sum += packets,
-                None => places.push((*place, *packets)),
-            }
-        }
-        places
-    }
-
     pub(super) fn add(&mut self, place: DropPlace, by: Option<&Step>, packets: u64) {
         let same = |at: &&mut DroppedAt| at.place == place && at.by.as_ref() == by;
         if let Some(known) = self.at.iter_mut().find(same) {

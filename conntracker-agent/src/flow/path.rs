@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::Tuple;
-use crate::ruleset::model::{Backend, Family, Hook};
+use crate::ruleset::model::{Backend, Family, Hook, label};
 
 /// Direction of a packet within its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -177,11 +177,7 @@ impl Site {
     /// What trace lines call the table: `filter` for tables of iptables, `inet fw4` for others.
     #[must_use]
     pub fn label(&self) -> Cow<'_, str> {
-        if self.iptables {
-            Cow::Borrowed(&self.table)
-        } else {
-            Cow::Owned(format!("{} {}", self.family.name(), self.table))
-        }
+        label(self.backend, self.family, self.iptables, &self.table)
     }
 }
 

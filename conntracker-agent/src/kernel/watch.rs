@@ -25,6 +25,9 @@ unsafe impl Watched for crate::kernel::netlink::ctnetlink::Events {}
 // SAFETY: as above.
 unsafe impl Watched for crate::kernel::netlink::nftables::Changes {}
 
+// SAFETY: as above.
+unsafe impl Watched for crate::kernel::netlink::link::InterfaceWatch {}
+
 /// Registers `inner` with the running tokio runtime.
 pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the promise of `Watched`.

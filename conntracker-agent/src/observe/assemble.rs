@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::Result;
 use conntracker_common::counters::Counter;
 
-use super::{Observer, newcomers::interface_names, notes, rules::RuleTracer};
+use super::{Observer, notes, rules::RuleTracer};
 use crate::{
     dump::dump_losses,
     flow::{Drops, Flow, FlowKey, NetnsId, order},
-    kernel::{bpf::object::Counters, netlink::link::InterfaceNames},
-    report::{Footer, Header, Loss, Namespace, Report},
+    kernel::bpf::object::Counters,
+    report::{Footer, Header, Interface, Loss, Namespace, Report},
 };
 
 /// Version of conntracker, as in Cargo.toml.
@@ -25,17 +25,10 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
     let counters = backend.counters()?;
     let missed = backend.missed()?;
 
-    let mut names: Vec<Option<InterfaceNames>> =
-        observer.namespaces.iter().map(|netns| interface_names(netns).ok()).collect();
-    let gone = &observer.newcomers.gone;
-    let mut name = |netns: NetnsId, index: u32| match gone.get(&netns) {
-        Some(names) => names.get(&index).cloned(),
-        None => names[netns.0 as usize].as_mut()?.name(index).map(str::to_owned),
-    };
-    let name_cell = std::cell::RefCell::new(&mut name);
+    let interface = |netns, number| observer.interfaces.get(netns, number);
+    let name = |netns, number| Some(interface(netns, number)?.1.to_owned());
     let filter = &observer.config.filter;
-    let allowed =
-        |flow: &Flow| filter.allows(flow, |index| (name_cell.borrow_mut())(flow.key.netns, index));
+    let allowed = |flow: &Flow| filter.allows(flow, |number| name(flow.key.netns, number));
     let mut flows: Vec<Flow> =
         observer.table.flows().filter(|flow| allowed(flow)).cloned().collect();
     flows.extend(observer.table.lines_without_entry().into_iter().filter(allowed));
@@ -53,8 +46,12 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             name: netns.name.clone(),
             interfaces: interfaces(flows.iter(), id)
                 .into_iter()
-                .filter_map(|index| Some((index, name(id, index)?)))
+                .filter_map(|number| {
+                    let (index, name) = interface(id, number)?;
+                    Some(Interface { number, index, name: name.to_owned() })
+                })
                 .collect(),
+            untraced: observer.backend.rules().map_or_else(Vec::new, |r| r.may_drop(id).to_vec()),
         })
         .collect();
     let seen = notes::Seen {
@@ -81,6 +78,10 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         },
         flows,
         footer: footer(observer, counters.as_ref(), missed),
+        coverage: match observer.backend.rules() {
+            Some(rules) => Ok(rules.coverage(NetnsId(0))),
+            None => Err(observer.backend.without_rules().to_owned()),
+        },
     })
 }
 
@@ -164,11 +165,8 @@ pub fn fold(mut flows: Vec<Flow>) -> Vec<Flow> {
     folded.into_values().collect()
 }
 
-/// Interfaces that the flows of a namespace refer to.
-pub(super) fn interfaces<'a>(
-    flows: impl Iterator<Item = &'a Flow>,
-    netns: NetnsId,
-) -> BTreeSet<u32> {
+/// Numbers of the interfaces that the flows of a namespace refer to.
+fn interfaces<'a>(flows: impl Iterator<Item = &'a Flow>, netns: NetnsId) -> BTreeSet<u32> {
     let mut all = BTreeSet::new();
     for flow in flows.filter(|flow| flow.key.netns == netns) {
         all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));

@@ -9,6 +9,7 @@ pub mod backend;
 pub(crate) mod clock;
 pub(crate) mod dumps;
 mod events;
+mod interfaces;
 pub(crate) mod kernel;
 mod newcomers;
 pub mod notes;
@@ -37,6 +38,7 @@ use crate::{
 use backend::{Backend, BackendChoice};
 use clock::Clock;
 use dumps::DumpMessage;
+use interfaces::Interfaces;
 use newcomers::{Change, Newcomers};
 use rules::RuleOptions;
 
@@ -168,6 +170,7 @@ pub struct Observer {
     /// Changes of namespaces, if all are observed.
     changes: Option<mpsc::Receiver<Change>>,
     newcomers: Newcomers,
+    interfaces: Interfaces,
     /// A report is wanted, and whether the dump it starts with has begun.
     wanted: Option<(Request, bool)>,
 }
@@ -221,8 +224,12 @@ impl Observer {
             last_resync: Instant::now(),
             changes,
             newcomers: Newcomers::default(),
+            interfaces: Interfaces::default(),
             wanted: None,
         };
+        for (id, netns) in (0..).map(NetnsId).zip(&observer.namespaces) {
+            observer.interfaces.add(id, netns);
+        }
         observer.dump_all()?;
         Ok(observer)
     }
@@ -261,8 +268,8 @@ impl Observer {
                 }
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
                 change = newcomers::next(&mut self.changes) => self.on_change(change)?,
+                changed = self.interfaces.changed() => { changed?; self.on_interfaces()?; }
                 _ = check.tick() => {
-                    self.newcomers.look();
                     self.answer_losses()?;
                     self.take_drops(false)?;
                     output.status(self.status()?);
@@ -307,7 +314,7 @@ impl Observer {
     }
 
     fn start_dump(&mut self, id: NetnsId) {
-        if self.newcomers.gone.contains_key(&id) || !self.dumping.insert(id) {
+        if self.newcomers.gone.contains(&id) || !self.dumping.insert(id) {
             return;
         }
         let dump = self.table.begin_dump(id, self.clock.now());
@@ -367,7 +374,7 @@ impl Observer {
                 }
             }
             // Nothing is missed of what is gone.
-            Err(_) if self.newcomers.gone.contains_key(&id) => self.table.give_up_dump(dump),
+            Err(_) if self.newcomers.gone.contains(&id) => self.table.give_up_dump(dump),
             Err(error) if self.dumped_once.contains(&id) => {
                 self.tally.dump_failed += 1;
                 self.table.give_up_dump(dump);
@@ -408,8 +415,8 @@ impl Observer {
 
     /// Takes what the sources have now, up to a bound.
     fn drain(&mut self) -> Result<()> {
-        let Self { backend, table, tally, clock, config, .. } = self;
-        backend.drain(&mut Intake { table, tally, clock, filter: &config.filter })?;
+        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
+        backend.drain(&mut Intake { table, tally, clock, filter: &config.filter, interfaces })?;
         Ok(())
     }
 
@@ -417,8 +424,14 @@ impl Observer {
     fn drain_all(&mut self) -> Result<()> {
         // Bounded: with packets arriving faster than they are read this would never end.
         for _ in 0..256 {
-            let Self { backend, table, tally, clock, config, .. } = self;
-            if !backend.drain(&mut Intake { table, tally, clock, filter: &config.filter })? {
+            let Self { backend, table, tally, clock, config, interfaces, .. } = self;
+            if !backend.drain(&mut Intake {
+                table,
+                tally,
+                clock,
+                filter: &config.filter,
+                interfaces,
+            })? {
                 break;
             }
         }
@@ -427,8 +440,22 @@ impl Observer {
 
     /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
     fn take_drops(&mut self, all: bool) -> Result<()> {
-        let Self { backend, table, tally, clock, config, .. } = self;
-        backend.take_drops(&mut Intake { table, tally, clock, filter: &config.filter }, all)
+        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
+        backend.take_drops(
+            &mut Intake { table, tally, clock, filter: &config.filter, interfaces },
+            all,
+        )
+    }
+
+    /// Interfaces have changed: what packets have told by now is of their old names.
+    fn on_interfaces(&mut self) -> Result<()> {
+        let renamed = self.interfaces.read().context("cannot watch interfaces")?;
+        if !renamed.is_empty() {
+            self.drain_all()?;
+            self.take_drops(true)?;
+            self.interfaces.apply(renamed);
+        }
+        Ok(())
     }
 
     /// Losses are answered with a dump: it finds every flow that is still in the kernel's table. So are
@@ -466,4 +493,5 @@ pub(crate) struct Intake<'a> {
     pub tally: &'a mut Tally,
     pub clock: &'a Clock,
     pub filter: &'a Filter,
+    pub interfaces: &'a mut Interfaces,
 }

@@ -4,24 +4,15 @@
 //! between the first dump and the observation is found by the second, though the kernel has not counted
 //! it. One that nothing refers to any more is let go: held open it would stay, with its interfaces.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 
 use anyhow::Result;
 use tokio::sync::mpsc;
 
-use super::{NetnsChoice, Observer, assemble::interfaces};
+use super::{NetnsChoice, Observer};
 use crate::{
     flow::NetnsId,
-    kernel::{
-        netlink::link::InterfaceNames,
-        netns::{Netns, find},
-    },
+    kernel::netns::{Netns, find},
 };
 
 /// How often to look: a stat(2) for each process.
@@ -44,18 +35,11 @@ pub(super) struct Newcomers {
     pub refused: Vec<String>,
     /// Those whose first dump is under way.
     pub arriving: HashSet<NetnsId>,
-    /// Names of the interfaces of those that came later: when one is gone they are gone, too.
-    pub interfaces: HashMap<NetnsId, InterfaceNames>,
-    /// Those that are gone, with the names of the interfaces that their flows came by.
-    pub gone: HashMap<NetnsId, HashMap<u32, String>>,
+    /// Those that are gone.
+    pub gone: HashSet<NetnsId>,
 }
 
 impl Newcomers {
-    /// Looks at their interfaces.
-    pub fn look(&mut self) {
-        self.interfaces.values_mut().for_each(InterfaceNames::refresh_or_log);
-    }
-
     /// What the reader of a report must know of them.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let came = (self.came > 0).then(|| {
@@ -116,11 +100,6 @@ pub(super) async fn next(changes: &mut Option<mpsc::Receiver<Change>>) -> Change
     std::future::pending().await
 }
 
-/// The names of a namespace's interfaces.
-pub(super) fn interface_names(netns: &Netns) -> io::Result<InterfaceNames> {
-    netns.enter(|| InterfaceNames::open().map_err(io::Error::other))
-}
-
 impl Observer {
     pub(super) fn on_change(&mut self, change: Change) -> Result<()> {
         match change {
@@ -151,9 +130,7 @@ impl Observer {
         match self.backend.observe(id, &netns) {
             Ok(()) => {
                 log::info!("namespace {} has come, and is observed", netns.name);
-                if let Ok(names) = interface_names(&netns) {
-                    self.newcomers.interfaces.insert(id, names);
-                }
+                self.interfaces.add(id, &netns);
                 self.start_dump(id);
             }
             Err(error) => self.refuse(&netns, &error),
@@ -176,15 +153,10 @@ impl Observer {
         // What it has told is in the ring.
         self.drain_all()?;
         self.backend.forget(id, &netns)?;
-        let indices = interfaces(self.table.flows(), id);
-        let names = self.newcomers.interfaces.remove(&id).or_else(|| interface_names(&netns).ok());
-        let named = names.into_iter().flat_map(|mut names| {
-            let name = |index: u32| Some((index, names.name(index)?.to_owned()));
-            indices.iter().copied().filter_map(name).collect::<Vec<_>>()
-        });
-        let named = named.collect();
+        self.take_drops(true)?;
+        self.interfaces.remove(id);
         self.newcomers.arriving.remove(&id);
-        self.newcomers.gone.insert(id, named);
+        self.newcomers.gone.insert(id);
         netns.release();
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::{
     kernel::{
         bpf::{
             activity::Activity,
+            counts::DropCount,
             end::{self, End},
             index::{self, layout::IndexLayout},
             links::Links,
@@ -283,6 +284,9 @@ impl PacketsSource {
         for drops in taken {
             let Some(&netns) = self.netns_by_cookie.get(&drops.netns_cookie) else { continue };
             if allows(intake.filter, &drops.orig, drops.zone, !drops.from_headers) {
+                let number = |index| intake.interfaces.number(netns, index);
+                let interfaces = both(Some(drops.interfaces), number).unwrap_or_default();
+                let drops = DropCount { interfaces, ..drops };
                 let (first, last) = drops.seen_ns;
                 let of_kernel = |ns| intake.clock.of_kernel(ns);
                 intake.table.dropped(netns, &drops, of_kernel(first), of_kernel(last));
@@ -347,6 +351,8 @@ fn take(
         if let Some(owner) = &record.owner {
             owners.note(owner);
         }
+        let number = |index| intake.interfaces.number(netns, index);
+        let record = Record { interfaces: both(record.interfaces, number), ..record };
         intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
     }
 }
@@ -382,17 +388,26 @@ fn take_path(
         && let Some(traversal) = rules.resolve(netns, &record)
     {
         let at_ns = intake.clock.of_kernel(record.ktime_ns);
-        let index = |device: Option<Device>| device.map_or(0, |device| device.index);
+        let mut number = |device: Option<Device>| {
+            let Some(Device { index, name }) = device else { return 0 };
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            intake.interfaces.number_named(netns, index, &String::from_utf8_lossy(name))
+        };
         let path = PacketPath {
             zone: record.zone,
             orig: record.orig,
             from_conntrack,
-            interfaces: (index(record.iif), index(record.oif)),
+            interfaces: (number(record.iif), number(record.oif)),
             path_hash: record.path_hash,
             traversal: &traversal,
         };
         intake.table.path(netns, &path, at_ns);
     }
+}
+
+/// Input and output, each as its number.
+fn both(interfaces: Option<(u32, u32)>, mut number: impl FnMut(u32) -> u32) -> Option<(u32, u32)> {
+    interfaces.map(|(input, output)| (number(input), number(output)))
 }
 
 /// Whether a tuple passes the filter. A packet known by its headers alone may belong to the other
@@ -409,7 +424,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observe::clock::Clock;
+    use crate::observe::{clock::Clock, interfaces::Interfaces};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
@@ -435,8 +450,9 @@ mod tests {
             let clock = Clock::new().unwrap();
             let filter = Filter::default();
             let netns = HashMap::from([(1, NetnsId(0))]);
+            let mut interfaces = Interfaces::default();
             let mut intake =
-                Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter };
+                Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter, interfaces: &mut interfaces };
             take(&bytes, &netns, &mut Owners::new(), &mut intake);
             prop_assert_eq!(tally.records + tally.records_rejected + tally.records_foreign, 1);
             prop_assert_eq!(

@@ -16,7 +16,7 @@ use crate::{
         bpf::record::{Dropped, Kind, Record},
         netlink::ctnetlink::{Counters, ProtoState},
     },
-    report::{Footer, Header, Loss, Namespace, Report},
+    report::{Footer, Header, Interface, Loss, Namespace, Report},
     ruleset::model::{Backend, Family, Hook},
 };
 
@@ -87,7 +87,12 @@ pub fn only_dropped(mut flow: Flow) -> Flow {
 pub fn report(flows: Vec<Flow>) -> Report {
     let mut flows = flows;
     order::sort(&mut flows);
-    Report { header: header(), flows, footer: Footer::default() }
+    Report {
+        header: header(),
+        flows,
+        footer: Footer::default(),
+        coverage: Err("no packets".to_owned()),
+    }
 }
 
 fn header() -> Header {
@@ -108,8 +113,10 @@ fn header() -> Header {
 }
 
 pub fn namespace(id: u32, name: &str, interfaces: &[(u32, &str)]) -> Namespace {
-    let interfaces = interfaces.iter().map(|&(index, name)| (index, name.to_owned())).collect();
-    Namespace { id: NetnsId(id), name: name.to_owned(), interfaces }
+    let interface =
+        |&(index, name): &(u32, &str)| Interface { number: index, index, name: name.to_owned() };
+    let interfaces = interfaces.iter().map(interface).collect();
+    Namespace { id: NetnsId(id), name: name.to_owned(), interfaces, untraced: Vec::new() }
 }
 
 /// A site of nf_tables.

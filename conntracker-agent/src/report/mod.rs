@@ -14,7 +14,10 @@ pub mod v01;
 use std::io;
 
 pub(crate) use self::names::{Name, Names, time};
-use crate::flow::{Drops, Flow, NetnsId};
+use crate::{
+    flow::{Drops, Flow, NetnsId},
+    observe::rules::coverage::Coverage,
+};
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,9 @@ pub struct Report {
     pub flows: Vec<Flow>,
     /// Last lines.
     pub footer: Footer,
+    /// For the rules of the first namespace, whether it can be told that no packet met them, if that was
+    /// asked for; or why rules were not traced.
+    pub(crate) coverage: Result<Coverage, String>,
 }
 
 /// A network namespace that was observed.
@@ -50,8 +56,21 @@ pub struct Namespace {
     pub id: NetnsId,
     /// Name, `-` for the agent's own.
     pub name: String,
-    /// Interface names by index, those that the flows refer to.
-    pub interfaces: Vec<(u32, String)>,
+    /// Interfaces that the flows refer to.
+    pub interfaces: Vec<Interface>,
+    /// Base chains that hang where packets are not traced, and may have dropped some.
+    pub untraced: Vec<String>,
+}
+
+/// An interface with a name that it had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Number by which flows refer to it.
+    pub number: u32,
+    /// The kernel's index.
+    pub index: u32,
+    /// Its name when packets met it.
+    pub name: String,
 }
 
 /// What was observed, where, and with what.

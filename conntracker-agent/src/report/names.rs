@@ -10,13 +10,17 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    flow::NetnsId,
+    flow::{DropPlace, DroppedAt, Drops, NetnsId},
     kernel::netlink::ctnetlink::ProtoState,
     report::{Header, Namespace},
 };
 
 /// `enum nf_inet_hooks` (include/uapi/linux/netfilter.h).
 const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
+
+/// Numbers of some of them.
+const FORWARD: u8 = 2;
+const POSTROUTING: u8 = 4;
 
 /// A name, or the number of what has no name here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,17 +72,23 @@ impl fmt::Display for OneLine<'_> {
 pub struct Names<'a> {
     namespaces: HashMap<NetnsId, &'a str>,
     interfaces: HashMap<(NetnsId, u32), &'a str>,
+    untraced: HashMap<NetnsId, &'a [String]>,
 }
 
 impl<'a> Names<'a> {
     /// From the header of the report.
     #[must_use]
     pub fn new(header: &'a Header) -> Self {
-        let mut names = Self { namespaces: HashMap::new(), interfaces: HashMap::new() };
-        for Namespace { id, name, interfaces } in &header.namespaces {
+        let mut names = Self {
+            namespaces: HashMap::new(),
+            interfaces: HashMap::new(),
+            untraced: HashMap::new(),
+        };
+        for Namespace { id, name, interfaces, untraced } in &header.namespaces {
             names.namespaces.insert(*id, name);
-            for (index, interface) in interfaces {
-                names.interfaces.insert((*id, *index), interface);
+            names.untraced.insert(*id, untraced);
+            for interface in interfaces {
+                names.interfaces.insert((*id, interface.number), &interface.name);
             }
         }
         names
@@ -88,6 +98,37 @@ impl<'a> Names<'a> {
     #[must_use]
     pub fn netns(&self, id: NetnsId) -> Name<'a> {
         Name::new(self.namespaces.get(&id).copied(), id.0)
+    }
+
+    /// Base chains that may have dropped packets of a place, though packets are not traced there: none if it
+    /// is known what dropped them. If there are any, the hook is not known: what a packet's routing says of it
+    /// is not true of chains of devices behind POSTROUTING, nor of bridges, which give packets routes of
+    /// their own.
+    #[must_use]
+    pub fn suspects(&self, netns: NetnsId, at: &DroppedAt) -> &'a [String] {
+        let Some(&untraced) = self.untraced.get(&netns).filter(|_| at.by.is_none()) else {
+            return &[];
+        };
+        let open = match at.place.hook {
+            None | Some(POSTROUTING) => true,
+            Some(FORWARD) => untraced.iter().any(|chain| chain.starts_with("bridge ")),
+            Some(_) => false,
+        };
+        if open { untraced } else { &[] }
+    }
+
+    /// Places where packets were dropped, as far as they are known.
+    #[must_use]
+    pub fn drop_places(&self, netns: NetnsId, drops: &Drops) -> Vec<DropPlace> {
+        let mut places = Vec::new();
+        for at in drops.at() {
+            let hook = at.place.hook.filter(|_| self.suspects(netns, at).is_empty());
+            let place = DropPlace { hook, ..at.place };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
     }
 
     /// An interface of a namespace; `None` for index 0, which stands for no interface.

@@ -73,26 +73,29 @@ pub fn places(flow: &Flow, apart: bool) -> Vec<Place<'_>> {
     places
 }
 
-/// What a line says of a place. Tables of iptables go by their name alone.
-fn line<'a>(visit: &Visit<'a>) -> (Option<Family>, &'a str, &'a str, SiteKind, Option<u32>) {
+/// What a line says of a place. Tables of iptables go by their name alone, those of
+/// iptables-legacy with a mark.
+fn line<'a>(
+    visit: &Visit<'a>,
+) -> (Option<Family>, Backend, &'a str, &'a str, SiteKind, Option<u32>) {
     let site = &*visit.step.site;
     let family = (!site.iptables).then_some(site.family);
-    (family, &site.table, &site.chain, site.kind, site.position)
+    (family, site.backend, &site.table, &site.chain, site.kind, site.position)
 }
 
 /// What tells rules apart that print the same line.
-fn rule<'a>(visit: &Visit<'a>) -> (Backend, Family, Option<u64>, Option<&'a str>) {
+fn rule<'a>(visit: &Visit<'a>) -> (Family, Option<u64>, Option<&'a str>) {
     let site = &*visit.step.site;
-    (site.backend, site.family, site.handle, site.text.as_deref())
+    (site.family, site.handle, site.text.as_deref())
 }
 
 /// Tables, then hooks, then chains; in a chain by type and position.
 fn order<'a>(
     place: &Place<'a>,
-) -> (usize, Family, &'a str, Option<Hook>, &'a str, SiteKind, Option<u32>) {
+) -> (usize, Family, &'a str, Backend, Option<Hook>, &'a str, SiteKind, Option<u32>) {
     let Place { site, visits } = place;
     let known = TABLES.iter().position(|name| site.iptables && site.table == *name);
     let hook = visits.iter().map(|visit| visit.traversal.hook).min();
     let rank = known.unwrap_or(TABLES.len());
-    (rank, site.family, &site.table, hook, &site.chain, site.kind, site.position)
+    (rank, site.family, &site.table, site.backend, hook, &site.chain, site.kind, site.position)
 }

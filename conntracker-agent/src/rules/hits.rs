@@ -1,6 +1,8 @@
 //! `conntracker rules hits`: which rules the traced packets met, and which none of them did.
 
+mod evidence;
 mod json;
+mod spot;
 mod text;
 
 use std::{
@@ -8,35 +10,41 @@ use std::{
     io::{self, Write},
 };
 
+pub use self::evidence::incomplete;
+use self::{
+    evidence::{Evidence, Why},
+    spot::{Spot, rules, spots},
+};
 use super::Format;
 use crate::{
-    flow::{
-        NetnsId,
-        path::{Site, SiteKind},
-    },
+    flow::{NetnsId, path::Site},
     report::Report,
     ruleset::{
         Ruleset,
-        model::{Backend, Chain, Family, Rule, Table},
+        model::{Chain, Rule, Table},
     },
 };
 
-/// Prints how often the rules of a namespace were met by the packets of a report. The ruleset is that
-/// at the end of the observation.
+/// Prints how often the rules of a namespace were met by the packets of a report. The rulesets are that at
+/// the beginning and that at the end of the observation.
 ///
 /// # Errors
 /// `out` cannot be written.
 pub fn render(
     report: &Report,
     netns: NetnsId,
-    ruleset: &Ruleset,
+    (before, ruleset): (&Ruleset, &Ruleset),
     format: Format,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let hits = Hits::of(report, netns, ruleset);
+    let hits = Hits::of(report, netns, (before, ruleset));
+    let mut notes: Vec<&String> = ruleset.notes.iter().collect();
+    if let Ok(coverage) = &report.coverage {
+        notes.extend(coverage.notes.iter().filter(|note| !ruleset.notes.contains(note)));
+    }
     match format {
-        Format::Text => text::render(&hits, ruleset, out),
-        Format::Json => json::render(&hits, report, netns, ruleset, out),
+        Format::Text => text::render(&hits, &notes, ruleset, out),
+        Format::Json => json::render(&hits, report, netns, &notes, ruleset, out),
     }
 }
 
@@ -49,53 +57,6 @@ struct Count {
     packets: u64,
 }
 
-/// Where something stands, whatever it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Spot<'a> {
-    backend: Backend,
-    family: Family,
-    table: &'a str,
-    chain: &'a str,
-    what: What<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum What<'a> {
-    /// A rule of nf_tables, by its handle.
-    Handle(u64),
-    /// A rule of ip_tables, by its position and text: nothing else tells that it is still the same.
-    Numbered(u32, &'a str),
-    /// Policy or return.
-    End,
-}
-
-impl<'a> Spot<'a> {
-    fn of_site(site: &'a Site) -> Option<Self> {
-        let Site { backend, family, table, chain, kind, position, handle, text, .. } = site;
-        let what = match (kind, handle) {
-            (SiteKind::Rule, Some(handle)) => What::Handle(*handle),
-            (SiteKind::Rule, None) => What::Numbered((*position)?, text.as_deref()?),
-            (SiteKind::Policy | SiteKind::Return, _) => What::End,
-            // It is not known what was met there.
-            (SiteKind::Chain, _) => return None,
-        };
-        Some(Self { backend: *backend, family: *family, table, chain, what })
-    }
-
-    fn of_chain(table: &'a Table, chain: &'a Chain, what: What<'a>) -> Self {
-        let Table { backend, family, name, .. } = table;
-        Self { backend: *backend, family: *family, table: name, chain: &chain.name, what }
-    }
-
-    fn of_rule(table: &'a Table, chain: &'a Chain, rule: &'a Rule) -> Self {
-        let what = match rule.handle {
-            Some(handle) => What::Handle(handle),
-            None => What::Numbered(rule.position, &rule.text),
-        };
-        Self::of_chain(table, chain, what)
-    }
-}
-
 /// A report and a ruleset, joined.
 struct Hits<'a> {
     counts: HashMap<Spot<'a>, Count>,
@@ -103,11 +64,27 @@ struct Hits<'a> {
     traced: Count,
     /// What packets met and the ruleset does not have any more.
     gone: Vec<(&'a Site, Count)>,
+    evidence: Evidence<'a>,
+    /// What saw the packets.
+    backend: &'a str,
 }
 
+/// A rule, and where it stands.
+type Place<'a> = (&'a Table, &'a Chain, &'a Rule);
+
 impl<'a> Hits<'a> {
-    fn of(report: &'a Report, netns: NetnsId, ruleset: &'a Ruleset) -> Self {
-        let mut this = Self { counts: HashMap::new(), traced: Count::default(), gone: Vec::new() };
+    fn of(
+        report: &'a Report,
+        netns: NetnsId,
+        (before, ruleset): (&'a Ruleset, &'a Ruleset),
+    ) -> Self {
+        let mut this = Self {
+            counts: HashMap::new(),
+            traced: Count::default(),
+            gone: Vec::new(),
+            evidence: Evidence::of(report, before),
+            backend: &report.header.backend,
+        };
         let mut sites: HashMap<Spot<'a>, &'a Site> = HashMap::new();
         for flow in report.flows.iter().filter(|flow| flow.key.netns == netns) {
             let mut met: HashMap<Spot<'a>, u64> = HashMap::new();
@@ -145,46 +122,24 @@ impl<'a> Hits<'a> {
         self.counts.get(&spot).copied().unwrap_or_default()
     }
 
+    /// Why it cannot be told that no packet matched a rule; `None`: it can, or one did.
+    fn doubt(&self, (table, chain, rule): Place<'_>) -> Option<Why> {
+        let met = self.count(Spot::of_rule(table, chain, rule)).flows > 0;
+        if met { None } else { self.evidence.doubt(table, chain, rule) }
+    }
+
     /// Rules that no traced packet met.
-    fn unused(
-        &self,
-        ruleset: &'a Ruleset,
-    ) -> impl Iterator<Item = (&'a Table, &'a Chain, &'a Rule)> {
+    fn unused(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = Place<'a>> {
         rules(ruleset).filter(|&(table, chain, rule)| {
-            is_seen(table, rule) && self.count(Spot::of_rule(table, chain, rule)).flows == 0
+            self.count(Spot::of_rule(table, chain, rule)).flows == 0
+                && self.evidence.doubt(table, chain, rule).is_none()
         })
     }
 
-    /// The number of rules of which it cannot be told whether packets met them.
-    fn unknown(&self, ruleset: &'a Ruleset) -> usize {
-        let unknown = |&(table, chain, rule): &(_, _, _)| {
-            !is_seen(table, rule) && self.count(Spot::of_rule(table, chain, rule)).flows == 0
-        };
-        rules(ruleset).filter(unknown).count()
+    /// Rules of which it cannot be told whether packets met them, and why.
+    fn unknown(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = (Place<'a>, Why)> {
+        rules(ruleset).filter_map(|place| Some((place, self.doubt(place)?)))
     }
-}
-
-/// Whether the counter of a rule tells of every packet that matches.
-fn is_seen(table: &Table, rule: &Rule) -> bool {
-    rule.counts_matches || table.backend == Backend::Legacy
-}
-
-fn rules(ruleset: &Ruleset) -> impl Iterator<Item = (&Table, &Chain, &Rule)> {
-    ruleset.tables.iter().flat_map(|table| {
-        table
-            .chains
-            .iter()
-            .flat_map(move |chain| chain.rules.iter().map(move |rule| (table, chain, rule)))
-    })
-}
-
-fn spots(ruleset: &Ruleset) -> impl Iterator<Item = Spot<'_>> {
-    let chains = ruleset
-        .tables
-        .iter()
-        .flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
-    let ends = chains.map(|(table, chain)| Spot::of_chain(table, chain, What::End));
-    ends.chain(rules(ruleset).map(|(table, chain, rule)| Spot::of_rule(table, chain, rule)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which tables and chains are shown.
 
-use crate::ruleset::model::{Chain, Table};
+use crate::ruleset::model::{Chain, Table, after_table};
 
 /// A table with the chains of it that are shown.
 #[derive(Debug)]
@@ -9,19 +9,16 @@ pub(super) struct Selected<'a> {
     pub chains: Vec<&'a Chain>,
 }
 
-/// Chooses by `TABLE` or `TABLE/CHAIN`, where TABLE is the name or the label (`inet fw4`). Names may
-/// hold slashes themselves, so candidates are compared rather than `only` taken apart.
+/// Chooses by `TABLE` or `TABLE/CHAIN`, where TABLE is the name or the label (`inet fw4`, `filter (legacy)`).
+/// Names may hold slashes themselves, so candidates are compared rather than `only` taken apart.
 pub(super) fn select<'a>(tables: &'a [Table], only: Option<&str>) -> Vec<Selected<'a>> {
     tables
         .iter()
         .filter_map(|table| {
             let all = || table.chains.iter().collect();
             let Some(only) = only else { return Some(Selected { table, chains: all() }) };
-            let qualified = format!("{} {}", table.family.name(), table.name);
-            let rests: Vec<&str> = [table.name.as_str(), &qualified]
-                .into_iter()
-                .filter_map(|name| only.strip_prefix(name))
-                .collect();
+            let rests: Vec<&str> =
+                after_table(only, table.backend, table.family, &table.name).collect();
             if rests.contains(&"") {
                 return Some(Selected { table, chains: all() });
             }
@@ -61,6 +58,8 @@ mod tests {
             table(Family::Ip, "filter", true, &["INPUT", "user"]),
             table(Family::Ip6, "filter", true, &["INPUT"]),
             table(Family::Inet, "fw", false, &["in/out", "out"]),
+            Table { backend: Backend::Legacy, ..table(Family::Ip, "nat", true, &["OUTPUT"]) },
+            table(Family::Ip, "nat", true, &["OUTPUT", "DOCKER"]),
         ];
         let chosen = |only: Option<&str>| -> Vec<(String, Vec<String>)> {
             select(&tables, only)
@@ -72,14 +71,29 @@ mod tests {
                 .collect()
         };
         let one = |table: &str, chain: &str| vec![(table.to_owned(), vec![chain.to_owned()])];
-        assert_eq!(chosen(None).len(), 3);
+        assert_eq!(chosen(None).len(), 5);
         assert_eq!(chosen(Some("filter")).len(), 2);
         assert_eq!(chosen(Some("filter/INPUT")).len(), 2);
         assert_eq!(chosen(Some("filter/user")), one("ip filter", "user"));
         assert_eq!(chosen(Some("ip6 filter")), one("ip6 filter", "INPUT"));
         assert_eq!(chosen(Some("fw/in/out")), one("inet fw", "in/out"));
         assert_eq!(chosen(Some("inet fw/out")), one("inet fw", "out"));
-        for nothing in ["inet", "inet filter", "fw/", "f", "fw/input", "inet fw4", "/out"] {
+        assert_eq!(chosen(Some("nat/OUTPUT")).len(), 2);
+        assert_eq!(chosen(Some("nat (nft)/OUTPUT")), one("ip nat", "OUTPUT"));
+        assert_eq!(chosen(Some("ip nat (legacy)")), one("ip nat", "OUTPUT"));
+        assert_eq!(chosen(Some("nat (legacy)/DOCKER")), []);
+        for nothing in [
+            "filter (legacy)",
+            "nat (none)",
+            "nat(nft)",
+            "inet",
+            "inet filter",
+            "fw/",
+            "f",
+            "fw/input",
+            "inet fw4",
+            "/out",
+        ] {
             assert_eq!(chosen(Some(nothing)), [], "{nothing}");
         }
     }

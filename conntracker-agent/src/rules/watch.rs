@@ -21,6 +21,7 @@ use crate::{
     output::Destination,
     report::Report,
     ruleset::Ruleset,
+    trace::EXIT_LOST,
 };
 
 /// What to observe.
@@ -57,6 +58,8 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
             None => Netns::current()?,
         },
         format,
+        before: Ruleset::default(),
+        incomplete: false,
     };
     let mut observer = Observer::start(Config {
         netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
@@ -66,13 +69,15 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
         filter: Filter::default(),
         filter_text: Vec::new(),
         fold: true,
-        rules: Some(RuleOptions::default()),
+        rules: Some(RuleOptions { coverage: true, ..RuleOptions::default() }),
         sizes: Sizes::default(),
         event_buffer: 0,
     })?;
     for note in observer.notes() {
         log::info!("{note}");
     }
+    // Counters of before the first packet that counts.
+    printer.before = Ruleset::load(&printer.netns)?;
     let ctrl_c = if duration.is_some() { "" } else { "; Ctrl-C ends and prints the rules" };
     log::info!("observing{ctrl_c}");
     let end = duration.map(|duration| Instant::now() + duration);
@@ -82,7 +87,7 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
         async move { ending.lock().await.come().await }
     };
     observer.run(requests, &mut printer).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
 /// What ends the observation.
@@ -113,6 +118,10 @@ impl Ending {
 struct Printer {
     netns: Netns,
     format: Format,
+    /// The rules when the observation began.
+    before: Ruleset,
+    /// Not all is known that there should be.
+    incomplete: bool,
 }
 
 impl Output for Printer {
@@ -120,8 +129,14 @@ impl Output for Printer {
         let ruleset = Ruleset::load(&self.netns)?;
         super::warn(&ruleset);
         report.footer.warn();
+        let rulesets = (&self.before, &ruleset);
         Destination::Stdout
-            .write(|out| hits::render(&report, NetnsId(0), &ruleset, self.format, out))
+            .write(|out| hits::render(&report, NetnsId(0), rulesets, self.format, out))?;
+        if let Some(why) = hits::incomplete(&report) {
+            log::warn!("{why}");
+            self.incomplete = true;
+        }
+        Ok(())
     }
 
     fn status(&mut self, _: Status) {}

@@ -62,16 +62,21 @@ impl Ruleset {
             notes.push("nft is not in PATH: rules of nf_tables are not shown".to_owned());
             nft::Loaded::default()
         });
-        let nft::Loaded { mut tables, mut skipped, without_text } = nft;
-        if without_text > 0 {
-            notes.push(format!(
-                "the ruleset kept changing while it was read: {without_text} rules are shown as \
-                 nft's JSON"
-            ));
-        }
+        let nft::Loaded { mut tables, mut skipped, without_text: _, notes: of_nft } = nft;
+        notes.extend(of_nft);
         notes.extend(legacy.notes);
         for (kind, count) in legacy.skipped {
             *skipped.entry(kind).or_default() += count;
+        }
+        let works = |tables: &[Table]| {
+            let mut chains = tables.iter().flat_map(|table| &table.chains);
+            chains.any(|chain| !chain.is_idle())
+        };
+        if works(&tables) && works(&legacy.tables) {
+            notes.push(
+                "rules of nf_tables and of iptables-legacy are both loaded: packets meet both"
+                    .to_owned(),
+            );
         }
         tables.extend(legacy.tables);
         order::sort(&mut tables);

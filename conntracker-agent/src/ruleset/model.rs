@@ -63,6 +63,45 @@ pub enum Backend {
     Legacy,
 }
 
+impl Backend {
+    /// What tells tables of one name apart.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Nft => "(nft)",
+            Self::Legacy => "(legacy)",
+        }
+    }
+}
+
+/// What trace lines call a table: `filter` for one of iptables-nft, `filter (legacy)` for one of
+/// iptables-legacy, `inet fw4` for others.
+#[must_use]
+pub fn label(backend: Backend, family: Family, iptables: bool, name: &str) -> Cow<'_, str> {
+    match (backend, iptables) {
+        (Backend::Legacy, _) => Cow::Owned(format!("{name} {}", backend.mark())),
+        (Backend::Nft, true) => Cow::Borrowed(name),
+        (Backend::Nft, false) => Cow::Owned(format!("{} {name}", family.name())),
+    }
+}
+
+/// What may follow a table that somebody names: its name, or family and name, both with or without the mark
+/// of the part of the kernel that holds it (`filter`, `ip filter`, `filter (legacy)`, `filter (nft)`). Names
+/// may hold anything, so that only a table can tell where its own ends in a text.
+pub(crate) fn after_table<'a>(
+    text: &'a str,
+    backend: Backend,
+    family: Family,
+    name: &str,
+) -> impl Iterator<Item = &'a str> {
+    let qualified = text.strip_prefix(family.name()).and_then(|rest| rest.strip_prefix(' '));
+    let named = [Some(text), qualified].into_iter().flatten();
+    let rests = named.filter_map(move |text| text.strip_prefix(name));
+    rests.flat_map(move |rest| {
+        let marked = rest.strip_prefix(' ').and_then(|rest| rest.strip_prefix(backend.mark()));
+        [Some(rest), marked].into_iter().flatten()
+    })
+}
+
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -83,14 +122,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// What trace lines call it: `filter` for tables of iptables, `inet fw4` for others.
+    /// What trace lines call it.
     #[must_use]
     pub fn label(&self) -> Cow<'_, str> {
-        if self.iptables {
-            Cow::Borrowed(&self.name)
-        } else {
-            Cow::Owned(format!("{} {}", self.family.name(), self.name))
-        }
+        label(self.backend, self.family, self.iptables, &self.name)
     }
 
     /// A chain by its name.
@@ -123,6 +158,13 @@ impl Chain {
     #[must_use]
     pub fn rule(&self, handle: u64) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.handle == Some(handle))
+    }
+
+    /// Whether all that it does is to accept.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let accepts = self.base.as_ref().is_none_or(|base| base.policy == Policy::Accept);
+        accepts && self.rules.is_empty()
     }
 
     /// Position of what happens after the last rule: the policy of a base chain, the return of a

@@ -31,6 +31,9 @@ fn tables_of_one_name_are_told_apart_by_backend() {
             ("filter", Backend::Legacy),
         ]
     );
+    let labels: Vec<_> = ruleset.tables.iter().map(|table| table.label()).collect();
+    assert_eq!(labels[5..], ["filter", "filter (legacy)"]);
+    assert!(ruleset.notes.iter().any(|note| note.contains("both loaded")), "{:?}", ruleset.notes);
     let input = |backend| ruleset.chain(backend, Family::Ip, "filter", "INPUT").unwrap();
     assert_eq!((input(Backend::Nft).rules.len(), input(Backend::Legacy).rules.len()), (0, 4));
     assert_eq!(ruleset.chain(Backend::Nft, Family::Ip6, "filter", "INPUT"), None);

@@ -23,6 +23,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "c++", packages: &[&["build-essential"]] },
     Program { name: "nft", packages: &[&["nftables"]] },
     Program { name: "iptables", packages: &[&["iptables"]] },
+    Program { name: "ipset", packages: &[&["ipset"]] },
     Program { name: "conntrack", packages: &[&["conntrack"]] },
     Program { name: "ip", packages: &[&["iproute2"]] },
     Program { name: "ping", packages: &[&["iputils-ping"]] },

@@ -54,6 +54,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "flows", proves: "flows, NAT, zones, marks, interfaces, drops, compared with the plan of packets", emulated: Emulated::Each },
     Suite { name: "hits", proves: "`rules hits`: flows and packets of each rule", emulated: Emulated::Each },
     Suite { name: "identity", proves: "direction, zone, entry and interface of packets; nested packets; nothing counted twice", emulated: Emulated::First },
+    Suite { name: "interfaces", proves: "interfaces have the names that they had when packets met them", emulated: Emulated::No },
     Suite { name: "lifecycle", proves: "nothing stays attached, instances side by side, rules unchanged", emulated: Emulated::First },
     Suite { name: "marks", proves: "marks before and after each hook, and what set them", emulated: Emulated::Each },
     Suite { name: "moments", proves: "flows that begin or end with the trace are counted once", emulated: Emulated::No },
@@ -64,7 +65,9 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "steps", proves: "steps of a packet, drops with hook and rule, sampling, filters by rule", emulated: Emulated::First },
     Suite { name: "storm", proves: "no flow is lost silently in storms of new flows", emulated: Emulated::No },
     Suite { name: "table", proves: "entries of conntrack's table made, changed and removed, as conntrack(8) sees them", emulated: Emulated::First },
+    Suite { name: "texts", proves: "texts of rules where nft does not tell all: owners of tables, extensions of iptables-nft", emulated: Emulated::No },
     Suite { name: "untouched", proves: "the ruleset is the same before, during and after", emulated: Emulated::No },
+    Suite { name: "untraced", proves: "chains of bridges and devices are named, and what they may have dropped", emulated: Emulated::No },
 ];
 
 /// How long a suite may take; emulation is slow.

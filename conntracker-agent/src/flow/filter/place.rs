@@ -2,7 +2,7 @@
 
 use crate::{
     flow::path::{Site, SiteKind},
-    ruleset::model::Backend,
+    ruleset::model::{Backend, after_table},
 };
 
 /// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
@@ -18,16 +18,12 @@ impl RulePlace {
         (!table.is_empty() && !chain.is_empty()).then(|| Self(text.to_owned()))
     }
 
-    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, a
-    /// rule by its handle, or by its position in ip_tables, which has no handles.
+    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, with
+    /// `(legacy)` or `(nft)` behind it if only that one is meant; a rule by its handle, or by its position in
+    /// ip_tables, which has no handles.
     #[must_use]
     pub fn matches(&self, site: &Site) -> bool {
-        let text = self.0.as_str();
-        let qualified = text
-            .strip_prefix(site.family.name())
-            .and_then(|rest| rest.strip_prefix(' ')?.strip_prefix(&site.table));
-        let tables = [text.strip_prefix(&site.table), qualified];
-        tables.into_iter().flatten().any(|rest| {
+        after_table(&self.0, site.backend, site.family, &site.table).any(|rest| {
             let chain = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(&site.chain));
             chain.is_some_and(|rest| {
                 rest.is_empty() || rest.strip_prefix('/').is_some_and(|n| is_rule(n, site))

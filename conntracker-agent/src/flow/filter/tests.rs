@@ -85,8 +85,17 @@ fn rules_go_by_table_chain_and_handle() {
     for text in ["fw/4", "fw/4/in", "ip fw/4/in/out", "fw/4/in/out/2", "fw/4/in/out/", "inet/x"] {
         assert!(!place(text).matches(&rule), "{text}");
     }
-    let legacy = Site { backend: Backend::Legacy, handle: None, ..rule };
+    let legacy = Site { backend: Backend::Legacy, handle: None, ..rule.clone() };
     assert!(place("fw/4/in/out/2").matches(&legacy));
+    // Tables of one name.
+    for (mark, means) in
+        [("", [true, true]), (" (nft)", [true, false]), (" (legacy)", [false, true])]
+    {
+        let place = RulePlace::parse(&format!("fw/4{mark}/in/out")).unwrap();
+        assert_eq!([place.matches(&rule), place.matches(&legacy)], means, "{mark}");
+    }
+    assert!(place("inet fw/4 (legacy)/in/out/2").matches(&legacy));
+    assert!(!place("inet fw/4 (legacy)/in/out/3").matches(&legacy));
     let policy = Site { kind: SiteKind::Policy, ..legacy };
     assert!(!place("fw/4/in/out/2").matches(&policy) && place("fw/4/in/out").matches(&policy));
     for text in ["", "fw", "/in", "fw/"] {

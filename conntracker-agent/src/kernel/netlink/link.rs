@@ -1,10 +1,12 @@
 //! Interface names of a network namespace.
 
-use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::errno::Errno;
 
 use super::request::{DUMP, Request};
 use super::socket::{Error, RECEIVE_BYTES, Socket};
-use super::wire::{Attributes, DecodeError, Message};
+use super::wire::{Attributes, DecodeError, Message, Messages};
 
 /// RTM_NEWLINK.
 const RTM_NEWLINK: u16 = 16;
@@ -19,81 +21,91 @@ const IFLA_EXT_MASK: u16 = 29;
 /// RTEXT_FILTER_SKIP_STATS: leave out what costs most and is not used here.
 const SKIP_STATS: u32 = 1 << 3;
 
-/// Interface names of the network namespace in which it was opened, also when used from a thread
-/// in another one. Names are those of the last look: an interface renamed since keeps its old name
-/// until an unknown index or name is asked for, and one that is gone keeps its name until another has it.
-pub struct InterfaceNames {
-    socket: Socket,
-    names: HashMap<u32, String>,
-    unknown: HashSet<u32>,
+/// RTNLGRP_LINK: interfaces that come, change and go.
+const RTNLGRP_LINK: u32 = 1;
+
+/// Datagrams taken at once.
+const DATAGRAMS: usize = 1024;
+
+/// The interfaces of the network namespace in which it was opened, also when used from a thread in another
+/// one, and what the kernel tells of their names.
+pub struct InterfaceWatch {
+    asking: Socket,
+    changes: Socket,
+    buffer: Vec<u8>,
 }
 
-impl InterfaceNames {
-    /// Reads the names of the calling thread's network namespace.
+/// What was read of the kernel's notifications.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// Interfaces that are new or have changed: index and name, in the order of the changes.
+    pub names: Vec<(u32, String)>,
+    /// Some were lost: [`InterfaceWatch::list`] tells.
+    pub lost: bool,
+    /// There are no more.
+    pub all: bool,
+}
+
+impl InterfaceWatch {
+    /// Listens in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        let mut names =
-            Self { socket: Socket::route()?, names: HashMap::new(), unknown: HashSet::new() };
-        names.refresh()?;
-        Ok(names)
+        let changes = Socket::route()?;
+        changes.set_nonblocking()?;
+        changes.join(&[RTNLGRP_LINK])?;
+        Ok(Self { asking: Socket::route()?, changes, buffer: vec![0; RECEIVE_BYTES] })
     }
 
-    /// Name of an interface index. The kernel is asked again for an index that is not known, but
-    /// only once for each: interfaces whose packets are still on their way may be gone.
-    pub fn name(&mut self, ifindex: u32) -> Option<&str> {
-        if ifindex != 0 && !self.names.contains_key(&ifindex) && !self.unknown.contains(&ifindex) {
-            self.refresh_or_log();
-            if !self.names.contains_key(&ifindex) {
-                self.unknown.insert(ifindex);
-            }
-        }
-        self.names.get(&ifindex).map(String::as_str)
-    }
-
-    /// Index of an interface name. The kernel is asked again for a name that is not known.
-    pub fn index_of(&mut self, name: &str) -> Option<u32> {
-        self.find(name).or_else(|| {
-            self.refresh_or_log();
-            self.find(name)
-        })
-    }
-
-    fn find(&self, name: &str) -> Option<u32> {
-        self.names.iter().find(|(_, n)| *n == name).map(|(index, _)| *index)
-    }
-
-    /// Looks again.
-    pub fn refresh_or_log(&mut self) {
-        if let Err(error) = self.refresh() {
-            log::warn!("interface names may be out of date: {error}");
-        }
-    }
-
-    fn refresh(&mut self) -> Result<(), Error> {
+    /// The interfaces of now: index and name.
+    pub fn list(&mut self) -> Result<Vec<(u32, String)>, Error> {
         let name = "interface dump";
         let request = Request::new(RTM_GETLINK, DUMP)
             .raw(&[0; IFINFOMSG])
             .attribute(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes());
-        let mut names = HashMap::new();
-        let mut broken = None;
+        let (mut names, mut broken) = (Vec::new(), None);
         let mut buffer = vec![0; RECEIVE_BYTES];
-        self.socket.ask(name, request, &mut buffer, |message| match decode(&message) {
-            Ok((index, name)) => {
-                names.insert(index, String::from_utf8_lossy(name).into_owned());
-            }
+        self.asking.ask(name, request, &mut buffer, |message| match decode(&message) {
+            Ok((index, name)) => names.push((index, String::from_utf8_lossy(name).into_owned())),
             Err(error) => broken = Some(error),
         })?;
-        let taken: HashSet<&String> = names.values().collect();
-        self.names.retain(|_, name| !taken.contains(name));
-        self.names.extend(names);
-        self.unknown.retain(|index| !self.names.contains_key(index));
         match broken {
             Some(source) => Err(Error::Malformed { request: name, source }),
-            None => Ok(()),
+            None => Ok(names),
         }
+    }
+
+    /// Reads notifications, up to a bound.
+    pub fn read(&mut self) -> Result<Noticed, Error> {
+        let mut noticed = Noticed::default();
+        for _ in 0..DATAGRAMS {
+            match self.changes.receive(&mut self.buffer) {
+                Ok(datagram) => {
+                    for message in Messages::new(datagram).flatten() {
+                        // Those that tell of something else have no name.
+                        if let Ok((index, name)) = decode(&message) {
+                            let name = String::from_utf8_lossy(name).into_owned();
+                            noticed.names.push((index, name));
+                        }
+                    }
+                }
+                Err(e) if e.is_system(Errno::ENOBUFS) => noticed.lost = true,
+                Err(e) if e.is_system(Errno::EAGAIN) => {
+                    noticed.all = true;
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(noticed)
     }
 }
 
-/// Index and name of an interface.
+impl AsRawFd for InterfaceWatch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.changes.as_raw_fd()
+    }
+}
+
+/// Reads one message: index and name.
 fn decode<'a>(message: &Message<'a>) -> Result<(u32, &'a [u8]), DecodeError> {
     if message.kind != RTM_NEWLINK {
         return Err(DecodeError::UnexpectedMessage(message.kind));
@@ -113,7 +125,6 @@ fn decode<'a>(message: &Message<'a>) -> Result<(u32, &'a [u8]), DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::netlink::wire::Messages;
 
     #[test]
     fn index_and_name_are_read_from_a_kernel_s_answer() {
@@ -126,12 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_of_this_namespace_are_found_both_ways() {
-        let mut names = InterfaceNames::open().unwrap();
-        assert_eq!(names.name(1), Some("lo"));
-        assert_eq!(names.index_of("lo"), Some(1));
-        assert_eq!(names.name(0), None);
-        assert_eq!(names.name(u32::MAX), None);
-        assert_eq!(names.index_of("no such name"), None);
+    fn interfaces_of_this_namespace_are_listed_and_nothing_has_changed() {
+        let mut watch = InterfaceWatch::open().unwrap();
+        assert!(watch.list().unwrap().contains(&(1, "lo".to_owned())));
+        let noticed = watch.read().unwrap();
+        assert!(noticed.all && !noticed.lost);
     }
 }

@@ -7,17 +7,39 @@ use nix::errno::Errno;
 use super::{
     request::{ACK, Request},
     socket::{Error, RECEIVE_BYTES, Socket},
+    wire::netfilter,
 };
 
-/// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETGEN.
+/// NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, and the attribute with the number.
 const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFT_MSG_GETGEN: u8 = 16;
+const NFTA_GEN_ID: u16 = 1;
 
 /// Asks for the generation of the rules: after that the module of nf_tables is loaded, if there is one.
 pub(super) fn wake(socket: &mut Socket) -> Result<(), Error> {
     let request = Request::netfilter(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, ACK, 0);
     let mut buffer = vec![0; RECEIVE_BYTES];
     socket.ask("generation of nf_tables", request, &mut buffer, |_| {}).map(|_| ())
+}
+
+/// The generation of the rules in the network namespace of the calling thread: another one after each
+/// change. `None` if the kernel does not say.
+#[must_use]
+pub fn generation() -> Option<u32> {
+    let ask = || -> Result<Option<u32>, Error> {
+        let request = Request::netfilter(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, ACK, 0);
+        let (mut buffer, mut found) = (vec![0; RECEIVE_BYTES], None);
+        Socket::netfilter()?.ask("generation of nf_tables", request, &mut buffer, |message| {
+            let attributes = netfilter(message.payload).into_iter().flat_map(|(_, all)| all);
+            let mut id = attributes.flatten().filter(|attribute| attribute.kind == NFTA_GEN_ID);
+            found = found.or(id.next().and_then(|id| id.be32("NFTA_GEN_ID").ok()));
+        })?;
+        Ok(found)
+    };
+    ask().unwrap_or_else(|error| {
+        log::debug!("asking for the generation of nf_tables: {error}");
+        None
+    })
 }
 
 /// NFNLGRP_NFTABLES: every change, each commit ending with a NEWGEN.

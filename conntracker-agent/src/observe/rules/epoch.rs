@@ -1,13 +1,14 @@
 //! One ruleset of one namespace, and what records of packets that met it mean. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
 
 use super::{
+    coverage::{Coverage, Sight},
     facts,
     plan::{Others, PlacePlan},
     probed::{self, Addresses},
@@ -58,9 +59,13 @@ pub(super) struct Epoch {
     /// With probes: where rules and chains are.
     addresses: Option<Addresses>,
     /// Steps of what was seen before, by place.
-    solved: HashMap<(u32, Seen), Steps>,
+    solved: HashMap<(u32, Seen), Found>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
+    /// What is seen of its rules, if somebody wants to know.
+    sight: Option<Sight>,
+    /// Base chains of which some packet told no more than that it met them.
+    untold: BTreeSet<ChainId>,
 }
 
 /// What was seen of a packet at a place, as far as its steps depend on it.
@@ -78,8 +83,10 @@ enum Seen {
 
 /// What an observation was solved to.
 #[derive(Clone, Debug)]
-struct Steps {
+struct Found {
     steps: Arc<[Step]>,
+    /// Base chains of which no more is known.
+    chains: Arc<[ChainId]>,
     /// No way through the rules agrees with it.
     contradiction: bool,
 }
@@ -100,6 +107,7 @@ impl Epoch {
         plans: Vec<PlacePlan>,
         addresses: Option<Addresses>,
         tracked: [bool; 2],
+        sight: Option<Sight>,
     ) -> Self {
         Self {
             number,
@@ -111,6 +119,8 @@ impl Epoch {
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
+            sight,
+            untold: BTreeSet::new(),
         }
     }
 
@@ -133,7 +143,7 @@ impl Epoch {
             Seen::Counters(Box::new(seen))
         };
         let key = (record.place, seen);
-        let Steps { steps, contradiction } = if let Some(known) = self.solved.get(&key) {
+        let Found { steps, chains, contradiction } = if let Some(known) = self.solved.get(&key) {
             known.clone()
         } else {
             let (solved, contradiction) = match (&key.1, &self.addresses) {
@@ -146,14 +156,17 @@ impl Epoch {
                 }
                 (Seen::Probes { .. }, None) => return Err(Unresolved::Reference),
             };
+            let chains = solved.iter().filter(|step| step.index.is_none()).map(|step| step.chain);
+            let chains = chains.collect();
             let steps = solved.iter().filter_map(|solved| self.step(solved)).collect();
-            let steps = Steps { steps, contradiction };
+            let steps = Found { steps, chains, contradiction };
             if self.solved.len() >= SHARED {
                 self.solved.clear();
             }
             self.solved.insert(key, steps.clone());
             steps
         };
+        self.note_untold(record, &chains, doubt, contradiction);
         let from_conntrack = record.reply.is_some();
         let marks = self.marks(record);
         let traversal = Traversal {
@@ -174,6 +187,37 @@ impl Epoch {
             doubt: if contradiction { Some(Doubt::Mismatch) } else { doubt },
         };
         Ok((self.share(traversal), contradiction))
+    }
+
+    /// Takes down of which base chains a record does not tell what happened there. Counters that did not
+    /// move tell that their rules did not match, unless others moved them, or not all are named; probes
+    /// tell of each chain of nf_tables by itself.
+    fn note_untold(
+        &mut self,
+        record: &PathRecord,
+        chains: &[ChainId],
+        doubt: Option<Doubt>,
+        contradiction: bool,
+    ) {
+        let probed = record.events.is_some();
+        if probed {
+            self.untold.extend(chains);
+        }
+        if !contradiction && doubt.is_none() {
+            return;
+        }
+        let Some(plan) = self.places.get(&record.place) else { return };
+        let all = contradiction || record.truncated || !probed;
+        let met = plan.chains.iter().filter(|chain| all || (record.nested && chain.legacy));
+        self.untold.extend(met.filter_map(|chain| Some(chain.chain?.1)));
+    }
+
+    /// Adds what is known of its rules.
+    pub fn add_to(&self, coverage: &mut Coverage) {
+        let Self { number, sight, ruleset, program, untold, .. } = self;
+        if let Some(sight) = sight {
+            sight.add_to(coverage, *number, ruleset, program, untold);
+        }
     }
 
     /// The rules.

@@ -14,17 +14,18 @@ use crate::{
 };
 
 impl RuleTracer {
-    /// Gives the plans to the programs.
+    /// Gives the plans to the programs; `false` if there is no room for them.
     pub(super) fn hand_over(
         &mut self,
         programs: &mut Programs,
         id: NetnsId,
         plans: &[PlacePlan],
         fingerprint: &Fingerprint,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let slot = self.namespaces.get(id)?.slot;
         let total: u32 = plans.iter().map(|plan| plan.ranges.len() as u32).sum();
-        let (mut first, plans) = if let Some(first) = self.reserve(id, total) {
+        let reserved = self.reserve(id, total);
+        let (mut first, plans) = if let Some(first) = reserved {
             (first, plans)
         } else {
             self.namespaces.get(id)?.notes.push(format!(
@@ -72,7 +73,8 @@ impl RuleTracer {
                 .map_or(0, |(_, of)| of.cookie),
             trust: u32::from(self.options.trust),
             reserved: 0,
-        })
+        })?;
+        Ok(reserved.is_some())
     }
 
     /// Room for ranges that no plan refers to: neither those of now nor, as packets may be under way,

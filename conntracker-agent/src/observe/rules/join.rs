@@ -70,16 +70,21 @@ impl Join {
         }
     }
 
+    /// Whether the kernel's rules of a chain are those that were listed.
+    pub fn agrees_at(&self, at: ChainAt) -> bool {
+        self.counters.contains_key(&at)
+    }
+
     /// A chain of nf_tables by its address, and whether its rules are those that were listed.
     pub fn nft_chain(&self, address: u64) -> Option<(ChainAt, bool)> {
         let at = *self.nft.get(&address)?;
-        Some((at, self.counters.contains_key(&at)))
+        Some((at, self.agrees_at(at)))
     }
 
     /// A chain of ip_tables, if its rules are those that were listed.
     pub fn legacy_chain(&self, table: u64, chain: &str) -> Option<ChainAt> {
         let at = *self.legacy.get(&(table, chain.to_owned()))?;
-        self.counters.contains_key(&at).then_some(at)
+        self.agrees_at(at).then_some(at)
     }
 
     /// Counters of a chain that are read, by index.
@@ -199,7 +204,7 @@ impl Join {
 
 impl Counters for Join {
     fn agrees(&self, table: usize, chain: usize) -> bool {
-        self.counters.contains_key(&(table, chain))
+        self.agrees_at((table, chain))
     }
 
     fn reads(&self, table: usize, chain: usize, rule: usize) -> bool {

@@ -7,6 +7,7 @@
 //! the programs see for themselves that their plans do not hold any more, and count.
 
 mod changes;
+pub(crate) mod coverage;
 mod epoch;
 mod facts;
 mod hand_over;
@@ -17,6 +18,7 @@ mod places;
 mod plan;
 mod probed;
 mod probes;
+mod told;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
@@ -26,6 +28,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub(crate) use self::{changes::RuleChanges, probes::RuleProbes};
 use self::{
+    coverage::Sight,
     epoch::{Epoch, Unresolved},
     join::Join,
     namespaces::Namespaces,
@@ -78,6 +81,8 @@ pub struct RuleOptions {
     pub per_chain: bool,
     /// New flows whose folded key has taken the same path many times are not all traced.
     pub trust: bool,
+    /// Keep of which rules it can be told whether packets met them.
+    pub coverage: bool,
 }
 
 /// Counts of what could not be told, and of changes.
@@ -120,6 +125,8 @@ pub(crate) struct RuleTracer {
     pub tally: RuleTally,
     sender: mpsc::Sender<Listed>,
     next_poll: Instant,
+    /// Nobody has been told yet that packets are observed.
+    starting: bool,
     /// When probes are tidied up.
     tidy_at: Option<Instant>,
 }
@@ -147,6 +154,7 @@ impl RuleTracer {
             tally: RuleTally::default(),
             sender,
             next_poll: Instant::now() + POLL_EVERY,
+            starting: true,
             tidy_at: None,
         };
         if namespaces.len() > MAX_NAMESPACES as usize {
@@ -164,6 +172,7 @@ impl RuleTracer {
                 }
             }
         }
+        tracer.starting = false;
         Ok(tracer)
     }
 
@@ -373,6 +382,7 @@ impl RuleTracer {
         let namespace = self.namespaces.get(id)?;
         namespace.capped = join.capped();
         namespace.notes = notes;
+        namespace.notes.extend(ruleset.notes.iter().cloned());
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
         let unlisted = unlisted.count();
         if unlisted > 0 {
@@ -410,7 +420,7 @@ impl RuleTracer {
             return Ok(false);
         }
         self.epoch += 1;
-        self.hand_over(programs, id, &plans, &fingerprint)?;
+        let handed = self.hand_over(programs, id, &plans, &fingerprint)?;
         let Activity { v4, v6 } = Activity::of(&index.hooks);
         let addresses = self
             .probes
@@ -419,10 +429,25 @@ impl RuleTracer {
         if let Some(addresses) = &addresses {
             program.watch(addresses.watched());
         }
-        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6]);
+        let traced = if handed { &*plans } else { &[] };
+        let unobserved = coverage::unobserved(&index, &ruleset, &join, traced);
+        let untraceable = coverage::untraceable(&ruleset, &unobserved);
+        let may_drop = coverage::may_drop(&ruleset, &unobserved);
+        let sight = self.options.coverage.then(|| {
+            let addresses = addresses.as_ref();
+            Sight::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
+        });
+        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6], sight);
         let namespace = self.namespaces.get(id)?;
+        namespace.notes.extend(coverage::note(&untraceable));
+        // They may have been there when it was seen.
+        namespace.may_drop.extend(may_drop);
+        namespace.may_drop.sort_unstable();
+        namespace.may_drop.dedup();
         let [current, previous] = &mut namespace.epochs;
-        *previous = current.replace(epoch);
+        if let Some(over) = std::mem::replace(previous, current.replace(epoch)) {
+            over.add_to(&mut namespace.coverage);
+        }
         namespace.listed = Some(now);
         namespace.current = Some(fingerprint);
         self.tally.epochs += 1;
@@ -454,24 +479,6 @@ impl RuleTracer {
     /// Number of epochs so far.
     pub fn epochs(&self) -> u64 {
         self.tally.epochs
-    }
-
-    /// What cannot be traced, namespace by namespace.
-    pub fn notes(&self) -> impl Iterator<Item = (&Arc<Netns>, String)> {
-        self.namespaces.all().flat_map(|namespace| {
-            let capped = (namespace.capped > 0).then(|| {
-                format!(
-                    "{} counters are not read: there are too many behind one base chain, or at one hook",
-                    namespace.capped
-                )
-            });
-            let stale = namespace.current.is_none().then(|| {
-                "the ruleset has changed and is being read: packets are not traced meanwhile"
-                    .to_owned()
-            });
-            let notes = namespace.notes.iter().cloned().chain(capped).chain(stale);
-            notes.map(move |note| (&namespace.netns, note))
-        })
     }
 
     /// Runs of probes that the kernel left out.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use conntracker_common::plan::MAX_NAMESPACES;
 use tokio::time::Instant;
 
-use super::{epoch::Epoch, links::ChainLinks};
+use super::{coverage::Coverage, epoch::Epoch, links::ChainLinks};
 use crate::{
     flow::NetnsId,
     kernel::{bpf::index::Fingerprint, netns::Netns},
@@ -40,6 +40,10 @@ pub(super) struct Namespace {
     pub ranges: (u32, u32),
     /// Counters of its rules that are not read: there are too many.
     pub capped: usize,
+    /// What was seen of the rules of epochs that are over.
+    pub coverage: Coverage,
+    /// Base chains that hang where no packets are traced, and may drop some.
+    pub may_drop: Vec<String>,
     /// What cannot be traced, and why.
     pub notes: Vec<String>,
 }
@@ -70,6 +74,8 @@ impl Namespaces {
             not_before: Instant::now(),
             ranges: (0, 0),
             capped: 0,
+            coverage: Coverage::default(),
+            may_drop: Vec::new(),
             notes: if free.is_none() { vec![none_left()] } else { Vec::new() },
         };
         Ok(self.0.entry(id).insert_entry(namespace).into_mut())
@@ -81,6 +87,11 @@ impl Namespaces {
     /// It was never added.
     pub fn get(&mut self, id: NetnsId) -> Result<&mut Namespace> {
         self.0.get_mut(&id).context("a namespace is not known")
+    }
+
+    /// One of them, to look at.
+    pub fn known(&self, id: NetnsId) -> Option<&Namespace> {
+        self.0.get(&id)
     }
 
     /// All, in the order in which they came.

@@ -125,7 +125,7 @@ impl Planner<'_> {
     ) -> Option<PlacePlan> {
         let (chains, end) = self.chains(hook, functions);
         let (first, last) = (chains.first()?.priority, chains.last()?.priority);
-        if chains.iter().all(|chain| chain.chain.is_some_and(|(at, _)| self.is_idle(at))) {
+        if chains.iter().all(|chain| chain.chain.is_some_and(|(at, _)| self.listed(at).is_idle())) {
             return None;
         }
         let below = if segment == SEGMENT_EARLY { CONNTRACK } else { i32::MAX };
@@ -202,13 +202,6 @@ impl Planner<'_> {
 
     fn listed(&self, at: ChainAt) -> &Chain {
         &self.ruleset.tables[at.0].chains[at.1]
-    }
-
-    /// Whether all that a chain does is to accept.
-    fn is_idle(&self, at: ChainAt) -> bool {
-        let chain = self.listed(at);
-        let accepts = chain.base.as_ref().is_none_or(|base| base.policy == Policy::Accept);
-        accepts && chain.rules.is_empty()
     }
 
     /// Whether links between the chains tell more than their counters: of a dropped packet, when a

@@ -36,6 +36,8 @@ pub(super) struct Addresses {
     /// The last expression of each rule.
     rules: HashMap<u64, Spot>,
     chains: HashMap<u64, ChainId>,
+    /// Those of them that are looked at.
+    told: HashSet<Spot>,
     /// The data of targets of ip_tables that are looked at.
     targets: HashMap<u64, Spot>,
     /// Base chains from which packets come to rules that cannot be seen.
@@ -64,6 +66,12 @@ impl Addresses {
                 hidden.insert(at);
             }
             if agrees {
+                let seen = chain
+                    .rules
+                    .iter()
+                    .zip(0..)
+                    .filter(|(rule, _)| rule.last.is_some() && !hides(rule));
+                addresses.told.extend(seen.map(|(_, index)| Spot { chain: id, index }));
                 let spots = chain.rules.iter().zip(0..).filter_map(|(rule, index)| {
                     Some((rule.last.as_ref()?.expression, Spot { chain: id, index }))
                 });
@@ -75,6 +83,10 @@ impl Addresses {
                 && reachable(ruleset, at).iter().any(|at| hidden.contains(at))
             {
                 addresses.blind.extend(program.id(at.0, at.1));
+                let behind = reachable(ruleset, at).into_iter();
+                let behind: HashSet<ChainId> =
+                    behind.filter_map(|at| program.id(at.0, at.1)).collect();
+                addresses.told.retain(|spot| !behind.contains(&spot.chain));
             }
         }
         for table in &index.legacy {
@@ -94,6 +106,11 @@ impl Addresses {
     /// Rules of ip_tables whose targets are looked at.
     pub fn watched(&self) -> impl Iterator<Item = Spot> {
         self.targets.values().copied()
+    }
+
+    /// Whether it is seen of each packet whether it matched a rule of nf_tables.
+    pub fn tells(&self, spot: Spot) -> bool {
+        self.told.contains(&spot)
     }
 
     fn matched(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Match> {
@@ -297,6 +314,7 @@ mod tests {
         Addresses {
             rules: HashMap::from([(0x10, SPOT), (0x20, Spot { index: 5, ..SPOT })]),
             chains: HashMap::from([(0x1000, ChainId(7))]),
+            told: HashSet::new(),
             targets: HashMap::from([(0x40, SPOT)]),
             blind: HashSet::new(),
         }

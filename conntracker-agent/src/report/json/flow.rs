@@ -98,6 +98,7 @@ impl<'a> FlowObject<'a> {
             iif: names.interface(key.netns, iif),
             oif: names.interface(key.netns, oif),
         };
+        let suspects = |at: &DroppedAt| names.suspects(key.netns, at);
         Self {
             netns: names.netns(key.netns),
             zone: key.zone,
@@ -110,7 +111,7 @@ impl<'a> FlowObject<'a> {
             confirmed: flow.confirmed(),
             no_entry: !key.entry,
             fits_several: *fits_several,
-            dropped: drops.as_ref().map(|drops| DroppedObject::new(drops, way)),
+            dropped: drops.as_ref().map(|drops| DroppedObject::new(drops, way, suspects)),
             status: StatusNames(*status),
             status_bits: status.0,
             state: state.map(State),
@@ -245,17 +246,25 @@ struct PlaceObject<'a> {
     packets: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<StepObject<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    maybe: &'a [String],
 }
 
 impl<'a> DroppedObject<'a> {
-    fn new(drops: &'a Drops, way: impl Fn(u32, u32) -> WayObject<'a>) -> Self {
+    fn new(
+        drops: &'a Drops,
+        way: impl Fn(u32, u32) -> WayObject<'a>,
+        suspects: impl Fn(&DroppedAt) -> &'a [String],
+    ) -> Self {
         let place = |at: &'a DroppedAt| {
             let DroppedAt { place: DropPlace { hook, iif, oif }, by, packets } = at;
+            let maybe = suspects(at);
             PlaceObject {
-                hook: hook.map(names::hook),
+                hook: hook.filter(|_| maybe.is_empty()).map(names::hook),
                 way: way(*iif, *oif),
                 packets: *packets,
                 by: by.as_ref().map(StepObject::new),
+                maybe,
             }
         };
         Self {

@@ -4,7 +4,7 @@
 use serde::{Serialize, Serializer};
 
 use super::{SCHEMA, values::Time};
-use crate::report::{Footer, Header, Loss, Totals};
+use crate::report::{Footer, Header, Interface, Loss, Totals};
 
 /// Counts by name, in their own order.
 struct Counts(Vec<(&'static str, u64)>);
@@ -62,7 +62,7 @@ impl<'a> HeaderObject<'a> {
             epochs,
             notes,
         } = header;
-        let interface = |(index, name): &'a (u32, String)| InterfaceObject { index: *index, name };
+        let interface = |of: &'a Interface| InterfaceObject { index: of.index, name: &of.name };
         let namespaces = namespaces.iter().map(|namespace| NamespaceObject {
             name: &namespace.name,
             interfaces: namespace.interfaces.iter().map(interface).collect(),

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{INDENT, marks};
+use super::{INDENT, joined, marks};
 use crate::flow::{
     DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
     path::{Direction, Step},
@@ -111,13 +111,20 @@ impl Explanation<'_> {
     fn dropped(&self, drops: &Drops, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let packets = drops.packets();
         write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
-        for (n, (DropPlace { hook, iif, oif }, _)) in drops.places().iter().enumerate() {
+        let netns = self.flow.key.netns;
+        let places = self.names.drop_places(netns, drops);
+        for (n, DropPlace { hook, iif, oif }) in places.iter().enumerate() {
             f.write_str(if n == 0 { " at " } else { ", " })?;
             match hook {
                 Some(hook) => write!(f, "{}", names::hook(*hook))?,
                 None => f.write_str("unknown hook")?,
             }
             write!(f, " ({})", self.way(*iif, *oif))?;
+        }
+        let suspects = drops.at().iter().map(|at| self.names.suspects(netns, at));
+        if let Some(suspects) = suspects.into_iter().find(|suspects| !suspects.is_empty()) {
+            let suspects = joined(", ", suspects.iter().map(|chain| OneLine(chain)));
+            write!(f, "; chains that are not traced may have dropped them: {suspects}")?;
         }
         Ok(())
     }

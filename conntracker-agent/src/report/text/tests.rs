@@ -104,14 +104,14 @@ fn trace_lines_stand_in_the_order_of_tables_hooks_chains_types_and_positions() {
     assert_eq!(
         lines,
         [
-            "table: raw, chain: PREROUTING, type: policy, position: 1",
-            "table: mangle, chain: PREROUTING, type: policy, position: 1",
-            "table: nat, chain: PREROUTING, type: policy, position: 1",
-            "table: filter, chain: FORWARD, type: policy, position: 4",
-            "table: filter, chain: user, type: rule, position: 2",
-            "table: filter, chain: user, type: return, position: 3",
-            "table: security, chain: FORWARD, type: rule, position: 9",
-            "table: security, chain: FORWARD, type: rule, position: 10",
+            "table: raw (legacy), chain: PREROUTING, type: policy, position: 1",
+            "table: mangle (legacy), chain: PREROUTING, type: policy, position: 1",
+            "table: nat (legacy), chain: PREROUTING, type: policy, position: 1",
+            "table: filter (legacy), chain: FORWARD, type: policy, position: 4",
+            "table: filter (legacy), chain: user, type: rule, position: 2",
+            "table: filter (legacy), chain: user, type: return, position: 3",
+            "table: security (legacy), chain: FORWARD, type: rule, position: 9",
+            "table: security (legacy), chain: FORWARD, type: rule, position: 10",
             "table: ip z, chain: c, type: rule, position: 1",
             "table: ip6 a, chain: c, type: rule, position: 1",
             "table: inet filter, chain: aa, type: rule, position: 1",
@@ -137,7 +137,7 @@ fn the_rule_that_dropped_says_so() {
         assert_eq!(
             lines,
             [
-                "table: raw, chain: PREROUTING, type: rule, position: 1".to_owned(),
+                "table: raw (legacy), chain: PREROUTING, type: rule, position: 1".to_owned(),
                 format!("table: inet fw, chain: in, type: rule, position: 3{told}"),
             ]
         );
@@ -200,7 +200,7 @@ fn a_mark_is_explained_by_what_must_have_set_it() {
                 rule(in_iptables(3), set, Exact),
                 policy(in_iptables(9)),
             ],
-            " by rule 3 of mangle/FORWARD",
+            " by rule 3 of mangle (legacy)/FORWARD",
         ),
         // Either of two.
         (
@@ -209,7 +209,7 @@ fn a_mark_is_explained_by_what_must_have_set_it() {
                 rule(in_iptables(2), set, Exact),
                 policy(in_iptables(9)),
             ],
-            " in mangle/FORWARD",
+            " in mangle (legacy)/FORWARD",
         ),
         // Rules of nft may set marks without a counter.
         (vec![rule(in_nft(1), nft_set, Exact), policy(in_nft(9))], " in inet fw/forward"),

@@ -2,12 +2,17 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     io::{self, Write},
 };
 
 use serde::Serialize;
 
-use super::{Count, Hits, Spot, What, is_seen};
+use super::{
+    Count, Hits, Place, Spot,
+    evidence::{Why, losses},
+    spot::What,
+};
 use crate::{
     flow::NetnsId,
     report::{Name, Names, Report, time},
@@ -24,14 +29,17 @@ const SCHEMA: &str = "conntracker-hits/1";
 struct Document<'a> {
     schema: &'static str,
     netns: Name<'a>,
+    backend: &'a str,
     start: String,
     end: String,
     flows: u64,
     packets: u64,
     tables: Vec<TableObject<'a>>,
     unused: Vec<PlaceObject<'a>>,
+    unknown: Vec<UnknownObject<'a>>,
     gone: Vec<GoneObject<'a>>,
-    notes: &'a [String],
+    lost: BTreeMap<&'static str, u64>,
+    notes: &'a [&'a String],
     skipped: &'a Skipped,
 }
 
@@ -61,6 +69,8 @@ struct RuleObject<'a> {
     handle: Option<u64>,
     text: &'a str,
     all_seen: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted: Option<u64>,
     flows: u64,
     packets: u64,
 }
@@ -87,6 +97,16 @@ struct PlaceObject<'a> {
     text: Option<&'a str>,
 }
 
+/// A rule that packets may have met.
+#[derive(Serialize)]
+struct UnknownObject<'a> {
+    #[serde(flatten)]
+    place: PlaceObject<'a>,
+    why: Why,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted: Option<u64>,
+}
+
 #[derive(Serialize)]
 struct GoneObject<'a> {
     #[serde(flatten)]
@@ -102,21 +122,25 @@ pub(super) fn render(
     hits: &Hits<'_>,
     report: &Report,
     netns: NetnsId,
+    notes: &[&String],
     ruleset: &Ruleset,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Ruleset { tables, skipped, notes } = ruleset;
+    let Ruleset { tables, skipped, notes: _ } = ruleset;
     let Count { flows, packets } = hits.traced;
     let document = Document {
         schema: SCHEMA,
         netns: Names::new(&report.header).netns(netns),
+        backend: hits.backend,
         start: time(report.header.start_ns).to_string(),
         end: time(report.header.end_ns).to_string(),
         flows,
         packets,
         tables: tables.iter().map(|table| table_object(hits, table)).collect(),
-        unused: hits.unused(ruleset).map(unused_object).collect(),
+        unused: hits.unused(ruleset).map(place_object).collect(),
+        unknown: hits.unknown(ruleset).map(|found| unknown_object(hits, found)).collect(),
         gone: gone_objects(hits).collect(),
+        lost: losses(&report.footer).map(|loss| (loss.name, loss.count)).collect(),
         notes,
         skipped,
     };
@@ -142,7 +166,8 @@ fn chain_object<'a>(hits: &Hits<'_>, table: &Table, chain: &'a Chain) -> ChainOb
             position: rule.position,
             handle: rule.handle,
             text: &rule.text,
-            all_seen: is_seen(table, rule),
+            all_seen: hits.evidence.doubt(table, chain, rule).is_none(),
+            counted: hits.evidence.counted(table, chain, rule),
             flows,
             packets,
         }
@@ -161,7 +186,7 @@ fn chain_object<'a>(hits: &Hits<'_>, table: &Table, chain: &'a Chain) -> ChainOb
     }
 }
 
-fn unused_object<'a>((table, chain, rule): (&'a Table, &'a Chain, &'a Rule)) -> PlaceObject<'a> {
+fn place_object((table, chain, rule): Place<'_>) -> PlaceObject<'_> {
     PlaceObject {
         table: table.label(),
         chain: &chain.name,
@@ -169,6 +194,12 @@ fn unused_object<'a>((table, chain, rule): (&'a Table, &'a Chain, &'a Rule)) -> 
         handle: rule.handle,
         text: Some(&rule.text),
     }
+}
+
+fn unknown_object<'a>(hits: &Hits<'_>, (place, why): (Place<'a>, Why)) -> UnknownObject<'a> {
+    let (table, chain, rule) = place;
+    let counted = hits.evidence.counted(table, chain, rule);
+    UnknownObject { place: place_object(place), why, counted }
 }
 
 fn gone_objects<'a>(hits: &Hits<'a>) -> impl Iterator<Item = GoneObject<'a>> {

@@ -4,10 +4,14 @@ use super::*;
 use crate::{
     flow::{
         Flow,
-        path::{Provenance, Traversal, Verdict},
+        path::{Provenance, SiteKind, Traversal, Verdict},
     },
-    report::fixtures::{legacy, namespace, nft, ports, report, step, traversal, ways},
-    ruleset::model::{Base, ChainType, Counter, Hook, Policy},
+    observe::rules::coverage::{Coverage, Unseen},
+    report::{
+        Loss,
+        fixtures::{legacy, namespace, nft, ports, report, step, traversal, ways},
+    },
+    ruleset::model::{Backend, Base, ChainType, Counter, Family, Hook, Policy},
 };
 
 fn rule(position: u32, handle: Option<u64>, text: &str, counted: bool) -> Rule {
@@ -123,12 +127,24 @@ fn traced() -> Report {
         elsewhere,
     ]);
     report.header.namespaces.push(namespace(1, "red", &[]));
+    report.coverage = Ok(covered(&ruleset(), &[(13, Unseen::NoCounter)]));
     report
+}
+
+/// All rules were seen from the beginning, but for those of these handles.
+fn covered(ruleset: &Ruleset, unseen: &[(u64, Unseen)]) -> Coverage {
+    let mut coverage = Coverage::default();
+    let rules = rules(ruleset).map(|(table, chain, rule)| {
+        let found = unseen.iter().find(|(handle, _)| rule.handle == Some(*handle));
+        (table, &*chain.name, rule, found.map(|(_, why)| *why))
+    });
+    coverage.add(1, true, rules);
+    coverage
 }
 
 fn print(format: Format) -> String {
     let mut out = Vec::new();
-    render(&traced(), NetnsId(0), &ruleset(), format, &mut out).unwrap();
+    render(&traced(), NetnsId(0), (&ruleset(), &ruleset()), format, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -137,7 +153,7 @@ fn rules_stand_with_the_flows_that_met_them() {
     assert_eq!(
         print(Format::Text),
         "\
-table filter (ip, iptables-legacy)
+table filter (legacy) (ip, iptables-legacy)
   chain INPUT: filter hook input priority 0, policy drop
       pos  handle      flows       packets  rule
         1       -          0             0  -A INPUT -i lo -j ACCEPT
@@ -154,13 +170,14 @@ table inet fw (nft)
       pos  handle      flows       packets  rule
         1      21          1             2  counter return
         2       -          1             2  return
+# backend: links
 # traced: 2 flows, 10 packets (counted at each hook)
 # rules that none of them matched: 2
-#   filter/INPUT 1: -A INPUT -i lo -j ACCEPT
+#   filter (legacy)/INPUT 1: -A INPUT -i lo -j ACCEPT
 #   inet fw/forward 2: tcp dport 23 counter drop
 # rules of which it cannot be told (no counter that tells): 1
 # met, and not in the ruleset any more: 2
-#   filter/INPUT 1: -A INPUT -j DROP (flows 1, packets 1)
+#   filter (legacy)/INPUT 1: -A INPUT -j DROP (flows 1, packets 1)
 #   inet fw/forward 1: counter (flows 1, packets 5)
 "
     );
@@ -178,7 +195,7 @@ fn json_says_the_same() {
     assert_eq!(forward["base"]["hook"], "forward");
     assert_eq!(
         forward["rules"][0].to_string(),
-        r#"{"all_seen":true,"flows":2,"handle":11,"packets":8,"position":1,"text":"counter jump user"}"#
+        r#"{"all_seen":true,"counted":0,"flows":2,"handle":11,"packets":8,"position":1,"text":"counter jump user"}"#
     );
     assert_eq!(forward["rules"][2]["all_seen"], false);
     assert_eq!(
@@ -189,8 +206,8 @@ fn json_says_the_same() {
         let places = value[list].as_array().unwrap().iter();
         places.map(|p| format!("{} {} {}", p["table"], p["chain"], p["position"])).collect()
     };
-    assert_eq!(places("unused"), [r#""filter" "INPUT" 1"#, r#""inet fw" "forward" 2"#]);
-    assert_eq!(places("gone"), [r#""filter" "INPUT" 1"#, r#""inet fw" "forward" 1"#]);
+    assert_eq!(places("unused"), [r#""filter (legacy)" "INPUT" 1"#, r#""inet fw" "forward" 2"#]);
+    assert_eq!(places("gone"), [r#""filter (legacy)" "INPUT" 1"#, r#""inet fw" "forward" 1"#]);
     assert_eq!(value["gone"][1]["handle"], 99);
 }
 
@@ -198,9 +215,115 @@ fn json_says_the_same() {
 fn without_flows_and_rules_there_is_nothing_to_join() {
     let mut out = Vec::new();
     let (report, ruleset) = (report(Vec::new()), Ruleset::default());
-    render(&report, NetnsId(0), &ruleset, Format::Text, &mut out).unwrap();
+    render(&report, NetnsId(0), (&ruleset, &ruleset), Format::Text, &mut out).unwrap();
     assert_eq!(
         String::from_utf8(out).unwrap(),
-        "# traced: 0 flows, 0 packets (counted at each hook)\n# rules that none of them matched: 0\n"
+        "# backend: links\n# traced: 0 flows, 0 packets (counted at each hook)\n# rules that none of them matched: 0\n"
     );
+}
+
+/// What is said of rule 12, which no packet is known to have met, as (text, JSON).
+fn said_of_12(report: &Report, counted: u64) -> (String, String) {
+    let before = ruleset();
+    let mut now = ruleset();
+    for rule in now.tables.iter_mut().flat_map(|t| &mut t.chains).flat_map(|c| &mut c.rules) {
+        if let (Some(12), Some(counter)) = (rule.handle, &mut rule.counter) {
+            counter.packets += counted;
+        }
+    }
+    let print = |format| {
+        let mut out = Vec::new();
+        render(report, NetnsId(0), (&before, &now), format, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let (text, json) = (print(Format::Text), print(Format::Json));
+    let row = text.lines().find(|line| line.split_whitespace().nth(1) == Some("12")).unwrap();
+    let number = row.split_whitespace().nth(2).unwrap();
+    let unused = text.contains("\n#   inet fw/forward 2: tcp dport 23 counter drop\n");
+    let value: Value = serde_json::from_str(&json).unwrap();
+    let of = |list: &str| {
+        let places = value[list].as_array().unwrap();
+        places.iter().find(|place| place["handle"] == 12).cloned()
+    };
+    assert_eq!(of("unused").is_some(), unused);
+    let rule = &value["tables"][1]["chains"][0]["rules"][1];
+    let unknown = of("unknown");
+    assert_eq!((rule["all_seen"] == true, unused), (unknown.is_none(), unknown.is_none()));
+    assert_eq!(rule["counted"], counted);
+    let why =
+        unknown.map_or_else(String::new, |unknown| unknown["why"].as_str().unwrap().to_owned());
+    (number.to_owned(), why)
+}
+
+#[test]
+fn a_rule_is_not_called_unmatched_unless_it_can_be_told() {
+    let said = |number: &str, why: &str| (number.to_owned(), why.to_owned());
+    assert_eq!(said_of_12(&traced(), 0), said("0", ""));
+    assert_eq!(said_of_12(&traced(), 3), said("?", "counter_moved"));
+    for (unseen, why) in [
+        (Unseen::NotObserved, "not_observed"),
+        (Unseen::NoCounter, "no_counter"),
+        (Unseen::NotRead, "counter_not_read"),
+        (Unseen::Untold, "packets_untold"),
+        (Unseen::Late, "came_later"),
+    ] {
+        let mut report = traced();
+        report.coverage = Ok(covered(&ruleset(), &[(12, unseen)]));
+        assert_eq!(said_of_12(&report, 0), said("?", why));
+        let Ok(coverage) = &report.coverage else { panic!() };
+        assert_eq!(incomplete(&report).is_some(), coverage.untold, "{why}");
+    }
+    let mut report = traced();
+    report.coverage = Err("no right".to_owned());
+    assert_eq!(said_of_12(&report, 3), said("?", "rules_not_traced"));
+    assert!(incomplete(&report).unwrap().contains("no right"));
+    // It came after the last ruleset that was traced.
+    report.coverage = Ok(Coverage::default());
+    assert_eq!(said_of_12(&report, 0), said("?", "came_later"));
+}
+
+#[test]
+fn lost_packets_may_have_met_any_rule_and_others_none() {
+    let with = |name, count| {
+        let mut report = traced();
+        report.footer.losses.push(Loss { name, meaning: "", count });
+        (said_of_12(&report, 0).1, incomplete(&report))
+    };
+    for name in ["path_races", "path_records_lost", "path_frames_full", "records_rejected"] {
+        let (why, line) = with(name, 2);
+        assert_eq!(why, "packets_lost", "{name}");
+        assert!(line.unwrap().contains(&format!("{name}=2")));
+        assert_eq!(with(name, 0), (String::new(), None));
+    }
+    for name in ["dumps_failed", "drop_records_lost", "ruleset_races", "paths_nested"] {
+        assert_eq!(with(name, 2), (String::new(), None), "{name}");
+    }
+}
+
+#[test]
+fn text_says_why_and_names_what_a_counter_disproves() {
+    let mut report = traced();
+    let unseen = [(12, Unseen::NotObserved), (13, Unseen::NoCounter)];
+    let mut coverage = covered(&ruleset(), &unseen);
+    coverage.notes.push("a note".to_owned());
+    report.coverage = Ok(coverage);
+    let with = |packets| {
+        let mut ruleset = ruleset();
+        ruleset.tables[1].chains[0].rules[1].counter = Some(Counter { packets, bytes: 0 });
+        ruleset
+    };
+    let (before, now) = (with(5), with(7));
+    let mut out = Vec::new();
+    render(&report, NetnsId(0), (&before, &now), Format::Text, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let expected = "\
+# rules that none of them matched: 1
+#   filter (legacy)/INPUT 1: -A INPUT -i lo -j ACCEPT
+# rules of which it cannot be told (not observed: packets are not traced where they are met): 1
+#   inet fw/forward 2: tcp dport 23 counter drop (its counter moved by 2)
+# rules of which it cannot be told (no counter that tells): 1
+# met, and not in the ruleset any more: 2
+";
+    assert!(text.contains(expected), "{text}");
+    assert!(text.ends_with("# note: a note\n"), "{text}");
 }

@@ -20,7 +20,7 @@ const FREE_TEXT: &[&str] =
     &["--comment", "--string", "--hex-string", "--name", "--hashlimit-name", "--helper", "--path"];
 
 /// Whether it was written by iptables-nft, whose rules nft lists.
-pub(super) fn is_of_nf_tables(saved: &str) -> bool {
+pub(in super::super) fn is_of_nf_tables(saved: &str) -> bool {
     saved.lines().take_while(|line| line.starts_with('#')).any(|line| line.contains("(nf_tables)"))
 }
 

@@ -18,7 +18,7 @@ fn tables(family: Family, saved: &str) -> Vec<Table> {
 fn a_saved_ruleset() {
     let tables = tables(Family::Ip, V4);
     let labels: Vec<_> = tables.iter().map(|table| table.label()).collect();
-    assert_eq!(labels, ["raw", "mangle", "nat", "filter"]);
+    assert_eq!(labels, ["raw (legacy)", "mangle (legacy)", "nat (legacy)", "filter (legacy)"]);
     let filter = &tables[3];
     let names: Vec<_> = filter.chains.iter().map(|chain| chain.name.as_str()).collect();
     assert_eq!(names, ["INPUT", "FORWARD", "OUTPUT", "level1", "level2", "level3"]);

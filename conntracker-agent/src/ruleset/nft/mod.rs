@@ -1,4 +1,5 @@
-//! nf_tables as nft lists it, twice: JSON has what rules are made of, text has how people read them.
+//! nf_tables as nft lists it, twice: JSON has what rules are made of, text has how people read them. What nft
+//! does not print of rules of iptables-nft, iptables-nft-save does.
 //!
 //! The two listings are joined by handles. The kernel never gives a handle twice within a table, nor
 //! the handle of a table twice in a namespace, so a text that is found belongs to that very rule;
@@ -7,6 +8,7 @@
 mod clause;
 mod json;
 mod named;
+mod saved;
 mod statement;
 mod text;
 mod value;
@@ -15,8 +17,10 @@ use std::{path::Path, thread};
 
 use anyhow::{Context, Result};
 
+use self::saved::Saved;
 pub(super) use self::{json::Listing, text::Texts};
 use super::{iptables, model::Table, program};
+use crate::kernel::netlink::nftables::generation;
 
 /// How often the ruleset is read when it changes while it is read.
 const ATTEMPTS: usize = 3;
@@ -28,8 +32,10 @@ pub(super) struct Loaded {
     pub tables: Vec<Table>,
     /// What could not be read, by the kind of object.
     pub skipped: super::Skipped,
-    /// Rules whose text is missing: the ruleset kept changing.
+    /// Rules whose text is missing.
     pub without_text: usize,
+    /// What is missing, and why.
+    pub notes: Vec<String>,
 }
 
 /// Lists the tables of the calling thread's namespace; `None` if there is no nft.
@@ -37,15 +43,43 @@ pub(super) fn load() -> Result<Option<Loaded>> {
     let Some(nft) = program::find("nft") else { return Ok(None) };
     let mut attempt = 1;
     loop {
+        let before = generation();
         // nft gives up a listing that the ruleset changes under too often: that is a change, too.
         match list(&nft) {
-            Ok(loaded) if loaded.without_text == 0 || attempt == ATTEMPTS => {
-                return Ok(Some(loaded));
+            Ok(loaded) => {
+                let saved = saved::load(&loaded.tables);
+                let same = before.is_some() && generation() == before;
+                let whole = saved.is_none() && loaded.without_text == 0;
+                if same || whole || attempt == ATTEMPTS {
+                    return Ok(Some(finish(loaded, saved, same)));
+                }
             }
             Err(error) if attempt == ATTEMPTS => return Err(error),
-            Ok(_) | Err(_) => attempt += 1,
+            Err(_) => {}
         }
+        attempt += 1;
     }
+}
+
+/// Adds texts, and says what is missing. `same`: the ruleset did not change while it was read.
+fn finish(mut loaded: Loaded, saved: Option<Saved>, same: bool) -> Loaded {
+    let Loaded { tables, notes, without_text, .. } = &mut loaded;
+    if *without_text > 0 {
+        let why = if same {
+            "nft lists some rules in a way that is not understood"
+        } else {
+            "the ruleset kept changing while it was read"
+        };
+        notes.push(format!("{why}: {without_text} rules are shown as nft's JSON"));
+    }
+    match saved {
+        Some(saved) if same => notes.extend(saved.give_to(tables)),
+        Some(_) => notes.push(
+            "the ruleset kept changing while it was read: rules of iptables-nft are shown without comments and arguments of xt matches and targets".to_owned(),
+        ),
+        None => {}
+    }
+    loaded
 }
 
 /// Makes both listings at the same time. Threads share the namespace of the one that starts them.
@@ -74,7 +108,7 @@ pub(super) fn join(listing: Listing, mut texts: Texts) -> Loaded {
         };
         table.iptables = iptables::made(table);
     }
-    Loaded { tables, skipped, without_text }
+    Loaded { tables, skipped, without_text, notes: Vec::new() }
 }
 
 #[cfg(test)]

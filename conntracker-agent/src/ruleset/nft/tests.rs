@@ -29,7 +29,7 @@ fn loaded((json, text): (&str, &str)) -> Loaded {
 }
 
 fn tables(fixture: (&str, &str)) -> Vec<Table> {
-    let Loaded { mut tables, skipped, without_text } = loaded(fixture);
+    let Loaded { mut tables, skipped, without_text, .. } = loaded(fixture);
     assert_eq!((skipped, without_text), (BTreeMap::new(), 0));
     crate::ruleset::order::sort(&mut tables);
     tables
@@ -336,5 +336,25 @@ proptest! {
         let listing = Listing::parse(&document.to_string()).unwrap();
         let rule_lost = kind == "rule" && place;
         prop_assert!(!rule_lost || listing.skipped.get("rule") == Some(&1), "{:?}", listing.skipped);
+    }
+}
+
+/// As nft 1.0.6 lists it; the program's name is what the kernel calls it, and that may be any text.
+#[test]
+fn a_table_with_an_owner_has_its_texts() {
+    let json = r#"{"nftables": [
+        {"table": {"family": "inet", "name": "own", "handle": 7, "flags": ["owner"]}},
+        {"chain": {"family": "inet", "table": "own", "name": "f", "handle": 1, "type": "filter",
+                   "hook": "forward", "prio": 0, "policy": "accept"}},
+        {"rule": {"family": "inet", "table": "own", "chain": "f", "handle": 2,
+                  "expr": [{"drop": null}]}}
+    ]}"#;
+    for program in ["nft", "", "a b", "x { # handle 9", "# handle 3"] {
+        let text = format!(
+            "table inet own {{ # handle 7 progname {program}\n\tflags owner\n\n\tchain f {{ # handle 1\n\
+             \t\ttype filter hook forward priority filter; policy accept;\n\t\tdrop # handle 2\n\t}}\n}}\n"
+        );
+        let tables = tables((json, &text));
+        assert_eq!(find(&tables, "inet own", "f").rules[0].text, "drop", "{program}");
     }
 }

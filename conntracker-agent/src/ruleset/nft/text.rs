@@ -57,7 +57,7 @@ impl Texts {
             }
             rule.clear();
             texts.keep(table.as_ref(), chain.take());
-            let (text, handle) = split_handle(line);
+            let (text, handle) = split_head(line);
             if let Some(header) = text.strip_prefix("table ").and_then(block) {
                 table = header
                     .split_once(' ')
@@ -148,7 +148,19 @@ fn block(text: &str) -> Option<&str> {
     text.strip_suffix(" {")
 }
 
-/// `TEXT # handle N`.
+/// `TEXT { # handle N`, and maybe more: behind the handle of a table that has an owner stands the name of its
+/// program (` progname NAME`, `table_print` of nftables' src/rule.c), which may be anything. Names of tables
+/// and chains have no blanks.
+fn split_head(line: &str) -> (&str, Option<u64>) {
+    let Some((text, rest)) = line.split_once(" { # handle ") else { return (line, None) };
+    let digits = rest.split(' ').next().unwrap_or_default();
+    match digits.parse() {
+        Ok(handle) => (&line[..text.len() + " {".len()], Some(handle)),
+        Err(_) => (line, None),
+    }
+}
+
+/// `TEXT # handle N`: nothing stands behind the handle of a rule (`rule_print`).
 fn split_handle(line: &str) -> (&str, Option<u64>) {
     match line.rsplit_once(" # handle ").map(|(text, handle)| (text, handle.parse())) {
         Some((text, Ok(handle))) => (text, Some(handle)),

@@ -1,0 +1,48 @@
+//! What the tracer of rules knows beside the ways of packets: what it cannot see, and why.
+
+use std::sync::Arc;
+
+use super::{RuleTracer, coverage::Coverage, namespaces::Namespace};
+use crate::{flow::NetnsId, kernel::netns::Netns};
+
+impl RuleTracer {
+    /// What was seen of the rules of a namespace, in all epochs.
+    pub fn coverage(&self, id: NetnsId) -> Coverage {
+        let Some(namespace) = self.namespaces.known(id) else { return Coverage::default() };
+        let mut coverage = namespace.coverage.clone();
+        let [current, previous] = &namespace.epochs;
+        for epoch in [previous, current].into_iter().flatten() {
+            epoch.add_to(&mut coverage);
+        }
+        coverage.notes.extend(namespace.said());
+        coverage
+    }
+
+    /// Base chains of a namespace that hang, or hung, where no packets are traced, and may have dropped some.
+    pub fn may_drop(&self, id: NetnsId) -> &[String] {
+        self.namespaces.known(id).map_or(&[], |namespace| &namespace.may_drop)
+    }
+
+    /// What cannot be traced, namespace by namespace.
+    pub fn notes(&self) -> impl Iterator<Item = (&Arc<Netns>, String)> {
+        self.namespaces
+            .all()
+            .flat_map(|namespace| namespace.said().map(move |note| (&namespace.netns, note)))
+    }
+}
+
+impl Namespace {
+    /// What cannot be traced.
+    fn said(&self) -> impl Iterator<Item = String> {
+        let capped = (self.capped > 0).then(|| {
+            format!(
+                "{} counters are not read: there are too many behind one base chain, or at one hook",
+                self.capped
+            )
+        });
+        let stale = (!self.gone && self.current.is_none()).then(|| {
+            "the ruleset has changed and is being read: packets are not traced meanwhile".to_owned()
+        });
+        self.notes.iter().cloned().chain(capped).chain(stale)
+    }
+}
