@@ -199,7 +199,12 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             filter,
             filter_text,
             fold: !no_fold,
-            rules: (!conntrack_only).then_some(RuleOptions { sample, per_chain, trust: true }),
+            rules: (!conntrack_only).then_some(RuleOptions {
+                sample,
+                per_chain,
+                trust: true,
+                folds: !no_fold,
+            }),
             sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
             event_buffer: event_buffer as usize,
         },

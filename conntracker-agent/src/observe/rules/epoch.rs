@@ -55,6 +55,8 @@ pub(super) struct Epoch {
     places: BTreeMap<u32, PlacePlan>,
     /// Conntrack is active for IPv4, and for IPv6.
     tracked: [bool; 2],
+    /// Flows fold: a record speaks for all of a folded key that take its path.
+    folds: bool,
     /// With probes: where rules and chains are.
     addresses: Option<Addresses>,
     /// Steps of what was seen before, by place.
@@ -100,6 +102,7 @@ impl Epoch {
         plans: Vec<PlacePlan>,
         addresses: Option<Addresses>,
         tracked: [bool; 2],
+        folds: bool,
     ) -> Self {
         Self {
             number,
@@ -108,6 +111,7 @@ impl Epoch {
             addresses,
             places: plans.into_iter().map(|plan| (plan.place, plan)).collect(),
             tracked,
+            folds,
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
@@ -128,7 +132,7 @@ impl Epoch {
             }
         } else {
             let mut seen = observation(record, plan, doubt)?;
-            seen.packet = facts::packet(record, plan, &self.program, &seen);
+            seen.packet = facts::packet(record, plan, &self.program, &seen, self.folds);
             self.program.forget_unneeded(&mut seen);
             Seen::Counters(Box::new(seen))
         };

@@ -78,6 +78,8 @@ pub struct RuleOptions {
     pub per_chain: bool,
     /// New flows whose folded key has taken the same path many times are not all traced.
     pub trust: bool,
+    /// Flows fold.
+    pub folds: bool,
 }
 
 /// Counts of what could not be told, and of changes.
@@ -419,7 +421,8 @@ impl RuleTracer {
         if let Some(addresses) = &addresses {
             program.watch(addresses.watched());
         }
-        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6]);
+        let folds = self.options.folds;
+        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6], folds);
         let namespace = self.namespaces.get(id)?;
         let [current, previous] = &mut namespace.epochs;
         *previous = current.replace(epoch);
