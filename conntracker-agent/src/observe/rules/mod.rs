@@ -17,6 +17,7 @@ mod places;
 mod plan;
 mod probed;
 mod probes;
+mod remarks;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
@@ -374,6 +375,9 @@ impl RuleTracer {
         };
         let namespace = self.namespaces.get(id)?;
         namespace.capped = join.capped();
+        if self.probes.is_none() {
+            notes.extend(remarks::without_counters(&ruleset));
+        }
         namespace.notes = notes;
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
         let unlisted = unlisted.count();
