@@ -347,3 +347,6 @@ fn translation(
     };
     Some(Translation { source, address, port, changed: address != before })
 }
+
+#[cfg(test)]
+mod tests;
