@@ -10,6 +10,7 @@ mod changes;
 mod epoch;
 mod facts;
 mod hand_over;
+mod ipvs;
 mod join;
 mod links;
 mod namespaces;
@@ -343,6 +344,7 @@ impl RuleTracer {
                 program: &program,
                 per_chain: self.options.per_chain,
                 probes: self.probes.is_some(),
+                ipvs: ipvs::is_loaded(),
                 words: self.layout.words(),
             };
             let mut plans = planner.plans();
