@@ -15,7 +15,7 @@ use crate::{
     hash::Hash,
     headers, known,
     memory::{read, read_into},
-    plans, snapshot,
+    plans, seen, snapshot,
     traverse::{trust_tag, tuple_hash},
     trust,
 };
@@ -90,7 +90,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     let after = after(scratch, skb)?;
     let mut reported = 0;
     // 0 says that there is none.
-    let way = way(scratch, frame, after.packet_mark, after.ct_mark) | 1;
+    let way = way(scratch, frame, &after) | 1;
     scratch.head.path.path_hash = way;
     if frame.flow != 0 {
         if frame.fresh != 0 {
@@ -144,19 +144,27 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
 struct After {
     packet_mark: u32,
     ct_mark: u32,
+    /// The reply direction, its client folded, is in the scratch memory.
+    translated: bool,
 }
 
 /// Reads what tells one way from another, besides the counters.
 #[inline(always)]
 fn after(scratch: &mut PathScratch, skb: u64) -> Option<After> {
     let nfct = Nfct::new(read(skb + offset!(skb_nfct) as u64)?);
-    let mut after = After { packet_mark: 0, ct_mark: 0 };
+    let mut after = After { packet_mark: 0, ct_mark: 0, translated: false };
     let mut complete = read_into(skb + offset!(skb_mark) as u64, &mut after.packet_mark);
     // What is there before conntrack's own function is not its word on this packet.
     if scratch.head.path.segment != SEGMENT_EARLY {
         scratch.head.path.info = nfct.info() as u8;
         if let Some(entry) = nfct.entry() {
             complete &= entry.mark(&mut after.ct_mark);
+            if entry.status()? & IPS_NAT != 0 {
+                let facts = &mut scratch.facts;
+                complete &= entry.reply(&mut facts.reply);
+                seen::fold_source(&mut facts.reply.dst_l4, facts.reply.proto);
+                after.translated = true;
+            }
         }
     }
     if complete { Some(after) } else { None }
@@ -193,7 +201,7 @@ fn gather(scratch: &mut PathScratch, skb: u64) -> bool {
 
 /// Hash of a way: what is the same for two packets of a folded flow that went the same way.
 #[inline(never)]
-fn way(scratch: &PathScratch, frame: &Frame, packet_mark: u32, ct_mark: u32) -> u64 {
+fn way(scratch: &PathScratch, frame: &Frame, after: &After) -> u64 {
     let path = &scratch.head.path;
     // Not the number of events and counters: they tell it.
     let what = [path.info, path.dropped, path.gaps, path.flags];
@@ -201,8 +209,12 @@ fn way(scratch: &PathScratch, frame: &Frame, packet_mark: u32, ct_mark: u32) -> 
     // Rules without counters can tell packets apart by these alone.
     hash.add(u64::from(frame.iif) << 32 | u64::from(frame.oif));
     hash.add(u64::from(path.epoch) << 32 | u64::from(u32::from_ne_bytes(what)));
-    hash.add(u64::from(path.packet_mark) << 32 | u64::from(packet_mark));
-    hash.add(u64::from(path.ct_mark) << 32 | u64::from(ct_mark));
+    hash.add(u64::from(path.packet_mark) << 32 | u64::from(after.packet_mark));
+    hash.add(u64::from(path.ct_mark) << 32 | u64::from(after.ct_mark));
+    if after.translated {
+        // As do the addresses that NAT made.
+        hash.tuple(&scratch.facts.reply);
+    }
     hash.add(scratch.hash.finish());
     for i in 0..MAX_GAPS {
         if i >= path.gaps as usize {

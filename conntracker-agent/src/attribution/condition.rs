@@ -65,6 +65,7 @@ enum Value<'a> {
     Unknown,
     Is(u128),
     Either(u128, u128),
+    Between(u128, u128),
     /// Bits that are known, and those of them that are set.
     Bits(u128, u128),
     Name(&'a [u8; 16]),
@@ -145,6 +146,7 @@ impl Moment<'_> {
             Value::Is(value) => Value::Is(value & mask),
             Value::Either(a, b) if a & mask == b & mask => Value::Is(a & mask),
             Value::Either(a, b) => Value::Either(a & mask, b & mask),
+            Value::Between(..) if mask != u128::MAX => Value::Unknown,
             Value::Bits(known, set) if mask & known == mask => Value::Is(set & mask),
             Value::Bits(known, set) if mask == u128::MAX => Value::Bits(known, set),
             Value::Bits(..) => Value::Unknown,
@@ -208,8 +210,8 @@ impl Moment<'_> {
             }
             Field::CtPort { reply, dst } => {
                 let tuple = self.packet.tuples[usize::from(reply)];
-                needs_entry(match tuple.and_then(|tuple| tuple.ports) {
-                    Some(ports) => Value::Is(ports[usize::from(dst)].into()),
+                needs_entry(match tuple {
+                    Some(tuple) => tuple.ports[usize::from(dst)].map(u128::from).into(),
                     None => Value::Unknown,
                 })
             }
@@ -250,11 +252,7 @@ impl Moment<'_> {
     }
 
     fn header(&self, part: impl Fn(&super::packet::Headers) -> Maybe<u128>) -> Value<'_> {
-        match self.packet.headers.get(self.base).map_or(Maybe::Unknown, part) {
-            Maybe::Unknown => Value::Unknown,
-            Maybe::Is(value) => Value::Is(value),
-            Maybe::Either(a, b) => Value::Either(a, b),
-        }
+        self.packet.headers.get(self.base).map_or(Maybe::Unknown, part).into()
     }
 }
 
@@ -264,6 +262,18 @@ impl<T> Maybe<T> {
             Self::Unknown => Maybe::Unknown,
             Self::Is(value) => Maybe::Is(f(value)),
             Self::Either(a, b) => Maybe::Either(f(a), f(b)),
+            Self::Between(first, last) => Maybe::Between(f(first), f(last)),
+        }
+    }
+}
+
+impl From<Maybe<u128>> for Value<'_> {
+    fn from(value: Maybe<u128>) -> Self {
+        match value {
+            Maybe::Unknown => Value::Unknown,
+            Maybe::Is(value) => Value::Is(value),
+            Maybe::Either(a, b) => Value::Either(a, b),
+            Maybe::Between(first, last) => Value::Between(first, last),
         }
     }
 }
@@ -276,6 +286,15 @@ impl Value<'_> {
             (Self::Unknown, _) | (_, Test::Unknown) => Tri::Unknown,
             (Self::Is(value), test) => number_is(value, test),
             (Self::Either(a, b), test) => number_is(a, test).both(number_is(b, test)),
+            (Self::Between(first, last), Test::Range(low, high)) => {
+                if *low <= first && last <= *high {
+                    Tri::Yes
+                } else if *high < first || last < *low {
+                    Tri::No
+                } else {
+                    Tri::Unknown
+                }
+            }
             (Self::Bits(known, set), Test::Bits(bits)) => {
                 if set & bits != 0 {
                     Tri::Yes
@@ -287,7 +306,7 @@ impl Value<'_> {
             }
             (Self::Name(name), Test::Name(other)) => Tri::of(name == other),
             (Self::Name(name), Test::NameStart(start)) => Tri::of(name.starts_with(start)),
-            (Self::Bits(..) | Self::Name(_), _) => Tri::Unknown,
+            (Self::Between(..) | Self::Bits(..) | Self::Name(_), _) => Tri::Unknown,
         }
     }
 }

@@ -46,10 +46,10 @@ pub struct Endpoints {
     /// Source and destination address.
     pub addresses: [IpAddr; 2],
     /// Source and destination port.
-    pub ports: Option<[u16; 2]>,
+    pub ports: [Maybe<u16>; 2],
 }
 
-/// What a packet's headers say; of two values it is not known which one.
+/// What a packet's headers say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Headers {
     /// Source and destination address.
@@ -70,6 +70,8 @@ pub enum Maybe<T> {
     Is(T),
     /// One of these.
     Either(T, T),
+    /// Something from here to there.
+    Between(T, T),
 }
 
 impl<T: PartialEq> Maybe<T> {

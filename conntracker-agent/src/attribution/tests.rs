@@ -5,6 +5,7 @@ mod interpreter;
 mod language;
 mod plain;
 mod property;
+mod random;
 mod replay;
 mod sighted;
 

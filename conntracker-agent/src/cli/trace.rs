@@ -204,6 +204,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
                 per_chain,
                 trust: true,
                 coverage: false,
+                folds: !no_fold,
             }),
             sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
             event_buffer: event_buffer as usize,

@@ -69,7 +69,7 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
         filter: Filter::default(),
         filter_text: Vec::new(),
         fold: true,
-        rules: Some(RuleOptions { coverage: true, ..RuleOptions::default() }),
+        rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
         sizes: Sizes::default(),
         event_buffer: 0,
     })?;

@@ -276,7 +276,7 @@ impl<'a, D: Decide> Kernel<'a, D> {
                 Clause::Translate(translate) => {
                     let mine = self.packet.headers[self.base];
                     let any =
-                        [mine.0[1], super::plain::address(self.packet.v6, self.decide.below(4))];
+                        [mine.0[1], super::random::address(self.packet.v6, self.decide.below(4))];
                     let address =
                         translate.addresses.map_or(any[self.decide.below(2)], |(first, _)| first);
                     let port = translate.ports.map_or(mine.1[1], |(first, _)| first);

@@ -56,6 +56,8 @@ pub(super) struct Epoch {
     places: BTreeMap<u32, PlacePlan>,
     /// Conntrack is active for IPv4, and for IPv6.
     tracked: [bool; 2],
+    /// Flows fold: a record speaks for all of a folded key that take its path.
+    folds: bool,
     /// With probes: where rules and chains are.
     addresses: Option<Addresses>,
     /// Steps of what was seen before, by place.
@@ -108,6 +110,7 @@ impl Epoch {
         addresses: Option<Addresses>,
         tracked: [bool; 2],
         sight: Option<Sight>,
+        folds: bool,
     ) -> Self {
         Self {
             number,
@@ -116,6 +119,7 @@ impl Epoch {
             addresses,
             places: plans.into_iter().map(|plan| (plan.place, plan)).collect(),
             tracked,
+            folds,
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
@@ -138,7 +142,7 @@ impl Epoch {
             }
         } else {
             let mut seen = observation(record, plan, doubt)?;
-            seen.packet = facts::packet(record, plan, &self.program, &seen);
+            seen.packet = facts::packet(record, plan, &self.program, &seen, self.folds);
             self.program.forget_unneeded(&mut seen);
             Seen::Counters(Box::new(seen))
         };

@@ -8,7 +8,10 @@
 
 use std::net::IpAddr;
 
-use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
+use conntracker_common::{
+    FOLDED_PORT,
+    plan::{SEGMENT_EARLY, hook, segment},
+};
 
 use super::plan::{PlaceChain, PlacePlan};
 use crate::{
@@ -58,6 +61,7 @@ pub(super) fn packet(
     plan: &PlacePlan,
     program: &Program,
     seen: &Observation,
+    folds: bool,
 ) -> Packet {
     let early = segment(record.place) == SEGMENT_EARLY;
     let v6 = record.orig.src.is_ipv6();
@@ -84,22 +88,46 @@ pub(super) fn packet(
         packet.headers = match entry {
             Some(reply) => {
                 let nat = Nat::of(record, reply, plan.translates);
-                places.iter().map(|place| nat.headers(*place)).collect()
+                let mut all: Vec<Headers> =
+                    places.iter().map(|place| nat.headers(*place)).collect();
+                if folds {
+                    let client = usize::from(record.info >= CT_IS_REPLY);
+                    let translated = source_translated(&record.orig, &reply);
+                    for headers in &mut all {
+                        headers.ports[client] = folded(headers.ports[client], translated);
+                    }
+                }
+                all
             }
             None => vec![headers(&record.orig, &record.orig, readable); places.len()],
         };
     }
     if let Some(reply) = entry {
         packet.tuples = [
-            Some(endpoints(&record.orig)),
-            Some(endpoints(&reply)).filter(|_| record.reply_before.is_none()),
+            Some(endpoints(&record.orig, folds.then_some(0))),
+            // Whether the client's port is the same there is another flow's own affair.
+            Some(endpoints(&reply, folds.then_some(1))).filter(|_| {
+                record.reply_before.is_none() && !(folds && source_translated(&record.orig, &reply))
+            }),
         ];
         if record.reply_before.is_none() {
             packet.status = status(&record.orig, &reply);
+            if folds && record.orig.src == reply.dst {
+                // Another flow of the same key may have kept its port, or not.
+                packet.status.0 &= !IPS_SRC_NAT;
+            }
         }
         packet.translation = translation(record, &reply, &places);
+        if let Some(translation) = packet.translation.as_mut().filter(|of| folds && of.source) {
+            translation.port = None;
+        }
     }
     packet
+}
+
+/// Whether the source of a flow is translated.
+fn source_translated(orig: &Tuple, reply: &Tuple) -> bool {
+    status(orig, reply).1 & IPS_SRC_NAT != 0
 }
 
 fn place(plan: &PlacePlan, chain: ChainId) -> Option<&PlaceChain> {
@@ -162,8 +190,24 @@ fn marks(
     all.collect()
 }
 
-fn endpoints(tuple: &Tuple) -> Endpoints {
-    Endpoints { addresses: [tuple.src, tuple.dst], ports: ports(tuple) }
+/// `client`: which of the two ports is the client's, if flows fold.
+fn endpoints(tuple: &Tuple, client: Option<usize>) -> Endpoints {
+    let mut all = ports(tuple).map_or([Maybe::Unknown; 2], |ports| ports.map(Maybe::Is));
+    if let Some(client) = client {
+        all[client] = folded(all[client], false);
+    }
+    Endpoints { addresses: [tuple.src, tuple.dst], ports: all }
+}
+
+/// What a port of the client stands for in a report that folds: a record speaks for all flows of its folded
+/// key. `translated`: NAT may have made anything of the others.
+fn folded(port: Maybe<u16>, translated: bool) -> Maybe<u16> {
+    match port {
+        _ if translated => Maybe::Unknown,
+        Maybe::Is(port) if port < FOLDED_PORT => Maybe::Is(port),
+        Maybe::Is(_) => Maybe::Between(FOLDED_PORT, u16::MAX),
+        _ => Maybe::Unknown,
+    }
 }
 
 fn ports(tuple: &Tuple) -> Option<[u16; 2]> {
@@ -303,3 +347,6 @@ fn translation(
     };
     Some(Translation { source, address, port, changed: address != before })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub(crate) mod coverage;
 mod epoch;
 mod facts;
 mod hand_over;
+mod ipvs;
 mod join;
 mod links;
 mod namespaces;
@@ -18,6 +19,7 @@ mod places;
 mod plan;
 mod probed;
 mod probes;
+mod remarks;
 mod told;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
@@ -83,6 +85,8 @@ pub struct RuleOptions {
     pub trust: bool,
     /// Keep of which rules it can be told whether packets met them.
     pub coverage: bool,
+    /// Flows fold.
+    pub folds: bool,
 }
 
 /// Counts of what could not be told, and of changes.
@@ -349,6 +353,7 @@ impl RuleTracer {
                 program: &program,
                 per_chain: self.options.per_chain,
                 probes: self.probes.is_some(),
+                ipvs: ipvs::is_loaded(),
                 words: self.layout.words(),
             };
             let mut plans = planner.plans();
@@ -381,6 +386,9 @@ impl RuleTracer {
         };
         let namespace = self.namespaces.get(id)?;
         namespace.capped = join.capped();
+        if self.probes.is_none() {
+            notes.extend(remarks::without_counters(&ruleset));
+        }
         namespace.notes = notes;
         namespace.notes.extend(ruleset.notes.iter().cloned());
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
@@ -437,7 +445,10 @@ impl RuleTracer {
             let addresses = addresses.as_ref();
             Sight::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
-        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, [v4, v6], sight);
+        let folds = self.options.folds;
+        let tracked = [v4, v6];
+        let epoch =
+            Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, sight, folds);
         let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(coverage::note(&untraceable));
         // They may have been there when it was seen.

@@ -80,7 +80,8 @@ pub(super) struct PlacePlan {
     pub ranges: Vec<Range>,
     /// Tables of ip_tables.
     pub legacy: Vec<Guard>,
-    /// NAT is at work in the family: packets of translated flows are translated.
+    /// NAT is at work in the family, and nothing else of the kind: packets of translated flows are
+    /// translated where NAT does it.
     pub translates: bool,
 }
 
@@ -94,6 +95,8 @@ pub(super) struct Planner<'a> {
     pub per_chain: bool,
     /// Probes see packets: no links, and of nf_tables no counters.
     pub probes: bool,
+    /// IPVS is loaded.
+    pub ipvs: bool,
     /// `Range::word` of counters, of nf_tables and of ip_tables.
     pub words: (u16, u16),
 }
@@ -160,8 +163,8 @@ impl Planner<'_> {
             .collect();
         let place = plan::place(v6, segment, hook);
         let mut hooked = self.index.hooks[usize::from(v6)].iter().flat_map(|list| &list.functions);
-        let translates =
-            hooked.any(|found| found.function == Function::Nat || found.nat_priority.is_some());
+        let translates = !self.ipvs
+            && hooked.any(|found| found.function == Function::Nat || found.nat_priority.is_some());
         let end = end_of_hook;
         Some(PlacePlan { place, chains, end, gaps, links, slots, ranges, legacy, translates })
     }

@@ -153,6 +153,7 @@ fn plans(wanted: &[Wanted], per_chain: bool) -> Vec<PlacePlan> {
         program: &program,
         per_chain,
         probes: false,
+        ipvs: false,
         words: (1, 0),
     }
     .plans()

@@ -277,3 +277,6 @@ fn payload(of: &Value) -> Field {
         _ => OTHER.field,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The kernel's virtual server (IPVS): it gives connections other tuples than NAT does, at other places.
+
+use std::path::Path;
+
+/// Its sysctls, in each namespace while the module is loaded.
+const SYSCTLS: &str = "/proc/sys/net/ipv4/vs";
+
+/// Whether it is loaded.
+pub(super) fn is_loaded() -> bool {
+    Path::new(SYSCTLS).exists()
+}
