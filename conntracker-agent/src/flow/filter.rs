@@ -11,7 +11,7 @@ use std::{net::IpAddr, ops::RangeInclusive};
 use ipnet::IpNet;
 
 pub use self::place::RulePlace;
-use super::{Flow, L4, Status, Tuple};
+use super::{Drops, Flow, L4, Status, Tuple};
 use crate::kernel::netlink::ctnetlink::{Entry, ProtoState};
 
 /// A value, or everything but it.
@@ -272,7 +272,7 @@ impl Filter {
         let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         // Interfaces of packets that passed, and of those that were dropped.
         let interfaces = || {
-            let dropped = flow.drops.iter().flat_map(|drops| drops.at());
+            let dropped = flow.drops.iter().flat_map(Drops::at);
             let dropped = dropped.map(|at| (at.place.iif, at.place.oif));
             flow.interfaces.into_iter().chain(dropped)
         };

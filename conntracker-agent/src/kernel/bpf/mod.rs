@@ -17,6 +17,7 @@ pub mod offsets;
 pub mod owner;
 pub mod path;
 mod peek;
+mod plans;
 pub mod points;
 pub mod probes;
 mod raw;

@@ -20,10 +20,7 @@ use conntracker_common::{
     counters::{COUNTERS, Counter},
     loops,
     offsets::NftOffsets,
-    plan::{
-        ChainKey, ChainPlace, FRAMES, MAX_RANGES, MAX_SLOTS, Plan, Range, SEGMENT_EARLY, Tracing,
-        plan_index,
-    },
+    plan::{ChainKey, ChainPlace, FRAMES, MAX_SLOTS, SEGMENT_EARLY, Tracing},
     probes::Arguments,
     seen::{Mode, REPORT_EACH},
 };
@@ -365,35 +362,6 @@ impl Programs {
         Ok(())
     }
 
-    /// Writes ranges of counters from `first` on.
-    pub fn set_ranges(&mut self, first: u32, ranges: &[Range]) -> Result<()> {
-        let mut map: Array<_, [u64; 2]> = Array::try_from(self.map_mut("RANGES")?)?;
-        for (index, range) in (first..MAX_RANGES).zip(ranges) {
-            let Range { address, slot, counters, word } = *range;
-            let second = u64::from(slot) | u64::from(counters) << 32 | u64::from(word) << 48;
-            map.set(index, [address, second], 0)?;
-        }
-        Ok(())
-    }
-
-    /// Sets, or with `None` removes, the plan of a place of the n-th namespace. The kernel copies it word by
-    /// word while programs read it: the epoch tells them whether it is whole. It becomes 0 before anything
-    /// else changes, and is set when the rest is in place.
-    pub fn set_plan(&mut self, namespace: u32, place: u32, plan: Option<&Plan>) -> Result<()> {
-        let index = plan_index(namespace, place);
-        let mut map: Array<_, [u64; PLAN_WORDS]> = Array::try_from(self.map_mut("PLANS")?)?;
-        let mut old = map.get(&index, 0)?;
-        old[0] &= !u64::from(u32::MAX);
-        map.set(index, old, 0)?;
-        let Some(plan) = plan else {
-            map.set(index, [0; PLAN_WORDS], 0)?;
-            return Ok(());
-        };
-        map.set(index, words(&Plan { epoch: 0, ..*plan }), 0)?;
-        map.set(index, words(plan), 0)?;
-        Ok(())
-    }
-
     /// Tells where packets can meet a base chain; `None`: no longer.
     pub fn set_chain(&mut self, key: ChainKey, place: Option<ChainPlace>) -> Result<()> {
         let mut map: HashMap<_, [u64; 2], [u32; 4]> = HashMap::try_from(self.map_mut("CHAINS")?)?;
@@ -413,11 +381,11 @@ impl Programs {
         &mut self.peek
     }
 
-    fn map(&self, name: &str) -> Result<&Map> {
+    pub(super) fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
     }
 
-    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
     }
 }
@@ -452,25 +420,6 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
 
 /// Entries of one set of the cache of known paths.
 const KNOWN_WAYS: u32 = 4;
-
-/// Words of a [`Plan`].
-const PLAN_WORDS: usize = size_of::<Plan>() / 8;
-
-/// A plan as the map has it.
-fn words(plan: &Plan) -> [u64; PLAN_WORDS] {
-    let Plan { epoch, base_seq, base_seq_at, hook, legacy, first_range, ranges, shares, reserved } =
-        *plan;
-    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    let mut words = [0; PLAN_WORDS];
-    let all = [pair(epoch, base_seq), base_seq_at, hook.address, hook.value]
-        .into_iter()
-        .chain(legacy.iter().flat_map(|guard| [guard.address, guard.value]))
-        .chain([pair(first_range, ranges), pair(shares, reserved)]);
-    for (word, value) in words.iter_mut().zip(all) {
-        *word = value;
-    }
-    words
-}
 
 /// Values of all [`Counter`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -109,7 +109,6 @@ impl Epoch {
         plans: Vec<PlacePlan>,
         addresses: Option<Addresses>,
         tracked: [bool; 2],
-        sight: Option<Sight>,
         folds: bool,
     ) -> Self {
         Self {
@@ -123,9 +122,14 @@ impl Epoch {
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
-            sight,
+            sight: None,
             untold: BTreeSet::new(),
         }
+    }
+
+    /// Keeps what is seen of the rules.
+    pub fn watched(self, sight: Option<Sight>) -> Self {
+        Self { sight, ..self }
     }
 
     /// The way that a record tells of, and whether model and counters contradict each other.

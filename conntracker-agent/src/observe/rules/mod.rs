@@ -20,6 +20,7 @@ mod plan;
 mod probed;
 mod probes;
 mod remarks;
+mod tally;
 mod told;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
@@ -38,6 +39,7 @@ use self::{
     plan::Planner,
     probed::Addresses,
     probes::Unseen,
+    tally::RuleTally,
 };
 use crate::{
     attribution::Program,
@@ -87,23 +89,6 @@ pub struct RuleOptions {
     pub coverage: bool,
     /// Flows fold.
     pub folds: bool,
-}
-
-/// Counts of what could not be told, and of changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RuleTally {
-    /// Epochs that began.
-    pub epochs: u64,
-    /// Rulesets that changed again before they were understood.
-    pub races: u64,
-    /// Rulesets that could not be listed or read.
-    pub failed: u64,
-    /// Records of an epoch that is gone, or with references that it does not have.
-    pub unresolved: u64,
-    /// Records in which counters and listed rules contradict each other.
-    pub contradictions: u64,
-    /// Records that are less than exact because other packets came in between.
-    pub nested: u64,
 }
 
 /// A listed ruleset, from the thread that listed it.
@@ -445,10 +430,9 @@ impl RuleTracer {
             let addresses = addresses.as_ref();
             Sight::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
-        let folds = self.options.folds;
-        let tracked = [v4, v6];
-        let epoch =
-            Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, sight, folds);
+        let (folds, tracked) = (self.options.folds, [v4, v6]);
+        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
+            .watched(sight);
         let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(coverage::note(&untraceable));
         // They may have been there when it was seen.

@@ -192,7 +192,7 @@ proptest! {
         let mut there = Vec::new();
         let mut sent = 0;
         let flow = |n: u8| {
-            let client = if n % 2 == 0 { "10.0.1.2" } else { "10.0.1.3" };
+            let client = if n.is_multiple_of(2) { "10.0.1.2" } else { "10.0.1.3" };
             masqueraded(client, 40_000 + u16::from(n), 50_000 + u16::from(n))
         };
         for (at, what) in (100u64..).step_by(10).zip(&all) {

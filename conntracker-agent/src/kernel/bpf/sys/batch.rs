@@ -12,7 +12,7 @@ use super::bpf;
 /// The part of `union bpf_attr` that the commands for batches use (Linux 5.6+).
 #[repr(C)]
 #[derive(Default)]
-struct Batch {
+struct BatchAttr {
     in_batch: u64,
     out_batch: u64,
     keys: u64,
@@ -40,14 +40,14 @@ pub fn take_all<const K: usize, const V: usize>(
     let (mut from, mut next) = (0u32, 0u32);
     let mut first = true;
     loop {
-        let mut attr = Batch {
+        let mut attr = BatchAttr {
             in_batch: if first { 0 } else { (&raw const from) as u64 },
             out_batch: (&raw mut next) as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: keys.len() as u32,
             map_fd: map.as_raw_fd().cast_unsigned(),
-            ..Batch::default()
+            ..BatchAttr::default()
         };
         let end = match bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attr) {
             Ok(_) => false,
@@ -79,4 +79,4 @@ pub fn wait_for_programs() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-const _: () = assert!(size_of::<Batch>() == 56);
+const _: () = assert!(size_of::<BatchAttr>() == 56);
