@@ -282,7 +282,7 @@ pub(super) fn note(chains: &[String]) -> Option<String> {
     };
     (!named.is_empty()).then(|| {
         format!(
-            "packets are not traced in chains of bridges, devices and ARP: what {}{others} do is not known",
+            "packets are not traced in chains of bridges, devices and ARP: what happens in {}{others} is not known",
             named.join(", ")
         )
     })
