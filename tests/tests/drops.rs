@@ -185,8 +185,8 @@ fn ruleset(lab: &Lab, cases: &[Case]) -> String {
                 }
                 Nat::Masquerade => writeln!(post, "udp dport {} masquerade", case.port).unwrap(),
                 Nat::Destination => {
-                    writeln!(pre, "udp dport {} dnat to {to}:{}", case.port, case.server_port())
-                        .unwrap()
+                    let server_port = case.server_port();
+                    writeln!(pre, "udp dport {} dnat to {to}:{server_port}", case.port).unwrap();
                 }
             }
         }
