@@ -192,7 +192,7 @@ impl Build<'_> {
         for rule in chains.iter().flat_map(|chain| &chain.rules) {
             for to in ways_of(rule).iter().filter_map(target) {
                 callers[to] += 1;
-                called_blindly[to] |= rule.knowledge == Knowledge::Blind;
+                called_blindly[to] |= rule.knowledge.is_silent();
             }
         }
         let mut ready: Vec<usize> = (0..chains.len()).filter(|&at| callers[at] == 0).collect();
@@ -216,7 +216,7 @@ impl Build<'_> {
             let wanders = |rule: &&ProgramRule| ways_of(rule).contains(&Way::Wander);
             for rule in chain.rules.iter().filter(wanders) {
                 wander |= chain.entered;
-                if rule.knowledge == Knowledge::Blind {
+                if rule.knowledge.is_silent() {
                     wander_blindly |= chain.entered;
                 }
             }

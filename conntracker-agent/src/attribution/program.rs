@@ -55,6 +55,13 @@ pub(super) enum Knowledge {
     Blind,
 }
 
+impl Knowledge {
+    /// Whether a rule can do what it does although no counter moves.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Self::Loose | Self::Blind)
+    }
+}
+
 /// What a rule can do with a packet that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Way {
