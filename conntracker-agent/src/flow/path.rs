@@ -290,6 +290,15 @@ pub struct Traversal {
     pub doubt: Option<Doubt>,
 }
 
+impl Traversal {
+    /// What dropped the packet, if it was dropped and that is known.
+    #[must_use]
+    pub fn dropped_by(&self) -> Option<&Step> {
+        let drops = |step: &&Step| matches!(step.verdict, Verdict::Drop | Verdict::Reject);
+        self.steps.iter().rfind(drops).filter(|_| self.outcome == Outcome::Dropped)
+    }
+}
+
 /// The ways that packets of one flow took: each once, with the number of packets seen on it, in the
 /// order in which they were seen first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,12 +13,15 @@ mod paths;
 
 pub use self::paths::PacketPath;
 
-use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry as Slot};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry as Slot},
+    sync::Arc,
+};
 
 use super::{
     Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
     model::Details,
-    path::{Direction, Step},
+    path::{Direction, Traversal},
     process::Process,
 };
 use crate::kernel::{
@@ -83,8 +86,8 @@ pub struct FlowTable {
     counting: HashMap<FlowKey, (FlowKey, Direction)>,
     /// See [`Self::wants_dump`].
     wants_dump: bool,
-    /// What dropped the packets that took a path, by its hash.
-    dropping: HashMap<(NetnsId, u64), Option<Step>>,
+    /// Paths of dropped packets, by the flow or headers and their hash.
+    dropping: HashMap<(FlowKey, u64), Arc<Traversal>>,
     /// Dropped packets that were merged.
     drops_counted: u64,
     /// Entries that have ended while a dump is under way.
@@ -155,7 +158,8 @@ impl FlowTable {
     /// Merges one ring record, made at `at_ns` (nanoseconds since the epoch).
     pub fn record(&mut self, netns: NetnsId, record: &Record, at_ns: u64) {
         let Some(reply) = record.reply else {
-            return self.dropped_by_headers(netns, record, at_ns);
+            let headers = FlowKey { netns, zone: record.zone, orig: record.orig, entry: false };
+            return self.dropped_once(headers, record, at_ns);
         };
         let member_key = FlowKey { netns, zone: record.zone, orig: record.orig, entry: true };
         let key = self.key(netns, record.zone, record.orig);
@@ -194,7 +198,7 @@ impl FlowTable {
         }
         self.counted_by_kernel += counted_by_kernel;
         if record.kind == RecordKind::Drop {
-            self.dropped_once(key, record);
+            self.dropped_once(key, record, at_ns);
         }
         self.set_reply(key, reply, replace);
     }

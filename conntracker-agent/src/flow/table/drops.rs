@@ -1,8 +1,10 @@
 //! Dropped packets, merged into the flows they belong to.
 
+use std::sync::Arc;
+
 use super::{FlowKey, FlowTable, NetnsId, Record};
 use crate::{
-    flow::{DropPlace, path::Step},
+    flow::{DropPlace, path::Traversal},
     kernel::bpf::counts::DropCount,
 };
 
@@ -16,61 +18,55 @@ impl FlowTable {
         self.drops_counted
     }
 
-    /// Remembers what dropped the packets that took a path.
-    pub(super) fn drops_by(&mut self, netns: NetnsId, path_hash: u64, by: Option<&Step>) {
+    /// Remembers the path that dropped packets took. Rules without counters can depend on the addresses, so
+    /// that the hash alone does not tell it.
+    pub(super) fn drops_take(&mut self, key: FlowKey, path_hash: u64, path: &Arc<Traversal>) {
         if self.dropping.len() < MOST_PATHS {
-            self.dropping.insert((netns, path_hash), by.cloned());
+            self.dropping.insert((key, path_hash), Arc::clone(path));
         }
-    }
-
-    /// What dropped the packets that took a path.
-    fn dropped_by(&self, netns: NetnsId, path_hash: u64) -> Option<Step> {
-        self.dropping.get(&(netns, path_hash)).cloned().flatten()
     }
 
     /// Merges dropped packets that the kernel counted. The first was seen at `first_ns`, the last at
     /// `last_ns` (nanoseconds since the epoch).
     pub fn dropped(&mut self, netns: NetnsId, drops: &DropCount, first_ns: u64, last_ns: u64) {
-        let by = self.dropped_by(netns, drops.path_hash);
         let (iif, oif) = drops.interfaces;
         let place = DropPlace { hook: drops.hook, iif, oif };
-        self.drops_counted += drops.packets;
-        if !drops.from_headers {
-            let key = self.key(netns, drops.zone, drops.orig);
-            let flow = self.flow(key, first_ns);
-            flow.origins.drops = true;
-            flow.seen_at(first_ns);
-            flow.seen_at(last_ns);
-            flow.drops.get_or_insert_default().add(place, by.as_ref(), drops.packets);
-            return;
-        }
-        let headers = FlowKey { netns, zone: drops.zone, orig: drops.orig, entry: false };
-        self.by_headers(headers, iif, first_ns, last_ns).dropped(place, by.as_ref(), drops.packets);
+        let key = if drops.from_headers {
+            FlowKey { netns, zone: drops.zone, orig: drops.orig, entry: false }
+        } else {
+            self.key(netns, drops.zone, drops.orig)
+        };
+        self.add_drops(key, drops.path_hash, place, drops.packets, (first_ns, last_ns));
     }
 
-    /// Merges the record of a dropped packet without an entry.
-    pub(super) fn dropped_by_headers(&mut self, netns: NetnsId, record: &Record, at_ns: u64) {
+    /// Merges the record of a dropped packet. If the kernel counts it, that is merged when the counts are taken.
+    pub(super) fn dropped_once(&mut self, key: FlowKey, record: &Record, at_ns: u64) {
         let Some(dropped) = record.dropped else { return };
-        let headers = FlowKey { netns, zone: record.zone, orig: record.orig, entry: false };
         let (iif, oif) = record.interfaces.unwrap_or_default();
-        if dropped.counted {
-            return self.expect_drops(headers, iif, at_ns);
+        if !dropped.counted {
+            let place = DropPlace { hook: record.hook, iif, oif };
+            self.add_drops(key, dropped.path_hash, place, 1, (at_ns, at_ns));
+        } else if !key.entry {
+            self.expect_drops(key, iif, at_ns);
         }
-        let by = self.dropped_by(netns, dropped.path_hash);
-        let place = DropPlace { hook: record.hook, iif, oif };
-        self.drops_counted += 1;
-        self.by_headers(headers, iif, at_ns, at_ns).dropped(place, by.as_ref(), 1);
     }
 
-    /// Adds a dropped packet to the flow of its entry, unless the kernel counts it.
-    pub(super) fn dropped_once(&mut self, key: FlowKey, record: &Record) {
-        let Some(dropped) = record.dropped.filter(|dropped| !dropped.counted) else { return };
-        let by = self.dropped_by(key.netns, dropped.path_hash);
-        let (iif, oif) = record.interfaces.unwrap_or_default();
-        let place = DropPlace { hook: record.hook, iif, oif };
-        self.drops_counted += 1;
-        if let Some(flow) = self.flows.get_mut(&key) {
-            flow.drops.get_or_insert_default().add(place, by.as_ref(), 1);
-        }
+    /// Adds dropped packets to the flow of a key, or to the one that their headers fit.
+    fn add_drops(
+        &mut self,
+        key: FlowKey,
+        path_hash: u64,
+        place: DropPlace,
+        packets: u64,
+        (first_ns, last_ns): (u64, u64),
+    ) {
+        self.drops_counted += packets;
+        let path = self.dropping.get(&(key, path_hash)).cloned();
+        let gathered = if key.entry {
+            self.gathered(key, None, first_ns, last_ns)
+        } else {
+            self.by_headers(key, place.iif, first_ns, last_ns)
+        };
+        gathered.dropped(place, path.as_ref(), packets);
     }
 }

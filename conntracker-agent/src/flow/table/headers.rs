@@ -6,12 +6,12 @@
 //! flows fit, the packet waits: a dump may tell the entries. What no flow is found for when a report is made is a
 //! line of its own there, of which the first packet seen is of the original direction.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{FlowKey, FlowTable, Member};
 use crate::flow::{
     DropPlace, Drops, Flow, Origins, Paths, Tuple,
-    path::{Direction, Step},
+    path::{Direction, Traversal},
 };
 
 /// More tuples than this do not wait: a flood of packets that conntrack does not track.
@@ -32,17 +32,27 @@ pub(super) struct Waiting {
 
 /// What is known of some packets, in their flow or waiting for it.
 pub(super) struct Gathered<'a> {
-    pub paths: &'a mut Paths,
+    paths: &'a mut Paths,
     drops: &'a mut Option<Drops>,
     origins: Option<&'a mut Origins>,
-    /// Direction of the packets, as far as it is known.
-    pub direction: Direction,
+    /// Direction of the packets; `None`: their paths tell it, for they had an entry.
+    direction: Option<Direction>,
 }
 
 impl Gathered<'_> {
-    /// Adds dropped packets.
-    pub fn dropped(self, place: DropPlace, by: Option<&Step>, packets: u64) {
+    /// Adds packets that took a path.
+    pub fn add_path(&mut self, path: &Arc<Traversal>, packets: u64) {
+        let direction = self.direction.unwrap_or(path.direction);
+        self.paths.add(&super::paths::directed(path, direction), packets);
+    }
+
+    /// Adds dropped packets, which took a path if it is known.
+    pub fn dropped(mut self, place: DropPlace, path: Option<&Arc<Traversal>>, packets: u64) {
+        let by = path.and_then(|path| path.dropped_by());
         self.drops.get_or_insert_default().add(place, by, packets);
+        if let Some(path) = path {
+            self.add_path(path, packets);
+        }
         if let Some(origins) = self.origins {
             origins.drops = true;
         }
@@ -72,11 +82,7 @@ impl FlowTable {
         };
         match found {
             Found::One(key, direction) => {
-                let flow = self.flow(key, first_ns);
-                flow.seen_at(first_ns);
-                flow.seen_at(last_ns);
-                let Flow { paths, drops, origins, .. } = flow;
-                return Gathered { paths, drops, origins: Some(origins), direction };
+                return self.gathered(key, Some(direction), first_ns, last_ns);
             }
             Found::Several => self.wants_dump = true,
             Found::None => {}
@@ -101,7 +107,22 @@ impl FlowTable {
             waiting.iif = iif;
         }
         let Waiting { paths, drops, .. } = waiting;
-        Gathered { paths, drops, origins: None, direction: Direction::Original }
+        Gathered { paths, drops, origins: None, direction: Some(Direction::Original) }
+    }
+
+    /// What is known of packets in a flow.
+    pub(super) fn gathered(
+        &mut self,
+        key: FlowKey,
+        direction: Option<Direction>,
+        first_ns: u64,
+        last_ns: u64,
+    ) -> Gathered<'_> {
+        let flow = self.flow(key, first_ns);
+        flow.seen_at(first_ns);
+        flow.seen_at(last_ns);
+        let Flow { paths, drops, origins, .. } = flow;
+        Gathered { paths, drops, origins: Some(origins), direction }
     }
 
     /// The kernel has begun to count dropped packets with these headers: of which flow they are may not be

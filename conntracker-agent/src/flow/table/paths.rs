@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{FlowKey, FlowTable, NetnsId};
 use crate::flow::{
     Tuple,
-    path::{Direction, Outcome, Traversal, Verdict},
+    path::{Direction, Outcome, Traversal},
 };
 
 /// One packet's way through a hook, and whose it is.
@@ -30,21 +30,23 @@ impl FlowTable {
     pub fn path(&mut self, netns: NetnsId, path: &PacketPath<'_>, at_ns: u64) {
         let PacketPath { zone, orig, from_conntrack, interfaces: (iif, oif), .. } = *path;
         let PacketPath { path_hash, traversal, .. } = *path;
-        if traversal.outcome == Outcome::Dropped {
-            let dropped = |verdict: &Verdict| matches!(verdict, Verdict::Drop | Verdict::Reject);
-            let by = traversal.steps.iter().rfind(|step| dropped(&step.verdict));
-            self.drops_by(netns, path_hash, by);
+        let key = if from_conntrack {
+            self.key(netns, zone, orig)
+        } else {
+            FlowKey { netns, zone, orig, entry: false }
+        };
+        // Dropped packets are counted by the kernel, those of a path together.
+        let dropped = traversal.outcome == Outcome::Dropped;
+        if dropped {
+            self.drops_take(key, path_hash, traversal);
         }
+        let packets = u64::from(!dropped);
         if !from_conntrack {
-            let headers = FlowKey { netns, zone, orig, entry: false };
-            let gathered = self.by_headers(headers, iif, at_ns, at_ns);
-            gathered.paths.add(&directed(traversal, gathered.direction), 1);
-            return;
+            return self.by_headers(key, iif, at_ns, at_ns).add_path(traversal, packets);
         }
-        let key = self.key(netns, zone, orig);
         let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);
-        flow.paths.add(traversal, 1);
+        flow.paths.add(traversal, packets);
         // Of a flow that began in the trace its first packet tells both.
         if traversal.direction == Direction::Original && !flow.origins.packets {
             let (known_iif, known_oif) = flow.interfaces.unwrap_or_default();
