@@ -152,7 +152,7 @@ pub const RANGE_SHARED: u16 = 2;
 pub struct Tracing {
     /// Changes whenever plans change, so that known paths are looked at again.
     pub generation: u32,
-    /// Trace also every n-th packet whose path is known; 0: none.
+    /// Trace also one packet in so many, by chance, whose path is known; 0: none.
     pub sample: u32,
     /// Cookie of namespace 0, which most have alone.
     pub first_netns: u64,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::lab::{Host, Lab, TRACKING};
 use conntracker_tests::tracer::report::Document;
 use conntracker_tests::tracer::{PATIENCE, Tracer, backend};
 use conntracker_tests::traffic::{tcp_connect, udp_echo_server, udp_exchange, udp_send, udp_sink};
@@ -252,6 +252,23 @@ fn a_reject_in_a_chain_that_output_shares_is_named() {
         }
     }
     assert_eq!(report.counter("paths_nested").unwrap(), 0, "{}", report.footer);
+}
+
+#[test]
+fn interfaces_of_a_flow_older_than_the_trace_pass_the_filter_by_interface() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(TRACKING).unwrap();
+    let _echo = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
+    let exchange =
+        || udp_exchange(&lab.client, lab.client.at(40_000), lab.server.at(7), b"hello").unwrap();
+    exchange();
+    for (filter, lines) in [("toclient", 1), ("!toclient", 0), ("toserver", 0)] {
+        let args = ["--format", "json", "--iif", filter, "--backend", backend()];
+        let tracer = Tracer::start(&lab.router, &args).unwrap();
+        exchange();
+        let report = Document::json(&tracer.finish().unwrap()).unwrap();
+        assert_eq!(report.flows.len(), lines, "--iif {filter}: {:?}", report.flows);
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct TraceArgs {
     /// Do not trace rules: flows only.
     #[arg(short = 'c', long)]
     conntrack_only: bool,
-    /// Trace also every N-th packet of flows whose paths are known.
+    /// Trace also one packet in N, by chance, of flows whose paths are known.
     #[arg(
         long,
         value_name = "N",

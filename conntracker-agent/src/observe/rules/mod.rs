@@ -79,7 +79,7 @@ const FIRST_ATTEMPTS: usize = 5;
 /// What the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleOptions {
-    /// Trace also every n-th packet of flows whose paths are known; 0: none.
+    /// Trace also one packet in so many, by chance, of flows whose paths are known; 0: none.
     pub sample: u32,
     /// Links between all base chains.
     pub per_chain: bool,
