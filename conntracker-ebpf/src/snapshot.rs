@@ -1,6 +1,8 @@
 //! A hook's counters, read before a packet and compared after it, and what other packets moved in between
 //! taken out.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::{macros::map, maps::Array};
 use conntracker_common::{
     path::{MAX_MOVED, PATH_TRUNCATED},
@@ -105,82 +107,73 @@ pub fn compare(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
 
 /// Runs a loop over the ranges of a plan; false if one of them failed.
 #[inline(always)]
-fn each<L: Rounds<Context = Context>>(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
+fn each<W: OnRange>(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     let (first, ranges) = (plan.first_range, plan.ranges);
     let mut context =
         Context { first, frame, cpu_offset, ranges, range: 0, from: 0, failed: false };
-    if rounds::run::<L>(&mut context) { !context.failed } else { ranges == 0 }
+    if rounds::run::<EachRange<W>>(&mut context) { !context.failed } else { ranges == 0 }
 }
 
-/// [`take`]: a round for each range.
+/// What is done with a range; `None` if its counters cannot be read.
+trait OnRange {
+    fn work(context: &mut Context, index: u32) -> Option<()>;
+}
+
+/// A round for each range.
+struct EachRange<W>(PhantomData<W>);
+
+impl<W: OnRange> Rounds for EachRange<W> {
+    type Context = Context;
+
+    #[inline(always)]
+    fn number(context: &Context) -> u32 {
+        context.ranges
+    }
+
+    #[inline(always)]
+    fn round(context: &mut Context, index: u32) -> bool {
+        context.failed = W::work(context, index).is_none();
+        !context.failed
+    }
+}
+
+/// [`take`].
 struct Take;
 
-impl Rounds for Take {
-    type Context = Context;
-
+impl OnRange for Take {
     #[inline(always)]
-    fn number(context: &Context) -> u32 {
-        context.ranges
-    }
-
-    #[inline(always)]
-    fn round(context: &mut Context, index: u32) -> bool {
-        context.failed = context.copy(index).is_none();
-        !context.failed
+    fn work(context: &mut Context, index: u32) -> Option<()> {
+        context.copy(index)
     }
 }
 
-/// [`compare`]: a round for each range.
+/// [`compare`].
 struct Compare;
 
-impl Rounds for Compare {
-    type Context = Context;
-
+impl OnRange for Compare {
     #[inline(always)]
-    fn number(context: &Context) -> u32 {
-        context.ranges
-    }
-
-    #[inline(always)]
-    fn round(context: &mut Context, index: u32) -> bool {
-        context.failed = context.differ(index).is_none();
-        !context.failed
+    fn work(context: &mut Context, index: u32) -> Option<()> {
+        context.differ(index)
     }
 }
 
-/// [`suspend`]: a round for each range.
+/// [`suspend`].
 struct Suspend;
 
-impl Rounds for Suspend {
-    type Context = Context;
-
+impl OnRange for Suspend {
     #[inline(always)]
-    fn number(context: &Context) -> u32 {
-        context.ranges
-    }
-
-    #[inline(always)]
-    fn round(context: &mut Context, index: u32) -> bool {
-        context.failed = context.shift(index, u64::wrapping_sub).is_none();
-        !context.failed
+    fn work(context: &mut Context, index: u32) -> Option<()> {
+        context.shift(index, u64::wrapping_sub)
     }
 }
 
-/// [`resume`]: a round for each range.
+/// [`resume`].
 struct Resume;
 
-impl Rounds for Resume {
-    type Context = Context;
-
+impl OnRange for Resume {
     #[inline(always)]
-    fn number(context: &Context) -> u32 {
-        context.ranges
-    }
-
-    #[inline(always)]
-    fn round(context: &mut Context, index: u32) -> bool {
-        context.failed = context.shift(index, u64::wrapping_add).is_none();
-        !context.failed
+    fn work(context: &mut Context, index: u32) -> Option<()> {
+        context.shift(index, u64::wrapping_add)
     }
 }
 

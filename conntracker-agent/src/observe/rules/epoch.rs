@@ -12,6 +12,10 @@ use super::{
     facts,
     plan::{Others, PlacePlan},
     probed::{self, Addresses},
+    uapi::{
+        CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_RELATED_REPLY, CT_UNTRACKED, IPS_DST_NAT_DONE,
+        IPS_EXPECTED, IPS_SRC_NAT_DONE,
+    },
 };
 use crate::{
     attribution::{
@@ -23,20 +27,6 @@ use crate::{
     kernel::bpf::path::{Event, PathRecord},
     ruleset::{Ruleset, model::Hook},
 };
-
-/// `enum ip_conntrack_info` (include/uapi/linux/netfilter/nf_conntrack_common.h).
-const CT_RELATED: u8 = 1;
-const CT_NEW: u8 = 2;
-const CT_ESTABLISHED_REPLY: u8 = 3;
-const CT_RELATED_REPLY: u8 = 4;
-const CT_UNTRACKED: u8 = 7;
-
-/// `nf_conn.status` bit: another flow announced it.
-const IPS_EXPECTED: u32 = 1;
-
-/// `nf_conn.status` bits: the source, the destination address was looked at by NAT.
-const IPS_SRC_NAT_DONE: u32 = 1 << 7;
-const IPS_DST_NAT_DONE: u32 = 1 << 8;
 
 /// Hooks by number.
 const HOOKS: [Hook; 5] =

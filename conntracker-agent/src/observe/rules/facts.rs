@@ -13,7 +13,12 @@ use conntracker_common::{
     plan::{SEGMENT_EARLY, hook, segment},
 };
 
-use super::plan::{PlaceChain, PlacePlan};
+use super::{
+    plan::{PlaceChain, PlacePlan},
+    uapi::{
+        CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_UNTRACKED, IPS_DST_NAT_DONE, IPS_SRC_NAT_DONE,
+    },
+};
 use crate::{
     attribution::{
         ChainId, Observation, Program,
@@ -23,12 +28,6 @@ use crate::{
     kernel::bpf::path::{Device, PathRecord},
 };
 
-/// `enum ip_conntrack_info` (include/uapi/linux/netfilter/nf_conntrack_common.h).
-const CT_RELATED: u8 = 1;
-const CT_NEW: u8 = 2;
-const CT_IS_REPLY: u8 = 3;
-const CT_UNTRACKED: u8 = 7;
-
 /// Bits of `ct state`: `NF_CT_STATE_BIT` and its like.
 const STATE_INVALID: u32 = 1;
 const STATE_UNTRACKED: u32 = 64;
@@ -36,8 +35,6 @@ const STATE_UNTRACKED: u32 = 64;
 /// `nf_conn.status` bits.
 const IPS_SRC_NAT: u32 = 1 << 4;
 const IPS_DST_NAT: u32 = 1 << 5;
-const IPS_SRC_NAT_DONE: u32 = 1 << 7;
-const IPS_DST_NAT_DONE: u32 = 1 << 8;
 
 /// Hooks by number.
 const PREROUTING: u8 = 0;
@@ -66,7 +63,7 @@ pub(super) fn packet(
     let early = segment(record.place) == SEGMENT_EARLY;
     let v6 = record.orig.src.is_ipv6();
     let entry = record.reply.filter(|_| !early);
-    let related = entry.is_some() && matches!(record.info % CT_IS_REPLY, CT_RELATED);
+    let related = entry.is_some() && matches!(record.info % CT_ESTABLISHED_REPLY, CT_RELATED);
     let places: Vec<Option<&PlaceChain>> =
         seen.chains.iter().map(|chain| place(plan, *chain)).collect();
     let from_headers = record.reply.is_none();
@@ -76,7 +73,7 @@ pub(super) fn packet(
         interfaces: [record.iif, record.oif].map(|device| Some(interface(device))),
         states: if early { Vec::new() } else { states(record, program) },
         entry: (!early).then_some(entry.is_some()),
-        reply: entry.map(|_| record.info >= CT_IS_REPLY),
+        reply: entry.map(|_| record.info >= CT_ESTABLISHED_REPLY),
         marks: marks(record, plan, seen),
         ..Packet::default()
     };
@@ -91,7 +88,7 @@ pub(super) fn packet(
                 let mut all: Vec<Headers> =
                     places.iter().map(|place| nat.headers(*place)).collect();
                 if folds {
-                    let client = usize::from(record.info >= CT_IS_REPLY);
+                    let client = usize::from(record.info >= CT_ESTABLISHED_REPLY);
                     let translated = source_translated(&record.orig, &reply);
                     for headers in &mut all {
                         headers.ports[client] = folded(headers.ports[client], translated);
@@ -141,7 +138,7 @@ fn interface(device: Option<Device>) -> Interface {
 /// Bits of `ct state` (`nft_ct_get_eval` of net/netfilter/nft_ct.c).
 fn states(record: &PathRecord, program: &Program) -> Vec<u32> {
     match (record.reply, record.info) {
-        (Some(_), info) if info < CT_UNTRACKED => vec![2 << (info % CT_IS_REPLY)],
+        (Some(_), info) if info < CT_UNTRACKED => vec![2 << (info % CT_ESTABLISHED_REPLY)],
         (Some(_), _) => Vec::new(),
         // A rule may have said so on the way.
         (None, CT_UNTRACKED) if program.untracks() => vec![STATE_INVALID, STATE_UNTRACKED],
@@ -255,8 +252,11 @@ struct Nat {
 
 impl Nat {
     fn of(record: &PathRecord, reply: Tuple, works: bool) -> Self {
-        let (mine, other) =
-            if record.info >= CT_IS_REPLY { (reply, record.orig) } else { (record.orig, reply) };
+        let (mine, other) = if record.info >= CT_ESTABLISHED_REPLY {
+            (reply, record.orig)
+        } else {
+            (record.orig, reply)
+        };
         let first = record.info == CT_NEW;
         let fresh = |done| first && record.status & done == 0;
         Self {

@@ -22,6 +22,7 @@ mod probes;
 mod remarks;
 mod tally;
 mod told;
+mod uapi;
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 

@@ -139,7 +139,7 @@ fn first_packets_change_where_nat_hangs() {
 
 #[test]
 fn answers_change_the_other_way_round() {
-    let reply = |hook| PathRecord { info: CT_IS_REPLY, ..record(hook) };
+    let reply = |hook| PathRecord { info: CT_ESTABLISHED_REPLY, ..record(hook) };
     check(&reply(FORWARD), 0, false, "9:8080 > 1:1000");
     check(&reply(PREROUTING), 0, false, "9:8080 > 1:1000");
     check(&reply(POSTROUTING), 150, false, "2:80 > 1:1000");
@@ -183,7 +183,7 @@ fn a_folded_record_speaks_for_all_ports_of_clients() {
     };
     let folded = |record| headers_of(&facts(&record, 0, false, true));
     assert_eq!(folded(plain(40_000, CT_NEW)), "1:1024-65535 > 2:80");
-    assert_eq!(folded(plain(40_000, CT_IS_REPLY)), "2:80 > 1:1024-65535");
+    assert_eq!(folded(plain(40_000, CT_ESTABLISHED_REPLY)), "2:80 > 1:1024-65535");
     assert_eq!(folded(plain(1000, CT_NEW)), "1:1000 > 2:80");
     assert_eq!(folded(record(FORWARD)), "1:? > 9:8080", "NAT may have made anything of it");
 }
