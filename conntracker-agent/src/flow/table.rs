@@ -4,7 +4,7 @@
 //! Two things are kept apart. A *flow* is a line of the report: what the key says (folded or not).
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
 //! a record, an event and several dumps may all tell of it, and what packets without an entry are compared
-//! with ([`headers`]).
+//! with (`table/headers.rs`).
 
 mod drops;
 mod ends;
