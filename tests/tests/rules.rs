@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::tracer::listed::{array, chains};
 use conntracker_tests::tracer::{output, stdout};
 use conntracker_tests::traffic::{ping4, udp_echo_server, udp_exchange, udp_send};
 use serde_json::Value;
@@ -74,17 +75,6 @@ fn show(router: &Host, args: &[&str]) -> String {
 
 fn json(router: &Host) -> Value {
     serde_json::from_str(&show(router, &["--format", "json"])).unwrap()
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().unwrap()
-}
-
-/// Every chain as (table, rest) pairs of our JSON.
-fn chains(document: &Value) -> impl Iterator<Item = (&Value, &Value)> {
-    array(&document["tables"])
-        .iter()
-        .flat_map(|table| array(&table["chains"]).iter().map(move |chain| (table, chain)))
 }
 
 #[test]

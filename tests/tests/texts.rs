@@ -9,23 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::tracer::listed::{array, chains};
 use conntracker_tests::tracer::{command, stdout};
 use serde_json::{Value, json};
 
 fn document(router: &Host) -> Value {
     let args = ["rules", "show", "--format", "json", "--netns", &router.name];
     serde_json::from_str(&stdout(args).unwrap()).unwrap()
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().unwrap()
-}
-
-/// Every chain, with its table.
-fn chains(document: &Value) -> impl Iterator<Item = (&Value, &Value)> {
-    array(&document["tables"])
-        .iter()
-        .flat_map(|table| array(&table["chains"]).iter().map(move |chain| (table, chain)))
 }
 
 #[test]

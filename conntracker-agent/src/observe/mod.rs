@@ -422,20 +422,9 @@ impl Observer {
 
     /// Takes everything that the sources have now.
     fn drain_all(&mut self) -> Result<()> {
-        // Bounded: with packets arriving faster than they are read this would never end.
-        for _ in 0..256 {
-            let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-            if !backend.drain(&mut Intake {
-                table,
-                tally,
-                clock,
-                filter: &config.filter,
-                interfaces,
-            })? {
-                break;
-            }
-        }
-        Ok(())
+        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
+        let mut intake = Intake { table, tally, clock, filter: &config.filter, interfaces };
+        drain_all(|| backend.drain(&mut intake))
     }
 
     /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
@@ -485,6 +474,17 @@ impl Observer {
     fn assemble(&mut self) -> Result<Report> {
         assemble::assemble(self).context("cannot assemble the report")
     }
+}
+
+/// Takes batches until there is no more. Bounded: with packets arriving faster than they are read this would
+/// never end.
+fn drain_all(mut batch: impl FnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..256 {
+        if !batch()? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Where sources put what they have.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use self::attach::{Attached, RulesWanted};
 use super::{
-    Intake, Tally,
+    Intake, Tally, drain_all,
     kernel::Kernel,
     owners::Owners,
     rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
@@ -74,9 +74,6 @@ pub(crate) struct PacketsSource {
     /// Those that flows need.
     probes: Option<Probes>,
 }
-
-/// Batches of records that are taken one after the other.
-const MOST_BATCHES: usize = 256;
 
 fn cookie(netns: &Netns) -> Result<u64> {
     netns.cookie.with_context(|| {
@@ -243,16 +240,6 @@ impl PacketsSource {
         })
     }
 
-    /// Takes everything that is in the ring now.
-    fn drain_all(&mut self, intake: &mut Intake<'_>) {
-        // Bounded: with packets arriving faster than they are read this would never end.
-        for _ in 0..MOST_BATCHES {
-            if !self.drain(intake) {
-                break;
-            }
-        }
-    }
-
     /// Merges the kernel's counts of flows into the table.
     pub fn settle(
         &self,
@@ -284,7 +271,7 @@ impl PacketsSource {
             Vec::new()
         });
         // What dropped them is told by records that came before.
-        self.drain_all(intake);
+        drain_all(|| Ok(self.drain(intake)))?;
         for drops in taken {
             let Some(&netns) = self.netns_by_cookie.get(&drops.netns_cookie) else { continue };
             if allows(intake.filter, &drops.orig, drops.zone, !drops.from_headers) {

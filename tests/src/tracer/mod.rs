@@ -3,6 +3,7 @@
 mod backend;
 pub mod conntrack;
 mod flow;
+pub mod listed;
 pub mod report;
 
 use std::env;

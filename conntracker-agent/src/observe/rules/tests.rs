@@ -234,7 +234,7 @@ fn more_counters_than_the_cap_are_left_out_and_counted() {
 }
 
 /// A record of a new flow that passed a place.
-fn record(place: u32) -> PathRecord {
+pub(super) fn record(place: u32) -> PathRecord {
     let address = |last| std::net::IpAddr::from([10, 0, 0, last]);
     let l4 = L4::Ports { src: 1, dst: 2 };
     let orig = Tuple { src: address(1), dst: address(2), proto: 17, l4 };

@@ -5,7 +5,10 @@ use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN, place};
 
 use super::*;
 use crate::{
-    attribution::Counters, flow::path::Outcome, observe::rules::plan::Others, ruleset::Ruleset,
+    attribution::Counters,
+    flow::path::Outcome,
+    observe::rules::{plan::Others, tests::record as new_flow},
+    ruleset::Ruleset,
 };
 
 const POSTROUTING: u8 = 4;
@@ -31,29 +34,10 @@ fn tuple(src: u8, sport: u16, dst: u8, dport: u16) -> Tuple {
 /// 1:1000 to 2:80, as 8:2000 to 9:8080 behind NAT.
 fn record(hook: u8) -> PathRecord {
     PathRecord {
-        ktime_ns: 0,
-        netns_cookie: 0,
         orig: tuple(1, 1000, 2, 80),
         reply: Some(tuple(9, 8080, 8, 2000)),
-        reply_before: None,
-        zone: 0,
-        fragment: false,
-        packet_mark: (0, 0),
-        ct_mark: (0, 0),
-        status: 0,
         iif: Some(Device { index: 7, name: [0; 16] }),
-        oif: None,
-        info: CT_NEW,
-        place: place(false, SEGMENT_MAIN, hook),
-        epoch: 1,
-        path_hash: 0,
-        dropped: false,
-        gaps: 0,
-        marks: Vec::new(),
-        nested: false,
-        truncated: false,
-        moved: Vec::new(),
-        events: None,
+        ..new_flow(place(false, SEGMENT_MAIN, hook))
     }
 }
 
