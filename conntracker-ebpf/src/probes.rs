@@ -2,15 +2,15 @@
 //! that it matched, for all namespaces at once. What is done with a packet is the same as with links
 //! ([`crate::traverse`]); here is what differs.
 //!
-//! A rule has matched when its last expression was evaluated and did not end it: evaluators are called
-//! with the address of the expression, which tells the rule. Packets are told apart by their
+//! A rule has matched when its last expression was evaluated and did not end it, or when one before gave a
+//! verdict (a verdict map): evaluators are called with the address of the expression, which tells the rule. Packets are told apart by their
 //! `nft_pktinfo`, for a rule can send packets itself (reject), and a softirq can come in between.
 
 use conntracker_common::{
     counters::Counter,
     path::{
         MAX_EVENT_WORDS, PATH_PROBED, PATH_TRUNCATED,
-        event::{self, NFT_BREAK, NFT_GOTO, NFT_JUMP},
+        event::{self, NFT_BREAK, NFT_CONTINUE, NFT_GOTO, NFT_JUMP},
     },
     plan::{self, HOOKS, SEGMENT_MAIN},
     probes::ABSENT,
@@ -194,7 +194,8 @@ pub fn expression_begins(context: *const u8) {
     }
 }
 
-/// It ends: the packet matched, unless the verdict is to break off.
+/// It ends: the packet matched, unless the verdict is to break off. A verdict of its own ends the rule,
+/// whatever expressions follow.
 #[inline(always)]
 pub fn expression_ends(context: *const u8) {
     guarded(|cpu| {
@@ -211,7 +212,7 @@ pub fn expression_ends(context: *const u8) {
         };
         let index = cpu.inside(pkt)?;
         let code: i32 = read(regs + nft_offset!(regs_code) as u64)?;
-        if code == NFT_BREAK || !ends_rule(expression)? {
+        if code == NFT_BREAK || code == NFT_CONTINUE && !ends_rule(expression)? {
             return None;
         }
         let (expression, verdict) = (expression | event::VERDICT, u64::from(code as u32));

@@ -67,6 +67,7 @@ const STRUCTS: &[(&str, &[&str])] = &[
     ("nft_rule", &[]),
     ("nft_rule_blob", &[]),
     ("nft_rule_dp", &[]),
+    ("nft_set_binding", &[]),
     ("nft_table", &[]),
     ("nft_verdict", &[]),
     ("nftables_pernet", &[]),

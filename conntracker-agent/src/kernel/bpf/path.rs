@@ -95,7 +95,7 @@ pub enum Event {
     Enter(u32),
     /// It ends, its function having returned this.
     Leave(u32),
-    /// The rule matched whose last expression is at this address.
+    /// The rule matched whose last expression is at this address, or one before that gave a verdict.
     Rule {
         /// The address.
         expression: u64,

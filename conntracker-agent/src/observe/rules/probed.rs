@@ -18,7 +18,10 @@ use crate::{
     },
     flow::path::{Outcome, Provenance},
     kernel::bpf::{
-        index::{Index, nft::NftRule},
+        index::{
+            Index,
+            nft::{Evaluator, NftRule},
+        },
         path::{Event, PathRecord},
     },
     ruleset::Ruleset,
@@ -35,6 +38,8 @@ const NF_QUEUE: u32 = 3;
 pub(super) struct Addresses {
     /// The last expression of each rule.
     rules: HashMap<u64, Spot>,
+    /// Expressions before the last one that may end their rule with a verdict.
+    early: HashMap<u64, Spot>,
     chains: HashMap<u64, ChainId>,
     /// Those of them that are looked at.
     told: HashSet<Spot>,
@@ -60,7 +65,7 @@ impl Addresses {
             let Some(id) = program.id(at.0, at.1) else { continue };
             addresses.chains.insert(chain.address, id);
             let hides = |rule: &NftRule| {
-                rule.last.as_ref().is_some_and(|last| unseen.evaluators.contains_key(&last.eval))
+                rule.evaluators().any(|one| unseen.evaluators.contains_key(&one.eval))
             };
             if !agrees || chain.rules.iter().any(hides) {
                 hidden.insert(at);
@@ -72,10 +77,11 @@ impl Addresses {
                     .zip(0..)
                     .filter(|(rule, _)| rule.last.is_some() && !hides(rule));
                 addresses.told.extend(seen.map(|(_, index)| Spot { chain: id, index }));
-                let spots = chain.rules.iter().zip(0..).filter_map(|(rule, index)| {
-                    Some((rule.last.as_ref()?.expression, Spot { chain: id, index }))
-                });
-                addresses.rules.extend(spots);
+                for (rule, index) in chain.rules.iter().zip(0..) {
+                    let spot = |one: &Evaluator| (one.expression, Spot { chain: id, index });
+                    addresses.rules.extend(rule.last.iter().map(spot));
+                    addresses.early.extend(rule.early.iter().map(spot));
+                }
             }
         }
         for chain in &index.nft {
@@ -114,12 +120,23 @@ impl Addresses {
     }
 
     fn matched(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Match> {
-        let spot = *self.rules.get(&expression)?;
+        let spot = match self.rules.get(&expression) {
+            Some(spot) => *spot,
+            None if self.ends_early(expression, verdict) => *self.early.get(&expression)?,
+            None => return None,
+        };
         let verdict = match verdict {
             None => None,
             Some((code, chain)) => Some(self.verdict(code, chain)?),
         };
         Some(Match { spot, verdict })
+    }
+
+    /// Whether an expression that is not the last of its rule has ended it. Before Linux 5.17 the programs
+    /// tell of it too when the rule goes on.
+    fn ends_early(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> bool {
+        verdict.is_some_and(|(code, _)| code != event::NFT_CONTINUE)
+            && self.early.contains_key(&expression)
     }
 
     /// What a verdict's code (`enum nft_verdicts`, and netfilter's own) says.
@@ -204,7 +221,10 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
                     },
                     // Expressions that are not the last of their rule are evaluated by the same functions.
                     None if verdict.is_none() => {}
-                    None => visit.stray |= addresses.rules.contains_key(&expression),
+                    None => {
+                        visit.stray |= addresses.rules.contains_key(&expression)
+                            || addresses.ends_early(expression, verdict);
+                    }
                 }
             }
         }
@@ -313,6 +333,7 @@ mod tests {
     fn addresses() -> Addresses {
         Addresses {
             rules: HashMap::from([(0x10, SPOT), (0x20, Spot { index: 5, ..SPOT })]),
+            early: HashMap::from([(0x30, SPOT)]),
             chains: HashMap::from([(0x1000, ChainId(7))]),
             told: HashSet::new(),
             targets: HashMap::from([(0x40, SPOT)]),
@@ -360,6 +381,19 @@ mod tests {
         let lost = [Event::Enter(0), rule(0x10, Some((-4, Some(0x2000))))];
         assert!(visits(&lost, &addresses()).unwrap()[0].stray);
         assert_eq!(visits(&[rule(0x10, None)], &addresses()), None);
+    }
+
+    #[test]
+    fn an_expression_before_the_last_ends_its_rule_only_with_a_verdict() {
+        let met = |code, chain| {
+            let events = [Event::Enter(0), rule(0x30, Some((code, chain)))];
+            let visit = visits(&events, &addresses()).unwrap().remove(0);
+            (visit.met, visit.stray)
+        };
+        let dropped = Match { spot: SPOT, verdict: Some(SolvedVerdict::Drop) };
+        assert_eq!(met(0, None), (vec![dropped], false));
+        assert_eq!(met(event::NFT_CONTINUE, None), (vec![], false));
+        assert_eq!(met(event::NFT_JUMP, Some(0x2000)), (vec![], true));
     }
 
     #[test]

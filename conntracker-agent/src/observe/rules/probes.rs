@@ -17,7 +17,7 @@ use crate::{
     flow::NetnsId,
     kernel::bpf::{
         btf::KernelBtf,
-        index::Index,
+        index::{Index, nft::NftRule},
         object::{Programs, Seeing},
         points::{Choice, NoPoint, Point, Points, Search},
         probes::{self, Hookups, Method, Probes},
@@ -118,7 +118,8 @@ impl RuleProbes {
             .nft
             .iter()
             .flat_map(|chain| &chain.rules)
-            .filter_map(|rule| Some(rule.last.as_ref()?.eval))
+            .flat_map(NftRule::evaluators)
+            .map(|evaluator| evaluator.eval)
             .collect();
         let targets: BTreeSet<u64> = index
             .legacy

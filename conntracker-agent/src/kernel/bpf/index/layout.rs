@@ -5,7 +5,7 @@ use conntracker_common::plan::RANGE_SHARED;
 
 use super::{
     super::btf::{BtfError, Members, Place, layout},
-    memory::u64_at,
+    memory::{u32_at, u64_at},
 };
 
 layout! {
@@ -215,6 +215,32 @@ impl Rules {
     }
 }
 
+/// `struct nft_lookup`: what an expression that looks for an element holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lookup {
+    /// The register that gets the element's data.
+    register: u64,
+    /// `NFT_SET_MAP` if the elements have data.
+    flags: u64,
+}
+
+impl Lookup {
+    fn find(members: &dyn Members) -> Result<Self, BtfError> {
+        Ok(Self {
+            register: members.offset("nft_lookup", "dreg")?.into(),
+            flags: members.offset("nft_lookup", "binding.flags")?.into(),
+        })
+    }
+
+    /// Whether what it finds is a verdict; the expression's own data begin at `data` of `rule`.
+    pub fn gives_verdict(&self, rule: &[u8], data: u64) -> bool {
+        const NFT_REG_VERDICT: u8 = 0;
+        const NFT_SET_MAP: u32 = 8;
+        rule.get((data + self.register) as usize) == Some(&NFT_REG_VERDICT)
+            && u32_at(rule, data + self.flags) & NFT_SET_MAP != 0
+    }
+}
+
 /// nf_tables.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NfTablesLayout {
@@ -223,6 +249,8 @@ pub(super) struct NfTablesLayout {
     pub rules: Rules,
     /// Where a counter's data have the pointer to its numbers.
     pub counter_pointer: u64,
+    /// `None`: which lookups give verdicts cannot be told, so any may.
+    pub lookup: Option<Lookup>,
 }
 
 impl NfTablesLayout {
@@ -236,6 +264,7 @@ impl NfTablesLayout {
             counter_pointer: members
                 .offset("nft_counter_percpu_priv", "counter")
                 .map_or(0, u64::from),
+            lookup: Lookup::find(members).ok(),
         })
     }
 }

@@ -51,6 +51,8 @@ const OFFSETS: &[(&str, &str, u32)] = &[
     ("nft_table", "handle", 24),
     ("nft_rule_blob", "data", 8),
     ("nft_expr", "data", 8),
+    ("nft_lookup", "dreg", 9),
+    ("nft_lookup", "binding.flags", 12),
     ("nft_expr_ops", "type", 8),
     ("nft_expr_ops", "eval", 16),
     ("nft_rule_dp", "data", 8),
@@ -198,7 +200,14 @@ fn chains_of_a_table_are_read_with_handles_and_last_counters() {
     let chains = read_nft(&mut nft_memory()).unwrap();
     assert_eq!(chains.len(), 2);
     assert_eq!((chains[0].address, chains[0].handle, chains[0].table), (0x4000, 1, 77));
-    let rule = |handle, counter, at, len, last| NftRule { handle, counter, at, len, last };
+    let rule = |handle, counter, at, len, last| NftRule {
+        handle,
+        counter,
+        at,
+        len,
+        last,
+        early: Vec::new(),
+    };
     let blob = 0x6008;
     assert_eq!(
         chains[0].rules,
@@ -209,6 +218,38 @@ fn chains_of_a_table_are_read_with_handles_and_last_counters() {
         ]
     );
     assert_eq!((chains[1].handle, chains[1].rules.len()), (2, 0));
+}
+
+#[test]
+fn verdict_maps_end_their_rule_early_and_sets_and_other_maps_do_not() {
+    const OPS_LOOKUP: u64 = 0x3200;
+    let mut memory = Fake::default();
+    memory.put(NET + 100, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    operations(&mut memory);
+    expression(&mut memory, OPS_LOOKUP, 32, 0xdddd, "lookup");
+    let lookup = |register: u8, flags: u32| {
+        let mut rule = rule(5, &[(OPS_LOOKUP, 32, 0), (OPS_COUNTER, 16, 0xaaa0)]);
+        rule[8 + 8 + 9] = register;
+        rule[8 + 8 + 12..][..4].copy_from_slice(&flags.to_ne_bytes());
+        rule
+    };
+    // A set, a map of marks, a map of verdicts (of intervals); and one that is the end of its rule anyway.
+    let mut rules = [lookup(0, 0), lookup(1, 8), lookup(0, 8 | 4)].concat();
+    let mut bare = rule(6, &[(OPS_LOOKUP, 32, 0)]);
+    bare[8 + 8 + 12] = 8;
+    rules.extend(bare);
+    memory.word(TABLE + 8, 0x4000 + 16);
+    memory.word(TABLE + 24, 77);
+    chain(&mut memory, 0x4000, TABLE + 8, 1, Some((0x6000, &rules)));
+    let chains = read_nft(&mut memory).unwrap();
+    let early: Vec<Vec<u64>> = chains[0]
+        .rules
+        .iter()
+        .map(|rule| rule.early.iter().map(|one| one.expression).collect())
+        .collect();
+    assert_eq!(early, [vec![], vec![], vec![0x6008 + 2 * 56 + 8], vec![]]);
+    let evaluators = chains[0].rules[2].evaluators().map(|one| one.eval);
+    assert_eq!(evaluators.collect::<Vec<_>>(), [0xdddd, EVAL_COUNTER]);
 }
 
 /// Where old rules stand, 0x100 bytes apart, and how many there are.
@@ -243,7 +284,8 @@ fn rules_of_old_kernels_are_read_by_their_array() {
     let rules = &chains[0].rules;
     assert_eq!(rules.len() as u64, OLD_COUNT);
     let (counter, last) = (Some(0xaaa0), Some(counter_at(OLD_RULES + 24 + 32)));
-    let first = NftRule { handle: 5, counter, at: OLD_RULES + 24, len: 48, last };
+    let first =
+        NftRule { handle: 5, counter, at: OLD_RULES + 24, len: 48, last, early: Vec::new() };
     assert_eq!(rules[0], first);
     assert_eq!((rules[1].handle, rules[1].counter, rules[1].len), (6, None, 32));
     assert_eq!(rules[1].last, None);

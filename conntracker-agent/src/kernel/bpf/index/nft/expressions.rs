@@ -15,6 +15,9 @@ use super::super::{
 /// Name of the expression that counts.
 const COUNTER: &str = "counter";
 
+/// Name of the expression that looks for an element of a set or map.
+const LOOKUP: &str = "lookup";
+
 /// What all expressions with the same `struct nft_expr_ops` have in common.
 #[derive(Clone)]
 pub(super) struct Expression {
@@ -22,6 +25,8 @@ pub(super) struct Expression {
     pub size: u64,
     /// Whether it is a counter of its rule.
     pub counts: bool,
+    /// Whether it looks for an element of a set or map.
+    pub looks_up: bool,
     /// Address of the function that evaluates it; 0 if nft_do_chain does it by itself.
     pub eval: u64,
     /// `nft_expr_type.name`.
@@ -56,5 +61,6 @@ fn read(reader: &mut Reader<'_>, layout: &NfTables, ops: u64) -> Result<Expressi
     }
     let name = reader.word(kind.wrapping_add(layout.type_name))?;
     let name = reader.string::<16>(name)?;
-    Ok(Expression { size, counts: name == COUNTER, eval, name: name.into() })
+    let (counts, looks_up) = (name == COUNTER, name == LOOKUP);
+    Ok(Expression { size, counts, looks_up, eval, name: name.into() })
 }

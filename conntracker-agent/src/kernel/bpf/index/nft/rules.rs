@@ -27,6 +27,16 @@ pub struct NftRule {
     /// Who evaluates its last expression; `None` if `nft_do_chain` does it by itself, or if the rule has
     /// no expression.
     pub last: Option<Evaluator>,
+    /// Who evaluates expressions before the last one that may end the rule with a verdict of their own:
+    /// verdict maps.
+    pub early: Vec<Evaluator>,
+}
+
+impl NftRule {
+    /// Those whose end tells whether a packet matched.
+    pub fn evaluators(&self) -> impl Iterator<Item = &Evaluator> {
+        self.early.iter().chain(&self.last)
+    }
 }
 
 /// An expression that a function of its own evaluates.
@@ -156,9 +166,10 @@ impl RuleReader<'_, '_> {
 
     /// A rule by its expressions, which are at address `at`.
     fn rule(&mut self, handle: u64, at: u64, bytes: &[u8]) -> Result<NftRule> {
-        let NfTablesLayout { tables, counter_pointer, .. } = self.layout;
+        let NfTablesLayout { tables, counter_pointer, lookup, .. } = self.layout;
         let len = bytes.len() as u64;
         let mut rule = NftRule { handle, at, len, ..NftRule::default() };
+        let gives_verdict = |data| lookup.is_none_or(|lookup| lookup.gives_verdict(bytes, data));
         let mut next = 0;
         while next < len {
             let ops = u64_at(bytes, next + tables.expr_ops);
@@ -168,10 +179,18 @@ impl RuleReader<'_, '_> {
             }
             let this = next;
             next += expression.size;
-            if next >= len && expression.eval != 0 {
-                let (expression, eval, name) =
-                    (at.wrapping_add(this), expression.eval, Arc::clone(&expression.name));
-                rule.last = Some(Evaluator { expression, eval, name });
+            if expression.eval == 0 {
+                continue;
+            }
+            let evaluator = || Evaluator {
+                expression: at.wrapping_add(this),
+                eval: expression.eval,
+                name: Arc::clone(&expression.name),
+            };
+            if next >= len {
+                rule.last = Some(evaluator());
+            } else if expression.looks_up && gives_verdict(this + tables.expr_data) {
+                rule.early.push(evaluator());
             }
         }
         Ok(rule)
