@@ -1,5 +1,6 @@
 //! Boots a guest and follows what it says, to its end or to the end of patience.
 
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ const MARGIN: Duration = Duration::from_mins(1);
 /// How much of the console is shown when a guest has died.
 const LAST_LINES: usize = 40;
 
+/// How much of the report of a lockup: that of each CPU.
+const FIRST_LINES: usize = 120;
+
 /// How a guest ended.
 #[derive(Debug)]
 pub enum End {
@@ -28,8 +32,26 @@ pub enum End {
     /// It never said a word: the accelerator may be to blame.
     NeverUp(String),
     /// It died on the way.
-    Died(String),
+    Died(Lost),
 }
+
+/// A guest that did not come to the end of its job.
+#[derive(Debug)]
+pub struct Lost {
+    /// Why, and what its kernel said.
+    why: String,
+    /// Its CPUs hang in the kernel, and no BPF program is among what they execute: an emulated CPU can
+    /// lose an interrupt that another one waits for.
+    pub hangs_by_itself: bool,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the guest is lost: {}", self.why)
+    }
+}
+
+impl std::error::Error for Lost {}
 
 /// QEMU, killed when dropped.
 struct Guest(Child);
@@ -65,13 +87,17 @@ pub fn boot(
     listen(guest.0.stderr.take(), sender, Heard::Qemu);
 
     let mut up = false;
+    let mut hangs = false;
     let mut complaints = String::new();
     let mut deadline = Instant::now() + patience(accel);
     let reason = loop {
         let heard = match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
             Ok(heard) => heard,
-            Err(RecvTimeoutError::Timeout) => break "it hangs: nothing came for too long",
+            Err(RecvTimeoutError::Timeout) => {
+                hangs = true;
+                break "it hangs: nothing came for too long";
+            }
             Err(RecvTimeoutError::Disconnected) => break "it ended before its job was done",
         };
         let line = match heard {
@@ -101,14 +127,18 @@ pub fn boot(
                 hear(line);
                 return Ok(End::Done);
             }
-            Line::Broken(why) => return Ok(End::Died(why.clone())),
+            Line::Broken(why) => {
+                return Ok(End::Died(Lost { why: why.clone(), hangs_by_itself: false }));
+            }
             Line::Text(_) => {}
         }
         hear(line);
     };
     let text = fs::read(console).unwrap_or_default();
-    let text = last_words(reason, &complaints, &String::from_utf8_lossy(&text));
-    Ok(if up { End::Died(text) } else { End::NeverUp(text) })
+    let text = String::from_utf8_lossy(&text);
+    let why = last_words(reason, &complaints, &text);
+    let hangs_by_itself = hangs && accel == Accel::Tcg && hangs_outside_of_bpf(&text);
+    Ok(if up { End::Died(Lost { why, hangs_by_itself }) } else { End::NeverUp(why) })
 }
 
 /// How long a guest may take until it is up.
@@ -138,8 +168,25 @@ fn last_words(reason: &str, qemu: &str, console: &str) -> String {
         console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let panic = lines.iter().find(|line| line.contains("Kernel panic"));
     let reason = panic.map_or(reason.to_owned(), |panic| format!("{reason}: {panic}"));
+    let report: Vec<_> = lockup(console).take(FIRST_LINES).collect();
+    let report = if report.is_empty() {
+        String::new()
+    } else {
+        format!("where its CPUs were first:\n  {}\n", report.join("\n  "))
+    };
     let tail = &lines[lines.len().saturating_sub(LAST_LINES)..];
-    format!("{reason}\n{qemu}last words of the kernel:\n  {}", tail.join("\n  "))
+    format!("{reason}\n{qemu}{report}last words of the kernel:\n  {}", tail.join("\n  "))
+}
+
+/// The first report of a CPU that does not leave the kernel, and what follows it.
+fn lockup(console: &str) -> impl Iterator<Item = &str> {
+    console.lines().map(str::trim_end).skip_while(|line| !line.contains("BUG: soft lockup"))
+}
+
+/// Whether the kernel reports where its CPUs hang, and none of them is in a BPF program.
+fn hangs_outside_of_bpf(console: &str) -> bool {
+    lockup(console).any(|line| line.contains("Call Trace"))
+        && !lockup(console).any(|line| line.contains("bpf_prog_"))
 }
 
 /// What in the kernel's messages should worry somebody.
@@ -165,5 +212,17 @@ mod tests {
         assert_eq!(lines[0], "it ended: [ 1.0] Kernel panic - not syncing: Oops");
         assert_eq!(lines[1], "qemu: bye");
         assert_eq!((lines.len(), lines[lines.len() - 1]), (3 + LAST_LINES, "  [ 2.0] call 99"));
+    }
+
+    #[test]
+    fn a_hang_is_the_emulators_only_if_no_bpf_program_is_where_the_cpus_hang() {
+        let report = "[ 1.0] fine\n[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n\
+                      [ 9.0] Call Trace:\n[ 9.0]  smp_call_function_many_cond+0x1\n";
+        let ours = format!("{report}[ 9.0]  bpf_prog_6deef7357e7b4530_nft_begins+0x1\n");
+        assert!(hangs_outside_of_bpf(report));
+        assert!(!hangs_outside_of_bpf(&ours));
+        assert!(!hangs_outside_of_bpf("[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck\n"));
+        let text = last_words("it hangs", "", &ours);
+        assert!(text.contains("first:\n  [ 9.0] watchdog"), "{text}");
     }
 }

@@ -90,7 +90,8 @@ pub fn qemu(
     words: &str,
 ) -> Command {
     let mut append = format!(
-        "console={} quiet loglevel=4 panic=-1 oops=panic tsc=reliable {}={}",
+        "console={} quiet loglevel=5 sysctl.kernel.softlockup_all_cpu_backtrace=1 panic=-1 oops=panic \
+         tsc=reliable {}={}",
         arch.console,
         protocol::PORT,
         arch.port

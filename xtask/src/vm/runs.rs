@@ -5,6 +5,7 @@ use std::io::{LineWriter, Write};
 
 use anyhow::{Context, Result, ensure};
 
+use super::boot::Lost;
 use super::initramfs::{self, Payload};
 use super::kernels::{Kernel, Run};
 use super::machine::Accel;
@@ -56,6 +57,9 @@ pub fn all(order: &Order) -> Result<Counts> {
             let mut result = RunResult::new(kernel, *run, session.accel.name());
             if let Err(error) = one(&mut session, kernel, *run, suites, &mut result) {
                 eprintln!("vm: {}: {error:#}", result.title());
+                if error.downcast_ref::<Lost>().is_some_and(|lost| lost.hangs_by_itself) {
+                    again(&mut session, kernel, *run, suites, &mut result);
+                }
             }
             missing(&mut result, suites);
             println!("vm: {} ({}): {}", result.title(), result.release, result.counts());
@@ -67,6 +71,22 @@ pub fn all(order: &Order) -> Result<Counts> {
         }
     }
     Ok(sum)
+}
+
+/// Boots once more for the suites that have no result.
+fn again(
+    session: &mut Session,
+    kernel: &Kernel,
+    run: Run,
+    suites: &[&'static Suite],
+    result: &mut RunResult,
+) {
+    let done = |suite: &&&Suite| !result.suites.iter().any(|done| done.name == suite.name);
+    let left: Vec<&Suite> = suites.iter().filter(done).copied().collect();
+    println!("vm: {}: no BPF program hangs there: booted once more", result.title());
+    if let Err(error) = one(session, kernel, run, &left, result) {
+        eprintln!("vm: {}: {error:#}", result.title());
+    }
 }
 
 /// Suites that have not even begun have failed.

@@ -62,7 +62,8 @@ impl Session {
                     eprintln!("vm: {why}: /dev/kvm is of no use here, the CPU is emulated");
                     self.accel = Accel::Tcg;
                 }
-                End::NeverUp(why) | End::Died(why) => bail!("the guest is lost: {why}"),
+                End::NeverUp(why) => bail!("the guest is lost: {why}"),
+                End::Died(lost) => return Err(lost.into()),
             }
         }
         for warning in boot::warnings(&console) {
