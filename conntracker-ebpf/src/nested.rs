@@ -8,56 +8,101 @@ use conntracker_common::{counters::Counter, plan::FRAMES};
 use crate::{
     counters::count,
     cpu::{self, Cpu},
-    plans, snapshot,
+    plans,
+    rounds::{self, Rounds},
+    snapshot,
 };
+
+/// A packet that comes or leaves.
+struct Other {
+    skb: u64,
+    /// Where: a bit for each place.
+    places: u32,
+}
+
+impl Other {
+    /// The frame of this index, if this packet may move its counters. Masked, for the verifier.
+    #[inline(always)]
+    fn meets(&self, cpu: &Cpu, index: u32) -> Option<usize> {
+        let index = index as usize & (FRAMES as usize - 1);
+        let owner = cpu.owners[index];
+        let meets = owner != 0 && owner != self.skb && cpu.frames[index].shares & self.places != 0;
+        meets.then_some(index)
+    }
+}
 
 /// A packet comes to one of `places` (a bit for each).
 #[inline(never)]
 pub fn arrives(cpu: &mut Cpu, skb: u64, places: u32) {
     for index in 0..FRAMES as usize {
-        let owner = cpu.owners[index];
-        if owner == skb {
+        if cpu.owners[index] == skb {
             // The memory of a packet that left unseen.
             cpu.release(index);
             count(Counter::FramesLost);
-        } else if owner != 0 && cpu.frames[index].shares & places != 0 {
-            suspend(cpu, index);
         }
     }
+    // Where the kernel has no such loops no frame has counters.
+    rounds::run::<Suspend>(&mut Other { skb, places });
 }
 
 /// The packet leaves it.
 #[inline(never)]
-pub fn leaves(cpu: &mut Cpu, skb: u64, places: u32) {
-    for index in 0..FRAMES as usize {
-        let owner = cpu.owners[index];
-        let frame = &cpu.frames[index];
-        if owner != 0 && owner != skb && frame.shares & places != 0 && frame.suspended != 0 {
-            resume(cpu, index);
+pub fn leaves(skb: u64, places: u32) {
+    rounds::run::<Resume>(&mut Other { skb, places });
+}
+
+/// [`arrives`]: a round for each frame.
+struct Suspend;
+
+impl Rounds for Suspend {
+    type Context = Other;
+
+    #[inline(always)]
+    fn number(_: &Other) -> u32 {
+        FRAMES
+    }
+
+    #[inline(always)]
+    fn round(other: &mut Other, index: u32) -> bool {
+        let Some(cpu) = cpu::this() else { return false };
+        let Some(index) = other.meets(cpu, index) else { return true };
+        let frame = &mut cpu.frames[index];
+        if frame.busy != 0 {
+            // Its counters are just being read: some before, some after the packet that comes.
+            frame.nested = 1;
+            return true;
         }
+        frame.suspended += 1;
+        if frame.suspended == 1 {
+            read_counters(cpu, index, snapshot::suspend);
+        }
+        true
     }
 }
 
-#[inline(never)]
-fn suspend(cpu: &mut Cpu, index: usize) {
-    let index = index & (FRAMES as usize - 1);
-    if cpu.frames[index].busy != 0 {
-        // Its counters are just being read: some before, some after the packet that comes.
-        cpu.frames[index].nested = 1;
-        return;
-    }
-    cpu.frames[index].suspended += 1;
-    if cpu.frames[index].suspended == 1 {
-        read_counters(cpu, index, snapshot::suspend);
-    }
-}
+/// [`leaves`]: a round for each frame.
+struct Resume;
 
-#[inline(never)]
-fn resume(cpu: &mut Cpu, index: usize) {
-    let index = index & (FRAMES as usize - 1);
-    cpu.frames[index].suspended -= 1;
-    if cpu.frames[index].suspended == 0 {
-        read_counters(cpu, index, snapshot::resume);
+impl Rounds for Resume {
+    type Context = Other;
+
+    #[inline(always)]
+    fn number(_: &Other) -> u32 {
+        FRAMES
+    }
+
+    #[inline(always)]
+    fn round(other: &mut Other, index: u32) -> bool {
+        let Some(cpu) = cpu::this() else { return false };
+        let Some(index) = other.meets(cpu, index) else { return true };
+        let frame = &mut cpu.frames[index];
+        if frame.suspended != 0 {
+            frame.suspended -= 1;
+            if frame.suspended == 0 {
+                read_counters(cpu, index, snapshot::resume);
+            }
+        }
+        true
     }
 }
 

@@ -86,7 +86,7 @@ pub fn hook_ends(context: *const u8) {
             return None;
         }
         if let Some(place) = place {
-            nested::leaves(cpu, skb, traverse::places(place));
+            nested::leaves(skb, traverse::places(place));
         }
         let index = cpu.find_anywhere(skb)?;
         if at(context, argument!(hook_result))? as u32 == PASSED {

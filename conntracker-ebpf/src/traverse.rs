@@ -290,7 +290,7 @@ pub fn close(view: impl View, segment: u8) {
         return;
     }
     let Some((_, place)) = place(view, segment) else { return };
-    nested::leaves(cpu, view.skb(), places(place));
+    nested::leaves(view.skb(), places(place));
     if let Some(index) = cpu.find(view.skb(), place) {
         let skb = cpu.owners[index & 3];
         finish(cpu, index, skb, false);
@@ -304,11 +304,12 @@ pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
     let Some(cpu) = cpu::this() else { return HOOK_UNKNOWN };
     let place = cpu.place_of(skb).unwrap_or(PLACES as u32);
     cpu.leave();
-    if !cpu.is_quiet()
-        && let Some(index) = cpu.find_anywhere(skb)
-    {
-        let place = cpu.frames[index & 3].place;
-        nested::leaves(cpu, skb, places(place));
+    let found = if cpu.is_quiet() { None } else { cpu.find_anywhere(skb) };
+    let place = found.map_or(place, |index| cpu.frames[index & 3].place);
+    if !cpu.is_quiet() && place < PLACES as u32 {
+        nested::leaves(skb, places(place));
+    }
+    if let Some(index) = found {
         // Conntrack's own function comes behind its first part of a hook, where links close.
         let passed =
             probes() && plan::segment(place) == SEGMENT_EARLY && !was_dropped_by_chain(cpu, index);
@@ -317,9 +318,6 @@ pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
             *path_hash = path;
         }
         return plan::hook(place);
-    }
-    if !cpu.is_quiet() && place < PLACES as u32 {
-        nested::leaves(cpu, skb, places(place));
     }
     forget(skb, place);
     if place < PLACES as u32 { plan::hook(place) } else { HOOK_UNKNOWN }
