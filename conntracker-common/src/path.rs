@@ -16,6 +16,10 @@ pub const PATH_TRUNCATED: u8 = 2;
 /// original one turned round, else the third tuple.
 pub const PATH_NAT: u8 = 8;
 
+/// A packet left this machine while this one was at a hook that softirqs alone run (PREROUTING, INPUT,
+/// FORWARD): a rule of this hook sent it, a reject as a rule.
+pub const PATH_ANSWERED: u8 = 32;
+
 /// Seen by probes in functions of the kernel: [`event`]s tell the base chains that the packet met.
 pub const PATH_PROBED: u8 = 16;
 

@@ -3,7 +3,11 @@
 //! way. So its frame is suspended when they come, and resumed when they leave: what its counters moved in
 //! between is taken out.
 
-use conntracker_common::{counters::Counter, plan::FRAMES};
+use conntracker_common::{
+    counters::Counter,
+    path::PATH_ANSWERED,
+    plan::{self, FRAMES, PLACES},
+};
 
 use crate::{
     counters::count,
@@ -12,6 +16,25 @@ use crate::{
     rounds::{self, Rounds},
     snapshot,
 };
+
+/// Places of packets that this machine sends.
+const LOCAL_OUT: u32 = of_hook(3);
+
+/// Places of packets that a softirq brought: no other one comes in between.
+const ARRIVED: u32 = of_hook(0) | of_hook(1) | of_hook(2);
+
+/// A bit for each place of a hook (`enum nf_inet_hooks`).
+const fn of_hook(hook: u8) -> u32 {
+    let mut bits = 0;
+    let mut place = 0;
+    while place < PLACES as u32 {
+        if plan::hook(place) == hook {
+            bits |= 1 << place;
+        }
+        place += 1;
+    }
+    bits
+}
 
 /// A packet that comes or leaves.
 struct Other {
@@ -34,11 +57,15 @@ impl Other {
 /// A packet comes to one of `places` (a bit for each).
 #[inline(never)]
 pub fn arrives(cpu: &mut Cpu, skb: u64, places: u32) {
+    let leaves = places & LOCAL_OUT != 0;
     for index in 0..FRAMES as usize {
-        if cpu.owners[index] == skb {
+        let owner = cpu.owners[index];
+        if owner == skb {
             // The memory of a packet that left unseen.
             cpu.release(index);
             count(Counter::FramesLost);
+        } else if leaves && owner != 0 && 1 << cpu.frames[index].place & ARRIVED != 0 {
+            cpu.frames[index].flags |= u32::from(PATH_ANSWERED);
         }
     }
     // Where the kernel has no such loops no frame has counters.

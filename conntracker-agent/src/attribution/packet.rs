@@ -29,6 +29,8 @@ pub struct Packet {
     pub marks: Vec<(Option<u32>, Option<u32>)>,
     /// What NAT did at this hook, to a packet of which it decides.
     pub translation: Option<Translation>,
+    /// The rule that dropped it told the sender.
+    pub answered: bool,
 }
 
 /// An interface; all zero: none.
@@ -157,7 +159,7 @@ impl Packet {
     /// Without what nobody asks for.
     pub(super) fn keep(&mut self, needs: Needs) {
         if needs == Needs::NONE {
-            *self = Self::default();
+            *self = Self { answered: self.answered, ..Self::default() };
             return;
         }
         for headers in &mut self.headers {

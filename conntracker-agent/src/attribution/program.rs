@@ -35,6 +35,8 @@ pub struct Program {
     needs: [[Needs; 2]; HOOKS],
     /// Headers of packets are what conntrack knows of them: no rule changes them otherwise.
     keeps_headers: bool,
+    /// No rule sends packets but those that reject.
+    only_rejects_send: bool,
     /// A rule takes packets out of conntrack's hands.
     untracks: bool,
 }
@@ -185,7 +187,16 @@ impl Program {
         let untracks = |kind: &String| {
             ["notrack", "text", "xt", "xt target CT", "xt target NOTRACK"].contains(&kind.as_str())
         };
+        // `sends` has what it may be that is not known.
+        let sends = |kind: &String| {
+            ["dup", "synproxy", "text", "xt", "xt target SYNPROXY", "xt target TEE"]
+                .contains(&kind.as_str())
+        };
         self.keeps_headers = known && !leaves && !changes;
+        self.only_rejects_send = known
+            && !leaves
+            && !self.ways.contains(&Way::Unknown)
+            && !rules.clone().any(|rule| rule.kinds.iter().any(sends));
         self.untracks = !known || rules.any(|rule| rule.kinds.iter().any(untracks));
     }
 
@@ -203,6 +214,12 @@ impl Program {
     #[must_use]
     pub fn keeps_headers(&self) -> bool {
         self.keeps_headers
+    }
+
+    /// Whether rules send no packets but to tell a sender that its own was rejected.
+    #[must_use]
+    pub fn only_rejects_send(&self) -> bool {
+        self.only_rejects_send
     }
 
     /// Whether a rule takes packets out of conntrack's hands.

@@ -317,6 +317,22 @@ fn other_verdicts() {
 }
 
 #[test]
+fn who_rejects_a_packet_tells_its_sender() {
+    const LIMITED: &str = "
+        base in accept
+            - jump flood
+            - jump refuse
+        chain flood
+            - drop|continue
+        chain refuse
+            - reject|continue";
+    check(LIMITED, "dropped", "in drop chain");
+    check(LIMITED, "dropped answered", "in/2 jump refuse inferred, refuse/1 reject inferred");
+    // Then something else sent the packet.
+    check("base in accept\n - drop", "dropped answered", "in drop chain (Unexplained)");
+}
+
+#[test]
 fn without_counters_only_structure_speaks() {
     for (ruleset, seen, want) in [
         ("base in accept", "passed blind", "in/end accept inferred"),

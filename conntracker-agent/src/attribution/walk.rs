@@ -6,7 +6,7 @@
 //! not move cost nothing.
 
 use super::{
-    ChainId, Observation, Spot,
+    ChainId, Observation, SolvedVerdict, Spot,
     graph::{BEGIN, Edge, Graph, Info, Met},
     numbers::Numbers,
     program::{Program, ProgramChain},
@@ -275,6 +275,10 @@ impl<'a> Walk<'a> {
     fn stop(&mut self, moment: Moment, met: Option<Met>) {
         let (first, last) = self.seen.among;
         let here = (first..=last).contains(&moment.base);
+        let silent = met.is_some_and(|met| met.verdict == SolvedVerdict::Drop);
+        if silent && self.seen.packet.answered {
+            return;
+        }
         if here && self.seen.outcome == Outcome::Dropped && self.is_told(moment) {
             let end = self.end();
             self.edge((end, Place::Goal), met);

@@ -300,6 +300,7 @@ impl<'a, D: Decide> Kernel<'a, D> {
         let (verdict, next) = match action {
             Action::Accept | Action::Nat => (SolvedVerdict::Accept, Next::Base(true)),
             Action::Drop => (SolvedVerdict::Drop, Next::Base(false)),
+            Action::Reject => (SolvedVerdict::Reject, Next::Base(false)),
             Action::Return => (SolvedVerdict::Return, Next::Caller),
             other => panic!("{other:?}"),
         };

@@ -166,7 +166,7 @@ fn rule(position: u32, counter: &str, what: &str) -> Rule {
 }
 
 /// `passed` or `dropped`, then `among=A..B`, `elsewhere=N`, `blind` (counters were not read), and
-/// spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `sighted`: targets of watched rules
+/// `answered` (the sender was told), spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `sighted`: targets of watched rules
 /// were looked at; those that ran are `CHAIN/POSITION=VERDICT`.
 pub fn observe(named: &Named, text: &str) -> Observation {
     let table = &named.ruleset.tables[0];
@@ -191,6 +191,8 @@ pub fn observe(named: &Named, text: &str) -> Observation {
             seen.outcome = Outcome::Dropped;
         } else if word == "blind" {
             seen.complete = false;
+        } else if word == "answered" {
+            seen.packet.answered = true;
         } else if word == "sighted" {
             seen.sighted = Some(Vec::new());
         } else if let Some((spot, verdict)) = word.split_once('=').filter(|_| word.contains('/')) {

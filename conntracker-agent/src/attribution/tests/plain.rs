@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        ChainId, Finding, Observation, Packet,
+        ChainId, Finding, Observation, Packet, SolvedVerdict,
         packet::{Endpoints, Headers, Interface, Maybe, Translation},
         solve,
     },
@@ -83,6 +83,7 @@ fn known(real: &Real, kernel: &Kernel<'_, impl Decide>, nat: Option<usize>) -> P
         },
         marks: kernel.borders.iter().map(|marks| (Some(marks[0]), Some(marks[1]))).collect(),
         translation: translation.filter(|_| nat.is_some()),
+        answered: kernel.truth.steps.last().is_some_and(|step| step.2 == SolvedVerdict::Reject),
     }
 }
 
@@ -97,6 +98,9 @@ fn blur(packet: &mut Packet, real: &Real, tape: &mut impl Decide) {
     }
     if gone() {
         packet.translation = None;
+    }
+    if gone() {
+        packet.answered = false;
     }
     if gone() {
         packet.status = (32, real.status & 32);

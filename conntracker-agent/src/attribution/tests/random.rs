@@ -219,11 +219,12 @@ fn rule(position: u32, nat: bool, v6: bool, onwards: &[&str], tape: &mut impl De
     }
     // Behind a map there may be a counter, but this reference knows no other verdict there.
     if !mapped {
-        let action = match tape.below(8) {
+        let action = match tape.below(9) {
             0 => None,
             1 | 2 => Some(Action::Accept),
             3 => Some(Action::Drop),
             4 => Some(Action::Return),
+            8 => Some(Action::Reject),
             5 if nat => {
                 let to = address(v6, tape.below(4));
                 let addresses = (tape.below(3) > 0).then_some((to, to));

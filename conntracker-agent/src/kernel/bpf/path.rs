@@ -3,8 +3,8 @@
 use bytes::Buf;
 use conntracker_common::{
     path::{
-        DeviceName, IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_NAT,
-        PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
+        DeviceName, IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_ANSWERED,
+        PATH_NAT, PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
     },
     plan::{SEGMENT_EARLY, place},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
@@ -56,6 +56,8 @@ pub struct PathRecord {
     pub nested: bool,
     /// Not all counters that moved are named.
     pub truncated: bool,
+    /// A rule of the hook sent a packet.
+    pub answered: bool,
     /// Packet mark and connmark at each of those links.
     pub marks: Vec<(u32, u32)>,
     /// Counters that moved: slot, packets.
@@ -180,7 +182,7 @@ impl PathRecord {
         }
         let gaps = r.get_u8();
         let flags = r.get_u8();
-        let known = PATH_NAT | PATH_NESTED | PATH_TRUNCATED | PATH_PROBED;
+        let known = PATH_NAT | PATH_NESTED | PATH_TRUNCATED | PATH_PROBED | PATH_ANSWERED;
         if flags & !known != 0 {
             return Err(RecordError::Flags(flags));
         }
@@ -235,6 +237,7 @@ impl PathRecord {
             marks,
             nested: flags & PATH_NESTED != 0,
             truncated: flags & PATH_TRUNCATED != 0,
+            answered: flags & PATH_ANSWERED != 0,
             moved,
             events,
         })
@@ -327,6 +330,7 @@ mod tests {
                 marks: vec![(21, 22)],
                 nested: true,
                 truncated: false,
+                answered: false,
                 moved: vec![(3, 1), (700, 2)],
                 events: None,
             }

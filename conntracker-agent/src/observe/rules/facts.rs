@@ -75,6 +75,10 @@ pub(super) fn packet(
         entry: (!early).then_some(entry.is_some()),
         reply: entry.map(|_| record.info >= CT_ESTABLISHED_REPLY),
         marks: marks(record, plan, seen),
+        answered: record.answered
+            && record.dropped
+            && !record.nested
+            && program.only_rejects_send(),
         ..Packet::default()
     };
     if program.keeps_headers() && !related {

@@ -259,6 +259,7 @@ pub(super) fn record(place: u32) -> PathRecord {
         gaps: 0,
         marks: Vec::new(),
         nested: false,
+        answered: false,
         truncated: false,
         moved: Vec::new(),
         events: None,
