@@ -1,5 +1,6 @@
 //! Rulesets of a few lines, what moved, and what follows.
 
+mod answered;
 mod fields;
 mod interpreter;
 mod language;
@@ -314,22 +315,6 @@ fn other_verdicts() {
     ] {
         check(&format!("base in accept\n c {rule}"), seen, want);
     }
-}
-
-#[test]
-fn who_rejects_a_packet_tells_its_sender() {
-    const LIMITED: &str = "
-        base in accept
-            - jump flood
-            - jump refuse
-        chain flood
-            - drop|continue
-        chain refuse
-            - reject|continue";
-    check(LIMITED, "dropped", "in drop chain");
-    check(LIMITED, "dropped answered", "in/2 jump refuse inferred, refuse/1 reject inferred");
-    // Then something else sent the packet.
-    check("base in accept\n - drop", "dropped answered", "in drop chain (Unexplained)");
 }
 
 #[test]
