@@ -1,5 +1,6 @@
 //! ICMP and ICMPv6 echo with an identifier of the caller's choice, which conntrack has in its tuple.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -39,6 +40,24 @@ pub fn ping(host: &Host, from: IpAddr, to: IpAddr, id: u16, count: u16) -> Resul
             }
         }
         Ok(count)
+    })
+}
+
+/// Sends `count` echo requests and waits for no answer. That a rule of this host drops them is no failure.
+pub fn ping_blindly(host: &Host, from: IpAddr, to: IpAddr, id: u16, count: u16) -> Result<()> {
+    let v4 = to.is_ipv4();
+    let (protocol, request) = if v4 { (ICMP, 8) } else { (ICMPV6, 128) };
+    host.enter(|| {
+        let socket = raw_socket(from, protocol)?;
+        for sequence in 0..count {
+            match socket.send_to(&echo(request, id, sequence, v4), &bare(to)) {
+                Err(error) if error.kind() != ErrorKind::PermissionDenied => {
+                    return Err(error).with_context(|| format!("ping {from} to {to}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     })
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-pub use icmp::{ping, ping4, ping6};
+pub use icmp::{ping, ping_blindly, ping4, ping6};
 pub use raw::{gre_packet, ip_sink, raw_ip};
 pub use sctp::{sctp_exchange, sctp_init, sctp_server};
 pub use server::Server;
