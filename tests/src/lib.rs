@@ -13,3 +13,4 @@ pub mod oracle;
 pub mod rulesets;
 pub mod tracer;
 pub mod traffic;
+pub mod trial;

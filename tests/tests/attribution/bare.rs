@@ -3,10 +3,11 @@
 
 use conntracker_tests::rulesets::{Kind, Ruleset, tracing};
 use conntracker_tests::tracer::report::Document;
+use conntracker_tests::trial::surroundings::{flows, surroundings};
+use conntracker_tests::trial::tally::{Tally, compare};
+use conntracker_tests::trial::{self, Bench, Trial};
 
-use crate::fixtures::{FIREWALLD, KUBE_PROXY, flows, surroundings};
-use crate::run::{self, Bench, Trial};
-use crate::tally::{Tally, compare};
+use crate::fixtures::{FIREWALLD, KUBE_PROXY};
 
 /// Each with the share of drops, in percent, that must be named. Of fw4's, some have a rate limit to blame
 /// as well (`syn_flood`): that a reset was sent meanwhile tells that a rule rejected the packet.
@@ -25,7 +26,7 @@ const OVERALL: usize = 90;
 fn drops_are_named_without_counters() {
     let mut bench = Bench::new().unwrap();
     surroundings(&bench.lab).unwrap();
-    let mut tracer = run::trace(&bench.lab.router).unwrap();
+    let mut tracer = trial::trace(&bench.lab.router).unwrap();
     let trials: Vec<Trial> = (0..)
         .zip(RULESETS)
         .map(|(number, (_, text, _))| {

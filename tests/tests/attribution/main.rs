@@ -6,12 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 mod bare;
-mod claim;
-mod compare;
 mod fixtures;
-mod run;
 mod synthetic;
-mod tally;
 
 use std::env;
 use std::ops::Range;
@@ -21,8 +17,8 @@ use std::time::Instant;
 use conntracker_tests::rulesets::{Kind, Ruleset};
 use conntracker_tests::tracer::report::Document;
 use conntracker_tests::tracer::{backend, skipped_without_counters};
-use run::Bench;
-use tally::{Tally, compare};
+use conntracker_tests::trial::tally::{Tally, compare};
+use conntracker_tests::trial::{self, Bench};
 
 /// Rulesets of each kind, unless the environment says otherwise.
 const RULESETS: u32 = 200;
@@ -69,7 +65,7 @@ fn attributes(kind: Kind) -> Tally {
 /// Runs some of the rulesets of a kind in a lab of their own.
 fn try_all(kind: Kind, numbers: Range<u32>) -> Tally {
     let mut bench = Bench::new().unwrap();
-    let mut tracer = run::trace(&bench.lab.router).unwrap();
+    let mut tracer = trial::trace(&bench.lab.router).unwrap();
     let trials: Vec<_> = numbers
         .map(|number| Ruleset::generate(kind, number))
         .map(|ruleset| bench.try_ruleset(ruleset, Some(&mut tracer)).unwrap())

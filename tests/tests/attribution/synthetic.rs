@@ -7,11 +7,10 @@ use conntracker_tests::burst::Planned;
 use conntracker_tests::oracle::{Backend, Packet, Run, Step, Verdict};
 use conntracker_tests::rulesets::{FEATURES, Kind, Ruleset};
 use conntracker_tests::tracer::{Direction, L4, Tuple};
+use conntracker_tests::trial::compare::{Crossing, crossings};
+use conntracker_tests::trial::tally::{Tally, compare, met};
+use conntracker_tests::trial::{Bench, Trial};
 use serde_json::{Value, json};
-
-use crate::compare::{Crossing, crossings};
-use crate::run::{Bench, Trial};
-use crate::tally::{Tally, compare, met};
 
 /// Enough for everything to meet a packet.
 const RULESETS: u32 = 40;

@@ -1,5 +1,6 @@
 //! Debian's and Ubuntu's packages.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -44,9 +45,10 @@ impl Apt {
         bail!("apt offers none of: {}", names.join(", "))
     }
 
-    /// Installs packages; the progress line names them.
+    /// Installs packages, none of whose services are started; the progress line names them.
     pub fn install(&mut self, packages: &[&str]) -> Result<()> {
         self.update()?;
+        let _policy = NoServices::new()?;
         let mut apt = apt_get();
         apt.args(["install", "--yes", "--no-install-recommends"]).args(packages);
         progress::run(&format!("apt-get install {}", packages.join(" ")), &mut apt)
@@ -74,6 +76,40 @@ fn apt_get() -> Command {
     let mut command = cmd::as_root("env");
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]);
     command
+}
+
+/// What Debian's install scripts ask before they start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, install scripts start no service. A policy that the machine has is left as it is:
+/// whoever wrote it has decided.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        let ours = !Path::new(POLICY).exists();
+        if ours {
+            let mut write = cmd::as_root("sh");
+            write.args(["-c", "printf '#!/bin/sh\\nexit 101\\n' >$0 && chmod 755 $0", POLICY]);
+            cmd::run(&mut write).context("forbidding that services are started")?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours && cmd::run(cmd::as_root("rm").args(["-f", POLICY])).is_err() {
+            eprintln!("setup: remove {POLICY} by hand: it keeps services from being started");
+        }
+    }
+}
+
+/// Takes units from the next boot too: their programs are wanted, not what they would do.
+pub fn disable(units: &[&str]) -> Result<()> {
+    cmd::run(cmd::as_root("deb-systemd-helper").arg("disable").args(units))
 }
 
 /// Reads the answer of `apt-cache policy PACKAGE`.

@@ -33,6 +33,12 @@ const PROGRAMS: &[Program] = &[
         name: "bpftool",
         packages: &[&["bpftool"], &["linux-tools-common", "linux-tools-generic"]],
     },
+    // What the suite `firewalls` lets write rulesets; setup sees to it that none is ever started here.
+    Program { name: "ufw", packages: &[&["ufw"]] },
+    Program { name: "ferm", packages: &[&["ferm"]] },
+    Program { name: "fail2ban-server", packages: &[&["fail2ban"]] },
+    Program { name: "shorewall", packages: &[&["shorewall"]] },
+    Program { name: "firewalld", packages: &[&["firewalld"]] },
     Program { name: "modprobe", packages: &[&["kmod"]] },
     Program { name: "sysctl", packages: &[&["procps"]] },
     // Other kernels: `cargo xtask test-vm`.
@@ -46,6 +52,15 @@ const PROGRAMS: &[Program] = &[
         name: "/usr/share/keyrings/debian-archive-keyring.gpg",
         packages: &[&["debian-archive-keyring"]],
     },
+];
+
+/// Services of those that a machine must not start at its next boot because we installed them.
+pub const SERVICES: [(&str, &str); 5] = [
+    ("ufw", "ufw.service"),
+    ("ferm", "ferm.service"),
+    ("fail2ban-server", "fail2ban.service"),
+    ("shorewall", "shorewall.service"),
+    ("firewalld", "firewalld.service"),
 ];
 
 /// Of the toolchain that compiles userspace; rustup's minimal profile lacks them.

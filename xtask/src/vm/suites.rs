@@ -50,6 +50,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "drops", proves: "dropped packets counted as the rules' own counters do: hooks, families, NAT, floods", emulated: Emulated::No },
     Suite { name: "dump", proves: "`dump` compared with `conntrack -L`", emulated: Emulated::No },
     Suite { name: "ends", proves: "ends of flows with their last counts, processes of local flows", emulated: Emulated::Each },
+    Suite { name: "firewalls", proves: "rulesets that ufw, ferm, fail2ban, shorewall and firewalld write, compared with the kernel's own traces", emulated: Emulated::No },
     Suite { name: "flood", proves: "events at the highest rate beside `conntrack -E`", emulated: Emulated::No },
     Suite { name: "flows", proves: "flows, NAT, zones, marks, interfaces, drops, compared with the plan of packets", emulated: Emulated::Each },
     Suite { name: "hits", proves: "`rules hits`: flows and packets of each rule", emulated: Emulated::Each },

@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use conntracker_tests::oracle::{Base, Hook, Listing, Packet, Run, Step, StepKind, Verdict};
-use conntracker_tests::tracer::Direction;
+use crate::oracle::{Base, Hook, Listing, Packet, Run, Step, StepKind, Verdict};
+use crate::tracer::Direction;
 
-use crate::claim::{Claim, Claimed, Provenance};
+use super::claim::{Claim, Claimed, Provenance};
 
 /// What the oracle says of one packet at one hook, the part before conntrack apart.
 #[derive(Clone, Debug)]
 pub struct Crossing<'a> {
+    /// Hook.
     pub hook: Hook,
     /// Before conntrack's own hook.
     pub early: bool,
@@ -21,6 +22,7 @@ pub struct Crossing<'a> {
     pub first: bool,
     /// Packet mark, where it is traced.
     pub mark: (Option<u32>, Option<u32>),
+    /// Base chains that the packet met there.
     pub runs: &'a [Run],
     /// No other one of this packet follows.
     pub last: bool,
@@ -120,6 +122,7 @@ impl Crossing<'_> {
 pub struct Problem {
     /// In a word or two, to be counted.
     pub class: &'static str,
+    /// What it is about.
     pub text: String,
 }
 
@@ -136,7 +139,9 @@ pub struct Judgement {
     pub problems: Vec<Problem>,
     /// Steps that are right, by how the tracer says it knows them.
     pub exact: usize,
+    /// Right steps that follow from others.
     pub inferred: usize,
+    /// Right steps of which only the chain is known.
     pub chain: usize,
     /// Of those, rules whose verdict the tracer leaves open.
     pub open: usize,
@@ -300,6 +305,7 @@ fn all_counted(run: &Run, listing: &Listing) -> bool {
     })
 }
 
+/// Whether both are one step, whatever is left open of it.
 pub fn same(ours: &Step, theirs: &Step) -> bool {
     let Step { chain, kind, position, handle, verdict } = ours;
     *chain == theirs.chain

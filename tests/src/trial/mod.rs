@@ -1,14 +1,20 @@
-//! One lab in which rulesets follow each other, each with a burst of packets.
+//! One lab in which rulesets follow each other, each with a burst of packets; and what the tracer
+//! claims of them, compared with what the kernel itself says.
+
+mod claim;
+pub mod compare;
+pub mod surroundings;
+pub mod tally;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::burst::{self, Planned, Services};
+use crate::lab::{Host, Lab};
+use crate::oracle::{Collection, Listing, Oracle, Step};
+use crate::rulesets::{Kind, Ruleset, features};
+use crate::tracer::{self, Tracer};
 use anyhow::{Context, Result};
-use conntracker_tests::burst::{self, Planned, Services};
-use conntracker_tests::lab::{Host, Lab};
-use conntracker_tests::oracle::{Collection, Listing, Oracle, Step};
-use conntracker_tests::rulesets::{Kind, Ruleset, features};
-use conntracker_tests::tracer::{self, Tracer};
 
 /// Nothing was traced for so long: all packets are through.
 const QUIET: Duration = Duration::from_millis(15);
@@ -60,6 +66,7 @@ fn settle(tracer: &mut Tracer, before: usize) {
 
 /// A lab with servers, and an oracle on its router.
 pub struct Bench {
+    /// The lab.
     pub lab: Lab,
     _services: Services,
     oracle: Oracle,
@@ -67,9 +74,13 @@ pub struct Bench {
 
 /// What became of one ruleset.
 pub struct Trial {
+    /// What was loaded.
     pub ruleset: Ruleset,
+    /// Flows that were begun.
     pub flows: Vec<Planned>,
+    /// What the kernel said of them.
     pub traced: Collection,
+    /// Rules as they were listed.
     pub listing: Listing,
 }
 
@@ -83,6 +94,7 @@ impl Trial {
 }
 
 impl Bench {
+    /// A lab, its servers and an oracle.
     pub fn new() -> Result<Self> {
         let lab = Lab::new()?;
         let services = Services::start(&lab)?;
@@ -104,7 +116,18 @@ impl Bench {
         flows: Vec<Planned>,
         tracer: Option<&mut Tracer>,
     ) -> Result<Trial> {
-        ruleset.load(&self.lab.router)?;
+        self.try_loaded(ruleset, flows, tracer, |ruleset, lab| ruleset.load(&lab.router))
+    }
+
+    /// As [`Bench::try_flows`], with another way to load the ruleset.
+    pub fn try_loaded(
+        &mut self,
+        ruleset: Ruleset,
+        flows: Vec<Planned>,
+        tracer: Option<&mut Tracer>,
+        load: impl FnOnce(&Ruleset, &Lab) -> Result<()>,
+    ) -> Result<Trial> {
+        load(&ruleset, &self.lab)?;
         let mut tracer = tracer.map(|tracer| (epochs(tracer).0, tracer));
         let listing = self.listing(&ruleset)?;
         if let Some((before, tracer)) = &mut tracer {

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use crate::burst::Planned;
+use crate::oracle::{Packet, StepKind, Verdict};
+use crate::tracer::{Direction, Flow, L4, Tuple, report};
 use anyhow::Result;
-use conntracker_tests::burst::Planned;
-use conntracker_tests::oracle::{Packet, StepKind, Verdict};
-use conntracker_tests::tracer::{Direction, Flow, L4, Tuple, report};
 use serde_json::Value;
 
-use crate::claim::{Claim, Claimed, Provenance, claims};
-use crate::compare::{Crossing, Judgement, Problem, crossings, explain, judge, same};
-use crate::run::Trial;
+use super::Trial;
+use super::claim::{Claim, Claimed, Provenance, claims};
+use super::compare::{Crossing, Judgement, Problem, crossings, explain, judge, same};
 
 /// Problems of a class that are shown in full.
 const SHOWN: usize = 2;
@@ -19,6 +19,7 @@ const SHOWN: usize = 2;
 /// What came of a comparison.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Rulesets.
     pub rulesets: usize,
     /// Flows that were begun on purpose.
     pub flows: usize,
@@ -29,25 +30,32 @@ pub struct Tally {
     /// First packets: without a word of the tracer; with one about each hook; with nothing but
     /// exact steps.
     pub unseen: usize,
+    /// First packets with a word about each hook.
     pub seen: usize,
+    /// First packets with nothing but exact steps.
     pub exact_firsts: usize,
     /// Hooks that first packets met, where there was more than policies to accept; and how many of
     /// them the tracer tells of.
     pub hooks: usize,
+    /// Hooks that the tracer tells of.
     pub hooks_seen: usize,
     /// First packets that met only chains all of whose rules have counters that tell, and that no other
     /// packet moved meanwhile (such as the error that a rule sends); and those of them with nothing
     /// but exact steps, in order.
     pub told: usize,
+    /// Those of them with nothing but exact steps, in order.
     pub exact_told: usize,
     /// First packets that a rule or policy dropped, and those of which the tracer says which one.
     pub drops: usize,
+    /// Drops of which the tracer says which rule it was.
     pub drops_named: usize,
     /// Claims that were compared.
     pub claims: usize,
     /// Steps that are right.
     pub exact: usize,
+    /// Right steps that follow from others.
     pub inferred: usize,
+    /// Right steps of which only the chain is known.
     pub chain: usize,
     /// Of those, rules whose verdict is left open.
     pub open: usize,
@@ -55,6 +63,7 @@ pub struct Tally {
     pub unplaced: usize,
     /// Steps, and whole base chains, that are not mentioned.
     pub omitted: usize,
+    /// Base chains that are not mentioned.
     pub gaps: usize,
     /// Claims with a doubt, by its name.
     pub doubts: BTreeMap<String, usize>,
@@ -64,6 +73,7 @@ pub struct Tally {
     pub classes: BTreeMap<&'static str, usize>,
     /// Some of them, in full, and where something is missing.
     pub shown: Vec<String>,
+    /// Where something is missing.
     pub missing: Vec<String>,
     /// Drops that are not named.
     pub unnamed: Vec<String>,

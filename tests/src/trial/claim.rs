@@ -1,9 +1,9 @@
 //! What the tracer says of a flow: the traversals of its JSON.
 
+use crate::oracle::{Backend, ChainName, Hook, Step, StepKind, Verdict};
+use crate::rulesets::ORACLE_TABLE;
+use crate::tracer::Direction;
 use anyhow::{Context, Result, bail};
-use conntracker_tests::oracle::{Backend, ChainName, Hook, Step, StepKind, Verdict};
-use conntracker_tests::rulesets::ORACLE_TABLE;
-use conntracker_tests::tracer::Direction;
 use serde_json::Value;
 
 /// How a step is known.
