@@ -107,9 +107,13 @@ impl Drop for NoServices {
     }
 }
 
-/// Takes units from the next boot too: their programs are wanted, not what they would do.
+/// Takes units from the next boot too: their programs are wanted, not what they would do. Without systemd
+/// there are none.
 pub fn disable(units: &[&str]) -> Result<()> {
-    cmd::run(cmd::as_root("deb-systemd-helper").arg("disable").args(units))
+    if cmd::find("systemctl").is_none() {
+        return Ok(());
+    }
+    cmd::run(cmd::as_root("systemctl").args(["--quiet", "disable"]).args(units))
 }
 
 /// Reads the answer of `apt-cache policy PACKAGE`.
