@@ -33,6 +33,7 @@ pub struct Crossing<'a> {
 }
 
 /// The crossings of a packet, without hooks where it met no chain.
+#[must_use]
 pub fn crossings<'a>(
     packet: &'a Packet,
     direction: Option<Direction>,
@@ -70,6 +71,7 @@ pub fn crossings<'a>(
 
 impl Crossing<'_> {
     /// Whether a claim may be about this crossing.
+    #[must_use]
     pub fn concerns(&self, claim: &Claim) -> bool {
         let state = match (self.early, self.state) {
             (true, _) => claim.state == "early",
@@ -92,11 +94,13 @@ impl Crossing<'_> {
     }
 
     /// Whether all rules of all chains that the packet was in have counters that tell.
+    #[must_use]
     pub fn all_counted(&self) -> bool {
         self.runs.iter().all(|run| all_counted(run, self.listing))
     }
 
     /// Whether there is nothing at the hook but policies to accept. Such a hook is not traced.
+    #[must_use]
     pub fn idle(&self) -> bool {
         let families = ["inet", if self.v6 { "ip6" } else { "ip" }];
         let here = |base: Base| base.hook == self.hook && base.early() == self.early;
@@ -112,6 +116,7 @@ impl Crossing<'_> {
     }
 
     /// The step by which the packet was dropped.
+    #[must_use]
     pub fn drop(&self) -> Option<&Step> {
         self.runs.last().filter(|run| run.drops())?.steps.last()
     }
@@ -155,6 +160,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// Nothing wrong, and nothing left open.
+    #[must_use]
     pub fn complete(&self) -> bool {
         self.problems.is_empty()
             && self.inferred + self.chain + self.unplaced + self.omitted + self.gaps == 0
@@ -162,6 +168,7 @@ impl Judgement {
 }
 
 /// Judges a claim by one crossing.
+#[must_use]
 pub fn judge(claim: &Claim, crossing: &Crossing<'_>) -> Judgement {
     let mut judgement = Judgement::default();
     let found = judge_steps(claim, crossing, &mut judgement);
@@ -306,6 +313,7 @@ fn all_counted(run: &Run, listing: &Listing) -> bool {
 }
 
 /// Whether both are one step, whatever is left open of it.
+#[must_use]
 pub fn same(ours: &Step, theirs: &Step) -> bool {
     let Step { chain, kind, position, handle, verdict } = ours;
     *chain == theirs.chain

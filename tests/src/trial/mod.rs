@@ -86,6 +86,7 @@ pub struct Trial {
 
 impl Trial {
     /// Features of the rule that a step met.
+    #[must_use]
     pub fn features(&self, step: &Step) -> Vec<&'static str> {
         let Step { chain, position, .. } = step;
         let rule = self.ruleset.rule(&chain.family, &chain.table, &chain.name, *position);

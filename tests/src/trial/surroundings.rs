@@ -30,41 +30,41 @@ pub fn surroundings(lab: &Lab) -> Result<()> {
 }
 
 /// Flows that meet what the rulesets are about.
+#[must_use]
 pub fn flows(lab: &Lab, number: u32) -> Vec<Planned> {
     use Sender::{Client, Router, Server};
     use Traffic::{Echo, Tcp, Udp};
     let mut flows = burst::flows(lab, number);
-    let address = |text: &str| -> IpAddr { text.parse().unwrap() };
     let client = flows[0].from.ip();
-    let container = address("172.17.0.2");
+    let container = IpAddr::from([172, 17, 0, 2]);
     let own = lab.router.v4().into();
-    let mut add = |sender, kind, from, to: &str, port| {
+    let mut add = |sender, kind, from, to: IpAddr, port| {
         let index = flows.len() as u32;
         let id = number * 100 + index;
         let from = SocketAddr::new(from, 45_000 + id as u16);
-        let to = SocketAddr::new(address(to), port);
+        let to = SocketAddr::new(to, port);
         flows.push(Planned::new(sender, kind, from, to, id));
     };
     for (to, port) in [
-        ("10.77.1.1", 8443),
-        ("172.17.0.2", 80),
-        ("172.30.0.41", 80),
-        ("172.30.0.42", 80),
-        ("172.30.0.43", 80),
-        ("172.30.0.41", 81),
-        ("172.30.9.9", 80),
-        ("192.168.0.2", 3001),
-        ("5.6.7.8", 80),
+        ([10, 77, 1, 1], 8443),
+        ([172, 17, 0, 2], 80),
+        ([172, 30, 0, 41], 80),
+        ([172, 30, 0, 42], 80),
+        ([172, 30, 0, 43], 80),
+        ([172, 30, 0, 41], 81),
+        ([172, 30, 9, 9], 80),
+        ([192, 168, 0, 2], 3001),
+        ([5, 6, 7, 8], 80),
     ] {
-        add(Client, Tcp, client, to, port);
-        add(Client, Udp(1), client, to, port);
+        add(Client, Tcp, client, to.into(), port);
+        add(Client, Udp(1), client, to.into(), port);
     }
-    add(Client, Echo, client, "172.30.0.41", 0);
+    add(Client, Echo, client, [172, 30, 0, 41].into(), 0);
     for (kind, port) in [(Tcp, 80), (Udp(2), 7)] {
-        add(Server, kind, container, &client.to_string(), port);
-        add(Server, kind, container, "10.77.1.1", port);
+        add(Server, kind, container, client, port);
+        add(Server, kind, container, [10, 77, 1, 1].into(), port);
     }
-    add(Router, Tcp, own, "172.30.0.41", 80);
-    add(Router, Udp(1), own, "172.30.0.41", 81);
+    add(Router, Tcp, own, [172, 30, 0, 41].into(), 80);
+    add(Router, Udp(1), own, [172, 30, 0, 41].into(), 81);
     flows
 }

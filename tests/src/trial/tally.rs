@@ -415,6 +415,7 @@ impl Tally {
 }
 
 /// What met a packet, in the oracle's words.
+#[must_use]
 pub fn met(trials: &[Trial]) -> BTreeMap<String, usize> {
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
     for trial in trials {
