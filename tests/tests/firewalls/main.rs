@@ -2,8 +2,8 @@
 //! the kernel says of the same packets.
 //!
 //! Each program runs in the network namespace of the lab's router and in a mount namespace of its own, by
-//! a script of `programs/`. Of those in [`PROGRAMS`] the quick ones are always tried, all of them if
-//! `CONNTRACKER_FIREWALLS=all`.
+//! a script of `programs/`. ufw, ferm and fail2ban are always tried, shorewall and firewalld too if
+//! `CONNTRACKER_FIREWALLS=all`. A program that is not installed, as in the guests of `test-vm`, is skipped.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use conntracker_tests::lab::Lab;
 use conntracker_tests::rulesets::{Kind, Ruleset, tracing};
 use conntracker_tests::tracer::report::Document;
+use conntracker_tests::tracer::skip;
 use conntracker_tests::trial::surroundings::{flows, surroundings};
 use conntracker_tests::trial::tally::compare;
 use conntracker_tests::trial::{self, Bench};
@@ -23,6 +24,8 @@ use conntracker_tests::trial::{self, Bench};
 /// A program, and what is asked of its trial.
 struct Program {
     name: &'static str,
+    /// What is installed if it is.
+    binary: &'static str,
     /// Tried in each run.
     quick: bool,
     /// The share of drops, in percent, that must be named.
@@ -31,11 +34,11 @@ struct Program {
 
 #[rustfmt::skip]
 const PROGRAMS: [Program; 5] = [
-    Program { name: "ufw", quick: true, named: 95 },
-    Program { name: "ferm", quick: true, named: 95 },
-    Program { name: "fail2ban", quick: true, named: 95 },
-    Program { name: "shorewall", quick: false, named: 95 },
-    Program { name: "firewalld", quick: false, named: 95 },
+    Program { name: "ufw", binary: "ufw", quick: true, named: 95 },
+    Program { name: "ferm", binary: "ferm", quick: true, named: 95 },
+    Program { name: "fail2ban", binary: "fail2ban-server", quick: true, named: 95 },
+    Program { name: "shorewall", binary: "shorewall", quick: false, named: 95 },
+    Program { name: "firewalld", binary: "firewalld", quick: false, named: 95 },
 ];
 
 /// Lets a program replace whatever the router has, then adds what makes the kernel trace.
@@ -55,8 +58,10 @@ fn load(lab: &Lab, program: &str, banned: &[String]) -> Result<()> {
 fn names_drops(name: &str) {
     let program = PROGRAMS.iter().find(|program| program.name == name).unwrap();
     if !program.quick && env::var("CONNTRACKER_FIREWALLS").as_deref() != Ok("all") {
-        println!("{name}: skipped, CONNTRACKER_FIREWALLS is not «all»");
-        return;
+        return skip(&format!("{name}: CONNTRACKER_FIREWALLS is not «all»"));
+    }
+    if !["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(program.binary).exists()) {
+        return skip(&format!("{name} is not installed"));
     }
     let start = Instant::now();
     let mut bench = Bench::new().unwrap();

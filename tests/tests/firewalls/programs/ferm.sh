@@ -1,3 +1,11 @@
-# ferm from a configuration of a router, for both families.
+# ferm from a configuration of a router, for both families. It prefers the tools of iptables-legacy, by
+# whole path; here those are the ones of iptables-nft.
 . "$(dirname "$0")/prelude.sh"
-ferm --fast "$(dirname "$0")/ferm.conf"
+cat >/run/private/tool <<'TOOL'
+#!/bin/sh
+name=$(basename "$0")
+exec "/usr/sbin/${name%%-*}-nft${name#*-legacy}" "$@"
+TOOL
+chmod 755 /run/private/tool
+mount --bind /run/private/tool /usr/sbin/xtables-legacy-multi
+ferm "$(dirname "$0")/ferm.conf"

@@ -3,7 +3,7 @@
 mkdir -p /run/dbus /run/firewalld
 private /etc/firewalld
 private /var/log
-sed -i 's/^FirewallBackend=.*/FirewallBackend=nftables/; s/^LogDenied=.*/LogDenied=off/' /etc/firewalld/firewalld.conf
+sed -i 's|^FirewallBackend=.*|FirewallBackend=nftables|' /etc/firewalld/firewalld.conf
 offline() { firewall-offline-cmd "$@" >/dev/null; }
 offline --zone=internal --add-interface=toclient
 offline --zone=external --add-interface=toserver

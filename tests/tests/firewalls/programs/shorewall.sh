@@ -4,6 +4,8 @@ private /etc/shorewall
 private /var/lib/shorewall
 cd /etc/shorewall
 sed -i 's/^STARTUP_ENABLED=.*/STARTUP_ENABLED=Yes/; s/^IP_FORWARDING=.*/IP_FORWARDING=Keep/; s/^LOAD_HELPERS_ONLY=.*/LOAD_HELPERS_ONLY=Yes/; s/^DISABLE_IPV6=.*/DISABLE_IPV6=No/; s/^LOG_MARTIANS=.*/LOG_MARTIANS=Keep/' shorewall.conf
+# Without helpers no module is loaded for one.
+: >helpers
 printf 'fw firewall\nin ipv4\nout ipv4\n' >zones
 printf '?FORMAT 2\nin toclient\nout toserver\n' >interfaces
 printf 'fw all ACCEPT\nin out REJECT\nout in DROP\nall all DROP\n' >policy
