@@ -109,11 +109,13 @@ impl Drop for NoServices {
 
 /// Takes units from the next boot too: their programs are wanted, not what they would do. Without systemd
 /// there are none.
-pub fn disable(units: &[&str]) -> Result<()> {
-    if cmd::find("systemctl").is_none() {
-        return Ok(());
+pub fn disable(units: &[&str]) {
+    for unit in units.iter().filter(|_| cmd::find("systemctl").is_some()) {
+        // A distribution may call it otherwise.
+        if cmd::run(cmd::as_root("systemctl").args(["--quiet", "disable", unit])).is_err() {
+            eprintln!("setup: {unit} could not be disabled: see to it that it does not start");
+        }
     }
-    cmd::run(cmd::as_root("systemctl").args(["--quiet", "disable"]).args(units))
 }
 
 /// Reads the answer of `apt-cache policy PACKAGE`.

@@ -64,9 +64,7 @@ fn install(state: &State) -> Result<()> {
         apt.install(&packages)?;
         let services = state::SERVICES.iter().filter(|(program, _)| names.contains(program));
         let units: Vec<_> = services.map(|(_, unit)| *unit).collect();
-        if !units.is_empty() {
-            apt::disable(&units)?;
-        }
+        apt::disable(&units);
     }
     if !state.missing_components.is_empty() {
         let mut rustup = Command::new("rustup");
