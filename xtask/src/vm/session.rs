@@ -51,6 +51,7 @@ impl Session {
         let cached = self.kernel(kernel)?;
         let initramfs = initramfs::assemble(&cached, &self.system, job)?;
         let console = initramfs::directory()?.join(format!("{}.console", kernel.name));
+        let mut again = false;
         loop {
             let accel = self.accel;
             let (kernel, words) = (&cached.vmlinuz, &self.append);
@@ -61,6 +62,12 @@ impl Session {
                     let why = why.lines().next().unwrap_or_default();
                     eprintln!("vm: {why}: /dev/kvm is of no use here, the CPU is emulated");
                     self.accel = Accel::Tcg;
+                }
+                // Emulated CPUs stumble over code that the kernel patches at boot; nothing of ours ran yet.
+                End::NeverUp(why) if !again => {
+                    let why = why.lines().next().unwrap_or_default();
+                    eprintln!("vm: {why}: it did not come up, and is booted once more");
+                    again = true;
                 }
                 End::NeverUp(why) => bail!("the guest is lost: {why}"),
                 End::Died(lost) => return Err(lost.into()),
