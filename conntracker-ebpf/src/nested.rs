@@ -3,6 +3,8 @@
 //! way. So its frame is suspended when they come, and resumed when they leave: what its counters moved in
 //! between is taken out.
 
+use core::marker::PhantomData;
+
 use conntracker_common::{
     counters::Counter,
     path::PATH_ANSWERED,
@@ -57,31 +59,36 @@ impl Other {
 /// A packet comes to one of `places` (a bit for each).
 #[inline(never)]
 pub fn arrives(cpu: &mut Cpu, skb: u64, places: u32) {
-    let leaves = places & LOCAL_OUT != 0;
+    let sent_here = places & LOCAL_OUT != 0;
     for index in 0..FRAMES as usize {
         let owner = cpu.owners[index];
         if owner == skb {
             // The memory of a packet that left unseen.
             cpu.release(index);
             count(Counter::FramesLost);
-        } else if leaves && owner != 0 && 1 << cpu.frames[index].place & ARRIVED != 0 {
+        } else if sent_here && owner != 0 && 1 << cpu.frames[index].place & ARRIVED != 0 {
             cpu.frames[index].flags |= u32::from(PATH_ANSWERED);
         }
     }
     // Where the kernel has no such loops no frame has counters.
-    rounds::run::<Suspend>(&mut Other { skb, places });
+    rounds::run::<EachFrame<Suspend>>(&mut Other { skb, places });
 }
 
 /// The packet leaves it.
 #[inline(never)]
 pub fn leaves(skb: u64, places: u32) {
-    rounds::run::<Resume>(&mut Other { skb, places });
+    rounds::run::<EachFrame<Resume>>(&mut Other { skb, places });
 }
 
-/// [`arrives`]: a round for each frame.
-struct Suspend;
+/// What is done with a frame whose counters the other packet may move.
+trait OnFrame {
+    fn work(cpu: &mut Cpu, index: usize);
+}
 
-impl Rounds for Suspend {
+/// A round for each frame.
+struct EachFrame<W>(PhantomData<W>);
+
+impl<W: OnFrame> Rounds for EachFrame<W> {
     type Context = Other;
 
     #[inline(always)]
@@ -92,36 +99,38 @@ impl Rounds for Suspend {
     #[inline(always)]
     fn round(other: &mut Other, index: u32) -> bool {
         let Some(cpu) = cpu::this() else { return false };
-        let Some(index) = other.meets(cpu, index) else { return true };
-        let frame = &mut cpu.frames[index];
-        if frame.busy != 0 {
-            // Its counters are just being read: some before, some after the packet that comes.
-            frame.nested = 1;
-            return true;
-        }
-        frame.suspended += 1;
-        if frame.suspended == 1 {
-            read_counters(cpu, index, snapshot::suspend);
+        if let Some(index) = other.meets(cpu, index) {
+            W::work(cpu, index);
         }
         true
     }
 }
 
-/// [`leaves`]: a round for each frame.
+/// [`arrives`].
+struct Suspend;
+
+impl OnFrame for Suspend {
+    #[inline(always)]
+    fn work(cpu: &mut Cpu, index: usize) {
+        let frame = &mut cpu.frames[index];
+        if frame.busy != 0 {
+            // Its counters are just being read: some before, some after the packet that comes.
+            frame.nested = 1;
+            return;
+        }
+        frame.suspended += 1;
+        if frame.suspended == 1 {
+            read_counters(cpu, index, snapshot::suspend);
+        }
+    }
+}
+
+/// [`leaves`].
 struct Resume;
 
-impl Rounds for Resume {
-    type Context = Other;
-
+impl OnFrame for Resume {
     #[inline(always)]
-    fn number(_: &Other) -> u32 {
-        FRAMES
-    }
-
-    #[inline(always)]
-    fn round(other: &mut Other, index: u32) -> bool {
-        let Some(cpu) = cpu::this() else { return false };
-        let Some(index) = other.meets(cpu, index) else { return true };
+    fn work(cpu: &mut Cpu, index: usize) {
         let frame = &mut cpu.frames[index];
         if frame.suspended != 0 {
             frame.suspended -= 1;
@@ -129,7 +138,6 @@ impl Rounds for Resume {
                 read_counters(cpu, index, snapshot::resume);
             }
         }
-        true
     }
 }
 
