@@ -165,9 +165,9 @@ fn rule(position: u32, counter: &str, what: &str) -> Rule {
     rule
 }
 
-/// `passed` or `dropped`, then `among=A..B`, `elsewhere=N`, `blind` (counters were not read), and
-/// `answered` (the sender was told), spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `sighted`: targets of watched rules
-/// were looked at; those that ran are `CHAIN/POSITION=VERDICT`.
+/// `passed` or `dropped`, then `among=A..B`, `elsewhere=N`, `blind` (counters were not read), `answered`
+/// (the sender was told), and spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `sighted`:
+/// targets of watched rules were looked at; those that ran are `CHAIN/POSITION=VERDICT`.
 pub fn observe(named: &Named, text: &str) -> Observation {
     let table = &named.ruleset.tables[0];
     let on_hook = |chain: &&Chain| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Input);

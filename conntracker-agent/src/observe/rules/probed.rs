@@ -120,11 +120,7 @@ impl Addresses {
     }
 
     fn matched(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Match> {
-        let spot = match self.rules.get(&expression) {
-            Some(spot) => *spot,
-            None if self.ends_early(expression, verdict) => *self.early.get(&expression)?,
-            None => return None,
-        };
+        let spot = self.ended(expression, verdict)?;
         let verdict = match verdict {
             None => None,
             Some((code, chain)) => Some(self.verdict(code, chain)?),
@@ -132,11 +128,14 @@ impl Addresses {
         Some(Match { spot, verdict })
     }
 
-    /// Whether an expression that is not the last of its rule has ended it. Before Linux 5.17 the programs
-    /// tell of it too when the rule goes on.
-    fn ends_early(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> bool {
-        verdict.is_some_and(|(code, _)| code != event::NFT_CONTINUE)
-            && self.early.contains_key(&expression)
+    /// The rule that an expression has ended: its last one, or one before by a verdict. Before Linux 5.17 the
+    /// programs tell of those too when the rule goes on.
+    fn ended(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Spot> {
+        let early = || {
+            verdict.filter(|(code, _)| *code != event::NFT_CONTINUE)?;
+            self.early.get(&expression)
+        };
+        self.rules.get(&expression).or_else(early).copied()
     }
 
     /// What a verdict's code (`enum nft_verdicts`, and netfilter's own) says.
@@ -219,12 +218,8 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
                         Some(last) if last.spot == found.spot => *last = found,
                         _ => visit.met.push(found),
                     },
-                    // Expressions that are not the last of their rule are evaluated by the same functions.
-                    None if verdict.is_none() => {}
-                    None => {
-                        visit.stray |= addresses.rules.contains_key(&expression)
-                            || addresses.ends_early(expression, verdict);
-                    }
+                    // Of no rule: others of its expressions are evaluated by the same functions.
+                    None => visit.stray |= addresses.ended(expression, verdict).is_some(),
                 }
             }
         }
