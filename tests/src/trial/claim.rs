@@ -1,10 +1,11 @@
 //! What the tracer says of a flow: the traversals of its JSON.
 
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
 use crate::oracle::{Backend, ChainName, Hook, Step, StepKind, Verdict};
 use crate::rulesets::ORACLE_TABLE;
 use crate::tracer::Direction;
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 /// How a step is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! One claim of the tracer against the ways that packets really went.
 
 use std::fmt::Write;
+use std::ops::AddAssign;
 
 use crate::oracle::{Base, Hook, Listing, Packet, Run, Step, StepKind, Verdict};
 use crate::tracer::Direction;
@@ -137,33 +138,53 @@ impl Problem {
     }
 }
 
+/// Steps of claims, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Steps {
+    /// Right, and known from what was seen.
+    pub exact: usize,
+    /// Right, and follow from others.
+    pub inferred: usize,
+    /// Right, and only the chain is known.
+    pub chain: usize,
+    /// Of those, rules whose verdict the tracer leaves open.
+    pub open: usize,
+    /// Do not stand in order.
+    pub unplaced: usize,
+    /// Have no counter, and are not mentioned.
+    pub omitted: usize,
+    /// Base chains that the packet met and the tracer does not mention.
+    pub gaps: usize,
+}
+
+impl AddAssign for Steps {
+    fn add_assign(&mut self, other: Self) {
+        let Self { exact, inferred, chain, open, unplaced, omitted, gaps } = other;
+        self.exact += exact;
+        self.inferred += inferred;
+        self.chain += chain;
+        self.open += open;
+        self.unplaced += unplaced;
+        self.omitted += omitted;
+        self.gaps += gaps;
+    }
+}
+
 /// How a claim and a crossing go together.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
     /// Empty: they agree.
     pub problems: Vec<Problem>,
-    /// Steps that are right, by how the tracer says it knows them.
-    pub exact: usize,
-    /// Right steps that follow from others.
-    pub inferred: usize,
-    /// Right steps of which only the chain is known.
-    pub chain: usize,
-    /// Of those, rules whose verdict the tracer leaves open.
-    pub open: usize,
-    /// Steps that do not stand in order.
-    pub unplaced: usize,
-    /// Steps without a counter that are not mentioned.
-    pub omitted: usize,
-    /// Base chains that the packet met and the tracer does not mention.
-    pub gaps: usize,
+    /// Its steps.
+    pub steps: Steps,
 }
 
 impl Judgement {
     /// Nothing wrong, and nothing left open.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.problems.is_empty()
-            && self.inferred + self.chain + self.unplaced + self.omitted + self.gaps == 0
+        let Steps { inferred, chain, unplaced, omitted, gaps, .. } = self.steps;
+        self.problems.is_empty() && inferred + chain + unplaced + omitted + gaps == 0
     }
 }
 
@@ -211,8 +232,8 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
     for Claimed { step, provenance, placed } in &claim.steps {
         if step.kind == StepKind::Chain && step.verdict == Verdict::Unknown {
             // It may have been met or not: of a dropped packet it may not be known where.
-            judgement.chain += 1;
-            judgement.open += 1;
+            judgement.steps.chain += 1;
+            judgement.steps.open += 1;
             for (run, said) in crossing.runs.iter().zip(&mut said) {
                 if run.chain == step.chain
                     && let Some(last) = said.last_mut()
@@ -257,13 +278,13 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
         if *placed {
             at = index + 1;
         } else {
-            judgement.unplaced += 1;
+            judgement.steps.unplaced += 1;
         }
-        judgement.open += usize::from(step.verdict == Verdict::Unknown);
+        judgement.steps.open += usize::from(step.verdict == Verdict::Unknown);
         match provenance {
-            Provenance::Exact => judgement.exact += 1,
-            Provenance::Inferred => judgement.inferred += 1,
-            Provenance::Chain => judgement.chain += 1,
+            Provenance::Exact => judgement.steps.exact += 1,
+            Provenance::Inferred => judgement.steps.inferred += 1,
+            Provenance::Chain => judgement.steps.chain += 1,
         }
     }
     said
@@ -277,10 +298,10 @@ fn judge_silence(claim: &Claim, said: &[Said], crossing: &Crossing<'_>, judgemen
     for (run, said) in crossing.runs.iter().zip(said) {
         let mut spoken = said.iter().flatten().peekable();
         if spoken.peek().is_none() {
-            judgement.gaps += 1;
+            judgement.steps.gaps += 1;
         } else if spoken.all(|provenance| *provenance == Provenance::Exact) {
             for (step, _) in run.steps.iter().zip(said).filter(|(_, said)| said.is_none()) {
-                judgement.omitted += 1;
+                judgement.steps.omitted += 1;
                 let open = claim.steps.iter().any(|claimed| !claimed.placed)
                     && step.kind != StepKind::Rule;
                 if !open && claim.doubt.is_none() && shown_by_counters(step, run, crossing.listing)

@@ -9,12 +9,13 @@ pub mod tally;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
+
 use crate::burst::{self, Planned, Services};
 use crate::lab::{Host, Lab};
 use crate::oracle::{Collection, Listing, Oracle, Step};
 use crate::rulesets::{Kind, Ruleset, features};
 use crate::tracer::{self, Tracer};
-use anyhow::{Context, Result};
 
 /// Nothing was traced for so long: all packets are through.
 const QUIET: Duration = Duration::from_millis(15);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Trial;
 use super::claim::{Claim, Claimed, Provenance, claims};
-use super::compare::{Crossing, Judgement, Problem, crossings, explain, judge, same};
+use super::compare::{Crossing, Judgement, Problem, Steps, crossings, explain, judge, same};
 
 /// Problems of a class that are shown in full.
 const SHOWN: usize = 2;
@@ -51,20 +51,8 @@ pub struct Tally {
     pub drops_named: usize,
     /// Claims that were compared.
     pub claims: usize,
-    /// Steps that are right.
-    pub exact: usize,
-    /// Right steps that follow from others.
-    pub inferred: usize,
-    /// Right steps of which only the chain is known.
-    pub chain: usize,
-    /// Of those, rules whose verdict is left open.
-    pub open: usize,
-    /// Steps of which is left open when they were met.
-    pub unplaced: usize,
-    /// Steps, and whole base chains, that are not mentioned.
-    pub omitted: usize,
-    /// Base chains that are not mentioned.
-    pub gaps: usize,
+    /// Steps of all claims.
+    pub steps: Steps,
     /// Claims with a doubt, by its name.
     pub doubts: BTreeMap<String, usize>,
     /// Claims that are wrong.
@@ -85,8 +73,9 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rulesets, flows, packets, untraced, unseen, seen, exact_firsts, claims, .. } =
             self;
-        let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, classes, .. } = self;
-        let Self { told, exact_told, hooks, hooks_seen, unplaced, drops, drops_named, .. } = self;
+        let Self { told, exact_told, hooks, hooks_seen, drops, drops_named, .. } = self;
+        let Self { doubts, wrong, classes, .. } = self;
+        let Steps { exact, inferred, chain, open, unplaced, omitted, gaps } = &self.steps;
         let steps = (exact + inferred + chain).max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
@@ -231,8 +220,7 @@ impl Tally {
     /// Adds the numbers of further rulesets.
     pub fn extend(&mut self, other: Self) {
         let Self { rulesets, flows, packets, untraced, unseen, seen, .. } = other;
-        let Self { exact, inferred, chain, open, omitted, gaps, doubts, wrong, .. } = other;
-        let Self { exact_firsts, told, exact_told, claims, unplaced, .. } = other;
+        let Self { exact_firsts, told, exact_told, claims, steps, doubts, wrong, .. } = other;
         let Self { hooks, hooks_seen, .. } = other;
         let Self { classes, shown, missing, rulesets_shown, .. } = other;
         self.rulesets += rulesets;
@@ -242,18 +230,12 @@ impl Tally {
         self.unseen += unseen;
         self.hooks += hooks;
         self.hooks_seen += hooks_seen;
-        self.unplaced += unplaced;
         self.seen += seen;
         self.exact_firsts += exact_firsts;
         self.told += told;
         self.exact_told += exact_told;
         self.claims += claims;
-        self.exact += exact;
-        self.inferred += inferred;
-        self.chain += chain;
-        self.open += open;
-        self.omitted += omitted;
-        self.gaps += gaps;
+        self.steps += steps;
         for (doubt, count) in doubts {
             *self.doubts.entry(doubt).or_default() += count;
         }
@@ -300,15 +282,8 @@ impl Tally {
             .min_by_key(|(judgement, _)| judgement.problems.len());
         let (problems, crossings) = match best {
             Some((judgement, crossing)) => {
-                let Judgement { problems, exact, inferred, chain, open, unplaced, omitted, gaps } =
-                    judgement;
-                self.unplaced += unplaced;
-                self.omitted += omitted;
-                self.exact += exact;
-                self.inferred += inferred;
-                self.chain += chain;
-                self.open += open;
-                self.gaps += gaps;
+                let Judgement { problems, steps } = judgement;
+                self.steps += steps;
                 (problems, vec![crossing])
             }
             None => (vec![Problem { class: "no such packet", text: String::new() }], here),

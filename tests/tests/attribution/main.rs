@@ -57,7 +57,7 @@ fn attributes(kind: Kind) -> Tally {
     assert!(tally.hooks_seen * 100 >= tally.hooks * 99, "{kind}: too little is seen: {tally}");
     // Probes see each rule of nf_tables itself, whatever counters it has.
     if backend() == "probes" && kind != Kind::IptablesLegacy {
-        assert!(tally.inferred + tally.chain == 0, "{kind}: not all is exact: {tally}");
+        assert!(tally.steps.inferred + tally.steps.chain == 0, "{kind}: not all is exact: {tally}");
     }
     tally
 }

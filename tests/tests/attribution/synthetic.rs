@@ -131,7 +131,7 @@ fn truth_and_lies(kind: Kind) {
     let flows = omniscient(&trials);
     let tally = compare(&trials, &flows).unwrap();
     assert!(is_agreement(&tally), "{kind}: {tally}\n{}\n{:#?}", tally.complaint(), tally.missing);
-    assert_eq!((tally.exact_firsts, tally.exact > 0), (tally.flows, true));
+    assert_eq!((tally.exact_firsts, tally.steps.exact > 0), (tally.flows, true));
 
     lie(&trials, &flows, "a step too many", |traversal| {
         let steps = traversal["steps"].as_array_mut().unwrap();
@@ -198,7 +198,7 @@ fn truth_and_lies(kind: Kind) {
         }
     }
     let tally = compare(&trials, &modest).unwrap();
-    assert_eq!((tally.wrong, tally.exact, tally.seen), (0, 0, tally.flows), "{tally}");
+    assert_eq!((tally.wrong, tally.steps.exact, tally.seen), (0, 0, tally.flows), "{tally}");
     coverage(kind, &trials);
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Each program runs in the network namespace of the lab's router and in a mount namespace of its own, by
 //! a script of `programs/`. All of them are tried, but for shorewall and firewalld where
-//! `CONNTRACKER_FIREWALLS=quick`, as in CI. A program that is not installed, as in the guests of `test-vm`, is skipped.
+//! `CONNTRACKER_FIREWALLS=quick`, as in CI. A program that is not installed, as in the guests of `test-vm`,
+//! is skipped.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
