@@ -107,13 +107,16 @@ impl Drop for NoServices {
     }
 }
 
-/// Takes units from the next boot too: their programs are wanted, not what they would do. Without systemd
+/// Takes services from the next boot too: their programs are wanted, not what they would do. Without systemd
 /// there are none.
-pub fn disable(units: &[&str]) {
-    for unit in units.iter().filter(|_| cmd::find("systemctl").is_some()) {
+pub fn disable(services: &[&str]) {
+    if cmd::find("systemctl").is_none() {
+        return;
+    }
+    for service in services {
         // A distribution may call it otherwise.
-        if cmd::run(cmd::as_root("systemctl").args(["--quiet", "disable", unit])).is_err() {
-            eprintln!("setup: {unit} could not be disabled: see to it that it does not start");
+        if cmd::run(cmd::as_root("systemctl").args(["--quiet", "disable", service])).is_err() {
+            eprintln!("setup: {service} could not be disabled: see to it that it does not start");
         }
     }
 }

@@ -62,9 +62,8 @@ fn install(state: &State) -> Result<()> {
         packages.sort_unstable();
         packages.dedup();
         apt.install(&packages)?;
-        let services = state::SERVICES.iter().filter(|(program, _)| names.contains(program));
-        let units: Vec<_> = services.map(|(_, unit)| *unit).collect();
-        apt::disable(&units);
+        packages.retain(|package| state::SERVICES.contains(package));
+        apt::disable(&packages);
     }
     if !state.missing_components.is_empty() {
         let mut rustup = Command::new("rustup");

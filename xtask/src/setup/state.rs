@@ -54,14 +54,8 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
-/// Services of those that a machine must not start at its next boot because we installed them.
-pub const SERVICES: [(&str, &str); 5] = [
-    ("ufw", "ufw.service"),
-    ("ferm", "ferm.service"),
-    ("fail2ban-server", "fail2ban.service"),
-    ("shorewall", "shorewall.service"),
-    ("firewalld", "firewalld.service"),
-];
+/// Packages whose service, of the same name, must not start at the next boot because we installed them.
+pub const SERVICES: [&str; 5] = ["ufw", "ferm", "fail2ban", "shorewall", "firewalld"];
 
 /// Of the toolchain that compiles userspace; rustup's minimal profile lacks them.
 const COMPONENTS: [(&str, &str); 2] = [("rustfmt", "rustfmt"), ("clippy", "cargo-clippy")];
