@@ -23,6 +23,15 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Where the packets go.
 const PORT: u16 = 9;
 
+/// Counts the packets of the flood, each of which is a flow's first one. The counters of the interface would
+/// have multicast in them that hosts send by themselves.
+const COUNTING: &str = "
+    table ip flood {
+        counter made {}
+        chain forward { type filter hook forward priority 1; udp dport 9 counter name made; }
+    }
+";
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Flood {
@@ -65,7 +74,8 @@ pub fn run(ours: &[&str], time: Duration, directory: &Path) -> Result<Flood> {
     let to = SocketAddrV4::new(lab.server.v4(), PORT);
     let mut ours = Listener::start(&lab, ours, directory.join("ours"))?;
     let mut theirs = Listener::start(&lab, &["conntrack", "-E"], directory.join("theirs"))?;
-    let forwarded = || anyhow::Ok(lab.router.packets("toserver")?.1);
+    lab.router.nft(COUNTING)?;
+    let forwarded = || counted(&lab);
     let before = forwarded()?;
     let threads = thread::available_parallelism()?.get();
     udp_flood(&lab.client, to, time, threads)?;
@@ -80,6 +90,13 @@ pub fn run(ours: &[&str], time: Duration, directory: &Path) -> Result<Flood> {
     let [ours, theirs] = [(&mut ours, dropped[0]), (&mut theirs, dropped[1])]
         .map(|(listener, dropped)| listener.finish(dropped, &table));
     Ok(Flood { made, table: table.len(), ours: ours?, theirs: theirs? })
+}
+
+/// The packets that [`COUNTING`] has counted.
+fn counted(lab: &Lab) -> Result<u64> {
+    let listed = lab.router.run(["nft", "list", "counters", "table", "ip", "flood"])?;
+    let packets = listed.split_once("packets ").and_then(|(_, rest)| rest.split(' ').next());
+    Ok(packets.with_context(|| format!("no packets in {listed}"))?.parse()?)
 }
 
 /// The last value of what has stopped to grow.

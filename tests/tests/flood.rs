@@ -1,5 +1,5 @@
-//! Events at the highest rate that the machine makes: what is lost is counted and marked, the table is known
-//! in the end, and `conntrack -E` beside it misses no fewer flows.
+//! Events at the highest rate that the machine makes: what is lost is counted and marked, and the table is
+//! known in the end. How many flows `conntrack -E` beside it misses is measured by `cargo xtask bench events`.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
@@ -31,9 +31,12 @@ fn flood(args: &[&str]) -> Flood {
 }
 
 #[test]
-fn fewer_flows_are_missed_than_by_conntrack() {
-    let Flood { ours, theirs, .. } = flood(&[]);
-    assert!(ours.flows >= theirs.flows, "{} flows against {}", ours.flows, theirs.flows);
+fn what_is_lost_makes_the_buffer_larger_than_it_began() {
+    let Flood { ours, .. } = flood(&[]);
+    let size = ours.said.split_once("at last with ").and_then(|(_, rest)| rest.split(' ').next());
+    assert_eq!(size.is_some(), ours.dropped > 0, "{}", ours.said);
+    let size: Option<u32> = size.map(|bytes| bytes.parse().unwrap());
+    assert!(size.is_none_or(|bytes| bytes > 2 << 20), "{}", ours.said);
 }
 
 #[test]

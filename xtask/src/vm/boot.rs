@@ -40,9 +40,11 @@ pub enum End {
 pub struct Lost {
     /// Why, and what its kernel said.
     why: String,
-    /// Its CPUs hang in the kernel, and no BPF program is among what they execute: an emulated CPU can
-    /// lose an interrupt that another one waits for.
-    pub hangs_by_itself: bool,
+    /// The emulator is to blame: the kernel reports where it hangs, or a breakpoint that nobody set, and
+    /// no BPF program is executed there. An emulated CPU can lose an interrupt that another one waits
+    /// for, and can execute the breakpoint of code that another one has patched already (what ftrace
+    /// does at the start of a function that a program is attached to).
+    pub emulator: bool,
 }
 
 impl fmt::Display for Lost {
@@ -128,7 +130,7 @@ pub fn boot(
                 return Ok(End::Done);
             }
             Line::Broken(why) => {
-                return Ok(End::Died(Lost { why: why.clone(), hangs_by_itself: false }));
+                return Ok(End::Died(Lost { why: why.clone(), emulator: false }));
             }
             Line::Text(_) => {}
         }
@@ -137,8 +139,9 @@ pub fn boot(
     let text = fs::read(console).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let why = last_words(reason, &complaints, &text);
-    let hangs_by_itself = hangs && accel == Accel::Tcg && hangs_outside_of_bpf(&text);
-    Ok(if up { End::Died(Lost { why, hangs_by_itself }) } else { End::NeverUp(why) })
+    let outside = (hangs && hangs_outside_of_bpf(&text)) || breaks_outside_of_bpf(&text);
+    let emulator = accel == Accel::Tcg && outside;
+    Ok(if up { End::Died(Lost { why, emulator }) } else { End::NeverUp(why) })
 }
 
 /// How long a guest may take until it is up.
@@ -189,6 +192,13 @@ fn hangs_outside_of_bpf(console: &str) -> bool {
         && !lockup(console).any(|line| line.contains("bpf_prog_"))
 }
 
+/// Whether the kernel died of a breakpoint that it does not know of, and no BPF program has it: what the
+/// kernel's compiler of BPF programs fills gaps with are breakpoints, too.
+fn breaks_outside_of_bpf(console: &str) -> bool {
+    let mut report = console.lines().skip_while(|line| !line.contains("int3: 0000 [#"));
+    report.find(|line| line.contains("RIP:")).is_some_and(|line| !line.contains("bpf_prog_"))
+}
+
 /// What in the kernel's messages should worry somebody.
 pub fn warnings(console: &PathBuf) -> Vec<String> {
     let text = fs::read(console).unwrap_or_default();
@@ -224,5 +234,15 @@ mod tests {
         assert!(!hangs_outside_of_bpf("[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck\n"));
         let text = last_words("it hangs", "", &ours);
         assert!(text.contains("first:\n  [ 9.0] watchdog"), "{text}");
+    }
+
+    #[test]
+    fn a_breakpoint_is_the_emulators_only_if_no_bpf_program_has_it() {
+        let report = |at| {
+            format!("[ 9.0] Oops: int3: 0000 [#1] SMP NOPTI\n[ 9.0] RIP: 0010:{at}+0x5/0xa0\n")
+        };
+        assert!(breaks_outside_of_bpf(&report("nft_immediate_eval")));
+        assert!(!breaks_outside_of_bpf(&report("bpf_prog_6deef7357e7b4530_nft_begins")));
+        assert!(!breaks_outside_of_bpf("[ 9.0] Oops: 0002 [#1]\n[ 9.0] RIP: 0010:nft_do_chain\n"));
     }
 }

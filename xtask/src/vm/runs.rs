@@ -57,7 +57,7 @@ pub fn all(order: &Order) -> Result<Counts> {
             let mut result = RunResult::new(kernel, *run, session.accel.name());
             if let Err(error) = one(&mut session, kernel, *run, suites, &mut result) {
                 eprintln!("vm: {}: {error:#}", result.title());
-                if error.downcast_ref::<Lost>().is_some_and(|lost| lost.hangs_by_itself) {
+                if error.downcast_ref::<Lost>().is_some_and(|lost| lost.emulator) {
                     again(&mut session, kernel, *run, suites, &mut result);
                 }
             }
@@ -83,7 +83,7 @@ fn again(
 ) {
     let done = |suite: &&&Suite| !result.suites.iter().any(|done| done.name == suite.name);
     let left: Vec<&Suite> = suites.iter().filter(done).copied().collect();
-    println!("vm: {}: no BPF program hangs there: booted once more", result.title());
+    println!("vm: {}: no BPF program is executed there: booted once more", result.title());
     if let Err(error) = one(session, kernel, run, &left, result) {
         eprintln!("vm: {}: {error:#}", result.title());
     }
