@@ -68,6 +68,11 @@ pub fn to_syslog() -> Result<()> {
     Ok(())
 }
 
+/// From now on details are said, too.
+pub fn say_details() {
+    log::set_max_level(LevelFilter::Debug);
+}
+
 /// What is said: details only where `CONNTRACKER_LOG=debug` asks for them.
 fn level() -> LevelFilter {
     match std::env::var_os("CONNTRACKER_LOG") {

@@ -57,6 +57,8 @@ pub struct Trace {
     pub interval: Option<Duration>,
     /// Lost records are worth an exit status.
     pub strict: bool,
+    /// Say details on standard error: why other backends were not taken.
+    pub verbose: bool,
 }
 
 /// Runs a trace to its end.
@@ -107,13 +109,19 @@ fn observe(trace: Trace) -> Result<ExitCode> {
 }
 
 async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
-    let Trace { config, mode, destination, format, duration, interval, strict } = trace;
+    let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
+    if verbose {
+        messages::say_details();
+    }
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install()?;
     let mut observer = Observer::start(config)?;
     let schedule = Arc::new(Mutex::new(Schedule::new(signals, duration, interval)));
     let (backend, reason) = observer.backend();
-    log::info!("backend {backend}: {reason}");
+    log::info!("backend {backend} ({})", reason.short);
+    if reason.full != reason.short {
+        log::debug!("{}", reason.full);
+    }
     for note in observer.notes() {
         log::info!("{note}");
     }

@@ -1,7 +1,7 @@
 //! Counters of the BPF programs, one `u64` per CPU each in map `COUNTERS`.
 //!
 //! `NewFlows == NewRecords + NewFolded + NewLost` always holds, and so do the same sums for replies,
-//! drops and ends: every packet that was worth a record is in one of the three. So is every traced packet:
+//! drops, lost packets and ends: every packet that was worth a record is in one of the three. So is every traced packet:
 //! `TracedPackets == PathRecords + PathFolded + PathLost + PathRaces + FramesLost`, but for those under
 //! way and those that found the ruleset changed before their counters were read.
 
@@ -69,7 +69,18 @@ pub enum Counter {
     EndRecords,
     /// Records of ends that found the ring full.
     EndLost,
+    /// IP packets of the traced namespaces that the kernel dropped elsewhere than in netfilter.
+    LostPackets,
+    /// Records of them that reached the ring.
+    LostRecords,
+    /// Those of them that were only counted, in the entry of their key.
+    LostFolded,
+    /// Records of them that found the ring full.
+    LostUnsent,
+    /// IP packets dropped elsewhere than in netfilter whose namespace or headers could not be told any more: not
+    /// reported.
+    LostUnknown,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = Counter::EndLost as u32 + 1;
+pub const COUNTERS: u32 = Counter::LostUnknown as u32 + 1;

@@ -20,7 +20,7 @@ pub mod table;
 
 /// Version of everything in this crate. The BPF object carries it in section [`ABI_SECTION`] and
 /// each ring record in its header.
-pub const ABI_VERSION: u8 = 7;
+pub const ABI_VERSION: u8 = 8;
 
 /// ELF section of the BPF object that holds [`ABI_VERSION`] (one byte).
 pub const ABI_SECTION: &str = ".conntracker.abi";

@@ -215,6 +215,15 @@ offsets! {
     }
 }
 
+/// (struct, member path) of what tells that conntrack itself dropped a packet: the statistics of a namespace, per
+/// CPU, and in them the counters that conntrack moves when it drops one (`struct ip_conntrack_stat`).
+pub const STAT_MEMBERS: [(&str, &str); 4] = [
+    ("net", "ct.stat"),
+    ("ip_conntrack_stat", "insert_failed"),
+    ("ip_conntrack_stat", "chaintoolong"),
+    ("ip_conntrack_stat", "drop"),
+];
+
 /// Members whose place the programs take for granted, because they copy the whole structure:
 /// (struct, member path, offset). The agent refuses to load when the kernel's BTF disagrees.
 pub const ASSUMED: &[(&str, &str, u32)] = &[

@@ -11,6 +11,9 @@ pub const KIND_REPLIED: u8 = 2;
 /// A packet that netfilter dropped (`SKB_DROP_REASON_NETFILTER_DROP`).
 pub const KIND_DROP: u8 = 3;
 
+/// An IP packet that another part of the kernel dropped than netfilter.
+pub const KIND_LOST: u8 = 6;
+
 /// AF_INET, family of a record with [`Tuple4`]s.
 pub const FAMILY_V4: u8 = 2;
 /// AF_INET6, family of a record with [`Tuple6`]s.
@@ -30,6 +33,20 @@ pub const FLAG_INTERFACES: u8 = 8;
 ///
 /// [`Owner`]: crate::owner::Owner
 pub const FLAG_OWNER: u8 = 16;
+
+/// Of a key of dropped packets only: they are of [`KIND_LOST`].
+pub const FLAG_LOST: u8 = 32;
+
+/// What conntrack's own functions dropped a packet for: nothing, it was another function of netfilter.
+pub const CONNTRACK_PASSED: u32 = 0;
+/// No entry could be made: the table is full, or there is no memory.
+pub const CONNTRACK_FULL: u32 = 1;
+/// The entry could not be inserted: another one has its original or its reply tuple (`insert_failed`).
+pub const CONNTRACK_INSERT_FAILED: u32 = 2;
+/// The entry could not be inserted: too many have its hash (`chaintoolong`, Linux 5.15+).
+pub const CONNTRACK_CHAIN_TOO_LONG: u32 = 3;
+/// Another reason for which `drop` is counted.
+pub const CONNTRACK_OTHER: u32 = 4;
 
 /// [`FlowBody::hook`] of a packet whose netfilter hook is not known.
 pub const HOOK_UNKNOWN: u8 = 0xff;
@@ -66,10 +83,12 @@ pub struct FlowBody {
     pub iif: u32,
     /// Interface index of the packet's output, 0 for locally delivered packets.
     pub oif: u32,
-    /// With [`FLAG_COUNTED`]: flows of this key since `since_ns`; `u32::MAX` means that many or more.
+    /// With [`FLAG_COUNTED`]: flows of this key since `since_ns`; `u32::MAX` means that many or more. Of a
+    /// dropped or lost packet: [`crate::seen::DropKey::reason`].
     pub count: u32,
     /// With [`FLAG_COUNTED`]: when counting began; tells one life of a kernel map entry from the
-    /// next (nanoseconds since boot). Of a dropped packet: [`crate::seen::DropKey::path_hash`].
+    /// next (nanoseconds since boot). Of a dropped packet: [`crate::seen::DropKey::path_hash`];
+    /// of a lost one: [`crate::seen::DropKey::location`].
     pub since_ns: u64,
     /// Conntrack zone id.
     pub zone: u16,

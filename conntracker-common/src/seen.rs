@@ -50,10 +50,16 @@ pub struct DropKey {
     pub proto: u8,
     /// Netfilter hook number, or [`crate::record::HOOK_UNKNOWN`].
     pub hook: u8,
-    /// [`crate::record::FLAG_FROM_HEADERS`] or 0.
+    /// [`crate::record::FLAG_FROM_HEADERS`] and [`crate::record::FLAG_LOST`].
     pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Of lost packets: `enum skb_drop_reason` (Linux 5.17+). Of those that netfilter dropped: one of
+    /// `CONNTRACK_` ([`crate::record`]).
+    pub reason: u32,
+    /// Of lost packets without a reason of their own: the address to which the function returns that dropped
+    /// them; else 0.
+    pub location: u64,
 }
 
 /// What is counted of it.
@@ -104,7 +110,7 @@ pub struct Mode {
 const _: () = {
     assert!(size_of::<SeenKey>() == 48);
     assert!(size_of::<SeenValue>() == 32);
-    assert!(size_of::<DropKey>() == 72);
+    assert!(size_of::<DropKey>() == 80);
     assert!(size_of::<DropValue>() == 24);
     assert!(size_of::<Mode>() == 16);
 };

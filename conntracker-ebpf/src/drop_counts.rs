@@ -5,12 +5,13 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::HashMap};
 use conntracker_common::{
     counters::Counter,
-    record::FLAG_FROM_HEADERS,
+    record::{FLAG_FROM_HEADERS, FLAG_LOST},
     seen::{DropKey, DropValue},
 };
 
 use crate::{
     counters::count as add_to,
+    drops::Cause,
     emit::Facts,
     memory::fetch_add,
     seen::{self, fold_source, map_v4},
@@ -35,12 +36,12 @@ pub enum Counted {
 
 /// Counts a packet.
 #[inline(always)]
-pub fn count(facts: &Facts, path_hash: u64) -> Counted {
+pub fn count(facts: &Facts, cause: &Cause) -> Counted {
     let (_, fold) = seen::mode();
     let from_headers = facts.body.flags & FLAG_FROM_HEADERS;
     let mut key = DropKey {
         netns_cookie: facts.netns_cookie,
-        path_hash,
+        path_hash: cause.path_hash,
         src: facts.orig.src,
         dst: facts.orig.dst,
         src_l4: facts.orig.src_l4,
@@ -50,8 +51,10 @@ pub fn count(facts: &Facts, path_hash: u64) -> Counted {
         zone: facts.body.zone,
         proto: facts.body.proto,
         hook: facts.body.hook,
-        flags: from_headers,
-        reserved: [0; 7],
+        flags: from_headers | if cause.lost { FLAG_LOST } else { 0 },
+        reserved: [0; 3],
+        reason: cause.reason,
+        location: cause.location,
     };
     if facts.is_v4() {
         map_v4(&mut key.src);

@@ -9,9 +9,9 @@ use crate::{
 };
 
 /// `enum nf_inet_hooks`.
-const PRE_ROUTING: u8 = 0;
+pub const PRE_ROUTING: u8 = 0;
 const LOCAL_IN: u8 = 1;
-const FORWARD: u8 = 2;
+pub const FORWARD: u8 = 2;
 const LOCAL_OUT: u8 = 3;
 const POST_ROUTING: u8 = 4;
 
@@ -19,7 +19,7 @@ const POST_ROUTING: u8 = 4;
 const ROUTE_LOCAL: u32 = 0x8000_0000;
 
 /// `sk_buff._skb_refdst` bit: no reference held (SKB_DST_NOREF).
-const DST_NOREF: u64 = 1;
+pub const DST_NOREF: u64 = 1;
 
 /// Interface index of `lo` in every namespace (LOOPBACK_IFINDEX).
 const LOOPBACK: u32 = 1;

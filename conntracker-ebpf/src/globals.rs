@@ -66,6 +66,22 @@ pub static DROP_REASON: u32 = 0;
 #[unsafe(no_mangle)]
 pub static DROP_PLACES: [u64; 4] = [0; 4];
 
+/// 1: packets are reported that the kernel drops elsewhere than in netfilter, too.
+#[unsafe(no_mangle)]
+pub static LOST_PACKETS: u32 = 0;
+
+/// `SKB_DROP_REASON_NOT_SPECIFIED`: the reason of drops that have none of their own.
+#[unsafe(no_mangle)]
+pub static NO_REASON: u32 = 0;
+
+/// Reasons that are not told: no packet is lost by them. A bit for each of the first 256.
+#[unsafe(no_mangle)]
+pub static UNTOLD_REASONS: [u64; 4] = [0; 4];
+
+/// Where [`conntracker_common::offsets::STAT_MEMBERS`] are; [`ABSENT`] where BTF does not tell.
+#[unsafe(no_mangle)]
+pub static STATS: [u32; 4] = [ABSENT; 4];
+
 /// The reader is woken whenever the ring's fill crosses a multiple of this many bytes (a power of
 /// two); below that it drains by timer.
 #[unsafe(no_mangle)]
@@ -194,6 +210,26 @@ pub fn is_drop_place(address: u64) -> bool {
     let [first, first_len, second, second_len] = &DROP_PLACES;
     address.wrapping_sub(frozen(first)) < frozen(first_len)
         || address.wrapping_sub(frozen(second)) < frozen(second_len)
+}
+
+/// [`LOST_PACKETS`].
+#[inline(always)]
+pub fn tells_lost_packets() -> bool {
+    frozen(&LOST_PACKETS) != 0
+}
+
+/// Whether a reason is one of [`UNTOLD_REASONS`].
+#[inline(always)]
+pub fn is_untold(reason: u32) -> bool {
+    let [a, b, c, d] = &UNTOLD_REASONS;
+    let word = match reason >> 6 {
+        0 => frozen(a),
+        1 => frozen(b),
+        2 => frozen(c),
+        3 => frozen(d),
+        _ => 0,
+    };
+    word >> (reason & 63) & 1 != 0
 }
 
 /// [`WAKE_BYTES`].

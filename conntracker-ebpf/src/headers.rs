@@ -31,6 +31,13 @@ pub fn describe(skb: u64, facts: &mut Facts) -> bool {
     true
 }
 
+/// Whether the kernel took a packet for one of IP.
+#[inline(always)]
+pub fn is_ip(skb: u64) -> bool {
+    let protocol: Option<u16> = read(skb + offset!(skb_protocol) as u64);
+    protocol.is_some_and(|protocol| matches!(u16::from_be(protocol), ETH_P_IP | ETH_P_IPV6))
+}
+
 /// Parses the network header of `skb`. The flag says that there was no transport header to read
 /// (a later fragment, or a packet cut short): ports are zero then. `None` if it is not IP.
 #[inline(always)]

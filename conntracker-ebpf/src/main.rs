@@ -5,7 +5,7 @@
 //!   chains of a hook: which rules matched. [`early_open`], [`early_gap`], [`early_close`] do the same
 //!   before conntrack's own function.
 //! - [`peek`]: run by the agent, off the packet path: reads kernel memory for it.
-//! - [`netfilter_drop`]: raw tracepoint `kfree_skb`: packets that netfilter dropped.
+//! - [`packet_dropped`]: raw tracepoint `kfree_skb`: packets that netfilter or another part of the kernel dropped.
 #![no_std]
 #![no_main]
 // For the one atomic instruction in `seen`. Both ways to build (nightly, and RUSTC_BOOTSTRAP=1 with
@@ -38,6 +38,7 @@ mod probes;
 mod rounds;
 mod seen;
 mod snapshot;
+mod stats;
 mod table;
 mod task;
 mod traverse;
@@ -260,13 +261,19 @@ pub extern "C" fn table(_ctx: *const u8) -> i32 {
 /// `kfree_skb(struct sk_buff *skb, void *location)`, and since Linux 5.17
 /// `(…, enum skb_drop_reason reason, …)`.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
-pub fn netfilter_drop(ctx: RawTracePointContext) -> i32 {
+pub fn packet_dropped(ctx: RawTracePointContext) -> i32 {
+    let reason = match globals::drop_reason() {
+        0 => 0,
+        _ => ctx.arg::<u64>(2) as u32,
+    };
     let is_netfilters = match globals::drop_reason() {
         0 => globals::is_drop_place(ctx.arg(1)),
-        netfilters => ctx.arg::<u64>(2) as u32 == netfilters,
+        netfilters => reason == netfilters,
     };
     if is_netfilters {
         drops::observe(ctx.arg(0));
+    } else if globals::tells_lost_packets() {
+        drops::observe_lost(ctx.arg(0), reason, ctx.arg(1));
     }
     0
 }

@@ -102,7 +102,7 @@ pub struct FilterArgs {
     /// Output interface.
     #[arg(long, value_name = "NAME", value_parser = values::text)]
     oif: Vec<Term<String>>,
-    /// Only flows of which netfilter dropped packets.
+    /// Only flows of which netfilter dropped packets, or another part of the kernel.
     #[arg(long)]
     dropped: bool,
     /// Only flows that met this chain, or this rule of it: handle of nft, position in iptables-legacy.

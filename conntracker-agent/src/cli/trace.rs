@@ -75,6 +75,12 @@ pub struct TraceArgs {
     /// Print what else is known of each flow (text format).
     #[arg(long)]
     explain: bool,
+    /// Say details on standard error, such as why other backends were not taken.
+    #[arg(short = 'v', long)]
+    verbose: bool,
+    /// Which dropped packets are told.
+    #[arg(long, value_enum, default_value_t, value_name = "BY")]
+    drops: DropsArg,
     /// Exit with 3 if records were lost.
     #[arg(long)]
     strict: bool,
@@ -102,6 +108,15 @@ enum BackendArg {
     Probes,
     /// Conntrack dumps and events; no drops.
     Netlink,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum DropsArg {
+    /// Those that netfilter drops: rules, policies, conntrack.
+    Netfilter,
+    /// Those that get lost elsewhere in the kernel, too: no route, no socket, a neighbour that does not answer.
+    #[default]
+    All,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -151,6 +166,8 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         no_fold,
         explain,
         strict,
+        verbose,
+        drops,
         ring_size,
         event_buffer,
         pidfile,
@@ -206,6 +223,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
                 coverage: false,
                 folds: !no_fold,
             }),
+            lost: matches!(drops, DropsArg::All),
             sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
             event_buffer: event_buffer as usize,
         },
@@ -219,6 +237,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         duration,
         interval,
         strict,
+        verbose,
     })
 }
 

@@ -10,6 +10,7 @@ use crate::{
         object::{Programs, Seeing, Sizes},
         points::{Choice, NoPoint},
         probes::{self, Method, Probes},
+        reasons::Reasons,
     },
     observe::kernel::Kernel,
 };
@@ -80,7 +81,9 @@ impl Backends {
 fn by_links(kernel: &Kernel) -> Result<Loaded> {
     links::probe()?;
     let drops = kernel.drops()?;
-    let load = |rules| Programs::load(&kernel.layout, drops, SIZES, rules, Seeing::Links);
+    let reasons = Reasons::of(&kernel.btf);
+    let load =
+        |rules| Programs::load(&kernel.layout, drops, Some(&reasons), SIZES, rules, Seeing::Links);
     let (programs, without_rules) = match load(true) {
         Ok(programs) => (programs, None),
         Err(error) => (load(false)?, Some(error)),
@@ -93,7 +96,8 @@ fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     let Kernel { btf, layout, points, .. } = kernel;
     probes::check(points, method)?;
     let seeing = probes::seeing(btf, points, method)?;
-    let programs = Programs::load(layout, kernel.drops()?, SIZES, true, seeing)?;
+    let programs =
+        Programs::load(layout, kernel.drops()?, Some(&Reasons::of(btf)), SIZES, true, seeing)?;
     let mut attached = Probes::new(method);
     let mut attach = |choice: &Result<Choice, NoPoint>, hookups| -> Result<()> {
         for point in &choice.as_ref().map_err(NoPoint::clone)?.points {

@@ -1,14 +1,74 @@
 //! What is known of a flow's dropped packets.
 
-use super::path::Step;
+use super::{Tuple, path::Step};
 
 /// Distinct places and rules kept per flow; what is dropped elsewhere is counted together.
 const MOST: usize = 32;
 
-/// Where packets of a flow were dropped.
+/// Who dropped packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// A function at a hook of netfilter: a rule, a policy.
+    #[default]
+    Netfilter,
+    /// Conntrack itself.
+    Conntrack(ConntrackCause),
+    /// Another part of the kernel, for this reason (`enum skb_drop_reason`, without what all names begin with).
+    Reason(&'static str),
+    /// Another part of the kernel, without a reason, in this function.
+    Function(&'static str),
+}
+
+/// What conntrack dropped packets for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConntrackCause {
+    /// There was no room for a new entry (nf_conntrack_max), nor an old one to be dropped early.
+    Full,
+    /// Another entry has the original or the reply tuple of the new one.
+    InsertFailed,
+    /// Too many entries have the hash of the new one.
+    ChainTooLong,
+    /// Something else.
+    Other,
+}
+
+impl ConntrackCause {
+    /// In a few words, or as conntrack(8) names the counter (`conntrack -S`).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "table full",
+            Self::InsertFailed => "insert_failed",
+            Self::ChainTooLong => "chain_toolong",
+            Self::Other => "entry not confirmed",
+        }
+    }
+}
+
+impl Cause {
+    /// Netfilter did not drop them: they got lost elsewhere in the kernel.
+    #[must_use]
+    pub fn is_elsewhere(self) -> bool {
+        matches!(self, Self::Reason(_) | Self::Function(_))
+    }
+
+    /// The kernel's reason or the function of packets that got lost elsewhere.
+    #[must_use]
+    pub fn elsewhere(self) -> Option<&'static str> {
+        match self {
+            Self::Reason(name) | Self::Function(name) => Some(name),
+            Self::Netfilter | Self::Conntrack(_) => None,
+        }
+    }
+}
+
+/// Where packets of a flow were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DropPlace {
-    /// Netfilter hook number (`enum nf_inet_hooks`); `None` if it could not be told.
+    /// Who dropped them.
+    pub cause: Cause,
+    /// Netfilter hook number (`enum nf_inet_hooks`); of packets that got lost elsewhere, the last hook that they
+    /// have passed. `None` if it could not be told.
     pub hook: Option<u8>,
     /// Input interface index, 0 for none.
     pub iif: u32,
@@ -27,19 +87,42 @@ pub struct DroppedAt {
     pub packets: u64,
 }
 
-/// Dropped packets of a flow.
+/// Packets that were dropped at more places than are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Elsewhere {
+    dropped: u64,
+    lost: u64,
+}
+
+/// Why an entry could not be inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// The reply tuple that it was to have, address translation included.
+    pub reply: Tuple,
+    /// Original tuple of the entry that has this tuple in one of its directions, if it is known.
+    pub holder: Option<Tuple>,
+}
+
+/// Dropped and lost packets of a flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
+    /// Of the first packet for which there could be no entry because of another one.
+    pub(super) clash: Option<Clash>,
     at: Vec<DroppedAt>,
-    /// Packets that were dropped at more places than are kept.
-    elsewhere: u64,
+    elsewhere: Elsewhere,
 }
 
 impl Drops {
-    /// Packets dropped.
+    /// Packets that netfilter dropped.
     #[must_use]
     pub fn packets(&self) -> u64 {
-        self.at.iter().map(|at| at.packets).sum::<u64>() + self.elsewhere
+        self.dropped().map(|at| at.packets).sum::<u64>() + self.elsewhere.dropped
+    }
+
+    /// Packets that got lost elsewhere in the kernel.
+    #[must_use]
+    pub fn lost_packets(&self) -> u64 {
+        self.lost().map(|at| at.packets).sum::<u64>() + self.elsewhere.lost
     }
 
     /// Where and by what, in the order in which that was seen first; at most 32 are kept.
@@ -48,10 +131,46 @@ impl Drops {
         &self.at
     }
 
-    /// Packets that were dropped at other places, or by other rules, than [`Self::at`] tells.
+    /// Those that netfilter dropped.
+    pub fn dropped(&self) -> impl Iterator<Item = &DroppedAt> + Clone {
+        self.at.iter().filter(|at| !at.place.cause.is_elsewhere())
+    }
+
+    /// Those that got lost elsewhere.
+    pub fn lost(&self) -> impl Iterator<Item = &DroppedAt> + Clone {
+        self.at.iter().filter(|at| at.place.cause.is_elsewhere())
+    }
+
+    /// Of the first packet for which there could be no entry because of another one, the tuple that was taken.
+    #[must_use]
+    pub fn clash(&self) -> Option<Clash> {
+        self.clash
+    }
+
+    /// What conntrack itself dropped packets for, each once.
+    #[must_use]
+    pub fn by_conntrack(&self) -> Vec<ConntrackCause> {
+        let mut causes = Vec::new();
+        for at in &self.at {
+            if let Cause::Conntrack(cause) = at.place.cause
+                && !causes.contains(&cause)
+            {
+                causes.push(cause);
+            }
+        }
+        causes
+    }
+
+    /// Packets that netfilter dropped at other places, or by other rules, than [`Self::at`] tells.
     #[must_use]
     pub fn elsewhere(&self) -> u64 {
-        self.elsewhere
+        self.elsewhere.dropped
+    }
+
+    /// Packets that got lost at other places than [`Self::at`] tells.
+    #[must_use]
+    pub fn lost_elsewhere(&self) -> u64 {
+        self.elsewhere.lost
     }
 
     pub(super) fn add(&mut self, place: DropPlace, by: Option<&Step>, packets: u64) {
@@ -60,16 +179,20 @@ impl Drops {
             known.packets += packets;
         } else if self.at.len() < MOST {
             self.at.push(DroppedAt { place, by: by.cloned(), packets });
+        } else if place.cause.is_elsewhere() {
+            self.elsewhere.lost += packets;
         } else {
-            self.elsewhere += packets;
+            self.elsewhere.dropped += packets;
         }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
+        self.clash = self.clash.or(other.clash);
         for DroppedAt { place, by, packets } in &other.at {
             self.add(*place, by.as_ref(), *packets);
         }
-        self.elsewhere += other.elsewhere;
+        self.elsewhere.dropped += other.elsewhere.dropped;
+        self.elsewhere.lost += other.elsewhere.lost;
     }
 }
 
@@ -81,14 +204,14 @@ mod tests {
     fn no_packet_is_lost_where_there_are_more_places_than_are_kept() {
         let mut drops = Drops::default();
         for iif in 0..100 {
-            drops.add(DropPlace { hook: Some(1), iif, oif: 0 }, None, 2);
+            let cause = if iif % 2 == 0 { Cause::Netfilter } else { Cause::Reason("NO_SOCKET") };
+            drops.add(DropPlace { cause, hook: Some(1), iif, oif: 0 }, None, 2);
         }
         let mut all = Drops::default();
         all.merge(&drops);
         all.merge(&drops);
-        assert_eq!(
-            (all.packets(), all.at().len(), all.elsewhere()),
-            (400, MOST, 400 - 2 * 2 * MOST as u64)
-        );
+        assert_eq!((all.packets(), all.lost_packets(), all.at().len()), (200, 200, MOST));
+        let kept = 2 * MOST as u64;
+        assert_eq!((all.elsewhere(), all.lost_elsewhere()), (200 - kept, 200 - kept));
     }
 }

@@ -126,7 +126,7 @@ pub struct Filter {
     pub iif: AnyOf<String>,
     /// Output interface.
     pub oif: AnyOf<String>,
-    /// Only flows with dropped packets.
+    /// Only flows with dropped or lost packets.
     pub dropped: bool,
     /// Rules and chains that a packet of the flow met.
     pub rule: AnyOf<RulePlace>,
@@ -289,7 +289,7 @@ impl Filter {
             && self.helper.allows(|wanted| helper == Some(wanted))
             && self.iif.allows(|wanted| met(&|(iif, _)| iif, wanted))
             && self.oif.allows(|wanted| met(&|(_, oif)| oif, wanted))
-            && (!self.dropped || flow.dropped())
+            && (!self.dropped || flow.drops.is_some())
             && self.rule.allows(|place| steps().any(|step| place.matches(&step.site)))
     }
 }

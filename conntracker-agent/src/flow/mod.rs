@@ -12,7 +12,7 @@ pub mod status;
 pub mod table;
 pub mod tuple;
 
-pub use drops::{DropPlace, DroppedAt, Drops};
+pub use drops::{Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops};
 pub use model::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
 pub use path::Paths;
 pub use status::Status;

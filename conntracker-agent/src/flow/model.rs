@@ -178,7 +178,7 @@ pub struct Flow {
     pub first_ns: u64,
     /// Last heard of (nanoseconds since the epoch).
     pub last_ns: u64,
-    /// Dropped packets.
+    /// Dropped and lost packets.
     pub drops: Option<Drops>,
     /// Where traced packets went.
     pub paths: Paths,
@@ -228,14 +228,20 @@ impl Flow {
     /// Netfilter dropped packets of it.
     #[must_use]
     pub fn dropped(&self) -> bool {
-        self.drops.is_some()
+        self.drops.as_ref().is_some_and(|drops| drops.packets() > 0)
     }
 
-    /// Entries that ended before they were confirmed, if nothing else is known of the flow: packets that
-    /// netfilter did not drop, and that did not arrive.
+    /// Packets of it got lost elsewhere in the kernel.
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        self.drops.as_ref().is_some_and(|drops| drops.lost_packets() > 0)
+    }
+
+    /// Entries that ended before they were confirmed, if nothing else is known of the flow: packets of
+    /// which nobody says that they were dropped, and that did not arrive.
     #[must_use]
     pub fn never_confirmed(&self) -> Option<u64> {
-        let alone = !self.origins.of_conntrack() && !self.dropped();
+        let alone = !self.origins.of_conntrack() && self.drops.is_none();
         (alone && self.unconfirmed > 0).then_some(self.unconfirmed)
     }
 

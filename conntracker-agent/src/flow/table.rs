@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
+    Cause, ConntrackCause, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
     model::Details,
     path::{Direction, Traversal},
     process::Process,
@@ -88,8 +88,9 @@ pub struct FlowTable {
     wants_dump: bool,
     /// Paths of dropped packets, by the flow or headers and their hash.
     dropping: HashMap<(FlowKey, u64), Arc<Traversal>>,
-    /// Dropped packets that were merged.
+    /// Packets that were merged: dropped by netfilter, and lost elsewhere.
     drops_counted: u64,
+    lost_counted: u64,
     /// Entries that have ended while a dump is under way.
     ended: ends::Ended,
 }
@@ -114,6 +115,7 @@ impl FlowTable {
             wants_dump: false,
             dropping: HashMap::new(),
             drops_counted: 0,
+            lost_counted: 0,
             ended: ends::Ended::default(),
         }
     }
@@ -155,11 +157,12 @@ impl FlowTable {
         self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns))
     }
 
-    /// Merges one ring record, made at `at_ns` (nanoseconds since the epoch).
-    pub fn record(&mut self, netns: NetnsId, record: &Record, at_ns: u64) {
+    /// Merges one ring record, made at `at_ns` (nanoseconds since the epoch). If it is of a dropped packet,
+    /// `cause` says who did it.
+    pub fn record(&mut self, netns: NetnsId, record: &Record, cause: Cause, at_ns: u64) {
         let Some(reply) = record.reply else {
             let headers = FlowKey { netns, zone: record.zone, orig: record.orig, entry: false };
-            return self.dropped_once(headers, record, at_ns);
+            return self.dropped_once(headers, record, cause, at_ns);
         };
         let member_key = FlowKey { netns, zone: record.zone, orig: record.orig, entry: true };
         let key = self.key(netns, record.zone, record.orig);
@@ -198,7 +201,10 @@ impl FlowTable {
         }
         self.counted_by_kernel += counted_by_kernel;
         if record.kind == RecordKind::Drop {
-            self.dropped_once(key, record, at_ns);
+            self.dropped_once(key, record, cause, at_ns);
+            if cause == Cause::Conntrack(ConntrackCause::InsertFailed) {
+                self.clashed(key, member_key, reply);
+            }
         }
         self.set_reply(key, reply, replace);
     }

@@ -67,7 +67,7 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             host,
             kernel,
             backend: observer.backend.name().to_owned(),
-            backend_reason: observer.backend_reason.clone(),
+            backend_reason: observer.backend_reason.short.clone(),
             namespaces,
             start_ns: observer.start_ns,
             end_ns: observer.clock.now(),
@@ -209,6 +209,14 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
             ("drop_packets", tally.drop_packets.max(observer.table.drops_counted())),
             ("drop_records", get(Counter::DropRecords)),
             ("drop_packets_folded", get(Counter::DropFolded)),
+            (
+                "lost_packets",
+                (tally.lost_packets - tally.not_lost.min(tally.lost_packets))
+                    .max(observer.table.lost_counted()),
+            ),
+            ("lost_records", get(Counter::LostRecords)),
+            ("lost_packets_folded", get(Counter::LostFolded)),
+            ("lost_packets_unknown", get(Counter::LostUnknown)),
             ("packets_without_conntrack", get(Counter::NoConntrack)),
         ]);
         if observer.backend.sees_ends() {
@@ -237,6 +245,7 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
             loss("new_flow_records_lost", "new flows whose record found the ring full", get(Counter::NewLost)),
             loss("reply_records_lost", "first replies whose record found the ring full", get(Counter::ReplyLost)),
             loss("drop_records_lost", "dropped packets whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::DropLost)),
+            loss("lost_records_lost", "packets lost elsewhere in the kernel whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::LostUnsent)),
             loss("dedup_map_full", "flows that found no room in the kernel's map: they are reported each time", get(Counter::MapFull)),
             loss("kernel_reads_failed", "packets whose conntrack entry could not be read", get(Counter::ReadFailed)),
             loss("drops_unknown", "dropped packets that are not IP, or whose namespace could not be told", get(Counter::DropUnknown)),
@@ -248,6 +257,11 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
                 "drops_uncounted",
                 "dropped packets that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
                 tally.drop_packets.saturating_sub(observer.table.drops_counted()),
+            ));
+            losses.push(loss(
+                "lost_uncounted",
+                "packets lost elsewhere in the kernel that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
+                tally.lost_packets.saturating_sub(observer.table.lost_counted() + tally.not_lost),
             ));
         }
         if let Some(before) = observer.folded_from

@@ -1,6 +1,6 @@
 //! Which source of live flows: the most exact one that works here.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -8,7 +8,7 @@ use super::{
     Config, Intake, Tally,
     events::EventsSource,
     kernel::Kernel,
-    packets::{Eyes, PacketsSource},
+    packets::{Eyes, FlowOptions, PacketsSource},
     rules::RuleTracer,
 };
 use crate::{
@@ -50,8 +50,41 @@ pub(crate) enum Backend {
     Netlink(EventsSource),
 }
 
-/// A started backend, and why it is this one.
-type Started = Result<(Backend, String)>;
+/// Why a backend was taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Reason {
+    /// In a clause, for reports.
+    pub short: String,
+    /// With what the kernel said of the others.
+    pub full: String,
+}
+
+impl From<String> for Reason {
+    fn from(reason: String) -> Self {
+        Self { short: reason.clone(), full: reason }
+    }
+}
+
+/// Why a backend was not taken.
+struct Without {
+    clause: &'static str,
+    full: String,
+}
+
+impl From<anyhow::Error> for Without {
+    fn from(error: anyhow::Error) -> Self {
+        let refused = |cause: &(dyn std::error::Error + 'static)| {
+            let refusal = cause.downcast_ref::<io::Error>();
+            refusal.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        let clause =
+            if error.chain().any(refused) { "not permitted here" } else { "not possible here" };
+        Self { clause, full: format!("{error:#}") }
+    }
+}
+
+/// What tells the rest of a [`Reason`].
+const SEE: &str = "see conntracker doctor";
 
 /// Starts backends.
 struct Starter<'a> {
@@ -67,9 +100,9 @@ impl Starter<'_> {
         if let Eyes::Probes(method) = eyes {
             probes::check(&kernel.points, method)?;
         }
-        let fold = config.folds_at_once();
-        let source =
-            PacketsSource::start(kernel, eyes, config.sizes, fold, config.rules, namespaces)?;
+        let flows =
+            FlowOptions { sizes: config.sizes, fold: config.folds_at_once(), lost: config.lost };
+        let source = PacketsSource::start(kernel, eyes, flows, config.rules, namespaces)?;
         Ok(Backend::Packets(eyes, Box::new(source)))
     }
 
@@ -79,7 +112,7 @@ impl Starter<'_> {
     }
 
     /// By the method that was asked for, or the first one that works.
-    fn probes(&self) -> Started {
+    fn probes(&self) -> Result<(Backend, String), Without> {
         let by = |method| {
             let context =
                 || format!("backend `probes` does not work here by {method} ({PROBES_NEED})");
@@ -93,8 +126,14 @@ impl Starter<'_> {
             Err(error) => error,
         };
         match by(Method::Kprobe) {
-            Ok(backend) => Ok((backend, format!("by kprobe; {no_fentry:#}"))),
-            Err(no_kprobe) => bail!("{no_fentry:#}; {no_kprobe:#}"),
+            Ok(backend) => {
+                log::debug!("{no_fentry:#}");
+                Ok((backend, "by kprobe".to_owned()))
+            }
+            Err(no_kprobe) => {
+                let Without { clause, full } = no_fentry.into();
+                Err(Without { clause, full: format!("{full}; {no_kprobe:#}") })
+            }
         }
     }
 
@@ -103,24 +142,34 @@ impl Starter<'_> {
     }
 
     /// The most exact one: probes see rules without counters, links cost less than kprobes.
-    fn best(&self) -> Started {
-        const BEST: &str = "the most exact one that works here";
+    fn best(&self) -> Result<(Backend, Reason)> {
         let (no_probes, blind) = match self.probes() {
-            Ok((backend, how)) if self.sees_rules(&backend) => {
-                return Ok((backend, format!("{BEST}, {how}")));
+            Ok((backend, how)) if self.sees_rules(&backend) => return Ok((backend, how.into())),
+            Ok((backend, how)) => {
+                let full = format!("probes cannot trace rules: {}", backend.without_rules());
+                (Without { clause: "cannot trace rules here", full }, Some((backend, how)))
             }
-            Ok((backend, _)) => {
-                (format!("probes cannot trace rules: {}", backend.without_rules()), Some(backend))
-            }
-            Err(error) => (format!("{error:#}"), None),
+            Err(without) => (without, None),
+        };
+        let links = |backend| {
+            let Without { clause, full } = &no_probes;
+            (backend, Reason { short: format!("probes: {clause}; {SEE}"), full: full.clone() })
         };
         match (self.links(), blind) {
-            (Ok(backend), None) => Ok((backend, format!("{BEST}; {no_probes}"))),
-            (Ok(backend), Some(_)) if self.sees_rules(&backend) => {
-                Ok((backend, format!("{BEST}; {no_probes}")))
+            (Ok(backend), None) => Ok(links(backend)),
+            (Ok(backend), Some(_)) if self.sees_rules(&backend) => Ok(links(backend)),
+            (_, Some((backend, how))) => Ok((backend, how.into())),
+            (Err(no_links), None) => {
+                let no_links = Without::from(no_links);
+                let reason = Reason {
+                    short: format!(
+                        "links: {}, probes: {}; {SEE}",
+                        no_links.clause, no_probes.clause
+                    ),
+                    full: format!("{}; {}", no_links.full, no_probes.full),
+                };
+                Ok((self.netlink()?, reason))
             }
-            (_, Some(backend)) => Ok((backend, BEST.to_owned())),
-            (Err(no_links), None) => Ok((self.netlink()?, format!("{no_links:#}; {no_probes}"))),
         }
     }
 
@@ -131,26 +180,28 @@ impl Starter<'_> {
 }
 
 /// Starts the backend that the user chose, or the best; says why.
-pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Started {
+pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, Reason)> {
     let kernel = match config.backend {
         BackendChoice::Netlink => Err(anyhow!("not looked at")),
         _ => Kernel::running(&config.avoid),
     };
     let starter = Starter { config, namespaces, kernel };
+    let asked_for = || Reason::from("asked for".to_owned());
     let (backend, reason) = match config.backend {
-        BackendChoice::Links => (starter.links()?, "asked for".to_owned()),
+        BackendChoice::Links => (starter.links()?, asked_for()),
         BackendChoice::Probes => {
-            let (backend, how) = starter.probes()?;
-            (backend, format!("asked for, {how}"))
+            let (backend, how) = starter.probes().map_err(|without| anyhow!(without.full))?;
+            (backend, format!("asked for, {how}").into())
         }
-        BackendChoice::Netlink => (starter.netlink()?, "asked for".to_owned()),
+        BackendChoice::Netlink => (starter.netlink()?, asked_for()),
         BackendChoice::Auto => starter.best()?,
     };
     let unanswerable = config.filter.of_packets();
     if !backend.sees_drops() && !unanswerable.is_empty() {
         bail!(
-            "{} cannot be answered by the netlink backend ({reason}): conntrack knows neither interfaces nor drops",
-            unanswerable.join(", ")
+            "{} cannot be answered by the netlink backend ({}): conntrack knows neither interfaces nor drops",
+            unanswerable.join(", "),
+            reason.full
         );
     }
     if !config.filter.rule.is_empty() && backend.rules().is_none() {

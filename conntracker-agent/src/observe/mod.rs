@@ -103,6 +103,8 @@ pub struct Config {
     pub fold: bool,
     /// How to trace rules; `None` for flows only (`-c`).
     pub rules: Option<RuleOptions>,
+    /// Tell packets, too, that get lost elsewhere in the kernel than in netfilter.
+    pub lost: bool,
     /// Sizes of the kernel side.
     pub sizes: Sizes,
     /// Receive buffer of the event sockets in bytes.
@@ -153,7 +155,7 @@ pub struct Observer {
     namespaces: Vec<Arc<Netns>>,
     table: FlowTable,
     backend: Backend,
-    backend_reason: String,
+    backend_reason: backend::Reason,
     tally: Tally,
     dumps: mpsc::Receiver<DumpMessage>,
     dump_sender: mpsc::Sender<DumpMessage>,
@@ -192,6 +194,10 @@ pub(crate) struct Tally {
     pub resyncs: u64,
     /// Packets that the kernel had counted as dropped when its counts were taken last.
     pub drop_packets: u64,
+    /// Packets that the kernel had counted as lost then.
+    pub lost_packets: u64,
+    /// Packets of these that were not lost: functions freed them that have no reason to give.
+    pub not_lost: u64,
 }
 
 impl Observer {
@@ -236,7 +242,7 @@ impl Observer {
 
     /// Name of the backend, and why it was chosen.
     #[must_use]
-    pub fn backend(&self) -> (&'static str, &str) {
+    pub(crate) fn backend(&self) -> (&'static str, &backend::Reason) {
         (self.backend.name(), &self.backend_reason)
     }
 

@@ -3,7 +3,7 @@
 
 mod attach;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
 use conntracker_common::{counters::Counter, plan::MAX_NAMESPACES, seen::REPORT_FOLDED};
@@ -17,7 +17,7 @@ use super::{
     rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
 };
 use crate::{
-    flow::{Flow, FlowTable, NetnsId, Tuple, filter::Filter, table::PacketPath},
+    flow::{Cause, Flow, FlowTable, NetnsId, Tuple, filter::Filter, table::PacketPath},
     kernel::{
         bpf::{
             activity::Activity,
@@ -28,12 +28,18 @@ use crate::{
             object::{Counters, Programs, Sizes},
             path::{self, Device, PathRecord},
             probes::{Method, Probes},
+            reasons::Reasons,
             record::Record,
             ring::RecordRing,
             symbols::Symbols,
         },
+        netlink::{
+            ctnetlink::stats::{self, CpuStats},
+            socket::Socket,
+        },
         netns::Netns,
     },
+    report::OneLine,
 };
 
 /// How programs see packets.
@@ -51,6 +57,8 @@ pub(crate) struct PacketsSource {
     ring: RecordRing,
     netns_by_cookie: HashMap<u64, NetnsId>,
     owners: Owners,
+    /// Names of what dropped packets.
+    reasons: Reasons,
     /// What tells conntrack's hook functions, or why nothing does.
     symbols: Result<Symbols>,
     layout: IndexLayout,
@@ -75,9 +83,34 @@ pub(crate) struct PacketsSource {
     probes: Option<Probes>,
 }
 
+/// How flows are observed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlowOptions {
+    /// Sizes of the kernel side.
+    pub sizes: Sizes,
+    /// Flows fold as they are seen.
+    pub fold: bool,
+    /// Packets are told that get lost elsewhere than in netfilter, too.
+    pub lost: bool,
+}
+
 fn cookie(netns: &Netns) -> Result<u64> {
     netns.cookie.with_context(|| {
         format!("namespace `{}` has no cookie (SO_NETNS_COOKIE needs Linux 5.14)", netns.name)
+    })
+}
+
+/// What conntrack has counted in a namespace; nothing where it does not tell (then the first packet that it
+/// drops on a CPU may be told as dropped by it for the wrong reason).
+fn conntrack_stats(netns: &Netns) -> Vec<CpuStats> {
+    let stats = netns.enter(|| {
+        Socket::netfilter()
+            .and_then(|mut socket| stats::per_cpu(&mut socket))
+            .map_err(io::Error::other)
+    });
+    stats.unwrap_or_else(|error| {
+        log::warn!("no statistics of conntrack in namespace {}: {error}", OneLine(&netns.name));
+        Vec::new()
     })
 }
 
@@ -86,13 +119,13 @@ impl PacketsSource {
     pub fn start(
         kernel: &Kernel,
         eyes: Eyes,
-        sizes: Sizes,
-        fold: bool,
+        flows: FlowOptions,
         rules: Option<RuleOptions>,
         namespaces: &[Arc<Netns>],
     ) -> Result<Self> {
+        let FlowOptions { sizes, .. } = flows;
         let (sender, listed) = mpsc::channel(namespaces.len().max(1));
-        let attach = |rules| Attached::new(kernel, eyes, sizes, fold, namespaces, rules);
+        let attach = |rules| Attached::new(kernel, eyes, flows, namespaces, rules);
         // Before the rules are read: no change is missed.
         let mut changes = rules.map(|_| RuleChanges::subscribe(namespaces)).transpose()?;
         let wanted = rules.map(|options| RulesWanted { options, sender });
@@ -117,6 +150,7 @@ impl PacketsSource {
             ring,
             netns_by_cookie,
             owners: Owners::new(),
+            reasons: Reasons::of(&kernel.btf),
             symbols: kernel.symbols(),
             layout: kernel.layout.index.clone(),
             rules,
@@ -169,7 +203,8 @@ impl PacketsSource {
             _ => MAX_NAMESPACES,
         };
         netns_by_cookie.insert(cookie, id);
-        programs.trace_netns(cookie, number).context("too many namespaces")
+        let stats = conntrack_stats(netns);
+        programs.trace_netns(cookie, number, &stats).context("too many namespaces")
     }
 
     /// A namespace is gone. What its packets have left in the ring is still taken.
@@ -231,12 +266,12 @@ impl PacketsSource {
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> bool {
         #[cfg(feature = "bpf-log")]
         self.programs.print_log();
-        let Self { ring, netns_by_cookie, rules, owners, .. } = self;
+        let Self { ring, netns_by_cookie, rules, owners, reasons, .. } = self;
         owners.poll();
         ring.drain(|bytes| match rules {
             Some(rules) if path::is_path(bytes) => take_path(bytes, netns_by_cookie, rules, intake),
             _ if end::is_end(bytes) => take_end(bytes, netns_by_cookie, intake),
-            _ => take(bytes, netns_by_cookie, owners, intake),
+            _ => take(bytes, netns_by_cookie, (owners, reasons), intake),
         })
     }
 
@@ -265,6 +300,7 @@ impl PacketsSource {
         }
         self.drop_keys_taken = keys;
         intake.tally.drop_packets = counters.get(Counter::DropPackets);
+        intake.tally.lost_packets = counters.get(Counter::LostPackets);
         // What is not taken is said to be missing: `drops_uncounted`.
         let taken = self.programs.take_drops().unwrap_or_else(|error| {
             log::error!("{error:#}");
@@ -278,9 +314,13 @@ impl PacketsSource {
                 let number = |index| intake.interfaces.number(netns, index);
                 let interfaces = both(Some(drops.interfaces), number).unwrap_or_default();
                 let drops = DropCount { interfaces, ..drops };
+                let Some(cause) = self.reasons.cause(drops.cause) else {
+                    intake.tally.not_lost += drops.packets;
+                    continue;
+                };
                 let (first, last) = drops.seen_ns;
                 let of_kernel = |ns| intake.clock.of_kernel(ns);
-                intake.table.dropped(netns, &drops, of_kernel(first), of_kernel(last));
+                intake.table.dropped(netns, &drops, cause, (of_kernel(first), of_kernel(last)));
             }
         }
         intake.table.drops_taken();
@@ -305,6 +345,7 @@ impl PacketsSource {
             Counter::NewLost,
             Counter::ReplyLost,
             Counter::DropLost,
+            Counter::LostUnsent,
             Counter::PathLost,
             Counter::EndLost,
         ];
@@ -330,7 +371,7 @@ fn whose(
 fn take(
     bytes: &[u8],
     netns_by_cookie: &HashMap<u64, NetnsId>,
-    owners: &mut Owners,
+    (owners, reasons): (&mut Owners, &mut Reasons),
     intake: &mut Intake<'_>,
 ) {
     let Ok(record) = Record::decode(bytes) else {
@@ -342,9 +383,19 @@ fn take(
         if let Some(owner) = &record.owner {
             owners.note(owner);
         }
+        let cause = match record.dropped {
+            None => Cause::Netfilter,
+            Some(dropped) => match reasons.cause(dropped.cause) {
+                Some(cause) => cause,
+                None => {
+                    intake.tally.not_lost += u64::from(!dropped.counted);
+                    return;
+                }
+            },
+        };
         let number = |index| intake.interfaces.number(netns, index);
         let record = Record { interfaces: both(record.interfaces, number), ..record };
-        intake.table.record(netns, &record, intake.clock.of_kernel(record.ktime_ns));
+        intake.table.record(netns, &record, cause, intake.clock.of_kernel(record.ktime_ns));
     }
 }
 
@@ -415,7 +466,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observe::{clock::Clock, interfaces::Interfaces};
+    use crate::{
+        kernel::bpf::btf::fixtures::kernel,
+        observe::{clock::Clock, interfaces::Interfaces},
+    };
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
@@ -444,7 +498,8 @@ mod tests {
             let mut interfaces = Interfaces::default();
             let mut intake =
                 Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter, interfaces: &mut interfaces };
-            take(&bytes, &netns, &mut Owners::new(), &mut intake);
+            let mut reasons = Reasons::of(&kernel("debian-6.12"));
+            take(&bytes, &netns, (&mut Owners::new(), &mut reasons), &mut intake);
             prop_assert_eq!(tally.records + tally.records_rejected + tally.records_foreign, 1);
             prop_assert_eq!(
                 tally.records == 1,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     flow::{
-        Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Origins, Paths, Status, Tuple,
-        ZoneDir, order,
+        Cause, ConntrackCause, Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Origins,
+        Paths, Status, Tuple, ZoneDir, order,
         path::{
             CtState, Direction, Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal,
             Verdict,
@@ -13,7 +13,10 @@ use crate::{
         process::Process,
     },
     kernel::{
-        bpf::record::{Dropped, Kind, Record},
+        bpf::{
+            reasons::RawCause,
+            record::{Dropped, Kind, Record},
+        },
         netlink::ctnetlink::{Counters, ProtoState},
     },
     report::{Footer, Header, Interface, Loss, Namespace, Report},
@@ -46,11 +49,18 @@ pub fn confirmed(mut flow: Flow) -> Flow {
     flow
 }
 
-/// A packet dropped at each place (hook, input and output interface); 255 for an unknown hook.
+/// A packet that netfilter dropped at each place (hook, input and output interface); 255 for an unknown hook.
 pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
+    let by_netfilter: Vec<_> =
+        places.iter().map(|&(hook, iif, oif)| (Cause::Netfilter, hook, iif, oif)).collect();
+    dropped_by(&by_netfilter)
+}
+
+/// The same, with who dropped it.
+pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Drops> {
     let orig = ports(6, "192.0.2.1", 1, "192.0.2.2", 1).key.orig;
     let mut table = FlowTable::new(false);
-    for &(hook, iif, oif) in places {
+    for &(cause, hook, iif, oif) in places {
         let record = Record {
             kind: Kind::Drop,
             ktime_ns: 1,
@@ -66,10 +76,10 @@ pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
             hook: (hook != 255).then_some(hook),
             fragment: false,
             counted: None,
-            dropped: Some(Dropped { counted: false, path_hash: 0 }),
+            dropped: Some(Dropped { counted: false, path_hash: 0, cause: RawCause::NETFILTER }),
             owner: None,
         };
-        table.record(NetnsId(0), &record, START);
+        table.record(NetnsId(0), &record, cause, START);
     }
     table.lines_without_entry().into_iter().next().and_then(|line| line.drops)
 }
@@ -311,7 +321,12 @@ pub fn sample() -> Report {
 
     let mut blocked = only_dropped(ports(17, "10.0.0.9", 68, "255.255.255.255", 67));
     blocked.key.netns = NetnsId(1);
-    blocked.drops = drops(&[(255, 2, 9)]);
+    blocked.drops = dropped_by(&[
+        (Cause::Netfilter, 255, 2, 9),
+        (Cause::Reason("NEIGH_FAILED"), 4, 2, 9),
+        (Cause::Function("nf_queue"), 0, 2, 0),
+        (Cause::Reason("TLS_SW"), 255, 2, 0),
+    ]);
     blocked.paths = blocked_paths();
 
     let mut ping = confirmed(icmp(1, "10.0.0.2", "192.0.2.80", 8, 0, 0));
@@ -321,7 +336,8 @@ pub fn sample() -> Report {
     ping.mark = Some(0);
     ping.interfaces = Some((0, 3));
 
-    let gre = flow(47, "10.0.0.2", "192.0.2.80", L4::Gre { src: 1, dst: 2 });
+    let mut gre = flow(47, "10.0.0.2", "192.0.2.80", L4::Gre { src: 1, dst: 2 });
+    gre.drops = dropped_by(&[(Cause::Conntrack(ConntrackCause::InsertFailed), 4, 2, 3)]);
 
     let mut sctp = ports(132, "2001:db8::1", 1024, "2001:db8::2", 3868);
     sctp.process = Some(Box::new(Process {

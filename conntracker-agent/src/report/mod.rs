@@ -13,7 +13,7 @@ pub mod v01;
 
 use std::io;
 
-pub(crate) use self::names::{Name, Names, time};
+pub(crate) use self::names::{Name, Names, OneLine, time};
 use crate::{
     flow::{Drops, Flow, NetnsId},
     observe::rules::coverage::Coverage,
@@ -152,6 +152,10 @@ pub struct Totals {
     pub dropped: u64,
     /// Packets dropped.
     pub dropped_packets: u64,
+    /// With packets that got lost elsewhere in the kernel.
+    pub lost: u64,
+    /// Packets that got lost there.
+    pub lost_packets: u64,
 }
 
 impl Report {
@@ -176,6 +180,8 @@ impl Report {
             totals.confirmed += u64::from(flow.confirmed());
             totals.dropped += u64::from(flow.dropped());
             totals.dropped_packets += flow.drops.as_ref().map_or(0, Drops::packets);
+            totals.lost += u64::from(flow.lost());
+            totals.lost_packets += flow.drops.as_ref().map_or(0, Drops::lost_packets);
         }
         totals
     }

@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    flow::{DropPlace, DroppedAt, Drops, NetnsId},
+    flow::{Cause, DropPlace, DroppedAt, Drops, NetnsId},
     kernel::netlink::ctnetlink::ProtoState,
     report::{Header, Namespace},
 };
@@ -106,7 +106,8 @@ impl<'a> Names<'a> {
     /// their own.
     #[must_use]
     pub fn suspects(&self, netns: NetnsId, at: &DroppedAt) -> &'a [String] {
-        let Some(&untraced) = self.untraced.get(&netns).filter(|_| at.by.is_none()) else {
+        let unknown = at.by.is_none() && at.place.cause == Cause::Netfilter;
+        let Some(&untraced) = self.untraced.get(&netns).filter(|_| unknown) else {
             return &[];
         };
         let open = match at.place.hook {
@@ -117,11 +118,11 @@ impl<'a> Names<'a> {
         if open { untraced } else { &[] }
     }
 
-    /// Places where packets were dropped, as far as they are known.
+    /// Places where netfilter dropped packets, as far as they are known.
     #[must_use]
     pub fn drop_places(&self, netns: NetnsId, drops: &Drops) -> Vec<DropPlace> {
         let mut places = Vec::new();
-        for at in drops.at() {
+        for at in drops.dropped() {
             let hook = at.place.hook.filter(|_| self.suspects(netns, at).is_empty());
             let place = DropPlace { hook, ..at.place };
             if !places.contains(&place) {
@@ -142,6 +143,41 @@ impl<'a> Names<'a> {
 #[must_use]
 pub fn hook(number: u8) -> Name<'static> {
     Name::new(HOOKS.get(usize::from(number)).copied(), number)
+}
+
+/// What a reason, or a function, for which the kernel drops packets means; `None`: its name says it, or it is not
+/// known here (include/net/dropreason-core.h).
+#[must_use]
+pub fn meaning(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "IP_RPFILTER" => {
+            "reverse path filter: the route to the source is not by the interface it came from"
+        }
+        "IP_INNOROUTES" => "no route to the destination for a packet that came in",
+        "IP_OUTNOROUTES" => "no route to the destination for a packet of this machine",
+        "IP_INHDR" => "an error in the IP header, or TTL or hop limit used up",
+        "IP_CSUM" => "a wrong checksum of the IP header",
+        "PKT_TOO_BIG" => "longer than the MTU of the way out, and not to be fragmented",
+        "NEIGH_FAILED" => "the neighbour does not answer ARP or neighbour solicitations",
+        "NEIGH_QUEUEFULL" => "too many packets wait for the neighbour to answer",
+        "NO_SOCKET" => "no socket listens there",
+        "SOCKET_RCVBUFF" | "PROTO_MEM" => {
+            "the socket's receive buffer is full: the program reads too slowly"
+        }
+        "SOCKET_FILTER" => "a filter of the socket",
+        "UDP_CSUM" | "TCP_CSUM" | "ICMP_CSUM" | "SKB_CSUM" => "a wrong checksum",
+        "XFRM_POLICY" => "an IPsec policy",
+        "QDISC_DROP" => "the queue of the way out is full, or its discipline drops",
+        "TC_INGRESS" | "TC_EGRESS" => "a filter of tc",
+        "XDP" => "an XDP program",
+        "CPU_BACKLOG" => {
+            "the CPU's queue of packets to receive is full (net.core.netdev_max_backlog)"
+        }
+        "nf_queue" | "nf_reinject" => "queued, and no program takes it or its queue is full",
+        "dst_discard" | "dst_discard_out" => "a blackhole route",
+        "ip_error" => "no route, or a route that prohibits",
+        _ => return None,
+    })
 }
 
 /// The state of a flow, as conntrack(8) writes it.

@@ -19,7 +19,7 @@ use super::{
     line::{Ends, Numbering},
     names::{Names, OneLine, time},
 };
-use crate::flow::{Flow, order};
+use crate::flow::{ConntrackCause, Drops, Flow, order};
 
 /// Where the lines below a flow begin: below the addresses.
 const INDENT: usize = 32;
@@ -142,19 +142,37 @@ fn merged<'a>(same_line: &[&'a Flow]) -> Option<Cow<'a, Flow>> {
 
 /// What stands in parentheses behind the addresses.
 fn flags(flow: &Flow) -> impl fmt::Display {
+    let conntrack = flow.drops.as_ref().map(Drops::by_conntrack).unwrap_or_default();
+    let conntrack: Vec<&str> = conntrack.into_iter().map(ConntrackCause::name).collect();
+    let reasons = flow.drops.as_ref().map(reasons).unwrap_or_default();
     let flags = [
-        ("confirmed", flow.confirmed()),
-        ("dropped", flow.dropped()),
-        ("no entry", !flow.key.entry),
-        ("fits several flows", flow.fits_several),
+        ("confirmed", flow.confirmed(), &[][..]),
+        ("dropped", flow.dropped() && conntrack.is_empty(), &[]),
+        ("dropped, conntrack", flow.dropped() && !conntrack.is_empty(), &conntrack),
+        ("lost", flow.lost(), &reasons),
+        ("no entry", !flow.key.entry, &[]),
+        ("fits several flows", flow.fits_several, &[]),
     ];
-    fmt::from_fn(move |f| {
-        let mut flags = flags.iter().filter_map(|&(flag, set)| set.then_some(flag)).peekable();
-        if flags.peek().is_none() {
-            return Ok(());
+    let set: Vec<String> = flags
+        .into_iter()
+        .filter(|&(_, set, _)| set)
+        .map(|(flag, _, why)| match why {
+            [] => flag.to_owned(),
+            why => format!("{flag}: {}", why.join("/")),
+        })
+        .collect();
+    fmt::from_fn(move |f| if set.is_empty() { Ok(()) } else { write!(f, " ({})", set.join(", ")) })
+}
+
+/// Reasons for which packets got lost elsewhere in the kernel, each once.
+fn reasons(drops: &Drops) -> Vec<&'static str> {
+    let mut reasons = Vec::new();
+    for reason in drops.lost().filter_map(|at| at.place.cause.elsewhere()) {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
         }
-        write!(f, " ({})", joined(", ", flags))
-    })
+    }
+    reasons
 }
 
 fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
@@ -168,6 +186,8 @@ fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
         ("confirmed", totals.confirmed),
         ("dropped", totals.dropped),
         ("dropped_packets", totals.dropped_packets),
+        ("lost", totals.lost),
+        ("lost_packets", totals.lost_packets),
     ];
     writeln!(out, "# totals: {}", counts(totals.into_iter()))?;
     writeln!(out, "# sources: {}", counts(sources.iter().copied()))?;

@@ -70,6 +70,7 @@ async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
         filter_text: Vec::new(),
         fold: true,
         rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
+        lost: false,
         sizes: Sizes::default(),
         event_buffer: 0,
     })?;

@@ -14,6 +14,7 @@ const STRUCTS: &[(&str, &[&str])] = &[
     ("files_struct", &["fdt"]),
     ("inode", &["i_mode", "i_uid", "i_gid", "i_ino", "i_sb"]),
     ("ip6t_entry", &[]),
+    ("ip_conntrack_stat", &[]),
     ("ip_ct_sctp", &[]),
     ("ip_ct_tcp", &[]),
     ("ip_ct_tcp_state", &[]),
@@ -148,8 +149,14 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Beginnings of enumerators.
-const ENUMERATORS: &[&str] =
-    &["SKB_DROP_REASON_NETFILTER_DROP", "NF_CT_EXT_", "TCP_CONNTRACK_", "NF_INET_"];
+const ENUMERATORS: &[&str] = &[
+    "SKB_DROP_REASON_",
+    "SKB_NOT_DROPPED",
+    "SKB_CONSUMED",
+    "NF_CT_EXT_",
+    "TCP_CONNTRACK_",
+    "NF_INET_",
+];
 
 /// The members that are wanted of a structure; none: all of them.
 pub fn members(strukt: &str) -> Option<&'static [&'static str]> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{FlowKey, FlowTable, NetnsId, Record};
 use crate::{
-    flow::{DropPlace, path::Traversal},
+    flow::{Cause, Clash, DropPlace, Tuple, path::Traversal},
     kernel::bpf::counts::DropCount,
 };
 
@@ -12,10 +12,16 @@ use crate::{
 const MOST_PATHS: usize = 262_144;
 
 impl FlowTable {
-    /// Dropped packets that were merged.
+    /// Packets that netfilter dropped and that were merged.
     #[must_use]
     pub fn drops_counted(&self) -> u64 {
         self.drops_counted
+    }
+
+    /// Packets that got lost elsewhere and that were merged.
+    #[must_use]
+    pub fn lost_counted(&self) -> u64 {
+        self.lost_counted
     }
 
     /// Remembers the path that dropped packets took. Rules without counters can depend on the addresses, so
@@ -26,11 +32,17 @@ impl FlowTable {
         }
     }
 
-    /// Merges dropped packets that the kernel counted. The first was seen at `first_ns`, the last at
+    /// Merges dropped packets that the kernel counted, and who did it. The first was seen at `first_ns`, the last at
     /// `last_ns` (nanoseconds since the epoch).
-    pub fn dropped(&mut self, netns: NetnsId, drops: &DropCount, first_ns: u64, last_ns: u64) {
+    pub fn dropped(
+        &mut self,
+        netns: NetnsId,
+        drops: &DropCount,
+        cause: Cause,
+        (first_ns, last_ns): (u64, u64),
+    ) {
         let (iif, oif) = drops.interfaces;
-        let place = DropPlace { hook: drops.hook, iif, oif };
+        let place = DropPlace { cause, hook: drops.hook, iif, oif };
         let key = if drops.from_headers {
             FlowKey { netns, zone: drops.zone, orig: drops.orig, entry: false }
         } else {
@@ -40,15 +52,34 @@ impl FlowTable {
     }
 
     /// Merges the record of a dropped packet. If the kernel counts it, that is merged when the counts are taken.
-    pub(super) fn dropped_once(&mut self, key: FlowKey, record: &Record, at_ns: u64) {
+    pub(super) fn dropped_once(&mut self, key: FlowKey, record: &Record, cause: Cause, at_ns: u64) {
         let Some(dropped) = record.dropped else { return };
         let (iif, oif) = record.interfaces.unwrap_or_default();
         if !dropped.counted {
-            let place = DropPlace { hook: record.hook, iif, oif };
+            let place = DropPlace { cause, hook: record.hook, iif, oif };
             self.add_drops(key, dropped.path_hash, place, 1, (at_ns, at_ns));
         } else if !key.entry {
             self.expect_drops(key, iif, at_ns);
         }
+    }
+
+    /// Remembers which tuple the entry of a dropped packet could not have, and who has it.
+    pub(super) fn clashed(&mut self, key: FlowKey, member: FlowKey, reply: Tuple) {
+        let holder = self.holder(member, reply).or_else(|| self.holder(member, member.orig));
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.drops.get_or_insert_default().clash.get_or_insert(Clash { reply, holder });
+        }
+    }
+
+    /// Original tuple of another entry than `member` that has a tuple in one of its directions.
+    fn holder(&self, member: FlowKey, tuple: Tuple) -> Option<Tuple> {
+        let entry = |orig| FlowKey { orig, ..member };
+        let plain =
+            |orig: &Tuple| self.members.get(&entry(*orig)).is_some_and(|m| m.reply.is_none());
+        let as_original = Some(tuple).filter(|orig| self.members.contains_key(&entry(*orig)));
+        let candidates =
+            [as_original, self.replies.get(&entry(tuple)).copied(), tuple.inverted().filter(plain)];
+        candidates.into_iter().flatten().find(|orig| *orig != member.orig)
     }
 
     /// Adds dropped packets to the flow of a key, or to the one that their headers fit.
@@ -60,7 +91,11 @@ impl FlowTable {
         packets: u64,
         (first_ns, last_ns): (u64, u64),
     ) {
-        self.drops_counted += packets;
+        if place.cause.is_elsewhere() {
+            self.lost_counted += packets;
+        } else {
+            self.drops_counted += packets;
+        }
         let path = self.dropping.get(&(key, path_hash)).cloned();
         let gathered = if key.entry {
             self.gathered(key, None, first_ns, last_ns)

@@ -7,6 +7,7 @@ use crate::{
     flow::L4,
     kernel::bpf::{
         end::End,
+        reasons::RawCause,
         record::{Counted, Dropped, Kind},
     },
 };
@@ -40,7 +41,11 @@ fn record(kind: Kind, sport: u16, ktime_ns: u64) -> Record {
         hook: Some(4),
         fragment: false,
         counted: None,
-        dropped: (kind == Kind::Drop).then_some(Dropped { counted: false, path_hash: 0 }),
+        dropped: (kind == Kind::Drop).then_some(Dropped {
+            counted: false,
+            path_hash: 0,
+            cause: RawCause::NETFILTER,
+        }),
         owner: None,
     }
 }
@@ -96,13 +101,13 @@ fn only(table: &FlowTable) -> &Flow {
 #[test]
 fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
     let mut first = table(false);
-    first.record(NS, &record(Kind::New, 5000, 0), 101);
+    first.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 101);
     dump(&mut first, &[entry(5000, 1, 1)], 100);
     assert_eq!(only(&first).merged(), 1);
 
     let mut second = table(false);
     dump(&mut second, &[entry(5000, 1, 1)], 100);
-    second.record(NS, &record(Kind::New, 5000, 0), 101);
+    second.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 101);
     assert_eq!(only(&second).merged(), 1);
     assert!(only(&second).origins.packets && only(&second).origins.dump);
 }
@@ -111,7 +116,7 @@ fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
 fn a_tuple_used_again_after_the_first_dump_is_another_conntrack_flow() {
     let mut t = table(false);
     dump(&mut t, &[entry(5000, 1, 1)], 100);
-    t.record(NS, &record(Kind::New, 5000, 0), 500);
+    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 500);
     assert_eq!(only(&t).merged(), 2);
 }
 
@@ -124,8 +129,8 @@ fn the_kernels_count_of_a_folded_key_is_not_added_to_by_later_dumps() {
         counted: Some(Counted { since_ns: 7, count }),
         ..record(Kind::New, 6000, 0)
     };
-    t.record(NS, &counted(1), 200);
-    t.record(NS, &counted(4), 300);
+    t.record(NS, &counted(1), Cause::Netfilter, 200);
+    t.record(NS, &counted(4), Cause::Netfilter, 300);
     dump(&mut t, &[entry(5001, 2, 1), entry(6000, 3, 1), entry(6003, 4, 1)], 400);
     assert_eq!(only(&t).merged(), 2 + 4);
 }
@@ -155,8 +160,8 @@ fn confirmed_is_sticky() {
     let mut t = table(true);
     let mut replied = record(Kind::Replied, 5000, 0);
     replied.status = Status::SEEN_REPLY;
-    t.record(NS, &replied, 10);
-    t.record(NS, &record(Kind::New, 5001, 0), 20);
+    t.record(NS, &replied, Cause::Netfilter, 10);
+    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 20);
     assert!(only(&t).confirmed());
 }
 
@@ -190,12 +195,12 @@ fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
     let mut new = record(Kind::New, 5000, 0);
     new.reply =
         Some(Tuple { src: "192.0.2.9".parse().unwrap(), ..tuple(5000).inverted().unwrap() });
-    t.record(NS, &new, 10);
+    t.record(NS, &new, Cause::Netfilter, 10);
     let mut dropped = record(Kind::Drop, 0, 0);
     dropped.orig = new.reply.unwrap();
     dropped.reply = None;
     dropped.ct_mark = None;
-    t.record(NS, &dropped, 20);
+    t.record(NS, &dropped, Cause::Netfilter, 20);
     assert_eq!(only(&t).drops.as_ref().unwrap().packets(), 1);
     assert_eq!(only(&t).merged(), 1);
 }
@@ -204,9 +209,9 @@ fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
 fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
     let mut t = table(true);
     let mut dropped = record(Kind::Drop, 5000, 0);
-    dropped.dropped = Some(Dropped { counted: true, path_hash: 0 });
-    t.record(NS, &dropped, 20);
-    t.dropped(NS, &headers::count(tuple(5000), false, 8), 20, 30);
+    dropped.dropped = Some(Dropped { counted: true, path_hash: 0, cause: RawCause::NETFILTER });
+    t.record(NS, &dropped, Cause::Netfilter, 20);
+    t.dropped(NS, &headers::count(tuple(5000), false, 8), Cause::Netfilter, (20, 30));
     let flow = only(&t);
     assert!(flow.dropped() && !flow.confirmed());
     assert_eq!((flow.merged(), flow.drops.as_ref().unwrap().packets()), (0, 8));
@@ -215,9 +220,9 @@ fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
 #[test]
 fn zones_and_namespaces_keep_equal_tuples_apart() {
     let mut t = table(true);
-    t.record(NS, &record(Kind::New, 5000, 0), 10);
-    t.record(NS, &Record { zone: 7, ..record(Kind::New, 5000, 0) }, 10);
-    t.record(NetnsId(1), &record(Kind::New, 5000, 0), 10);
+    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 10);
+    t.record(NS, &Record { zone: 7, ..record(Kind::New, 5000, 0) }, Cause::Netfilter, 10);
+    t.record(NetnsId(1), &record(Kind::New, 5000, 0), Cause::Netfilter, 10);
     assert_eq!(t.len(), 3);
 }
 
@@ -225,7 +230,7 @@ fn zones_and_namespaces_keep_equal_tuples_apart() {
 fn before_the_kernel_counts_a_second_dump_finds_the_flows_of_lost_records() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 1)], 100);
-    t.record(NS, &record(Kind::New, 5001, 0), 150);
+    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1), entry(5002, 3, 1)], 200);
     t.kernel_counts_from_now_on();
     assert_eq!(only(&t).merged(), 3);
@@ -254,7 +259,7 @@ fn end(sport: u16, packets: u64) -> End {
 fn an_end_counts_no_flow_twice_and_its_counters_are_the_last() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 10)], 100);
-    t.record(NS, &record(Kind::New, 5001, 0), 150);
+    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
     t.end(NS, &end(5000, 15), 200, 190);
     t.end(NS, &end(5001, 4), 210, 205);
     let flow = only(&t);
@@ -277,7 +282,7 @@ fn an_end_of_which_no_record_told_the_beginning_is_a_flow_unless_the_kernel_coun
     let mut t = table(true);
     t.kernel_counts_from_now_on();
     let counted = Some(Counted { since_ns: 7, count: 2 });
-    t.record(NS, &Record { counted, ..record(Kind::New, 5000, 0) }, 100);
+    t.record(NS, &Record { counted, ..record(Kind::New, 5000, 0) }, Cause::Netfilter, 100);
     t.end(NS, &end(5000, 1), 200, 200);
     t.end(NS, &end(5001, 1), 200, 200);
     assert_eq!((only(&t).merged(), only(&t).ended), (2, 2));
@@ -287,9 +292,9 @@ fn an_end_of_which_no_record_told_the_beginning_is_a_flow_unless_the_kernel_coun
 #[test]
 fn a_tuple_used_again_is_another_flow_with_counters_of_its_own() {
     let mut t = table(false);
-    t.record(NS, &record(Kind::New, 5000, 0), 100);
+    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 100);
     t.end(NS, &end(5000, 5), 200, 200);
-    t.record(NS, &record(Kind::New, 5000, 0), 300);
+    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 300);
     dump(&mut t, &[entry(5000, 2, 1)], 400);
     t.end(NS, &end(5000, 3), 500, 500);
     let flow = only(&t);
@@ -300,7 +305,7 @@ fn a_tuple_used_again_is_another_flow_with_counters_of_its_own() {
 #[test]
 fn what_a_dump_shows_of_an_entry_that_has_ended_meanwhile_changes_nothing() {
     let mut t = table(true);
-    t.record(NS, &record(Kind::New, 5000, 0), 50);
+    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 50);
     let under_way = t.begin_dump(NS, 100);
     t.end(NS, &end(5000, 5), 150, 150);
     t.dumped(under_way, &entry(5000, 1, 4), 160);
@@ -337,11 +342,11 @@ fn a_flow_that_was_never_confirmed_is_one_only_if_nothing_else_told_of_it() {
     assert_eq!((flow.merged(), flow.never_confirmed(), flow.ended), (0, Some(2), 0));
     assert!(flow.reply.is_some() && flow.details.is_none() && !flow.confirmed());
     // Two packets of one query found each other's entry: one of them was confirmed.
-    t.record(NS, &record(Kind::New, 5001, 0), 120);
+    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 120);
     assert_eq!((only(&t).merged(), only(&t).never_confirmed()), (1, None));
 
     let mut t = table(true);
-    t.record(NS, &record(Kind::Drop, 5000, 0), 90);
+    t.record(NS, &record(Kind::Drop, 5000, 0), Cause::Netfilter, 90);
     t.end(NS, &unconfirmed(5000), 100, 100);
     let flow = only(&t);
     assert_eq!((flow.merged(), flow.never_confirmed()), (0, None));
@@ -359,7 +364,7 @@ proptest! {
         let mut now = 1_000;
         let mut packets = 0;
         for (id, (sport, early, late, shown)) in (1u32..).zip(&lives) {
-            t.record(NS, &record(Kind::New, 5000 + sport, 0), now);
+            t.record(NS, &record(Kind::New, 5000 + sport, 0), Cause::Netfilter, now);
             if *shown {
                 dump(&mut t, &[entry(5000 + sport, id, *early)], now + 1);
             }

@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Buf;
 use conntracker_common::{
-    record::{FLAG_FROM_HEADERS, HOOK_UNKNOWN},
+    record::{FLAG_FROM_HEADERS, FLAG_LOST, HOOK_UNKNOWN},
     seen::{DropKey, DropValue, SeenKey, SeenValue},
 };
 
-use super::record::{Counted, HOOKS, take};
+use super::{
+    reasons::RawCause,
+    record::{Counted, HOOKS, take},
+};
 use crate::flow::{L4, Tuple};
 
 /// Addresses and ports as keys of maps have them: IPv4 as `::ffff:a.b.c.d`.
@@ -88,6 +91,8 @@ pub struct DropCount {
     pub hook: Option<u8>,
     /// The packets had no conntrack entry.
     pub from_headers: bool,
+    /// Who dropped them.
+    pub cause: RawCause,
     /// When the first and the last one was dropped (nanoseconds since boot).
     pub seen_ns: (u64, u64),
     /// How many.
@@ -111,7 +116,11 @@ impl DropCount {
         let zone = r.get_u16_ne();
         let orig = ends.tuple(r.get_u8());
         let hook = Some(r.get_u8()).filter(|&hook| hook != HOOK_UNKNOWN && hook < HOOKS);
-        let from_headers = r.get_u8() & FLAG_FROM_HEADERS != 0;
+        let flags = r.get_u8();
+        let from_headers = flags & FLAG_FROM_HEADERS != 0;
+        let _reserved: [u8; 3] = take(&mut r);
+        let (reason, location) = (r.get_u32_ne(), r.get_u64_ne());
+        let cause = RawCause { lost: flags & FLAG_LOST != 0, reason, location };
         let mut r = &value[..];
         let seen_ns = (r.get_u64_ne(), r.get_u64_ne());
         let packets = r.get_u64_ne();
@@ -123,6 +132,7 @@ impl DropCount {
             zone,
             hook,
             from_headers,
+            cause,
             seen_ns,
             packets,
         }
@@ -166,8 +176,9 @@ mod tests {
         key.extend(3u32.to_ne_bytes());
         key.extend(4u32.to_ne_bytes());
         key.extend(9u16.to_ne_bytes());
-        key.extend([17, 2, FLAG_FROM_HEADERS]);
-        key.extend([0; 7]);
+        key.extend([17, 2, FLAG_FROM_HEADERS | FLAG_LOST, 0, 0, 0]);
+        key.extend(21u32.to_ne_bytes());
+        key.extend(0x1234u64.to_ne_bytes());
         let mut value = Vec::new();
         for word in [100u64, 200, 6] {
             value.extend(word.to_ne_bytes());
@@ -189,6 +200,7 @@ mod tests {
                 zone: 9,
                 hook: Some(2),
                 from_headers: true,
+                cause: RawCause { lost: true, reason: 21, location: 0x1234 },
                 seen_ns: (100, 200),
                 packets: 6,
             }

@@ -21,6 +21,7 @@ mod plans;
 pub mod points;
 pub mod probes;
 mod raw;
+pub mod reasons;
 pub mod record;
 pub mod ring;
 pub mod symbols;

@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{
+        Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
+    },
     programs::{ProgramError, RawTracePoint},
     util::nr_cpus,
 };
@@ -37,8 +39,10 @@ use super::{
     owner::OwnerLayout,
     peek::Peek,
     raw::RawObject,
+    reasons::Reasons,
     sys,
 };
+use crate::kernel::netlink::ctnetlink::stats::CpuStats;
 
 /// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
 pub(super) static OBJECT: &[u8] =
@@ -49,7 +53,7 @@ const FLOW_END: &str = "flow_end";
 /// Name of the program that reads kernel memory.
 pub(super) const PEEK: &str = "peek";
 /// Name of the tracepoint program, and of its tracepoint.
-const NETFILTER_DROP: (&str, &str) = ("netfilter_drop", "kfree_skb");
+const PACKET_DROPPED: (&str, &str) = ("packet_dropped", "kfree_skb");
 
 /// Sizes of the kernel side.
 #[derive(Clone, Copy, Debug)]
@@ -150,10 +154,12 @@ impl RulePrograms {
 }
 
 impl Programs {
-    /// Loads what is needed for flows and, if wanted, for rules; attaches nothing.
+    /// Loads what is needed for flows and, if wanted, for rules and for packets that get `lost` elsewhere than
+    /// in netfilter; attaches nothing.
     pub fn load(
         layout: &Layout,
         drops: DropSign,
+        lost: Option<&Reasons>,
         sizes: Sizes,
         trace_rules: bool,
         seeing: Seeing,
@@ -177,6 +183,7 @@ impl Programs {
         // The longest loop has a round for each counter.
         let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
         let drop_places = drops.places();
+        let untold = lost.map_or([0; 4], Reasons::untold);
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
             Seeing::Probes { arguments, nft } => {
@@ -203,6 +210,10 @@ impl Programs {
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
             .override_global("DROP_REASON", &drops.reason(), true)
             .override_global("DROP_PLACES", drop_places.as_slice(), true)
+            .override_global("LOST_PACKETS", &u32::from(lost.is_some()), true)
+            .override_global("NO_REASON", &lost.map_or(0, Reasons::not_specified), true)
+            .override_global("UNTOLD_REASONS", untold.as_slice(), true)
+            .override_global("STATS", layout.stats.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
@@ -227,7 +238,7 @@ impl Programs {
         )
         .context("cannot map the maps of program peek")?;
         let program: &mut RawTracePoint = ebpf
-            .program_mut(NETFILTER_DROP.0)
+            .program_mut(PACKET_DROPPED.0)
             .context("the BPF object has no drop program")?
             .try_into()?;
         program.load().map_err(refused)?;
@@ -279,15 +290,26 @@ impl Programs {
     pub fn attach_drops(&mut self) -> Result<()> {
         let program: &mut RawTracePoint = self
             .ebpf
-            .program_mut(NETFILTER_DROP.0)
+            .program_mut(PACKET_DROPPED.0)
             .context("the BPF object has no drop program")?
             .try_into()?;
-        program.attach(NETFILTER_DROP.1).context("cannot attach to tracepoint kfree_skb")?;
+        program.attach(PACKET_DROPPED.1).context("cannot attach to tracepoint kfree_skb")?;
         Ok(())
     }
 
-    /// Reports drops of the namespace with this cookie, and traces its rules as those of the n-th.
-    pub fn trace_netns(&mut self, cookie: u64, number: u32) -> Result<()> {
+    /// Reports drops of the namespace with this cookie, and traces its rules as those of the n-th. `stats` are
+    /// conntrack's counters there as they are now.
+    pub fn trace_netns(&mut self, cookie: u64, number: u32, stats: &[CpuStats]) -> Result<()> {
+        let mut counted = vec![[0u32; 3]; nr_cpus().map_err(|(_, error)| error)?];
+        for cpu in stats {
+            if let Some(counted) = counted.get_mut(usize::from(cpu.cpu)) {
+                *counted =
+                    [cpu.insert_failed, cpu.chain_toolong, cpu.drop].map(Option::unwrap_or_default);
+            }
+        }
+        let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
+            PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
+        known.insert(cookie, PerCpuValues::try_from(counted)?, 0)?;
         let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
         traced.insert(cookie, number, 0)?;
         Ok(())
@@ -296,11 +318,17 @@ impl Programs {
     /// The namespace with this cookie is gone.
     pub fn forget_netns(&mut self, cookie: u64) -> Result<()> {
         let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
-        match traced.remove(&cookie) {
-            // It was never observed.
-            Err(MapError::KeyNotFound) => Ok(()),
-            result => Ok(result?),
+        let removed = traced.remove(&cookie);
+        let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
+            PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
+        for removed in [removed, known.remove(&cookie)] {
+            match removed {
+                // It was never observed.
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(())
     }
 
     /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
@@ -409,7 +437,7 @@ fn random_key() -> [u64; 2] {
 fn refused(error: ProgramError) -> anyhow::Error {
     let source = match error {
         ProgramError::LoadError { io_error, verifier_log } => sys::LoadError {
-            name: NETFILTER_DROP.0.to_owned(),
+            name: PACKET_DROPPED.0.to_owned(),
             source: io_error,
             log: verifier_log.to_string(),
         },
@@ -430,8 +458,14 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
 const KNOWN_WAYS: u32 = 4;
 
 /// Values of all [`Counter`]s.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters([u64; COUNTERS as usize]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; COUNTERS as usize])
+    }
+}
 
 impl Counters {
     /// One counter.

@@ -1,7 +1,7 @@
 //! What the programs need to know of the running kernel: member offsets, mostly.
 
 use conntracker_common::{
-    offsets::{ASSUMED, Offsets},
+    offsets::{ASSUMED, Offsets, STAT_MEMBERS},
     probes::ABSENT,
 };
 
@@ -26,6 +26,8 @@ pub struct Layout {
     /// `task_struct.nvcsw` and `task_struct.nivcsw`: how often a task was switched out; [`ABSENT`] if BTF does
     /// not tell.
     pub switches: [u32; 2],
+    /// [`STAT_MEMBERS`]; [`ABSENT`] if BTF does not tell.
+    pub stats: [u32; STAT_MEMBERS.len()],
     /// Where owners of sockets are, or what is missing for them.
     pub owners: Result<OwnerLayout, String>,
 }
@@ -65,6 +67,7 @@ impl Layout {
             ends: EndLayout::resolve(btf).map_err(|error| error.to_string()),
             switches: ["nvcsw", "nivcsw"]
                 .map(|member| btf.member_offset("task_struct", member).unwrap_or(ABSENT)),
+            stats: STAT_MEMBERS.map(|(of, member)| btf.member_offset(of, member).unwrap_or(ABSENT)),
             owners: OwnerLayout::resolve(btf).map_err(|error| error.to_string()),
         })
     }

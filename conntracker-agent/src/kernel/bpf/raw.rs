@@ -73,6 +73,7 @@ fn map_fd(map: &Map) -> Option<RawFd> {
     match map {
         Map::Array(data)
         | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),

@@ -8,11 +8,12 @@ use conntracker_common::{
     owner::Owner as OwnerBytes,
     record::{
         FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
-        FLAG_OWNER, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_NEW, KIND_REPLIED,
+        FLAG_OWNER, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_LOST, KIND_NEW,
+        KIND_REPLIED,
     },
 };
 
-use super::owner::Owner;
+use super::{owner::Owner, reasons::RawCause};
 use crate::flow::{L4, Status, Tuple};
 
 /// What a record says happened.
@@ -22,7 +23,7 @@ pub enum Kind {
     New,
     /// The first packet of the reply direction.
     Replied,
-    /// A packet that netfilter dropped.
+    /// A packet that netfilter, or another part of the kernel, dropped.
     Drop,
 }
 
@@ -79,6 +80,8 @@ pub struct Dropped {
     pub counted: bool,
     /// Hash of the path on which it was dropped; 0: it was not traced.
     pub path_hash: u64,
+    /// Who dropped it.
+    pub cause: RawCause,
 }
 
 /// Why a record was rejected.
@@ -243,7 +246,7 @@ impl Record {
         let kind = match common.kind {
             KIND_NEW => Kind::New,
             KIND_REPLIED => Kind::Replied,
-            KIND_DROP => Kind::Drop,
+            KIND_DROP | KIND_LOST => Kind::Drop,
             other => return Err(RecordError::Kind(other)),
         };
         let has_owner = common.flags & FLAG_OWNER != 0;
@@ -280,8 +283,12 @@ impl Record {
             fragment,
             counted: (flags & FLAG_COUNTED != 0 && kind != Kind::Drop)
                 .then_some(Counted { since_ns, count: u64::from(count) }),
-            dropped: (kind == Kind::Drop)
-                .then_some(Dropped { counted: flags & FLAG_COUNTED != 0, path_hash: since_ns }),
+            dropped: (kind == Kind::Drop).then(|| {
+                let lost = common.kind == KIND_LOST;
+                let (path_hash, location) = if lost { (0, since_ns) } else { (since_ns, 0) };
+                let cause = RawCause { lost, reason: count, location };
+                Dropped { counted: flags & FLAG_COUNTED != 0, path_hash, cause }
+            }),
             owner,
         })
     }
@@ -343,7 +350,17 @@ mod tests {
         let mut dropped = good();
         dropped[0] = KIND_DROP;
         let Record { counted, dropped, .. } = Record::decode(&dropped).unwrap();
-        assert_eq!((counted, dropped), (None, Some(Dropped { counted: true, path_hash: 900 })));
+        assert_eq!(
+            (counted, dropped),
+            (
+                None,
+                Some(Dropped {
+                    counted: true,
+                    path_hash: 900,
+                    cause: RawCause { lost: false, reason: 4, location: 0 },
+                })
+            )
+        );
     }
 
     /// [`good`], with an owner behind it.

@@ -109,6 +109,13 @@ impl Kallsyms {
         self.lines().map(|(_, name, _)| name).collect()
     }
 
+    /// The function that an address is in, of vmlinux or of a module.
+    #[must_use]
+    pub fn function_at(&self, address: u64) -> Option<&str> {
+        let before = self.lines().filter(|(start, ..)| *start <= address && *start != 0);
+        before.max_by_key(|(start, ..)| *start).map(|(_, name, _)| name)
+    }
+
     /// Where a function of vmlinux lies; `None` if there is none of this name, or if addresses are hidden.
     #[must_use]
     pub fn span(&self, function: &str) -> Option<Span> {

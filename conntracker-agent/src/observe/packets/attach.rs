@@ -6,14 +6,15 @@ use anyhow::{Context, Result, anyhow};
 use conntracker_common::seen::REPORT_EACH;
 use tokio::sync::mpsc;
 
-use super::{Eyes, cookie};
+use super::{Eyes, FlowOptions, conntrack_stats, cookie};
 use crate::{
     kernel::{
         bpf::{
             links::Links,
-            object::{Programs, Seeing, Sizes},
+            object::{Programs, Seeing},
             points::{Choice, Points},
             probes::{self, Probes},
+            reasons::Reasons,
         },
         netns::Netns,
     },
@@ -40,8 +41,7 @@ impl Attached {
     pub fn new(
         kernel: &Kernel,
         eyes: Eyes,
-        sizes: Sizes,
-        fold: bool,
+        FlowOptions { sizes, fold, lost }: FlowOptions,
         namespaces: &[Arc<Netns>],
         rules: Option<RulesWanted>,
     ) -> Result<Self> {
@@ -50,10 +50,12 @@ impl Attached {
             Eyes::Links => Seeing::Links,
             Eyes::Probes(method) => probes::seeing(btf, points, method)?,
         };
-        let mut programs = Programs::load(layout, kernel.drops()?, sizes, rules.is_some(), seeing)?;
+        let reasons = lost.then(|| Reasons::of(btf));
+        let (drops, reasons) = (kernel.drops()?, reasons.as_ref());
+        let mut programs = Programs::load(layout, drops, reasons, sizes, rules.is_some(), seeing)?;
         programs.report(REPORT_EACH, fold)?;
         for (number, netns) in (0..).zip(namespaces) {
-            programs.trace_netns(cookie(netns)?, number)?;
+            programs.trace_netns(cookie(netns)?, number, &conntrack_stats(netns))?;
         }
         programs.attach_drops()?;
         let without_ends;

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     flow::{
-        Details, DropPlace, DroppedAt, Drops, Flow, L4, Origins, Status, Tuple, ZoneDir,
-        process::Process, protocol,
+        Cause, Clash, Details, DropPlace, DroppedAt, Drops, Flow, L4, Origins, Status, Tuple,
+        ZoneDir, process::Process, protocol,
     },
     kernel::netlink::ctnetlink::Counters,
     report::names::{self, Name, Names},
@@ -39,6 +39,8 @@ pub(super) struct FlowObject<'a> {
     fits_several: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<DroppedObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<LostObject<'a>>,
     status: StatusNames,
     status_bits: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +113,11 @@ impl<'a> FlowObject<'a> {
             confirmed: flow.confirmed(),
             no_entry: !key.entry,
             fits_several: *fits_several,
-            dropped: drops.as_ref().map(|drops| DroppedObject::new(drops, way, suspects)),
+            dropped: drops
+                .as_ref()
+                .filter(|_| flow.dropped())
+                .map(|drops| DroppedObject::new(drops, way, suspects)),
+            lost: drops.as_ref().filter(|_| flow.lost()).map(|drops| LostObject::new(drops, way)),
             status: StatusNames(*status),
             status_bits: status.0,
             state: state.map(State),
@@ -229,6 +235,16 @@ struct DroppedObject<'a> {
     places: Vec<PlaceObject<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     elsewhere: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clash: Option<ClashObject>,
+}
+
+/// The tuple that the entry of dropped packets could not have, and whose it is.
+#[derive(Serialize)]
+struct ClashObject {
+    reply: TupleObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder: Option<TupleObject>,
 }
 
 /// Whether a count says nothing.
@@ -246,8 +262,59 @@ struct PlaceObject<'a> {
     packets: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<StepObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conntrack: Option<&'static str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     maybe: &'a [String],
+}
+
+/// Packets that got lost elsewhere than in netfilter.
+#[derive(Serialize)]
+struct LostObject<'a> {
+    packets: u64,
+    places: Vec<LostPlaceObject<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    elsewhere: u64,
+}
+
+#[derive(Serialize)]
+struct LostPlaceObject<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Name<'static>>,
+    #[serde(flatten)]
+    way: WayObject<'a>,
+    packets: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meaning: Option<&'static str>,
+}
+
+impl<'a> LostObject<'a> {
+    fn new(drops: &Drops, way: impl Fn(u32, u32) -> WayObject<'a>) -> Self {
+        let place = |at: &DroppedAt| {
+            let DropPlace { cause, hook, iif, oif } = at.place;
+            let (reason, function) = match cause {
+                Cause::Function(name) => (None, Some(name)),
+                cause => (cause.elsewhere(), None),
+            };
+            LostPlaceObject {
+                after: hook.map(names::hook),
+                way: way(iif, oif),
+                packets: at.packets,
+                reason,
+                function,
+                meaning: cause.elsewhere().and_then(names::meaning),
+            }
+        };
+        Self {
+            packets: drops.lost_packets(),
+            places: drops.lost().map(place).collect(),
+            elsewhere: drops.lost_elsewhere(),
+        }
+    }
 }
 
 impl<'a> DroppedObject<'a> {
@@ -257,20 +324,29 @@ impl<'a> DroppedObject<'a> {
         suspects: impl Fn(&DroppedAt) -> &'a [String],
     ) -> Self {
         let place = |at: &'a DroppedAt| {
-            let DroppedAt { place: DropPlace { hook, iif, oif }, by, packets } = at;
+            let DroppedAt { place: DropPlace { cause, hook, iif, oif }, by, packets } = at;
             let maybe = suspects(at);
+            let conntrack = match cause {
+                Cause::Conntrack(cause) => Some(cause.name()),
+                _ => None,
+            };
             PlaceObject {
                 hook: hook.filter(|_| maybe.is_empty()).map(names::hook),
                 way: way(*iif, *oif),
                 packets: *packets,
-                by: by.as_ref().map(StepObject::new),
+                by: by.as_ref().filter(|_| conntrack.is_none()).map(StepObject::new),
+                conntrack,
                 maybe,
             }
         };
         Self {
             packets: drops.packets(),
-            places: drops.at().iter().map(place).collect(),
+            places: drops.dropped().map(place).collect(),
             elsewhere: drops.elsewhere(),
+            clash: drops.clash().map(|Clash { reply, holder }| ClashObject {
+                reply: reply.into(),
+                holder: holder.map(TupleObject::from),
+            }),
         }
     }
 }

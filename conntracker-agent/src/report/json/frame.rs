@@ -102,15 +102,35 @@ struct TotalsObject {
     confirmed: u64,
     dropped: u64,
     dropped_packets: u64,
+    lost: u64,
+    lost_packets: u64,
 }
 
 impl FooterObject {
     pub(super) fn new(footer: &Footer, totals: &Totals) -> Self {
         let Footer { sources, losses } = footer;
-        let Totals { flows, no_entry, merged, confirmed, dropped, dropped_packets } = *totals;
+        let Totals {
+            flows,
+            no_entry,
+            merged,
+            confirmed,
+            dropped,
+            dropped_packets,
+            lost,
+            lost_packets,
+        } = *totals;
         let loss = |&Loss { name, meaning: _, count }: &Loss| (name, count);
         Self {
-            totals: TotalsObject { flows, no_entry, merged, confirmed, dropped, dropped_packets },
+            totals: TotalsObject {
+                flows,
+                no_entry,
+                merged,
+                confirmed,
+                dropped,
+                dropped_packets,
+                lost,
+                lost_packets,
+            },
             sources: Counts(sources.clone()),
             losses: Counts(losses.iter().map(loss).collect()),
             lost: footer.lost_anything(),

@@ -8,7 +8,7 @@ use std::{
 
 use super::{INDENT, joined, marks};
 use crate::flow::{
-    DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
+    Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
     path::{Direction, Step},
     process::Process,
 };
@@ -59,10 +59,24 @@ impl Explanation<'_> {
         if let Some(process) = flow.process.as_deref() {
             say("process", &owner(process))?;
         }
-        if let Some(drops) = &flow.drops {
-            say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
-            for (by, packets) in by_rule(drops) {
+        if let Some(drops) = flow.drops.as_ref() {
+            if flow.dropped() {
+                say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
+            }
+            for (by, packets) in by_whom(drops) {
                 say("dropped by", &fmt::from_fn(|f| dropped_by(by, packets, f)))?;
+            }
+            if let Some(Clash { reply, holder }) = drops.clash() {
+                say(
+                    "tuple taken",
+                    &fmt::from_fn(|f| {
+                        write!(f, "reply {}", ends(reply))?;
+                        holder.map_or(Ok(()), |orig| write!(f, ", by {}", ends(orig)))
+                    }),
+                )?;
+            }
+            for at in drops.lost() {
+                say("lost", &fmt::from_fn(|f| self.lost(at, f)))?;
             }
         }
         for marked in marks::changes(flow, marks::Kind::Connmark) {
@@ -108,12 +122,31 @@ impl Explanation<'_> {
         fmt::from_fn(move |f| write!(f, "{iif} -> {oif}"))
     }
 
+    /// Packets that got lost elsewhere than in netfilter, after a hook.
+    fn lost(&self, at: &DroppedAt, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DroppedAt { place: DropPlace { cause, hook, iif, oif }, by: _, packets } = *at;
+        write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
+        match hook {
+            Some(hook) => write!(f, " after {}", names::hook(hook))?,
+            None => f.write_str(" after an unknown hook")?,
+        }
+        write!(f, " ({})", self.way(iif, oif))?;
+        match cause {
+            Cause::Function(name) => write!(f, ": in the kernel's {name}()")?,
+            cause => write!(f, ": {}", cause.elsewhere().unwrap_or_default())?,
+        }
+        match cause.elsewhere().and_then(names::meaning) {
+            Some(meaning) => write!(f, ", {meaning}"),
+            None => Ok(()),
+        }
+    }
+
     fn dropped(&self, drops: &Drops, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let packets = drops.packets();
         write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
         let netns = self.flow.key.netns;
         let places = self.names.drop_places(netns, drops);
-        for (n, DropPlace { hook, iif, oif }) in places.iter().enumerate() {
+        for (n, DropPlace { cause: _, hook, iif, oif }) in places.iter().enumerate() {
             f.write_str(if n == 0 { " at " } else { ", " })?;
             match hook {
                 Some(hook) => write!(f, "{}", names::hook(*hook))?,
@@ -130,22 +163,42 @@ impl Explanation<'_> {
     }
 }
 
-/// Packets by what dropped them, if that is more than one rule.
-fn by_rule(drops: &Drops) -> Vec<(Option<&Step>, u64)> {
-    let mut rules: Vec<(Option<&Step>, u64)> = Vec::new();
-    for DroppedAt { place: _, by, packets } in drops.at() {
-        match rules.iter_mut().find(|(known, _)| *known == by.as_ref()) {
-            Some((_, sum)) => *sum += packets,
-            None => rules.push((by.as_ref(), *packets)),
-        }
-    }
-    if rules.len() > 1 { rules } else { Vec::new() }
+/// What dropped packets.
+#[derive(Clone, Copy, PartialEq)]
+enum Dropper<'a> {
+    Rule(&'a Step),
+    Conntrack(ConntrackCause),
+    Unknown,
 }
 
-fn dropped_by(by: Option<&Step>, packets: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Packets by what dropped them, if that is more than one rule, or conntrack.
+fn by_whom(drops: &Drops) -> Vec<(Dropper<'_>, u64)> {
+    let mut all: Vec<(Dropper<'_>, u64)> = Vec::new();
+    for DroppedAt { place, by, packets } in drops.dropped() {
+        let dropper = match (place.cause, by) {
+            (Cause::Conntrack(cause), _) => Dropper::Conntrack(cause),
+            (_, Some(step)) => Dropper::Rule(step),
+            (_, None) => Dropper::Unknown,
+        };
+        match all.iter_mut().find(|(known, _)| *known == dropper) {
+            Some((_, sum)) => *sum += packets,
+            None => all.push((dropper, *packets)),
+        }
+    }
+    let plain = matches!(all[..], [] | [(Dropper::Rule(_) | Dropper::Unknown, _)]);
+    if plain { Vec::new() } else { all }
+}
+
+fn dropped_by(by: Dropper<'_>, packets: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let plural = if packets == 1 { "" } else { "s" };
-    let Some(Step { site, verdict, .. }) = by else {
-        return write!(f, "{packets} packet{plural} by a rule that is not known");
+    let Step { site, verdict, .. } = match by {
+        Dropper::Rule(step) => step,
+        Dropper::Conntrack(cause) => {
+            return write!(f, "{packets} packet{plural} by conntrack: {}", cause.name());
+        }
+        Dropper::Unknown => {
+            return write!(f, "{packets} packet{plural} by a rule that is not known");
+        }
     };
     let (label, chain) = (site.label(), OneLine(&site.chain));
     write!(f, "{packets} packet{plural}, table: {}, chain: {chain}", OneLine(&label))?;

@@ -242,7 +242,7 @@ fn a_report_without_flows_says_what_was_observed() {
             "# filters: -",
             "# folding: none",
             "# epochs: 3",
-            "# totals: lines=0 flows=0 no_entry=0 merged=0 confirmed=0 dropped=0 dropped_packets=0",
+            "# totals: lines=0 flows=0 no_entry=0 merged=0 confirmed=0 dropped=0 dropped_packets=0 lost=0 lost_packets=0",
             "# sources: -",
             "# lost: -",
         ]

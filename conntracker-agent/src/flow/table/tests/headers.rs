@@ -3,11 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernel::bpf::counts::DropCount;
+use crate::kernel::bpf::{counts::DropCount, reasons::RawCause};
 
 /// Dropped packets, as the kernel counts them.
 pub(super) fn count(orig: Tuple, from_headers: bool, packets: u64) -> DropCount {
     DropCount {
+        cause: RawCause::NETFILTER,
         netns_cookie: 1,
         path_hash: 0,
         orig,
@@ -55,11 +56,17 @@ fn replies_from_a_high_port_are_of_the_flow_that_they_reply_to() {
                 reply: Some(udp("10.0.0.2", 5353, "10.0.0.1", sport)),
                 ..record(Kind::New, 0, 0)
             },
+            Cause::Netfilter,
             10,
         );
     }
     for sport in [30_001, 30_002, 30_003] {
-        t.dropped(NS, &count(udp("10.0.0.2", 5353, "10.0.0.1", sport), true, 2), 20, 30);
+        t.dropped(
+            NS,
+            &count(udp("10.0.0.2", 5353, "10.0.0.1", sport), true, 2),
+            Cause::Netfilter,
+            (20, 30),
+        );
     }
     assert_eq!((drops(only(&t)), t.lines_without_entry().len()), (6, 0));
 }
@@ -67,13 +74,13 @@ fn replies_from_a_high_port_are_of_the_flow_that_they_reply_to() {
 #[test]
 fn replies_to_two_masqueraded_clients_are_told_apart_by_their_exact_tuples() {
     let mut t = table(true);
-    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), 10);
-    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), 11);
+    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), Cause::Netfilter, 10);
+    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), Cause::Netfilter, 11);
     let reply = |port| udp("10.0.0.2", 5353, "192.0.2.1", port);
-    t.dropped(NS, &count(reply(40_001), true, 3), 20, 30);
-    t.dropped(NS, &count(reply(31_191), true, 5), 20, 30);
+    t.dropped(NS, &count(reply(40_001), true, 3), Cause::Netfilter, (20, 30));
+    t.dropped(NS, &count(reply(31_191), true, 5), Cause::Netfilter, (20, 30));
     // A flow of the first client that was only counted: nobody told its port.
-    t.dropped(NS, &count(reply(40_002), true, 4), 20, 30);
+    t.dropped(NS, &count(reply(40_002), true, 4), Cause::Netfilter, (20, 30));
     assert_eq!((dropped_of(&t, "10.0.1.2"), dropped_of(&t, "10.0.1.3")), (3, 5));
     let lines = t.lines_without_entry();
     assert!(lines.len() == 1 && lines[0].fits_several && drops(&lines[0]) == 4);
@@ -90,19 +97,19 @@ fn replies_to_two_masqueraded_clients_are_told_apart_by_their_exact_tuples() {
 #[test]
 fn what_is_known_when_the_kernel_begins_to_count_holds_when_the_entry_is_gone() {
     let mut t = table(true);
-    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), 10);
-    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), 11);
+    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), Cause::Netfilter, 10);
+    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), Cause::Netfilter, 11);
     let reply = udp("10.0.0.2", 5353, "192.0.2.1", 31_191);
     let first = Record {
         orig: reply,
         reply: None,
-        dropped: Some(Dropped { counted: true, path_hash: 0 }),
+        dropped: Some(Dropped { counted: true, path_hash: 0, cause: RawCause::NETFILTER }),
         ..record(Kind::Drop, 0, 0)
     };
-    t.record(NS, &first, 20);
+    t.record(NS, &first, Cause::Netfilter, 20);
     // Nothing is there any more.
     dump(&mut t, &[], 100);
-    t.dropped(NS, &count(reply, true, 6), 20, 200);
+    t.dropped(NS, &count(reply, true, 6), Cause::Netfilter, (20, 200));
     assert_eq!((dropped_of(&t, "10.0.1.2"), dropped_of(&t, "10.0.1.3")), (0, 6));
 }
 
@@ -111,8 +118,8 @@ fn the_first_packet_without_an_entry_is_of_the_original_direction() {
     for fold in [true, false] {
         let mut t = table(fold);
         let there = udp("10.0.0.1", 30_001, "10.0.0.2", 5353);
-        t.dropped(NS, &count(there.inverted().unwrap(), true, 2), 40, 60);
-        t.dropped(NS, &count(there, true, 3), 30, 50);
+        t.dropped(NS, &count(there.inverted().unwrap(), true, 2), Cause::Netfilter, (40, 60));
+        t.dropped(NS, &count(there, true, 3), Cause::Netfilter, (30, 50));
         let lines = t.lines_without_entry();
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].key.orig.src, there.src);
@@ -126,20 +133,20 @@ fn equal_tuples_of_two_zones_are_told_apart_by_interface_or_not_at_all() {
     for (zone, iif) in [(1, 7), (2, 8)] {
         let new =
             Record { zone, zone_dir: 1, interfaces: Some((iif, 9)), ..record(Kind::New, 5000, 0) };
-        t.record(NS, &new, 10);
+        t.record(NS, &new, Cause::Netfilter, 10);
     }
     let by = |iif| DropCount { interfaces: (iif, 0), ..count(tuple(5000), true, 1) };
-    t.dropped(NS, &by(7), 20, 30);
-    t.dropped(NS, &by(8), 20, 30);
-    t.dropped(NS, &by(8), 20, 30);
+    t.dropped(NS, &by(7), Cause::Netfilter, (20, 30));
+    t.dropped(NS, &by(8), Cause::Netfilter, (20, 30));
+    t.dropped(NS, &by(8), Cause::Netfilter, (20, 30));
     let of = |zone| t.flows().filter(|flow| flow.key.zone == zone).map(drops).sum::<u64>();
     assert_eq!((of(1), of(2), t.lines_without_entry().len()), (1, 2, 0));
     let mut unknown = by(5);
-    t.dropped(NS, &unknown, 20, 30);
+    t.dropped(NS, &unknown, Cause::Netfilter, (20, 30));
     assert!(t.lines_without_entry()[0].fits_several);
     // A template says which zone it is.
     unknown.zone = 2;
-    t.dropped(NS, &unknown, 20, 30);
+    t.dropped(NS, &unknown, Cause::Netfilter, (20, 30));
     assert_eq!(t.flows().filter(|flow| flow.key.zone == 2).map(drops).sum::<u64>(), 3);
 }
 
@@ -151,11 +158,13 @@ fn an_entry_that_a_dump_shows_again_after_its_tuple_was_reused_is_counted_by_the
     t.record(
         NS,
         &Record { counted: Some(Counted { since_ns: 7, count: 1 }), ..record(Kind::New, 6000, 0) },
+        Cause::Netfilter,
         150,
     );
     t.record(
         NS,
         &Record { counted: Some(Counted { since_ns: 7, count: 2 }), ..record(Kind::New, 5000, 0) },
+        Cause::Netfilter,
         160,
     );
     dump(&mut t, &[entry(5000, 2, 1), entry(6000, 3, 1)], 200);
@@ -198,21 +207,21 @@ proptest! {
         for (at, what) in (100u64..).step_by(10).zip(&all) {
             match *what {
                 Happens::New(n) => {
-                    t.record(NS, &flow(n), at);
+                    t.record(NS, &flow(n), Cause::Netfilter, at);
                     there.push(n);
                 }
                 Happens::DroppedEntry(n, packets) => {
                     let orig = flow(n).orig;
                     let orig = if fold { orig.folded() } else { orig };
-                    t.dropped(NS, &count(orig, false, packets.into()), at, at);
+                    t.dropped(NS, &count(orig, false, packets.into()), Cause::Netfilter, (at, at));
                     sent += u64::from(packets);
                 }
                 Happens::DroppedOriginal(n, packets) => {
-                    t.dropped(NS, &count(flow(n).orig, true, packets.into()), at, at);
+                    t.dropped(NS, &count(flow(n).orig, true, packets.into()), Cause::Netfilter, (at, at));
                     sent += u64::from(packets);
                 }
                 Happens::DroppedReply(n, packets) => {
-                    t.dropped(NS, &count(flow(n).reply.unwrap(), true, packets.into()), at, at);
+                    t.dropped(NS, &count(flow(n).reply.unwrap(), true, packets.into()), Cause::Netfilter, (at, at));
                     sent += u64::from(packets);
                 }
                 Happens::Dump => {

@@ -95,6 +95,12 @@ impl KernelBtf {
         self.first(|btf| btf.enumerator(name))
     }
 
+    /// Enumerators of vmlinux whose names begin with `prefix`, with their values.
+    #[must_use]
+    pub fn enumerators(&self, prefix: &str) -> Vec<(&str, u32)> {
+        self.vmlinux.enumerators(prefix).unwrap_or_default()
+    }
+
     /// A function, with its parameters.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<Function> {

@@ -237,6 +237,13 @@ impl Btf {
     /// Value of an enumerator, in whatever `enum` of this blob it stands; of those with 64 bits, the
     /// lower half.
     pub fn enumerator(&self, wanted: &str) -> Result<u32, BtfError> {
+        let found = self.enumerators(wanted)?.into_iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| value).ok_or_else(|| BtfError::NoEnumerator(wanted.to_owned()))
+    }
+
+    /// Enumerators whose names begin with `prefix`, with their values as [`Self::enumerator`] has them.
+    pub fn enumerators(&self, prefix: &str) -> Result<Vec<(&str, u32)>, BtfError> {
+        let mut found = Vec::new();
         for &at in &self.types {
             let t = self.type_at(at as usize)?;
             let stride = match t.kind {
@@ -246,12 +253,13 @@ impl Btf {
             };
             for i in 0..t.vlen {
                 let at = t.tail + i * stride;
-                if self.string(read_u32(&self.data, at)?) == wanted {
-                    return read_u32(&self.data, at + 4);
+                let name = self.string(read_u32(&self.data, at)?);
+                if name.starts_with(prefix) {
+                    found.push((name, read_u32(&self.data, at + 4)?));
                 }
             }
         }
-        Err(BtfError::NoEnumerator(wanted.to_owned()))
+        Ok(found)
     }
 }
 
