@@ -113,10 +113,6 @@ fn report_lost(skb: u64, reason: u32, location: u64) {
     if !gather(&mut facts, skb, found.dev, found.entry) {
         return count(Counter::LostUnknown);
     }
-    if facts.body.hook == dst::FORWARD {
-        // What drops packets between routing and FORWARD (TTL, MTU, policies) comes before that hook.
-        facts.body.hook = dst::PRE_ROUTING;
-    }
     count(Counter::LostPackets);
     let cause = Cause { lost: true, reason, location, path_hash: 0 };
     match drop_counts::count(&facts, &cause) {

@@ -11,7 +11,7 @@ use crate::{
 /// `enum nf_inet_hooks`.
 pub const PRE_ROUTING: u8 = 0;
 const LOCAL_IN: u8 = 1;
-pub const FORWARD: u8 = 2;
+const FORWARD: u8 = 2;
 const LOCAL_OUT: u8 = 3;
 const POST_ROUTING: u8 = 4;
 

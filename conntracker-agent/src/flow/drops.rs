@@ -52,6 +52,42 @@ impl Cause {
         matches!(self, Self::Reason(_) | Self::Function(_))
     }
 
+    /// The last netfilter hook that packets have passed which got lost elsewhere, and whose routing places them at
+    /// `hook` (`enum nf_inet_hooks`). Forwarding checks TTL, MTU and policies before FORWARD, and IPv6 has chosen
+    /// the device by then; what gives packets to user space is at the hook itself.
+    #[must_use]
+    pub fn last_hook(self, hook: Option<u8>) -> Option<u8> {
+        const PRE_ROUTING: u8 = 0;
+        const LOCAL_IN: u8 = 1;
+        const FORWARD: u8 = 2;
+        const POST_ROUTING: u8 = 4;
+        match (hook, self) {
+            (Some(FORWARD), Self::Function("nf_queue" | "__nf_queue" | "nf_reinject")) => hook,
+            (Some(FORWARD), Self::Reason(_) | Self::Function(_))
+            | (
+                Some(POST_ROUTING),
+                Self::Reason("IP_INHDR" | "PKT_TOO_BIG") | Self::Function("ip6_forward"),
+            ) => Some(PRE_ROUTING),
+            // Sockets have let go of the route by then.
+            (None, cause) if cause.is_sockets() => Some(LOCAL_IN),
+            _ => hook,
+        }
+    }
+
+    /// A socket of this machine, or the lack of one, lost them.
+    fn is_sockets(self) -> bool {
+        match self {
+            Self::Reason(name) => {
+                let begins = ["SOCKET_", "NO_SOCKET", "PROTO_MEM", "UDP_", "TCP_"];
+                begins.iter().any(|begin| name.starts_with(begin))
+            }
+            Self::Function(name) => {
+                ["udp", "__udp", "tcp", "raw"].iter().any(|begin| name.starts_with(begin))
+            }
+            Self::Netfilter | Self::Conntrack(_) => false,
+        }
+    }
+
     /// The kernel's reason or the function of packets that got lost elsewhere.
     #[must_use]
     pub fn elsewhere(self) -> Option<&'static str> {
@@ -145,6 +181,13 @@ impl Drops {
     #[must_use]
     pub fn clash(&self) -> Option<Clash> {
         self.clash
+    }
+
+    /// Packets that were to be a flow of their own, of which conntrack did not insert the entry.
+    #[must_use]
+    pub fn not_inserted(&self) -> u64 {
+        let inserts = |at: &&DroppedAt| matches!(at.place.cause, Cause::Conntrack(cause) if cause != ConntrackCause::Full);
+        self.at.iter().filter(inserts).map(|at| at.packets).sum()
     }
 
     /// What conntrack itself dropped packets for, each once.

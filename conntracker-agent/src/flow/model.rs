@@ -248,8 +248,12 @@ impl Flow {
     /// Conntrack flows merged into this one; 0 if it was only ever dropped, or never confirmed.
     #[must_use]
     pub fn merged(&self) -> u64 {
+        // Flows are counted just before conntrack inserts their entries.
+        let not_inserted = self.drops.as_ref().map_or(0, Drops::not_inserted);
+        let merged = self.flows.total().saturating_sub(not_inserted);
         // A flow known by its reply alone, or by a record whose count was lost, is still one flow.
-        self.flows.total().max(u64::from(self.origins.of_conntrack()))
+        let known = self.origins.of_conntrack() && (not_inserted == 0 || self.confirmed());
+        merged.max(u64::from(known))
     }
 
     pub(super) fn seen_at(&mut self, at_ns: u64) {

@@ -68,6 +68,10 @@ pub struct FlowTable {
     members: HashMap<FlowKey, Member>,
     /// Reply direction → original direction of members with address translation, unfolded.
     replies: HashMap<FlowKey, Tuple>,
+    /// The same of members whose reply direction another one was about to take: conntrack may refuse that.
+    replies_taken: HashMap<FlowKey, Tuple>,
+    /// Members whose entries conntrack did not insert the last time, because another one has one of their tuples.
+    refused: HashSet<FlowKey>,
     /// Original tuple, folded as flows are, that a reply would have → the flows that it may be a reply to; only
     /// for flows with address translation, where it is not their own.
     translated: HashMap<FlowKey, Vec<FlowKey>>,
@@ -104,6 +108,8 @@ impl FlowTable {
             flows: HashMap::new(),
             members: HashMap::new(),
             replies: HashMap::new(),
+            replies_taken: HashMap::new(),
+            refused: HashSet::new(),
             translated: HashMap::new(),
             zones: HashMap::new(),
             dumps: 0,
@@ -170,7 +176,8 @@ impl FlowTable {
             RecordKind::New => self.is_new_member(member_key, at_ns),
             RecordKind::Replied | RecordKind::Drop => false,
         };
-        if record.kind != RecordKind::Drop {
+        let refused = record.kind == RecordKind::New && self.refused.contains(&member_key);
+        if record.kind != RecordKind::Drop && !refused {
             self.translates(member_key, reply);
         }
         let flow = self.flow(key, at_ns);
@@ -232,7 +239,11 @@ impl FlowTable {
             self.replies.remove(&FlowKey { orig: before, ..key });
         }
         if let Some(reply) = translated {
-            self.replies.insert(FlowKey { orig: reply, ..key }, key.orig);
+            let by_reply = FlowKey { orig: reply, ..key };
+            let before = self.replies.insert(by_reply, key.orig);
+            if let Some(before) = before.filter(|before| *before != key.orig) {
+                self.replies_taken.insert(by_reply, before);
+            }
         }
     }
 
@@ -304,6 +315,8 @@ impl FlowTable {
         // While the entries are known that packets may be of.
         self.settle_waiting();
         self.ended.end(dump.netns);
+        self.replies_taken.retain(|key, _| key.netns != dump.netns);
+        self.refused.retain(|key| key.netns != dump.netns);
         // An entry made after the dump began may have been missed by it.
         let Self { members, replies, .. } = self;
         members.retain(|key, member| {

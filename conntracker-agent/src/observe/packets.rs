@@ -313,11 +313,11 @@ impl PacketsSource {
             if allows(intake.filter, &drops.orig, drops.zone, !drops.from_headers) {
                 let number = |index| intake.interfaces.number(netns, index);
                 let interfaces = both(Some(drops.interfaces), number).unwrap_or_default();
-                let drops = DropCount { interfaces, ..drops };
                 let Some(cause) = self.reasons.cause(drops.cause) else {
                     intake.tally.not_lost += drops.packets;
                     continue;
                 };
+                let drops = DropCount { interfaces, hook: cause.last_hook(drops.hook), ..drops };
                 let (first, last) = drops.seen_ns;
                 let of_kernel = |ns| intake.clock.of_kernel(ns);
                 intake.table.dropped(netns, &drops, cause, (of_kernel(first), of_kernel(last)));
@@ -394,7 +394,8 @@ fn take(
             },
         };
         let number = |index| intake.interfaces.number(netns, index);
-        let record = Record { interfaces: both(record.interfaces, number), ..record };
+        let interfaces = both(record.interfaces, number);
+        let record = Record { interfaces, hook: cause.last_hook(record.hook), ..record };
         intake.table.record(netns, &record, cause, intake.clock.of_kernel(record.ktime_ns));
     }
 }

@@ -158,7 +158,9 @@ pub fn meaning(reason: &str) -> Option<&'static str> {
         "IP_INHDR" => "an error in the IP header, or TTL or hop limit used up",
         "IP_CSUM" => "a wrong checksum of the IP header",
         "PKT_TOO_BIG" => "longer than the MTU of the way out, and not to be fragmented",
-        "NEIGH_FAILED" => "the neighbour does not answer ARP or neighbour solicitations",
+        "NEIGH_FAILED" | "neigh_invalidate" => {
+            "the neighbour does not answer ARP or neighbour solicitations"
+        }
         "NEIGH_QUEUEFULL" => "too many packets wait for the neighbour to answer",
         "NO_SOCKET" => "no socket listens there",
         "SOCKET_RCVBUFF" | "PROTO_MEM" => {

@@ -63,9 +63,23 @@ impl FlowTable {
         }
     }
 
-    /// Remembers which tuple the entry of a dropped packet could not have, and who has it.
+    /// Conntrack did not insert the entry of a dropped packet: remembers which tuple it could not have, and who
+    /// has it.
     pub(super) fn clashed(&mut self, key: FlowKey, member: FlowKey, reply: Tuple) {
-        let holder = self.holder(member, reply).or_else(|| self.holder(member, member.orig));
+        let by_reply = FlowKey { orig: reply, ..member };
+        let holder = match self.replies_taken.remove(&by_reply) {
+            Some(holder) => Some(holder),
+            None => self.holder(member, reply).or_else(|| self.holder(member, member.orig)),
+        };
+        // There is no such member.
+        self.forget_member(&member);
+        self.refused.insert(member);
+        if let Some(holder) = holder
+            && self.members.get(&FlowKey { orig: holder, ..member }).and_then(|m| m.reply)
+                == Some(reply)
+        {
+            self.replies.insert(by_reply, holder);
+        }
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.drops.get_or_insert_default().clash.get_or_insert(Clash { reply, holder });
         }
@@ -76,9 +90,11 @@ impl FlowTable {
         let entry = |orig| FlowKey { orig, ..member };
         let plain =
             |orig: &Tuple| self.members.get(&entry(*orig)).is_some_and(|m| m.reply.is_none());
-        let as_original = Some(tuple).filter(|orig| self.members.contains_key(&entry(*orig)));
-        let candidates =
-            [as_original, self.replies.get(&entry(tuple)).copied(), tuple.inverted().filter(plain)];
+        let candidates = [
+            Some(tuple).filter(|orig| self.members.contains_key(&entry(*orig))),
+            self.replies.get(&entry(tuple)).copied(),
+            tuple.inverted().filter(plain),
+        ];
         candidates.into_iter().flatten().find(|orig| *orig != member.orig)
     }
 

@@ -13,6 +13,9 @@ use crate::flow::{Cause, ConntrackCause};
 /// What the enumerators' names begin with.
 const PREFIX: &str = "SKB_DROP_REASON_";
 
+/// What the names of another enumeration begin with behind that: subsystems, by the upper bits of a reason.
+const SUBSYSTEMS: &str = "SUBSYS_";
+
 /// The reason of drops that have none.
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
@@ -99,6 +102,9 @@ impl Reasons {
         };
         for (name, number) in btf.enumerators(PREFIX) {
             let Some(name) = name.strip_prefix(PREFIX) else { continue };
+            if name.starts_with(SUBSYSTEMS) {
+                continue;
+            }
             if name == NOT_SPECIFIED {
                 reasons.not_specified = number;
             }
@@ -186,6 +192,7 @@ mod tests {
         for (name, number) in [("debian-6.1", 11), ("debian-6.12", 15), ("builtin-6.18", 16)] {
             let mut reasons = Reasons::of(&kernel(name));
             assert_eq!(reasons.cause(lost(number)), Some(Cause::Reason("IP_RPFILTER")), "{name}");
+            assert!(reasons.by_number.values().all(|name| !name.starts_with("SUBSYS")));
             assert_eq!(reasons.cause(lost(60_000)), Some(Cause::Reason(NOT_SPECIFIED)));
         }
     }

@@ -1,0 +1,105 @@
+//! Packets that conntrack itself drops.
+
+use std::fmt::Write;
+use std::thread;
+use std::time::Duration;
+
+use conntracker_tests::lab::{Host, Lab, TRACKING};
+use conntracker_tests::tracer::Tracer;
+use conntracker_tests::tracer::report::Document;
+use conntracker_tests::traffic::{udp_send, udp_sink};
+use serde_json::Value;
+
+/// Sum of a counter of `conntrack -S` over the CPUs.
+fn stat(host: &Host, name: &str) -> u64 {
+    let stats = host.run(["conntrack", "-S"]).unwrap();
+    let values = stats.split_ascii_whitespace().filter_map(|word| word.split_once('='));
+    values.filter(|(key, _)| *key == name).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+}
+
+/// Packets of flows to a port that conntrack dropped: how many, at which hook, for what.
+fn by_conntrack(report: &Document, port: u16) -> Vec<(u64, String, String)> {
+    let of_port = report.flows.iter().filter(|flow| flow["original"]["dport"] == port);
+    let places = of_port.filter_map(|flow| flow["dropped"]["places"].as_array()).flatten();
+    let text = |place: &Value, key: &str| place[key].as_str().unwrap_or("-").to_owned();
+    let mut told: Vec<(u64, String, String)> = Vec::new();
+    for place in places {
+        let (hook, cause) = (text(place, "hook"), text(place, "conntrack"));
+        let packets = place["packets"].as_u64().unwrap();
+        match told.iter_mut().find(|(_, h, c)| *h == hook && *c == cause) {
+            Some((sum, ..)) => *sum += packets,
+            None => told.push((packets, hook, cause)),
+        }
+    }
+    told
+}
+
+/// All flows are translated to one port: there is room for one of them.
+#[test]
+fn a_taken_tuple_is_named_with_whose_it_is() {
+    let lab = Lab::new().unwrap();
+    lab.router
+        .nft(&format!(
+            "table ip nat {{ chain p {{ type nat hook postrouting priority srcnat;
+                oifname toserver meta l4proto udp counter snat to {}:2000; }}; }}",
+            lab.router.links[1].v4
+        ))
+        .unwrap();
+    let _sink = udp_sink(&lab.server, lab.server.at(2053)).unwrap();
+    let tracer = Tracer::start(&lab.router, &["--format", "json", "--no-fold"]).unwrap();
+    for port in [30_001, 30_002, 30_003] {
+        udp_send(&lab.client, lab.client.at(port), lab.server.at(2053), b"x", 2).unwrap();
+    }
+    thread::sleep(Duration::from_millis(200));
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let counted = stat(&lab.router, "insert_failed");
+    assert_eq!(counted, 4);
+    let expected = vec![(counted, "postrouting".to_owned(), "insert_failed".to_owned())];
+    assert_eq!(by_conntrack(&report, 2053), expected, "{:?}", report.flows);
+    for flow in report.flows.iter().filter(|flow| flow["original"]["sport"] != 30_001) {
+        // It never had an entry.
+        assert_eq!(flow["flows"], 0, "{flow}");
+        let clash = &flow["dropped"]["clash"];
+        assert_eq!(clash["reply"]["dport"], 2000, "{flow}");
+        assert_eq!(clash["holder"]["sport"], 30_001, "{flow}");
+    }
+    assert!(report.lost_besides(&[]).is_empty(), "{}", report.footer);
+}
+
+/// As many entries as there may be, none of which may be dropped early.
+#[test]
+fn packets_for_which_the_table_has_no_room_are_told_so() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(TRACKING).unwrap();
+    let max = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap();
+    let max: u32 = max.trim().parse().unwrap();
+    let mut entries = String::new();
+    for n in 0..max {
+        let (a, b) = (n >> 14, n & 0x3fff);
+        let client = format!("10.{}.{}.{}", 100 + (a >> 8), a & 255, 1);
+        writeln!(
+            entries,
+            "-A -t 600 -u SEEN_REPLY,ASSURED -s {client} -d 10.77.2.2 -r 10.77.2.2 -q {client} -p udp \
+             --sport {port} --dport 9 --reply-port-src 9 --reply-port-dst {port}",
+            port = 1024 + b
+        )
+        .unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("entries");
+    std::fs::write(&file, entries).unwrap();
+    lab.router.run(["conntrack", "-R", file.to_str().unwrap()]).unwrap();
+    let (before, early) = (stat(&lab.router, "drop"), stat(&lab.router, "early_drop"));
+    let _sink = udp_sink(&lab.server, lab.server.at(2054)).unwrap();
+    let tracer = Tracer::start(&lab.router, &["--format", "json", "--dport", "2054"]).unwrap();
+    for port in 0..10 {
+        udp_send(&lab.client, lab.client.at(30_000 + port), lab.server.at(2054), b"x", 3).unwrap();
+    }
+    thread::sleep(Duration::from_millis(200));
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let counted = stat(&lab.router, "drop") - before;
+    assert_eq!((counted, stat(&lab.router, "early_drop") - early), (30, 0));
+    let expected = vec![(30, "prerouting".to_owned(), "table full".to_owned())];
+    assert_eq!(by_conntrack(&report, 2054), expected, "{:?}", report.flows);
+    assert!(report.notes("the conntrack table is full"), "{}", report.header);
+}
