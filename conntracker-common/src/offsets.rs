@@ -94,6 +94,8 @@ offsets! {
         ct_orig = "nf_conn"."tuplehash[0].tuple";
         /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].tuple`.
         ct_reply = "nf_conn"."tuplehash[1].tuple";
+        /// `nf_conn.master`: the entry whose helper expected this one.
+        ct_master = "nf_conn"."master";
         /// `rtable.rt_flags`: RTCF_LOCAL tells local delivery.
         rt_flags = "rtable"."rt_flags";
         /// `rt6_info.rt6i_flags`: RTF_LOCAL tells local delivery.

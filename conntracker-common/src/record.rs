@@ -14,12 +14,15 @@ pub const KIND_DROP: u8 = 3;
 /// An IP packet that another part of the kernel dropped than netfilter.
 pub const KIND_LOST: u8 = 6;
 
+/// A new flow that another one's helper expected: the second tuple is the original direction of that one, its parent.
+pub const KIND_PARENT: u8 = 7;
+
 /// AF_INET, family of a record with [`Tuple4`]s.
 pub const FAMILY_V4: u8 = 2;
 /// AF_INET6, family of a record with [`Tuple6`]s.
 pub const FAMILY_V6: u8 = 10;
 
-/// The tuples come from the packet's headers: it had no conntrack entry. The reply tuple is zero.
+/// The tuples come from the packet's headers: it had no conntrack entry.
 pub const FLAG_FROM_HEADERS: u8 = 1;
 /// [`FlowBody::count`] counts all flows of the folded key, not only this one. Of a dropped packet: it is
 /// counted in the map of drops, too.
@@ -102,8 +105,9 @@ pub struct FlowBody {
     pub flags: u8,
     /// AF_INET or AF_INET6: which tuples follow.
     pub family: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// IP protocol number of another flow, which the second tuple is of: with [`KIND_PARENT`] the parent; with
+    /// [`FLAG_FROM_HEADERS`], of ICMP errors, the flow that they quote. 0: the second tuple is of no other flow.
+    pub other_proto: u8,
 }
 
 /// One direction of an IPv4 flow.
@@ -144,7 +148,7 @@ pub struct FlowRecord4 {
     pub body: FlowBody,
     /// Original direction, or the headers of the dropped packet.
     pub orig: Tuple4,
-    /// Reply direction; zero with [`FLAG_FROM_HEADERS`].
+    /// Reply direction, or of another flow ([`FlowBody::other_proto`]), or zero.
     pub reply: Tuple4,
 }
 
@@ -158,7 +162,7 @@ pub struct FlowRecord6 {
     pub body: FlowBody,
     /// Original direction, or the headers of the dropped packet.
     pub orig: Tuple6,
-    /// Reply direction; zero with [`FLAG_FROM_HEADERS`].
+    /// Reply direction, or of another flow ([`FlowBody::other_proto`]), or zero.
     pub reply: Tuple6,
 }
 

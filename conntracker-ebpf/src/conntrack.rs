@@ -21,6 +21,8 @@ pub const CT_NEW: u64 = 2;
 /// A packet of the reply direction.
 pub const CT_ESTABLISHED_REPLY: u64 = 3;
 
+/// `nf_conn.status` bit: a helper of another entry expected this one.
+pub const IPS_EXPECTED: u32 = 1;
 /// `nf_conn.status` bit: a packet of the reply direction was seen.
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// `nf_conn.status` bit: not to be evicted early.
@@ -158,6 +160,12 @@ impl Entry {
     #[inline(always)]
     pub fn reply(self, to: &mut KernelTuple) -> bool {
         read_into(self.0 + offset!(ct_reply) as u64, to)
+    }
+
+    /// The entry whose helper expected this one.
+    #[inline(always)]
+    pub fn master(self) -> Option<Self> {
+        read(self.0 + offset!(ct_master) as u64).filter(|master| *master != 0).map(Self)
     }
 
     /// Low half of `nf_conn.status`, where all IPS_ bits are.

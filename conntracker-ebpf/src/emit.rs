@@ -100,7 +100,7 @@ impl Facts {
             hook: HOOK_UNKNOWN,
             flags: FLAG_INTERFACES,
             family: 0,
-            reserved: 0,
+            other_proto: 0,
         };
         Self { netns_cookie: 0, ktime_ns, body, orig: KernelTuple::NONE, reply: KernelTuple::NONE }
     }

@@ -3,13 +3,16 @@
 use conntracker_common::{
     counters::Counter,
     has_ports,
-    record::{FLAG_COUNTED, FLAG_INTERFACES, FLAG_OWNER, HOOK_UNKNOWN, KIND_NEW, KIND_REPLIED},
+    record::{
+        FLAG_COUNTED, FLAG_INTERFACES, FLAG_OWNER, HOOK_UNKNOWN, KIND_NEW, KIND_PARENT,
+        KIND_REPLIED,
+    },
 };
 
 use crate::{
     conntrack::{
         CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, Entry, IPS_ASSURED,
-        IPS_CONFIRMED, IPS_SEEN_REPLY,
+        IPS_CONFIRMED, IPS_EXPECTED, IPS_SEEN_REPLY,
     },
     counters::{count, say},
     cpu::address,
@@ -64,10 +67,25 @@ pub fn observe(view: impl View, context: *const u8) {
         if new_flow(&mut facts) {
             let sent = send(KIND_NEW, &mut facts, view.skb(), context);
             count(if sent { Counter::NewRecords } else { Counter::NewLost });
+            if status & IPS_EXPECTED != 0 {
+                tell_parent(&mut facts, entry);
+            }
         }
     } else if replied_flow(&facts) {
         let sent = send(KIND_REPLIED, &mut facts, view.skb(), context);
         count(if sent { Counter::ReplyRecords } else { Counter::ReplyLost });
+    }
+}
+
+/// Tells which flow's helper expected this one. What is lost here is told by dumps as long as the entry is there.
+#[inline(never)]
+fn tell_parent(facts: &mut Facts, entry: Entry) {
+    if let Some(master) = entry.master()
+        && master.orig(&mut facts.reply)
+    {
+        facts.body.flags &= !(FLAG_COUNTED | FLAG_OWNER);
+        facts.body.other_proto = facts.reply.proto;
+        emit(KIND_PARENT, facts);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The flow key of a packet that has no conntrack entry, read from its headers.
 
 use conntracker_common::{
-    has_ports, is_icmp,
+    IPPROTO_ICMP, IPPROTO_ICMPV6, has_ports, is_icmp,
     record::{FAMILY_V4, FAMILY_V6, FLAG_FRAGMENT, FLAG_FROM_HEADERS},
 };
 
@@ -28,7 +28,38 @@ pub fn describe(skb: u64, facts: &mut Facts) -> bool {
     }
     facts.body.proto = facts.orig.proto;
     facts.body.family = facts.orig.l3num as u8;
+    if !incomplete && is_icmp_error(&facts.orig) && quoted(skb, &mut facts.reply).is_some() {
+        facts.body.other_proto = facts.reply.proto;
+    }
     true
+}
+
+/// Whether the headers are of a message that has another packet's beginning in it (RFC 792, RFC 4443).
+#[inline(always)]
+fn is_icmp_error(tuple: &KernelTuple) -> bool {
+    let [kind, _] = tuple.dst_l4;
+    match tuple.proto {
+        IPPROTO_ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
+        IPPROTO_ICMPV6 => matches!(kind, 1..=4),
+        _ => false,
+    }
+}
+
+/// Parses the beginning of a packet in an ICMP error without IPv6 extension headers.
+#[inline(never)]
+fn quoted(skb: u64, to: &mut KernelTuple) -> Option<bool> {
+    const ICMP_HEADER: u64 = 8;
+    let packet = Packet::of(skb)?;
+    let mut first = 0u8;
+    if !packet.at(0, &mut first) {
+        return None;
+    }
+    if first >> 4 == 4 {
+        let length = u64::from(first & 15) * 4 + ICMP_HEADER;
+        Packet { data: packet.data + length, ..packet }.v4(to)
+    } else {
+        Packet { data: packet.data + 40 + ICMP_HEADER, ..packet }.v6(to)
+    }
 }
 
 /// Whether the kernel took a packet for one of IP.
@@ -42,11 +73,8 @@ pub fn is_ip(skb: u64) -> bool {
 /// (a later fragment, or a packet cut short): ports are zero then. `None` if it is not IP.
 #[inline(always)]
 pub fn tuple(skb: u64, to: &mut KernelTuple) -> Option<bool> {
-    let head: u64 = read(skb + offset!(skb_head) as u64)?;
-    let start: u16 = read(skb + offset!(skb_network_header) as u64)?;
-    let tail: u32 = read(skb + offset!(skb_tail) as u64)?;
+    let packet = Packet::of(skb)?;
     let protocol: u16 = read(skb + offset!(skb_protocol) as u64)?;
-    let packet = Packet { data: head + u64::from(start), end: head + u64::from(tail) };
     match u16::from_be(protocol) {
         ETH_P_IP => packet.v4(to),
         ETH_P_IPV6 => packet.v6(to),
@@ -61,6 +89,14 @@ struct Packet {
 }
 
 impl Packet {
+    #[inline(always)]
+    fn of(skb: u64) -> Option<Self> {
+        let head: u64 = read(skb + offset!(skb_head) as u64)?;
+        let start: u16 = read(skb + offset!(skb_network_header) as u64)?;
+        let tail: u32 = read(skb + offset!(skb_tail) as u64)?;
+        Some(Self { data: head + u64::from(start), end: head + u64::from(tail) })
+    }
+
     /// Copies what stands at `at` bytes, if it lies within the linear part.
     #[inline(always)]
     fn at<T: Copy>(&self, at: u64, to: &mut T) -> bool {

@@ -149,6 +149,10 @@ pub struct Flow {
     pub key: FlowKey,
     /// Reply direction of the first flow seen, address translation included.
     pub reply: Option<Tuple>,
+    /// Original direction of the flow whose helper expected this one (control connections of FTP, SIP).
+    pub parent: Option<Tuple>,
+    /// Of ICMP errors without an entry: the flow that the first one quotes, in the direction of its packet.
+    pub quotes: Option<Tuple>,
     /// Direction of the zone.
     pub zone_dir: ZoneDir,
     /// All status bits that any of the merged flows had.
@@ -197,6 +201,8 @@ impl Flow {
         Self {
             key,
             reply: None,
+            parent: None,
+            quotes: None,
             zone_dir: ZoneDir::Both,
             status: Status::default(),
             state: None,
@@ -276,6 +282,8 @@ impl Flow {
         let Self {
             key: _,
             reply,
+            parent,
+            quotes,
             zone_dir: _,
             status,
             state,
@@ -302,6 +310,8 @@ impl Flow {
         let other_is_earlier = first_ns < self.first_ns;
         let other_is_later = last_ns > self.last_ns;
         pick(&mut self.reply, reply, other_is_earlier);
+        pick(&mut self.parent, parent, other_is_earlier);
+        pick(&mut self.quotes, quotes, other_is_earlier);
         pick(&mut self.packet_mark, packet_mark, other_is_earlier);
         pick(&mut self.interfaces, interfaces, other_is_earlier);
         pick(&mut self.process, process, other_is_earlier);

@@ -167,14 +167,21 @@ impl FlowTable {
     /// `cause` says who did it.
     pub fn record(&mut self, netns: NetnsId, record: &Record, cause: Cause, at_ns: u64) {
         let Some(reply) = record.reply else {
-            let headers = FlowKey { netns, zone: record.zone, orig: record.orig, entry: false };
-            return self.dropped_once(headers, record, cause, at_ns);
+            let entry = record.kind == RecordKind::Parent;
+            let key = FlowKey { netns, zone: record.zone, orig: record.orig, entry };
+            if entry {
+                let flow = self.flow(self.key(netns, key.zone, key.orig), at_ns);
+                flow.parent = flow.parent.or(record.other);
+                return;
+            }
+            self.dropped_once(key, record, cause, at_ns);
+            return self.quotes(key, record.other);
         };
         let member_key = FlowKey { netns, zone: record.zone, orig: record.orig, entry: true };
         let key = self.key(netns, record.zone, record.orig);
         let news = match record.kind {
             RecordKind::New => self.is_new_member(member_key, at_ns),
-            RecordKind::Replied | RecordKind::Drop => false,
+            RecordKind::Replied | RecordKind::Drop | RecordKind::Parent => false,
         };
         let refused = record.kind == RecordKind::New && self.refused.contains(&member_key);
         if record.kind != RecordKind::Drop && !refused {
@@ -202,6 +209,7 @@ impl FlowTable {
         match record.kind {
             RecordKind::New | RecordKind::Replied => flow.origins.packets = true,
             RecordKind::Drop => flow.origins.drops = true,
+            RecordKind::Parent => {}
         }
         if let Some(owner) = &record.owner {
             flow.owned_by(process(record, owner));
@@ -451,6 +459,7 @@ fn describe(flow: &mut Flow, entry: &ConntrackEntry, at_ns: u64) {
     flow.seen_at(at_ns);
     flow.status = flow.status.union(entry.status);
     flow.state = entry.state.or(flow.state);
+    flow.parent = entry.master.or(flow.parent);
     flow.mark = entry.mark.or(flow.mark);
     flow.timeout = entry.timeout.or(flow.timeout);
     match ZoneDir::of_zones(entry.zone_orig, entry.zone_reply) {

@@ -29,7 +29,7 @@ use crate::{
             path::{self, Device, PathRecord},
             probes::{Method, Probes},
             reasons::Reasons,
-            record::Record,
+            record::{Kind, Record},
             ring::RecordRing,
             symbols::Symbols,
         },
@@ -379,7 +379,8 @@ fn take(
         return;
     };
     let Some(netns) = whose(record.netns_cookie, netns_by_cookie, intake.tally) else { return };
-    if allows(intake.filter, &record.orig, record.zone, record.reply.is_some()) {
+    let from_headers = record.reply.is_none() && record.kind != Kind::Parent;
+    if allows(intake.filter, &record.orig, record.zone, !from_headers) {
         if let Some(owner) = &record.owner {
             owners.note(owner);
         }
@@ -439,6 +440,7 @@ fn take_path(
         let path = PacketPath {
             zone: record.zone,
             orig: record.orig,
+            quoted: record.quoted,
             from_conntrack,
             interfaces: (number(record.iif), number(record.oif)),
             path_hash: record.path_hash,

@@ -67,6 +67,7 @@ pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Drops> {
             netns_cookie: 1,
             orig,
             reply: None,
+            other: None,
             status: Status::default(),
             ct_mark: None,
             packet_mark: 0,

@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     iif: u32,
     first_ns: u64,
     last_ns: u64,
+    /// The flow that they quote: see [`Flow::quotes`].
+    quotes: Option<Tuple>,
     /// The kernel counts dropped packets with these headers.
     counting: bool,
 }
@@ -99,6 +101,7 @@ impl FlowTable {
             iif,
             first_ns,
             last_ns,
+            quotes: None,
             counting: false,
         });
         waiting.first_ns = waiting.first_ns.min(first_ns);
@@ -138,6 +141,15 @@ impl FlowTable {
         self.by_headers(headers, iif, at_ns, at_ns);
         if let Some(waiting) = self.waiting.get_mut(&headers) {
             waiting.counting = true;
+        }
+    }
+
+    /// Remembers which flow ICMP errors with these headers quote.
+    pub(super) fn quotes(&mut self, headers: FlowKey, quoted: Option<Tuple>) {
+        if let Some(waiting) = self.waiting.get_mut(&headers) {
+            waiting.quotes = waiting.quotes.or(quoted);
+        } else if let Some(flow) = self.flows.get_mut(&self.line_of(headers)) {
+            flow.quotes = flow.quotes.or(quoted);
         }
     }
 
@@ -317,6 +329,7 @@ impl Waiting {
         }
         flow.seen_at(self.first_ns);
         flow.seen_at(self.last_ns);
+        flow.quotes = flow.quotes.or(self.quotes);
         for (traversal, packets) in self.paths.shared() {
             flow.paths.add(&super::paths::directed(traversal, direction), packets);
         }

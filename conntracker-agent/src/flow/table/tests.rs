@@ -32,6 +32,7 @@ fn record(kind: Kind, sport: u16, ktime_ns: u64) -> Record {
         netns_cookie: 1,
         orig: tuple(sport),
         reply: tuple(sport).inverted(),
+        other: None,
         status: Status::default(),
         ct_mark: Some(0),
         packet_mark: 0,

@@ -9,7 +9,7 @@ use conntracker_common::{
     record::{
         FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
         FLAG_OWNER, FlowRecord4, FlowRecord6, HOOK_UNKNOWN, KIND_DROP, KIND_LOST, KIND_NEW,
-        KIND_REPLIED,
+        KIND_PARENT, KIND_REPLIED,
     },
 };
 
@@ -25,6 +25,8 @@ pub enum Kind {
     Replied,
     /// A packet that netfilter, or another part of the kernel, dropped.
     Drop,
+    /// A new flow that another one's helper expected: [`Record::other`].
+    Parent,
 }
 
 /// How often a key was counted in the kernel's map, in one life of the map's entry.
@@ -49,6 +51,8 @@ pub struct Record {
     pub orig: Tuple,
     /// Reply direction; `None` if the packet had no conntrack entry.
     pub reply: Option<Tuple>,
+    /// Another flow: the parent, or the one that an ICMP error without a conntrack entry quotes.
+    pub other: Option<Tuple>,
     /// Conntrack status.
     pub status: Status,
     /// Connmark; `None` if the packet had no conntrack entry.
@@ -116,6 +120,9 @@ pub enum RecordError {
     /// A part of a hook that does not exist.
     #[error("record of unknown hook segment {0}")]
     Segment(u8),
+    /// Another flow where none can be told, or none where one must be.
+    #[error("record with a second tuple of protocol {0} that cannot be another flow's")]
+    Other(u8),
     /// An event of unknown kind, or one whose end is missing.
     #[error("record with an event that says nothing: {0:#x}")]
     Event(u64),
@@ -169,6 +176,7 @@ pub(super) struct Common {
     pub hook: Option<u8>,
     pub flags: u8,
     pub family: u8,
+    pub other_proto: u8,
 }
 
 impl Common {
@@ -205,7 +213,7 @@ impl Common {
             return Err(RecordError::Flags(flags));
         }
         let family = r.get_u8();
-        let _reserved = r.get_u8();
+        let other_proto = r.get_u8();
         Ok(Self {
             kind,
             ktime_ns,
@@ -222,6 +230,7 @@ impl Common {
             hook,
             flags,
             family,
+            other_proto,
         })
     }
 
@@ -231,6 +240,14 @@ impl Common {
 
     pub fn fragment(&self) -> bool {
         self.flags & FLAG_FRAGMENT != 0
+    }
+
+    /// Decodes the second tuple: the reply direction, and another flow.
+    pub fn second(&self, r: &mut &[u8], v4: bool) -> (Option<Tuple>, Option<Tuple>) {
+        let proto = if self.other_proto == 0 { self.proto } else { self.other_proto };
+        let second = Some(tuple(r, v4, proto));
+        let is_other = self.other_proto != 0;
+        (second.filter(|_| self.has_entry() && !is_other), second.filter(|_| is_other))
     }
 }
 
@@ -247,8 +264,14 @@ impl Record {
             KIND_NEW => Kind::New,
             KIND_REPLIED => Kind::Replied,
             KIND_DROP | KIND_LOST => Kind::Drop,
+            KIND_PARENT => Kind::Parent,
             other => return Err(RecordError::Kind(other)),
         };
+        // Of entries only those that were expected tell another flow; of headers, errors do.
+        let other = common.other_proto != 0;
+        if common.has_entry() && other != (kind == Kind::Parent) || kind == Kind::Parent && !other {
+            return Err(RecordError::Other(common.other_proto));
+        }
         let has_owner = common.flags & FLAG_OWNER != 0;
         let behind = if has_owner { size_of::<OwnerBytes>() } else { 0 };
         let expected = behind
@@ -262,7 +285,7 @@ impl Record {
         }
         let v4 = common.family == FAMILY_V4;
         let orig = tuple(&mut r, v4, common.proto);
-        let reply = tuple(&mut r, v4, common.proto);
+        let (reply, other) = common.second(&mut r, v4);
         let owner = has_owner.then(|| Owner::decode(&mut r));
         let (from_conntrack, fragment) = (common.has_entry(), common.fragment());
         let Common { ktime_ns, netns_cookie, ct_mark, packet_mark, interfaces, .. } = common;
@@ -272,7 +295,8 @@ impl Record {
             ktime_ns,
             netns_cookie,
             orig,
-            reply: from_conntrack.then_some(reply),
+            reply,
+            other,
             status: Status(common.status),
             ct_mark: from_conntrack.then_some(ct_mark),
             packet_mark,
@@ -334,6 +358,7 @@ mod tests {
                 netns_cookie: 77,
                 orig: tuple([10, 0, 0, 1], [10, 0, 0, 2], 40_000, 53),
                 reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
+                other: None,
                 status: Status(8),
                 ct_mark: Some(5),
                 packet_mark: 6,

@@ -44,15 +44,19 @@ pub(super) fn object(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Mom
     }
     let family = if orig.is_ipv4() { "ipv4" } else { "ipv6" };
     word(out, r#","family":"#, family);
-    number(out, r#","protocol":{"number":"#, orig.proto);
-    if let Some(name) = protocol::name(orig.proto) {
-        word(out, r#","name":"#, name);
-    }
-    out.extend_from_slice(br#"},"original":"#);
+    out.push(b',');
+    protocol(out, orig.proto);
+    out.extend_from_slice(br#","original":"#);
     tuple(out, orig);
     if let Some(reply) = reply {
         out.extend_from_slice(br#","reply":"#);
         tuple(out, reply);
+    }
+    if let Some(master) = &entry.master {
+        out.extend_from_slice(br#","parent":{"#);
+        protocol(out, master.proto);
+        out.push(b',');
+        members(out, master);
     }
     nat(out, *status);
     out.extend_from_slice(if status.contains(Status::SEEN_REPLY) {
@@ -112,8 +116,22 @@ pub(super) fn object(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Mom
     out.push(b'}');
 }
 
-fn tuple(out: &mut Vec<u8>, Tuple { src, dst, proto: _, l4 }: &Tuple) {
-    for (name, ip) in [(r#"{"src":""#, src), (r#"","dst":""#, dst)] {
+fn protocol(out: &mut Vec<u8>, proto: u8) {
+    number(out, r#""protocol":{"number":"#, proto);
+    if let Some(name) = protocol::name(proto) {
+        word(out, r#","name":"#, name);
+    }
+    out.push(b'}');
+}
+
+fn tuple(out: &mut Vec<u8>, tuple: &Tuple) {
+    out.push(b'{');
+    members(out, tuple);
+}
+
+/// What is in a tuple's braces, and the brace behind it.
+fn members(out: &mut Vec<u8>, Tuple { src, dst, proto: _, l4 }: &Tuple) {
+    for (name, ip) in [(r#""src":""#, src), (r#"","dst":""#, dst)] {
         out.extend_from_slice(name.as_bytes());
         canonical_address(out, *ip);
     }

@@ -30,6 +30,10 @@ pub(super) struct FlowObject<'a> {
     original: TupleObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<TupleObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<OtherObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quotes: Option<OtherObject>,
     #[serde(skip_serializing_if = "Set::is_empty")]
     nat: Set<2>,
     confirmed: bool,
@@ -76,6 +80,8 @@ impl<'a> FlowObject<'a> {
         let Flow {
             key,
             reply,
+            parent,
+            quotes,
             zone_dir,
             status,
             state,
@@ -109,6 +115,8 @@ impl<'a> FlowObject<'a> {
             protocol: key.orig.into(),
             original: key.orig.into(),
             reply: reply.map(TupleObject::from),
+            parent: parent.map(OtherObject::from),
+            quotes: quotes.map(OtherObject::from),
             nat: nat(*status),
             confirmed: flow.confirmed(),
             no_entry: !key.entry,
@@ -186,6 +194,20 @@ pub(super) struct TupleObject {
     dst: IpAddr,
     #[serde(flatten)]
     l4: L4Object,
+}
+
+/// One direction of another flow.
+#[derive(Serialize)]
+struct OtherObject {
+    protocol: ProtocolObject,
+    #[serde(flatten)]
+    tuple: TupleObject,
+}
+
+impl From<Tuple> for OtherObject {
+    fn from(tuple: Tuple) -> Self {
+        Self { protocol: tuple.into(), tuple: tuple.into() }
+    }
 }
 
 #[derive(Serialize)]

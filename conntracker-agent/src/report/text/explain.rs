@@ -11,6 +11,7 @@ use crate::flow::{
     Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
     path::{Direction, Step},
     process::Process,
+    protocol,
 };
 use crate::report::names::{self, Name, Names, OneLine, time};
 
@@ -38,6 +39,11 @@ impl Explanation<'_> {
         }
         if let Some(reply) = self.translated_reply() {
             say("reply", &ends(reply))?;
+        }
+        for (key, other) in [("parent", flow.parent), ("quotes", flow.quotes)] {
+            if let Some(other) = other {
+                say(key, &fmt::from_fn(|f| protocol_and_ends(other, f)))?;
+            }
         }
         if let Some(state) = flow.state {
             say("state", &names::state(state))?;
@@ -232,6 +238,14 @@ fn owner(process: &Process) -> impl fmt::Display {
         }
         f.write_str(")")
     })
+}
+
+/// A flow of another protocol, perhaps.
+fn protocol_and_ends(tuple: Tuple, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match protocol::name(tuple.proto) {
+        Some(name) => write!(f, "{name} {}", ends(tuple)),
+        None => write!(f, "protocol {} {}", tuple.proto, ends(tuple)),
+    }
 }
 
 fn ends(tuple: Tuple) -> impl fmt::Display {
