@@ -40,7 +40,7 @@ impl ConntrackCause {
             Self::Full => "table full",
             Self::InsertFailed => "insert_failed",
             Self::ChainTooLong => "chain_toolong",
-            Self::Other => "entry not confirmed",
+            Self::Other => "not confirmed",
         }
     }
 }

@@ -8,6 +8,7 @@
 mod cases;
 mod conntrack;
 mod counters;
+mod related;
 
 use std::fmt::Write;
 use std::thread;
