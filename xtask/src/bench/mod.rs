@@ -10,7 +10,7 @@ mod table;
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use conntracker_tests::lab::{Guarded, Lab};
-use conntracker_tests::traffic::{Server, keep_off, pin, udp_drain, udp_storm, udp_stream};
+use conntracker_tests::traffic::{
+    Server, Stream, keep_off, pin, udp_drain, udp_sink, udp_storm, udp_stream,
+};
 use nix::sys::signal::Signal;
 
 use crate::{build, cmd, setup};
@@ -35,7 +37,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Nanoseconds per forwarded packet of one long UDP flow, and per new flow: without an observer,
+    /// Nanoseconds per forwarded packet of one long UDP flow, per new flow, and per packet to a socket that is
+    /// full: without an observer,
     /// with `conntracker trace`, with `conntrack -E` and with nftrace.
     Overhead(Overhead),
     /// Milliseconds to list conntrack's table, in each format, with `conntrack -L` as the peer.
@@ -178,6 +181,9 @@ enum Scenario {
     Packets,
     /// 100,000 new flows through the same.
     NewFlows,
+    /// One long flow to a socket of the router that nobody reads, and that is full: what a lost packet costs that
+    /// has no record.
+    Lost,
 }
 
 impl Scenario {
@@ -186,6 +192,7 @@ impl Scenario {
             Self::Flow => "One long flow, a firewall of three rules:",
             Self::Packets => "One long flow, base chains of 5, 50 and 500 rules:",
             Self::NewFlows => "100,000 new flows, base chains of 5, 50 and 500 rules:",
+            Self::Lost => "One long flow to a socket that is full, a firewall of three rules:",
         }
     }
 
@@ -194,6 +201,10 @@ impl Scenario {
     }
 
     fn observers(self, by: &[By]) -> Vec<Observer> {
+        if self == Self::Lost {
+            let trace = Observer::Rules(by.first().copied());
+            return vec![Observer::None, Observer::NetfilterDrops, Observer::Flows, trace];
+        }
         let mut observers = vec![Observer::None, Observer::Flows];
         if by.is_empty() {
             observers.push(Observer::Rules(None));
@@ -212,6 +223,7 @@ impl Scenario {
 enum Observer {
     None,
     Flows,
+    NetfilterDrops,
     Rules(Option<By>),
     ConntrackEvents,
     Nftrace,
@@ -222,6 +234,7 @@ impl Observer {
         match self {
             Self::None => "none",
             Self::Flows => "`conntracker trace -c`",
+            Self::NetfilterDrops => "`conntracker trace -c --drops netfilter`",
             Self::Rules(None) => "`conntracker trace`",
             Self::Rules(Some(By::Links)) => "`conntracker trace`, links",
             Self::Rules(Some(By::Fentry)) => "`conntracker trace`, fentry",
@@ -235,6 +248,8 @@ impl Observer {
 struct Bench {
     lab: Lab,
     drain: Server,
+    /// The socket that is full.
+    _full: Option<UdpSocket>,
     binary: PathBuf,
     report: PathBuf,
     scenario: Scenario,
@@ -246,13 +261,16 @@ impl Bench {
     fn new(binary: &Path, scenario: Scenario, settle: Duration) -> Result<Self> {
         let lab = Lab::new()?;
         match scenario {
-            Scenario::Flow => lab.router.nft(rules::FIREWALL)?,
+            Scenario::Flow | Scenario::Lost => lab.router.nft(rules::FIREWALL)?,
             Scenario::Packets | Scenario::NewFlows => lab.router.nft(&rules::three_chains())?,
         }
         let cpus = thread::available_parallelism()?.get();
         let drain = udp_drain(&lab.server, lab.server.at(9), cpus - 1)?;
         let report = env::temp_dir().join(format!("conntracker-bench-{}.txt", std::process::id()));
-        Ok(Self { lab, drain, binary: binary.to_owned(), report, scenario, settle })
+        let lost = scenario == Scenario::Lost;
+        let full = if lost { Some(udp_sink(&lab.router, lab.router.at(9))?) } else { None };
+        let binary = binary.to_owned();
+        Ok(Self { lab, drain, _full: full, binary, report, scenario, settle })
     }
 
     /// Nanoseconds per packet that the router sent on.
@@ -303,6 +321,12 @@ impl Bench {
     }
 
     fn stream(&self, duration: Duration) -> Result<f64> {
+        if self.scenario == Scenario::Lost {
+            let (client, to) = (&self.lab.client, self.lab.router.at(9));
+            let Stream { sent, elapsed } =
+                udp_stream(client, client.at(4000), to, duration, SENDER_CPU)?;
+            return Ok(elapsed.as_nanos() as f64 / sent as f64);
+        }
         self.per_packet(|| {
             let (client, to) = (&self.lab.client, self.drain.address());
             Ok(udp_stream(client, client.at(4000), to, duration, SENDER_CPU)?.elapsed)
@@ -331,6 +355,7 @@ impl Bench {
         let mut command = match observer {
             Observer::None => return Ok(None),
             Observer::Flows => self.conntracker(&["-c"]),
+            Observer::NetfilterDrops => self.conntracker(&["-c", "--drops", "netfilter"]),
             Observer::Rules(by) => self.conntracker(match by {
                 None => &[],
                 Some(By::Links) => &["--backend", "links"],
