@@ -91,6 +91,16 @@ pub fn run(args: DumpArgs) -> Result<ExitCode> {
         {
             super::bad_usage("`--via bpf` cannot tell identifiers: leave out `id`, or --via")
         }
+        DumpFormat::List(_)
+            if via == Via::Bpf && sort.is_some_and(|sort| sort.column == Column::Id) =>
+        {
+            super::bad_usage(
+                "`--via bpf` cannot tell identifiers: sort by another column, or leave out --via",
+            )
+        }
+        DumpFormat::List(_) if no_fold || explain => {
+            super::bad_usage("--no-fold and --explain are for the format report")
+        }
         DumpFormat::List(format) => {
             list::run(&List { netns, filter, filter_text, format, sort, top, watch, via })
         }

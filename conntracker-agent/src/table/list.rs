@@ -195,8 +195,12 @@ fn read(
         Via::Netlink => by_netlink(&list.filter, namespaces, &mut total.dump, &mut take)?,
         Via::Bpf => by_bpf(namespaces, total, &mut take)?,
     }
-    let mut sorted = sorted.iter_mut().flat_map(Sorted::entries);
-    sorted.try_for_each(|(at, entry)| each(at, &entry)).map_err(Stopped::Printing)
+    for kept in sorted.iter_mut().flat_map(Sorted::entries) {
+        let (at, entry) =
+            kept.context("an entry cannot be decoded again").map_err(Stopped::Reading)?;
+        each(at, &entry).map_err(Stopped::Printing)?;
+    }
+    Ok(())
 }
 
 /// The kernel lists entries, those that it can tell apart from others.
