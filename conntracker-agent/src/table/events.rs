@@ -215,10 +215,8 @@ impl<'a> Printer<'a> {
         match (self.renderer(now_ns), kind) {
             (Some(renderer), Some(kind)) => {
                 let by = (portid != 0).then_some(Origin { portid, program: None });
-                let at = self.timestamps().then_some(Timestamp {
-                    seconds: now_ns / 1_000_000_000,
-                    micros: (now_ns / 1000 % 1_000_000) as u32,
-                });
+                let at = entry.timestamp_event.unwrap_or(now_ns);
+                let at = self.timestamps().then(|| Timestamp::of_nanoseconds(at));
                 renderer.event(&mut line, &Happening { kind, at, by }, entry);
             }
             (Some(renderer), None) => renderer.entry(&mut line, entry),
