@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    daemon, messages,
+    asked, daemon, messages,
     observe::{Config, Observer, Output, Request, Status},
     output::Destination,
     report::{Format, Report},
@@ -110,10 +110,14 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     let Trace { config, mode, destination, format, duration, interval, strict } = trace;
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install()?;
+    let missing = asked::missing(&config.filter, &config.netns.open()?);
     let mut observer = Observer::start(config)?;
     let schedule = Arc::new(Mutex::new(Schedule::new(signals, duration, interval)));
     let (backend, reason) = observer.backend();
     log::info!("backend {backend}: {reason}");
+    for missing in missing {
+        log::warn!("{missing}");
+    }
     for note in observer.notes() {
         log::info!("{note}");
     }

@@ -49,7 +49,7 @@ pub struct DumpArgs {
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// List again and again, this often; not for the classic report.
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::interval)]
     watch: Option<Duration>,
     /// How the table is read. `netlink`: the kernel lists it. `bpf`: a BPF program copies the entries from
     /// the kernel's memory, much faster and without taking conntrack's locks; identifiers of entries and

@@ -17,6 +17,7 @@ use super::{
     format::{EntryFormat, Look, With},
 };
 use crate::{
+    asked,
     conntrack::{Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind},
     flow::filter::Filter,
     kernel::netns::Netns,
@@ -63,6 +64,7 @@ pub struct Events {
 /// Prints events until Ctrl-C, SIGTERM or the end of the time.
 pub fn run(events: &Events) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(&events.filter);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -18,6 +18,7 @@ use super::{
     sort::{Sort, Sorted},
 };
 use crate::{
+    asked,
     conntrack::{DumpStats, Entry},
     dump::{fullness, header},
     flow::filter::Filter,
@@ -70,6 +71,7 @@ pub struct List {
 /// Lists entries on standard output.
 pub fn run(list: &List) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(&list.filter);
     let total = once(list)?;
     let Some(every) = list.watch else {
         if total.dump.entries == 0 && total.printed == 0 && list.filter_text.is_empty() {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::connect;
 use crate::{
+    asked,
     conntrack::{CpuStats, ExpectCpuStats, GlobalStats},
     flow::filter::Filter,
     messages,
@@ -31,6 +32,7 @@ pub enum Format {
 /// name. With a filter the table is read, without one the kernel knows.
 pub fn count(netns: &NetnsChoice, filter: &Filter) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(filter);
     let mut counts = Vec::new();
     for netns in netns.open()? {
         let mut conntrack = connect(&netns)?;
