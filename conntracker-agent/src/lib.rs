@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod dump;
 pub mod flow;
+pub mod harmless;
 pub mod kernel;
 pub mod messages;
 pub mod observe;

@@ -247,15 +247,16 @@ fn contradiction(filter: &Filter) -> Option<String> {
     ];
     let against = |v4: bool| {
         let of = if v4 { Family::Ipv4 } else { Family::Ipv6 };
-        let family = family.allows(|wanted| *wanted == of);
-        let excluded = given.into_iter().find(|(_, nets_of)| !nets(nets_of, v4));
-        excluded.map(|(name, _)| name).or((!family).then_some("--family"))
+        let excluded = given.iter().position(|(_, nets_of)| !nets(nets_of, v4));
+        excluded.or((!family.allows(|wanted| *wanted == of)).then_some(given.len()))
     };
     if let (Some(not_v4), Some(not_v6)) = (against(true), against(false)) {
-        return Some(if not_v4 == not_v6 {
-            format!("{not_v4} leaves no address family")
+        let name = |at: usize| given.get(at).map_or("--family", |(name, _)| *name);
+        let (first, second) = (name(not_v4.min(not_v6)), name(not_v4.max(not_v6)));
+        return Some(if first == second {
+            format!("{first} leaves no address family")
         } else {
-            format!("{not_v4} and {not_v6} are of different address families: no flow is of both")
+            format!("{first} and {second} are of different address families: no flow is of both")
         });
     }
     let protos: Vec<u8> =

@@ -18,6 +18,7 @@ use self::printer::Printer;
 use super::arguments::Arguments;
 use super::{Command, Names, Rejection, VERSION};
 use crate::conntrack::Conntrack;
+use crate::harmless::OneLine;
 use crate::report::conntrack::LabelMap;
 
 /// How it went, as far as the exit status is concerned.
@@ -73,7 +74,7 @@ fn tell(why: &Rejection) -> ExitCode {
 
 /// A line on standard error, in the name of conntrack(8).
 fn say(text: &str) {
-    eprintln!("{} {text}", title());
+    eprintln!("{} {}", title(), OneLine(text));
 }
 
 fn title() -> String {

@@ -3,6 +3,7 @@
 use super::digits::{decimal, zero_padded};
 use super::{Calendar, LabelMap, expect, plain, save, xml};
 use crate::conntrack::{Entry, Expectation, Kind};
+use crate::harmless;
 
 /// What entries are printed as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,6 +210,6 @@ fn origin(out: &mut Vec<u8>, by: Origin<'_>) {
     decimal(out, by.portid);
     if let Some(program) = by.program {
         out.extend_from_slice(b" progname=");
-        plain::printable(out, program);
+        harmless::bytes(out, program);
     }
 }

@@ -14,6 +14,7 @@ use super::names;
 use super::plain::zone_of_both;
 use crate::conntrack::{Entry, Kind, ProtoState};
 use crate::flow::{L4, Status};
+use crate::harmless::is_harmful;
 
 /// Bits that `-u` can set, and their names.
 const STATUS: [(Status, &[u8]); 3] = [
@@ -72,7 +73,7 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
 /// The helper, which conntrack(8) has no option for. A name that cannot stand between quotes is left out.
 fn helper(out: &mut Vec<u8>, name: &[u8]) {
     let Some(name) = str::from_utf8(name).ok().filter(|name| !name.contains('"')) else { return };
-    if name.contains(char::is_control) {
+    if name.contains(is_harmful) {
         return;
     }
     out.extend_from_slice(b"--helper ");
@@ -237,7 +238,9 @@ fn labels(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&Label
 
 /// Whether a name can stand in a line of arguments as it is.
 fn is_plain(name: &str) -> bool {
-    !name.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '"' | '\'' | '\\'))
+    !name.contains(|c: char| {
+        is_harmful(c) || c.is_whitespace() || matches!(c, ',' | '"' | '\'' | '\\')
+    })
 }
 
 fn option(out: &mut Vec<u8>, name: &[u8], number: impl Into<u64>) {
