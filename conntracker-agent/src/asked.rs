@@ -3,6 +3,7 @@
 
 use std::{io, sync::Arc};
 
+use anyhow::Result;
 use nix::net::if_::if_nametoindex;
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
         path::{Site, SiteKind},
     },
     kernel::netns::Netns,
+    observe::NetnsChoice,
     ruleset::{
         Ruleset,
         model::{Chain, Table},
@@ -35,8 +37,12 @@ const HELPERS: [&str; 13] = [
 ];
 
 /// One sentence for each name that is not there in any of the namespaces.
-pub(crate) fn missing(filter: &Filter, namespaces: &[Arc<Netns>]) -> Vec<String> {
+pub(crate) fn missing(filter: &Filter, namespaces: &NetnsChoice) -> Result<Vec<String>> {
     let mut said = helpers(filter);
+    if filter.iif.is_empty() && filter.oif.is_empty() && filter.rule.is_empty() {
+        return Ok(said);
+    }
+    let namespaces = namespaces.open()?;
     let names = filter.iif.0.iter().chain(&filter.oif.0).map(|term| &term.value);
     for name in names {
         let there = |netns: &Arc<Netns>| {
@@ -53,7 +59,7 @@ pub(crate) fn missing(filter: &Filter, namespaces: &[Arc<Netns>]) -> Vec<String>
         let tables: Vec<Table> = loaded.flat_map(|ruleset| ruleset.tables).collect();
         said.extend(rules(&filter.rule, &tables));
     }
-    said
+    Ok(said)
 }
 
 /// Tells of names that conntrack's table alone can have.

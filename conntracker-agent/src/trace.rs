@@ -110,7 +110,7 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     let Trace { config, mode, destination, format, duration, interval, strict } = trace;
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install()?;
-    let missing = asked::missing(&config.filter, &config.netns.open()?);
+    let missing = asked::missing(&config.filter, &config.netns)?;
     let mut observer = Observer::start(config)?;
     let schedule = Arc::new(Mutex::new(Schedule::new(signals, duration, interval)));
     let (backend, reason) = observer.backend();
