@@ -11,6 +11,7 @@ use conntracker_common::probes::ABSENT;
 
 use self::backends::{Backends, Loaded};
 use crate::{
+    harmless::OneLine,
     kernel::{
         bpf::{
             activity::Activity,
@@ -83,9 +84,9 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
     for Finding { name, ok, text } in &findings {
-        println!("{name:width$}  {:3}  {text}", if *ok { "yes" } else { "no" });
+        println!("{name:width$}  {:3}  {}", if *ok { "yes" } else { "no" }, OneLine(text));
     }
-    println!("{:width$}       {chosen}", "backend");
+    println!("{:width$}       {}", "backend", OneLine(chosen));
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

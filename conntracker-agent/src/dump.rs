@@ -7,6 +7,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Result;
 
 use crate::{
+    asked,
     conntrack::DumpStats,
     flow::{Flow, FlowTable, NetnsId, filter::Filter, order},
     kernel::netns::Netns,
@@ -42,6 +43,7 @@ pub struct Dump {
 pub fn run(dump: &Dump) -> Result<ExitCode> {
     messages::to_stderr();
     let Dump { netns, filter, filter_text, fold: folded, explain } = dump;
+    asked::tell(filter);
     let clock = Clock::new()?;
     let start_ns = clock.now();
     let namespaces = netns.open()?;

@@ -3,6 +3,7 @@
 //! The pure half takes values and returns values: [`flow`] (tuples, folding, the merged table) and
 //! [`report`] (renderers). [`kernel`] holds every contact with the kernel.
 
+mod asked;
 pub mod attribution;
 pub mod compat;
 pub mod conntrack;
@@ -10,6 +11,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod dump;
 pub mod flow;
+pub mod harmless;
 pub mod kernel;
 pub mod messages;
 pub mod observe;

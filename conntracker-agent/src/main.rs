@@ -6,6 +6,8 @@ use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
+use conntracker::harmless::OneLine;
+
 fn main() -> ExitCode {
     // A symbolic link of this name stands in for conntrack(8).
     if env::args_os().next().is_some_and(|name| Path::new(&name).ends_with("conntrack")) {
@@ -15,7 +17,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             conntracker::messages::clear_status();
-            eprintln!("conntracker: error: {error:#}");
+            let why = format!("{error:#}");
+            eprintln!("conntracker: error: {}", OneLine(&why));
             ExitCode::FAILURE
         }
     }

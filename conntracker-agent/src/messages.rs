@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Result, anyhow};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::harmless::OneLine;
+
 /// Erases the line that the cursor is on.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
@@ -30,16 +32,41 @@ impl Log for Stderr {
             Level::Warn => "warning: ",
             _ => "",
         };
+        let text = record.args().to_string();
+        let text = OneLine(&text);
         let status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut err = io::stderr().lock();
         // Nobody can be told that standard error is gone.
         let _ = match &*status {
-            Some(line) => write!(err, "{CLEAR_LINE}conntracker: {level}{}\n{line}", record.args()),
-            None => writeln!(err, "conntracker: {level}{}", record.args()),
+            Some(line) => write!(err, "{CLEAR_LINE}conntracker: {level}{text}\n{line}"),
+            None => writeln!(err, "conntracker: {level}{text}"),
         };
     }
 
     fn flush(&self) {}
+}
+
+/// Messages in a form that neither a log nor whoever looks at it can take for anything else.
+struct Syslog(syslog::BasicLogger);
+
+impl Log for Syslog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        self.0.log(
+            &Record::builder()
+                .metadata(record.metadata().clone())
+                .args(format_args!("{}", OneLine(&text)))
+                .build(),
+        );
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// Messages go to standard error.
@@ -62,7 +89,7 @@ pub fn to_syslog() -> Result<()> {
         pid: std::process::id(),
     };
     let logger = syslog::unix(formatter).map_err(|e| anyhow!("no syslog at /dev/log: {e}"))?;
-    log::set_boxed_logger(Box::new(syslog::BasicLogger::new(logger)))
+    log::set_boxed_logger(Box::new(Syslog(syslog::BasicLogger::new(logger))))
         .map_err(|e| anyhow!("cannot send messages to syslog: {e}"))?;
     log::set_max_level(level());
     Ok(())

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    daemon, messages,
+    asked, daemon, messages,
     observe::{Config, Observer, Output, Request, Status},
     output::Destination,
     report::{Format, Report},
@@ -115,12 +115,16 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     }
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install()?;
+    let missing = asked::missing(&config.filter, &config.netns)?;
     let mut observer = Observer::start(config)?;
     let schedule = Arc::new(Mutex::new(Schedule::new(signals, duration, interval)));
     let (backend, reason) = observer.backend();
     log::info!("backend {backend} ({})", reason.short);
     if reason.full != reason.short {
         log::debug!("{}", reason.full);
+    }
+    for missing in missing {
+        log::warn!("{missing}");
     }
     for note in observer.notes() {
         log::info!("{note}");

@@ -50,6 +50,22 @@ fn bad_usage_exits_with_2_and_gives_its_reason_in_one_line() {
         (&["trace", "--attach", "magic"], "'magic' for '--attach"),
         (&["--backend", "links", "--attach", "kprobe"], "`--attach` is for the backend `probes`"),
         (&["--backend", "links", "--avoid", "f"], "`--avoid` is for the backend `probes`"),
+        (&["--avoid", ""], "no function can be called ``"),
+        (&["--avoid", "a b"], "no function can be called `a b`"),
+        (&["trace", "--interval", "1ms"], "must be 100ms or more"),
+        (&["dump", "--format", "plain", "--watch", "1ms"], "must be 100ms or more"),
+        (&["trace", "--state", "FOO"], "no protocol has a state `FOO`"),
+        (&["dump", "-p", "udp", "--state", "established"], "have no such --state"),
+        (&["trace", "--iif", "an/interface"], "no interface can be called `an/interface`"),
+        (&["trace", "--oif", "a-name-of-16-bytes"], "no interface can be called"),
+        (&["dump", "--helper", "a-name-of-16-bytes"], "no helper can be called"),
+        (&["trace", "-s", "::1", "--family", "ipv4"], "--src and --family are of different"),
+        (&["count", "-s", "::1", "--dst", "10.0.0.1"], "--src and --dst are of different"),
+        (&["dump", "-p", "tcp,nonsense"], "unknown protocol `nonsense`"),
+        (&["dump", "--host", "10.0.0.1,x"], "`x` is neither an address"),
+        (&["update", "--set-mark", "1"], "`update` needs a filter; `update --all` is for all"),
+        (&["update", "--set-mark", "1", "--all", "-p", "tcp"], "--all is for all entries"),
+        (&["delete"], "`delete` needs a filter; `delete --all` is for all"),
         (&["observe"], "observe"),
     ];
     for (args, reason) in table {
@@ -90,6 +106,55 @@ fn a_filter_that_the_backend_cannot_answer_is_refused() {
         assert!(said.contains(&error), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+/// What looks like a slip of the pen is told: the report would be empty, and nobody would know why.
+#[test]
+fn names_that_are_not_there_are_told() {
+    let lab = Lab::new().unwrap();
+    lab.router
+        .nft("table inet fw { chain pass { type filter hook forward priority 0; counter; }; }")
+        .unwrap();
+    let listed = lab.router.run(["nft", "-a", "list", "chain", "inet", "fw", "pass"]).unwrap();
+    let (_, handle) = listed.split_once("bytes 0 # handle ").unwrap();
+    let rule = format!("inet fw/pass/{}", handle.lines().next().unwrap().trim());
+    let said = |args: &[&str]| {
+        let here = ["trace", "--netns", &lab.router.name, "--duration", "0.1", "-o", "-"];
+        let output = output(here.iter().chain(args)).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let warnings = said.lines().filter(|line| line.contains("warning: "));
+        warnings.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    for (args, what) in [
+        (&["--iif", "nosuch0"][..], "there is no interface `nosuch0` now"),
+        (&["--oif", "!nosuch0"], "there is no interface `nosuch0` now"),
+        (&["--rule", "a/b/c/d"], "no chain and no rule is called `a/b/c/d` now"),
+        (&["--rule", "fw/pass/99999"], "no chain and no rule is called `fw/pass/99999` now"),
+        (&["--helper", "nosuch"], "the kernel has no helper `nosuch`"),
+    ] {
+        // Only where rules are traced can they be asked for.
+        if backend() == "netlink" && !what.contains("helper") {
+            continue;
+        }
+        let said = said(args);
+        assert!(said.contains(what), "{args:?}: {said}");
+    }
+    for args in [
+        &["--helper", "ftp"][..],
+        &["--iif", "lo"],
+        &["--rule", "fw/pass", "--rule", &rule, "--rule", "inet fw/pass"],
+    ] {
+        if backend() == "netlink" && args[0] != "--helper" {
+            continue;
+        }
+        let said = said(args);
+        assert!(!said.contains("there is no") && !said.contains("is called"), "{args:?}: {said}");
+        assert!(!said.contains("has no helper"), "{args:?}: {said}");
+    }
+    let output = output(["dump", "--netns", &lab.router.name, "--helper", "nosuch"]).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("warning: the kernel has no helper `nosuch`"), "{said}");
 }
 
 #[test]

@@ -182,6 +182,32 @@ fn filters_choose_what_they_say() {
         (&["-w", "6"], |f| f.zone == 6),
         (&["-w", "5", "-w", "6"], |f| [5, 6].contains(&f.zone)),
         (&["--status", "!seen_reply"], |f| !f.replied),
+        (&["--status", "unreplied"], |f| !f.replied),
+        (&["--status", "!unreplied"], |f| f.replied),
+        (&["-p", "tcp,sctp"], |f| [6, 132].contains(&f.orig.proto)),
+        (&["-p", "!tcp,udp"], |f| ![6, 17].contains(&f.orig.proto)),
+        (&["-s", "10.78.0.0/16,fd77::/16"], |f| {
+            f.orig.src.is_ipv6() || f.orig.src.to_string().starts_with("10.78.")
+        }),
+        (&["-w", "5,6"], |f| [5, 6].contains(&f.zone)),
+        (&["-m", "0x11,0x21"], |f| [0x11, 0x21].contains(&f.mark)),
+        // The address that the masquerade gave stands in the reply direction alone.
+        (&["--host", "10.77.2.1"], |f| {
+            f.reply.is_some_and(|reply| reply.dst.to_string() == "10.77.2.1")
+        }),
+        (&["--host", "10.78.0.0/16,10.77.1.1"], |f| {
+            let ends = [f.orig.src, f.orig.dst].map(|end| end.to_string());
+            ends.iter().any(|end| end.starts_with("10.78.") || end == "10.77.1.1")
+        }),
+        (&["--port", "53"], |f| dport(f) == 53),
+        (&["--port", "7,40010"], |f| {
+            let of = |t: &conntracker_tests::tracer::Tuple| match t.l4 {
+                L4::Ports(src, dst) => [src, dst],
+                _ => [0; 2],
+            };
+            let ends = [Some(of(&f.orig)), f.reply.as_ref().map(of)].into_iter().flatten();
+            ends.flatten().any(|port| [7, 40_010].contains(&port))
+        }),
         (&["--nat"], translated),
         (&["--no-nat"], |f| !translated(f)),
         (&["--nat=10.77.2.0/24"], translated),

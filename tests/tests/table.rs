@@ -139,10 +139,58 @@ fn updates_and_deletions_are_of_the_filtered_entries_alone() {
 }
 
 #[test]
+fn all_entries_are_meant_where_that_is_said() {
+    let lab = with_flows();
+    let (status, _, said) = run(&lab.router, &["update", "--all", "--set-mark", "7"]);
+    assert_eq!(status, Some(0), "{said}");
+    let listed_all = listed(&lab.router);
+    assert!(listed_all.iter().all(|line| line.contains(" mark=7 ")), "{listed_all:?}");
+    let (status, removed, said) = run(&lab.router, &["delete", "--all"]);
+    assert_eq!((status, removed.lines().count()), (Some(0), 3), "{said}");
+    assert_eq!(listed(&lab.router).len(), 0);
+}
+
+/// What lists print of an entry can be asked for: of those that conntrack(8) marks so.
+#[test]
+fn what_is_printed_as_a_status_can_be_asked_for() {
+    let lab = with_flows();
+    let tuple = ["-p", "udp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1", "--dport"];
+    for (port, status) in [("2", "unreplied"), ("3", "seen_reply,assured"), ("4", "ASSURED")] {
+        let create = [&["create"][..], &tuple, &[port, "-t", "600", "--status", status]].concat();
+        fine(&lab.router, &create);
+    }
+    let theirs = |word: &str| listed(&lab.router).iter().filter(|l| l.contains(word)).count();
+    let ours = |command: &[&str]| fine(&lab.router, command).trim().to_owned();
+    for (word, status) in [("[UNREPLIED]", "unreplied"), ("[ASSURED]", "assured")] {
+        let count = theirs(word);
+        assert!(count > 0 && count < 6, "{word}");
+        assert_eq!(ours(&["count", "--status", status]), count.to_string());
+        let not = format!("!{status}");
+        assert_eq!(ours(&["count", "--status", &not]), (6 - count).to_string());
+        let dump = ["dump", "--format", "plain", "--status", status];
+        let lines = fine(&lab.router, &dump);
+        assert!(lines.lines().all(|line| line.contains(word)), "{lines}");
+        assert_eq!(lines.lines().count(), count);
+    }
+    let update = ["update", "--status", "unreplied", "--set-mark", "9"];
+    assert_eq!(run(&lab.router, &update).0, Some(0));
+    assert_eq!(theirs(" mark=9 "), theirs("[UNREPLIED]"));
+    let gone = fine(&lab.router, &["delete", "--status", "unreplied"]);
+    assert!(!gone.is_empty() && gone.lines().all(|line| line.contains("[UNREPLIED]")), "{gone}");
+    assert_eq!(theirs("[UNREPLIED]"), 0);
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let tuple = ["-s", "192.0.2.1", "-d", "192.0.2.2"];
     for (args, reason) in [
-        (&["delete"][..], "`flush` removes all entries"),
+        (&["delete"][..], "`delete --all` is for all entries"),
+        (&["create", "-p", "esp", "--status", "tired"], "unknown status `tired`"),
+        (
+            &[&["create", "-p", "esp", "-t", "9", "--status", "unreplied,seen_reply"][..], &tuple]
+                .concat(),
+            "says of a bit that it is set, and that it is not",
+        ),
         (&["update", "-p", "udp"], "nothing to change"),
         (&["update", "--add-label", "1", "--remove-label", "1"], "both added and removed"),
         (&[&["get", "-p", "udp"][..], &tuple].concat(), "needs --sport and --dport"),

@@ -1,16 +1,19 @@
-//! `rules show`: the texts of rules where nft does not tell all, or more than one expects.
+//! `rules show`: the texts of rules where nft does not tell all, or more than one expects. And texts of
+//! strangers, wherever they are printed.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::lab::{Guarded, Host, Lab};
 use conntracker_tests::tracer::listed::{array, chains};
-use conntracker_tests::tracer::{command, stdout};
+use conntracker_tests::tracer::{PATIENCE, binary, command, output, stdout};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 fn document(router: &Host) -> Value {
@@ -171,4 +174,157 @@ fn without_iptables_nft_save_that_is_noted_where_something_is_missing() {
     let notes = notes();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("iptables-nft-save is not in PATH"), "{notes:?}");
+}
+
+/// What a stranger may put into a name: colors, an override of direction, a control sequence of C1, the end of a
+/// line.
+const EVIL: &str = "x\u{1b}[31m\u{202e}fdp\u{9b}2J\n# note";
+
+/// A namespace of such a name; removed when dropped.
+struct EvilNamespace(String);
+
+impl EvilNamespace {
+    fn new() -> Self {
+        let name = format!("{EVIL}{}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).status().unwrap();
+        assert!(made.success());
+        Self(name)
+    }
+}
+
+impl Drop for EvilNamespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+/// Nothing of it may act on a terminal, or end a line.
+fn harmless(what: &str, text: &[u8]) -> String {
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let bad =
+        |c: char| (c.is_control() && !"\n\t".contains(c)) || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!text.contains(bad), "{what}: {text:?}");
+    assert!(!text.lines().any(|line| line.starts_with("# note") && !line.starts_with("# note: ")));
+    text
+}
+
+#[test]
+fn names_of_namespaces_act_on_no_terminal() {
+    let (lab, evil) = (Lab::new().unwrap(), EvilNamespace::new());
+    let name = evil.0.as_str();
+    // An entry, so that there is something to tell.
+    let entry = ["-p", "udp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1", "--dport", "2"];
+    let create = [&["create", "--netns", name, "-t", "600"][..], &entry].concat();
+    assert!(output(create).unwrap().status.success());
+    let two = ["--netns", name, "--netns", &lab.router.name];
+    for args in [
+        &["dump"][..],
+        &["dump", "--format", "plain"],
+        &["dump", "--format", "csv"],
+        &["dump", "--format", "ndjson"],
+        &["count"],
+        &["stats"],
+        &["stats", "--format", "json"],
+        &["trace", "--backend", "netlink", "--duration", "0.2", "-o", "-"],
+        &["trace", "--backend", "netlink", "--duration", "0.2", "-o", "-", "--format", "json"],
+    ] {
+        let args = [args, &two].concat();
+        let said = output(&args).unwrap();
+        assert!(said.status.success(), "{args:?}: {:?}", said.stderr);
+        let stdout = harmless(&format!("{args:?}"), &said.stdout);
+        harmless(&format!("{args:?}"), &said.stderr);
+        assert!(stdout.contains("31m"), "{args:?} does not tell it: {stdout}");
+        // In JSON it is the same name.
+        if args.contains(&"ndjson") {
+            let told = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            assert!(told.into_iter().any(|object| object["netns"] == name), "{stdout}");
+        }
+    }
+    let rules = ["rules", "show", "--netns", name];
+    harmless("rules", &output(rules).unwrap().stderr);
+    // Names that are not there, and values that are none.
+    let missing = format!("{name}-not");
+    for args in [
+        &["dump", "--netns", &missing][..],
+        &["rules", "show", "--netns", &missing],
+        &["trace", "--netns", &missing],
+        &["doctor", "--netns", &missing],
+        &["dump", "-p", name],
+        &["trace", "--iif", name],
+        &["trace", "--state", name],
+        &["conntrack", "-L", "-p", name],
+        &["conntrack", name, "-X", name],
+        &[name],
+    ] {
+        let said = output(args).unwrap();
+        assert_ne!(said.status.code(), Some(0), "{args:?}");
+        assert!(!harmless(&format!("{args:?}"), &said.stderr).is_empty());
+    }
+}
+
+#[test]
+fn what_nft_says_acts_on_no_terminal() {
+    let lab = Lab::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let nft = directory.path().join("nft");
+    std::fs::write(&nft, format!("#!/bin/sh\nprintf '%s\\n' '{EVIL}' >&2\nexit 1\n")).unwrap();
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    lab.router.nft("table inet t { chain c { type filter hook input priority 0; }; }").unwrap();
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let mut rules = command(["rules", "show", "--netns", &lab.router.name]).unwrap();
+    let said = rules.env("PATH", path).output().unwrap();
+    let stderr = harmless("rules show", &said.stderr);
+    assert!(stderr.contains("31m"), "{stderr}");
+    harmless("rules show", &said.stdout);
+}
+
+/// A process chooses its name, and a rule's comment is whatever its author liked.
+#[test]
+fn names_of_processes_and_comments_act_on_no_terminal() {
+    let lab = Lab::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let evil = directory.path().join("x\u{1b}c\u{202e}\u{9b}2J");
+    std::os::unix::fs::symlink(binary().unwrap(), &evil).unwrap();
+    let mut listener = command(["conntrack", "-E"]).unwrap();
+    let mut listen = lab.router.command(listener.get_program());
+    listen.args(listener.get_args());
+    listener = listen;
+    listener.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut listener = Guarded::spawn(&mut listener).unwrap();
+    let since = Instant::now();
+    while listener.wait_for("progname=", Duration::from_millis(50)).is_err() {
+        assert!(since.elapsed() < PATIENCE, "{} {}", listener.stdout(), listener.stderr());
+        let mut create = lab.router.command(&evil);
+        create.args(["conntrack", "-R", "-"]).stdin(Stdio::piped());
+        let mut process = create.spawn().unwrap();
+        let line = "-A -t 9 -p udp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2\n";
+        let mut lines = process.stdin.take().unwrap();
+        for _ in 0..200 {
+            // It is looked for while it is there.
+            let _ = lines.write_all(line.as_bytes()).and_then(|()| lines.write_all(b"-F\n"));
+        }
+        drop(lines);
+        process.wait().unwrap();
+    }
+    listener.stop(Signal::SIGINT, PATIENCE).unwrap();
+    let told = harmless("-E", listener.stdout().as_bytes());
+    assert!(told.contains("progname=x?c?"), "{told}");
+
+    let comment = "x\u{1b}[31m\u{202e}fdp\u{9b}2J";
+    let rule = format!("counter comment \"{comment}\"");
+    lab.router
+        .nft(&format!(
+            "table inet t {{ chain c {{ type filter hook input priority 0; {rule}; }}; }}"
+        ))
+        .unwrap();
+    for format in ["text", "json"] {
+        let said =
+            output(["rules", "show", "--netns", &lab.router.name, "--format", format]).unwrap();
+        let text = harmless(format, &said.stdout);
+        assert!(text.contains("31m"), "{text}");
+        if format == "json" {
+            let document: Value = serde_json::from_str(&text).unwrap();
+            assert!(document.to_string().contains('\u{202e}'), "{text}");
+        }
+    }
 }

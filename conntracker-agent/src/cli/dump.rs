@@ -49,7 +49,7 @@ pub struct DumpArgs {
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// List again and again, this often; not for the classic report.
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::interval)]
     watch: Option<Duration>,
     /// How the table is read. `netlink`: the kernel lists it. `bpf`: a BPF program copies the entries from
     /// the kernel's memory, much faster and without taking conntrack's locks; identifiers of entries and
@@ -90,6 +90,16 @@ pub fn run(args: DumpArgs) -> Result<ExitCode> {
             if via == Via::Bpf =>
         {
             super::bad_usage("`--via bpf` cannot tell identifiers: leave out `id`, or --via")
+        }
+        DumpFormat::List(_)
+            if via == Via::Bpf && sort.is_some_and(|sort| sort.column == Column::Id) =>
+        {
+            super::bad_usage(
+                "`--via bpf` cannot tell identifiers: sort by another column, or leave out --via",
+            )
+        }
+        DumpFormat::List(_) if no_fold || explain => {
+            super::bad_usage("--no-fold and --explain are for the format report")
         }
         DumpFormat::List(format) => {
             list::run(&List { netns, filter, filter_text, format, sort, top, watch, via })

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use conntracker::harmless::{OneLine, lines};
 
 /// Which flows exist on this firewall, and what became of them, without a TRACE rule.
 #[derive(Debug, Parser)]
@@ -75,7 +76,7 @@ enum ReportFormat {
 
 /// Runs what the command line asks for.
 pub fn run() -> Result<ExitCode> {
-    let Cli { command, trace } = Cli::parse();
+    let Cli { command, trace } = Cli::try_parse().unwrap_or_else(|error| refuse(&told(error)));
     match command {
         None => trace::run(trace),
         Some(Command::Trace(args)) => trace::run(*args),
@@ -96,7 +97,25 @@ pub fn run() -> Result<ExitCode> {
 
 /// Options that make no sense together: says why and exits with 2.
 fn bad_usage(why: &str) -> ! {
-    Cli::command().error(ErrorKind::ArgumentConflict, why).exit()
+    refuse(&Cli::command().error(ErrorKind::ArgumentConflict, OneLine(why)))
+}
+
+/// The same error, of arguments that stay within their lines: they may be names that strangers have chosen.
+fn told(error: clap::Error) -> clap::Error {
+    let clean = std::env::args_os().map(|arg| OneLine(&arg.to_string_lossy()).to_string());
+    match Cli::try_parse_from(clean) {
+        Err(clean) if clean.kind() == error.kind() => clean,
+        _ => error,
+    }
+}
+
+/// Says what was wrong, or what was asked for (`--help`), and ends.
+fn refuse(error: &clap::Error) -> ! {
+    if error.use_stderr() {
+        eprint!("{}", lines(&error.to_string()));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use conntracker::{
         Change, EntryKey, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange, NewEntry,
         ProtoChange, Zone,
     },
-    flow::{L4, Status, Tuple, filter::Mark},
+    flow::{
+        L4, Status, Tuple,
+        filter::{Filter, Mark, StatusIs, Term},
+    },
     table::{
         change,
         events::{self, Events},
@@ -18,7 +21,12 @@ use conntracker::{
     },
 };
 
-use super::{filter::FilterArgs, format, trace::netns_choice, values};
+use super::{
+    filter::FilterArgs,
+    format,
+    trace::netns_choice,
+    values::{self, Listed},
+};
 
 #[derive(Debug, Args)]
 #[command(
@@ -159,9 +167,9 @@ pub struct CreateArgs {
     /// State of the protocol, such as ESTABLISHED.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Status bits, such as seen_reply or assured; repeatable.
-    #[arg(long, value_name = "STATUS", value_parser = values::one_status)]
-    status: Vec<Status>,
+    /// Status, such as seen_reply, assured or unreplied; repeatable.
+    #[arg(long, value_name = "STATUS", value_parser = values::status)]
+    status: Vec<Listed<StatusIs>>,
     /// Connmark.
     #[arg(short = 'm', long, value_name = "VALUE", value_parser = values::one_mark)]
     mark: Option<Mark>,
@@ -199,7 +207,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         nat_src: nat(snat),
         nat_dst: nat(dnat),
         with: Change {
-            status: status.into_iter().reduce(Status::union),
+            status: status_of(status),
             mark: mark.map(|mark| MarkChange::to(mark.value)),
             labels: (!label.is_empty()).then(|| LabelChange::to(bits(&label))),
             helper,
@@ -209,6 +217,23 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         ..entry
     };
     change::create(netns.as_deref(), &entry)
+}
+
+/// The status that was given; `None` if none was.
+fn status_of(given: Vec<Listed<StatusIs>>) -> Option<Status> {
+    let (mut set, mut clear) = (Status::default(), Status::default());
+    let mut all = given.into_iter().flat_map(|list| list.0).peekable();
+    all.peek()?;
+    for Term { negated, value } in all {
+        let (bits, mask) = value.bits();
+        // What is not to be so is the other way round.
+        let bits = if negated { mask & !bits } else { bits };
+        (set, clear) = (set.union(Status(bits)), clear.union(Status(mask & !bits)));
+    }
+    if set.0 & clear.0 != 0 {
+        super::bad_usage("--status says of a bit that it is set, and that it is not");
+    }
+    Some(set)
 }
 
 /// Labels as bits.
@@ -240,13 +265,24 @@ pub struct UpdateArgs {
     /// Take the helper away.
     #[arg(long)]
     no_helper: bool,
+    /// Change all entries: without this a filter is needed.
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
 pub fn update(args: UpdateArgs) -> Result<ExitCode> {
-    let UpdateArgs { netns, set_mark, set_timeout, add_label, remove_label, no_helper, filter } =
-        args;
+    let UpdateArgs {
+        netns,
+        set_mark,
+        set_timeout,
+        add_label,
+        remove_label,
+        no_helper,
+        all,
+        filter,
+    } = args;
     let (add, remove) = (bits(&add_label), bits(&remove_label));
     if add & remove != 0 {
         super::bad_usage("a label cannot be both added and removed");
@@ -263,7 +299,20 @@ pub fn update(args: UpdateArgs) -> Result<ExitCode> {
             "nothing to change: give --set-mark, --set-timeout, --add-label, --remove-label or --no-helper",
         );
     }
-    change::update(netns.as_deref(), &filter.of_table(), &change)
+    let filter = filter.of_table();
+    some_or_all("update", all, &filter);
+    change::update(netns.as_deref(), &filter, &change)
+}
+
+/// A command that changes what a filter allows is not to change everything by mistake.
+fn some_or_all(command: &str, all: bool, filter: &Filter) {
+    match (all, filter.is_everything()) {
+        (false, true) => super::bad_usage(&format!(
+            "`{command}` needs a filter; `{command} --all` is for all entries"
+        )),
+        (true, false) => super::bad_usage("--all is for all entries: it goes with no filter"),
+        _ => {}
+    }
 }
 
 #[derive(Debug, Args)]
@@ -279,16 +328,18 @@ pub struct DeleteArgs {
     /// `extended`, `id`, `ktimestamp` and `labels` behind a comma; `csv`; or `ndjson`, a JSON object a line.
     #[arg(long, value_name = "FORMAT[,…]", default_value = "plain", value_parser = format::entries)]
     format: EntryFormat,
+    /// Remove all entries, and print them: without this a filter is needed. (`flush` removes all and prints
+    /// nothing.)
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
 pub fn delete(args: DeleteArgs) -> Result<ExitCode> {
-    let DeleteArgs { netns, format, filter } = args;
+    let DeleteArgs { netns, format, all, filter } = args;
     let filter = filter.of_table();
-    if filter.is_everything() {
-        super::bad_usage("`delete` needs a filter; `flush` removes all entries");
-    }
+    some_or_all("delete", all, &filter);
     change::delete(netns.as_deref(), &filter, format)
 }
 

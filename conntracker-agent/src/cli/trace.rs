@@ -48,7 +48,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
     /// Write the report again and again, this often.
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::interval)]
     interval: Option<Duration>,
     /// Where flows come from.
     #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
@@ -58,7 +58,7 @@ pub struct TraceArgs {
     attach: AttachArg,
     /// Leave this function of the kernel alone (`probes`): what serves in its place is taken, and told;
     /// repeatable.
-    #[arg(long, value_name = "FUNCTION")]
+    #[arg(long, value_name = "FUNCTION", value_parser = values::function)]
     avoid: Vec<String>,
     /// Network namespace to observe: a name, `pid:N`, a path, or `all`; repeatable.
     #[arg(long, value_name = "NAME|all")]

@@ -3,9 +3,9 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use conntracker::{
+    conntrack::ProtoState,
     flow::{
-        Status,
-        filter::{Mark, Term},
+        filter::{Mark, StatusIs, Term},
         protocol,
     },
     report::conntrack::LabelMap,
@@ -58,9 +58,26 @@ pub fn size(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A protocol by name or number.
-pub fn proto(text: &str) -> Result<Term<u8>, String> {
-    term(text, one_proto)
+/// Values of one option, a comma between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T>(pub Vec<Term<T>>);
+
+/// What one `--sport` or `--dport` says.
+pub type Ports = Listed<RangeInclusive<u16>>;
+
+/// `VALUE`, `VALUE,VALUE,…`, or either with a `!` before it, which is for all of them.
+pub fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Listed<T>, String> {
+    let (negated, items) = match text.strip_prefix('!') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let term = |item: &str| parse(item.trim()).map(|value| Term { negated, value });
+    items.split(',').map(term).collect::<Result<_, _>>().map(Listed)
+}
+
+/// Protocols by name or number.
+pub fn proto(text: &str) -> Result<Listed<u8>, String> {
+    list(text, one_proto)
 }
 
 /// As [`proto`], not to be negated.
@@ -70,30 +87,22 @@ pub fn one_proto(text: &str) -> Result<u8, String> {
     })
 }
 
+/// Addresses or networks.
+pub fn networks(text: &str) -> Result<Listed<IpNet>, String> {
+    list(text, network)
+}
+
 /// An address or network.
-pub fn network(text: &str) -> Result<Term<IpNet>, String> {
-    term(text, |t| {
-        t.parse::<IpNet>()
-            .or_else(|_| t.parse::<std::net::IpAddr>().map(IpNet::from))
-            .map_err(|_| format!("`{t}` is neither an address nor a network such as 192.0.2.0/24"))
-    })
+pub fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("`{text}` is neither an address nor a network such as 192.0.2.0/24"))
 }
 
 /// Ports: a number, a name, a range `1000-2000` or `1000:2000`, or a comma-separated list of these.
 pub fn ports(text: &str) -> Result<Ports, String> {
-    let (negated, list) = match text.strip_prefix('!') {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    list.split(',')
-        .map(|item| port_range(item.trim()).map(|value| Term { negated, value }))
-        .collect::<Result<_, _>>()
-        .map(Ports)
+    list(text, port_range)
 }
-
-/// What one `--sport` or `--dport` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ports(pub Vec<Term<RangeInclusive<u16>>>);
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     // A name may hold a hyphen: only numbers make a range.
@@ -127,9 +136,9 @@ fn service(services: &str, wanted: &str) -> Option<u16> {
     })
 }
 
-/// A mark `VALUE[/MASK]`, decimal or with 0x.
-pub fn mark(text: &str) -> Result<Term<Mark>, String> {
-    term(text, one_mark)
+/// Marks `VALUE[/MASK]`, decimal or with 0x.
+pub fn mark(text: &str) -> Result<Listed<Mark>, String> {
+    list(text, one_mark)
 }
 
 /// As [`mark`], not to be negated.
@@ -148,9 +157,9 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// A label, by number or name.
-pub fn label(text: &str) -> Result<Term<u16>, String> {
-    term(text, |t| {
+/// Labels, by number or name.
+pub fn label(text: &str) -> Result<Listed<u16>, String> {
+    list(text, |t| {
         let names = std::fs::read_to_string(LabelMap::PATH).unwrap_or_default();
         LabelMap::parse(&names).number(t).ok_or_else(|| {
             format!(
@@ -161,32 +170,75 @@ pub fn label(text: &str) -> Result<Term<u16>, String> {
     })
 }
 
-/// A zone number.
-pub fn zone(text: &str) -> Result<Term<u16>, String> {
-    term(text, |t| t.parse().map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
+/// Zone numbers.
+pub fn zone(text: &str) -> Result<Listed<u16>, String> {
+    list(text, |t| t.parse().map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
 }
 
-/// A status bit by name.
-pub fn status(text: &str) -> Result<Term<Status>, String> {
-    term(text, one_status)
+/// Statuses by name.
+pub fn status(text: &str) -> Result<Listed<StatusIs>, String> {
+    list(text, one_status)
 }
 
 /// As [`status`], not to be negated.
-pub fn one_status(text: &str) -> Result<Status, String> {
-    let lower = text.to_ascii_lowercase();
-    Status::NAMES
-        .iter()
-        .position(|name| *name == lower)
-        .map(|bit| Status(1 << bit))
-        .ok_or_else(|| format!("unknown status `{text}`; one of: {}", Status::NAMES.join(", ")))
+pub fn one_status(text: &str) -> Result<StatusIs, String> {
+    StatusIs::named(text).ok_or_else(|| {
+        let names: Vec<_> = StatusIs::names().collect();
+        format!("unknown status `{text}`; one of: {}", names.join(", "))
+    })
 }
 
-/// Any text.
-pub fn text(text: &str) -> Result<Term<String>, String> {
-    term(
-        text,
-        |t| if t.is_empty() { Err("must not be empty".to_owned()) } else { Ok(t.to_owned()) },
-    )
+/// States of protocols by name.
+pub fn state(text: &str) -> Result<Listed<String>, String> {
+    list(text, |t| {
+        if ProtoState::is_called(None, t) {
+            return Ok(t.to_owned());
+        }
+        let names = ProtoState::names_of_tcp().join(", ");
+        Err(format!("no protocol has a state `{t}`; TCP has: {names}"))
+    })
+}
+
+/// The longest name of an interface (IFNAMSIZ), and of a helper (NF_CT_HELPER_NAME_LEN).
+const NAME_BYTES: usize = 15;
+
+/// An interface that there can be (`dev_valid_name` of net/core/dev.c).
+pub fn interface(text: &str) -> Result<Term<String>, String> {
+    term(text, |t| {
+        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
+        if t.is_empty() || t.len() > NAME_BYTES || t == "." || t == ".." || t.contains(odd) {
+            return Err(format!("no interface can be called `{t}`"));
+        }
+        Ok(t.to_owned())
+    })
+}
+
+/// A helper that there can be.
+pub fn helper(text: &str) -> Result<Term<String>, String> {
+    term(text, |t| {
+        if t.is_empty() || t.len() > NAME_BYTES {
+            return Err(format!("no helper can be called `{t}`"));
+        }
+        Ok(t.to_owned())
+    })
+}
+
+/// A function of the kernel.
+pub fn function(text: &str) -> Result<String, String> {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
+    if text.is_empty() || text.contains(odd) || text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("no function can be called `{text}`"));
+    }
+    Ok(text.to_owned())
+}
+
+/// How often something is to be done again: at most ten times a second.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    match duration(text)? {
+        often if often < SHORTEST => Err("must be 100ms or more".to_owned()),
+        interval => Ok(interval),
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +268,7 @@ mod tests {
     #[test]
     fn ports_are_numbers_names_ranges_and_lists() {
         let plain = |ranges: &[RangeInclusive<u16>]| {
-            Ok(Ports(ranges.iter().map(|r| Term { negated: false, value: r.clone() }).collect()))
+            Ok(Listed(ranges.iter().map(|r| Term { negated: false, value: r.clone() }).collect()))
         };
         assert_eq!(ports("80"), plain(&[80..=80]));
         assert_eq!(ports("80,443,1000-1010"), plain(&[80..=80, 443..=443, 1000..=1010]));
@@ -237,9 +289,40 @@ mod tests {
 
     #[test]
     fn marks_take_masks_and_hex() {
-        let plain = |value, mask| Ok(Term { negated: false, value: Mark { value, mask } });
+        let plain =
+            |value, mask| Ok(Listed(vec![Term { negated: false, value: Mark { value, mask } }]));
         assert_eq!(mark("5"), plain(5, u32::MAX));
         assert_eq!(mark("0x10/0xf0"), plain(0x10, 0xf0));
         assert!(mark("0x10/").is_err() && mark("-1").is_err());
+    }
+
+    #[test]
+    fn each_value_of_a_list_counts_and_one_that_is_wrong_refuses_it() {
+        let Listed(terms) = networks("!192.0.2.1, 2001:db8::/32").unwrap();
+        assert!(terms.len() == 2 && terms.iter().all(|term| term.negated), "{terms:?}");
+        let protos: Vec<u8> = proto("tcp,udp").unwrap().0.iter().map(|term| term.value).collect();
+        assert_eq!(protos, [6, 17]);
+        let is = |name| status(name).unwrap().0.remove(0).value;
+        assert_eq!(is("UNREPLIED"), StatusIs::Unreplied);
+        for (name, bit) in StatusIs::names().zip(0..16) {
+            assert_eq!(is(name).bits(), (1 << bit, 1 << bit), "{name}");
+        }
+        for bad in ["tcp,", "tcp,nosuch", ",", ""] {
+            assert!(proto(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        for bad in ["", "!", "a/b", "a b", "sixteen-letters!", "..", "eth0:1"] {
+            assert!(interface(bad).is_err(), "{bad}");
+        }
+        assert!(interface("eth0.17").is_ok() && interface("!wg0").unwrap().negated);
+        assert!(state("established,SYN_SENT").is_ok() && state("HEARTBEAT_ACKED").is_ok());
+        assert!(state("FOO").unwrap_err().contains("SYN_SENT2"));
+        assert!(helper("").is_err() && helper("a-helper-of-much-too-long-a-name").is_err());
+        assert!(function("").is_err() && function("a b").is_err() && function("1a").is_err());
+        assert!(function("nf_hook_slow").is_ok() && function("f.isra.0").is_ok());
+        assert!(interval("1ms").is_err() && interval("0.1").is_ok());
     }
 }

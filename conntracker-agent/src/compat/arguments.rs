@@ -8,6 +8,7 @@ use super::protocols::{self, ProtoOpt};
 use super::values::{self, Mark, Masked, Output, StatusBits, Translated};
 use super::{Names, Rejection};
 use crate::conntrack::EventGroups;
+use crate::report::conntrack::LabelMap;
 
 /// The options that were given, and their values.
 #[derive(Clone, Debug, Default)]
@@ -37,19 +38,23 @@ pub struct Arguments {
     /// Connmark.
     pub mark: Option<Mark>,
     /// Security mark.
-    pub secmark: Option<Mark>,
+    pub secmark: Option<u32>,
     /// Identifier.
     pub id: Option<u32>,
     /// Zone of both directions, of the original and of the reply direction.
     pub zones: [Option<u16>; 3],
     /// Translation of the source, of the destination, of either: of any, or to an address.
     pub nat: [Option<Option<Translated>>; 3],
-    /// Labels that are looked for.
+    /// Labels that are looked for, once [`Self::name_labels`] has told them.
     pub labels: Option<u128>,
-    /// Labels to add.
+    /// Labels to add, as above.
     pub label_add: Option<u128>,
-    /// Labels to take away; `u128::MAX` are all.
+    /// Labels to take away, as above; `u128::MAX` are all.
     pub label_del: Option<u128>,
+    /// The file that names of labels are in.
+    pub labelmap: Option<String>,
+    /// The helper of a new entry.
+    pub helper: Option<String>,
     /// Kinds of events.
     pub events: Option<EventGroups>,
     /// Bytes of the event buffer.
@@ -58,6 +63,9 @@ pub struct Arguments {
     pub output: Output,
     /// Options that mean nothing any more, for a warning each.
     pub ignored: usize,
+    /// Options about labels, and what stands behind them: which labels that are depends on `labelmap`,
+    /// wherever that stands.
+    label_texts: Vec<(Opt, Option<String>)>,
     given: u32,
 }
 
@@ -67,18 +75,26 @@ impl Arguments {
         let mut reader = Reader::new(arguments);
         let mut read = Self::default();
         let mut words = (false, false);
+        let mut behind_command = false;
         loop {
             let mut definitions = vec![DEFINITIONS];
             definitions.extend(read.proto.map(protocols::definitions).unwrap_or_default());
             let Some(found) = reader.next(&definitions) else { break };
-            let Found { id, value } = found.map_err(|problem| {
+            let Found { id, value, behind } = found.map_err(|problem| {
                 Rejection::usage(match problem {
                     Problem::Unknown(text) => format!("unknown option `{text}'"),
                     Problem::NoValue(text) => format!("option `{text}' requires an argument"),
                 })
             })?;
+            behind_command &= behind;
             match id {
-                Id::Verb(verb) => read.command(verb, value.as_deref())?,
+                // 1.4.7 passed over all that is attached to a command, and there are callers who attach
+                // commands (`-LSC`).
+                Id::Verb(_) if behind_command => {}
+                Id::Verb(verb) => {
+                    read.command(verb, value.as_deref())?;
+                    behind_command = verb != Verb::Stats;
+                }
                 Id::Proto(opt) => read.of_protocol(opt, &value.unwrap_or_default())?,
                 Id::Ignored => read.ignored += 1,
                 Id::Opt(opt) => {
@@ -96,6 +112,33 @@ impl Arguments {
             ));
         }
         Ok(read)
+    }
+
+    /// Whether names of labels are asked for.
+    #[must_use]
+    pub fn needs_label_names(&self) -> bool {
+        self.output.labels || !self.label_texts.is_empty()
+    }
+
+    /// Finds out which labels are meant.
+    ///
+    /// # Errors
+    /// One that has no such name, and is no number of a label either.
+    pub fn name_labels(&mut self, names: &LabelMap) -> Result<(), Rejection> {
+        for (opt, text) in &self.label_texts {
+            let labels = match text {
+                Some(text) => values::labels(text, names)?,
+                None => u128::MAX,
+            };
+            let of = match opt {
+                Opt::LabelAdd => &mut self.label_add,
+                Opt::LabelDel => &mut self.label_del,
+                _ => &mut self.labels,
+            };
+            *of.get_or_insert(0) |= labels;
+        }
+        self.label_texts.clear();
+        Ok(())
     }
 
     /// Whether an option was given, or one that implies it.
@@ -162,20 +205,20 @@ impl Arguments {
             Opt::Family => self.set_family(values::family(text)?)?,
             Opt::Timeout => self.timeout = Some(values::number(text, name)?),
             Opt::Status => self.status.get_or_insert_default().add(text)?,
-            Opt::Mark => self.mark = Some(values::mark(text, name)?),
-            Opt::Secmark => self.secmark = Some(values::mark(text, name)?),
-            Opt::Id => self.id = Some(values::number(text, name)?),
-            Opt::Zone => self.zones[0] = Some(values::number(text, name)?),
-            Opt::OrigZone => self.zones[1] = Some(values::number(text, name)?),
-            Opt::ReplyZone => self.zones[2] = Some(values::number(text, name)?),
-            Opt::Label => *self.labels.get_or_insert(0) |= values::labels(text, names)?,
-            Opt::LabelAdd => *self.label_add.get_or_insert(0) |= values::labels(text, names)?,
-            Opt::LabelDel => {
-                *self.label_del.get_or_insert(0) |= match value {
-                    Some(text) => values::labels(text, names)?,
-                    None => u128::MAX,
-                };
+            Opt::Mark => self.mark = Some(values::mark(text)?),
+            Opt::Secmark => self.secmark = Some(values::lettered(text, 'c')?),
+            Opt::Id => self.id = Some(values::lettered(text, 'i')?),
+            Opt::Zone => self.zones[0] = Some(values::lettered(text, 'w')?),
+            Opt::OrigZone => self.zones[1] = Some(values::lettered(text, '(')?),
+            Opt::ReplyZone => self.zones[2] = Some(values::lettered(text, ')')?),
+            Opt::Label | Opt::LabelAdd | Opt::LabelDel => {
+                self.label_texts.push((opt, value.map(str::to_owned)));
             }
+            Opt::LabelMap if self.labelmap.is_some() => {
+                return Err(Rejection::usage("option `--labelmap' can only be specified once"));
+            }
+            Opt::LabelMap => self.labelmap = Some(text.to_owned()),
+            Opt::Helper => self.helper = Some(text.to_owned()),
             Opt::EventMask => {
                 let groups = values::events(text)?;
                 self.events = Some(self.events.map_or(groups, |events| events.and(groups)));

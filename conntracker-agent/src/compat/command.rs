@@ -129,10 +129,12 @@ pub struct Edit {
 impl Command {
     /// What a command line asks for.
     pub fn parse(arguments: &[String], names: &Names) -> Result<Self, Rejection> {
-        Self::of(&Arguments::read(arguments, names)?)
+        let mut arguments = Arguments::read(arguments, names)?;
+        arguments.name_labels(&names.labels)?;
+        Self::of(&arguments)
     }
 
-    /// What arguments ask for.
+    /// What arguments ask for, whose labels have been named.
     pub fn of(arguments: &Arguments) -> Result<Self, Rejection> {
         let verb = arguments.verb.unwrap_or(Verb::Help);
         if verb == Verb::Help {

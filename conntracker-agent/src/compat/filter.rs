@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::values::{Mark, Translated};
+use super::values::Translated;
 use crate::conntrack::{DumpRequest, Entry, ProtoState};
 use crate::flow::{L4, Status, Tuple};
 
@@ -45,7 +45,7 @@ pub struct Filter {
     /// Labels that must be set.
     pub labels: u128,
     /// Security mark, where the kernel says it.
-    pub secmark: Option<Mark>,
+    pub secmark: Option<u32>,
     /// Identifier.
     pub id: Option<u32>,
     /// Seconds that are left.
@@ -88,9 +88,7 @@ impl Filter {
             && dst_nat.is_none_or(|to| dst_translated(entry, to))
             && any_nat.is_none_or(|to| src_translated(entry, to) || dst_translated(entry, to))
             && has_labels(entry, *labels)
-            && secmark.is_none_or(|wanted| {
-                entry.secmark.is_none_or(|mark| mark & wanted.mask == wanted.value)
-            })
+            && secmark.is_none_or(|wanted| entry.secmark.is_none_or(|mark| mark == wanted))
             && id.is_none_or(|id| entry.id == Some(id))
             && timeout.is_none_or(|timeout| entry.timeout == Some(timeout))
     }

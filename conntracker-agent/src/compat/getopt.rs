@@ -34,6 +34,8 @@ pub struct Found<T> {
     pub id: T,
     /// Its value, if it has one.
     pub value: Option<String>,
+    /// It is a letter behind another one of the same argument.
+    pub behind: bool,
 }
 
 /// Why an argument is not an option.
@@ -52,13 +54,15 @@ pub struct Reader<'a> {
     arguments: &'a [String],
     /// Letters of an argument that are yet to be read.
     letters: &'a str,
+    /// Whether they stand behind one that was read.
+    behind: bool,
 }
 
 impl<'a> Reader<'a> {
     /// The arguments behind the program's name.
     #[must_use]
     pub fn new(arguments: &'a [String]) -> Self {
-        Self { arguments, letters: "" }
+        Self { arguments, letters: "", behind: false }
     }
 
     /// The next option; `None` if there is no more. Operands are passed over.
@@ -77,6 +81,7 @@ impl<'a> Reader<'a> {
                 return Some(self.long(argument, name, definitions));
             }
             self.letters = argument.strip_prefix('-').unwrap_or_default();
+            self.behind = false;
         }
         Some(self.short(definitions))
     }
@@ -105,7 +110,8 @@ impl<'a> Reader<'a> {
                 }
             }
         };
-        Ok(Found { id: definition.id, value })
+        let behind = std::mem::replace(&mut self.behind, true);
+        Ok(Found { id: definition.id, value, behind })
     }
 
     fn long<T: Copy + PartialEq>(
@@ -129,7 +135,7 @@ impl<'a> Reader<'a> {
             }
             Takes::Maybe | Takes::MaybeNext => attached.or_else(|| self.value()),
         };
-        Ok(Found { id: definition.id, value })
+        Ok(Found { id: definition.id, value, behind: false })
     }
 
     /// The next argument, whatever it is.
@@ -182,7 +188,7 @@ mod tests {
         let mut reader = Reader::new(&arguments);
         let mut found = Vec::new();
         while let Some(option) = reader.next(&[DEFINITIONS]) {
-            let Found { id, value } = option?;
+            let Found { id, value, behind: _ } = option?;
             found.push((id, value));
         }
         Ok(found)
@@ -208,6 +214,17 @@ mod tests {
         ] {
             assert_eq!(read(arguments), Ok(want), "{arguments}");
         }
+    }
+
+    #[test]
+    fn letters_of_one_argument_stand_behind_each_other() {
+        let arguments = ["-zS", "-z", "--zero"].map(str::to_owned);
+        let mut reader = Reader::new(&arguments);
+        let mut behind = Vec::new();
+        while let Some(found) = reader.next(&[DEFINITIONS]) {
+            behind.push(found.unwrap().behind);
+        }
+        assert_eq!(behind, [false, true, false, false]);
     }
 
     #[test]

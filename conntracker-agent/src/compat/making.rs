@@ -111,6 +111,7 @@ pub(super) fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
             status,
             mark: a.mark.map(|mark| MarkChange::to(mark.value)),
             labels: edit.labels,
+            helper: a.helper.clone(),
             state,
             ..Change::default()
         },

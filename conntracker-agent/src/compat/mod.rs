@@ -27,7 +27,7 @@ pub use self::names::Names;
 pub use self::run::run;
 
 /// The version of conntrack(8) that this behaves as, and calls itself where that one says its version.
-pub const VERSION: &str = "1.4.7";
+pub const VERSION: &str = "1.4.9";
 
 /// Bad usage.
 const USAGE: u8 = 2;

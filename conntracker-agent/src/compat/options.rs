@@ -109,11 +109,14 @@ pub enum Opt {
     LabelDel,
     OrigZone,
     ReplyZone,
+    LabelMap,
+    /// Not of conntrack(8).
+    Helper,
 }
 
 impl Opt {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Src,
         Self::Dst,
         Self::ReplySrc,
@@ -142,6 +145,8 @@ impl Opt {
         Self::LabelDel,
         Self::OrigZone,
         Self::ReplyZone,
+        Self::LabelMap,
+        Self::Helper,
     ];
 
     /// The name by which errors call it, without `--`.
@@ -171,7 +176,7 @@ pub enum Id {
 }
 
 const fn verb(short: char, long: &'static [&'static str], verb: Verb) -> Definition<Id> {
-    Definition { short: Some(short), long, takes: Takes::Maybe, id: Id::Verb(verb) }
+    Definition { short: Some(short), long, takes: Takes::MaybeNext, id: Id::Verb(verb) }
 }
 
 const fn flag(short: char, long: &'static [&'static str], id: Id) -> Definition<Id> {
@@ -196,13 +201,14 @@ pub const DEFINITIONS: &[Definition<Id>] = &[
     verb('U', &["update"], Verb::Update),
     verb('E', &["event"], Verb::Events),
     verb('F', &["flush"], Verb::Flush),
-    verb('C', &["count"], Verb::Count),
+    // The one command whose table may be attached to its letter.
     Definition {
-        short: Some('S'),
-        long: &["stats"],
-        takes: Takes::MaybeNext,
-        id: Id::Verb(Verb::Stats),
+        short: Some('C'),
+        long: &["count"],
+        takes: Takes::Maybe,
+        id: Id::Verb(Verb::Count),
     },
+    verb('S', &["stats"], Verb::Stats),
     flag('h', &["help"], Id::Verb(Verb::Help)),
     flag('V', &["version"], Id::Verb(Verb::Version)),
     option('s', &["src", "orig-src"], Opt::Src),
@@ -233,6 +239,8 @@ pub const DEFINITIONS: &[Definition<Id>] = &[
     maybe('>', &["label-del"], Opt::LabelDel),
     option('(', &["orig-zone"], Opt::OrigZone),
     option(')', &["reply-zone"], Opt::ReplyZone),
+    option('M', &["labelmap"], Opt::LabelMap),
+    Definition { short: None, long: &["helper"], takes: Takes::Value, id: Id::Opt(Opt::Helper) },
     Definition { short: Some('a'), long: &["nat-range"], takes: Takes::Value, id: Id::Ignored },
 ];
 
@@ -260,9 +268,9 @@ impl<T: PartialEq> Rule<T> {
 #[must_use]
 pub fn rule(verb: Verb, table: Table) -> Option<Rule<Opt>> {
     use Opt::{
-        AnyNat, BufferSize, Dst, DstNat, EventMask, Family, Id, Label, LabelAdd, LabelDel, Mark,
-        MaskDst, MaskSrc, OrigZone, Output, Proto, ReplyDst, ReplySrc, ReplyZone, Secmark, Src,
-        SrcNat, Status, Timeout, TupleDst, TupleSrc, Zero, Zone,
+        AnyNat, BufferSize, Dst, DstNat, EventMask, Family, Helper, Id, Label, LabelAdd, LabelDel,
+        LabelMap, Mark, MaskDst, MaskSrc, OrigZone, Output, Proto, ReplyDst, ReplySrc, ReplyZone,
+        Secmark, Src, SrcNat, Status, Timeout, TupleDst, TupleSrc, Zero, Zone,
     };
     let (needs, takes): (&'static [Opt], &'static [Opt]) = match (verb, table) {
         (Verb::Help | Verb::Version, _) => (&[], &[Proto]),
@@ -271,6 +279,7 @@ pub fn rule(verb: Verb, table: Table) -> Option<Rule<Opt>> {
             &[
                 Src, Dst, MaskSrc, MaskDst, ReplySrc, ReplyDst, Proto, Family, Status, Zone,
                 OrigZone, ReplyZone, SrcNat, DstNat, AnyNat, Mark, Secmark, Zero, Output, Label,
+                LabelMap,
             ],
         ),
         (_, Table::Dying | Table::Unconfirmed) | (Verb::Add | Verb::Update, Table::Expect) => {
@@ -283,21 +292,21 @@ pub fn rule(verb: Verb, table: Table) -> Option<Rule<Opt>> {
             &[],
             &[
                 Src, Dst, MaskSrc, MaskDst, ReplySrc, ReplyDst, Proto, Family, Timeout, Status,
-                Zone, OrigZone, ReplyZone, SrcNat, DstNat, Mark, Output, Label, Id,
+                Zone, OrigZone, ReplyZone, SrcNat, DstNat, Mark, Output, Label, Id, LabelMap,
             ],
         ),
         (Verb::Create | Verb::Add, Table::Conntrack) => (
             &[Proto, Timeout],
             &[
                 Src, Dst, ReplySrc, ReplyDst, Status, Zone, OrigZone, ReplyZone, SrcNat, DstNat,
-                Mark, LabelAdd,
+                Mark, LabelAdd, Helper,
             ],
         ),
         (Verb::Update, Table::Conntrack) => (
             &[],
             &[
                 Src, Dst, MaskSrc, MaskDst, ReplySrc, ReplyDst, Proto, Family, Timeout, Status,
-                SrcNat, DstNat, Mark, Output, Label, LabelAdd, LabelDel, Id,
+                SrcNat, DstNat, Mark, Output, Label, LabelAdd, LabelDel, Id, LabelMap,
             ],
         ),
         (Verb::Events, Table::Conntrack) => (
@@ -305,7 +314,7 @@ pub fn rule(verb: Verb, table: Table) -> Option<Rule<Opt>> {
             &[
                 Src, Dst, MaskSrc, MaskDst, ReplySrc, ReplyDst, Proto, Family, Zone, OrigZone,
                 ReplyZone, BufferSize, SrcNat, DstNat, AnyNat, Mark, Secmark, EventMask, Output,
-                Label,
+                Label, LabelMap,
             ],
         ),
         (Verb::Flush, Table::Conntrack) => (&[], &[Family]),

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{Names, Rejection};
 use crate::conntrack::{EventGroups, ProtoState};
 use crate::flow::Status;
-use crate::report::conntrack::Format;
+use crate::report::conntrack::{Format, LabelMap};
 
 /// An address and the bits of it that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,13 +232,22 @@ fn in_range<T: TryFrom<u64>>(
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(refused)
 }
 
+/// As [`number`], of one of the options about which 1.4.9 has words of its own, by their letter.
+pub(super) fn lettered<T: TryFrom<u64>>(text: &str, letter: char) -> Result<T, Rejection> {
+    number(text, "").map_err(|_| unexpected(text, letter))
+}
+
 /// A mark and its mask.
-pub(super) fn mark(text: &str, option: &str) -> Result<Mark, Rejection> {
-    let (value, mask) = match text.split_once('/') {
-        Some((value, mask)) => (value, number(mask, option)?),
-        None => (text, u32::MAX),
-    };
-    Ok(Mark { value: number(value, option)?, mask })
+pub(super) fn mark(text: &str) -> Result<Mark, Rejection> {
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    match (number(value, ""), number(mask, "")) {
+        (Ok(value), Ok(mask)) => Ok(Mark { value, mask }),
+        _ => Err(unexpected(text, 'm')),
+    }
+}
+
+fn unexpected(text: &str, letter: char) -> Rejection {
+    Rejection::failure(format!("unexpected value '{text}' with -{letter} option"))
 }
 
 /// An address.
@@ -332,11 +341,11 @@ fn unsupported(text: &str) -> Rejection {
 }
 
 /// Labels by name or number, as bits.
-pub(super) fn labels(text: &str, names: &Names) -> Result<u128, Rejection> {
+pub(super) fn labels(text: &str, names: &LabelMap) -> Result<u128, Rejection> {
     let mut labels = 0;
     for name in text.split(',') {
         let unknown = || Rejection::usage(format!("unknown label '{name}'"));
-        labels |= 1 << names.labels.number(name).ok_or_else(unknown)?;
+        labels |= 1 << names.number(name).ok_or_else(unknown)?;
     }
     Ok(labels)
 }
@@ -384,9 +393,13 @@ mod tests {
             let got = why(decimal::<u16>(bad, "dport"));
             assert_eq!(got, format!("Invalid number `{bad}' for `--dport'"));
         }
-        assert_eq!(mark("0x1/0xf", "mark").unwrap(), Mark { value: 1, mask: 15 });
-        assert_eq!(mark("7", "mark").unwrap(), Mark { value: 7, mask: u32::MAX });
-        assert!(mark("1/", "mark").is_err() && mark("1/x", "mark").is_err());
+        assert_eq!(mark("0x1/0xf").unwrap(), Mark { value: 1, mask: 15 });
+        assert_eq!(mark("7").unwrap(), Mark { value: 7, mask: u32::MAX });
+        for bad in ["", "/", "1/", "1/x", "x", "-1", "0x100000000", "1/0x100000000"] {
+            assert_eq!(why(mark(bad)), format!("unexpected value '{bad}' with -m option"));
+        }
+        assert_eq!(lettered::<u16>("0xffff", 'w').unwrap(), u16::MAX);
+        assert_eq!(why(lettered::<u16>("65536", 'w')), "unexpected value '65536' with -w option");
     }
 
     #[test]

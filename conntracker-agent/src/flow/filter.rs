@@ -6,7 +6,7 @@
 mod describe;
 mod place;
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
@@ -72,6 +72,62 @@ pub struct Mark {
     pub mask: u32,
 }
 
+/// A status, as reports and lists print it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusIs {
+    /// All of these bits are set.
+    Set(Status),
+    /// No answer was seen, which lists call `[UNREPLIED]`: SEEN_REPLY is not set.
+    Unreplied,
+}
+
+impl StatusIs {
+    /// What [`Self::Unreplied`] is called.
+    const UNREPLIED: &str = "unreplied";
+
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Status::NAMES.into_iter().chain([Self::UNREPLIED])
+    }
+
+    /// A status by its name, in whatever case.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case(Self::UNREPLIED) {
+            return Some(Self::Unreplied);
+        }
+        let bit = Status::NAMES.iter().position(|name| text.eq_ignore_ascii_case(name))?;
+        Some(Self::Set(Status(1 << bit)))
+    }
+
+    /// Whether an entry has it.
+    #[must_use]
+    pub fn of(self, status: Status) -> bool {
+        match self {
+            Self::Set(bits) => status.contains(bits),
+            Self::Unreplied => !status.contains(Status::SEEN_REPLY),
+        }
+    }
+
+    /// Bits that must be set, and those that count.
+    #[must_use]
+    pub fn bits(self) -> (u32, u32) {
+        match self {
+            Self::Set(bits) => (bits.0, bits.0),
+            Self::Unreplied => (0, Status::SEEN_REPLY.0),
+        }
+    }
+}
+
+impl fmt::Display for StatusIs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(bits) => f.write_str(&bits.names().collect::<Vec<_>>().join("+")),
+            Self::Unreplied => f.write_str(Self::UNREPLIED),
+        }
+    }
+}
+
 /// Address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -102,6 +158,10 @@ pub struct Filter {
     pub reply_sport: AnyOf<RangeInclusive<u16>>,
     /// Destination port, reply direction.
     pub reply_dport: AnyOf<RangeInclusive<u16>>,
+    /// Source or destination address of either direction.
+    pub host: AnyOf<IpNet>,
+    /// Source or destination port of either direction, before folding.
+    pub port: AnyOf<RangeInclusive<u16>>,
     /// Translated source or destination address, as in [`Self::src_nat`] and [`Self::dst_nat`].
     pub nat: AnyOf<Option<IpNet>>,
     /// The address that the source was translated to; `None` is any: translated at all.
@@ -110,8 +170,8 @@ pub struct Filter {
     pub dst_nat: AnyOf<Option<IpNet>>,
     /// Protocol state, lower case.
     pub state: AnyOf<String>,
-    /// Status bits.
-    pub status: AnyOf<Status>,
+    /// Status.
+    pub status: AnyOf<StatusIs>,
     /// Connmark.
     pub mark: AnyOf<Mark>,
     /// Labels, by number.
@@ -147,6 +207,8 @@ impl Filter {
             reply_dst,
             reply_sport,
             reply_dport,
+            host,
+            port,
             nat,
             src_nat,
             dst_nat,
@@ -169,6 +231,8 @@ impl Filter {
             && reply_dst.is_empty()
             && reply_sport.is_empty()
             && reply_dport.is_empty()
+            && host.is_empty()
+            && port.is_empty()
             && nat.is_empty()
             && src_nat.is_empty()
             && dst_nat.is_empty()
@@ -230,9 +294,20 @@ impl Filter {
         let Entry { orig, reply, zone, status, state, mark, .. } = entry;
         let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         self.allows_tuple(orig, *zone)
+            && self.allows_ends(orig, known.reply)
             && self.allows_known(&known)
             && self.label.allows(|wanted| entry.label_numbers().any(|label| label == *wanted))
             && self.helper.allows(|wanted| entry.helper == Some(wanted.as_bytes()))
+    }
+
+    /// Whether addresses and ports pass that may be of either direction.
+    fn allows_ends(&self, orig: &Tuple, reply: Option<&Tuple>) -> bool {
+        let both = || [Some(orig), reply].into_iter().flatten();
+        let host = |net: &IpNet| both().any(|of| net.contains(&of.src) || net.contains(&of.dst));
+        let port = |range: &RangeInclusive<u16>| {
+            both().filter_map(ports).any(|(src, dst)| range.contains(&src) || range.contains(&dst))
+        };
+        self.host.allows(host) && self.port.allows(port)
     }
 
     /// Whether what entries and flows have in common passes.
@@ -256,7 +331,7 @@ impl Filter {
             && self.src_nat.allows(src_nat)
             && self.dst_nat.allows(dst_nat)
             && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
-            && self.status.allows(|wanted| status.contains(*wanted))
+            && self.status.allows(|wanted| wanted.of(status))
             && self.mark.allows(|m| mark.unwrap_or(0) & m.mask == m.value & m.mask)
     }
 
@@ -284,6 +359,7 @@ impl Filter {
         let details = details.as_deref();
         let helper = details.and_then(|details| details.helper.as_ref());
         self.allows_tuple(&key.orig, key.zone)
+            && self.allows_ends(&key.orig, known.reply)
             && self.allows_known(&known)
             && self.label.allows(|wanted| details.is_some_and(|of| of.labels.contains(wanted)))
             && self.helper.allows(|wanted| helper == Some(wanted))

@@ -54,7 +54,7 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
             Family::Ipv6 => libc::AF_INET6 as u8,
         }),
         mark: filter.mark.single().map(|mark| (mark.value & mark.mask, mark.mask)),
-        status: filter.status.single().map(|status| (status.0, status.0)),
+        status: filter.status.single().map(|status| status.bits()),
         zone: filter.zone.single().copied(),
         orig: TupleFilter {
             src: host(&filter.src),

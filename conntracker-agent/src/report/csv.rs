@@ -5,6 +5,7 @@ use super::conntrack::digits::{canonical_address, decimal};
 use crate::{
     conntrack::Entry,
     flow::{L4, Tuple, protocol},
+    harmless::OneLine,
 };
 
 /// The columns.
@@ -105,9 +106,10 @@ fn ports(out: &mut Vec<u8>, tuple: Option<&Tuple>) {
     number(out, ports.map(|(_, dst)| dst));
 }
 
-/// Text, quoted where it must be.
+/// Text in one line, quoted where it must be.
 fn text(out: &mut Vec<u8>, text: &str) {
-    if !text.contains([',', '"', '\n', '\r']) {
+    let text = &OneLine(text).to_string();
+    if !text.contains([',', '"']) {
         return out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');
@@ -138,5 +140,8 @@ mod tests {
         let mut line = Vec::new();
         text(&mut line, "a \"b\", c");
         assert_eq!(line, br#""a ""b"", c""#);
+        line.clear();
+        text(&mut line, "a\n\u{1b}b");
+        assert_eq!(line, br"a\n\u{1b}b");
     }
 }

@@ -17,7 +17,7 @@ use self::{
     frame::{FooterObject, HeaderObject},
 };
 use super::{Footer, Header, Report, Totals, conntrack::digits::decimal, names::Names};
-use crate::conntrack::Entry;
+use crate::{conntrack::Entry, harmless};
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
 /// not when one is added.
@@ -155,7 +155,7 @@ fn line<W: Write + ?Sized>(out: &mut W, object: &impl Serialize) -> io::Result<(
 }
 
 fn value<W: Write + ?Sized>(out: &mut W, value: &impl Serialize) -> io::Result<()> {
-    Ok(serde_json::to_writer(out, value)?)
+    harmless::json(out, value)
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ use std::{
 
 use serde::Serialize;
 
+pub use crate::harmless::OneLine;
 use crate::{
     flow::{Cause, DropPlace, DroppedAt, Drops, NetnsId},
     kernel::netlink::ctnetlink::ProtoState,
@@ -44,26 +45,6 @@ impl fmt::Display for Name<'_> {
             Self::Known(name) => OneLine(name).fmt(f),
             Self::Number(number) => number.fmt(f),
         }
-    }
-}
-
-/// Text that cannot begin a line of its own: a namespace is a file name, a filter is what the user
-/// typed, and neither may look like a flow.
-pub struct OneLine<'a>(pub &'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(char::is_control) {
-            let (plain, tail) = rest.split_at(at);
-            let mut tail = tail.chars();
-            f.write_str(plain)?;
-            if let Some(control) = tail.next() {
-                control.escape_default().fmt(f)?;
-            }
-            rest = tail.as_str();
-        }
-        f.write_str(rest)
     }
 }
 
@@ -197,13 +178,6 @@ pub fn time(ns: u64) -> impl fmt::Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_cannot_break_a_line() {
-        assert_eq!(OneLine("a\nTCPv4\tb\u{7f}").to_string(), r"a\nTCPv4\tb\u{7f}");
-        assert_eq!(OneLine("fw-1 ü").to_string(), "fw-1 ü");
-        assert_eq!(OneLine("").to_string(), "");
-    }
 
     #[test]
     fn what_has_no_name_keeps_its_number() {

@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::select::Selected;
+use crate::harmless;
 use crate::ruleset::{
     Ruleset, Skipped,
     model::{Backend, Base, Chain, Family, Rule},
@@ -79,7 +80,7 @@ pub(super) fn render(
         })
         .collect();
     let document = Document { schema: SCHEMA, netns, tables, notes, skipped };
-    serde_json::to_writer(&mut *out, &document)?;
+    harmless::json(&mut *out, &document)?;
     out.write_all(b"\n")
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::select::Selected;
+use crate::harmless::{OneLine, is_harmful};
 use crate::ruleset::model::{Backend, Base, Chain, Counter, Rule, Table};
 
 /// Two numbers for each rule, and for the end of each chain.
@@ -129,20 +130,12 @@ fn row<T: Display>(
 
 /// One line, and nothing that a terminal would obey: comments may hold any bytes.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
+    if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
     // The block of a rule is easier to read in one line than with its line breaks spelled out.
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let mut clean = String::with_capacity(text.len());
-    for c in lines.join(" ").chars() {
-        if c.is_control() {
-            clean.extend(c.escape_default());
-        } else {
-            clean.push(c);
-        }
-    }
-    Cow::Owned(clean)
+    Cow::Owned(OneLine(&lines.join(" ")).to_string())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{connect, format::EntryFormat, printer::Printer};
 use crate::{
+    asked,
     conntrack::{Change, EntryKey, Matched, NewEntry},
     flow::filter::Filter,
     kernel::netns::Netns,
@@ -56,6 +57,7 @@ pub fn create(netns: Option<&str>, entry: &NewEntry) -> Result<ExitCode> {
 /// Changes the entries that a filter allows. Exits with 1 if there are none.
 pub fn update(netns: Option<&str>, filter: &Filter, change: &Change) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(filter);
     let mut conntrack = connect(&open(netns)?)?;
     let matched =
         conntrack.update_where(&dumps::request(filter), |e| filter.allows_entry(e), change, |_| ());
@@ -65,6 +67,7 @@ pub fn update(netns: Option<&str>, filter: &Filter, change: &Change) -> Result<E
 /// Removes the entries that a filter allows, and prints them. Exits with 1 if there are none.
 pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(filter);
     let netns = open(netns)?;
     let mut conntrack = connect(&netns)?;
     let mut matched = Ok(Matched::default());

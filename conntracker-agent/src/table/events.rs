@@ -17,6 +17,7 @@ use super::{
     format::{EntryFormat, Look, With},
 };
 use crate::{
+    asked,
     conntrack::{Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind},
     flow::filter::Filter,
     kernel::netns::Netns,
@@ -63,6 +64,7 @@ pub struct Events {
 /// Prints events until Ctrl-C, SIGTERM or the end of the time.
 pub fn run(events: &Events) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(&events.filter);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -215,10 +217,8 @@ impl<'a> Printer<'a> {
         match (self.renderer(now_ns), kind) {
             (Some(renderer), Some(kind)) => {
                 let by = (portid != 0).then_some(Origin { portid, program: None });
-                let at = self.timestamps().then_some(Timestamp {
-                    seconds: now_ns / 1_000_000_000,
-                    micros: (now_ns / 1000 % 1_000_000) as u32,
-                });
+                let at = entry.timestamp_event.unwrap_or(now_ns);
+                let at = self.timestamps().then(|| Timestamp::of_nanoseconds(at));
                 renderer.event(&mut line, &Happening { kind, at, by }, entry);
             }
             (Some(renderer), None) => renderer.entry(&mut line, entry),

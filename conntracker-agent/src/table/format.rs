@@ -26,7 +26,8 @@ pub struct With {
     pub ktimestamp: bool,
     /// Labels, with the names that /etc/xtables/connlabel.conf gives them.
     pub labels: bool,
-    /// When events were received.
+    /// When events came about, if the kernel tells that (Linux 6.14+, nf_conntrack_timestamp), else when they were
+    /// received.
     pub timestamp: bool,
 }
 

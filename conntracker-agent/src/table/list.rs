@@ -18,6 +18,7 @@ use super::{
     sort::{Sort, Sorted},
 };
 use crate::{
+    asked,
     conntrack::{DumpStats, Entry},
     dump::{fullness, header},
     flow::filter::Filter,
@@ -70,6 +71,7 @@ pub struct List {
 /// Lists entries on standard output.
 pub fn run(list: &List) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(&list.filter);
     let total = once(list)?;
     let Some(every) = list.watch else {
         if total.dump.entries == 0 && total.printed == 0 && list.filter_text.is_empty() {
@@ -195,8 +197,12 @@ fn read(
         Via::Netlink => by_netlink(&list.filter, namespaces, &mut total.dump, &mut take)?,
         Via::Bpf => by_bpf(namespaces, total, &mut take)?,
     }
-    let mut sorted = sorted.iter_mut().flat_map(Sorted::entries);
-    sorted.try_for_each(|(at, entry)| each(at, &entry)).map_err(Stopped::Printing)
+    for kept in sorted.iter_mut().flat_map(Sorted::entries) {
+        let (at, entry) =
+            kept.context("an entry cannot be decoded again").map_err(Stopped::Reading)?;
+        each(at, &entry).map_err(Stopped::Printing)?;
+    }
+    Ok(())
 }
 
 /// The kernel lists entries, those that it can tell apart from others.

@@ -4,6 +4,7 @@
 pub mod change;
 pub mod events;
 pub mod format;
+mod kept;
 pub mod list;
 pub mod numbers;
 pub(crate) mod printer;

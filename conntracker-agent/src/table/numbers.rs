@@ -10,8 +10,10 @@ use serde::Serialize;
 
 use super::connect;
 use crate::{
+    asked,
     conntrack::{CpuStats, ExpectCpuStats, GlobalStats},
     flow::filter::Filter,
+    harmless::{self, OneLine},
     messages,
     observe::{NetnsChoice, dumps},
     output::Destination,
@@ -31,6 +33,7 @@ pub enum Format {
 /// name. With a filter the table is read, without one the kernel knows.
 pub fn count(netns: &NetnsChoice, filter: &Filter) -> Result<ExitCode> {
     messages::to_stderr();
+    asked::tell(filter);
     let mut counts = Vec::new();
     for netns in netns.open()? {
         let mut conntrack = connect(&netns)?;
@@ -47,7 +50,7 @@ pub fn count(netns: &NetnsChoice, filter: &Filter) -> Result<ExitCode> {
     }
     Destination::Stdout.write(|out| match &counts[..] {
         [(_, count)] => writeln!(out, "{count}"),
-        all => all.iter().try_for_each(|(name, count)| writeln!(out, "{count}\t{name}")),
+        all => all.iter().try_for_each(|(name, count)| writeln!(out, "{count}\t{}", OneLine(name))),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,7 +80,7 @@ pub fn stats(netns: &NetnsChoice, format: Format) -> Result<ExitCode> {
         all.iter().try_for_each(|stats| match format {
             Format::Text => text(stats, out),
             Format::Json => {
-                serde_json::to_writer(&mut *out, &Object::new(stats))?;
+                harmless::json(&mut *out, &Object::new(stats))?;
                 out.write_all(b"\n")
             }
         })
@@ -89,7 +92,7 @@ fn text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     let Stats { netns, table, cpus, expectations } = stats;
     let GlobalStats { entries, max_entries } = table;
     let most = max_entries.map_or(String::new(), |max| format!(" of {max}"));
-    writeln!(out, "namespace {netns}: {entries}{most} entries")?;
+    writeln!(out, "namespace {}: {entries}{most} entries", OneLine(netns))?;
     for cpu in cpus {
         write!(out, "cpu {:<4}", cpu.cpu)?;
         for (name, value) in cpu.counters() {

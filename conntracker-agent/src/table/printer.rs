@@ -6,6 +6,7 @@ use super::format::{EntryFormat, Look};
 use crate::{
     conntrack::Entry,
     flow::Status,
+    harmless::OneLine,
     observe::{clock::Clock, notes::HOW_TO_ACTIVATE},
     report::{
         Footer, Header, Totals,
@@ -88,7 +89,7 @@ impl<'a> Printer<'a> {
                 renderer.entry(buffer, entry);
                 if *several && renderer.format == Format::Plain {
                     buffer.pop();
-                    writeln!(buffer, " netns={netns}")?;
+                    writeln!(buffer, " netns={}", OneLine(netns))?;
                 }
             }
             Body::Csv => csv::entry(buffer, netns, entry),

@@ -2,9 +2,11 @@
 
 use std::{cmp::Ordering, net::IpAddr};
 
+use super::kept::Kept;
 use crate::{
     conntrack::Entry,
     flow::{L4, Tuple},
+    kernel::netlink::wire::DecodeError,
 };
 
 /// A column to sort by.
@@ -190,14 +192,12 @@ fn ports(tuple: &Tuple) -> (u16, u16) {
     }
 }
 
-/// An entry that waits to be printed.
-struct Kept {
+/// An entry that waits for its turn.
+struct Waiting {
     key: u128,
     /// Its namespace, by number.
     netns: usize,
-    family: u8,
-    /// Its attributes.
-    raw: Box<[u8]>,
+    entry: Kept,
 }
 
 /// Entries to be printed in order.
@@ -205,7 +205,7 @@ pub struct Sorted {
     sort: Sort,
     /// Only so many.
     top: usize,
-    kept: Vec<Kept>,
+    waiting: Vec<Waiting>,
 }
 
 /// Entries that may pile up beyond those that are wanted.
@@ -215,32 +215,29 @@ impl Sorted {
     /// None yet; of those to come only the first `top`.
     #[must_use]
     pub fn new(sort: Sort, top: Option<usize>) -> Self {
-        Self { sort, top: top.unwrap_or(usize::MAX), kept: Vec::new() }
+        Self { sort, top: top.unwrap_or(usize::MAX), waiting: Vec::new() }
     }
 
     /// Adds an entry of a namespace.
     pub fn add(&mut self, netns: usize, entry: &Entry<'_>) {
         let key = key(self.sort.column, netns, entry);
-        self.kept.push(Kept { key, netns, family: entry.family, raw: entry.raw.into() });
-        if self.kept.len() > self.top.saturating_add(self.top.max(SPARE)) {
+        self.waiting.push(Waiting { key, netns, entry: Kept::new(entry) });
+        if self.waiting.len() > self.top.saturating_add(self.top.max(SPARE)) {
             self.settle();
         }
     }
 
     /// Sorts, and gives up those that are not wanted. Equal ones stay in the kernel's order.
     fn settle(&mut self) {
-        let Self { sort, top, kept } = self;
-        kept.sort_by(|a, b| sort.compare(a.key, b.key));
-        kept.truncate(*top);
+        let Self { sort, top, waiting } = self;
+        waiting.sort_by(|a, b| sort.compare(a.key, b.key));
+        waiting.truncate(*top);
     }
 
     /// The entries in order, with their namespaces.
-    pub fn entries(&mut self) -> impl Iterator<Item = (usize, Entry<'_>)> {
+    pub fn entries(&mut self) -> impl Iterator<Item = Result<(usize, Entry<'_>), DecodeError>> {
         self.settle();
-        // What was decoded once can be decoded again.
-        self.kept.iter().filter_map(|kept| {
-            Some((kept.netns, Entry::of_attributes(kept.family, &kept.raw).ok()?))
-        })
+        self.waiting.iter().map(|one| Ok((one.netns, one.entry.entry()?)))
     }
 }
 
@@ -257,7 +254,7 @@ mod tests {
                 sorted.add(0, &entry);
             }
         }
-        sorted.entries().map(|(_, entry)| key(column, 0, &entry)).collect()
+        sorted.entries().map(|entry| key(column, 0, &entry.unwrap().1)).collect()
     }
 
     #[test]
@@ -281,9 +278,9 @@ mod tests {
         let entry = Entry::decode(message.payload).unwrap();
         for netns in 0..5000 {
             sorted.add(netns, &entry);
-            assert!(sorted.kept.len() <= 2 + SPARE);
+            assert!(sorted.waiting.len() <= 2 + SPARE);
         }
-        let first: Vec<usize> = sorted.entries().map(|(netns, _)| netns).collect();
+        let first: Vec<usize> = sorted.entries().map(|entry| entry.unwrap().0).collect();
         assert_eq!(first, [0, 1]);
     }
 }

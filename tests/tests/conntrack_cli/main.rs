@@ -1,8 +1,9 @@
-//! `conntracker conntrack` against conntrack(8) 1.4.7: the same arguments in the same namespace, or in
+//! `conntracker conntrack` against conntrack(8) of the machine: the same arguments in the same namespace, or in
 //! twin namespaces prepared alike.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
+mod callers;
 mod commands;
 mod entries;
 mod events;

@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 use conntracker_tests::lab::{Guarded, Host};
 use conntracker_tests::tracer::{self, PATIENCE};
 
+/// The version that the program under test stands for.
+pub const VERSION: &str = "v1.4.9";
+
 /// Names of labels, as /etc/xtables/connlabel.conf has them in the tests.
 const LABELS: &str = "# a comment\n0 zero\n1 foo\n5 bar baz\n64 mid\n127 last\n";
 
@@ -52,6 +55,13 @@ impl Programs {
         fs::write(etc.join("xtables/connlabel.conf"), LABELS).unwrap();
         symlink(tracer::binary().unwrap(), directory.path().join("conntrack")).unwrap();
         Self { directory }
+    }
+
+    /// As [`Self::new`], without names of labels.
+    pub fn without_labels() -> Self {
+        let programs = Self::new();
+        fs::remove_file(programs.directory.path().join("etc/xtables/connlabel.conf")).unwrap();
+        programs
     }
 
     /// Their command line, without arguments.
@@ -106,13 +116,32 @@ impl Programs {
         command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).unwrap();
         let status = process.wait(PATIENCE).unwrap();
-        Said { status: status.code(), stdout: process.stdout(), stderr: process.stderr() }
+        let text = |text: String| if which == Which::Theirs { versioned(&text) } else { text };
+        Said {
+            status: status.code(),
+            stdout: text(process.stdout()),
+            stderr: text(process.stderr()),
+        }
     }
 
     /// Where files of a test may stand.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// What conntrack(8) of this machine says, with the version that the program under test stands for in the
+/// place of its own.
+pub fn versioned(text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.split_inclusive('\n') {
+        let version = line.split(' ').find(|word| word.starts_with("v1."));
+        match version.filter(|_| line.contains("(conntrack-tools)")) {
+            Some(version) => lines += &line.replacen(version, VERSION, 1),
+            None => lines += line,
+        }
+    }
+    lines
 }
 
 /// A command from its words.

@@ -6,7 +6,7 @@ use conntracker_tests::lab::Lab;
 use conntracker_tests::tracer;
 
 use crate::entries::{connect, fill, lasting, ports, prepare};
-use crate::programs::{Programs, Which, words};
+use crate::programs::{Programs, Which, versioned, words};
 
 #[test]
 fn as_a_subcommand_it_is_the_same_as_by_its_name() {
@@ -103,7 +103,7 @@ fn without_privileges_it_says_so() {
         command.args(&program[1..at]);
         command.args(["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]);
         let output = command.args(&program[at..]).stdin(Stdio::null()).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        (output.status.code(), versioned(&String::from_utf8(output.stderr).unwrap()))
     });
     let [theirs, ours] = said;
     assert_eq!(ours, theirs);

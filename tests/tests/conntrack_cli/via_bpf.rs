@@ -126,9 +126,77 @@ fn json_has_all_that_netlink_tells_but_identifiers() {
 }
 
 #[test]
+fn each_order_is_that_of_netlink() {
+    const COLUMNS: [&str; 29] = [
+        "src",
+        "dst",
+        "sport",
+        "dport",
+        "reply-src",
+        "reply-dst",
+        "reply-sport",
+        "reply-dport",
+        "icmp-type",
+        "icmp-code",
+        "icmp-id",
+        "netns",
+        "family",
+        "proto",
+        "state",
+        "status",
+        "timeout",
+        "packets",
+        "bytes",
+        "orig-packets",
+        "orig-bytes",
+        "reply-packets",
+        "reply-bytes",
+        "mark",
+        "labels",
+        "zone",
+        "helper",
+        "start",
+        "stop",
+    ];
+    let lab = Lab::new().unwrap();
+    // Nothing ends while the test looks.
+    for timeout in ["udp_timeout", "udp_timeout_stream", "icmp_timeout", "tcp_timeout_time_wait"] {
+        lab.router.sysctl(&format!("net.netfilter.nf_conntrack_{timeout}"), "900").unwrap();
+    }
+    let router = router(&lab);
+    if !possible(router) {
+        return;
+    }
+    for column in COLUMNS {
+        let order = format!("--sort=-{column}");
+        let all = same(router, &["--format", "plain,labels", &order], timeless);
+        assert!(all.lines().count() > 38, "{column}: {all}");
+        let top = same(router, &["--format", "plain,labels", &order, "--top", "3"], timeless);
+        assert!(all.starts_with(&top) && top.lines().count() == 3, "{column}: {top}");
+    }
+    for format in ["xml", "save", "csv", "json", "ndjson"] {
+        let list = dump(router, "bpf", &["--format", format, "--sort", "bytes", "--top", "1"]);
+        assert!(!list.is_empty(), "{format}");
+    }
+    // The three with the most marks are those that conntrack(8) lists with marks.
+    let marked = dump(router, "bpf", &["--format", "plain", "--sort=-mark", "--top", "3"]);
+    let theirs = Programs::new().run(router, Which::Theirs, &["-L"]).stdout;
+    let mark = |line: &str| -> u32 {
+        let word = line.split(' ').find_map(|word| word.strip_prefix("mark="));
+        word.map_or(0, |mark| mark.parse().unwrap())
+    };
+    let mut marks: Vec<u32> = theirs.lines().map(mark).collect();
+    marks.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(marked.lines().map(mark).collect::<Vec<_>>(), marks[..3]);
+}
+
+#[test]
 fn identifiers_and_the_classic_report_are_refused() {
     for (args, why) in [
         (&["--format", "plain,id"][..], "cannot tell identifiers"),
+        (&["--format", "csv", "--sort", "id"], "cannot tell identifiers"),
+        (&["--format", "plain", "--explain"], "--no-fold and --explain are for"),
+        (&["--format", "plain", "--no-fold"], "--no-fold and --explain are for"),
         (&["--format", "report"], "--via bpf is for the formats"),
     ] {
         let said = output([&["dump", "--via", "bpf"], args].concat()).unwrap();

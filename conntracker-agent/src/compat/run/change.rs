@@ -19,7 +19,7 @@ use crate::conntrack::{
 };
 use crate::flow::Status;
 
-impl Session<'_> {
+impl Session {
     /// Makes an entry.
     pub(super) fn create(&mut self, entry: &NewEntry, lenient: bool) -> Outcome {
         let made = match connected(&mut self.conntrack)?.create(entry) {
@@ -42,14 +42,13 @@ impl Session<'_> {
         let calendar = calendar();
         let renderer = renderer(output, names, &calendar);
         let mut deleted = 0;
-        renderer.begin(printer.lines());
         connected(conntrack)?.for_each_matching(&filter.request, |requests, entry| {
             if !filter.matches(entry) {
                 return Ok(());
             }
             match requests.delete(&entry.into()) {
                 Ok(()) => {
-                    renderer.done(printer.lines(), Kind::Destroy, entry);
+                    renderer.done(printer.begun(|out| renderer.begin(out)), Kind::Destroy, entry);
                     deleted += 1;
                     printer.line()
                 }
@@ -58,7 +57,7 @@ impl Session<'_> {
                 Err(error) => Err(error.into()),
             }
         })?;
-        renderer.end(printer.lines());
+        printer.ended(|out| renderer.end(out));
         self.summarize(deleted, "flow entries have been deleted")?;
         Ok(found(deleted))
     }
@@ -69,7 +68,6 @@ impl Session<'_> {
         let calendar = calendar();
         let renderer = renderer(output, names, &calendar);
         let (mut updated, mut refused) = (0, 0);
-        renderer.begin(printer.lines());
         connected(conntrack)?.for_each_matching(&filter.request, |requests, entry| {
             if !filter.matches(entry) {
                 return Ok(());
@@ -78,6 +76,14 @@ impl Session<'_> {
             match requests.update(&entry.into(), &change) {
                 Ok(()) => {}
                 Err(error) if error.is_refused(Errno::ENOENT) => return Ok(()),
+                // It was made before there was a rule about labels, and has no room for any.
+                Err(error)
+                    if error.is_refused(Errno::ENOSPC)
+                        && change.labels.is_some()
+                        && entry.labels.is_none() =>
+                {
+                    return Ok(());
+                }
                 Err(error) => {
                     say(&operation_failed(&error).message);
                     refused += 1;
@@ -87,11 +93,11 @@ impl Session<'_> {
             updated += 1;
             // As it is now, unless it has ended already.
             requests.get(&entry.into(), |entry| {
-                renderer.entry(printer.lines(), entry);
+                renderer.entry(printer.begun(|out| renderer.begin(out)), entry);
             })?;
             printer.line()
         })?;
-        renderer.end(printer.lines());
+        printer.ended(|out| renderer.end(out));
         self.summarize(updated, "flow entries have been updated")?;
         Ok(if refused > 0 { ExitCode::from(FAILURE) } else { found(updated) })
     }

@@ -17,12 +17,12 @@ use crate::compat::values::Output;
 use crate::conntrack::{
     Conntrack, EventBuffer, EventGroups, EventItem, EventOptions, EventStream, Item,
 };
-use crate::report::conntrack::{Happening, Origin};
+use crate::report::conntrack::{Happening, Origin, Timestamp};
 
 /// Events between two looks at signals.
 const EVENTS: usize = 256;
 
-impl Session<'_> {
+impl Session {
     /// Shows events of entries.
     pub(super) fn events(
         &mut self,
@@ -32,7 +32,7 @@ impl Session<'_> {
         output: Output,
     ) -> Outcome {
         let calendar = calendar();
-        let mut renderer = renderer(output, self.names, &calendar);
+        let mut renderer = renderer(output, &self.names, &calendar);
         let mut programs = Programs::default();
         let options = EventOptions {
             groups,
@@ -46,20 +46,23 @@ impl Session<'_> {
             let bytes = stream.stats().buffer * 2;
             eprintln!("NOTICE: Netlink socket buffer size has been set to {bytes} bytes.");
         }
-        renderer.begin(self.printer.lines());
-        let shown = follow(&mut stream, &mut self.printer, |item, lines| match item {
+        let shown = follow(&mut stream, &mut self.printer, |item, printer| match item {
             Item::Event { kind, portid, entry } if filter.matches(entry) => {
                 let time = now();
                 renderer.now = time.seconds;
                 let program = programs.of(*portid);
                 let by = (*portid != 0).then_some(Origin { portid: *portid, program });
-                let at = output.timestamp.then_some(time);
+                let at = output.timestamp.then(|| {
+                    // The kernel's, if it has kept it (Linux 6.14+, nf_conntrack_timestamp).
+                    entry.timestamp_event.map_or(time, Timestamp::of_nanoseconds)
+                });
+                let lines = printer.begun(|out| renderer.begin(out));
                 renderer.event(lines, &Happening { kind: *kind, at, by }, entry);
                 true
             }
             _ => false,
         })?;
-        renderer.end(self.printer.lines());
+        self.printer.ended(|out| renderer.end(out));
         self.summarize(shown, "flow events have been shown")?;
         Ok(ExitCode::SUCCESS)
     }
@@ -67,24 +70,24 @@ impl Session<'_> {
     /// Shows events of expectations.
     pub(super) fn expectation_events(&mut self, output: Output) -> Outcome {
         let calendar = calendar();
-        let renderer = renderer(output, self.names, &calendar);
+        let renderer = renderer(output, &self.names, &calendar);
         let options = EventOptions {
             groups: EventGroups::EXPECTATIONS,
             resync: false,
             ..EventOptions::default()
         };
         let mut stream = Conntrack::connect()?.into_events(&options)?;
-        renderer.begin_expectations(self.printer.lines());
-        let shown = follow(&mut stream, &mut self.printer, |item, lines| match item {
+        let shown = follow(&mut stream, &mut self.printer, |item, printer| match item {
             Item::Expect { kind, expectation, .. } => {
                 let at = output.timestamp.then(now);
                 let happening = Happening { kind: *kind, at, by: None };
+                let lines = printer.begun(|out| renderer.begin_expectations(out));
                 renderer.expectation_event(lines, &happening, expectation);
                 true
             }
             _ => false,
         })?;
-        renderer.end_expectations(self.printer.lines());
+        self.printer.ended(|out| renderer.end_expectations(out));
         self.summarize(shown, "expectation events have been shown")?;
         Ok(ExitCode::SUCCESS)
     }
@@ -95,7 +98,7 @@ impl Session<'_> {
 fn follow(
     stream: &mut EventStream,
     printer: &mut Printer,
-    mut show: impl FnMut(&EventItem<'_>, &mut Vec<u8>) -> bool,
+    mut show: impl FnMut(&EventItem<'_>, &mut Printer) -> bool,
 ) -> Result<u64, Failure> {
     let failed = |what: &str, errno: nix::errno::Errno| {
         Failure::Rejected(Rejection::failure(format!("{what}: {}", errno.desc())))
@@ -122,7 +125,7 @@ fn follow(
                      Please, check --buffer-size in conntrack(8) manpage."
                 );
             }
-            shown += u64::from(show(&item, printer.lines()));
+            shown += u64::from(show(&item, printer));
             printer.line()?;
         }
         if idle {

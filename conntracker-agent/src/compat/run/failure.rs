@@ -58,7 +58,7 @@ pub(super) fn operation_failed(error: &Error) -> Rejection {
             "sorry, you must be root or get CAP_NET_ADMIN capability to do this".to_owned()
         }
         Error::Refused { errno: Errno::EINVAL, .. } => "invalid parameters".to_owned(),
-        Error::Refused { errno, .. } => strerror(*errno),
+        Error::Refused { errno, .. } => strerror(&io::Error::from(*errno)),
         Error::System { call, source } => format!("{call}: {source}"),
         other => other.to_string(),
     };
@@ -66,8 +66,8 @@ pub(super) fn operation_failed(error: &Error) -> Rejection {
 }
 
 /// What strerror(3) says.
-fn strerror(errno: Errno) -> String {
-    let text = io::Error::from_raw_os_error(errno as i32).to_string();
+pub(super) fn strerror(error: &io::Error) -> String {
+    let text = error.to_string();
     // The standard library puts the number behind it.
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

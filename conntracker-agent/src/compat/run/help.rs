@@ -37,7 +37,7 @@ Which entries:
   -g, --dst-nat [ADDRESS[:PORT]]      translated destination
   -j, --any-nat [ADDRESS[:PORT]]      either
   -m, --mark MARK[/MASK]
-  -c, --secmark MARK[/MASK]
+  -c, --secmark MARK
   -l, --label LABEL[,...]             by name (/etc/xtables/connlabel.conf) or number
   -u, --status STATUS[,...]           ASSURED, SEEN_REPLY, UNREPLIED, FIXED_TIMEOUT, EXPECTED,
                                       OFFLOAD, HW_OFFLOAD
@@ -49,6 +49,7 @@ Which entries:
 What they get (-I, -A, -U):
   -t, --timeout SECONDS      -m, --mark MARK[/MASK]     -u, --status STATUS[,...]
       --label-add LABEL[,...], --label-del [LABEL[,...]]
+      --helper NAME (-I, -A; not of conntrack itself)
   -n, -g ADDRESS[:PORT], -w, --orig-zone, --reply-zone (-I, -A)
 
 Expectations:
@@ -60,9 +61,10 @@ Other options:
   -e, --event-mask EVENT[,...]  ALL, NEW, UPDATES, DESTROY
   -b, --buffer-size BYTES    receive buffer of -E
   -z, --zero                 set counters back while listing
+  -M, --labelmap PATH        names of labels, in the place of /etc/xtables/connlabel.conf
 ";
 
-impl Session<'_> {
+impl Session {
     pub(super) fn help(&mut self, proto: Option<u8>) {
         let out = self.printer.lines();
         out.extend_from_slice(

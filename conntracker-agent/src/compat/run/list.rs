@@ -10,7 +10,7 @@ use crate::compat::{FAILURE, Rejection};
 use crate::conntrack::{Entry, EntryKey, ExpectKey, ExpectRequest, List};
 use crate::report::conntrack::stats;
 
-impl Session<'_> {
+impl Session {
     /// Lists entries.
     pub(super) fn list(
         &mut self,
@@ -24,9 +24,8 @@ impl Session<'_> {
         let calendar = calendar();
         let renderer = renderer(output, names, &calendar);
         let mut shown = 0;
-        renderer.begin(printer.lines());
         let mut show = |entry: &Entry<'_>| {
-            renderer.entry(printer.lines(), entry);
+            renderer.entry(printer.begun(|out| renderer.begin(out)), entry);
             shown += 1;
             printer.line()
         };
@@ -46,7 +45,7 @@ impl Session<'_> {
                 .dump_list(list, &filter.request)?
                 .for_each(|entry| if filter.matches(entry) { show(entry) } else { Ok(()) })?;
         }
-        renderer.end(printer.lines());
+        printer.ended(|out| renderer.end(out));
         self.summarize(shown, "flow entries have been shown")?;
         Ok(ExitCode::SUCCESS)
     }
@@ -59,9 +58,8 @@ impl Session<'_> {
         let shown = connected(conntrack)?.get_with(key, |entry| {
             let meant = filter.request.matches(entry) && filter.matches(entry);
             if meant {
-                renderer.begin(printer.lines());
-                renderer.entry(printer.lines(), entry);
-                renderer.end(printer.lines());
+                renderer.entry(printer.begun(|out| renderer.begin(out)), entry);
+                printer.ended(|out| renderer.end(out));
             }
             u64::from(meant)
         })?;
@@ -95,13 +93,13 @@ impl Session<'_> {
         let renderer = renderer(output, names, &calendar);
         let request = ExpectRequest { family, master: None };
         let mut shown = 0;
-        renderer.begin_expectations(printer.lines());
         let rejected = connected(conntrack)?.expectations_with(&request, |expectation| {
             let at = output.timestamp.then(now);
-            renderer.expectation(printer.lines(), at, &expectation);
+            let lines = printer.begun(|out| renderer.begin_expectations(out));
+            renderer.expectation(lines, at, &expectation);
             shown += 1;
         })?;
-        renderer.end_expectations(printer.lines());
+        printer.ended(|out| renderer.end_expectations(out));
         if rejected > 0 {
             log::warn!("{rejected} expectations could not be decoded");
         }

@@ -1,10 +1,12 @@
 //! Commands from a file, one a line (-R): as `-o save` writes them.
 
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
-use super::{Outcome, Session, warn};
+use super::failure::{Failure, strerror};
+use super::{Missing, NameFiles, Outcome, Session, warn};
 use crate::compat::arguments::Arguments;
 use crate::compat::options::{Table, Verb};
 use crate::compat::{Command, Names, Rejection};
@@ -18,28 +20,27 @@ pub(super) fn file(arguments: &[String]) -> Option<&str> {
     }
 }
 
-/// Runs the commands of a file, `-` for standard input. If one of them makes no sense, none is run.
-pub(super) fn run(file: &str, names: &Names) -> Outcome {
-    let text = read(file)?;
-    for line in commands(&text) {
-        parse(&line, names)?;
-    }
-    let mut session = Session { summary: false, ..Session::new(names) };
-    for line in commands(&text) {
-        session.run(&parse(&line, names)?)?;
-    }
+/// Runs the commands of a file, `-` for standard input. The file is read twice, line by line: if one of
+/// the lines makes no sense, none is run, and the memory does not grow with the file.
+pub(super) fn run(file: &str) -> Outcome {
+    let mut lines = Lines::open(file)?;
+    let mut names = NameFiles::read();
+    lines.each(|line| {
+        let mut arguments = read(line, &names.names)?;
+        command(line, &mut names, &mut arguments, Missing::Passed)?;
+        Ok(())
+    })?;
+    let mut session = Session { summary: false, ..Session::new(Names::default()) };
+    lines.each(|line| {
+        let mut arguments = read(line, &names.names)?;
+        warn(&arguments);
+        let command = command(line, &mut names, &mut arguments, Missing::Told)?;
+        if session.names.labels != names.names.labels {
+            session.names.labels.clone_from(&names.names.labels);
+        }
+        session.run(&command).map(|_| ())
+    })?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(file: &str) -> Result<String, Rejection> {
-    let read = if file == "-" {
-        let mut text = Vec::new();
-        io::stdin().lock().read_to_end(&mut text).map(|_| text)
-    } else {
-        fs::read(file)
-    };
-    let unreadable = |_| Rejection::usage(format!("Failed to open file {file} for reading"));
-    Ok(String::from_utf8_lossy(&read.map_err(unreadable)?).into_owned())
 }
 
 /// A line and its number.
@@ -48,35 +49,103 @@ struct Line<'t> {
     text: &'t str,
 }
 
-/// The lines that are neither empty nor comments.
-fn commands(text: &str) -> impl Iterator<Item = Line<'_>> {
-    let lines = (1..).zip(text.lines()).map(|(number, text)| Line { number, text: text.trim() });
-    lines.filter(|line| !line.text.is_empty() && !line.text.starts_with('#'))
+/// Bytes of the longest line: a hundred times what a command can need.
+const LONGEST: u64 = 1 << 18;
+
+/// The lines of a file that can be read again.
+struct Lines {
+    file: File,
+    /// Where they begin: standard input may have been read in part.
+    start: u64,
 }
 
-fn parse(line: &Line<'_>, names: &Names) -> Result<Command, Rejection> {
+impl Lines {
+    /// What is no regular file is copied into one that has no name.
+    fn open(name: &str) -> Result<Self, Rejection> {
+        let unreadable = |_| Rejection::usage(format!("Failed to open file {name} for reading"));
+        let mut file = if name == "-" {
+            File::from(io::stdin().as_fd().try_clone_to_owned().map_err(unreadable)?)
+        } else {
+            File::open(name).map_err(unreadable)?
+        };
+        if file.metadata().map_err(unreadable)?.is_file() {
+            let start = file.stream_position().map_err(unreadable)?;
+            return Ok(Self { file, start });
+        }
+        let uncopied = |error| {
+            Rejection::failure(format!(
+                "cannot keep what {name} says in a temporary file (TMPDIR): {error}"
+            ))
+        };
+        let mut copy = tempfile::tempfile().map_err(uncopied)?;
+        io::copy(&mut file, &mut copy).map_err(uncopied)?;
+        Ok(Self { file: copy, start: 0 })
+    }
+
+    /// Hands the lines that are neither empty nor comments to `each`.
+    fn each(
+        &mut self,
+        mut each: impl FnMut(&Line<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let failed =
+            |error| Rejection::failure(format!("cannot read the file: {}", strerror(&error)));
+        self.file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
+        let mut reader = BufReader::new(&self.file);
+        let mut bytes = Vec::new();
+        for number in 1.. {
+            bytes.clear();
+            let read = reader.by_ref().take(LONGEST).read_until(b'\n', &mut bytes);
+            let read = read.map_err(failed)? as u64;
+            if read == 0 {
+                break;
+            }
+            if read == LONGEST && bytes.last() != Some(&b'\n') {
+                return Err(Rejection::usage(format!("line {number} has no end")).into());
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let text = text.trim();
+            if !text.is_empty() && !text.starts_with('#') {
+                each(&Line { number, text })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a line.
+fn read(line: &Line<'_>, names: &Names) -> Result<Arguments, Rejection> {
     let words = words(line.text);
     let arguments = match words.split_first() {
         Some((program, rest)) if program == "conntrack" => rest,
         _ => &words[..],
     };
-    let parsed = Arguments::read(arguments, names).and_then(|arguments| {
-        warn(&arguments);
-        match (arguments.verb, arguments.table) {
-            (
-                Some(Verb::Create | Verb::Add | Verb::Update | Verb::Delete | Verb::Flush),
-                Table::Conntrack,
-            ) => Command::of(&arguments),
-            (verb, table) => Err(Rejection::usage(format!(
-                "Cannot use command `{}' with --load-file",
-                name(verb, table)
-            ))),
-        }
+    Arguments::read(arguments, names).map_err(|why| at(line, why))
+}
+
+/// What a line asks for.
+fn command(
+    line: &Line<'_>,
+    names: &mut NameFiles,
+    arguments: &mut Arguments,
+    missing: Missing,
+) -> Result<Command, Rejection> {
+    let named = names.name_labels(arguments, missing);
+    let command = named.and_then(|()| match (arguments.verb, arguments.table) {
+        (
+            Some(Verb::Create | Verb::Add | Verb::Update | Verb::Delete | Verb::Flush),
+            Table::Conntrack,
+        ) => Command::of(arguments),
+        (verb, table) => Err(Rejection::usage(format!(
+            "Cannot use command `{}' with --load-file",
+            name(verb, table)
+        ))),
     });
-    parsed.map_err(|Rejection { message, status }| Rejection {
-        message: format!("{message} (line {})", line.number),
-        status,
-    })
+    command.map_err(|why| at(line, why))
+}
+
+/// Says in which line something is wrong.
+fn at(line: &Line<'_>, Rejection { message, status }: Rejection) -> Rejection {
+    Rejection { message: format!("{message} (line {})", line.number), status }
 }
 
 fn name(verb: Option<Verb>, table: Table) -> String {
@@ -117,20 +186,49 @@ mod tests {
         assert_eq!(words("open \"end"), ["open", "end"]);
     }
 
+    /// The lines of a file with this text.
+    fn lines(text: &str) -> Lines {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        Lines { file, start: 0 }
+    }
+
+    fn parse(line: &Line<'_>) -> Result<Command, Rejection> {
+        let mut names = NameFiles { labels: None, ..NameFiles::read() };
+        let mut arguments = read(line, &names.names)?;
+        command(line, &mut names, &mut arguments, Missing::Passed)
+    }
+
     #[test]
     fn comments_are_passed_over_and_errors_have_a_line() {
-        let text = "# comment\n\n  conntrack -F\n-L\n";
-        let lines: Vec<usize> = commands(text).map(|line| line.number).collect();
-        assert_eq!(lines, [3, 4]);
-        let names = Names::default();
-        let results: Vec<_> = commands(text).map(|line| parse(&line, &names)).collect();
-        assert_eq!(results[0], Ok(Command::Flush(None)));
-        let why = results[1].clone().unwrap_err();
-        assert_eq!(why.message, "Cannot use command `-L' with --load-file (line 4)");
-        let why = |text| parse(&Line { number: 1, text }, &names).unwrap_err().message;
+        let mut lines = lines("# comment\n\n  conntrack -F\n-L");
+        for _ in 0..2 {
+            let mut found = Vec::new();
+            let read = lines.each(|line| {
+                found.push((line.number, parse(line)));
+                Ok(())
+            });
+            assert!(read.is_ok());
+            assert_eq!(found[0], (3, Ok(Command::Flush(None))));
+            let why = found[1].1.clone().unwrap_err();
+            assert_eq!(why.message, "Cannot use command `-L' with --load-file (line 4)");
+        }
+        let why = |text| parse(&Line { number: 1, text }).unwrap_err().message;
         assert_eq!(why("foo"), "Cannot use command `unknown' with --load-file (line 1)");
         assert_eq!(why("-F expect"), "Cannot use command `-F expect' with --load-file (line 1)");
         assert_eq!(why("-R x"), "unknown option `-R' (line 1)");
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused() {
+        let mut lines = lines(&format!("-F\n{}", "-F ".repeat(1 << 17)));
+        let mut seen = 0;
+        let read = lines.each(|_| {
+            seen += 1;
+            Ok(())
+        });
+        let Err(why) = read else { panic!("it was read") };
+        assert_eq!((seen, why.reason().message.as_str()), (1, "line 2 has no end"));
     }
 
     #[test]

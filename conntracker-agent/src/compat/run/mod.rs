@@ -10,13 +10,15 @@ mod printer;
 mod programs;
 
 use std::fs;
+use std::io;
 use std::process::ExitCode;
 
-use self::failure::Failure;
+use self::failure::{Failure, strerror};
 use self::printer::Printer;
 use super::arguments::Arguments;
 use super::{Command, Names, Rejection, VERSION};
 use crate::conntrack::Conntrack;
+use crate::harmless::OneLine;
 use crate::report::conntrack::LabelMap;
 
 /// How it went, as far as the exit status is concerned.
@@ -27,7 +29,7 @@ type Outcome = Result<ExitCode, Failure>;
 #[must_use]
 pub fn run(arguments: &[String]) -> ExitCode {
     let outcome = match load::file(arguments) {
-        Some(file) => load::run(file, &read_names()),
+        Some(file) => load::run(file),
         None => run_line(arguments),
     };
     match outcome {
@@ -39,11 +41,12 @@ pub fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn run_line(arguments: &[String]) -> Outcome {
-    let names = read_names();
-    let arguments = Arguments::read(arguments, &names)?;
+    let mut names = NameFiles::read();
+    let mut arguments = Arguments::read(arguments, &names.names)?;
     warn(&arguments);
+    names.name_labels(&mut arguments, Missing::Told)?;
     let command = Command::of(&arguments)?;
-    Session::new(&names).run(&command)
+    Session::new(names.names).run(&command)
 }
 
 /// Tells of options that have no effect, as conntrack(8) does.
@@ -71,7 +74,7 @@ fn tell(why: &Rejection) -> ExitCode {
 
 /// A line on standard error, in the name of conntrack(8).
 fn say(text: &str) {
-    eprintln!("{} {text}", title());
+    eprintln!("{} {}", title(), OneLine(text));
 }
 
 fn title() -> String {
@@ -79,22 +82,61 @@ fn title() -> String {
 }
 
 /// The files that names are in; without them there are numbers.
-fn read_names() -> Names {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    Names::parse(&read(LabelMap::PATH), &read("/etc/protocols"))
+struct NameFiles {
+    names: Names,
+    /// The file that names of labels were read from.
+    labels: Option<String>,
+    /// Why it could not be.
+    missing: Option<io::Error>,
+}
+
+/// What to do where names of labels are asked for, and there is no file with any.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// Say so, as conntrack(8) does, and go on.
+    Told,
+    Passed,
+}
+
+impl NameFiles {
+    /// Reads /etc/protocols; the names of labels come with the first command line.
+    fn read() -> Self {
+        let protocols = fs::read_to_string("/etc/protocols").unwrap_or_default();
+        Self { names: Names::parse("", &protocols), labels: None, missing: None }
+    }
+
+    /// Finds out which labels a command line means, by the names that are in the file that it names.
+    fn name_labels(&mut self, arguments: &mut Arguments, told: Missing) -> Result<(), Rejection> {
+        let path = arguments.labelmap.as_deref().unwrap_or(LabelMap::PATH);
+        if self.labels.as_deref() != Some(path) {
+            let (text, missing) = match fs::read(path) {
+                Ok(text) => (text, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            self.names.labels = LabelMap::parse(&String::from_utf8_lossy(&text));
+            self.missing = missing;
+            self.labels = Some(path.to_owned());
+        }
+        if let Some(error) = self.missing.as_ref().filter(|_| told == Missing::Told)
+            && arguments.needs_label_names()
+        {
+            eprintln!("nfct_labelmap_new: {}", strerror(error));
+        }
+        arguments.name_labels(&self.names.labels)
+    }
 }
 
 /// What commands are run with.
-struct Session<'n> {
-    names: &'n Names,
+struct Session {
+    names: Names,
     conntrack: Option<Conntrack>,
     printer: Printer,
     /// Whether to say how many there were.
     summary: bool,
 }
 
-impl<'n> Session<'n> {
-    fn new(names: &'n Names) -> Self {
+impl Session {
+    fn new(names: Names) -> Self {
         Self { names, conntrack: None, printer: Printer::default(), summary: true }
     }
 

@@ -15,12 +15,30 @@ const PIECE: usize = 256 * 1024;
 #[derive(Default)]
 pub(super) struct Printer {
     buffer: Vec<u8>,
+    /// What stands before the first entry was printed, so that something must stand behind the last.
+    begun: bool,
 }
 
 impl Printer {
     /// The buffer to append lines to.
     pub fn lines(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
+    }
+
+    /// The buffer, for an entry: `begin` appends what stands before the first one. Where there is none,
+    /// conntrack(8) prints nothing at all, and callers look for that.
+    pub fn begun(&mut self, begin: impl FnOnce(&mut Vec<u8>)) -> &mut Vec<u8> {
+        if !std::mem::replace(&mut self.begun, true) {
+            begin(&mut self.buffer);
+        }
+        &mut self.buffer
+    }
+
+    /// Behind the last entry, if there was any, stands what `end` appends.
+    pub fn ended(&mut self, end: impl FnOnce(&mut Vec<u8>)) {
+        if std::mem::take(&mut self.begun) {
+            end(&mut self.buffer);
+        }
     }
 
     /// A line with a number.

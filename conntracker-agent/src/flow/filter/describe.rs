@@ -19,6 +19,8 @@ impl Filter {
             reply_dst,
             reply_sport,
             reply_dport,
+            host,
+            port,
             nat,
             src_nat,
             dst_nat,
@@ -51,8 +53,10 @@ impl Filter {
         option("reply-dst", reply_dst.texts(ToString::to_string));
         option("reply-sport", reply_sport.texts(range));
         option("reply-dport", reply_dport.texts(range));
+        option("host", host.texts(ToString::to_string));
+        option("port", port.texts(range));
         option("state", state.texts(Clone::clone));
-        option("status", status.texts(|s| s.names().collect::<Vec<_>>().join("+")));
+        option("status", status.texts(ToString::to_string));
         option("mark", mark.texts(|m| format!("{:#x}/{:#x}", m.value, m.mask)));
         option("label", label.texts(ToString::to_string));
         option("helper", helper.texts(Clone::clone));

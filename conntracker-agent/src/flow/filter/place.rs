@@ -1,5 +1,7 @@
 //! Places in the ruleset, as filters name them.
 
+use std::fmt;
+
 use crate::{
     flow::path::{Site, SiteKind},
     ruleset::model::{Backend, after_table},
@@ -29,6 +31,12 @@ impl RulePlace {
                 rest.is_empty() || rest.strip_prefix('/').is_some_and(|n| is_rule(n, site))
             })
         })
+    }
+}
+
+impl fmt::Display for RulePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -5,6 +5,7 @@ use super::names;
 use super::renderer::Options;
 use crate::conntrack::{Counters, Entry, Kind};
 use crate::flow::{L4, Status, Tuple};
+use crate::harmless;
 
 /// Nanoseconds of a second.
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -106,7 +107,7 @@ fn independent(out: &mut Vec<u8>, entry: &Entry<'_>, options: &Options<'_>, now:
         for label in entry.label_numbers() {
             out.extend_from_slice(separator);
             match names.name(label) {
-                Some(name) => out.extend_from_slice(name.as_bytes()),
+                Some(name) => harmless::bytes(out, name.as_bytes()),
                 None => decimal(out, label),
             }
             separator = b",";
@@ -170,11 +171,6 @@ pub(super) fn field(out: &mut Vec<u8>, name: &[u8], number: impl Into<u64>) {
 /// Appends text after its name, and a space.
 pub(super) fn word(out: &mut Vec<u8>, name: &[u8], text: &[u8]) {
     out.extend_from_slice(name);
-    printable(out, text);
+    harmless::bytes(out, text);
     out.push(b' ');
-}
-
-/// Text of others, which must not end the line.
-pub(super) fn printable(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend(text.iter().map(|byte| if byte.is_ascii_control() { b'?' } else { *byte }));
 }

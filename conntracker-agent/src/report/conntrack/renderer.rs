@@ -3,6 +3,7 @@
 use super::digits::{decimal, zero_padded};
 use super::{Calendar, LabelMap, expect, plain, save, xml};
 use crate::conntrack::{Entry, Expectation, Kind};
+use crate::harmless;
 
 /// What entries are printed as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,14 @@ pub struct Timestamp {
     pub micros: u32,
 }
 
+impl Timestamp {
+    /// Of nanoseconds since the epoch.
+    #[must_use]
+    pub const fn of_nanoseconds(time: u64) -> Self {
+        Self { seconds: time / plain::SECOND, micros: (time % plain::SECOND / 1000) as u32 }
+    }
+}
+
 /// The process that an event is the doing of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
@@ -62,9 +71,9 @@ pub struct Origin<'a> {
 pub struct Happening<'a> {
     /// What happened.
     pub kind: Kind,
-    /// When it was received; `None` if that is not wanted.
+    /// When it came about, or was received; `None` if that is not wanted.
     pub at: Option<Timestamp>,
-    /// Who did it; `None` if traffic or time did.
+    /// Who did it; `None` if traffic or time did. XML has no place for it.
     pub by: Option<Origin<'a>>,
 }
 
@@ -123,7 +132,7 @@ impl Renderer<'_> {
             Format::Xml => xml::entry(out, Some(kind), at, entry, &self.options, self.now),
             Format::Save => save::entry(out, kind, entry, self.options.labels),
         }
-        if let Some(by) = by {
+        if let Some(by) = by.filter(|_| self.format != Format::Xml) {
             origin(out, by);
         }
         out.push(b'\n');
@@ -181,7 +190,7 @@ impl Renderer<'_> {
                 expect::plain(out, expectation);
             }
         }
-        if let Some(by) = by {
+        if let Some(by) = by.filter(|_| self.format != Format::Xml) {
             origin(out, by);
         }
         out.push(b'\n');
@@ -201,6 +210,6 @@ fn origin(out: &mut Vec<u8>, by: Origin<'_>) {
     decimal(out, by.portid);
     if let Some(program) = by.program {
         out.extend_from_slice(b" progname=");
-        plain::printable(out, program);
+        harmless::bytes(out, program);
     }
 }

@@ -1,6 +1,6 @@
 //! `conntrack -o save`: each entry as the arguments that `conntrack -R` makes it again with.
 //!
-//! Unlike conntrack(8) it has the mark and the labels, and translations of nothing but a port; it leaves
+//! Unlike conntrack(8) it has the mark, the labels and the helper, and translations of nothing but a port; it leaves
 //! out the status bit EXPECTED, which the kernel refuses; and it has what `-R` insists on of DCCP, and of
 //! entries in a flowtable.
 
@@ -14,6 +14,7 @@ use super::names;
 use super::plain::zone_of_both;
 use crate::conntrack::{Entry, Kind, ProtoState};
 use crate::flow::{L4, Status};
+use crate::harmless::is_harmful;
 
 /// Bits that `-u` can set, and their names.
 const STATUS: [(Status, &[u8]); 3] = [
@@ -63,7 +64,23 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
         option(out, b"-m", mark);
     }
     labels(out, kind, entry, names);
+    if let Some(helper) = entry.helper.filter(|_| kind == Kind::New) {
+        self::helper(out, helper);
+    }
     out.pop();
+}
+
+/// The helper, which conntrack(8) has no option for. A name that cannot stand between quotes is left out.
+fn helper(out: &mut Vec<u8>, name: &[u8]) {
+    let Some(name) = str::from_utf8(name).ok().filter(|name| !name.contains('"')) else { return };
+    if name.contains(is_harmful) {
+        return;
+    }
+    out.extend_from_slice(b"--helper ");
+    let quotes: &[u8] = if is_plain(name) { b"" } else { b"\"" };
+    for part in [quotes, name.as_bytes(), quotes, b" "] {
+        out.extend_from_slice(part);
+    }
 }
 
 fn status(out: &mut Vec<u8>, status: Status) {
@@ -221,7 +238,9 @@ fn labels(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&Label
 
 /// Whether a name can stand in a line of arguments as it is.
 fn is_plain(name: &str) -> bool {
-    !name.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '"' | '\'' | '\\'))
+    !name.contains(|c: char| {
+        is_harmful(c) || c.is_whitespace() || matches!(c, ',' | '"' | '\'' | '\\')
+    })
 }
 
 fn option(out: &mut Vec<u8>, name: &[u8], number: impl Into<u64>) {

@@ -259,10 +259,20 @@ fn saved_entries_are_arguments() {
             rich(),
             "-A -t 431999 -u SEEN_REPLY,ASSURED -w 5 -s 192.0.2.1 -d 198.51.100.2 \
              -r 198.51.100.2 -q 192.0.2.1 -p tcp --sport 1000 --dport 443 --reply-port-src 443 \
-             --reply-port-dst 1000 --state ESTABLISHED -m 4660 --label-add 1,5,64,127",
+             --reply-port-dst 1000 --state ESTABLISHED -m 4660 --label-add 1,5,64,127 --helper ftp",
         ),
     ] {
         assert_eq!(save(&entry), line);
+    }
+    // Names of helpers that are programs may hold anything.
+    for (helper, end) in [
+        (&b"a b"[..], " --helper \"a b\""),
+        (b"a\"b", " --label-add 1,5,64,127"),
+        (b"a\x1bb", " --label-add 1,5,64,127"),
+        (b"\xff", " --label-add 1,5,64,127"),
+    ] {
+        let line = save(&Entry { helper: Some(helper), ..rich() });
+        assert!(line.ends_with(end), "{line}");
     }
     let mut out = Vec::new();
     let names = LabelMap::parse("1 foo\n5 bar baz\n64 a,b\n127 last\n");

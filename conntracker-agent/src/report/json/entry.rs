@@ -8,6 +8,7 @@ use super::values::{LONGEST, lower_case};
 use crate::{
     conntrack::Entry,
     flow::{L4, Status, Tuple, ZoneDir, protocol},
+    harmless,
     report::{
         conntrack::digits::{canonical_address, decimal},
         names,
@@ -203,5 +204,5 @@ fn time(out: &mut Vec<u8>, before: &str, ns: u64) {
 /// Text of others, escaped.
 fn text(out: &mut Vec<u8>, text: &str) {
     // Neither does this.
-    drop(serde_json::to_writer(out, text));
+    drop(harmless::json(out, &text));
 }

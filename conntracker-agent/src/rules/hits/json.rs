@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     flow::NetnsId,
+    harmless,
     report::{Name, Names, Report, time},
     ruleset::{
         Ruleset, Skipped,
@@ -144,7 +145,7 @@ pub(super) fn render(
         notes,
         skipped,
     };
-    serde_json::to_writer(&mut *out, &document)?;
+    harmless::json(&mut *out, &document)?;
     out.write_all(b"\n")
 }
 

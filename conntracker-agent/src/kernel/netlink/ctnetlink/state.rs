@@ -92,6 +92,22 @@ impl ProtoState {
         names.iter().position(|known| *known == name).map(|number| number as u8)
     }
 
+    /// Whether a state of a protocol is called so, in whatever case; of any protocol without one.
+    #[must_use]
+    pub fn is_called(proto: Option<u8>, name: &str) -> bool {
+        let of = |wanted: u8, names: &[&str]| {
+            proto.is_none_or(|proto| proto == wanted)
+                && names.iter().any(|known| known.eq_ignore_ascii_case(name))
+        };
+        of(IPPROTO_TCP, &TCP) || of(IPPROTO_SCTP, &SCTP) || of(IPPROTO_DCCP, &DCCP)
+    }
+
+    /// The names of the states of TCP.
+    #[must_use]
+    pub fn names_of_tcp() -> &'static [&'static str] {
+        &TCP
+    }
+
     /// The state as conntrack(8) writes it; `None` for a number without a name.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
