@@ -26,6 +26,8 @@ use crate::{
         kernel::Kernel,
         notes::{HOW_TO_ACTIVATE, Settings},
     },
+    output::Destination,
+    ruleset::program,
 };
 
 /// Capabilities that matter: (bit of CapEff, name, what for). linux/capability.h.
@@ -82,10 +84,12 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     findings.push(rules(netns, loaded.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
-    for Finding { name, ok, text } in &findings {
-        println!("{name:width$}  {:3}  {text}", if *ok { "yes" } else { "no" });
-    }
-    println!("{:width$}       {chosen}", "backend");
+    Destination::Stdout.write(|out| {
+        for Finding { name, ok, text } in &findings {
+            writeln!(out, "{name:width$}  {:3}  {text}", if *ok { "yes" } else { "no" })?;
+        }
+        writeln!(out, "{:width$}       {chosen}", "backend")
+    })?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -247,9 +251,7 @@ fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
 }
 
 fn firewalls(netns: &Netns) -> Vec<Finding> {
-    let nft = std::env::var_os("PATH").and_then(|path| {
-        std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|p| p.exists())
-    });
+    let nft = program::find("nft");
     let legacy = netns
         .enter(|| {
             let tables =
@@ -263,7 +265,7 @@ fn firewalls(netns: &Netns) -> Vec<Finding> {
             name: "nft".to_owned(),
             ok: nft.is_some(),
             text: nft.map_or_else(
-                || "the nft program is not in PATH: rules of nf_tables cannot be listed, nor traced".to_owned(),
+                || "the nft program is not found, in PATH or elsewhere: rules of nf_tables cannot be listed, nor traced".to_owned(),
                 |path| path.display().to_string(),
             ),
         },

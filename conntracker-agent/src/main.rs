@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             conntracker::messages::clear_status();
-            eprintln!("conntracker: error: {error:#}");
+            conntracker::messages::say(&format!("conntracker: error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    Config, Intake, Tally,
+    Config, Hurry, Intake, Tally,
     events::EventsSource,
     kernel::Kernel,
     packets::{Eyes, PacketsSource},
@@ -58,41 +58,43 @@ struct Starter<'a> {
     config: &'a Config,
     namespaces: &'a [Arc<Netns>],
     kernel: Result<Kernel>,
+    hurry: &'a Hurry,
 }
 
 impl Starter<'_> {
-    fn packets(&self, eyes: Eyes) -> Result<Backend> {
-        let Self { config, namespaces, kernel } = self;
+    async fn packets(&self, eyes: Eyes) -> Result<Backend> {
+        let Self { config, namespaces, kernel, hurry } = self;
         let kernel = kernel.as_ref().map_err(|error| anyhow!("{error:#}"))?;
         if let Eyes::Probes(method) = eyes {
             probes::check(&kernel.points, method)?;
         }
         let fold = config.folds_at_once();
         let source =
-            PacketsSource::start(kernel, eyes, config.sizes, fold, config.rules, namespaces)?;
+            PacketsSource::start(kernel, eyes, config.sizes, fold, config.rules, namespaces, hurry)
+                .await?;
         Ok(Backend::Packets(eyes, Box::new(source)))
     }
 
-    fn links(&self) -> Result<Backend> {
+    async fn links(&self) -> Result<Backend> {
         let context = || format!("backend `links` does not work here ({LINKS_NEED})");
-        self.packets(Eyes::Links).with_context(context)
+        self.packets(Eyes::Links).await.with_context(context)
     }
 
     /// By the method that was asked for, or the first one that works.
-    fn probes(&self) -> Started {
-        let by = |method| {
+    async fn probes(&self) -> Started {
+        let by = async |method| {
             let context =
                 || format!("backend `probes` does not work here by {method} ({PROBES_NEED})");
-            self.packets(Eyes::Probes(method)).with_context(context)
+            self.packets(Eyes::Probes(method)).await.with_context(context)
         };
         if let Some(method) = self.config.attach {
-            return Ok((by(method)?, format!("by {method}, as asked for")));
+            return Ok((by(method).await?, format!("by {method}, as asked for")));
         }
-        let no_fentry = match by(Method::Fentry) {
+        let no_fentry = match by(Method::Fentry).await {
             Ok(backend) => return Ok((backend, "by fentry".to_owned())),
             Err(error) => error,
         };
-        match by(Method::Kprobe) {
+        match by(Method::Kprobe).await {
             Ok(backend) => Ok((backend, format!("by kprobe; {no_fentry:#}"))),
             Err(no_kprobe) => bail!("{no_fentry:#}; {no_kprobe:#}"),
         }
@@ -103,9 +105,9 @@ impl Starter<'_> {
     }
 
     /// The most exact one: probes see rules without counters, links cost less than kprobes.
-    fn best(&self) -> Started {
+    async fn best(&self) -> Started {
         const BEST: &str = "the most exact one that works here";
-        let (no_probes, blind) = match self.probes() {
+        let (no_probes, blind) = match self.probes().await {
             Ok((backend, how)) if self.sees_rules(&backend) => {
                 return Ok((backend, format!("{BEST}, {how}")));
             }
@@ -114,7 +116,7 @@ impl Starter<'_> {
             }
             Err(error) => (format!("{error:#}"), None),
         };
-        match (self.links(), blind) {
+        match (self.links().await, blind) {
             (Ok(backend), None) => Ok((backend, format!("{BEST}; {no_probes}"))),
             (Ok(backend), Some(_)) if self.sees_rules(&backend) => {
                 Ok((backend, format!("{BEST}; {no_probes}")))
@@ -131,20 +133,20 @@ impl Starter<'_> {
 }
 
 /// Starts the backend that the user chose, or the best; says why.
-pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Started {
+pub(super) async fn start(config: &Config, namespaces: &[Arc<Netns>], hurry: &Hurry) -> Started {
     let kernel = match config.backend {
         BackendChoice::Netlink => Err(anyhow!("not looked at")),
         _ => Kernel::running(&config.avoid),
     };
-    let starter = Starter { config, namespaces, kernel };
+    let starter = Starter { config, namespaces, kernel, hurry };
     let (backend, reason) = match config.backend {
-        BackendChoice::Links => (starter.links()?, "asked for".to_owned()),
+        BackendChoice::Links => (starter.links().await?, "asked for".to_owned()),
         BackendChoice::Probes => {
-            let (backend, how) = starter.probes()?;
+            let (backend, how) = starter.probes().await?;
             (backend, format!("asked for, {how}"))
         }
         BackendChoice::Netlink => (starter.netlink()?, "asked for".to_owned()),
-        BackendChoice::Auto => starter.best()?,
+        BackendChoice::Auto => starter.best().await?,
     };
     let unanswerable = config.filter.of_packets();
     if !backend.sees_drops() && !unanswerable.is_empty() {
@@ -197,6 +199,22 @@ impl Backend {
         }
     }
 
+    /// Reads the rules of the namespaces that are observed, where that has not been done yet.
+    pub async fn read_rules(&mut self, hurry: &Hurry) -> Result<()> {
+        match self {
+            Self::Packets(_, source) => source.read_rules(hurry).await,
+            Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// Nothing is to be known any more of a namespace that is gone.
+    pub fn forget_all_of(&mut self, id: NetnsId) {
+        match self {
+            Self::Packets(_, source) => source.forget_all_of(id),
+            Self::Netlink(_) => {}
+        }
+    }
+
     pub fn fold_from_now_on(&mut self) -> Result<()> {
         match self {
             Self::Packets(_, source) => source.fold_from_now_on(),
@@ -213,10 +231,10 @@ impl Backend {
     }
 
     /// Looks whether the rules have changed.
-    pub fn watch_rules(&mut self) -> Result<()> {
+    pub fn watch_rules(&mut self) {
         match self {
             Self::Packets(_, source) => source.watch_rules(),
-            Self::Netlink(_) => Ok(()),
+            Self::Netlink(_) => {}
         }
     }
 
@@ -274,14 +292,9 @@ impl Backend {
     }
 
     /// Merges the flows that the kernel has counted.
-    pub fn settle(
-        &self,
-        table: &mut FlowTable,
-        filter: &Filter,
-        of_kernel: impl Fn(u64) -> u64,
-    ) -> Result<()> {
+    pub fn settle(&self, table: &mut FlowTable, filter: &Filter) -> Result<()> {
         match self {
-            Self::Packets(_, source) => source.settle(table, filter, of_kernel),
+            Self::Packets(_, source) => source.settle(table, filter),
             Self::Netlink(_) => Ok(()),
         }
     }

@@ -59,7 +59,7 @@ impl EventsSource {
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
         let mut any_more = false;
         for (&netns, socket) in &mut self.sockets {
-            let now = intake.clock.now();
+            let now = intake.clock.since_boot();
             let drained = socket.get_mut().drain(|event| {
                 let Ok(event) = event else { return };
                 if intake.filter.allows_tuple(&event.entry.orig, event.entry.zone) {

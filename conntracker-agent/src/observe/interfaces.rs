@@ -90,6 +90,11 @@ impl Interfaces {
         self.watches.remove(&id);
     }
 
+    /// No flow refers to those of a namespace that is gone.
+    pub fn forget(&mut self, id: NetnsId) {
+        self.known.remove(&id);
+    }
+
     /// Waits for a change.
     pub async fn changed(&mut self) -> io::Result<()> {
         any_ready(&mut self.watches).await

@@ -27,7 +27,7 @@ impl FlowTable {
     }
 
     /// Merges dropped packets that the kernel counted. The first was seen at `first_ns`, the last at
-    /// `last_ns` (nanoseconds since the epoch).
+    /// `last_ns`.
     pub fn dropped(&mut self, netns: NetnsId, drops: &DropCount, first_ns: u64, last_ns: u64) {
         let (iif, oif) = drops.interfaces;
         let place = DropPlace { hook: drops.hook, iif, oif };

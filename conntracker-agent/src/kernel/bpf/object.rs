@@ -296,11 +296,8 @@ impl Programs {
     /// The namespace with this cookie is gone.
     pub fn forget_netns(&mut self, cookie: u64) -> Result<()> {
         let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
-        match traced.remove(&cookie) {
-            // It was never observed.
-            Err(MapError::KeyNotFound) => Ok(()),
-            result => Ok(result?),
-        }
+        // It may never have been observed.
+        Ok(if_there(traced.remove(&cookie))?)
     }
 
     /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
@@ -379,7 +376,8 @@ impl Programs {
             Some(ChainPlace { plan, place, number, first }) => {
                 map.insert(key, [plan, place, number, first], 0)?;
             }
-            None => map.remove(&key)?,
+            // The memory of a chain that is gone may be that of another one, gone since, too.
+            None => if_there(map.remove(&key))?,
         }
         Ok(())
     }
@@ -416,6 +414,20 @@ fn refused(error: ProgramError) -> anyhow::Error {
         other => return other.into(),
     };
     source.into()
+}
+
+/// Success also where the key of an entry to be removed is not there. The kernel says so by ENOENT, which aya
+/// does not tell from other errors.
+fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Descriptor of an array.

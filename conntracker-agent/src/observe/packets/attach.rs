@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use conntracker_common::seen::REPORT_EACH;
+use conntracker_common::{plan::MAX_NAMESPACES, seen::REPORT_EACH};
 use tokio::sync::mpsc;
 
 use super::{Eyes, cookie};
@@ -18,6 +18,7 @@ use crate::{
         netns::Netns,
     },
     observe::{
+        Hurry,
         kernel::Kernel,
         rules::{Listed, RuleOptions, RuleProbes, RuleTracer},
     },
@@ -37,13 +38,13 @@ pub(super) struct Attached {
 
 impl Attached {
     /// Loads, sets the mode for the time of the first dump, attaches.
-    pub fn new(
+    pub async fn new(
         kernel: &Kernel,
         eyes: Eyes,
         sizes: Sizes,
         fold: bool,
         namespaces: &[Arc<Netns>],
-        rules: Option<RulesWanted>,
+        rules: Option<RulesWanted<'_>>,
     ) -> Result<Self> {
         let Kernel { btf, layout, points, .. } = kernel;
         let seeing = match eyes {
@@ -53,7 +54,7 @@ impl Attached {
         let mut programs = Programs::load(layout, kernel.drops()?, sizes, rules.is_some(), seeing)?;
         programs.report(REPORT_EACH, fold)?;
         for (number, netns) in (0..).zip(namespaces) {
-            programs.trace_netns(cookie(netns)?, number)?;
+            programs.trace_netns(cookie(netns)?, MAX_NAMESPACES.min(number))?;
         }
         programs.attach_drops()?;
         let without_ends;
@@ -85,15 +86,12 @@ impl Attached {
             }
         };
         let rules = match rules {
-            Some(RulesWanted { options, sender }) => Some(RuleTracer::start(
-                &mut programs,
-                layout,
-                kernel.symbols()?,
-                options,
-                rule_probes,
-                namespaces,
-                sender,
-            )?),
+            Some(RulesWanted { options, sender, listed, hurry }) => {
+                let mut tracer =
+                    RuleTracer::new(layout, kernel.symbols()?, options, rule_probes, sender);
+                tracer.start(&mut programs, namespaces, listed, hurry).await?;
+                Some(tracer)
+            }
             None => None,
         };
         Ok(Self { programs, links, probes, rules, without_ends, without_hooks })
@@ -125,7 +123,10 @@ fn see_ends(kernel: &Kernel, programs: &Programs, flows: &mut Probes) -> Result<
 }
 
 /// What tracing rules needs besides the programs.
-pub(super) struct RulesWanted {
+pub(super) struct RulesWanted<'a> {
     pub options: RuleOptions,
-    pub sender: mpsc::Sender<Listed>,
+    pub sender: mpsc::UnboundedSender<Listed>,
+    /// Where rulesets come that were listed.
+    pub listed: &'a mut mpsc::UnboundedReceiver<Listed>,
+    pub hurry: &'a Hurry,
 }

@@ -34,7 +34,8 @@ pub(super) struct Namespace {
     pub listed: Option<Fingerprint>,
     /// What stood there when the listing began that is under way.
     pub listing: Option<Fingerprint>,
-    /// A listing failed: when to try again.
+    /// Its rules could not be read: why, and when to try again.
+    pub failed: Option<String>,
     pub not_before: Instant,
     /// Ranges of its plans: (first, number).
     pub ranges: (u32, u32),
@@ -71,6 +72,7 @@ impl Namespaces {
             current: None,
             listed: None,
             listing: None,
+            failed: None,
             not_before: Instant::now(),
             ranges: (0, 0),
             capped: 0,
@@ -104,6 +106,11 @@ impl Namespaces {
         self.0.iter().filter(|(_, of)| !of.gone).map(|(id, of)| (*id, of))
     }
 
+    /// Nothing is to be known of it any more.
+    pub fn remove(&mut self, id: NetnsId) {
+        self.0.remove(&id);
+    }
+
     /// Ends what is done for one; `None` if nothing is.
     pub fn end(&mut self, id: NetnsId) -> Option<&Namespace> {
         let namespace = self.0.get_mut(&id).filter(|namespace| !namespace.gone)?;
@@ -112,6 +119,7 @@ impl Namespaces {
         namespace.epochs = [None, None];
         namespace.ranges = (0, 0);
         namespace.notes.clear();
+        namespace.failed = None;
         Some(namespace)
     }
 }

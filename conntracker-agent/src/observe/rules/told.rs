@@ -23,6 +23,16 @@ impl RuleTracer {
         self.namespaces.known(id).map_or(&[], |namespace| &namespace.may_drop)
     }
 
+    /// Namespaces whose rules are not traced now, and why.
+    pub fn untraced(&self) -> impl Iterator<Item = String> {
+        let why = |of: &Namespace| match &of.failed {
+            Some(why) => format!("namespace {}: rules are not traced: {why}", of.netns.name),
+            None => format!("namespace {}: its rules were not read", of.netns.name),
+        };
+        let traced = self.namespaces.all().filter(|of| !of.gone);
+        traced.filter(|of| of.listed.is_none() || of.failed.is_some()).map(why)
+    }
+
     /// What cannot be traced, namespace by namespace.
     pub fn notes(&self) -> impl Iterator<Item = (&Arc<Netns>, String)> {
         self.namespaces
@@ -40,9 +50,11 @@ impl Namespace {
                 self.capped
             )
         });
-        let stale = (!self.gone && self.current.is_none()).then(|| {
-            "the ruleset has changed and is being read: packets are not traced meanwhile".to_owned()
+        let failed = self.failed.iter().map(|why| format!("rules are not traced: {why}"));
+        let stale = (!self.gone && self.current.is_none() && self.failed.is_none()).then(|| {
+            let why = if self.listed.is_some() { "has changed and" } else { "was not read yet: it" };
+            format!("the ruleset {why} is being read: packets are not traced meanwhile")
         });
-        self.notes.iter().cloned().chain(capped).chain(stale)
+        self.notes.iter().cloned().chain(capped).chain(stale).chain(failed)
     }
 }
