@@ -140,6 +140,7 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
     let mut output = Writer {
         destination,
         format,
+        strict,
         show_status: in_foreground && messages::on_terminal(),
         started: Instant::now(),
         last: Status::default(),
@@ -247,6 +248,7 @@ impl Schedule {
 struct Writer {
     destination: Destination,
     format: Format,
+    strict: bool,
     show_status: bool,
     started: Instant,
     last: Status,
@@ -275,6 +277,9 @@ impl Output for Writer {
         };
         log::info!("{} flows ({} dropped) written to {place}", totals.flows, totals.dropped);
         report.footer.warn();
+        for why in report.untold.iter().filter(|_| self.strict && last) {
+            log::warn!("{why}");
+        }
         Ok(ControlFlow::Continue(()))
     }
 

@@ -82,6 +82,28 @@ fn a_daemon_observes_when_its_starter_returns_and_reports_at_sigterm() {
     assert!(said.contains(&format!("runs already as process {} ", daemon.pid)), "{said}");
     assert!(daemon.running() && !Path::new(&report).exists());
 
+    // It is called by its name, and goes on after a hangup, with its report written anew.
+    assert_eq!(fs::read_to_string(format!("/proc/{}/comm", daemon.pid)).unwrap(), "conntracker\n");
+    let rotated = directory.path().join("rotated.txt");
+    kill(daemon.pid, Signal::SIGHUP).unwrap();
+    for _ in 0..2 {
+        let start = Instant::now();
+        while !Path::new(&report).exists() {
+            assert!(start.elapsed() < PATIENCE && daemon.running(), "no report after a hangup");
+            thread::sleep(Duration::from_millis(10));
+        }
+        fs::rename(&report, &rotated).unwrap();
+        kill(daemon.pid, Signal::SIGHUP).unwrap();
+    }
+
+    // Without its pidfile it is still the one that writes this report.
+    fs::remove_file(&pidfile).unwrap();
+    let third = output(args).unwrap();
+    let said = String::from_utf8(third.stderr).unwrap();
+    assert_eq!(third.status.code(), Some(1), "{said}");
+    assert!(said.contains("another conntracker daemon writes"), "{said}");
+    assert!(daemon.running() && !Path::new(&pidfile).exists());
+
     daemon.terminate();
     let text = Text::parse(&fs::read_to_string(&report).unwrap()).unwrap();
     let [line] = &text.lines[..] else { panic!("{text:?}") };

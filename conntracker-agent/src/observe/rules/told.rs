@@ -52,7 +52,8 @@ impl Namespace {
         });
         let failed = self.failed.iter().map(|why| format!("rules are not traced: {why}"));
         let stale = (!self.gone && self.current.is_none() && self.failed.is_none()).then(|| {
-            let why = if self.listed.is_some() { "has changed and" } else { "was not read yet: it" };
+            let why =
+                if self.listed.is_some() { "has changed and" } else { "was not read yet: it" };
             format!("the ruleset {why} is being read: packets are not traced meanwhile")
         });
         self.notes.iter().cloned().chain(capped).chain(stale).chain(failed)
