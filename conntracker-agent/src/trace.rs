@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long to wait for the first rulesets before packets are observed without.
-const FIRST_RULES_WITHIN: Duration = Duration::from_secs(5);
+const FIRST_RULES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Exit status when records were lost and it matters: `--strict` asks for it, or a rule cannot be told that
 /// none matched.

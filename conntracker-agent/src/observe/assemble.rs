@@ -304,6 +304,7 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
         losses.extend([
             loss("event_overruns", "times that the kernel found the event socket full and dropped events, nobody knows how many", tally.event_overruns),
             loss("events_rejected", "events that could not be decoded", tally.events_rejected),
+            loss("events_foreign", "messages to the event socket that the kernel did not send: ignored", tally.events_foreign),
         ]);
     }
     Footer { sources, losses }

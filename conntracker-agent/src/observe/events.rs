@@ -70,6 +70,7 @@ impl EventsSource {
             intake.tally.events += drained.messages - drained.rejected;
             intake.tally.events_rejected += drained.rejected;
             intake.tally.event_overruns += drained.overruns;
+            intake.tally.events_foreign += drained.foreign;
             any_more |= drained.more;
             if !drained.more {
                 drained_of(socket);

@@ -10,16 +10,23 @@ use tokio::{
 /// Until when to wait; once that is over it stays over.
 #[derive(Debug)]
 pub struct Hurry {
-    until: Instant,
+    patience: Duration,
+    until: Cell<Instant>,
     told: Notify,
     up: Cell<bool>,
 }
 
 impl Hurry {
-    /// From now on so long.
+    /// Waits no longer than this, whenever that begins.
     #[must_use]
     pub fn within(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, told: Notify::new(), up: Cell::new(false) }
+        let until = Cell::new(Instant::now() + patience);
+        Self { patience, until, told: Notify::new(), up: Cell::new(false) }
+    }
+
+    /// Waiting begins.
+    pub(super) fn begin(&self) {
+        self.until.set(Instant::now() + self.patience);
     }
 
     /// Nobody wants to wait any longer.
@@ -30,14 +37,14 @@ impl Hurry {
 
     /// Whether the time is up.
     pub(super) fn is_up(&self) -> bool {
-        self.up.get() || Instant::now() >= self.until
+        self.up.get() || Instant::now() >= self.until.get()
     }
 
     /// Waits until the time is up.
     pub(super) async fn up(&self) {
         if !self.is_up() {
             tokio::select! {
-                () = sleep_until(self.until) => {}
+                () = sleep_until(self.until.get()) => {}
                 () = self.told.notified() => {}
             }
         }

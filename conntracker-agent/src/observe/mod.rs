@@ -195,6 +195,7 @@ pub(crate) struct Tally {
     pub events: u64,
     pub events_rejected: u64,
     pub event_overruns: u64,
+    pub events_foreign: u64,
     pub dumps: u64,
     pub dump_entries: u64,
     pub dump_rejected: u64,

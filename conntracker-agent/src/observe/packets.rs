@@ -161,6 +161,7 @@ impl PacketsSource {
     /// Reads the rules of namespaces that were added, until that has taken long enough: the rest is read meanwhile.
     pub async fn read_rules(&mut self, hurry: &Hurry) -> Result<()> {
         let Self { programs, rules: Some(rules), listed, .. } = self else { return Ok(()) };
+        hurry.begin();
         loop {
             rules.poll(programs, true);
             if rules.have_been_read() {
@@ -260,6 +261,9 @@ impl PacketsSource {
         self.programs.print_log();
         let Self { ring, netns_by_cookie, rules, owners, .. } = self;
         owners.poll();
+        if owners.are_many() {
+            owners.keep(intake.table.flows().filter_map(|flow| flow.process.as_deref()));
+        }
         ring.drain(|bytes| match rules {
             Some(rules) if path::is_path(bytes) => take_path(bytes, netns_by_cookie, rules, intake),
             _ if end::is_end(bytes) => take_end(bytes, netns_by_cookie, intake),

@@ -27,6 +27,7 @@ impl RuleTracer {
         listed: &mut UnboundedReceiver<Listed>,
         hurry: &Hurry,
     ) -> Result<()> {
+        hurry.begin();
         for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
             self.add(programs, id, netns)?;
             for attempt in 1..=ATTEMPTS {
