@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::mpsc::{self, Receiver},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -269,7 +268,7 @@ fn paths(wanted: &HashSet<u64>) -> HashMap<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::fd::AsRawFd};
+    use std::{net::UdpSocket, os::fd::AsRawFd, thread};
 
     use super::*;
     use crate::flow::path::Direction;

@@ -312,7 +312,7 @@ impl RuleTracer {
             return Ok(false);
         }
         let mut join = Join::new(&index, &ruleset);
-        let mut notes: Vec<String> = join
+        let mut untold: Vec<String> = join
             .mismatched
             .iter()
             .map(|chain| {
@@ -337,7 +337,7 @@ impl RuleTracer {
             if let Some(why) = programs.without_counters() {
                 for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
                     if without_links.insert(plan.place) {
-                        notes.push(format!(
+                        untold.push(format!(
                             "{} is not traced: counters of rules cannot be read, for {why}",
                             place_name(plan.place)
                         ));
@@ -356,22 +356,23 @@ impl RuleTracer {
                 let slots = plans.iter().filter(|plan| plan.place == place).flat_map(|p| &p.slots);
                 join.hide(slots.filter_map(|spot| Some((program.place(spot.chain)?, spot.index))));
                 if without_links.insert(place) {
-                    notes.push(format!("{} is not traced: {why}", place_name(place)));
+                    untold.push(format!("{} is not traced: {why}", place_name(place)));
                 }
             }
         };
         let namespace = self.namespaces.get(id)?;
         namespace.capped = join.capped();
+        namespace.notes.clone_from(&ruleset.notes);
         if self.probes.is_none() {
-            notes.extend(remarks::without_counters(&ruleset));
+            namespace.notes.extend(remarks::without_counters(&ruleset));
         }
-        namespace.notes = notes;
-        namespace.notes.extend(ruleset.all_notes().cloned());
+        namespace.untold = untold;
+        namespace.untold.extend(ruleset.unread.iter().cloned());
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
         let unlisted = unlisted.count();
         if unlisted > 0 {
             namespace
-                .notes
+                .untold
                 .push(format!("{unlisted} base chains were not listed: what they do is not known"));
         }
         let unseen = match &mut self.probes {

@@ -45,8 +45,10 @@ pub(super) struct Namespace {
     pub coverage: Coverage,
     /// Base chains that hang where no packets are traced, and may drop some.
     pub may_drop: Vec<String>,
-    /// What cannot be traced, and why.
+    /// What else there is to be said of its rules.
     pub notes: Vec<String>,
+    /// What should be traced and is not, and why.
+    pub untold: Vec<String>,
 }
 
 /// All of them. Those that are gone stay known: they have no records any more, but had.
@@ -78,7 +80,8 @@ impl Namespaces {
             capped: 0,
             coverage: Coverage::default(),
             may_drop: Vec::new(),
-            notes: if free.is_none() { vec![none_left()] } else { Vec::new() },
+            notes: Vec::new(),
+            untold: if free.is_none() { vec![none_left()] } else { Vec::new() },
         };
         Ok(self.0.entry(id).insert_entry(namespace).into_mut())
     }
@@ -119,6 +122,7 @@ impl Namespaces {
         namespace.epochs = [None, None];
         namespace.ranges = (0, 0);
         namespace.notes.clear();
+        namespace.untold.clear();
         namespace.failed = None;
         Some(namespace)
     }

@@ -23,14 +23,16 @@ impl RuleTracer {
         self.namespaces.known(id).map_or(&[], |namespace| &namespace.may_drop)
     }
 
-    /// Namespaces whose rules are not traced now, and why.
+    /// What should be traced now and is not, namespace by namespace.
     pub fn untraced(&self) -> impl Iterator<Item = String> {
-        let why = |of: &Namespace| match &of.failed {
-            Some(why) => format!("namespace {}: rules are not traced: {why}", of.netns.name),
-            None => format!("namespace {}: its rules were not read", of.netns.name),
-        };
-        let traced = self.namespaces.all().filter(|of| !of.gone);
-        traced.filter(|of| of.listed.is_none() || of.failed.is_some()).map(why)
+        let there = self.namespaces.all().filter(|of| of.netns.is_held());
+        there.flat_map(|of| {
+            let unread = of.listed.is_none() && of.failed.is_none() && !of.gone;
+            let unread = unread.then(|| "its rules were not read".to_owned());
+            let failed = of.failed.iter().map(|why| format!("rules are not traced: {why}"));
+            let why = of.untold.iter().cloned().chain(failed).chain(unread);
+            why.map(|why| format!("namespace {}: {why}", of.netns.name))
+        })
     }
 
     /// What cannot be traced, namespace by namespace.
@@ -56,6 +58,6 @@ impl Namespace {
                 if self.listed.is_some() { "has changed and" } else { "was not read yet: it" };
             format!("the ruleset {why} is being read: packets are not traced meanwhile")
         });
-        self.notes.iter().cloned().chain(capped).chain(stale).chain(failed)
+        self.notes.iter().chain(&self.untold).cloned().chain(capped).chain(stale).chain(failed)
     }
 }
