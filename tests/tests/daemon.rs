@@ -1,8 +1,6 @@
 //! `-d`: the starter returns once the daemon observes, there is one daemon for a pidfile, and
 //! SIGTERM makes it write its report and go.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
-
 use std::fs;
 use std::path::Path;
 use std::thread;

@@ -18,7 +18,7 @@ use super::{ReportFormat, filter::FilterArgs, values};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// Run as a daemon: messages to syslog, report to a file, SIGTERM ends it.
+    /// Run as a daemon: messages to syslog, report to a file, SIGTERM ends it, SIGHUP reopens both.
     #[arg(short = 'd', long, conflicts_with = "foreground")]
     daemon: bool,
     /// Run in the foreground (default): Ctrl-C ends it.
@@ -75,7 +75,7 @@ pub struct TraceArgs {
     /// Print what else is known of each flow (text format).
     #[arg(long)]
     explain: bool,
-    /// Exit with 3 if records were lost.
+    /// Exit with 3 if records were lost, or drops or rules are not told.
     #[arg(long)]
     strict: bool,
     /// Size of the ring buffer.

@@ -14,7 +14,7 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    Builder::new().name(name.to_owned()).spawn(work).map_err(refused)
+    Builder::new().name(name.to_owned()).spawn(work).map_err(|error| refused(&error))
 }
 
 /// Starts a thread that ends within a scope.
@@ -25,10 +25,10 @@ pub fn spawn_scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    Builder::new().spawn_scoped(scope, work).map_err(refused)
+    Builder::new().spawn_scoped(scope, work).map_err(|error| refused(&error))
 }
 
-fn refused(error: io::Error) -> io::Error {
+fn refused(error: &io::Error) -> io::Error {
     io::Error::new(
         error.kind(),
         format!("no thread can be had: {error} (`ulimit -u`, or pids.max of the control group)"),

@@ -43,7 +43,9 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
         flows = fold(flows);
     }
     order::sort(&mut flows);
-    flows.iter_mut().for_each(|flow| flow.by_time_of_day(time_of_day));
+    for flow in &mut flows {
+        flow.by_time_of_day(time_of_day);
+    }
 
     let namespaces = observer
         .namespaces

@@ -58,6 +58,7 @@ impl EventsSource {
     /// Takes a batch of events from each socket; true if there may be more.
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
         let mut any_more = false;
+        let mut broken = Vec::new();
         for (&netns, socket) in &mut self.sockets {
             let now = intake.clock.since_boot();
             let drained = socket.get_mut().drain(|event| {
@@ -66,7 +67,14 @@ impl EventsSource {
                     let entry = ConntrackEntry::from(&event.entry);
                     intake.table.event(netns, event.kind, &entry, now);
                 }
-            })?;
+            });
+            let drained = match drained {
+                Ok(drained) => drained,
+                Err(error) => {
+                    broken.push((netns, error));
+                    continue;
+                }
+            };
             intake.tally.events += drained.messages - drained.rejected;
             intake.tally.events_rejected += drained.rejected;
             intake.tally.event_overruns += drained.overruns;
@@ -75,6 +83,15 @@ impl EventsSource {
             if !drained.more {
                 drained_of(socket);
             }
+        }
+        for (netns, error) in broken {
+            // Without any source there is nothing to go on with; dumps still tell of one among several.
+            if self.sockets.len() == 1 {
+                return Err(error).context("cannot read conntrack events");
+            }
+            log::warn!("conntrack events of a namespace are read no more: {error}");
+            intake.tally.event_overruns += 1;
+            self.sockets.remove(&netns);
         }
         Ok(any_more)
     }

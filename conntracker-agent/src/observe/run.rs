@@ -2,7 +2,7 @@
 
 use std::{future::Future, ops::ControlFlow, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use conntracker_common::counters::Counter;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -117,7 +117,9 @@ impl Observer {
             self.dump_all()?;
             let begun: Vec<NetnsId> = self.dumping.difference(&before).copied().collect();
             if let Some(wanted) = &mut self.wanted {
-                begun.into_iter().for_each(|id| wanted.waits_for(id));
+                for id in begun {
+                    wanted.waits_for(id);
+                }
             }
         }
         Ok(())
@@ -283,7 +285,7 @@ impl Observer {
 
     /// Interfaces have changed: what packets have told by now is of their old names.
     fn on_interfaces(&mut self) -> Result<()> {
-        let renamed = self.interfaces.read().context("cannot watch interfaces")?;
+        let renamed = self.interfaces.read();
         if !renamed.is_empty() {
             self.drain_all()?;
             self.take_drops(true)?;
