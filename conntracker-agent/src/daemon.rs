@@ -5,9 +5,17 @@
 
 use std::{
     env,
-    fs::{File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            net::{SocketAddr, UnixDatagram},
+            process::CommandExt,
+        },
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
@@ -18,6 +26,8 @@ use nix::{
     unistd::{dup2_stderr, setsid},
 };
 
+use crate::messages;
+
 /// Set in the daemon's environment: it is the one that was started.
 const MARKER: &str = "CONNTRACKER_DAEMON";
 
@@ -26,6 +36,9 @@ pub const PIDFILE: &str = "/run/conntracker.pid";
 
 /// Where reports go unless `-o` says otherwise.
 pub const REPORT: &str = "/var/log/conntracker/conntracker.log";
+
+/// What the daemon is called in lists of processes, though it is run as /proc/self/exe.
+const NAME: &str = "conntracker";
 
 /// What the daemon writes when it observes.
 const READY: &str = "ready\n";
@@ -43,6 +56,7 @@ pub fn is_daemon() -> bool {
 /// its own.
 pub fn start() -> Result<ExitCode> {
     let mut child = Command::new("/proc/self/exe")
+        .arg0(NAME)
         .args(env::args_os().skip(1))
         .env(MARKER, "1")
         .stdin(Stdio::null())
@@ -56,10 +70,10 @@ pub fn start() -> Result<ExitCode> {
         stderr.read_to_string(&mut said).context("cannot hear from the daemon")?;
     }
     if let Some(messages) = said.strip_suffix(READY) {
-        eprint!("{messages}");
+        messages::say(messages);
         return Ok(ExitCode::SUCCESS);
     }
-    eprint!("{said}");
+    messages::say(&said);
     let status = child.wait().context("cannot wait for the daemon")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
@@ -68,15 +82,40 @@ pub fn start() -> Result<ExitCode> {
 #[derive(Debug)]
 pub struct Pidfile {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Pidfile {
     /// Locks the pidfile and writes our process id into it.
     ///
     /// # Errors
-    /// Another instance holds it, or it cannot be written.
+    /// Another instance holds it, it cannot be written, or it is some other file.
     pub fn lock(path: &Path) -> Result<Self> {
+        let what = || format!("cannot write pidfile {}", path.display());
+        loop {
+            let mut lock = Self::open_locked(path)?;
+            let locked = lock.metadata().with_context(what)?;
+            if !locked.is_file() || locked.nlink() > 1 {
+                bail!(
+                    "will not write the pidfile {}: it has other names, or is no regular file. Use another --pidfile",
+                    path.display()
+                );
+            }
+            // Between opening and locking, the daemon before may have ended and removed it: others would lock the
+            // file that takes its place.
+            let named = match fs::symlink_metadata(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                named => named.with_context(what)?,
+            };
+            if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) {
+                lock.set_len(0).with_context(what)?;
+                writeln!(lock, "{}", std::process::id()).with_context(what)?;
+                return Ok(Self { path: path.to_owned(), lock });
+            }
+        }
+    }
+
+    fn open_locked(path: &Path) -> Result<Flock<File>> {
         let what = || format!("cannot write pidfile {}", path.display());
         let file = OpenOptions::new()
             .read(true)
@@ -87,8 +126,8 @@ impl Pidfile {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)
             .with_context(what)?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(lock),
             Err((mut file, _)) => {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
@@ -98,23 +137,64 @@ impl Pidfile {
                     path.display()
                 );
             }
-        };
-        lock.set_len(0).with_context(what)?;
-        writeln!(lock, "{}", std::process::id()).with_context(what)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        }
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        // Removed while locked, so that it can only be ours.
-        let _ = std::fs::remove_file(&self.path);
+        // Removed while locked, if it is ours still: somebody may have removed it, and another daemon have come.
+        let same = |named: &Metadata| {
+            self.lock
+                .metadata()
+                .is_ok_and(|ours| (ours.dev(), ours.ino()) == (named.dev(), named.ino()))
+        };
+        if fs::symlink_metadata(&self.path).is_ok_and(|named| same(&named)) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The right to write a report as a daemon: for as long as this lives, no other daemon has it, whatever becomes of
+/// the pidfile.
+#[derive(Debug)]
+pub struct Claim {
+    _socket: UnixDatagram,
+}
+
+impl Claim {
+    /// Claims the report of this name. The claim is an abstract socket (unix(7)): no file of it can be left, nor
+    /// removed.
+    ///
+    /// # Errors
+    /// Another daemon has it, or the directory cannot be looked at.
+    pub fn report(path: &Path) -> Result<Self> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let meta =
+            fs::metadata(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
+        let name = path.file_name().unwrap_or_default();
+        // Names of sockets are short.
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let name =
+            format!("conntracker/report/{}/{}/{:x}", meta.dev(), meta.ino(), hasher.finish());
+        let address = SocketAddr::from_abstract_name(name).context("cannot name a socket")?;
+        match UnixDatagram::bind_addr(&address) {
+            Ok(socket) => Ok(Self { _socket: socket }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
+                "another conntracker daemon writes {}; stop it, or use another -o",
+                path.display()
+            ),
+            Err(error) => Err(error).context("cannot claim the report"),
+        }
     }
 }
 
 /// Leaves the starter's session and terminal.
 pub fn detach() -> Result<()> {
     setsid().context("cannot leave the terminal's session")?;
+    // It only looks nicer.
+    let _ = fs::write("/proc/self/comm", NAME);
     // Stay out of the way of unmounts.
     env::set_current_dir("/").context("cannot change to /")
 }
@@ -143,12 +223,40 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_another_name_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, link) = (dir.path().join("victim"), dir.path().join("c.pid"));
+        fs::write(&victim, "keep").unwrap();
+        fs::hard_link(&victim, &link).unwrap();
+        let error = Pidfile::lock(&link).unwrap_err().to_string();
+        assert!(error.contains("it has other names"), "{error}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "keep");
+    }
+
+    #[test]
+    fn a_pidfile_of_another_daemon_is_not_removed_and_a_report_is_claimed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, report) = (dir.path().join("c.pid"), dir.path().join("r.log"));
+        let first = (Pidfile::lock(&path).unwrap(), Claim::report(&report).unwrap());
+        fs::remove_file(&path).unwrap();
+        let second = Pidfile::lock(&path).unwrap();
+        let error = Claim::report(&report).unwrap_err().to_string();
+        assert!(error.contains("another conntracker daemon writes"), "{error}");
+        Claim::report(&dir.path().join("other.log")).unwrap();
+        drop(first);
+        assert!(path.exists());
+        Claim::report(&report).unwrap();
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn a_pidfile_is_not_written_through_a_symbolic_link() {
         let dir = tempfile::tempdir().unwrap();
         let (victim, link) = (dir.path().join("victim"), dir.path().join("c.pid"));
-        std::fs::write(&victim, "keep").unwrap();
+        fs::write(&victim, "keep").unwrap();
         std::os::unix::fs::symlink(&victim, &link).unwrap();
         assert!(Pidfile::lock(&link).is_err());
-        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "keep");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "keep");
     }
 }

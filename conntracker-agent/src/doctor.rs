@@ -27,6 +27,8 @@ use crate::{
         kernel::Kernel,
         notes::{HOW_TO_ACTIVATE, Settings},
     },
+    output::Destination,
+    ruleset::program,
 };
 
 /// Capabilities that matter: (bit of CapEff, name, what for). linux/capability.h.
@@ -83,10 +85,13 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     findings.push(rules(netns, loaded.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
-    for Finding { name, ok, text } in &findings {
-        println!("{name:width$}  {:3}  {}", if *ok { "yes" } else { "no" }, OneLine(text));
-    }
-    println!("{:width$}       {}", "backend", OneLine(chosen));
+    Destination::Stdout.write(|out| {
+        for Finding { name, ok, text } in &findings {
+            let ok = if *ok { "yes" } else { "no" };
+            writeln!(out, "{name:width$}  {ok:3}  {}", OneLine(text))?;
+        }
+        writeln!(out, "{:width$}       {}", "backend", OneLine(chosen))
+    })?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -248,9 +253,7 @@ fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
 }
 
 fn firewalls(netns: &Netns) -> Vec<Finding> {
-    let nft = std::env::var_os("PATH").and_then(|path| {
-        std::env::split_paths(&path).map(|dir| dir.join("nft")).find(|p| p.exists())
-    });
+    let nft = program::find("nft");
     let legacy = netns
         .enter(|| {
             let tables =
@@ -264,7 +267,7 @@ fn firewalls(netns: &Netns) -> Vec<Finding> {
             name: "nft".to_owned(),
             ok: nft.is_some(),
             text: nft.map_or_else(
-                || "the nft program is not in PATH: rules of nf_tables cannot be listed, nor traced".to_owned(),
+                || "the nft program is not found, in PATH or elsewhere: rules of nf_tables cannot be listed, nor traced".to_owned(),
                 |path| path.display().to_string(),
             ),
         },

@@ -79,7 +79,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         ..header(&namespaces, start_ns, filter_text.clone(), notes)
     };
     let coverage = Err("a list of the table tells of no rules".to_owned());
-    let report = Report { header, flows, footer: footer(&total), coverage };
+    let report = Report { header, flows, footer: footer(&total), coverage, untold: Vec::new() };
     report.footer.warn();
     let format = Format::Text { explain: *explain };
     Destination::Stdout.write(|out| report.render(format, out))?;

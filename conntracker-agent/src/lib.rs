@@ -19,6 +19,7 @@ pub mod output;
 pub mod report;
 pub mod rules;
 pub mod ruleset;
+mod signals;
 pub mod table;
 pub mod trace;
 

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Err(error) => {
             conntracker::messages::clear_status();
             let why = format!("{error:#}");
-            eprintln!("conntracker: error: {}", OneLine(&why));
+            conntracker::messages::say(&format!("conntracker: error: {}\n", OneLine(&why)));
             ExitCode::FAILURE
         }
     }

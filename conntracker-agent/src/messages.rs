@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::{Result, anyhow};
@@ -46,29 +46,6 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Messages in a form that neither a log nor whoever looks at it can take for anything else.
-struct Syslog(syslog::BasicLogger);
-
-impl Log for Syslog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        let text = record.args().to_string();
-        self.0.log(
-            &Record::builder()
-                .metadata(record.metadata().clone())
-                .args(format_args!("{}", OneLine(&text)))
-                .build(),
-        );
-    }
-
-    fn flush(&self) {
-        self.0.flush();
-    }
-}
-
 /// Messages go to standard error.
 pub fn to_stderr() {
     // Only the first logger of a process counts.
@@ -82,6 +59,55 @@ pub fn to_stderr() {
 /// # Errors
 /// Nobody listens at /dev/log.
 pub fn to_syslog() -> Result<()> {
+    let syslog = SYSLOG.get_or_init(|| Syslog(Mutex::new(None)));
+    syslog.connect()?;
+    log::set_logger(syslog).map_err(|e| anyhow!("cannot send messages to syslog: {e}"))?;
+    log::set_max_level(level());
+    Ok(())
+}
+
+/// Messages that go to syslog go to the one that listens now: it may have been started anew.
+pub fn reopen() {
+    if let Some(Err(error)) = SYSLOG.get().map(Syslog::connect) {
+        log::warn!("{error:#}");
+    }
+}
+
+/// Syslog, if messages go there.
+static SYSLOG: OnceLock<Syslog> = OnceLock::new();
+
+struct Syslog(Mutex<Option<syslog::BasicLogger>>);
+
+impl Syslog {
+    fn connect(&self) -> Result<()> {
+        let logger = connect()?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+        Ok(())
+    }
+}
+
+impl Log for Syslog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        if let Some(logger) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Neither a log nor whoever looks at it may take it for anything else.
+            logger.log(
+                &Record::builder()
+                    .metadata(record.metadata().clone())
+                    .args(format_args!("{}", OneLine(&text)))
+                    .build(),
+            );
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn connect() -> Result<syslog::BasicLogger> {
     let formatter = syslog::Formatter3164 {
         facility: syslog::Facility::LOG_DAEMON,
         hostname: None,
@@ -89,10 +115,7 @@ pub fn to_syslog() -> Result<()> {
         pid: std::process::id(),
     };
     let logger = syslog::unix(formatter).map_err(|e| anyhow!("no syslog at /dev/log: {e}"))?;
-    log::set_boxed_logger(Box::new(Syslog(syslog::BasicLogger::new(logger))))
-        .map_err(|e| anyhow!("cannot send messages to syslog: {e}"))?;
-    log::set_max_level(level());
-    Ok(())
+    Ok(syslog::BasicLogger::new(logger))
 }
 
 /// From now on details are said, too.
@@ -106,6 +129,11 @@ fn level() -> LevelFilter {
         Some(level) if level == "debug" => LevelFilter::Debug,
         _ => LevelFilter::Info,
     }
+}
+
+/// Says something on standard error. Nobody can be told that it is gone: the terminal, say.
+pub fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Whether a status line makes sense.

@@ -1,16 +1,22 @@
 //! Where reports go: standard output, or a file that is whole or not there.
 
 use std::{
-    fs,
+    env,
+    fs::{self, OpenOptions},
     io::{self, BufWriter, Write},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
+use tempfile::NamedTempFile;
 
 /// Mode of report files: they tell who talks to whom.
 const MODE: u32 = 0o640;
+
+/// How the names of files end that are not complete, and how many random characters stand before that.
+const PARTIAL: &str = ".partial";
+const RANDOM: usize = 6;
 
 /// Buffer in front of the file.
 const BUFFER: usize = 256 * 1024;
@@ -68,7 +74,7 @@ impl Destination {
 
     /// Writes a report by way of `render`. A file appears under its name only when it is complete;
     /// until then, and if anything fails, what was there stays. A closed pipe is success.
-    pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
         match self {
             Self::Stdout => {
                 let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
@@ -76,30 +82,76 @@ impl Destination {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                         // Nothing more will get through: do not try again when dropped.
                         let _ = out.into_parts();
-                        Ok(())
+                        Ok(Written::Closed)
                     }
-                    other => other.context("cannot write to standard output"),
+                    Err(error) => {
+                        // Nor what failed.
+                        let _ = out.into_parts();
+                        Err(error).context("cannot write to standard output")
+                    }
+                    Ok(()) => Ok(Written::Whole),
                 }
             }
             Self::File(path) => {
                 let what = || format!("cannot write {}", path.display());
-                let file = aside(path)?;
-                let mut out = BufWriter::with_capacity(BUFFER, file);
-                render(&mut out).with_context(what)?;
-                let file =
-                    out.into_inner().map_err(io::IntoInnerError::into_error).with_context(what)?;
-                file.as_file().sync_all().with_context(what)?;
+                let file = whole(aside(path)?, render).with_context(what)?;
                 // rename(2) replaces the name itself: a symbolic link that has come to stand there
                 // meanwhile is not followed.
                 file.persist(path).map_err(|e| e.error).with_context(what)?;
-                Ok(())
+                Ok(Written::Whole)
             }
+        }
+    }
+
+    /// Writes a report that could not be written where it was to go (`error`) to the directory of temporary files:
+    /// there will be no other time. Returns the error, which says where the report is.
+    #[must_use]
+    pub fn fall_back(
+        &self,
+        error: anyhow::Error,
+        render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Error {
+        // Not what TMPDIR says alone: that may be the full disk.
+        let directories = [env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")];
+        let made = directories
+            .iter()
+            .find_map(|directory| made_in(directory, "conntracker-", ".report").ok());
+        let kept =
+            made.context("no directory of temporary files can be written").and_then(|file| {
+                let file = whole(file, render)?;
+                let (_, path) = file.keep().map_err(|e| e.error)?;
+                Ok(path)
+            });
+        match kept {
+            Ok(path) => error.context(format!("the report is in {} instead", path.display())),
+            Err(no_other) => error.context(format!("the report is lost ({no_other:#})")),
         }
     }
 }
 
+/// Whether a report was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// All of it was written.
+    Whole,
+    /// Who reads it has closed the pipe.
+    Closed,
+}
+
+/// Writes all of a file, to the disk.
+fn whole(
+    file: NamedTempFile,
+    render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    render(&mut out)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
 /// A new file in the directory of `path` (O_EXCL, so no link is followed), removed unless persisted.
-fn aside(path: &Path) -> Result<tempfile::NamedTempFile> {
+fn aside(path: &Path) -> Result<NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -108,11 +160,44 @@ fn aside(path: &Path) -> Result<tempfile::NamedTempFile> {
         .file_name()
         .with_context(|| format!("{} does not name a file", path.display()))?
         .to_string_lossy();
-    tempfile::Builder::new()
-        .prefix(&format!(".{name}."))
-        .permissions(fs::Permissions::from_mode(MODE))
-        .tempfile_in(directory)
+    let prefix = format!(".{name}.");
+    remove_partial(directory, &prefix);
+    made_in(directory, &prefix, PARTIAL)
         .with_context(|| format!("cannot create a file in {}", directory.display()))
+}
+
+/// A new file in a directory. It is locked as long as it is open, which tells that somebody writes it.
+fn made_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
+    let file = tempfile::Builder::new()
+        .prefix(prefix)
+        .suffix(suffix)
+        .rand_bytes(RANDOM)
+        .permissions(fs::Permissions::from_mode(MODE))
+        .tempfile_in(directory)?;
+    // Where files cannot be locked, one that is left stays.
+    let _ = file.as_file().try_lock();
+    Ok(file)
+}
+
+/// Removes what runs have left beside a report that were killed while they wrote it.
+fn remove_partial(directory: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|n| n.strip_prefix(prefix)?.strip_suffix(PARTIAL));
+        let ours = random.is_some_and(|random| {
+            random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        if ours
+            && let Ok(file) =
+                OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(entry.path())
+            && file.metadata().is_ok_and(|meta| meta.is_file())
+            && file.try_lock().is_ok()
+        {
+            // Whoever wrote it is gone: its lock is.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    fn write(to: &Destination, text: &str) -> Result<()> {
+    fn write(to: &Destination, text: &str) -> Result<Written> {
         to.write(|out| out.write_all(text.as_bytes()))
     }
 
@@ -151,6 +236,39 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "previous");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let left = [".r.log.aB3dE5.partial"];
+        let others = [".r.log.backup", ".r.log.a.partial", ".other.aB3dE5.partial", "r.log"];
+        for name in left.iter().chain(&others) {
+            fs::write(path(name), "x").unwrap();
+        }
+        let to = Destination::File(path("r.log"));
+        // Another run that writes right now.
+        let writing = made_in(dir.path(), ".r.log.", PARTIAL).unwrap();
+        to.check().unwrap();
+        assert!(left.iter().all(|name| !path(name).exists()));
+        assert!(others.iter().all(|name| path(name).exists()));
+        assert!(writing.path().exists());
+    }
+
+    #[test]
+    fn a_report_that_cannot_go_where_it_was_to_go_is_kept_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = Destination::File(dir.path().join("gone/r.log"));
+        let error = write(&to, "all of it").unwrap_err();
+        let error = to.fall_back(error, |out| out.write_all(b"all of it"));
+        let said = format!("{error:#}");
+        let place = said.strip_prefix("the report is in ").and_then(|s| s.split_once(" instead: "));
+        let (place, why) = place.unwrap_or_else(|| panic!("{said}"));
+        assert!(why.contains("cannot create a file in"), "{said}");
+        assert_eq!(fs::read_to_string(place).unwrap(), "all of it");
+        assert_eq!(fs::metadata(place).unwrap().permissions().mode() & 0o7777, 0o640);
+        fs::remove_file(place).unwrap();
     }
 
     #[test]

@@ -49,9 +49,10 @@ pub fn show(show: &Show) -> Result<ExitCode> {
     let ruleset = Ruleset::load(&netns)?;
     warn(&ruleset);
     let selected: Vec<Selected<'_>> = select(&ruleset.tables, only.as_deref());
-    if ruleset.tables.is_empty() {
+    let partial = !ruleset.unread.is_empty() || !ruleset.skipped.is_empty();
+    if ruleset.tables.is_empty() && !partial {
         log::info!("no firewall rules: the ruleset of namespace `{}` is empty", netns.name);
-    } else if let (Some(only), true) = (only, selected.is_empty()) {
+    } else if let (Some(only), true) = (only, selected.is_empty() && !ruleset.tables.is_empty()) {
         let labels: Vec<_> = ruleset.tables.iter().map(|table| table.label()).collect();
         bail!("no table or chain `{only}`; the tables are: {}", labels.join(", "));
     }
@@ -59,12 +60,13 @@ pub fn show(show: &Show) -> Result<ExitCode> {
         Format::Text => text::render(&selected, out),
         Format::Json => json::render(&netns.name, &ruleset, &selected, out),
     })?;
-    Ok(ExitCode::SUCCESS)
+    // What could not be looked at is not empty.
+    Ok(if partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Says what the ruleset lacks.
 fn warn(ruleset: &Ruleset) {
-    for note in &ruleset.notes {
+    for note in ruleset.all_notes() {
         log::warn!("{note}");
     }
     for (kind, count) in &ruleset.skipped {

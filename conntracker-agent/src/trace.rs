@@ -3,6 +3,7 @@
 use std::{
     fs::DirBuilder,
     future::pending,
+    ops::ControlFlow,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,17 +13,22 @@ use std::{
 
 use anyhow::{Context, Result};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::Mutex,
     time::{Instant, Interval, interval_at, sleep_until},
 };
 
 use crate::{
-    asked, daemon, messages,
-    observe::{Config, Observer, Output, Request, Status},
-    output::Destination,
+    asked, daemon,
+    kernel::descriptors,
+    messages,
+    observe::{Config, Hurry, Observer, Output, Request, Status},
+    output::{Destination, Written},
     report::{Format, Report},
+    signals::{Asked, Signals},
 };
+
+/// How long to wait for the first rulesets before packets are observed without.
+const FIRST_RULES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Exit status when records were lost and it matters: `--strict` asks for it, or a rule cannot be told that
 /// none matched.
@@ -96,28 +102,34 @@ fn daemonize(pidfile: &Path, trace: Trace) -> Result<ExitCode> {
             .create(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
+    let _claim = match &trace.destination {
+        Destination::File(path) => Some(daemon::Claim::report(path)?),
+        Destination::Stdout => None,
+    };
     observe(trace)
 }
 
 fn observe(trace: Trace) -> Result<ExitCode> {
     trace.destination.check()?;
+    descriptors::raise_limit();
+    // Before anything is attached: a signal from here on ends the trace in order.
+    let signals = Signals::install(trace.mode != Mode::Foreground)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(observe_until_told(trace))
+    runtime.block_on(observe_until_told(trace, signals))
 }
 
-async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
+async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> {
     let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
     if verbose {
         messages::say_details();
     }
-    // Before anything is attached: a signal from here on ends the trace in order.
-    let signals = Signals::install()?;
+    let in_foreground = mode == Mode::Foreground;
     let missing = asked::missing(&config.filter, &config.netns)?;
-    let mut observer = Observer::start(config)?;
-    let schedule = Arc::new(Mutex::new(Schedule::new(signals, duration, interval)));
+    let mut schedule = Schedule::new(signals, duration, interval);
+    let mut observer = schedule.start(config).await?;
     let (backend, reason) = observer.backend();
     log::info!("backend {backend} ({})", reason.short);
     if reason.full != reason.short {
@@ -129,7 +141,6 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     for note in observer.notes() {
         log::info!("{note}");
     }
-    let in_foreground = mode == Mode::Foreground;
     if in_foreground {
         log::info!(
             "observing{}",
@@ -141,11 +152,13 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     let mut output = Writer {
         destination,
         format,
+        strict,
         show_status: in_foreground && messages::on_terminal(),
         started: Instant::now(),
         last: Status::default(),
         lost: false,
     };
+    let schedule = Arc::new(Mutex::new(schedule));
     let requests = || {
         let schedule = Arc::clone(&schedule);
         async move { schedule.lock().await.next().await }
@@ -154,44 +167,65 @@ async fn observe_until_told(trace: Trace) -> Result<ExitCode> {
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
-/// Signals that are handled from now on.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    report: Signal,
-}
-
-impl Signals {
-    fn install() -> Result<Self> {
-        let handler = |kind| signal(kind).context("cannot install a signal handler");
-        Ok(Self {
-            interrupt: handler(SignalKind::interrupt())?,
-            terminate: handler(SignalKind::terminate())?,
-            report: handler(SignalKind::user_defined1())?,
-        })
-    }
-}
-
 /// When reports are due.
-struct Schedule {
+pub(crate) struct Schedule {
     signals: Signals,
+    duration: Option<Duration>,
+    every: Option<Duration>,
+    /// Of the time since the start.
     end: Option<Instant>,
     interval: Option<Interval>,
+    /// What was asked for before there was anything to report, and whether there is by now.
+    early: Option<Request>,
+    observing: bool,
 }
 
 impl Schedule {
-    /// Times count from now.
-    fn new(signals: Signals, duration: Option<Duration>, every: Option<Duration>) -> Self {
-        let now = Instant::now();
-        Self {
-            signals,
-            end: duration.map(|duration| now + duration),
-            interval: every.map(|every| interval_at(now + every, every)),
-        }
+    /// Times count from the start.
+    pub fn new(signals: Signals, duration: Option<Duration>, every: Option<Duration>) -> Self {
+        Self { signals, duration, every, end: None, interval: None, early: None, observing: false }
     }
 
-    async fn next(&mut self) -> Request {
-        let Self { signals: Signals { interrupt, terminate, report }, end, interval } = self;
+    /// Starts to observe. Whoever wants it to end before rules were read need not wait for them.
+    ///
+    /// # Errors
+    /// No backend works, or a namespace cannot be entered.
+    pub async fn start(&mut self, config: Config) -> Result<Observer> {
+        let patience = self.duration.map_or(FIRST_RULES_WITHIN, |all| all.min(FIRST_RULES_WITHIN));
+        let hurry = Hurry::within(patience);
+        let mut start = Box::pin(Observer::start(config, &hurry));
+        let observer = loop {
+            tokio::select! {
+                started = &mut start => break started?,
+                asked = self.next(), if self.early != Some(Request::Finish) => {
+                    if asked == Request::Finish {
+                        hurry.now();
+                    }
+                    self.early = Some(asked);
+                }
+            }
+        };
+        self.observing = true;
+        let now = Instant::now();
+        self.end = self.duration.map(|duration| now + duration);
+        self.interval = self.every.map(|every| interval_at(now + every, every));
+        Ok(observer)
+    }
+
+    /// Waits until the end is asked for.
+    pub async fn ended(&mut self) {
+        while self.next().await != Request::Finish {}
+        self.early = Some(Request::Finish);
+    }
+
+    /// What is to be done next.
+    pub async fn next(&mut self) -> Request {
+        if self.observing
+            && let Some(early) = self.early.take()
+        {
+            return early;
+        }
+        let Self { signals, end, interval, .. } = self;
         let end = async {
             match end {
                 Some(end) => sleep_until(*end).await,
@@ -208,10 +242,15 @@ impl Schedule {
         };
         tokio::select! {
             biased;
-            _ = interrupt.recv() => Request::Finish,
-            _ = terminate.recv() => Request::Finish,
+            asked = signals.next() => match asked {
+                Asked::End => Request::Finish,
+                Asked::Report => Request::Report,
+                Asked::Reopen => {
+                    messages::reopen();
+                    Request::Report
+                }
+            },
             () = end => Request::Finish,
-            _ = report.recv() => Request::Report,
             () = tick => Request::Report,
         }
     }
@@ -221,6 +260,7 @@ impl Schedule {
 struct Writer {
     destination: Destination,
     format: Format,
+    strict: bool,
     show_status: bool,
     started: Instant,
     last: Status,
@@ -228,18 +268,31 @@ struct Writer {
 }
 
 impl Output for Writer {
-    fn report(&mut self, report: Report) -> Result<()> {
+    fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
         messages::clear_status();
-        self.lost |= report.footer.lost_anything();
-        self.destination.write(|out| report.render(self.format, out))?;
+        self.lost |= report.footer.lost_anything() || !report.untold.is_empty();
+        let written = self.destination.write(|out| report.render(self.format, out));
+        let written = match written {
+            Err(error) if last => {
+                Err(self.destination.fall_back(error, |out| report.render(self.format, out)))
+            }
+            written => written,
+        };
         let totals = report.totals();
+        // Nobody reads on: nothing that follows would be read.
+        if written? == Written::Closed {
+            return Ok(ControlFlow::Break(()));
+        }
         let place = match &self.destination {
             Destination::Stdout => "standard output".to_owned(),
             Destination::File(path) => path.display().to_string(),
         };
         log::info!("{} flows ({} dropped) written to {place}", totals.flows, totals.dropped);
         report.footer.warn();
-        Ok(())
+        for why in report.untold.iter().filter(|_| self.strict && last) {
+            log::warn!("{why}");
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn status(&mut self, status: Status) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::lab::{Host, Lab, output_without};
 use conntracker_tests::tracer::listed::{array, chains};
 use conntracker_tests::tracer::{output, stdout};
 use conntracker_tests::traffic::{ping4, udp_echo_server, udp_exchange, udp_send};
@@ -351,21 +351,39 @@ fn nothing_to_show_is_said_and_nothing_found_is_a_failure() {
 }
 
 #[test]
-fn programs_that_are_missing_are_noted_or_not_needed() {
+fn what_cannot_be_looked_at_is_named_and_is_not_empty() {
+    const MISSING: [&str; 5] =
+        ["nft", "iptables-legacy-save", "iptables-save", "ip6tables-legacy-save", "ip6tables-save"];
     let lab = Lab::new().unwrap();
-    lab.router.run_with_input(["iptables-legacy-restore"], IPTABLES).unwrap();
-    let run = |path: &str| {
+    let run = |path: &str, missing: &[&str]| {
         let args = ["rules", "show", "--format", "json", "--netns", &lab.router.name];
         let mut command = conntracker_tests::tracer::command(args).unwrap();
-        let output = command.env("PATH", path).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        let output = output_without(missing, command.env("PATH", path)).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), document, said)
     };
-    let nothing = run("/nonexistent");
-    let notes: Vec<_> =
-        array(&nothing["notes"]).iter().map(|note| note.as_str().unwrap()).collect();
-    assert_eq!(notes[0], "nft is not in PATH: rules of nf_tables are not shown");
-    assert!(notes[1].starts_with("tables of iptables-legacy are in use (ip: "), "{notes:?}");
-    // A directory of PATH that depends on where we stand does not count.
-    assert_eq!(array(&run("usr/sbin:.")["notes"]).len(), 2);
+    // Nobody has made any rule there: nothing is missed.
+    let (code, nothing, said) = run("/nonexistent", &MISSING);
+    assert_eq!((code, &nothing["notes"]), (Some(0), &serde_json::json!([])), "{said}");
+    assert!(said.contains("is empty"), "{said}");
+
+    lab.router.nft(NFT).unwrap();
+    lab.router.run_with_input(["iptables-legacy-restore"], IPTABLES).unwrap();
+    let (code, nothing, said) = run("/nonexistent", &MISSING);
+    let unread: Vec<_> =
+        array(&nothing["unread"]).iter().map(|note| note.as_str().unwrap()).collect();
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(
+        unread[0],
+        "nft is not found, in PATH or elsewhere: rules of nf_tables are not shown"
+    );
+    assert!(unread[1].starts_with("tables of iptables-legacy are in use (ip: "), "{unread:?}");
+    assert!(!said.contains("is empty"), "{said}");
+    assert!(unread.iter().all(|note| said.contains(note)), "{said}");
+    // A directory of PATH that depends on where we stand does not count; those of the system always do.
+    let (code, all, said) = run("usr/sbin:.", &[]);
+    assert_eq!((code, all.get("unread")), (Some(0), None), "{said}");
+    let backends: Vec<_> = array(&all["tables"]).iter().map(|table| &table["backend"]).collect();
+    assert!(backends.iter().any(|b| *b == "nft") && backends.iter().any(|b| *b == "legacy"));
 }

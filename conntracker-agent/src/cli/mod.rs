@@ -23,7 +23,8 @@ use conntracker::harmless::{OneLine, lines};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Without a command, `trace` is meant: `conntracker -o flows.txt` is `conntracker trace -o flows.txt`.\n\
-                  Exit status: 0 fine, 1 failure, 2 bad usage, 3 records were lost (with --strict)."
+                  Exit status: 0 fine, 1 failure or no whole answer, 2 bad usage, 3 records were lost (with --strict),\n\
+                  130 interrupted twice."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -18,7 +18,7 @@ use super::{ReportFormat, filter::FilterArgs, values};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// Run as a daemon: messages to syslog, report to a file, SIGTERM ends it.
+    /// Run as a daemon: messages to syslog, report to a file, SIGTERM ends it, SIGHUP reopens both.
     #[arg(short = 'd', long, conflicts_with = "foreground")]
     daemon: bool,
     /// Run in the foreground (default): Ctrl-C ends it.
@@ -81,7 +81,7 @@ pub struct TraceArgs {
     /// Which dropped packets are told.
     #[arg(long, value_enum, default_value_t, value_name = "BY")]
     drops: DropsArg,
-    /// Exit with 3 if records were lost.
+    /// Exit with 3 if records were lost, or drops or rules are not told.
     #[arg(long)]
     strict: bool,
     /// Size of the ring buffer.

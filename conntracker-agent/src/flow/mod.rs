@@ -10,6 +10,7 @@ pub mod process;
 pub mod protocol;
 pub mod status;
 pub mod table;
+mod time;
 pub mod tuple;
 
 pub use drops::{Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops};
@@ -17,4 +18,5 @@ pub use model::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
 pub use path::Paths;
 pub use status::Status;
 pub use table::FlowTable;
+pub use time::TimeOfDay;
 pub use tuple::{L4, Tuple};

@@ -1,6 +1,6 @@
 //! A flow: what all sources together know of it.
 
-use super::{Drops, Paths, Status, Tuple, path::Direction, process::Process};
+use super::{Drops, Paths, Status, TimeOfDay, Tuple, path::Direction, process::Process};
 use crate::kernel::{
     bpf::record::Counted,
     netlink::ctnetlink::{Counters, ProtoState},
@@ -178,9 +178,9 @@ pub struct Flow {
     pub unconfirmed: u64,
     /// Packets and bytes, original and reply direction, where accounting is on.
     pub counters: Option<[Counters; 2]>,
-    /// First seen (nanoseconds since the epoch).
+    /// First seen (nanoseconds: since boot in the table, since the epoch in a report).
     pub first_ns: u64,
-    /// Last heard of (nanoseconds since the epoch).
+    /// Last heard of (likewise).
     pub last_ns: u64,
     /// Dropped and lost packets.
     pub drops: Option<Drops>,
@@ -265,6 +265,20 @@ impl Flow {
     pub(super) fn seen_at(&mut self, at_ns: u64) {
         self.first_ns = self.first_ns.min(at_ns);
         self.last_ns = self.last_ns.max(at_ns);
+    }
+
+    /// Its entry was made at this time of day, if conntrack tells it. If that was before boot, or is still to
+    /// come, the clock was set since.
+    pub(super) fn started(&mut self, start_ns: Option<u64>, time_of_day: TimeOfDay) {
+        if let Some(start) = start_ns.and_then(|start| time_of_day.since_boot(start)) {
+            self.first_ns = self.first_ns.min(start);
+        }
+    }
+
+    /// Its times by the clock on the wall, for a report.
+    pub(crate) fn by_time_of_day(&mut self, time_of_day: TimeOfDay) {
+        self.first_ns = time_of_day.of(self.first_ns);
+        self.last_ns = time_of_day.of(self.last_ns);
     }
 
     /// Takes over a process. If both ends are here, the one that began is told.

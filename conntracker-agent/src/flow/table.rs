@@ -5,6 +5,8 @@
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although
 //! a record, an event and several dumps may all tell of it, and what packets without an entry are compared
 //! with (`table/headers.rs`).
+//!
+//! Times are nanoseconds since boot, of one clock that nobody can set.
 
 mod drops;
 mod ends;
@@ -19,7 +21,7 @@ use std::{
 };
 
 use super::{
-    Cause, ConntrackCause, Flow, FlowKey, NetnsId, Status, Tuple, ZoneDir,
+    Cause, ConntrackCause, Flow, FlowKey, NetnsId, Status, TimeOfDay, Tuple, ZoneDir,
     model::Details,
     path::{Direction, Traversal},
     process::Process,
@@ -43,7 +45,7 @@ struct Member {
     id: Option<u32>,
     /// Last accounting.
     counters: [Counters; 2],
-    /// When it was first heard of (nanoseconds since the epoch).
+    /// When it was first heard of (nanoseconds since boot).
     since_ns: u64,
     /// The last dump that showed it, 0 for none.
     dump: u32,
@@ -97,6 +99,8 @@ pub struct FlowTable {
     lost_counted: u64,
     /// Entries that have ended while a dump is under way.
     ended: ends::Ended,
+    /// What the time stamps that conntrack keeps are related to.
+    time_of_day: TimeOfDay,
 }
 
 impl FlowTable {
@@ -123,7 +127,14 @@ impl FlowTable {
             drops_counted: 0,
             lost_counted: 0,
             ended: ends::Ended::default(),
+            time_of_day: TimeOfDay::default(),
         }
+    }
+
+    /// Time stamps of entries are the time of day when they were made: from now on they are related to it by
+    /// this.
+    pub fn set_time_of_day(&mut self, time_of_day: TimeOfDay) {
+        self.time_of_day = time_of_day;
     }
 
     /// Number of flows.
@@ -163,8 +174,7 @@ impl FlowTable {
         self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns))
     }
 
-    /// Merges one ring record, made at `at_ns` (nanoseconds since the epoch). If it is of a dropped packet,
-    /// `cause` says who did it.
+    /// Merges one ring record, made at `at_ns`. If it is of a dropped packet, `cause` says who did it.
     pub fn record(&mut self, netns: NetnsId, record: &Record, cause: Cause, at_ns: u64) {
         let Some(reply) = record.reply else {
             let entry = record.kind == RecordKind::Parent;
@@ -383,7 +393,7 @@ impl FlowTable {
         member.dump = member.dump.max(dump);
         let replace = !flow.origins.of_conntrack();
         account(flow, member, entry.counters);
-        describe(flow, entry, at_ns);
+        describe(flow, entry, self.time_of_day, at_ns);
         match event {
             Some(_) => flow.origins.events = true,
             None => flow.origins.dump = true,
@@ -455,7 +465,7 @@ fn account(flow: &mut Flow, member: &mut Member, counters: [Option<Counters>; 2]
 }
 
 /// Takes over what the entry says of the flow.
-fn describe(flow: &mut Flow, entry: &ConntrackEntry, at_ns: u64) {
+fn describe(flow: &mut Flow, entry: &ConntrackEntry, time_of_day: TimeOfDay, at_ns: u64) {
     flow.seen_at(at_ns);
     flow.status = flow.status.union(entry.status);
     flow.state = entry.state.or(flow.state);
@@ -466,9 +476,7 @@ fn describe(flow: &mut Flow, entry: &ConntrackEntry, at_ns: u64) {
         ZoneDir::Both => {}
         one => flow.zone_dir = one,
     }
-    if let Some(start) = entry.start {
-        flow.first_ns = flow.first_ns.min(start);
-    }
+    flow.started(entry.start, time_of_day);
     let details = flow.details.get_or_insert_default();
     let Details { id, use_count, helper, labels, secctx, start_ns, stop_ns } = &mut **details;
     *id = entry.id.or(*id);

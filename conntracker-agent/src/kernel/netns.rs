@@ -15,7 +15,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
-use super::sockopt;
+use self::find::NotOpened;
+use super::{sockopt, threads};
 
 /// Where `ip netns` keeps its namespaces (ip-netns(8)).
 const RUN_NETNS: &str = "/run/netns";
@@ -60,13 +61,21 @@ impl Netns {
         Self::open(name.to_owned(), &path)
     }
 
-    /// Every namespace that can be found now ([`find::all`]).
-    pub fn all() -> Result<Vec<Self>> {
+    /// Every namespace that can be found now ([`find::all`]), our own first; and those that are there but
+    /// cannot be opened, each with the reason.
+    pub fn all() -> Result<(Vec<Self>, Vec<String>)> {
         let own = Self::current()?;
-        let others = find::all().into_iter().filter(|found| found.inode != own.inode);
-        // What is gone already is not missed.
-        let others: Vec<Self> = others.filter_map(|found| found.open().ok()).collect();
-        Ok(std::iter::once(own).chain(others).collect())
+        let found = find::all()?;
+        let (mut opened, mut refused) = (Vec::new(), found.unread());
+        for found in found.namespaces.into_iter().filter(|found| found.inode != own.inode) {
+            match found.open() {
+                Ok(netns) => opened.push(netns),
+                Err(NotOpened::Gone) => {}
+                Err(NotOpened::Refused(why)) => refused.push(why),
+            }
+        }
+        opened.insert(0, own);
+        Ok((opened, refused))
     }
 
     /// Whether it is held open.
@@ -100,18 +109,18 @@ impl Netns {
     /// belong to the namespace for good.
     ///
     /// # Errors
-    /// EPERM without CAP_SYS_ADMIN, unless it is our own namespace; ENOENT after [`Self::release`].
+    /// EPERM without CAP_SYS_ADMIN, unless it is our own namespace; ENOENT after [`Self::release`]; no thread.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the namespace is gone");
         let file = self.file().ok_or_else(gone)?;
         thread::scope(|scope| {
-            let worker = scope.spawn(|| {
+            let worker = threads::spawn_scoped(scope, || {
                 let own = fs::metadata("/proc/thread-self/ns/net")?.ino();
                 if own != self.inode {
                     setns(&*file, CloneFlags::CLONE_NEWNET)?;
                 }
                 work()
-            });
+            })?;
             worker.join().unwrap_or_else(|_| Err(io::Error::other("the worker thread panicked")))
         })
     }

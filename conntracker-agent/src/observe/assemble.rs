@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::Result;
 use conntracker_common::counters::Counter;
 
-use super::{Observer, notes, rules::RuleTracer};
+use super::{Observer, backend::BackendChoice, notes, rules::RuleTracer};
 use crate::{
     dump::dump_losses,
     flow::{Drops, Flow, FlowKey, NetnsId, order},
@@ -16,14 +15,21 @@ use crate::{
 /// Version of conntracker, as in Cargo.toml.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Makes the report of now.
-pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
+/// Makes the report of now. What could not be had for it is the second part; the report says so.
+pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error>) {
     let Observer { backend, table, config, clock, .. } = &mut *observer;
-    let clock = *clock;
-    backend.settle(table, &config.filter, |ktime_ns| clock.of_kernel(ktime_ns))?;
+    let time_of_day = clock.time_of_day();
+    let mut failed = backend.settle(table, &config.filter).err();
     table.settle_waiting();
-    let counters = backend.counters()?;
-    let missed = backend.missed()?;
+    let counters = backend.counters().unwrap_or_else(|error| {
+        failed.get_or_insert(error);
+        Some(Counters::default())
+    });
+    let missed = backend.missed().unwrap_or_else(|error| {
+        failed.get_or_insert(error);
+        None
+    });
+    let failed = failed.map(|error| error.context("not all could be read for the report"));
 
     let interface = |netns, number| observer.interfaces.get(netns, number);
     let name = |netns, number| Some(interface(netns, number)?.1.to_owned());
@@ -37,11 +43,14 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         flows = fold(flows);
     }
     order::sort(&mut flows);
+    for flow in &mut flows {
+        flow.by_time_of_day(time_of_day);
+    }
 
-    let namespaces = (0..)
-        .map(NetnsId)
-        .zip(&observer.namespaces)
-        .map(|(id, netns)| Namespace {
+    let namespaces = observer
+        .namespaces
+        .iter()
+        .map(|(&id, netns)| Namespace {
             id,
             name: netns.name.clone(),
             interfaces: interfaces(flows.iter(), id)
@@ -58,10 +67,13 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
         flows: !observer.table.is_empty(),
         packets_without_conntrack: counters.map_or(0, |c| c.get(Counter::NoConntrack)),
     };
-    let mut notes = notes::now(&observer.config, &mut observer.backend, &observer.namespaces, seen);
+    let Observer { config, backend, namespaces: all, .. } = &mut *observer;
+    let mut notes = notes::now(config, backend, all.values(), seen);
     notes.extend(observer.newcomers.notes());
+    let broken = observer.broken.iter().map(|why| format!("the trace ended early: {why}"));
+    notes.extend(broken.chain(failed.iter().map(|error| format!("{error:#}"))));
     let (host, kernel) = host_and_kernel();
-    Ok(Report {
+    let report = Report {
         header: Header {
             version: VERSION,
             host,
@@ -69,8 +81,8 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             backend: observer.backend.name().to_owned(),
             backend_reason: observer.backend_reason.short.clone(),
             namespaces,
-            start_ns: observer.start_ns,
-            end_ns: observer.clock.now(),
+            start_ns: time_of_day.of(observer.start_ns),
+            end_ns: time_of_day.of(observer.clock.since_boot()),
             filters: observer.config.filter_text.clone(),
             folded: observer.config.fold,
             epochs: observer.backend.rules().map(RuleTracer::epochs),
@@ -82,7 +94,35 @@ pub(super) fn assemble(observer: &mut Observer) -> Result<Report> {
             Some(rules) => Ok(rules.coverage(NetnsId(0))),
             None => Err(observer.backend.without_rules().to_owned()),
         },
-    })
+        untold: untold(observer),
+    };
+    (report, failed)
+}
+
+/// What was to be told and is not, besides what is lost record by record.
+fn untold(observer: &Observer) -> Vec<String> {
+    let Observer { config, backend, backend_reason, newcomers, broken, .. } = observer;
+    let mut untold = Vec::new();
+    let netlink = !backend.sees_drops();
+    let asked_for = config.backend == BackendChoice::Netlink;
+    if netlink && !asked_for {
+        untold.push(format!(
+            "drops and rules are not seen: backend netlink ({})",
+            backend_reason.short
+        ));
+    }
+    match backend.rules() {
+        Some(rules) => untold.extend(rules.untraced()),
+        None if config.rules.is_some() && !netlink => {
+            untold.push(format!("rules are not traced: {}", backend.without_rules()));
+        }
+        None => {}
+    }
+    if newcomers.refused() > 0 {
+        untold.push(format!("{} namespaces are not observed", newcomers.refused()));
+    }
+    untold.extend(broken.clone());
+    untold
 }
 
 /// What was lost of the ways that packets took.
@@ -188,7 +228,11 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
     ];
     let loss = |name, meaning, count| Loss { name, meaning, count };
     let mut losses = dump_losses(tally.dump_rejected, tally.dump_interrupted);
-    losses.push(loss("dumps_failed", "dumps that failed after the first", tally.dump_failed));
+    losses.push(loss(
+        "dumps_failed",
+        "dumps that failed: flows and counts of before may be missing",
+        tally.dump_failed,
+    ));
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);
         if let Some(missed) = missed {
@@ -279,6 +323,7 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
         losses.extend([
             loss("event_overruns", "times that the kernel found the event socket full and dropped events, nobody knows how many", tally.event_overruns),
             loss("events_rejected", "events that could not be decoded", tally.events_rejected),
+            loss("events_foreign", "messages to the event socket that the kernel did not send: ignored", tally.events_foreign),
         ]);
     }
     Footer { sources, losses }

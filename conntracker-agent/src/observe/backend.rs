@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    Config, Intake, Tally,
+    Config, Hurry, Intake, Tally,
     events::EventsSource,
     kernel::Kernel,
     packets::{Eyes, FlowOptions, PacketsSource},
@@ -91,41 +91,43 @@ struct Starter<'a> {
     config: &'a Config,
     namespaces: &'a [Arc<Netns>],
     kernel: Result<Kernel>,
+    hurry: &'a Hurry,
 }
 
 impl Starter<'_> {
-    fn packets(&self, eyes: Eyes) -> Result<Backend> {
-        let Self { config, namespaces, kernel } = self;
+    async fn packets(&self, eyes: Eyes) -> Result<Backend> {
+        let Self { config, namespaces, kernel, hurry } = self;
         let kernel = kernel.as_ref().map_err(|error| anyhow!("{error:#}"))?;
         if let Eyes::Probes(method) = eyes {
             probes::check(&kernel.points, method)?;
         }
         let flows =
             FlowOptions { sizes: config.sizes, fold: config.folds_at_once(), lost: config.lost };
-        let source = PacketsSource::start(kernel, eyes, flows, config.rules, namespaces)?;
+        let source =
+            PacketsSource::start(kernel, eyes, flows, config.rules, namespaces, hurry).await?;
         Ok(Backend::Packets(eyes, Box::new(source)))
     }
 
-    fn links(&self) -> Result<Backend> {
+    async fn links(&self) -> Result<Backend> {
         let context = || format!("backend `links` does not work here ({LINKS_NEED})");
-        self.packets(Eyes::Links).with_context(context)
+        self.packets(Eyes::Links).await.with_context(context)
     }
 
     /// By the method that was asked for, or the first one that works.
-    fn probes(&self) -> Result<(Backend, String), Without> {
-        let by = |method| {
+    async fn probes(&self) -> Result<(Backend, String), Without> {
+        let by = async |method| {
             let context =
                 || format!("backend `probes` does not work here by {method} ({PROBES_NEED})");
-            self.packets(Eyes::Probes(method)).with_context(context)
+            self.packets(Eyes::Probes(method)).await.with_context(context)
         };
         if let Some(method) = self.config.attach {
-            return Ok((by(method)?, format!("by {method}, as asked for")));
+            return Ok((by(method).await?, format!("by {method}, as asked for")));
         }
-        let no_fentry = match by(Method::Fentry) {
+        let no_fentry = match by(Method::Fentry).await {
             Ok(backend) => return Ok((backend, "by fentry".to_owned())),
             Err(error) => error,
         };
-        match by(Method::Kprobe) {
+        match by(Method::Kprobe).await {
             Ok(backend) => {
                 log::debug!("{no_fentry:#}");
                 Ok((backend, "by kprobe".to_owned()))
@@ -142,8 +144,8 @@ impl Starter<'_> {
     }
 
     /// The most exact one: probes see rules without counters, links cost less than kprobes.
-    fn best(&self) -> Result<(Backend, Reason)> {
-        let (no_probes, blind) = match self.probes() {
+    async fn best(&self) -> Result<(Backend, Reason)> {
+        let (no_probes, blind) = match self.probes().await {
             Ok((backend, how)) if self.sees_rules(&backend) => return Ok((backend, how.into())),
             Ok((backend, how)) => {
                 let full = format!("probes cannot trace rules: {}", backend.without_rules());
@@ -155,7 +157,7 @@ impl Starter<'_> {
             let Without { clause, full } = &no_probes;
             (backend, Reason { short: format!("probes: {clause}; {SEE}"), full: full.clone() })
         };
-        match (self.links(), blind) {
+        match (self.links().await, blind) {
             (Ok(backend), None) => Ok(links(backend)),
             (Ok(backend), Some(_)) if self.sees_rules(&backend) => Ok(links(backend)),
             (_, Some((backend, how))) => Ok((backend, how.into())),
@@ -180,21 +182,25 @@ impl Starter<'_> {
 }
 
 /// Starts the backend that the user chose, or the best; says why.
-pub(super) fn start(config: &Config, namespaces: &[Arc<Netns>]) -> Result<(Backend, Reason)> {
+pub(super) async fn start(
+    config: &Config,
+    namespaces: &[Arc<Netns>],
+    hurry: &Hurry,
+) -> Result<(Backend, Reason)> {
     let kernel = match config.backend {
         BackendChoice::Netlink => Err(anyhow!("not looked at")),
         _ => Kernel::running(&config.avoid),
     };
-    let starter = Starter { config, namespaces, kernel };
+    let starter = Starter { config, namespaces, kernel, hurry };
     let asked_for = || Reason::from("asked for".to_owned());
     let (backend, reason) = match config.backend {
-        BackendChoice::Links => (starter.links()?, asked_for()),
+        BackendChoice::Links => (starter.links().await?, asked_for()),
         BackendChoice::Probes => {
-            let (backend, how) = starter.probes().map_err(|without| anyhow!(without.full))?;
+            let (backend, how) = starter.probes().await.map_err(|without| anyhow!(without.full))?;
             (backend, format!("asked for, {how}").into())
         }
         BackendChoice::Netlink => (starter.netlink()?, asked_for()),
-        BackendChoice::Auto => starter.best()?,
+        BackendChoice::Auto => starter.best().await?,
     };
     let unanswerable = config.filter.of_packets();
     if !backend.sees_drops() && !unanswerable.is_empty() {
@@ -248,6 +254,22 @@ impl Backend {
         }
     }
 
+    /// Reads the rules of the namespaces that are observed, where that has not been done yet.
+    pub async fn read_rules(&mut self, hurry: &Hurry) -> Result<()> {
+        match self {
+            Self::Packets(_, source) => source.read_rules(hurry).await,
+            Self::Netlink(_) => Ok(()),
+        }
+    }
+
+    /// Nothing is to be known any more of a namespace that is gone.
+    pub fn forget_all_of(&mut self, id: NetnsId) {
+        match self {
+            Self::Packets(_, source) => source.forget_all_of(id),
+            Self::Netlink(_) => {}
+        }
+    }
+
     pub fn fold_from_now_on(&mut self) -> Result<()> {
         match self {
             Self::Packets(_, source) => source.fold_from_now_on(),
@@ -264,10 +286,10 @@ impl Backend {
     }
 
     /// Looks whether the rules have changed.
-    pub fn watch_rules(&mut self) -> Result<()> {
+    pub fn watch_rules(&mut self) {
         match self {
             Self::Packets(_, source) => source.watch_rules(),
-            Self::Netlink(_) => Ok(()),
+            Self::Netlink(_) => {}
         }
     }
 
@@ -325,14 +347,9 @@ impl Backend {
     }
 
     /// Merges the flows that the kernel has counted.
-    pub fn settle(
-        &self,
-        table: &mut FlowTable,
-        filter: &Filter,
-        of_kernel: impl Fn(u64) -> u64,
-    ) -> Result<()> {
+    pub fn settle(&self, table: &mut FlowTable, filter: &Filter) -> Result<()> {
         match self {
-            Self::Packets(_, source) => source.settle(table, filter, of_kernel),
+            Self::Packets(_, source) => source.settle(table, filter),
             Self::Netlink(_) => Ok(()),
         }
     }

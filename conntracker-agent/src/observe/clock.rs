@@ -1,4 +1,5 @@
-//! Kernel records carry time since boot, reports the time of day.
+//! Inside there is one clock: time since boot, which kernel records carry and nobody can set. The time of day is
+//! what it becomes where it is printed.
 
 use std::{
     io,
@@ -7,23 +8,20 @@ use std::{
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
-/// Turns `CLOCK_BOOTTIME` into nanoseconds since the epoch.
+use crate::flow::TimeOfDay;
+
+/// The clocks of this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    boot_ns: u64,
     tick_ns: u64,
 }
 
 impl Clock {
-    /// Relates the two clocks once: a step of the system's clock meanwhile does not tear a report.
+    /// Asks how long a tick of the kernel's clock is.
     pub fn new() -> io::Result<Self> {
-        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
-        let since_boot =
-            boot.tv_sec().cast_unsigned() * 1_000_000_000 + boot.tv_nsec().cast_unsigned();
         // The coarse clocks go from tick to tick.
         let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
-        let tick_ns = tick.tv_nsec().cast_unsigned();
-        Ok(Self { boot_ns: epoch_ns().saturating_sub(since_boot), tick_ns })
+        Ok(Self { tick_ns: tick.tv_nsec().cast_unsigned() })
     }
 
     /// Ticks of the kernel's clock (jiffies) as nanoseconds.
@@ -31,16 +29,30 @@ impl Clock {
         u64::from(ticks).saturating_mul(self.tick_ns)
     }
 
-    /// Time of a kernel record.
-    pub fn of_kernel(self, ktime_ns: u64) -> u64 {
-        self.boot_ns.saturating_add(ktime_ns)
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`), as in kernel records.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
+    pub fn since_boot(self) -> u64 {
+        since_boot_ns()
     }
 
-    /// Now, on the same scale.
-    #[allow(clippy::unused_self, reason = "reads as what it is at the call")]
+    /// How the two clocks are related now.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
+    pub fn time_of_day(self) -> TimeOfDay {
+        TimeOfDay::at(since_boot_ns(), epoch_ns())
+    }
+
+    /// The time of day: nanoseconds since the epoch. It can be set: not for comparisons.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
     pub fn now(self) -> u64 {
         epoch_ns()
     }
+}
+
+fn since_boot_ns() -> u64 {
+    // It fails only where the kernel does not know the clock: `Clock::new` would have failed, too.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
+        time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
+    })
 }
 
 fn epoch_ns() -> u64 {

@@ -1,6 +1,6 @@
 //! Dumps run in threads of their own, so that the ring is drained meanwhile.
 
-use std::{ops::RangeInclusive, sync::Arc, thread};
+use std::{io, ops::RangeInclusive, sync::Arc};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
@@ -16,6 +16,7 @@ use crate::{
     kernel::{
         netlink::{Socket, ctnetlink},
         netns::Netns,
+        threads,
     },
 };
 
@@ -75,18 +76,22 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
 }
 
 /// Starts a dump.
+///
+/// # Errors
+/// No thread can be had.
 pub(super) fn spawn(
     netns: Arc<Netns>,
     dump: DumpId,
     id: NetnsId,
     request: DumpRequest,
     sender: mpsc::Sender<DumpMessage>,
-) {
-    thread::spawn(move || {
+) -> io::Result<()> {
+    threads::spawn("dump", move || {
         let result = run(&netns, dump, &request, &sender);
         // A closed channel means that the loop has ended: nobody is interested any more.
         let _ = sender.blocking_send(DumpMessage::Done(dump, id, result));
-    });
+    })
+    .map(drop)
 }
 
 fn run(
@@ -115,7 +120,7 @@ pub(crate) fn for_each(
 ) -> Result<DumpStats> {
     let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
     let mut socket =
-        netns.enter(|| Socket::netfilter().map_err(std::io::Error::other)).with_context(what)?;
+        netns.enter(|| Socket::netfilter().map_err(io::Error::other)).with_context(what)?;
     ctnetlink::dump(&mut socket, request, |entry| each(ConntrackEntry::from(&entry)))
         .with_context(what)
 }

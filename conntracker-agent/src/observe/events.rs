@@ -58,22 +58,40 @@ impl EventsSource {
     /// Takes a batch of events from each socket; true if there may be more.
     pub fn drain(&mut self, intake: &mut Intake<'_>) -> Result<bool> {
         let mut any_more = false;
+        let mut broken = Vec::new();
         for (&netns, socket) in &mut self.sockets {
-            let now = intake.clock.now();
+            let now = intake.clock.since_boot();
             let drained = socket.get_mut().drain(|event| {
                 let Ok(event) = event else { return };
                 if intake.filter.allows_tuple(&event.entry.orig, event.entry.zone) {
                     let entry = ConntrackEntry::from(&event.entry);
                     intake.table.event(netns, event.kind, &entry, now);
                 }
-            })?;
+            });
+            let drained = match drained {
+                Ok(drained) => drained,
+                Err(error) => {
+                    broken.push((netns, error));
+                    continue;
+                }
+            };
             intake.tally.events += drained.messages - drained.rejected;
             intake.tally.events_rejected += drained.rejected;
             intake.tally.event_overruns += drained.overruns;
+            intake.tally.events_foreign += drained.foreign;
             any_more |= drained.more;
             if !drained.more {
                 drained_of(socket);
             }
+        }
+        for (netns, error) in broken {
+            // Without any source there is nothing to go on with; dumps still tell of one among several.
+            if self.sockets.len() == 1 {
+                return Err(error).context("cannot read conntrack events");
+            }
+            log::warn!("conntrack events of a namespace are read no more: {error}");
+            intake.tally.event_overruns += 1;
+            self.sockets.remove(&netns);
         }
         Ok(any_more)
     }

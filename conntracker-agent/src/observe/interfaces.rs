@@ -10,7 +10,7 @@ use std::{
     io,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use tokio::io::unix::AsyncFd;
 
 use crate::{
@@ -90,6 +90,11 @@ impl Interfaces {
         self.watches.remove(&id);
     }
 
+    /// No flow refers to those of a namespace that is gone.
+    pub fn forget(&mut self, id: NetnsId) {
+        self.known.remove(&id);
+    }
+
     /// Waits for a change.
     pub async fn changed(&mut self) -> io::Result<()> {
         any_ready(&mut self.watches).await
@@ -97,17 +102,28 @@ impl Interfaces {
 
     /// Reads what has changed. Interfaces that are new are known then; other names are returned, to be applied
     /// when all has been taken that packets told by now.
-    pub fn read(&mut self) -> Result<Renamed> {
+    pub fn read(&mut self) -> Renamed {
         let mut renamed = Vec::new();
-        for (&id, watched) in &mut self.watches {
-            let Noticed { mut names, lost, all } = watched.get_mut().read()?;
-            if all {
-                drained(watched);
-            }
-            if lost {
-                names.extend(watched.get_mut().list()?);
-            }
-            let known = self.known.entry(id).or_default();
+        let Self { watches, known } = self;
+        watches.retain(|&id, watched| {
+            let read = watched.get_mut().read().and_then(|Noticed { mut names, lost, all }| {
+                if all {
+                    drained(watched);
+                }
+                if lost {
+                    names.extend(watched.get_mut().list()?);
+                }
+                Ok(names)
+            });
+            let names = match read {
+                Ok(names) => names,
+                // What is wrong with one namespace is no matter of the others.
+                Err(error) => {
+                    log::warn!("interfaces of a namespace are watched no more: {error}");
+                    return false;
+                }
+            };
+            let known = known.entry(id).or_default();
             for (index, name) in names {
                 let waits = renamed.iter().any(|(of, at, _)| (*of, *at) == (id, index));
                 if waits || known.differs(index, &name) {
@@ -116,8 +132,9 @@ impl Interfaces {
                     known.now.insert(index, name);
                 }
             }
-        }
-        Ok(renamed)
+            true
+        });
+        renamed
     }
 
     /// From now on these are the names.

@@ -9,6 +9,7 @@ pub mod backend;
 pub(crate) mod clock;
 pub(crate) mod dumps;
 mod events;
+mod hurry;
 mod interfaces;
 pub(crate) mod kernel;
 mod newcomers;
@@ -17,18 +18,21 @@ mod owners;
 pub(crate) use self::owners::program as program_of_socket;
 mod packets;
 pub mod rules;
+mod run;
+mod wanted;
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
-
-use anyhow::{Context, Result};
-use conntracker_common::counters::Counter;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at},
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+    sync::Arc,
 };
 
+use anyhow::Result;
+use tokio::{sync::mpsc, time::Instant};
+
+pub use self::hurry::Hurry;
 use crate::{
-    flow::{FlowTable, NetnsId, filter::Filter, table::DumpId},
+    flow::{FlowTable, NetnsId, filter::Filter},
     kernel::{
         bpf::{object::Sizes, probes::Method},
         netns::Netns,
@@ -41,19 +45,7 @@ use dumps::DumpMessage;
 use interfaces::Interfaces;
 use newcomers::{Change, Newcomers};
 use rules::RuleOptions;
-
-/// How often the ring is drained when the kernel saw no reason for a wakeup.
-const DRAIN_EVERY: Duration = Duration::from_millis(50);
-
-/// How often losses are looked for, and at most how often they are answered with a dump.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-
-/// At most how often a dump is made because packets without an entry fit several flows.
-const LOOK_CLOSER_EVERY: Duration = Duration::from_secs(10);
-
-/// Dumps of a namespace at the start before the kernel folds although records are still being lost:
-/// a flood that does not end must not keep it from folding, which is what helps against floods.
-const MAX_FIRST_DUMPS: u64 = 10;
+use wanted::Wanted;
 
 /// Which network namespaces to observe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,8 +60,18 @@ pub enum NetnsChoice {
 }
 
 impl NetnsChoice {
-    /// Opens them.
+    /// Opens them. Says which of all are there but cannot be opened.
     pub fn open(&self) -> Result<Vec<Arc<Netns>>> {
+        let (opened, refused) = self.open_or_refuse()?;
+        for why in refused {
+            log::warn!("a namespace is left out: {why}");
+        }
+        Ok(opened)
+    }
+
+    /// Opens them, and tells which of all are there but cannot be opened, and why.
+    fn open_or_refuse(&self) -> Result<(Vec<Arc<Netns>>, Vec<String>)> {
+        let mut refused = Vec::new();
         let opened = match self {
             Self::Current => vec![Netns::current()?],
             Self::Named(names) => {
@@ -78,9 +80,13 @@ impl NetnsChoice {
                     names.iter().map(|name| Netns::named(name)).collect::<Result<_>>()?;
                 all.into_iter().filter(|netns| seen.insert(netns.inode)).collect()
             }
-            Self::All => Netns::all()?,
+            Self::All => {
+                let opened;
+                (opened, refused) = Netns::all()?;
+                opened
+            }
         };
-        Ok(opened.into_iter().map(Arc::new).collect())
+        Ok((opened.into_iter().map(Arc::new).collect(), refused))
     }
 }
 
@@ -141,8 +147,8 @@ pub enum Request {
 
 /// What the observation gives to its caller.
 pub trait Output {
-    /// A report is due.
-    fn report(&mut self, report: Report) -> Result<()>;
+    /// A report is due, the `last` one or not. Whether there is any use in going on.
+    fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>>;
     /// Called about once a second.
     fn status(&mut self, status: Status);
 }
@@ -151,8 +157,11 @@ pub trait Output {
 pub struct Observer {
     config: Config,
     clock: Clock,
+    /// Nanoseconds since boot.
     start_ns: u64,
-    namespaces: Vec<Arc<Netns>>,
+    namespaces: BTreeMap<NetnsId, Arc<Netns>>,
+    /// That of the next one.
+    next_id: NetnsId,
     table: FlowTable,
     backend: Backend,
     backend_reason: backend::Reason,
@@ -173,8 +182,10 @@ pub struct Observer {
     changes: Option<mpsc::Receiver<Change>>,
     newcomers: Newcomers,
     interfaces: Interfaces,
-    /// A report is wanted, and whether the dump it starts with has begun.
-    wanted: Option<(Request, bool)>,
+    /// A report is wanted.
+    wanted: Option<Wanted>,
+    /// Why the observation ends early.
+    broken: Option<String>,
 }
 
 /// Counts of the agent's own side.
@@ -186,6 +197,7 @@ pub(crate) struct Tally {
     pub events: u64,
     pub events_rejected: u64,
     pub event_overruns: u64,
+    pub events_foreign: u64,
     pub dumps: u64,
     pub dump_entries: u64,
     pub dump_rejected: u64,
@@ -204,19 +216,22 @@ impl Observer {
     /// Attaches or subscribes, and starts the first dump.
     ///
     /// # Errors
-    /// No backend works, or a namespace cannot be entered.
-    pub fn start(config: Config) -> Result<Self> {
-        let namespaces = config.netns.open()?;
-        let (backend, backend_reason) = backend::start(&config, &namespaces)?;
+    /// No backend works, or a namespace cannot be entered that was asked for by its name.
+    pub async fn start(config: Config, hurry: &Hurry) -> Result<Self> {
+        let (namespaces, refused) = config.netns.open_or_refuse()?;
+        // What is wrong with one of all is no matter of the others: they come one by one.
+        let first = if config.netns == NetnsChoice::All { 1 } else { namespaces.len() };
+        let (first, others) = namespaces.split_at(first.min(namespaces.len()));
+        let (backend, backend_reason) = backend::start(&config, first, hurry).await?;
         let table = FlowTable::new(config.folds_at_once());
         let clock = Clock::new()?;
-        let changes = newcomers::watch(&config.netns, &namespaces);
         let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
         let mut observer = Self {
-            start_ns: clock.now(),
+            start_ns: clock.since_boot(),
             clock,
             config,
-            namespaces,
+            namespaces: BTreeMap::new(),
+            next_id: NetnsId(0),
             table,
             backend,
             backend_reason,
@@ -228,16 +243,38 @@ impl Observer {
             folded_from: None,
             lost_answered: 0,
             last_resync: Instant::now(),
-            changes,
+            changes: None,
             newcomers: Newcomers::default(),
             interfaces: Interfaces::default(),
             wanted: None,
+            broken: None,
         };
-        for (id, netns) in (0..).map(NetnsId).zip(&observer.namespaces) {
+        for netns in first {
+            let id = observer.add(netns);
             observer.interfaces.add(id, netns);
         }
+        for netns in others {
+            let id = observer.add(netns);
+            match observer.backend.observe(id, netns) {
+                Ok(()) => observer.interfaces.add(id, netns),
+                Err(error) => observer.refuse(id, &error),
+            }
+        }
+        for why in refused {
+            observer.newcomers.refuse(why);
+        }
+        observer.backend.read_rules(hurry).await?;
+        observer.changes = newcomers::watch(&observer.config.netns, observer.namespaces.values())?;
         observer.dump_all()?;
         Ok(observer)
+    }
+
+    /// One more namespace, not observed yet.
+    fn add(&mut self, netns: &Arc<Netns>) -> NetnsId {
+        let id = self.next_id;
+        self.next_id = NetnsId(id.0 + 1);
+        self.namespaces.insert(id, Arc::clone(netns));
+        id
     }
 
     /// Name of the backend, and why it was chosen.
@@ -249,236 +286,10 @@ impl Observer {
     /// What the user must know from the start.
     #[must_use]
     pub fn notes(&mut self) -> Vec<String> {
-        let Self { config, backend, namespaces, .. } = self;
-        notes::now(config, backend, namespaces, notes::Seen::default())
-    }
-
-    /// Observes until [`Request::Finish`] comes from `requests`, writes the last report, and detaches
-    /// everything.
-    pub async fn run<R, F>(mut self, mut requests: R, output: &mut dyn Output) -> Result<()>
-    where
-        R: FnMut() -> F,
-        F: Future<Output = Request>,
-    {
-        let mut drain = interval_at(Instant::now() + DRAIN_EVERY, DRAIN_EVERY);
-        let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
-        drain.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut request = Box::pin(requests());
-        loop {
-            tokio::select! {
-                ready = self.backend.ready() => { ready?; self.drain()?; }
-                _ = drain.tick() => {
-                    self.backend.watch_rules()?;
-                    self.drain()?;
-                }
-                Some(message) = self.dumps.recv() => self.on_dump(message)?,
-                change = newcomers::next(&mut self.changes) => self.on_change(change)?,
-                changed = self.interfaces.changed() => { changed?; self.on_interfaces()?; }
-                _ = check.tick() => {
-                    self.answer_losses()?;
-                    self.take_drops(false)?;
-                    output.status(self.status()?);
-                }
-                asked = &mut request, if !matches!(self.wanted, Some((Request::Finish, _))) => {
-                    self.wanted = Some((asked, false));
-                    request = Box::pin(requests());
-                }
-            }
-            if self.dumping.is_empty()
-                && let Some((wanted, dumped)) = self.wanted
-            {
-                if !dumped {
-                    // A report starts with a dump: accounting and states of now. One that was under
-                    // way will not do, it may have passed by what has changed since.
-                    self.wanted = Some((wanted, true));
-                    self.dump_all()?;
-                    continue;
-                }
-                self.wanted = None;
-                self.drain_all()?;
-                self.take_drops(true)?;
-                let report = self.assemble()?;
-                let written = output.report(report);
-                if wanted == Request::Finish {
-                    return written;
-                }
-                // A full disk, say, may be empty again by the time of the next report.
-                if let Err(error) = written {
-                    log::error!("{error:#}; going on");
-                }
-            }
-        }
-    }
-
-    fn dump_all(&mut self) -> Result<()> {
-        self.lost_answered = self.backend.lost(&self.tally)?;
-        for index in 0..self.namespaces.len() {
-            self.start_dump(NetnsId(index as u32));
-        }
-        Ok(())
-    }
-
-    fn start_dump(&mut self, id: NetnsId) {
-        if self.newcomers.gone.contains(&id) || !self.dumping.insert(id) {
-            return;
-        }
-        let dump = self.table.begin_dump(id, self.clock.now());
-        self.tally.dumps += 1;
-        dumps::spawn(
-            Arc::clone(&self.namespaces[id.0 as usize]),
-            dump,
-            id,
-            dumps::lasting(&self.config.filter),
-            self.dump_sender.clone(),
-        );
-    }
-
-    fn on_dump(&mut self, message: DumpMessage) -> Result<()> {
-        match message {
-            DumpMessage::Entries(dump, entries) => {
-                // An entry's record is in the ring before the entry is in the table: taken first,
-                // it finds the flow unknown, and the dump then finds it known.
-                self.drain_all()?;
-                let now = self.clock.now();
-                for entry in entries {
-                    if self.config.filter.allows_tuple(&entry.orig, entry.zone) {
-                        self.table.dumped(dump, &entry, now);
-                    }
-                }
-                Ok(())
-            }
-            DumpMessage::Done(dump, id, result) => {
-                // The end of an entry that the dump did not show any more is in the ring by now: taken
-                // first, it finds the entry known.
-                self.drain_all()?;
-                self.on_dump_end(dump, id, result)
-            }
-        }
-    }
-
-    fn on_dump_end(
-        &mut self,
-        dump: DumpId,
-        id: NetnsId,
-        result: Result<crate::conntrack::DumpStats>,
-    ) -> Result<()> {
-        self.dumping.remove(&id);
-        match result {
-            Ok(stats) => {
-                self.tally.dump_entries += stats.entries;
-                self.tally.dump_rejected += stats.rejected;
-                self.tally.dump_interrupted += stats.interrupted;
-                if stats.rejected == 0 && stats.interrupted == 0 {
-                    self.table.end_dump(dump);
-                } else {
-                    // What it did not show may be there all the same.
-                    self.table.give_up_dump(dump);
-                }
-                if self.newcomers.arriving.contains(&id) {
-                    self.arrive(id);
-                }
-            }
-            // Nothing is missed of what is gone.
-            Err(_) if self.newcomers.gone.contains(&id) => self.table.give_up_dump(dump),
-            Err(error) if self.dumped_once.contains(&id) => {
-                self.tally.dump_failed += 1;
-                self.table.give_up_dump(dump);
-                log::warn!("{error:#}");
-            }
-            Err(error) if self.newcomers.arriving.remove(&id) => {
-                self.table.give_up_dump(dump);
-                let netns = Arc::clone(&self.namespaces[id.0 as usize]);
-                self.refuse(&netns, &error);
-            }
-            // Without a first dump the report would miss every flow that was there before.
-            Err(error) => return Err(error),
-        }
-        self.dumped_once.insert(id);
-        if self.dumping.is_empty() { self.fold_if_exact() } else { Ok(()) }
-    }
-
-    /// Lets the kernel fold and count once every flow up to now is known one by one. Records that
-    /// were lost meanwhile would be in no count: another dump finds their flows first.
-    fn fold_if_exact(&mut self) -> Result<()> {
-        if self.folded_from.is_some()
-            || !self.config.folds_at_once()
-            || !self.backend.counts_in_kernel()
-        {
-            return Ok(());
-        }
-        let exact = self.backend.lost(&self.tally)? == self.lost_answered;
-        if !exact && self.tally.dumps < MAX_FIRST_DUMPS * self.namespaces.len() as u64 {
-            self.tally.resyncs += 1;
-            return self.dump_all();
-        }
-        self.backend.fold_from_now_on()?;
-        self.table.kernel_counts_from_now_on();
-        // Read after the switch: the programs count a flow before they look at the mode.
-        self.folded_from = self.backend.counters()?.map(|c| c.get(Counter::NewFlows));
-        Ok(())
-    }
-
-    /// Takes what the sources have now, up to a bound.
-    fn drain(&mut self) -> Result<()> {
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        backend.drain(&mut Intake { table, tally, clock, filter: &config.filter, interfaces })?;
-        Ok(())
-    }
-
-    /// Takes everything that the sources have now.
-    fn drain_all(&mut self) -> Result<()> {
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        let mut intake = Intake { table, tally, clock, filter: &config.filter, interfaces };
-        drain_all(|| backend.drain(&mut intake))
-    }
-
-    /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
-    fn take_drops(&mut self, all: bool) -> Result<()> {
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        backend.take_drops(
-            &mut Intake { table, tally, clock, filter: &config.filter, interfaces },
-            all,
-        )
-    }
-
-    /// Interfaces have changed: what packets have told by now is of their old names.
-    fn on_interfaces(&mut self) -> Result<()> {
-        let renamed = self.interfaces.read().context("cannot watch interfaces")?;
-        if !renamed.is_empty() {
-            self.drain_all()?;
-            self.take_drops(true)?;
-            self.interfaces.apply(renamed);
-        }
-        Ok(())
-    }
-
-    /// Losses are answered with a dump: it finds every flow that is still in the kernel's table. So are
-    /// packets that several flows fit, less often: it tells the entries that they are compared with.
-    fn answer_losses(&mut self) -> Result<()> {
-        let lost = self.backend.lost(&self.tally)?;
-        let since = self.last_resync.elapsed();
-        if self.dumping.is_empty()
-            && ((lost > self.lost_answered && since >= CHECK_EVERY)
-                || (self.table.wants_dump() && since >= LOOK_CLOSER_EVERY))
-        {
-            self.last_resync = Instant::now();
-            self.tally.resyncs += 1;
-            self.dump_all()?;
-        }
-        Ok(())
-    }
-
-    fn status(&self) -> Result<Status> {
-        Ok(Status {
-            flows: self.table.len(),
-            records: self.tally.records + self.tally.events,
-            lost: self.backend.lost(&self.tally)?,
-        })
-    }
-
-    fn assemble(&mut self) -> Result<Report> {
-        assemble::assemble(self).context("cannot assemble the report")
+        let Self { config, backend, namespaces, newcomers, .. } = self;
+        let mut notes = notes::now(config, backend, namespaces.values(), notes::Seen::default());
+        notes.extend(newcomers.notes());
+        notes
     }
 }
 

@@ -77,10 +77,10 @@ pub(super) struct Seen {
 }
 
 /// The notes of now: at the start for the user to see, in each report for its reader.
-pub(super) fn now(
+pub(super) fn now<'a>(
     config: &Config,
     backend: &mut Backend,
-    namespaces: &[Arc<Netns>],
+    namespaces: impl Iterator<Item = &'a Arc<Netns>>,
     seen: Seen,
 ) -> Vec<String> {
     let mut notes = Vec::new();

@@ -11,16 +11,18 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::mpsc::{self, Receiver},
-    thread,
     time::{Duration, Instant},
 };
 
-use crate::{flow::process::Process, kernel::bpf::owner::Owner};
+use crate::{
+    flow::process::Process,
+    kernel::{bpf::owner::Owner, threads},
+};
 
 /// Between two walks through /proc, or through control groups.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Sockets that are remembered at most, and that are looked for at once.
+/// Sockets that are looked for at once, and that are remembered before it is looked which of them flows are of.
 const MOST: usize = 65_536;
 
 /// The initial pid namespace (PROC_PID_INIT_INO), of which the programs tell pids.
@@ -57,6 +59,8 @@ pub(crate) struct Owners {
     wanted_cgroups: HashSet<u64>,
     /// Control groups that were not found.
     unknown_cgroups: HashSet<u64>,
+    /// When so much is remembered, what no flow refers to is forgotten.
+    forget_at: usize,
     walking: Option<Receiver<Found>>,
     walked: Option<Instant>,
 }
@@ -72,6 +76,7 @@ impl Owners {
             wanted: HashSet::new(),
             wanted_cgroups: HashSet::new(),
             unknown_cgroups: HashSet::new(),
+            forget_at: MOST,
             walking: None,
             walked: None,
         }
@@ -88,10 +93,31 @@ impl Owners {
         if let Some(inode) = owner.inode
             && (owner.sender.is_none() || !self.same_pids)
             && !self.found.holders.contains_key(&inode)
-            && self.wanted.len() + self.found.holders.len() < MOST
+            && self.wanted.len() < MOST
         {
             self.wanted.insert(inode);
         }
+    }
+
+    /// What is remembered, as far as it grows.
+    fn remembered(&self) -> usize {
+        self.found.holders.len() + self.unknown_cgroups.len()
+    }
+
+    /// Whether so much is remembered that it is worth to look what is of use.
+    pub fn are_many(&self) -> bool {
+        self.remembered() >= self.forget_at
+    }
+
+    /// Forgets what none of these processes needs: as long as there are new sockets they are looked for.
+    pub fn keep<'a>(&mut self, processes: impl Iterator<Item = &'a Process>) {
+        let (sockets, cgroups): (HashSet<_>, HashSet<_>) =
+            processes.map(|process| (process.inode, process.cgroup_id)).unzip();
+        self.found.holders.retain(|inode, _| sockets.contains(&Some(*inode)));
+        self.found.cgroups.retain(|id, _| cgroups.contains(&Some(*id)));
+        self.unknown_cgroups.retain(|id| cgroups.contains(&Some(*id)));
+        // No more often than the rest has doubled.
+        self.forget_at = MOST.max(2 * self.remembered());
     }
 
     /// Takes what was found, and looks for what is wanted.
@@ -122,8 +148,9 @@ impl Owners {
             // Nobody may want it any more.
             let _ = sender.send(Found { holders, cgroups });
         };
-        if thread::Builder::new().name("owners".to_owned()).spawn(walk).is_ok() {
-            self.walking = Some(receiver);
+        match threads::spawn("owners", walk) {
+            Ok(_) => self.walking = Some(receiver),
+            Err(error) => log::debug!("processes are not looked up: {error}"),
         }
     }
 
@@ -241,7 +268,7 @@ fn paths(wanted: &HashSet<u64>) -> HashMap<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::fd::AsRawFd};
+    use std::{net::UdpSocket, os::fd::AsRawFd, thread};
 
     use super::*;
     use crate::flow::path::Direction;
@@ -283,6 +310,35 @@ mod tests {
         let mut other = process(u64::MAX);
         owners.complete(&mut other);
         assert_eq!((other.pid, other.comm), (None, None));
+    }
+
+    #[test]
+    fn more_sockets_than_are_remembered_at_once_are_looked_for_and_those_of_flows_stay() {
+        let mut owners = Owners::new();
+        let note = |owners: &mut Owners, inode| {
+            owners.note(&Owner { uid: 0, cgroup: None, inode: Some(inode), sender: None });
+        };
+        for inode in 1..=MOST as u64 {
+            owners.found.holders.insert(inode, Holder { pid: Some(7), comm: None });
+        }
+        assert!(owners.are_many());
+        note(&mut owners, u64::MAX);
+        assert!(owners.wanted.contains(&u64::MAX));
+        let of_flows = [process(1), process(2)];
+        owners.keep(of_flows.iter());
+        assert_eq!((owners.found.holders.len(), owners.are_many()), (2, false));
+        let [mut first, _] = of_flows;
+        owners.complete(&mut first);
+        assert_eq!(first.pid, Some(7));
+        // If flows are of all of them, they stay, and are not looked through at each record.
+        let many: Vec<Process> = (1..=MOST as u64).map(process).collect();
+        for process in &many {
+            owners.found.holders.insert(process.inode.unwrap(), Holder::default());
+        }
+        owners.keep(many.iter());
+        assert_eq!((owners.found.holders.len(), owners.are_many()), (MOST, false));
+        note(&mut owners, u64::MAX - 1);
+        assert!(owners.wanted.contains(&(u64::MAX - 1)));
     }
 
     #[test]

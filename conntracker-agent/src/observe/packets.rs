@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use self::attach::{Attached, RulesWanted};
 use super::{
-    Intake, Tally, drain_all,
+    Hurry, Intake, Tally, drain_all,
     kernel::Kernel,
     owners::Owners,
     rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
@@ -72,7 +72,7 @@ pub(crate) struct PacketsSource {
     without_hooks: Option<String>,
     changes: Option<RuleChanges>,
     /// Rulesets that were listed.
-    listed: mpsc::Receiver<Listed>,
+    listed: mpsc::UnboundedReceiver<Listed>,
     /// Keys of dropped packets that had been counted when the counts were taken last, and how many more there
     /// may be before they are taken again.
     drop_keys_taken: u64,
@@ -116,24 +116,28 @@ fn conntrack_stats(netns: &Netns) -> Vec<CpuStats> {
 
 impl PacketsSource {
     /// Starts. If rules cannot be traced, flows are observed all the same.
-    pub fn start(
+    pub async fn start(
         kernel: &Kernel,
         eyes: Eyes,
         flows: FlowOptions,
         rules: Option<RuleOptions>,
         namespaces: &[Arc<Netns>],
+        hurry: &Hurry,
     ) -> Result<Self> {
         let FlowOptions { sizes, .. } = flows;
-        let (sender, listed) = mpsc::channel(namespaces.len().max(1));
-        let attach = |rules| Attached::new(kernel, eyes, flows, namespaces, rules);
+        let (sender, mut listed) = mpsc::unbounded_channel();
+        let attach = async |rules: Option<RulesWanted<'_>>| {
+            Attached::new(kernel, eyes, flows, namespaces, rules).await
+        };
         // Before the rules are read: no change is missed.
         let mut changes = rules.map(|_| RuleChanges::subscribe(namespaces)).transpose()?;
-        let wanted = rules.map(|options| RulesWanted { options, sender });
-        let (attached, without_rules) = match (rules, attach(wanted)) {
+        let wanted =
+            rules.map(|options| RulesWanted { options, sender, listed: &mut listed, hurry });
+        let (attached, without_rules) = match (rules, attach(wanted).await) {
             (Some(_), Err(error)) => {
                 // Its links are gone by now. What keeps flows from being seen fails again.
                 changes = None;
-                (attach(None)?, Some(format!("{error:#}")))
+                (attach(None).await?, Some(format!("{error:#}")))
             }
             (_, attached) => (attached?, None),
         };
@@ -186,6 +190,30 @@ impl PacketsSource {
         let Some(flows) = &self.probes else { return Ok(None) };
         let rules = self.rules.as_ref().map_or(Ok(0), RuleTracer::missed)?;
         Ok(Some(flows.missed()? + rules))
+    }
+
+    /// Reads the rules of namespaces that were added, until that has taken long enough: the rest is read meanwhile.
+    pub async fn read_rules(&mut self, hurry: &Hurry) -> Result<()> {
+        let Self { programs, rules: Some(rules), listed, .. } = self else { return Ok(()) };
+        hurry.begin();
+        loop {
+            rules.poll(programs, true);
+            if rules.have_been_read() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(listed) = listed.recv() => rules.on_listed(programs, listed),
+                () = hurry.up() => return Ok(()),
+            }
+        }
+    }
+
+    /// Nothing is to be known any more of a namespace that is gone.
+    pub fn forget_all_of(&mut self, id: NetnsId) {
+        self.netns_by_cookie.retain(|_, of| *of != id);
+        if let Some(rules) = &mut self.rules {
+            rules.forget_all_of(id);
+        }
     }
 
     /// Observes one more namespace.
@@ -244,16 +272,16 @@ impl PacketsSource {
             }
             changed = changes.changed() => {
                 changed?;
-                rules.poll(programs, true)
+                rules.poll(programs, true);
+                Ok(())
             }
         }
     }
 
     /// Looks whether the rules have changed.
-    pub fn watch_rules(&mut self) -> Result<()> {
-        match &mut self.rules {
-            Some(rules) => rules.poll(&mut self.programs, false),
-            None => Ok(()),
+    pub fn watch_rules(&mut self) {
+        if let Some(rules) = &mut self.rules {
+            rules.poll(&mut self.programs, false);
         }
     }
 
@@ -268,6 +296,9 @@ impl PacketsSource {
         self.programs.print_log();
         let Self { ring, netns_by_cookie, rules, owners, reasons, .. } = self;
         owners.poll();
+        if owners.are_many() {
+            owners.keep(intake.table.flows().filter_map(|flow| flow.process.as_deref()));
+        }
         ring.drain(|bytes| match rules {
             Some(rules) if path::is_path(bytes) => take_path(bytes, netns_by_cookie, rules, intake),
             _ if end::is_end(bytes) => take_end(bytes, netns_by_cookie, intake),
@@ -276,16 +307,11 @@ impl PacketsSource {
     }
 
     /// Merges the kernel's counts of flows into the table.
-    pub fn settle(
-        &self,
-        table: &mut FlowTable,
-        filter: &Filter,
-        now_ns: impl Fn(u64) -> u64,
-    ) -> Result<()> {
+    pub fn settle(&self, table: &mut FlowTable, filter: &Filter) -> Result<()> {
         for seen in self.programs.seen()? {
             let netns = self.netns_by_cookie.get(&seen.netns_cookie);
             if let Some(&netns) = netns.filter(|_| filter.allows_tuple(&seen.orig, seen.zone)) {
-                table.seen_flow(netns, &seen, now_ns(seen.last_ns));
+                table.seen_flow(netns, &seen, seen.last_ns);
             }
         }
         Ok(())
@@ -319,8 +345,7 @@ impl PacketsSource {
                 };
                 let drops = DropCount { interfaces, hook: cause.last_hook(drops.hook), ..drops };
                 let (first, last) = drops.seen_ns;
-                let of_kernel = |ns| intake.clock.of_kernel(ns);
-                intake.table.dropped(netns, &drops, cause, (of_kernel(first), of_kernel(last)));
+                intake.table.dropped(netns, &drops, cause, (first, last));
             }
         }
         intake.table.drops_taken();
@@ -397,7 +422,7 @@ fn take(
         let number = |index| intake.interfaces.number(netns, index);
         let interfaces = both(record.interfaces, number);
         let record = Record { interfaces, hook: cause.last_hook(record.hook), ..record };
-        intake.table.record(netns, &record, cause, intake.clock.of_kernel(record.ktime_ns));
+        intake.table.record(netns, &record, cause, record.ktime_ns);
     }
 }
 
@@ -409,7 +434,7 @@ fn take_end(bytes: &[u8], netns_by_cookie: &HashMap<u64, NetnsId>, intake: &mut 
     };
     let Some(netns) = whose(end.netns_cookie, netns_by_cookie, intake.tally) else { return };
     if allows(intake.filter, &end.orig, end.zone, true) {
-        let at_ns = intake.clock.of_kernel(end.ktime_ns);
+        let at_ns = end.ktime_ns;
         let stop_ns = at_ns.saturating_sub(intake.clock.of_ticks(end.overdue));
         intake.table.end(netns, &end, at_ns, stop_ns);
     }
@@ -431,7 +456,7 @@ fn take_path(
     if allows(intake.filter, &record.orig, record.zone, from_conntrack)
         && let Some(traversal) = rules.resolve(netns, &record)
     {
-        let at_ns = intake.clock.of_kernel(record.ktime_ns);
+        let at_ns = record.ktime_ns;
         let mut number = |device: Option<Device>| {
             let Some(Device { index, name }) = device else { return 0 };
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();

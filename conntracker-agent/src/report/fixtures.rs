@@ -103,6 +103,7 @@ pub fn report(flows: Vec<Flow>) -> Report {
         flows,
         footer: Footer::default(),
         coverage: Err("no packets".to_owned()),
+        untold: Vec::new(),
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Report {
     /// For the rules of the first namespace, whether it can be told that no packet met them, if that was
     /// asked for; or why rules were not traced.
     pub(crate) coverage: Result<Coverage, String>,
+    /// What was to be told and is not, besides losses: the backend or rules that could not be had.
+    pub untold: Vec<String>,
 }
 
 /// A network namespace that was observed.

@@ -38,9 +38,10 @@ pub fn render(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let hits = Hits::of(report, netns, (before, ruleset));
-    let mut notes: Vec<&String> = ruleset.notes.iter().collect();
+    let mut notes: Vec<&String> = ruleset.all_notes().collect();
     if let Ok(coverage) = &report.coverage {
-        notes.extend(coverage.notes.iter().filter(|note| !ruleset.notes.contains(note)));
+        let of_ruleset = notes.clone();
+        notes.extend(coverage.notes.iter().filter(|note| !of_ruleset.contains(note)));
     }
     match format {
         Format::Text => text::render(&hits, &notes, ruleset, out),

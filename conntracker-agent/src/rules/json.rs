@@ -22,7 +22,9 @@ struct Document<'a> {
     schema: &'static str,
     netns: &'a str,
     tables: Vec<TableObject<'a>>,
-    notes: &'a [String],
+    notes: Vec<&'a String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unread: &'a [String],
     skipped: &'a Skipped,
 }
 
@@ -65,7 +67,8 @@ pub(super) fn render(
     selected: &[Selected<'_>],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Ruleset { tables: _, skipped, notes } = ruleset;
+    let Ruleset { tables: _, skipped, notes: _, unread } = ruleset;
+    let notes = ruleset.all_notes().collect();
     let tables = selected
         .iter()
         .map(|Selected { table, chains }| TableObject {
@@ -79,7 +82,7 @@ pub(super) fn render(
             chains: chains.iter().map(|chain| chain_object(chain)).collect(),
         })
         .collect();
-    let document = Document { schema: SCHEMA, netns, tables, notes, skipped };
+    let document = Document { schema: SCHEMA, netns, tables, notes, unread, skipped };
     harmless::json(&mut *out, &document)?;
     out.write_all(b"\n")
 }

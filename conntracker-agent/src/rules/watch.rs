@@ -1,27 +1,25 @@
 //! `conntracker rules hits`: observes for a while, then joins what was seen with the ruleset.
 
-use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::Mutex,
-    time::{Instant, sleep_until},
-};
+use tokio::sync::{Mutex, mpsc};
 
 use super::{Format, hits};
 use crate::{
     flow::{NetnsId, filter::Filter},
-    kernel::{bpf::object::Sizes, netns::Netns},
+    kernel::{bpf::object::Sizes, descriptors, netns::Netns},
     messages,
     observe::{
-        Config, NetnsChoice, Observer, Output, Request, Status, backend::BackendChoice,
-        rules::RuleOptions,
+        Config, NetnsChoice, Output, Status,
+        backend::BackendChoice,
+        rules::{Listers, RuleOptions},
     },
     output::Destination,
     report::Report,
     ruleset::Ruleset,
-    trace::EXIT_LOST,
+    signals::Signals,
+    trace::{EXIT_LOST, Schedule},
 };
 
 /// What to observe.
@@ -41,83 +39,68 @@ pub struct Watch {
 /// Rules cannot be traced here, or the ruleset cannot be read.
 pub fn watch(watch: Watch) -> Result<ExitCode> {
     messages::to_stderr();
+    descriptors::raise_limit();
+    // Before anything is attached: a signal from here on ends the observation in order.
+    let signals = Signals::install(false)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(observe(watch))
+    runtime.block_on(observe(watch, signals))
 }
 
-async fn observe(Watch { netns, duration, format }: Watch) -> Result<ExitCode> {
-    // Before anything is attached: a signal from here on ends the observation in order.
-    let handler = |kind| signal(kind).context("cannot install a signal handler");
-    let signals = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
-    let mut printer = Printer {
-        netns: match &netns {
-            Some(name) => Netns::named(name)?,
-            None => Netns::current()?,
-        },
-        format,
-        before: Ruleset::default(),
-        incomplete: false,
-    };
-    let mut observer = Observer::start(Config {
-        netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
-        backend: BackendChoice::Auto,
-        attach: None,
-        avoid: Vec::new(),
-        filter: Filter::default(),
-        filter_text: Vec::new(),
-        fold: true,
-        rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
-        lost: false,
-        sizes: Sizes::default(),
-        event_buffer: 0,
-    })?;
+async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> Result<ExitCode> {
+    let mut schedule = Schedule::new(signals, duration, None);
+    let opened = Arc::new(match &netns {
+        Some(name) => Netns::named(name)?,
+        None => Netns::current()?,
+    });
+    let mut observer = schedule
+        .start(Config {
+            netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
+            backend: BackendChoice::Auto,
+            attach: None,
+            avoid: Vec::new(),
+            filter: Filter::default(),
+            filter_text: Vec::new(),
+            fold: true,
+            rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
+            lost: false,
+            sizes: Sizes::default(),
+            event_buffer: 0,
+        })
+        .await?;
     for note in observer.notes() {
         log::info!("{note}");
     }
     // Counters of before the first packet that counts.
-    printer.before = Ruleset::load(&printer.netns)?;
+    let before = tokio::select! {
+        before = listed(&opened) => before?,
+        () = schedule.ended() => Ruleset::default(),
+    };
+    let mut printer = Printer { netns: opened, format, before, incomplete: false };
     let ctrl_c = if duration.is_some() { "" } else { "; Ctrl-C ends and prints the rules" };
     log::info!("observing{ctrl_c}");
-    let end = duration.map(|duration| Instant::now() + duration);
-    let ending = Arc::new(Mutex::new(Ending { signals, end }));
+    let schedule = Arc::new(Mutex::new(schedule));
     let requests = || {
-        let ending = Arc::clone(&ending);
-        async move { ending.lock().await.come().await }
+        let schedule = Arc::clone(&schedule);
+        async move { schedule.lock().await.next().await }
     };
     observer.run(requests, &mut printer).await?;
     Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
-/// What ends the observation.
-struct Ending {
-    signals: (Signal, Signal),
-    end: Option<Instant>,
-}
-
-impl Ending {
-    async fn come(&mut self) -> Request {
-        let Self { signals: (interrupt, terminate), end } = self;
-        let end = async {
-            match end {
-                Some(end) => sleep_until(*end).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = end => {}
-        }
-        Request::Finish
-    }
+/// The rules of a namespace. If nobody waits for them any more, the programs that list them are ended.
+async fn listed(netns: &Arc<Netns>) -> Result<Ruleset> {
+    let (sender, mut listed) = mpsc::unbounded_channel();
+    let mut listers = Listers::new(sender);
+    listers.list(NetnsId(0), netns)?;
+    listed.recv().await.context("the ruleset was not listed")?.result
 }
 
 /// Prints the one report.
 struct Printer {
-    netns: Netns,
+    netns: Arc<Netns>,
     format: Format,
     /// The rules when the observation began.
     before: Ruleset,
@@ -126,7 +109,10 @@ struct Printer {
 }
 
 impl Output for Printer {
-    fn report(&mut self, report: Report) -> Result<()> {
+    fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
+        if !last {
+            return Ok(ControlFlow::Continue(()));
+        }
         let ruleset = Ruleset::load(&self.netns)?;
         super::warn(&ruleset);
         report.footer.warn();
@@ -137,7 +123,9 @@ impl Output for Printer {
             log::warn!("{why}");
             self.incomplete = true;
         }
-        Ok(())
+        // Of rules that could not be looked at nothing can be told, either; the notes say which.
+        self.incomplete |= !ruleset.unread.is_empty();
+        Ok(ControlFlow::Break(()))
     }
 
     fn status(&mut self, _: Status) {}

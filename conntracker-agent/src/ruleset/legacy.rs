@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::{
     Skipped,
     model::{Family, Table},
-    program,
+    program::{self, Limits},
 };
 
 /// The legacy part of a ruleset.
@@ -20,21 +20,21 @@ pub(super) struct Loaded {
     /// Lines that could not be read.
     pub skipped: Skipped,
     /// What could not be listed, and why.
-    pub notes: Vec<String>,
+    pub unread: Vec<String>,
 }
 
 /// Lists the tables of the calling thread's namespace.
-pub(super) fn load() -> Result<Loaded> {
+pub(super) fn load(limits: &Limits) -> Result<Loaded> {
     let mut loaded = Loaded::default();
     for family in [Family::Ip, Family::Ip6] {
-        load_family(family, &mut loaded).with_context(|| {
+        load_family(family, limits, &mut loaded).with_context(|| {
             format!("cannot read the legacy tables of family {}", family.name())
         })?;
     }
     Ok(loaded)
 }
 
-fn load_family(family: Family, loaded: &mut Loaded) -> Result<()> {
+fn load_family(family: Family, limits: &Limits, loaded: &mut Loaded) -> Result<()> {
     let (names, programs) = match family {
         // Some distributions have iptables-legacy under iptables' plain name.
         Family::Ip6 => ("ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
@@ -46,15 +46,15 @@ fn load_family(family: Family, loaded: &mut Loaded) -> Result<()> {
     }
     for program in programs.into_iter().filter_map(program::find) {
         // -c: counters. No -t: naming a table would make it, and load its module.
-        let saved = program::output(&program, &["-c"])?;
+        let saved = program::output(&program, &["-c"], limits)?;
         if !save::is_of_nf_tables(&saved) {
             let Loaded { tables, skipped, .. } = loaded;
             tables.extend(save::parse(family, &saved, skipped));
             return Ok(());
         }
     }
-    loaded.notes.push(format!(
-        "tables of iptables-legacy are in use ({}: {}), but {} is not in PATH: they are not shown",
+    loaded.unread.push(format!(
+        "tables of iptables-legacy are in use ({}: {}), but {} is not found, in PATH or elsewhere: they are not shown",
         family.name(),
         names.join(", "),
         programs[0],

@@ -12,14 +12,21 @@ mod legacy;
 pub mod model;
 mod nft;
 mod order;
-mod program;
+pub(crate) mod program;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use self::model::{Backend, Chain, Family, Place, Rule, Table};
-use crate::kernel::netns::Netns;
+use self::{
+    model::{Backend, Chain, Family, Place, Rule, Table},
+    program::Limits,
+};
+use crate::kernel::{netlink::nftables::generation, netns::Netns};
+
+/// The generation of rules of nf_tables in a namespace where nobody has made any (`nf_tables_init_net` of
+/// net/netfilter/nf_tables_api.c).
+const NEVER_CHANGED: u32 = 1;
 
 /// Objects or lines that could not be read, by kind.
 pub type Skipped = BTreeMap<String, u64>;
@@ -35,6 +42,8 @@ pub struct Ruleset {
     pub skipped: Skipped,
     /// What else the reader of this should know.
     pub notes: Vec<String>,
+    /// What could not be looked at, and why: there may be rules that are not here.
+    pub unread: Vec<String>,
 }
 
 impl Ruleset {
@@ -42,29 +51,46 @@ impl Ruleset {
     /// at one moment.
     ///
     /// # Errors
-    /// No right to enter the namespace or to list rules; a program that fails.
+    /// No right to enter the namespace or to list rules; a program that fails, hangs, or prints without end.
     pub fn load(netns: &Netns) -> Result<Self> {
+        Self::load_within(netns, &Limits::default())
+    }
+
+    /// As [`Self::load`], with limits of the caller's.
+    pub(crate) fn load_within(netns: &Netns, limits: &Limits) -> Result<Self> {
         netns
-            .enter(|| Ok(Self::load_here()))
+            .enter(|| Ok(Self::load_here(limits)))
             .with_context(|| format!("cannot enter network namespace `{}`", netns.name))?
             .with_context(|| format!("cannot read the ruleset of namespace `{}`", netns.name))
     }
 
     /// Reads the ruleset of the calling thread's namespace.
-    fn load_here() -> Result<Self> {
-        Ok(Self::of(nft::load()?, legacy::load()?))
+    fn load_here(limits: &Limits) -> Result<Self> {
+        let nft = nft::load(limits)?;
+        // Where no rule of nf_tables was ever made, nothing is missed.
+        let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
+        let nft = if empty { Some(nft::Loaded::default()) } else { nft };
+        Ok(Self::of(nft, legacy::load(limits)?))
+    }
+
+    /// Everything that the reader of this should know.
+    pub fn all_notes(&self) -> impl Iterator<Item = &String> {
+        self.notes.iter().chain(&self.unread)
     }
 
     /// Both parts in one; `nft` is `None` if there is no such program.
     fn of(nft: Option<nft::Loaded>, legacy: legacy::Loaded) -> Self {
-        let mut notes = Vec::new();
+        let (mut notes, mut unread) = (Vec::new(), Vec::new());
         let nft = nft.unwrap_or_else(|| {
-            notes.push("nft is not in PATH: rules of nf_tables are not shown".to_owned());
+            unread.push(
+                "nft is not found, in PATH or elsewhere: rules of nf_tables are not shown"
+                    .to_owned(),
+            );
             nft::Loaded::default()
         });
         let nft::Loaded { mut tables, mut skipped, without_text: _, notes: of_nft } = nft;
         notes.extend(of_nft);
-        notes.extend(legacy.notes);
+        unread.extend(legacy.unread);
         for (kind, count) in legacy.skipped {
             *skipped.entry(kind).or_default() += count;
         }
@@ -80,7 +106,7 @@ impl Ruleset {
         }
         tables.extend(legacy.tables);
         order::sort(&mut tables);
-        Self { tables, skipped, notes }
+        Self { tables, skipped, notes, unread }
     }
 
     /// A chain.

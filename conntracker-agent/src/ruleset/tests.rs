@@ -57,7 +57,10 @@ fn rules_are_found_by_handle_and_by_position() {
 
 #[test]
 fn what_could_not_be_listed_is_noted() {
-    let Ruleset { tables, skipped, notes } = Ruleset::of(None, legacy::Loaded::default());
-    assert!(tables.is_empty() && skipped.is_empty());
-    assert_eq!(notes, ["nft is not in PATH: rules of nf_tables are not shown"]);
+    let mut legacy = legacy::Loaded::default();
+    legacy.unread.push("legacy".to_owned());
+    let Ruleset { tables, skipped, notes, unread } = Ruleset::of(None, legacy);
+    assert!(tables.is_empty() && skipped.is_empty() && notes.is_empty());
+    let nft = "nft is not found, in PATH or elsewhere: rules of nf_tables are not shown";
+    assert_eq!(unread, [nft, "legacy"]);
 }

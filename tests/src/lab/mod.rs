@@ -13,6 +13,7 @@
 
 mod child;
 mod exec;
+mod hidden;
 mod host;
 mod stale;
 mod topology;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 
 pub use child::Guarded;
+pub use hidden::output_without;
 pub use host::{Host, Link};
 
 /// The smallest ruleset that makes a namespace track connections (without a rule that needs it,

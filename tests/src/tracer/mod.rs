@@ -2,6 +2,7 @@
 
 mod backend;
 pub mod conntrack;
+mod daemon;
 mod flow;
 pub mod listed;
 pub mod report;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 pub use backend::{backend, by_probes, skip, skipped_without_counters, skipped_without_links};
+pub use daemon::Daemon;
 pub use flow::{Direction, Flow, L4, Tuple, merge};
 
 use crate::lab::{Guarded, Host};

@@ -33,7 +33,7 @@ impl FlowTable {
     }
 
     /// Merges dropped packets that the kernel counted, and who did it. The first was seen at `first_ns`, the last at
-    /// `last_ns` (nanoseconds since the epoch).
+    /// `last_ns`.
     pub fn dropped(
         &mut self,
         netns: NetnsId,

@@ -3,7 +3,7 @@
 //! A dump that is under way may still show an entry whose end is merged already: it is remembered
 //! until the dump is through.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{DumpId, FlowKey, FlowTable, Member, NetnsId, ZoneDir, account};
 use crate::kernel::bpf::end::End;
@@ -50,12 +50,33 @@ impl FlowTable {
         self.ended.end(dump.netns);
     }
 
+    /// Namespaces are gone, and their entries with them. Returns those of which no flow tells.
+    pub fn forget_gone(&mut self, gone: &HashSet<NetnsId>) -> HashSet<NetnsId> {
+        // While the entries are known that packets may be of.
+        self.settle_waiting();
+        let Self {
+            members, replies, translated, counting, dropping, waiting, flows, zones, ..
+        } = self;
+        members.retain(|key, _| !gone.contains(&key.netns));
+        replies.retain(|key, _| !gone.contains(&key.netns));
+        translated.retain(|key, _| !gone.contains(&key.netns));
+        counting.retain(|key, _| !gone.contains(&key.netns));
+        dropping.retain(|(key, _), _| !gone.contains(&key.netns));
+        let mut unused = gone.clone();
+        for key in flows.keys().chain(waiting.keys()) {
+            unused.remove(&key.netns);
+        }
+        zones.retain(|netns, _| !unused.contains(netns));
+        unused
+    }
+
     /// Merges the end of an entry, seen at `at_ns`; its time was over at `stop_ns`.
     pub fn end(&mut self, netns: NetnsId, end: &End, at_ns: u64, stop_ns: u64) {
         let member_key = FlowKey { netns, zone: end.zone, orig: end.orig, entry: true };
         let key = self.key(netns, end.zone, end.orig);
         let known = end.confirmed.then(|| self.forget_member(&member_key)).flatten();
         let counts = known.is_none() && !self.kernel_counts;
+        let time_of_day = self.time_of_day;
         let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);
         flow.status = flow.status.union(end.status);
@@ -79,13 +100,11 @@ impl FlowTable {
         if let Some(counters) = end.counters {
             account(flow, &mut member, counters.map(Some));
         }
-        if let Some(start) = end.start_ns {
-            flow.first_ns = flow.first_ns.min(start);
-        }
+        flow.started(end.start_ns, time_of_day);
         let details = flow.details.get_or_insert_default();
         details.id = member.id.or(details.id);
         details.start_ns = end.start_ns.or(details.start_ns);
-        details.stop_ns = Some(stop_ns);
+        details.stop_ns = Some(time_of_day.of(stop_ns));
         self.ended.remember(member_key, at_ns);
         self.set_reply(key, end.reply, replace);
     }

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod headers;
+mod times;
 
 const NS: NetnsId = NetnsId(0);
 

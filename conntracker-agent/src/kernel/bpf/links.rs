@@ -3,7 +3,6 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    thread,
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +11,7 @@ use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
 use nix::sched::{CloneFlags, unshare};
 
 use super::sys;
-use crate::kernel::netns::Netns;
+use crate::kernel::{netns::Netns, threads};
 
 /// NF_INET_LOCAL_IN and NF_INET_POST_ROUTING: every packet that confirms a flow passes the end of
 /// exactly one of them.
@@ -80,10 +79,10 @@ fn attach_one(program: BorrowedFd<'_>, family: u8, hook: u8) -> io::Result<(Owne
 /// attaches it in a namespace made for the purpose, so that no packet ever meets it.
 pub fn probe() -> Result<()> {
     let program = sys::load_netfilter("ct_probe", returning(NF_ACCEPT)[..].into())?;
-    let attached = thread::spawn(move || {
+    let attached = threads::spawn("probe", move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         attach_one(program.as_fd(), FAMILY_V4, HOOKS[0])
-    })
+    })?
     .join();
     match attached {
         Ok(result) => result.map(|_| ()).context("the kernel refused a netfilter link"),

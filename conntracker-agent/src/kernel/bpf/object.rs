@@ -321,14 +321,9 @@ impl Programs {
         let removed = traced.remove(&cookie);
         let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
             PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
-        for removed in [removed, known.remove(&cookie)] {
-            match removed {
-                // It was never observed.
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        // It may never have been observed.
+        if_there(known.remove(&cookie))?;
+        Ok(if_there(removed)?)
     }
 
     /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
@@ -407,7 +402,8 @@ impl Programs {
             Some(ChainPlace { plan, place, number, first }) => {
                 map.insert(key, [plan, place, number, first], 0)?;
             }
-            None => map.remove(&key)?,
+            // The memory of a chain that is gone may be that of another one, gone since, too.
+            None => if_there(map.remove(&key))?,
         }
         Ok(())
     }
@@ -444,6 +440,20 @@ fn refused(error: ProgramError) -> anyhow::Error {
         other => return other.into(),
     };
     source.into()
+}
+
+/// Success also where the key of an entry to be removed is not there. The kernel says so by ENOENT, which aya
+/// does not tell from other errors.
+fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Descriptor of an array.

@@ -26,7 +26,7 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 /// What was noticed besides the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
-    /// Messages of another request or for another port, skipped.
+    /// Messages of another request, for another port, or not of the kernel: skipped.
     pub foreign: u64,
     /// Messages that carry NLM_F_DUMP_INTR.
     pub interrupted: u64,
@@ -84,7 +84,9 @@ impl Answer {
             let unread = buffer.get(self.next..self.end).unwrap_or_default();
             let Some(message) = Messages::new(unread).next() else {
                 (self.next, self.end) = (0, 0);
+                let strangers = socket.strangers();
                 self.end = socket.receive(buffer)?.len();
+                self.noticed.foreign += socket.strangers() - strangers;
                 continue;
             };
             let message = message.map_err(|source| {

@@ -1,17 +1,22 @@
 //! A netlink socket: neli's, with the options that neli lacks and errors that name their call.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 use nix::errno::Errno;
-use nix::sys::socket::{getsockopt, setsockopt, sockopt::RcvBuf, sockopt::RcvBufForce};
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockopt, recvmsg, setsockopt};
 
 use super::request::Request;
 use super::wire::DecodeError;
 use crate::kernel::sockopt;
+
+/// The kernel's port id (netlink(7)).
+const KERNEL: u32 = 0;
 
 /// SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h): messages that the socket had no room for, the
 /// last of the numbers that SO_MEMINFO returns.
@@ -98,6 +103,8 @@ pub struct Socket {
     inner: NlSocket,
     portid: u32,
     seq: u32,
+    /// Datagrams that others than the kernel have sent.
+    strangers: AtomicU64,
 }
 
 impl Socket {
@@ -117,7 +124,7 @@ impl Socket {
             .map_err(|e| Error::system("socket(AF_NETLINK)", e))?;
         inner.enable_ext_ack(true).map_err(|e| Error::system("setsockopt(NETLINK_EXT_ACK)", e))?;
         let portid = inner.pid().map_err(|e| Error::system("getsockname", e))?;
-        Ok(Self { inner, portid, seq: 0 })
+        Ok(Self { inner, portid, seq: 0, strangers: AtomicU64::new(0) })
     }
 
     /// Port id: the kernel's name for this socket within its namespace.
@@ -174,13 +181,34 @@ impl Socket {
         Ok(self.seq)
     }
 
-    /// Receives one datagram.
+    /// Receives one datagram of the kernel's. Who has CAP_NET_ADMIN in a namespace may send to the sockets of
+    /// others there: such datagrams are not looked at, and counted.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
-        // With MSG_TRUNC the length is that of the datagram, not of the part that fits.
-        let (have, _) = retry(|| self.inner.recv(&mut *buffer, Msg::TRUNC))
-            .map_err(|e| Error::system("recv", e))?;
-        let want = buffer.len();
-        buffer.get(..have).ok_or(Error::Truncated { have, want })
+        loop {
+            let (have, sender) = retry(|| {
+                let mut into = [IoSliceMut::new(buffer)];
+                // With MSG_TRUNC the length is that of the datagram, not of the part that fits.
+                let received = recvmsg::<NetlinkAddr>(
+                    self.inner.as_raw_fd(),
+                    &mut into,
+                    None,
+                    MsgFlags::MSG_TRUNC,
+                )?;
+                Ok((received.bytes, received.address))
+            })
+            .map_err(|e| Error::system("recvmsg", e))?;
+            if sender.is_some_and(|sender| sender.pid() == KERNEL) {
+                let want = buffer.len();
+                return buffer.get(..have).ok_or(Error::Truncated { have, want });
+            }
+            self.strangers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Datagrams that others than the kernel have sent to this socket; they were ignored.
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.strangers.load(Ordering::Relaxed)
     }
 }
 
@@ -205,5 +233,30 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::sendto;
+
+    use super::*;
+
+    #[test]
+    fn only_the_kernel_is_listened_to() {
+        let ours = Socket::route().unwrap();
+        ours.set_nonblocking().unwrap();
+        let stranger = Socket::route().unwrap();
+        let to = NetlinkAddr::new(ours.portid(), 0);
+        // A whole message, of a type that we would take.
+        let mut forged = [0; 32];
+        forged[..4].copy_from_slice(&32_u32.to_ne_bytes());
+        forged[4..6].copy_from_slice(&16_u16.to_ne_bytes());
+        for _ in 0..2 {
+            sendto(stranger.as_raw_fd(), &forged, &to, MsgFlags::empty()).unwrap();
+        }
+        let error = ours.receive(&mut [0; 64]).unwrap_err();
+        assert!(error.is_system(Errno::EAGAIN), "{error}");
+        assert_eq!(ours.strangers(), 2);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use conntracker_common::seen::REPORT_EACH;
+use conntracker_common::{plan::MAX_NAMESPACES, seen::REPORT_EACH};
 use tokio::sync::mpsc;
 
 use super::{Eyes, FlowOptions, conntrack_stats, cookie};
@@ -19,6 +19,7 @@ use crate::{
         netns::Netns,
     },
     observe::{
+        Hurry,
         kernel::Kernel,
         rules::{Listed, RuleOptions, RuleProbes, RuleTracer},
     },
@@ -38,12 +39,12 @@ pub(super) struct Attached {
 
 impl Attached {
     /// Loads, sets the mode for the time of the first dump, attaches.
-    pub fn new(
+    pub async fn new(
         kernel: &Kernel,
         eyes: Eyes,
         FlowOptions { sizes, fold, lost }: FlowOptions,
         namespaces: &[Arc<Netns>],
-        rules: Option<RulesWanted>,
+        rules: Option<RulesWanted<'_>>,
     ) -> Result<Self> {
         let Kernel { btf, layout, points, .. } = kernel;
         let seeing = match eyes {
@@ -55,7 +56,8 @@ impl Attached {
         let mut programs = Programs::load(layout, drops, reasons, sizes, rules.is_some(), seeing)?;
         programs.report(REPORT_EACH, fold)?;
         for (number, netns) in (0..).zip(namespaces) {
-            programs.trace_netns(cookie(netns)?, number, &conntrack_stats(netns))?;
+            let stats = conntrack_stats(netns);
+            programs.trace_netns(cookie(netns)?, MAX_NAMESPACES.min(number), &stats)?;
         }
         programs.attach_drops()?;
         let without_ends;
@@ -87,15 +89,12 @@ impl Attached {
             }
         };
         let rules = match rules {
-            Some(RulesWanted { options, sender }) => Some(RuleTracer::start(
-                &mut programs,
-                layout,
-                kernel.symbols()?,
-                options,
-                rule_probes,
-                namespaces,
-                sender,
-            )?),
+            Some(RulesWanted { options, sender, listed, hurry }) => {
+                let mut tracer =
+                    RuleTracer::new(layout, kernel.symbols()?, options, rule_probes, sender);
+                tracer.start(&mut programs, namespaces, listed, hurry).await?;
+                Some(tracer)
+            }
             None => None,
         };
         Ok(Self { programs, links, probes, rules, without_ends, without_hooks })
@@ -127,7 +126,10 @@ fn see_ends(kernel: &Kernel, programs: &Programs, flows: &mut Probes) -> Result<
 }
 
 /// What tracing rules needs besides the programs.
-pub(super) struct RulesWanted {
+pub(super) struct RulesWanted<'a> {
     pub options: RuleOptions,
-    pub sender: mpsc::Sender<Listed>,
+    pub sender: mpsc::UnboundedSender<Listed>,
+    /// Where rulesets come that were listed.
+    pub listed: &'a mut mpsc::UnboundedReceiver<Listed>,
+    pub hurry: &'a Hurry,
 }

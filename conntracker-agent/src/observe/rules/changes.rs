@@ -50,11 +50,19 @@ impl RuleChanges {
     /// Waits for a change.
     pub async fn changed(&mut self) -> Result<()> {
         any_ready(&mut self.0).await?;
-        for socket in self.0.values_mut() {
-            if socket.get_mut().drain()? {
-                drained(socket);
+        self.0.retain(|_, socket| match socket.get_mut().drain() {
+            Ok(all) => {
+                if all {
+                    drained(socket);
+                }
+                true
             }
-        }
+            // Changes are looked for as well, if less often.
+            Err(error) => {
+                log::warn!("the kernel tells of rule changes in a namespace no more: {error}");
+                false
+            }
+        });
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ impl RuleTracer {
         let (mut first, plans) = if let Some(first) = reserved {
             (first, plans)
         } else {
-            self.namespaces.get(id)?.notes.push(format!(
+            self.namespaces.get(id)?.untold.push(format!(
                 "rules are not traced: their counters lie in {total} places of memory, too many to be read"
             ));
             (0, [].as_slice())

@@ -14,23 +14,29 @@ mod hand_over;
 mod ipvs;
 mod join;
 mod links;
+mod listers;
 mod namespaces;
 mod places;
 mod plan;
 mod probed;
 mod probes;
 mod remarks;
+mod start;
 mod tally;
 mod told;
 mod uapi;
 
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::{Result, bail};
-use conntracker_common::plan::{MAX_NAMESPACES, PLACES};
+use anyhow::Result;
+use conntracker_common::plan::PLACES;
 use tokio::{sync::mpsc, time::Instant};
 
-pub(crate) use self::{changes::RuleChanges, probes::RuleProbes};
+pub(crate) use self::{
+    changes::RuleChanges,
+    listers::{Listed, Listers},
+    probes::RuleProbes,
+};
 use self::{
     coverage::Sight,
     epoch::{Epoch, Unresolved},
@@ -74,9 +80,6 @@ const TIDY_AFTER: Duration = Duration::from_secs(30);
 /// Modules that may be loaded one after the other while their parts of the ruleset are read.
 const MODULES_AT_ONCE: usize = 4;
 
-/// Rulesets that changed while they were listed, at the start, before tracing begins without one.
-const FIRST_ATTEMPTS: usize = 5;
-
 /// What the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleOptions {
@@ -90,12 +93,6 @@ pub struct RuleOptions {
     pub coverage: bool,
     /// Flows fold.
     pub folds: bool,
-}
-
-/// A listed ruleset, from the thread that listed it.
-pub(crate) struct Listed {
-    netns: NetnsId,
-    result: Result<Ruleset>,
 }
 
 /// The tracer of rules.
@@ -113,7 +110,7 @@ pub(crate) struct RuleTracer {
     /// Where the next ranges go.
     next_range: u32,
     pub tally: RuleTally,
-    sender: mpsc::Sender<Listed>,
+    listers: Listers,
     next_poll: Instant,
     /// Nobody has been told yet that packets are observed.
     starting: bool,
@@ -122,17 +119,15 @@ pub(crate) struct RuleTracer {
 }
 
 impl RuleTracer {
-    /// Traces the rules of now in all namespaces; rulesets that were listed come by `sender`.
-    pub fn start(
-        programs: &mut Programs,
+    /// Traces no namespace yet; rulesets that are listed come by `sender`.
+    pub fn new(
         layout: &Layout,
         symbols: Symbols,
         options: RuleOptions,
         probes: Option<RuleProbes>,
-        namespaces: &[Arc<Netns>],
-        sender: mpsc::Sender<Listed>,
-    ) -> Result<Self> {
-        let mut tracer = Self {
+        sender: mpsc::UnboundedSender<Listed>,
+    ) -> Self {
+        Self {
             layout: layout.index.clone(),
             symbols,
             options,
@@ -142,28 +137,11 @@ impl RuleTracer {
             generation: 0,
             next_range: 0,
             tally: RuleTally::default(),
-            sender,
+            listers: Listers::new(sender),
             next_poll: Instant::now() + POLL_EVERY,
             starting: true,
             tidy_at: None,
-        };
-        if namespaces.len() > MAX_NAMESPACES as usize {
-            bail!(
-                "rules of at most {MAX_NAMESPACES} namespaces can be traced at once; `-c` goes without"
-            );
         }
-        for (id, netns) in (0..).map(NetnsId).zip(namespaces) {
-            tracer.add(programs, id, netns)?;
-            for attempt in 1.. {
-                let before = tracer.index(programs, id)?.fingerprint();
-                let ruleset = Ruleset::load(netns)?;
-                if tracer.begin(programs, id, ruleset, &before)? || attempt == FIRST_ATTEMPTS {
-                    break;
-                }
-            }
-        }
-        tracer.starting = false;
-        Ok(tracer)
     }
 
     /// One more namespace: its number for the programs. Its rules are listed at the next poll.
@@ -184,6 +162,11 @@ impl RuleTracer {
         }
     }
 
+    /// Nothing is to be known any more of a namespace that is gone.
+    pub fn forget_all_of(&mut self, id: NetnsId) {
+        self.namespaces.remove(id);
+    }
+
     fn index(&mut self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
         let net = self.namespaces.get(id)?.net;
         let Self { layout, symbols, .. } = self;
@@ -202,45 +185,57 @@ impl RuleTracer {
     /// The rules of a namespace could not be read: tried again later.
     fn fail(&mut self, id: NetnsId, error: &anyhow::Error) {
         self.tally.failed += 1;
+        log::warn!("{error:#}; rules are not traced until it can be read");
         if let Ok(namespace) = self.namespaces.get(id) {
             namespace.not_before = Instant::now() + AFTER_FAILURE;
+            namespace.failed = Some(format!("{error:#}"));
         }
-        log::warn!("{error:#}; rules are not traced until it can be read");
     }
 
-    /// Looks whether anything changed, if it is time to; always with `now`.
-    pub fn poll(&mut self, programs: &mut Programs, now: bool) -> Result<()> {
+    /// Looks whether anything changed, if it is time to; always with `now`. What is wrong with one namespace is no
+    /// matter of the others.
+    pub fn poll(&mut self, programs: &mut Programs, now: bool) {
         if !now && Instant::now() < self.next_poll {
-            return Ok(());
+            return;
         }
         self.next_poll = Instant::now() + POLL_EVERY;
         if let Some(probes) = &mut self.probes
             && self.tidy_at.is_some_and(|at| at <= Instant::now())
         {
-            probes.tidy()?;
+            if let Err(error) = probes.tidy() {
+                log::warn!("probes that no rules need stay attached: {error:#}");
+            }
             self.tidy_at = None;
         }
         let traced: Vec<NetnsId> = self.namespaces.traced().map(|(id, _)| id).collect();
         for id in traced {
-            let namespace = self.namespaces.get(id)?;
-            if namespace.listing.is_some() || Instant::now() < namespace.not_before {
-                continue;
-            }
-            if let Some(current) = &namespace.current {
-                match current.now(programs.peek()) {
-                    Ok(found) if found == *current => continue,
-                    Err(error) if !error.is::<Gone>() => return Err(error),
-                    _ => {
-                        log::debug!("namespace {}: rules have changed", namespace.netns.name);
-                        namespace.current = None;
-                    }
-                }
-            }
-            if let Err(error) = self.renew(programs, id) {
+            if let Err(error) = self.look(programs, id) {
                 self.fail(id, &error);
             }
         }
-        Ok(())
+    }
+
+    /// Looks whether the rules of a namespace have changed.
+    fn look(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        let namespace = self.namespaces.get(id)?;
+        if namespace.listing.is_some() || Instant::now() < namespace.not_before {
+            return Ok(());
+        }
+        if let Some(current) = &namespace.current {
+            let found = current.now(programs.peek());
+            match found {
+                Ok(found) if found == *current => return Ok(()),
+                Err(error) if !error.is::<Gone>() => {
+                    namespace.current = None;
+                    return Err(error);
+                }
+                _ => {
+                    log::debug!("namespace {}: rules have changed", namespace.netns.name);
+                    namespace.current = None;
+                }
+            }
+        }
+        if self.listers.are_busy() { Ok(()) } else { self.renew(programs, id) }
     }
 
     /// Begins a new epoch, if need be after listing the ruleset in a thread.
@@ -271,13 +266,8 @@ impl RuleTracer {
     /// Lists a ruleset in a thread.
     fn list(&mut self, id: NetnsId, now: Fingerprint) -> Result<()> {
         let namespace = self.namespaces.get(id)?;
+        self.listers.list(id, &namespace.netns)?;
         namespace.listing = Some(now);
-        let (netns, sender) = (Arc::clone(&namespace.netns), self.sender.clone());
-        thread::spawn(move || {
-            let result = Ruleset::load(&netns);
-            // A closed channel means that the loop has ended.
-            let _ = sender.blocking_send(Listed { netns: id, result });
-        });
         Ok(())
     }
 
@@ -322,7 +312,7 @@ impl RuleTracer {
             return Ok(false);
         }
         let mut join = Join::new(&index, &ruleset);
-        let mut notes: Vec<String> = join
+        let mut untold: Vec<String> = join
             .mismatched
             .iter()
             .map(|chain| {
@@ -347,7 +337,7 @@ impl RuleTracer {
             if let Some(why) = programs.without_counters() {
                 for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
                     if without_links.insert(plan.place) {
-                        notes.push(format!(
+                        untold.push(format!(
                             "{} is not traced: counters of rules cannot be read, for {why}",
                             place_name(plan.place)
                         ));
@@ -366,22 +356,23 @@ impl RuleTracer {
                 let slots = plans.iter().filter(|plan| plan.place == place).flat_map(|p| &p.slots);
                 join.hide(slots.filter_map(|spot| Some((program.place(spot.chain)?, spot.index))));
                 if without_links.insert(place) {
-                    notes.push(format!("{} is not traced: {why}", place_name(place)));
+                    untold.push(format!("{} is not traced: {why}", place_name(place)));
                 }
             }
         };
         let namespace = self.namespaces.get(id)?;
         namespace.capped = join.capped();
+        namespace.notes.clone_from(&ruleset.notes);
         if self.probes.is_none() {
-            notes.extend(remarks::without_counters(&ruleset));
+            namespace.notes.extend(remarks::without_counters(&ruleset));
         }
-        namespace.notes = notes;
-        namespace.notes.extend(ruleset.notes.iter().cloned());
+        namespace.untold = untold;
+        namespace.untold.extend(ruleset.unread.iter().cloned());
         let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
         let unlisted = unlisted.count();
         if unlisted > 0 {
             namespace
-                .notes
+                .untold
                 .push(format!("{unlisted} base chains were not listed: what they do is not known"));
         }
         let unseen = match &mut self.probes {
@@ -446,6 +437,7 @@ impl RuleTracer {
         }
         namespace.listed = Some(now);
         namespace.current = Some(fingerprint);
+        namespace.failed = None;
         self.tally.epochs += 1;
         self.tidy_at = Some(Instant::now() + TIDY_AFTER);
         log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);

@@ -34,7 +34,8 @@ pub(super) struct Namespace {
     pub listed: Option<Fingerprint>,
     /// What stood there when the listing began that is under way.
     pub listing: Option<Fingerprint>,
-    /// A listing failed: when to try again.
+    /// Its rules could not be read: why, and when to try again.
+    pub failed: Option<String>,
     pub not_before: Instant,
     /// Ranges of its plans: (first, number).
     pub ranges: (u32, u32),
@@ -44,8 +45,10 @@ pub(super) struct Namespace {
     pub coverage: Coverage,
     /// Base chains that hang where no packets are traced, and may drop some.
     pub may_drop: Vec<String>,
-    /// What cannot be traced, and why.
+    /// What else there is to be said of its rules.
     pub notes: Vec<String>,
+    /// What should be traced and is not, and why.
+    pub untold: Vec<String>,
 }
 
 /// All of them. Those that are gone stay known: they have no records any more, but had.
@@ -71,12 +74,14 @@ impl Namespaces {
             current: None,
             listed: None,
             listing: None,
+            failed: None,
             not_before: Instant::now(),
             ranges: (0, 0),
             capped: 0,
             coverage: Coverage::default(),
             may_drop: Vec::new(),
-            notes: if free.is_none() { vec![none_left()] } else { Vec::new() },
+            notes: Vec::new(),
+            untold: if free.is_none() { vec![none_left()] } else { Vec::new() },
         };
         Ok(self.0.entry(id).insert_entry(namespace).into_mut())
     }
@@ -104,6 +109,11 @@ impl Namespaces {
         self.0.iter().filter(|(_, of)| !of.gone).map(|(id, of)| (*id, of))
     }
 
+    /// Nothing is to be known of it any more.
+    pub fn remove(&mut self, id: NetnsId) {
+        self.0.remove(&id);
+    }
+
     /// Ends what is done for one; `None` if nothing is.
     pub fn end(&mut self, id: NetnsId) -> Option<&Namespace> {
         let namespace = self.0.get_mut(&id).filter(|namespace| !namespace.gone)?;
@@ -112,6 +122,8 @@ impl Namespaces {
         namespace.epochs = [None, None];
         namespace.ranges = (0, 0);
         namespace.notes.clear();
+        namespace.untold.clear();
+        namespace.failed = None;
         Some(namespace)
     }
 }

@@ -23,6 +23,18 @@ impl RuleTracer {
         self.namespaces.known(id).map_or(&[], |namespace| &namespace.may_drop)
     }
 
+    /// What should be traced now and is not, namespace by namespace.
+    pub fn untraced(&self) -> impl Iterator<Item = String> {
+        let there = self.namespaces.all().filter(|of| of.netns.is_held());
+        there.flat_map(|of| {
+            let unread = of.listed.is_none() && of.failed.is_none() && !of.gone;
+            let unread = unread.then(|| "its rules were not read".to_owned());
+            let failed = of.failed.iter().map(|why| format!("rules are not traced: {why}"));
+            let why = of.untold.iter().cloned().chain(failed).chain(unread);
+            why.map(|why| format!("namespace {}: {why}", of.netns.name))
+        })
+    }
+
     /// What cannot be traced, namespace by namespace.
     pub fn notes(&self) -> impl Iterator<Item = (&Arc<Netns>, String)> {
         self.namespaces
@@ -40,9 +52,12 @@ impl Namespace {
                 self.capped
             )
         });
-        let stale = (!self.gone && self.current.is_none()).then(|| {
-            "the ruleset has changed and is being read: packets are not traced meanwhile".to_owned()
+        let failed = self.failed.iter().map(|why| format!("rules are not traced: {why}"));
+        let stale = (!self.gone && self.current.is_none() && self.failed.is_none()).then(|| {
+            let why =
+                if self.listed.is_some() { "has changed and" } else { "was not read yet: it" };
+            format!("the ruleset {why} is being read: packets are not traced meanwhile")
         });
-        self.notes.iter().cloned().chain(capped).chain(stale)
+        self.notes.iter().chain(&self.untold).cloned().chain(capped).chain(stale).chain(failed)
     }
 }

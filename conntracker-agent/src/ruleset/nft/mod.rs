@@ -19,8 +19,12 @@ use anyhow::{Context, Result};
 
 use self::saved::Saved;
 pub(super) use self::{json::Listing, text::Texts};
-use super::{iptables, model::Table, program};
-use crate::kernel::netlink::nftables::generation;
+use super::{
+    iptables,
+    model::Table,
+    program::{self, Limits},
+};
+use crate::kernel::{netlink::nftables::generation, threads};
 
 /// How often the ruleset is read when it changes while it is read.
 const ATTEMPTS: usize = 3;
@@ -39,22 +43,22 @@ pub(super) struct Loaded {
 }
 
 /// Lists the tables of the calling thread's namespace; `None` if there is no nft.
-pub(super) fn load() -> Result<Option<Loaded>> {
+pub(super) fn load(limits: &Limits) -> Result<Option<Loaded>> {
     let Some(nft) = program::find("nft") else { return Ok(None) };
     let mut attempt = 1;
     loop {
         let before = generation();
         // nft gives up a listing that the ruleset changes under too often: that is a change, too.
-        match list(&nft) {
+        match list(&nft, limits) {
             Ok(loaded) => {
-                let saved = saved::load(&loaded.tables);
+                let saved = saved::load(&loaded.tables, limits);
                 let same = before.is_some() && generation() == before;
                 let whole = saved.is_none() && loaded.without_text == 0;
                 if same || whole || attempt == ATTEMPTS {
                     return Ok(Some(finish(loaded, saved, same)));
                 }
             }
-            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(error) if attempt == ATTEMPTS || limits.are_over() => return Err(error),
             Err(_) => {}
         }
         attempt += 1;
@@ -83,13 +87,14 @@ fn finish(mut loaded: Loaded, saved: Option<Saved>, same: bool) -> Loaded {
 }
 
 /// Makes both listings at the same time. Threads share the namespace of the one that starts them.
-fn list(nft: &Path) -> Result<Loaded> {
+fn list(nft: &Path, limits: &Limits) -> Result<Loaded> {
     thread::scope(|scope| {
-        let texts = scope.spawn(|| {
+        let texts = threads::spawn_scoped(scope, || {
             // -s: without the values of counters, so that the text of a rule stays the same.
-            program::output(nft, &["-a", "-s", "list", "ruleset"]).map(|all| Texts::parse(&all))
-        });
-        let json = program::output(nft, &["-j", "-a", "list", "ruleset"])?;
+            program::output(nft, &["-a", "-s", "list", "ruleset"], limits)
+                .map(|all| Texts::parse(&all))
+        })?;
+        let json = program::output(nft, &["-j", "-a", "list", "ruleset"], limits)?;
         let listing = Listing::parse(&json).context("cannot read nft's JSON")?;
         let texts = texts.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(join(listing, texts))

@@ -10,7 +10,7 @@ use super::super::{
     Skipped,
     legacy::save,
     model::{Action, Chain, Family, Rule, Table},
-    program,
+    program::{self, Limits},
 };
 
 /// What iptables-nft-save and ip6tables-nft-save wrote.
@@ -22,14 +22,14 @@ pub(super) struct Saved {
 }
 
 /// Lists the tables of iptables-nft in the calling thread's namespace; `None` if nft's texts lack nothing.
-pub(super) fn load(tables: &[Table]) -> Option<Saved> {
+pub(super) fn load(tables: &[Table], limits: &Limits) -> Option<Saved> {
     let mut saved = None;
     for family in [Family::Ip, Family::Ip6] {
         let lacks = |table: &&Table| table.iptables && table.family == family;
         let chains = tables.iter().filter(lacks).flat_map(|table| &table.chains);
         if chains.flat_map(|chain| &chain.rules).any(lacks_text) {
             let Saved { listings, notes } = saved.get_or_insert_default();
-            match list(family) {
+            match list(family, limits) {
                 Ok(listing) => listings.push((family, listing)),
                 Err(why) => notes.push(format!(
                     "rules of iptables-nft ({}) are shown without comments and arguments of xt matches and targets: {why}",
@@ -41,19 +41,20 @@ pub(super) fn load(tables: &[Table]) -> Option<Saved> {
     saved
 }
 
-fn list(family: Family) -> Result<String, String> {
+fn list(family: Family, limits: &Limits) -> Result<String, String> {
     let names = match family {
         // Some distributions have iptables-nft under iptables' plain name.
         Family::Ip6 => ["ip6tables-nft-save", "ip6tables-save"],
         _ => ["iptables-nft-save", "iptables-save"],
     };
     for program in names.into_iter().filter_map(program::find) {
-        let listing = program::output(&program, &[]).map_err(|error| format!("{error:#}"))?;
+        let listing =
+            program::output(&program, &[], limits).map_err(|error| format!("{error:#}"))?;
         if save::is_of_nf_tables(&listing) {
             return Ok(listing);
         }
     }
-    Err(format!("{} is not in PATH", names[0]))
+    Err(format!("{} is not found, in PATH or elsewhere", names[0]))
 }
 
 impl Saved {

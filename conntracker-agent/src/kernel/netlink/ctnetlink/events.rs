@@ -100,6 +100,8 @@ pub struct Drained {
     /// Times the receive buffer had overrun since the last call: each time an unknown number of
     /// events was lost, and only a dump tells what is in the table now.
     pub overruns: u64,
+    /// Datagrams that others than the kernel have sent: they were ignored.
+    pub foreign: u64,
     /// There may be more: the bound of one call was reached.
     pub more: bool,
 }
@@ -148,6 +150,7 @@ impl Events {
         mut each: impl FnMut(Result<Event<'_>, DecodeError>),
     ) -> Result<Drained, Error> {
         let mut drained = Drained { more: true, ..Drained::default() };
+        let strangers = self.listener.strangers();
         for _ in 0..DATAGRAMS {
             match self.listener.receive(&mut self.buffer)? {
                 Received::Datagram(len) => {
@@ -162,6 +165,7 @@ impl Events {
                 }
             }
         }
+        drained.foreign = self.listener.strangers() - strangers;
         Ok(drained)
     }
 }

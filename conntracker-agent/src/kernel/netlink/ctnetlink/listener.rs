@@ -154,6 +154,12 @@ impl Listener {
         Some(self.lost)
     }
 
+    /// Datagrams that others than the kernel have sent: they were ignored.
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.socket.strangers()
+    }
+
     fn grow(&mut self) -> Result<(), Error> {
         let larger = self.asked.saturating_mul(2).min(self.buffer.limit);
         if larger > self.asked { self.resize(larger) } else { Ok(()) }
