@@ -19,7 +19,13 @@ pub(crate) use say;
 /// Adds one.
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+    count_at(counter as u32);
+}
+
+/// As [`count`], by the number of the counter.
+#[inline(always)]
+pub fn count_at(counter: u32) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter) {
         // SAFETY: a per-CPU value; a nested program on this CPU may lose one increment, no more.
         unsafe { *value += 1 }
     }

@@ -18,7 +18,13 @@ use conntracker_common::{
     plan::{FRAMES, MAX_GAPS},
 };
 
-use crate::{conntrack::KernelTuple, counters::count, globals::offset, memory::read, task::Moment};
+use crate::{
+    conntrack::KernelTuple,
+    counters::count,
+    globals::offset,
+    memory::{read, unknown},
+    task::Moment,
+};
 
 /// A frame that is still open after this many jiffies (0.1 to 1 s) belongs to a packet that left its
 /// hook unseen.
@@ -187,7 +193,7 @@ impl Cpu {
         let skb = address(skb as *const u8)?;
         for i in 0..FRAMES as usize {
             if self.owners[i] == 0 && exchange(&mut self.owners[i], 0, skb) {
-                return hidden(i);
+                return Some(unknown(i as u64) as usize);
             }
         }
         let now = jiffies();
@@ -198,7 +204,7 @@ impl Cpu {
             {
                 self.frames[i].busy = 1;
                 count(Counter::FramesLost);
-                return hidden(i);
+                return Some(unknown(i as u64) as usize);
             }
         }
         None
@@ -208,20 +214,20 @@ impl Cpu {
     #[inline(always)]
     pub fn find(&self, skb: u64, place: u32) -> Option<usize> {
         let is = |&i: &usize| self.owners[i] == skb && self.frames[i].place == place;
-        (0..FRAMES as usize).find(is).and_then(hidden)
+        (0..FRAMES as usize).find(is).map(|i| unknown(i as u64) as usize)
     }
 
     /// The frame of the packet that something evaluates now.
     #[inline(always)]
     pub fn inside(&self, what: u64) -> Option<usize> {
         let is = |&i: &usize| self.owners[i] != 0 && self.frames[i].inside == what;
-        (0..FRAMES as usize).find(is).and_then(hidden)
+        (0..FRAMES as usize).find(is).map(|i| unknown(i as u64) as usize)
     }
 
     /// The frame of a packet, wherever it is.
     #[inline(always)]
     pub fn find_anywhere(&self, skb: u64) -> Option<usize> {
-        (0..FRAMES as usize).find(|&i| self.owners[i] == skb).and_then(hidden)
+        (0..FRAMES as usize).find(|&i| self.owners[i] == skb).map(|i| unknown(i as u64) as usize)
     }
 
     /// What to add to a per-CPU pointer to get this CPU's memory: the kernel does not tell, but the
@@ -249,13 +255,6 @@ pub fn jiffies() -> u64 {
 #[inline(always)]
 pub fn address(pointer: *const u8) -> Option<u64> {
     let stored = pointer;
-    read((&raw const stored) as u64)
-}
-
-/// A number that the verifier knows nothing of: else it would walk what follows for each frame.
-#[inline(always)]
-fn hidden(index: usize) -> Option<usize> {
-    let stored = index;
     read((&raw const stored) as u64)
 }
 

@@ -7,14 +7,14 @@ use conntracker_common::{
 
 use crate::{
     conntrack::{Entry, IPS_TEMPLATE, Nfct},
-    counters::{count, say},
+    counters::{count_at, say},
     drop_counts::{self, Counted},
     dst,
     emit::{Facts, emit, now},
     ends,
-    globals::{NO_REASON, frozen, is_untold, offset, trace_rules},
+    globals::{NO_REASON, frozen, is_untold, offset, tells_lost_packets, trace_rules},
     headers,
-    memory::{read, read_into},
+    memory::{read, read_into, unknown},
     netns, stats, traverse,
 };
 
@@ -23,8 +23,8 @@ const SUBSYSTEM: u32 = 16;
 
 /// Why a packet was dropped.
 pub struct Cause {
-    /// Not by netfilter.
-    pub lost: bool,
+    /// 1: not by netfilter; else 0.
+    pub lost: u8,
     /// See [`conntracker_common::seen::DropKey::reason`].
     pub reason: u32,
     /// See [`conntracker_common::seen::DropKey::location`].
@@ -33,25 +33,47 @@ pub struct Cause {
     pub path_hash: u64,
 }
 
-/// One packet that netfilter dropped. Reads with probe_read throughout: drops are not
-/// the hot path, and a raw tracepoint's arguments have no types.
+/// One packet that the kernel dropped, for a reason, at an address. Reads with probe_read throughout: drops are
+/// not the hot path, and a raw tracepoint's arguments have no types.
 #[inline(always)]
-pub fn observe(skb: u64) {
-    let mut path_hash = 0;
-    let hook = if trace_rules() { traverse::dropped(skb, &mut path_hash) } else { HOOK_UNKNOWN };
-    report(skb, hook, path_hash);
+pub fn observe(skb: u64, reason: u32, location: u64, by_netfilter: bool) {
+    let (mut hook, mut path_hash, mut told, mut place) = (HOOK_UNKNOWN, 0, 0, 0);
+    if by_netfilter {
+        if trace_rules() {
+            hook = traverse::dropped(skb, &mut path_hash);
+        }
+    } else {
+        // Sockets of all kinds drop messages that are no packets.
+        if !tells_lost_packets() || reason != 0 && is_untold(reason) || !headers::is_ip(skb) {
+            return;
+        }
+        told = reason;
+        if reason == frozen(&NO_REASON) || reason >> SUBSYSTEM != 0 {
+            place = location;
+        }
+    }
+    report(skb, unknown(u64::from(hook)) as u8, unknown(path_hash), told, place);
 }
 
-/// A function of its own: its stack is not that of what runs before it.
+/// A function of its own: its stack is not that of what runs before it. With a reason or a location the packet got
+/// lost elsewhere than in netfilter. What tells the two apart is calculated, and unknown to the verifier: else it
+/// would walk everything once for each.
 #[inline(never)]
-fn report(skb: u64, hook: u8, path_hash: u64) {
-    let Some(found) = namespace(skb, false) else {
-        return count(Counter::DropUnknown);
+fn report(skb: u64, hook: u8, path_hash: u64, reason: u32, location: u64) {
+    let lost = unknown(u64::from(reason) | location);
+    // 1 if it is not 0.
+    let lost = (lost | lost.wrapping_neg()) >> 63;
+    let Some(found) = namespace(skb) else {
+        return count_nth(Counter::DropUnknown, Counter::LostUnknown, lost);
     };
     if netns::number(found.cookie).is_none() {
         return;
     }
-    let reason = stats::dropped_by_conntrack(found.net, found.cookie, found.entry.is_some());
+    let has_entry = found.entry.is_some();
+    let by_conntrack = stats::dropped_by_conntrack(found.net, found.cookie, has_entry);
+    let by_conntrack = unknown(u64::from(by_conntrack)) as u32;
+    let reason = reason | by_conntrack & ((lost as u32).wrapping_sub(1));
+    let cause = Cause { lost: lost as u8, reason, location, path_hash };
     if let Some(entry) = found.entry {
         ends::dropped(entry);
     }
@@ -59,70 +81,39 @@ fn report(skb: u64, hook: u8, path_hash: u64) {
     facts.netns_cookie = found.cookie;
     if !gather(&mut facts, skb, found.dev, found.entry) {
         say!("a dropped packet could not be described, netns {}", found.cookie);
-        return count(Counter::DropUnknown);
+        return count_nth(Counter::DropUnknown, Counter::LostUnknown, lost);
     }
+    facts.body.hook = unknown(u64::from(facts.body.hook)) as u8;
     if hook != HOOK_UNKNOWN {
         facts.body.hook = hook;
-    } else if reason == CONNTRACK_FULL && facts.body.hook == HOOK_UNKNOWN {
+    } else if by_conntrack == CONNTRACK_FULL && facts.body.hook == HOOK_UNKNOWN {
         // Of packets that come in conntrack makes entries at PREROUTING only, before they are routed.
         facts.body.hook = dst::PRE_ROUTING;
     }
     // Before the packet is counted by its key: the agent reads this counter first, so that what it finds
     // counted by keys is never less.
-    count(Counter::DropPackets);
-    let cause = Cause { lost: false, reason, location: 0, path_hash };
+    count_nth(Counter::DropPackets, Counter::LostPackets, lost);
     match drop_counts::count(&facts, &cause) {
         Counted::First => facts.body.flags |= FLAG_COUNTED,
-        Counted::Again => return count(Counter::DropFolded),
+        Counted::Again => return count_nth(Counter::DropFolded, Counter::LostFolded, lost),
         Counted::NoRoom => {}
     }
     facts.body.count = reason;
-    facts.body.since_ns = path_hash;
-    count(if emit(KIND_DROP, &facts) { Counter::DropRecords } else { Counter::DropLost });
+    // One of them is 0.
+    facts.body.since_ns = location | path_hash;
+    headers::quote(skb, &mut facts);
+    if emit(KIND_DROP + lost as u8 * (KIND_LOST - KIND_DROP), &facts) {
+        count_nth(Counter::DropRecords, Counter::LostRecords, lost);
+    } else {
+        count_nth(Counter::DropLost, Counter::LostUnsent, lost);
+    }
 }
 
-/// One packet, IP or not, that another part of the kernel dropped, for a reason, at an address.
+/// Counts one of two, by a number that is 0 or 1.
 #[inline(always)]
-pub fn observe_lost(skb: u64, reason: u32, location: u64) {
-    if reason != 0 && is_untold(reason) {
-        return;
-    }
-    // Sockets of all kinds drop messages that are no packets.
-    if !headers::is_ip(skb) {
-        return;
-    }
-    let location =
-        if reason == frozen(&NO_REASON) || reason >> SUBSYSTEM != 0 { location } else { 0 };
-    report_lost(skb, reason, location);
-}
-
-/// As [`report`].
-#[inline(never)]
-fn report_lost(skb: u64, reason: u32, location: u64) {
-    let Some(found) = namespace(skb, true) else {
-        return count(Counter::LostUnknown);
-    };
-    if netns::number(found.cookie).is_none() {
-        return;
-    }
-    if let Some(entry) = found.entry {
-        ends::dropped(entry);
-    }
-    let mut facts = Facts::new(now());
-    facts.netns_cookie = found.cookie;
-    if !gather(&mut facts, skb, found.dev, found.entry) {
-        return count(Counter::LostUnknown);
-    }
-    count(Counter::LostPackets);
-    let cause = Cause { lost: true, reason, location, path_hash: 0 };
-    match drop_counts::count(&facts, &cause) {
-        Counted::First => facts.body.flags |= FLAG_COUNTED,
-        Counted::Again => return count(Counter::LostFolded),
-        Counted::NoRoom => {}
-    }
-    facts.body.count = reason;
-    facts.body.since_ns = location;
-    count(if emit(KIND_LOST, &facts) { Counter::LostRecords } else { Counter::LostUnsent });
+fn count_nth(first: Counter, second: Counter, n: u64) {
+    let (first, second) = (first as u64, second as u64);
+    count_at(unknown(first + n * (second - first)) as u32);
 }
 
 /// Where a packet was.
@@ -136,17 +127,17 @@ struct Found {
     entry: Option<Entry>,
 }
 
-/// The namespace is the conntrack entry's, else the device's, else the sending socket's, else the route's. Behind
-/// netfilter (`behind`) the route is asked first: sockets keep other things where the device was.
+/// The namespace is the conntrack entry's, else the route's, else the device's, else the sending socket's. Sockets
+/// keep other things where the device was, once they have the packet.
 #[inline(always)]
-fn namespace(skb: u64, behind: bool) -> Option<Found> {
+fn namespace(skb: u64) -> Option<Found> {
     let entry = Nfct::new(read(skb + offset!(skb_nfct) as u64)?).entry();
     let dev: u64 = read(skb + offset!(skb_dev) as u64)?;
     let mut net = 0u64;
     if let Some(entry) = entry {
         net = entry.net()?;
     }
-    if net == 0 && behind {
+    if net == 0 {
         net = routes_namespace(skb)?;
     }
     if net == 0 && dev != 0 {
@@ -157,9 +148,6 @@ fn namespace(skb: u64, behind: bool) -> Option<Found> {
         if sk != 0 {
             net = read(sk + offset!(sk_net) as u64)?;
         }
-    }
-    if net == 0 && !behind {
-        net = routes_namespace(skb)?;
     }
     Some(Found { net, cookie: read(net + offset!(net_cookie) as u64)?, dev, entry })
 }

@@ -15,6 +15,10 @@ use crate::{
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 
+/// Bytes of an ICMP header, and of an IPv6 header.
+const ICMP_HEADER: u64 = 8;
+const IPV6_HEADER: u64 = 40;
+
 /// IPv6 extension headers followed before giving up; the kernel's own limit is of this order.
 const MAX_EXTENSIONS: usize = 8;
 
@@ -28,9 +32,6 @@ pub fn describe(skb: u64, facts: &mut Facts) -> bool {
     }
     facts.body.proto = facts.orig.proto;
     facts.body.family = facts.orig.l3num as u8;
-    if !incomplete && is_icmp_error(&facts.orig) && quoted(skb, &mut facts.reply).is_some() {
-        facts.body.other_proto = facts.reply.proto;
-    }
     true
 }
 
@@ -45,20 +46,36 @@ fn is_icmp_error(tuple: &KernelTuple) -> bool {
     }
 }
 
-/// Parses the beginning of a packet in an ICMP error without IPv6 extension headers.
+/// Adds the flow that an ICMP error quotes, of which the headers alone are known. Without a loop: extension headers
+/// of IPv6 are not followed.
 #[inline(never)]
-fn quoted(skb: u64, to: &mut KernelTuple) -> Option<bool> {
-    const ICMP_HEADER: u64 = 8;
-    let packet = Packet::of(skb)?;
+pub fn quote(skb: u64, facts: &mut Facts) {
+    let known = facts.body.flags & (FLAG_FROM_HEADERS | FLAG_FRAGMENT);
+    if known != FLAG_FROM_HEADERS || !is_icmp_error(&facts.orig) {
+        return;
+    }
+    let Some(packet) = Packet::of(skb) else { return };
     let mut first = 0u8;
     if !packet.at(0, &mut first) {
-        return None;
+        return;
     }
-    if first >> 4 == 4 {
-        let length = u64::from(first & 15) * 4 + ICMP_HEADER;
-        Packet { data: packet.data + length, ..packet }.v4(to)
+    let v4 = first >> 4 == 4;
+    let inner = ICMP_HEADER + if v4 { u64::from(first & 15) * 4 } else { IPV6_HEADER };
+    let to = &mut facts.reply;
+    let mut inner_first = 0u8;
+    let (proto_at, ports_at) = (if v4 { 9 } else { 6 }, inner + IPV6_HEADER);
+    let addresses = if v4 {
+        packet.part::<4>(inner + 12, &mut to.src) && packet.part::<4>(inner + 16, &mut to.dst)
     } else {
-        Packet { data: packet.data + 40 + ICMP_HEADER, ..packet }.v6(to)
+        packet.at(inner + 8, &mut to.src) && packet.at(inner + 24, &mut to.dst)
+    };
+    let read = packet.at(inner, &mut inner_first) && packet.at(inner + proto_at, &mut to.proto);
+    if !addresses || !read {
+        return;
+    }
+    let ports_at = if v4 { inner + u64::from(inner_first & 15) * 4 } else { ports_at };
+    if packet.l4(to, ports_at) {
+        facts.body.other_proto = to.proto;
     }
 }
 

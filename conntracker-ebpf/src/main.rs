@@ -270,11 +270,7 @@ pub fn packet_dropped(ctx: RawTracePointContext) -> i32 {
         0 => globals::is_drop_place(ctx.arg(1)),
         netfilters => reason == netfilters,
     };
-    if is_netfilters {
-        drops::observe(ctx.arg(0));
-    } else if globals::tells_lost_packets() {
-        drops::observe_lost(ctx.arg(0), reason, ctx.arg(1));
-    }
+    drops::observe(ctx.arg(0), reason, ctx.arg(1), is_netfilters);
     0
 }
 

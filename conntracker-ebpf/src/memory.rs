@@ -33,6 +33,15 @@ pub fn read_into<T: Copy>(address: u64, to: &mut T) -> bool {
     }
 }
 
+/// A number that the verifier knows nothing of: else it would walk what follows once for each value.
+#[inline(always)]
+pub fn unknown(value: u64) -> u64 {
+    let (stored, mut read) = (value, 0);
+    // The stack can be read, so that it does not matter what is returned.
+    read_into((&raw const stored) as u64, &mut read);
+    read
+}
+
 /// `value & MASK`, by an instruction that the compiler cannot do without: it may know that the value is
 /// small enough, verifiers of older kernels do not.
 #[inline(always)]

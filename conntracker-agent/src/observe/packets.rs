@@ -465,7 +465,6 @@ fn take_path(
         let path = PacketPath {
             zone: record.zone,
             orig: record.orig,
-            quoted: record.quoted,
             from_conntrack,
             interfaces: (number(record.iif), number(record.oif)),
             path_hash: record.path_hash,

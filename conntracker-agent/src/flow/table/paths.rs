@@ -15,8 +15,6 @@ pub struct PacketPath<'a> {
     pub zone: u16,
     /// Original direction of the entry, or the packet's headers.
     pub orig: Tuple,
-    /// The flow that an ICMP error without an entry quotes.
-    pub quoted: Option<Tuple>,
     /// The packet had an entry.
     pub from_conntrack: bool,
     /// Input and output interface, 0 for none.
@@ -44,8 +42,7 @@ impl FlowTable {
         }
         let packets = u64::from(!dropped);
         if !from_conntrack {
-            self.by_headers(key, iif, at_ns, at_ns).add_path(traversal, packets);
-            return self.quotes(key, path.quoted);
+            return self.by_headers(key, iif, at_ns, at_ns).add_path(traversal, packets);
         }
         let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);

@@ -24,8 +24,6 @@ pub struct PathRecord {
     pub orig: Tuple,
     /// Reply direction at the end; `None` if the packet had no conntrack entry.
     pub reply: Option<Tuple>,
-    /// The flow that an ICMP error without an entry quotes.
-    pub quoted: Option<Tuple>,
     /// Reply direction at the beginning, if it was another one.
     pub reply_before: Option<Tuple>,
     /// Conntrack zone.
@@ -211,7 +209,7 @@ impl PathRecord {
         let events = if flags & PATH_PROBED != 0 { Some(events(&numbers)?) } else { None };
         let moved = (0..count).map(|_| (r.get_u16_ne(), r.get_u16_ne())).collect();
         let orig = tuple(&mut r, v4, common.proto);
-        let (reply, quoted) = common.second(&mut r, v4);
+        let (reply, _) = common.second(&mut r, v4);
         let mut next = || tuple(&mut r, v4, common.proto);
         let reply_before = match (nat, status & IPS_NAT != 0) {
             (false, _) => None,
@@ -223,7 +221,6 @@ impl PathRecord {
             netns_cookie: common.netns_cookie,
             orig,
             reply,
-            quoted,
             reply_before,
             zone: common.zone,
             fragment: common.fragment(),
@@ -317,7 +314,6 @@ mod tests {
                 orig: tuple([10, 0, 0, 1], [10, 0, 0, 2], 40_000, 53),
                 reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
                 // Nothing was translated before: the original direction turned round.
-                quoted: None,
                 reply_before: Some(tuple([10, 0, 0, 2], [10, 0, 0, 1], 53, 40_000)),
                 zone: 12,
                 fragment: false,

@@ -243,7 +243,6 @@ pub(super) fn record(place: u32) -> PathRecord {
         netns_cookie: 0,
         orig,
         reply: orig.inverted(),
-        quoted: None,
         reply_before: None,
         zone: 0,
         fragment: false,

@@ -12,7 +12,7 @@ fn across(before: TimeOfDay, after: TimeOfDay) -> FlowTable {
     let stamped = |sport, start: u64| ConntrackEntry { start: Some(start), ..entry(sport, 1, 1) };
     // Made at 50, dumped at 100.
     dump(&mut t, &[stamped(5000, before.of(50))], 100);
-    t.record(NS, &record(Kind::New, 5001, 0), 150);
+    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
     t.set_time_of_day(after);
     // It is still there, and its time stamp is still of the other clock.
     dump(&mut t, &[stamped(5000, before.of(50)), entry(5001, 2, 1)], 200);
@@ -44,7 +44,7 @@ fn of_namespaces_that_are_gone_only_flows_are_kept() {
     let (with_flow, without) = (NetnsId(7), NetnsId(8));
     let mut t = table(true);
     for netns in [NS, with_flow] {
-        t.record(netns, &record(Kind::New, 5000, 0), 100);
+        t.record(netns, &record(Kind::New, 5000, 0), Cause::Netfilter, 100);
     }
     let empty = t.begin_dump(without, 100);
     t.end_dump(empty);
