@@ -186,6 +186,7 @@ fn what_cannot_be_is_refused_in_one_line() {
     for (args, reason) in [
         (&["delete"][..], "`delete --all` is for all entries"),
         (&["create", "-p", "esp", "--status", "tired"], "unknown status `tired`"),
+        (&["create", "-p", "esp", "--helper", ""], "no helper can be called ``"),
         (
             &[&["create", "-p", "esp", "-t", "9", "--status", "unreplied,seen_reply"][..], &tuple]
                 .concat(),
@@ -212,6 +213,17 @@ fn what_cannot_be_is_refused_in_one_line() {
         assert!(said.contains(reason), "{args:?}: {said}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn a_helper_that_the_kernel_lacks_is_named() {
+    let lab = Lab::new().unwrap();
+    let entry = ["-p", "tcp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1", "--dport", "2"];
+    let create = [&["create"][..], &entry, &["-t", "9", "--helper", "nosuch"]].concat();
+    let (status, _, said) = run(&lab.router, &create);
+    assert_eq!((status, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("the kernel has no helper `nosuch` for this protocol"), "{said}");
+    assert_eq!(listed(&lab.router).len(), 0);
 }
 
 #[test]

@@ -177,7 +177,7 @@ pub struct CreateArgs {
     #[arg(short = 'l', long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(..128))]
     label: Vec<u8>,
     /// Helper, such as ftp.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::one_helper)]
     helper: Option<String>,
     /// Translate the source to this address.
     #[arg(long, value_name = "ADDRESS")]

@@ -215,12 +215,15 @@ pub fn interface(text: &str) -> Result<Term<String>, String> {
 
 /// A helper that there can be.
 pub fn helper(text: &str) -> Result<Term<String>, String> {
-    term(text, |t| {
-        if t.is_empty() || t.len() > NAME_BYTES {
-            return Err(format!("no helper can be called `{t}`"));
-        }
-        Ok(t.to_owned())
-    })
+    term(text, one_helper)
+}
+
+/// As [`helper`], not to be negated.
+pub fn one_helper(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_BYTES {
+        return Err(format!("no helper can be called `{text}`"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A function of the kernel.

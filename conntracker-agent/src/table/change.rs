@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 
 use super::{connect, format::EntryFormat, printer::Printer};
 use crate::{
@@ -50,8 +51,11 @@ pub fn get(netns: Option<&str>, key: &EntryKey, format: EntryFormat) -> Result<E
 /// Makes an entry.
 pub fn create(netns: Option<&str>, entry: &NewEntry) -> Result<ExitCode> {
     messages::to_stderr();
-    connect(&open(netns)?)?.create(entry)?;
-    Ok(ExitCode::SUCCESS)
+    match (connect(&open(netns)?)?.create(entry), &entry.with.helper) {
+        (Err(error), Some(helper)) if error.is_refused(Errno::EOPNOTSUPP) => Err(error)
+            .with_context(|| format!("the kernel has no helper `{helper}` for this protocol")),
+        (made, _) => Ok(made.map(|()| ExitCode::SUCCESS)?),
+    }
 }
 
 /// Changes the entries that a filter allows. Exits with 1 if there are none.
