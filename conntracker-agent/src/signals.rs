@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
-use crate::{kernel::threads, messages};
+use crate::kernel::threads;
 
 /// Exit status after a second Ctrl-C, as a shell tells it.
 const EXIT_INTERRUPTED: i32 = 128 + libc::SIGINT;
@@ -122,8 +122,7 @@ impl Handlers {
                 _ = interrupt.recv() => {
                     let again = interrupted.is_some_and(|first| first.elapsed() >= ONE_INTERRUPT);
                     if again || (ending && interrupted.is_none()) {
-                        messages::clear_status();
-                        log::warn!("interrupted again: ended without a report");
+                        // Nothing is said: whoever hangs may hold standard error.
                         process::exit(EXIT_INTERRUPTED);
                     }
                     interrupted.get_or_insert_with(Instant::now);

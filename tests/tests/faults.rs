@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,8 +47,16 @@ fn with_nft(directory: &Path, script: &str, router: &Host, args: &[&str]) -> Com
     fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
     let all = ["trace", "--netns", &router.name, "--backend", backend()];
     let mut command = command(all.iter().chain(args)).unwrap();
-    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display()));
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", directory.display()));
     command
+}
+
+/// Where the system has nft.
+fn nft() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    all.map(|directory| directory.join("nft")).find(|nft| nft.is_file()).unwrap()
 }
 
 #[test]
@@ -86,7 +94,7 @@ fn a_lister_that_hangs_holds_up_neither_packets_nor_signals() {
     let finished = tracer.stop(Signal::SIGINT).unwrap();
     assert_eq!(finished.status.code(), Some(3), "{}", finished.stderr);
     assert!(finished.stdout.contains("(port=40000)"), "{}", finished.stdout);
-    let note = "the ruleset was not read yet";
+    let note = "rules are not traced: the ruleset is still being read";
     assert!(finished.stdout.contains(note), "{}", finished.stdout);
     assert_eq!(hung(), [] as [&str; 0], "they were left behind");
 
@@ -104,17 +112,15 @@ fn a_ruleset_that_cannot_be_listed_at_first_is_traced_once_it_can() {
     let directory = tempfile::tempdir().unwrap();
     let broken = directory.path().join("broken");
     fs::write(&broken, "").unwrap();
-    let script = format!("test -e {} && exit 1; exec /usr/sbin/nft \"$@\"", broken.display());
+    let script = format!("test -e {} && exit 1; exec {} \"$@\"", broken.display(), nft().display());
     let args = ["-o", "-", "--no-fold", "--format", "json"];
     let mut tracer =
         Tracer::spawn(with_nft(directory.path(), &script, &lab.router, &args)).unwrap();
     tracer.process().wait_for("failed with exit status: 1", PATIENCE).unwrap();
     fs::remove_file(&broken).unwrap();
-    let mut port = 40_000;
     // It is tried again every second.
-    for _ in 0..5 {
+    for port in 40_000..40_005 {
         exchange(&lab, port);
-        port += 1;
         thread::sleep(Duration::from_secs(1));
     }
     let document = Document::json(&tracer.finish().unwrap()).unwrap();

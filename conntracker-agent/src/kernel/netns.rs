@@ -52,7 +52,8 @@ impl Netns {
         } else {
             Path::new(RUN_NETNS).join(name)
         };
-        if !path.exists() {
+        // Whatever else is wrong with it opening it tells.
+        if fs::metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             bail!(
                 "no network namespace `{name}` ({} does not exist; see `ip netns list`)",
                 path.display()

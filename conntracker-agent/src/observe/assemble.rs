@@ -176,7 +176,11 @@ fn rule_losses(rules: &RuleTracer, counters: &Counters) -> Vec<Loss> {
             "times that the ruleset changed again before it was understood",
             tally.races,
         ),
-        loss("rulesets_failed", "times that the ruleset could not be listed", tally.failed),
+        loss(
+            "rulesets_failed",
+            "times that the ruleset could not be listed, or not in time at the start",
+            tally.failed,
+        ),
     ]
 }
 

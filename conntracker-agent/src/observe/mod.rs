@@ -264,7 +264,9 @@ impl Observer {
             observer.newcomers.refuse(why);
         }
         observer.backend.read_rules(hurry).await?;
-        observer.changes = newcomers::watch(&observer.config.netns, observer.namespaces.values())?;
+        // Those that could not be observed are tried once more.
+        let held = observer.namespaces.values().filter(|netns| netns.is_held());
+        observer.changes = newcomers::watch(&observer.config.netns, held)?;
         observer.dump_all()?;
         Ok(observer)
     }

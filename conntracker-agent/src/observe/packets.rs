@@ -203,7 +203,10 @@ impl PacketsSource {
             }
             tokio::select! {
                 Some(listed) = listed.recv() => rules.on_listed(programs, listed),
-                () = hurry.up() => return Ok(()),
+                () = hurry.up() => {
+                    rules.wait_no_longer();
+                    return Ok(());
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
+    conntrack::DumpStats,
     flow::{NetnsId, table::DumpId},
     report::Report,
 };
@@ -127,7 +128,7 @@ impl Observer {
 
     /// Something failed that nothing can go on without: what is known is written, as far as it can be had.
     fn last_words(&mut self, output: &mut dyn Output, error: &anyhow::Error) {
-        log::error!("{error:#}: the trace ends, with what is known");
+        log::warn!("the trace ends early: what is known is written");
         self.broken = Some(format!("{error:#}"));
         let taken = self.drain_all().and_then(|()| self.take_drops(true));
         if let Err(error) = taken {
@@ -190,12 +191,7 @@ impl Observer {
         }
     }
 
-    fn on_dump_end(
-        &mut self,
-        dump: DumpId,
-        id: NetnsId,
-        result: Result<crate::conntrack::DumpStats>,
-    ) -> Result<()> {
+    fn on_dump_end(&mut self, dump: DumpId, id: NetnsId, result: Result<DumpStats>) -> Result<()> {
         self.dumping.remove(&id);
         match result {
             Ok(stats) => {
@@ -320,5 +316,91 @@ impl Observer {
 
     fn assemble(&mut self) -> (Report, Option<anyhow::Error>) {
         assemble::assemble(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        flow::filter::Filter,
+        kernel::bpf::object::Sizes,
+        observe::{Config, Hurry, NetnsChoice, backend::BackendChoice},
+    };
+
+    /// The notes of each report, and whether it was the last one.
+    #[derive(Default)]
+    struct Kept(Vec<(Vec<String>, bool)>);
+
+    impl Output for Kept {
+        fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
+            self.0.push((report.header.notes, last));
+            Ok(ControlFlow::Continue(()))
+        }
+
+        fn status(&mut self, _: Status) {}
+    }
+
+    /// An observer by netlink of the namespace that the test runs in, and what its dumps come by.
+    async fn observer() -> (Observer, mpsc::Sender<DumpMessage>) {
+        let config = Config {
+            netns: NetnsChoice::Current,
+            backend: BackendChoice::Netlink,
+            attach: None,
+            avoid: Vec::new(),
+            filter: Filter::default(),
+            filter_text: Vec::new(),
+            fold: true,
+            rules: None,
+            sizes: Sizes::default(),
+            event_buffer: 1 << 20,
+        };
+        let mut observer = Observer::start(config, &Hurry::within(Duration::ZERO)).await.unwrap();
+        let sender;
+        (sender, observer.dumps) = mpsc::channel(8);
+        (observer, sender)
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    }
+
+    #[test]
+    fn what_is_known_is_written_before_a_failure_ends_it() {
+        run(async {
+            let (mut observer, dumps) = observer().await;
+            let dump = observer.table.begin_dump(NetnsId(0), 0);
+            let failed = DumpMessage::Done(dump, NetnsId(0), Err(anyhow!("the kernel is gone")));
+            assert!(dumps.send(failed).await.is_ok());
+            let mut kept = Kept::default();
+            let error = observer.run(std::future::pending, &mut kept).await.unwrap_err();
+            assert_eq!(error.to_string(), "the kernel is gone");
+            let [(notes, true)] = &kept.0[..] else { panic!("{:?}", kept.0) };
+            let note = "the trace ended early: the kernel is gone".to_owned();
+            assert!(notes.contains(&note), "{notes:?}");
+        });
+    }
+
+    #[test]
+    fn of_several_namespaces_one_that_cannot_be_dumped_does_not_end_it() {
+        run(async {
+            let (mut observer, dumps) = observer().await;
+            let other = observer.namespaces[&NetnsId(0)].clone();
+            let id = observer.add(&other);
+            let dump = observer.table.begin_dump(id, 0);
+            let failed = DumpMessage::Done(dump, id, Err(anyhow!("that one is broken")));
+            assert!(dumps.send(failed).await.is_ok());
+            // The dump of the first one, which it began by itself.
+            let first = observer.table.begin_dump(NetnsId(0), 0);
+            let done = DumpMessage::Done(first, NetnsId(0), Ok(DumpStats::default()));
+            assert!(dumps.send(done).await.is_ok());
+            while let Ok(message) = observer.dumps.try_recv() {
+                observer.on_dump(message).unwrap();
+            }
+            assert_eq!((observer.tally.dump_failed, observer.dumped_once.len()), (1, 2));
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! `conntracker rules hits`: observes for a while, then joins what was seen with the ruleset.
 
-use std::{ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Write, ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::sync::{Mutex, mpsc};
@@ -117,8 +117,11 @@ impl Output for Printer {
         super::warn(&ruleset);
         report.footer.warn();
         let rulesets = (&self.before, &ruleset);
+        let render =
+            |out: &mut dyn Write| hits::render(&report, NetnsId(0), rulesets, self.format, out);
         Destination::Stdout
-            .write(|out| hits::render(&report, NetnsId(0), rulesets, self.format, out))?;
+            .write(render)
+            .map_err(|error| Destination::Stdout.fall_back(error, render))?;
         if let Some(why) = hits::incomplete(&report) {
             log::warn!("{why}");
             self.incomplete = true;

@@ -12,7 +12,7 @@ use super::cpio::Archive;
 use crate::cmd;
 
 /// Programs that must be there.
-const TOOLS: [&str; 36] = [
+const TOOLS: [&str; 39] = [
     "bpftool",
     "cat",
     "conntrack",
@@ -42,13 +42,16 @@ const TOOLS: [&str; 36] = [
     "mount",
     "nc.openbsd",
     "nft",
+    "nohup",
     "ping",
+    "prlimit",
     "setpriv",
     "sh",
     "sleep",
     "sysctl",
     "true",
     "uname",
+    "unshare",
 ];
 
 /// Programs that are handy with `--run`, if the host has them.

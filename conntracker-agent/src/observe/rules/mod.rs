@@ -185,10 +185,14 @@ impl RuleTracer {
     /// The rules of a namespace could not be read: tried again later.
     fn fail(&mut self, id: NetnsId, error: &anyhow::Error) {
         self.tally.failed += 1;
-        log::warn!("{error:#}; rules are not traced until it can be read");
         if let Ok(namespace) = self.namespaces.get(id) {
             namespace.not_before = Instant::now() + AFTER_FAILURE;
-            namespace.failed = Some(format!("{error:#}"));
+            let why = format!("{error:#}");
+            // It is tried again and again: said once.
+            if namespace.failed.as_ref() != Some(&why) {
+                log::warn!("{why}; rules are not traced until it can be read");
+            }
+            namespace.failed = Some(why);
         }
     }
 

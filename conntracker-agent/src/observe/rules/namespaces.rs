@@ -104,6 +104,11 @@ impl Namespaces {
         self.0.values()
     }
 
+    /// All, to change.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Namespace> {
+        self.0.values_mut()
+    }
+
     /// Those that are traced.
     pub fn traced(&self) -> impl Iterator<Item = (NetnsId, &Namespace)> {
         self.0.iter().filter(|(_, of)| !of.gone).map(|(id, of)| (*id, of))

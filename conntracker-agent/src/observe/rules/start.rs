@@ -36,13 +36,7 @@ impl RuleTracer {
                 }
                 let before = self.index(programs, id)?.fingerprint();
                 self.list(id, before.clone())?;
-                let Some(result) = self.wait_for(programs, id, listed, hurry).await else {
-                    log::warn!(
-                        "the ruleset of namespace `{}` is not read yet: rules are not traced until then",
-                        netns.name
-                    );
-                    break;
-                };
+                let Some(result) = self.wait_for(programs, id, listed, hurry).await else { break };
                 self.namespaces.get(id)?.listing = None;
                 match result {
                     Ok(ruleset) => {
@@ -57,8 +51,24 @@ impl RuleTracer {
                 }
             }
         }
+        self.wait_no_longer();
         self.starting = false;
         Ok(())
+    }
+
+    /// What has not been read by now is read while packets are observed: until then they are not traced.
+    pub fn wait_no_longer(&mut self) {
+        for namespace in self.namespaces.all_mut().filter(|of| !of.gone) {
+            if namespace.current.is_none() && namespace.failed.is_none() {
+                let why = "the ruleset is still being read";
+                log::warn!(
+                    "namespace {}: {why}; rules are not traced until then",
+                    namespace.netns.name
+                );
+                namespace.failed = Some(why.to_owned());
+                self.tally.failed += 1;
+            }
+        }
     }
 
     /// Waits for the ruleset of one namespace; `None` if it takes too long.

@@ -27,10 +27,8 @@ impl RuleTracer {
     pub fn untraced(&self) -> impl Iterator<Item = String> {
         let there = self.namespaces.all().filter(|of| of.netns.is_held());
         there.flat_map(|of| {
-            let unread = of.listed.is_none() && of.failed.is_none() && !of.gone;
-            let unread = unread.then(|| "its rules were not read".to_owned());
             let failed = of.failed.iter().map(|why| format!("rules are not traced: {why}"));
-            let why = of.untold.iter().cloned().chain(failed).chain(unread);
+            let why = of.untold.iter().cloned().chain(failed);
             why.map(|why| format!("namespace {}: {why}", of.netns.name))
         })
     }
@@ -54,8 +52,7 @@ impl Namespace {
         });
         let failed = self.failed.iter().map(|why| format!("rules are not traced: {why}"));
         let stale = (!self.gone && self.current.is_none() && self.failed.is_none()).then(|| {
-            let why =
-                if self.listed.is_some() { "has changed and" } else { "was not read yet: it" };
+            let why = if self.listed.is_some() { "has changed and" } else { "is new and" };
             format!("the ruleset {why} is being read: packets are not traced meanwhile")
         });
         self.notes.iter().chain(&self.untold).cloned().chain(capped).chain(stale).chain(failed)
