@@ -51,7 +51,7 @@ pub fn count(facts: &Facts, cause: &Cause) -> Counted {
         zone: facts.body.zone,
         proto: facts.body.proto,
         hook: facts.body.hook,
-        flags: from_headers | cause.lost * FLAG_LOST,
+        flags: from_headers | (cause.lost * FLAG_LOST),
         reserved: [0; 3],
         reason: cause.reason,
         location: cause.location,

@@ -17,7 +17,7 @@ use super::{
     rules::{Listed, RuleChanges, RuleOptions, RuleTracer},
 };
 use crate::{
-    flow::{Cause, Flow, FlowTable, NetnsId, Tuple, filter::Filter, table::PacketPath},
+    flow::{Flow, FlowTable, NetnsId, Tuple, filter::Filter, table::PacketPath},
     kernel::{
         bpf::{
             activity::Activity,
@@ -28,7 +28,7 @@ use crate::{
             object::{Counters, Programs, Sizes},
             path::{self, Device, PathRecord},
             probes::{Method, Probes},
-            reasons::Reasons,
+            reasons::{RawCause, Reasons},
             record::{Kind, Record},
             ring::RecordRing,
             symbols::Symbols,
@@ -412,15 +412,11 @@ fn take(
         if let Some(owner) = &record.owner {
             owners.note(owner);
         }
-        let cause = match record.dropped {
-            None => Cause::Netfilter,
-            Some(dropped) => match reasons.cause(dropped.cause) {
-                Some(cause) => cause,
-                None => {
-                    intake.tally.not_lost += u64::from(!dropped.counted);
-                    return;
-                }
-            },
+        let raw = record.dropped.map_or(RawCause::NETFILTER, |dropped| dropped.cause);
+        let Some(cause) = reasons.cause(raw) else {
+            let counted = record.dropped.is_some_and(|dropped| dropped.counted);
+            intake.tally.not_lost += u64::from(!counted);
+            return;
         };
         let number = |index| intake.interfaces.number(netns, index);
         let interfaces = both(record.interfaces, number);

@@ -355,6 +355,7 @@ mod tests {
             filter_text: Vec::new(),
             fold: true,
             rules: None,
+            lost: true,
             sizes: Sizes::default(),
             event_buffer: 1 << 20,
         };
