@@ -69,6 +69,10 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
     };
     let Observer { config, backend, namespaces: all, .. } = &mut *observer;
     let mut notes = notes::now(config, backend, all.values(), seen);
+    let counted = observer.namespaces.iter().filter_map(|(id, netns)| {
+        Some(notes::in_namespace(netns, &observer.statistics.note(*id, netns)?))
+    });
+    notes.extend(counted);
     notes.extend(observer.newcomers.notes());
     let broken = observer.broken.iter().map(|why| format!("the trace ended early: {why}"));
     notes.extend(broken.chain(failed.iter().map(|error| format!("{error:#}"))));

@@ -19,6 +19,7 @@ pub(crate) use self::owners::program as program_of_socket;
 mod packets;
 pub mod rules;
 mod run;
+mod statistics;
 mod wanted;
 
 use std::{
@@ -45,6 +46,7 @@ use dumps::DumpMessage;
 use interfaces::Interfaces;
 use newcomers::{Change, Newcomers};
 use rules::RuleOptions;
+use statistics::Statistics;
 use wanted::Wanted;
 
 /// Which network namespaces to observe.
@@ -182,6 +184,8 @@ pub struct Observer {
     changes: Option<mpsc::Receiver<Change>>,
     newcomers: Newcomers,
     interfaces: Interfaces,
+    /// Conntrack's counters of when namespaces began to be observed.
+    statistics: Statistics,
     /// A report is wanted.
     wanted: Option<Wanted>,
     /// Why the observation ends early.
@@ -246,17 +250,18 @@ impl Observer {
             changes: None,
             newcomers: Newcomers::default(),
             interfaces: Interfaces::default(),
+            statistics: Statistics::default(),
             wanted: None,
             broken: None,
         };
         for netns in first {
             let id = observer.add(netns);
-            observer.interfaces.add(id, netns);
+            observer.observes(id, netns);
         }
         for netns in others {
             let id = observer.add(netns);
             match observer.backend.observe(id, netns) {
-                Ok(()) => observer.interfaces.add(id, netns),
+                Ok(()) => observer.observes(id, netns),
                 Err(error) => observer.refuse(id, &error),
             }
         }
@@ -269,6 +274,12 @@ impl Observer {
         observer.changes = newcomers::watch(&observer.config.netns, held)?;
         observer.dump_all()?;
         Ok(observer)
+    }
+
+    /// The backend observes a namespace from now on.
+    fn observes(&mut self, id: NetnsId, netns: &Netns) {
+        self.interfaces.add(id, netns);
+        self.statistics.begin(id, netns);
     }
 
     /// One more namespace, not observed yet.

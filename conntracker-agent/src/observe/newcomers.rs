@@ -211,7 +211,7 @@ impl Observer {
                 log::info!("namespace {} has come, and is observed", netns.name);
                 self.newcomers.arriving.remove(&id);
                 self.table.count_with_others(id);
-                self.interfaces.add(id, &netns);
+                self.observes(id, &netns);
                 self.start_dump(id);
             }
             Err(error) => self.refuse(id, &error),
@@ -247,6 +247,7 @@ impl Observer {
             log::warn!("namespace {}: {error:#}", netns.name);
         }
         self.interfaces.remove(id);
+        self.statistics.end(id);
         self.newcomers.arriving.remove(&id);
         self.newcomers.gone.insert(id);
         self.table.count_with_others(id);

@@ -153,7 +153,7 @@ impl Settings {
 }
 
 /// Names the namespace unless it is our own.
-fn in_namespace(netns: &Netns, text: &str) -> String {
+pub(super) fn in_namespace(netns: &Netns, text: &str) -> String {
     if netns.name == "-" { text.to_owned() } else { format!("{text} [namespace {}]", netns.name) }
 }
 

@@ -42,14 +42,17 @@ enum Sender {
     Router,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "cases may have none")]
 const fn snmp(name: &'static str, section: &'static str) -> Option<Counter> {
     Some(Counter { name, file: "snmp", section })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "cases may have none")]
 const fn netstat(name: &'static str, section: &'static str) -> Option<Counter> {
     Some(Counter { name, file: "netstat", section })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "cases may have none")]
 const fn snmp6(name: &'static str) -> Option<Counter> {
     Some(Counter { name, file: "snmp6", section: "" })
 }

@@ -58,7 +58,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "identity", proves: "direction, zone, entry and interface of packets; nested packets; nothing counted twice", emulated: Emulated::First },
     Suite { name: "interfaces", proves: "interfaces have the names that they had when packets met them", emulated: Emulated::No },
     Suite { name: "lifecycle", proves: "nothing stays attached, instances side by side, rules unchanged", emulated: Emulated::First },
-    Suite { name: "lost", proves: "packets that no rule drops: the kernel's reason, and conntrack's own drops, compared with the kernel's counters", emulated: Emulated::Each },
+    Suite { name: "lost", proves: "packets that no rule drops: the kernel's reason, and conntrack's own drops, compared with the kernel's counters", emulated: Emulated::First },
     Suite { name: "marks", proves: "marks before and after each hook, and what set them", emulated: Emulated::Each },
     Suite { name: "moments", proves: "flows that begin or end with the trace are counted once", emulated: Emulated::No },
     Suite { name: "namespaces", proves: "several network namespaces, each by itself", emulated: Emulated::First },

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use conntracker_common::{plan::MAX_NAMESPACES, seen::REPORT_EACH};
 use tokio::sync::mpsc;
 
-use super::{Eyes, FlowOptions, conntrack_stats, cookie};
+use super::{Eyes, FlowOptions, cookie};
 use crate::{
     kernel::{
         bpf::{
@@ -22,6 +22,7 @@ use crate::{
         Hurry,
         kernel::Kernel,
         rules::{Listed, RuleOptions, RuleProbes, RuleTracer},
+        statistics,
     },
 };
 
@@ -56,7 +57,7 @@ impl Attached {
         let mut programs = Programs::load(layout, drops, reasons, sizes, rules.is_some(), seeing)?;
         programs.report(REPORT_EACH, fold)?;
         for (number, netns) in (0..).zip(namespaces) {
-            let stats = conntrack_stats(netns);
+            let stats = statistics::of(netns);
             programs.trace_netns(cookie(netns)?, MAX_NAMESPACES.min(number), &stats)?;
         }
         programs.attach_drops()?;
