@@ -70,6 +70,8 @@ offsets! {
         skb_head = "sk_buff"."head";
         /// `sk_buff.network_header`.
         skb_network_header = "sk_buff"."network_header";
+        /// `sk_buff.data`.
+        skb_data = "sk_buff"."data";
         /// `sk_buff.tail`.
         skb_tail = "sk_buff"."tail";
         /// `net_device.ifindex`.

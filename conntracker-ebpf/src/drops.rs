@@ -89,6 +89,8 @@ fn report(skb: u64, hook: u8, path_hash: u64, reason: u32, location: u64) {
     } else if by_conntrack == CONNTRACK_FULL && facts.body.hook == HOOK_UNKNOWN {
         // Of packets that come in conntrack makes entries at PREROUTING only, before they are routed.
         facts.body.hook = dst::PRE_ROUTING;
+    } else if lost == 0 && facts.body.hook == dst::POST_ROUTING && dst::has_left_postrouting(skb) {
+        facts.body.hook = HOOK_UNKNOWN;
     }
     // Before the packet is counted by its key: the agent reads this counter first, so that what it finds
     // counted by keys is never less.

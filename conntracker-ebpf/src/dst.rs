@@ -13,7 +13,7 @@ pub const PRE_ROUTING: u8 = 0;
 const LOCAL_IN: u8 = 1;
 const FORWARD: u8 = 2;
 const LOCAL_OUT: u8 = 3;
-const POST_ROUTING: u8 = 4;
+pub const POST_ROUTING: u8 = 4;
 
 /// RTCF_LOCAL of `rtable.rt_flags` and RTF_LOCAL of `rt6_info.rt6i_flags`: delivered locally.
 const ROUTE_LOCAL: u32 = 0x8000_0000;
@@ -23,6 +23,19 @@ pub const DST_NOREF: u64 = 1;
 
 /// Interface index of `lo` in every namespace (LOOPBACK_IFINDEX).
 const LOOPBACK: u32 = 1;
+
+/// Whether a packet that goes out has its link layer's header already: then it is behind POSTROUTING, at the egress
+/// hook of a device.
+#[inline(always)]
+pub fn has_left_postrouting(skb: u64) -> bool {
+    let head: Option<u64> = read(skb + offset!(skb_head) as u64);
+    let start: Option<u16> = read(skb + offset!(skb_network_header) as u64);
+    let data: Option<u64> = read(skb + offset!(skb_data) as u64);
+    match (head, start, data) {
+        (Some(head), Some(start), Some(data)) => data < head + u64::from(start),
+        _ => false,
+    }
+}
 
 /// Fills in hook and interfaces from the routing state of `skb`, whose device is at `dev` (0 for
 /// none); false if it could not be read.

@@ -101,3 +101,25 @@ fn what_may_have_been_dropped_where_packets_are_not_traced_says_so() {
         (&"forward".into(), &serde_json::Value::Null)
     );
 }
+
+/// Without rules nobody knows of the chains, but the packet does not look like one at POSTROUTING.
+#[test]
+fn a_drop_behind_postrouting_is_not_told_as_one_at_it() {
+    let lab = Lab::new().unwrap();
+    let (c, r, s) = (&lab.client, &lab.router, &lab.server);
+    r.nft(
+        "table netdev out { chain e { type filter hook egress device toserver priority 0; udp dport 54 counter drop; }; }
+         table inet fw { chain p { type filter hook postrouting priority 0; ct state new udp dport 56 counter drop; }; }",
+    )
+    .unwrap();
+    let tracer = Tracer::start(r, &["-c", "--format", "json"]).unwrap();
+    for port in [54, 56] {
+        udp_send(c, c.at(40_000), s.at(port), b"hello", 1).unwrap();
+    }
+    let document = Document::json(&tracer.finish().unwrap()).unwrap();
+    let hook = |port: u16| {
+        let flow = document.flows.iter().find(|flow| flow["original"]["dport"] == port).unwrap();
+        flow["dropped"]["places"][0]["hook"].clone()
+    };
+    assert_eq!((hook(54), hook(56)), (serde_json::Value::Null, "postrouting".into()));
+}
