@@ -52,15 +52,28 @@ pub fn observe(skb: u64, reason: u32, location: u64, by_netfilter: bool) {
             place = location;
         }
     }
-    report(skb, unknown(u64::from(hook)) as u8, unknown(path_hash), told, place);
+    report_drop(skb, path_hash, place, u32::from(hook), told);
 }
 
-/// A function of its own: its stack is not that of what runs before it. With a reason or a location the packet got
-/// lost elsewhere than in netfilter. What tells the two apart is calculated, and unknown to the verifier: else it
-/// would walk everything once for each.
+/// Reports a packet. With a reason or a location it got lost elsewhere than in netfilter. A global function: the
+/// verifier walks it once, whatever came before, and knows nothing of the arguments. What tells lost packets from
+/// others is calculated: else it would walk everything once for each.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn report(skb: u64, hook: u8, path_hash: u64, reason: u32, location: u64) {
-    let lost = unknown(u64::from(reason) | location);
+pub extern "C" fn report_drop(
+    skb: u64,
+    path_hash: u64,
+    location: u64,
+    hook: u32,
+    reason: u32,
+) -> i32 {
+    report(skb, path_hash, location, hook as u8, reason);
+    0
+}
+
+#[inline(always)]
+fn report(skb: u64, path_hash: u64, location: u64, hook: u8, reason: u32) {
+    let lost = u64::from(reason) | location;
     // 1 if it is not 0.
     let lost = (lost | lost.wrapping_neg()) >> 63;
     let Some(found) = namespace(skb) else {
