@@ -75,6 +75,7 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     let mut findings = backends;
     if let Ok(kernel) = &kernel {
         findings.push(backends::drops(kernel));
+        findings.push(backends::lost_packets(kernel));
         findings.extend(backends::functions(kernel));
         findings.push(preemption::finding(!kernel.layout.switches.contains(&ABSENT)));
     }

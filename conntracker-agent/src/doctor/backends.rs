@@ -126,6 +126,22 @@ pub(super) fn drops(kernel: &Kernel) -> Finding {
     )
 }
 
+/// How the kernel tells why it drops other packets.
+pub(super) fn lost_packets(kernel: &Kernel) -> Finding {
+    let reasons = Reasons::of(&kernel.btf);
+    let text = match (reasons.any(), kernel.symbols().is_ok()) {
+        (true, true) => Ok("told with the kernel's reason, or the function that drops them"),
+        (true, false) => {
+            Ok("told with the kernel's reason; functions are hidden (kernel.kptr_restrict)")
+        }
+        (false, true) => Ok("told with the function that drops them: reasons need Linux 5.17"),
+        (false, false) => {
+            Err(anyhow!("neither reasons (Linux 5.17) nor functions (/proc/kallsyms) are told"))
+        }
+    };
+    finding("lost packets", text.map(str::to_owned), "they are told without a reason")
+}
+
 /// Which functions probes take, and why not those that come first.
 pub(super) fn functions(kernel: &Kernel) -> Vec<Finding> {
     let points = &kernel.points;
