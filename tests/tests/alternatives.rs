@@ -5,7 +5,7 @@
 
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::report::Document;
-use conntracker_tests::tracer::{by_probes, output, stdout};
+use conntracker_tests::tracer::{by_probes, output};
 use conntracker_tests::traffic::{udp_echo_server, udp_exchange, udp_send};
 use serde_json::Value;
 
@@ -113,8 +113,11 @@ fn with_none_left_the_backend_does_not_start_and_auto_takes_another() {
     assert!(said.contains("`nf_hook_slow` is to be avoided"), "{said}");
     assert!(said.lines().count() == 1 && refused.stdout.is_empty(), "{said}");
 
-    let report = stdout([&trace[..], &avoid, &["--backend", "auto"]].concat()).unwrap();
+    // The report says it in a clause, `-v` in full.
+    let other = output([&trace[..], &avoid, &["--backend", "auto", "-v"]].concat()).unwrap();
+    let [report, said] = [other.stdout, other.stderr].map(|text| String::from_utf8(text).unwrap());
     let backend = report.lines().find(|line| line.starts_with("# backend: ")).unwrap();
     assert!(!backend.starts_with("# backend: probes"), "{backend}");
-    assert!(backend.contains("`nf_hook_slow` is to be avoided"), "{backend}");
+    assert!(backend.contains("probes: not possible here; see conntracker doctor"), "{backend}");
+    assert!(said.contains("`nf_hook_slow` is to be avoided"), "{said}");
 }
