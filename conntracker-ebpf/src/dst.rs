@@ -75,7 +75,8 @@ pub fn place(facts: &mut Facts, skb: u64, dev: u64, has_entry: bool) -> bool {
     }
     // Forwarded: the device is the input's until ip_output() makes it the output's. A packet sent
     // back out of its own interface looks the same on both hooks.
-    body.oif = out;
+    // Routes that lead nowhere have lo for a device.
+    body.oif = if out == LOOPBACK && body.iif != LOOPBACK { 0 } else { out };
     let current = probed_index(dev);
     if current == body.iif && current != out {
         body.hook = FORWARD;

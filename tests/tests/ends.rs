@@ -146,23 +146,7 @@ fn ends_of_folded_flows_sum() {
 
 #[test]
 fn a_flow_that_is_never_confirmed_is_told_and_a_dropped_one_is_dropped() {
-    let lab = forgetful();
-    let drops = "
-        table inet lab {
-            chain f { type filter hook forward priority 0; udp dport 9 drop; }
-        }
-    ";
-    lab.router.nft(drops).unwrap();
-    lab.router.run(["ip", "route", "add", "unreachable", "10.99.0.0/16"]).unwrap();
-    lab.client.run(["ip", "route", "replace", "10.99.0.0/16", "via", "10.77.1.1"]).unwrap();
-    let Some(tracer) = by_probes(&lab.router, &["--no-fold"]) else { return };
-    udp_send(&lab.client, lab.client.at(40_000), lab.server.at(9), b"x", 1).unwrap();
-    let nowhere = "10.99.1.1:9".parse().unwrap();
-    udp_send(&lab.client, lab.client.at(40_001), nowhere, b"x", 1).unwrap();
-    let report = Document::json(&tracer.finish().unwrap()).unwrap();
-    let from =
-        |port: u16| report.flows.iter().find(|flow| flow["original"]["sport"] == port).unwrap();
-    let (dropped, lost) = (from(40_000), from(40_001));
+    let Some((dropped, lost)) = never_confirmed(&["--drops", "netfilter"]) else { return };
     assert_eq!(dropped["dropped"]["packets"], 1);
     assert!(dropped.get("unconfirmed").is_none(), "{dropped}");
     assert_eq!(
@@ -172,6 +156,34 @@ fn a_flow_that_is_never_confirmed_is_told_and_a_dropped_one_is_dropped() {
     );
     assert!(lost.get("dropped").is_none() && lost["confirmed"] == false, "{lost}");
     assert_eq!(lost["sources"], serde_json::json!(["ends"]));
+}
+
+#[test]
+fn of_a_lost_packet_it_is_known_why_its_flow_is_never_confirmed() {
+    let Some((dropped, lost)) = never_confirmed(&[]) else { return };
+    assert_eq!((&dropped["dropped"]["packets"], &lost["lost"]["packets"]), (&1.into(), &1.into()));
+    assert!(lost.get("unconfirmed").is_none() && lost["flows"] == 0, "{lost}");
+}
+
+/// A flow whose packet a rule drops, and one that has no route.
+fn never_confirmed(args: &[&str]) -> Option<(Value, Value)> {
+    let lab = forgetful();
+    let drops = "
+        table inet lab {
+            chain f { type filter hook forward priority 0; udp dport 9 drop; }
+        }
+    ";
+    lab.router.nft(drops).unwrap();
+    lab.router.run(["ip", "route", "add", "unreachable", "10.99.0.0/16"]).unwrap();
+    lab.client.run(["ip", "route", "replace", "10.99.0.0/16", "via", "10.77.1.1"]).unwrap();
+    let tracer = by_probes(&lab.router, &[&["--no-fold"], args].concat())?;
+    udp_send(&lab.client, lab.client.at(40_000), lab.server.at(9), b"x", 1).unwrap();
+    let nowhere = "10.99.1.1:9".parse().unwrap();
+    udp_send(&lab.client, lab.client.at(40_001), nowhere, b"x", 1).unwrap();
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let from =
+        |port: u16| report.flows.iter().find(|flow| flow["original"]["sport"] == port).unwrap();
+    Some((from(40_000).clone(), from(40_001).clone()))
 }
 
 /// What /proc tells of a process and of one of its descriptors.
