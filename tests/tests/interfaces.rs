@@ -111,7 +111,7 @@ fn a_renamed_interface_has_the_name_that_it_had() {
     assert_eq!(dropped, ["2 packets at input (eth -> -), input (wan -> -)"]);
 
     for (filter, ports) in
-        [("eth", vec![666, 667]), ("wan", vec![666]), ("!eth", vec![]), ("old", vec![])]
+        [("eth", vec![666, 667]), ("wan", vec![666, 667]), ("!eth", vec![]), ("old", vec![])]
     {
         let said = renamed(&lab, &["--format", "json", "--iif", filter]);
         let flows = Document::json(&said).unwrap().flows;

@@ -78,7 +78,7 @@ fn messages_go_to_standard_error_and_the_report_to_standard_output() {
     assert!(finished.stdout.starts_with("# conntracker "), "{}", finished.stdout);
     assert!(!finished.stdout.contains("conntracker: "), "{}", finished.stdout);
     assert!(finished.stderr.lines().all(|line| line.starts_with("conntracker: ")));
-    assert!(finished.stderr.contains("backend netlink: asked for"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("backend netlink (asked for)"), "{}", finished.stderr);
 }
 
 #[test]

@@ -10,7 +10,6 @@ use crate::{
         object::{Programs, Seeing, Sizes},
         points::{Choice, NoPoint},
         probes::{self, Method, Probes},
-        reasons::Reasons,
     },
     observe::kernel::Kernel,
 };
@@ -81,7 +80,7 @@ impl Backends {
 fn by_links(kernel: &Kernel) -> Result<Loaded> {
     links::probe()?;
     let drops = kernel.drops()?;
-    let reasons = Reasons::of(&kernel.btf);
+    let reasons = kernel.reasons();
     let load =
         |rules| Programs::load(&kernel.layout, drops, Some(&reasons), SIZES, rules, Seeing::Links);
     let (programs, without_rules) = match load(true) {
@@ -97,7 +96,7 @@ fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     probes::check(points, method)?;
     let seeing = probes::seeing(btf, points, method)?;
     let programs =
-        Programs::load(layout, kernel.drops()?, Some(&Reasons::of(btf)), SIZES, true, seeing)?;
+        Programs::load(layout, kernel.drops()?, Some(&kernel.reasons()), SIZES, true, seeing)?;
     let mut attached = Probes::new(method);
     let mut attach = |choice: &Result<Choice, NoPoint>, hookups| -> Result<()> {
         for point in &choice.as_ref().map_err(NoPoint::clone)?.points {
@@ -128,7 +127,7 @@ pub(super) fn drops(kernel: &Kernel) -> Finding {
 
 /// How the kernel tells why it drops other packets.
 pub(super) fn lost_packets(kernel: &Kernel) -> Finding {
-    let reasons = Reasons::of(&kernel.btf);
+    let reasons = kernel.reasons();
     let text = match (reasons.any(), kernel.symbols().is_ok()) {
         (true, true) => Ok("told with the kernel's reason, or the function that drops them"),
         (true, false) => {

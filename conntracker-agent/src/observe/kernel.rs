@@ -10,7 +10,8 @@ use crate::kernel::{
         drops::DropSign,
         offsets::Layout,
         points::{Points, Search},
-        symbols::{Kallsyms, Symbols},
+        reasons::Reasons,
+        symbols::{Functions, Kallsyms, Symbols},
     },
     netlink,
 };
@@ -24,6 +25,7 @@ pub(crate) struct Kernel {
     pub avoid: Vec<String>,
     drops: Result<DropSign, String>,
     symbols: Result<Symbols, String>,
+    functions: Arc<Functions>,
 }
 
 impl Kernel {
@@ -44,7 +46,9 @@ impl Kernel {
             Ok(kallsyms) => Ok(Symbols::of(kallsyms)),
             Err(error) => Err(format!("{error:#}")),
         };
-        Ok(Self { btf, layout, points, avoid: avoid.to_vec(), drops, symbols })
+        let functions = kallsyms.as_ref().map(Kallsyms::functions).unwrap_or_default();
+        let (avoid, functions) = (avoid.to_vec(), Arc::new(functions));
+        Ok(Self { btf, layout, points, avoid, drops, symbols, functions })
     }
 
     /// What tells drops by netfilter from others.
@@ -53,6 +57,11 @@ impl Kernel {
     /// There is nothing.
     pub fn drops(&self) -> Result<DropSign> {
         self.drops.clone().map_err(|error| anyhow!(error))
+    }
+
+    /// Names of what drops packets elsewhere than in netfilter.
+    pub fn reasons(&self) -> Reasons {
+        Reasons::of(&self.btf, Arc::clone(&self.functions))
     }
 
     /// What tells functions at hooks by their addresses.

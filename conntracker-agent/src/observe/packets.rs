@@ -139,7 +139,7 @@ impl PacketsSource {
             ring,
             netns_by_cookie,
             owners: Owners::new(),
-            reasons: Reasons::of(&kernel.btf),
+            reasons: kernel.reasons(),
             symbols: kernel.symbols(),
             layout: kernel.layout.index.clone(),
             rules,

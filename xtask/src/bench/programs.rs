@@ -18,7 +18,7 @@ const NAMES: [&str; 7] = [
     "early_open",
     "early_close",
     "flow_end",
-    "netfilter_drop",
+    "packet_dropped",
 ];
 
 /// Statistics are on while it lives.

@@ -1,13 +1,13 @@
 //! Names of the reasons for which the kernel drops packets (`enum skb_drop_reason`, Linux 5.17+) and, where a drop
 //! has no reason of its own, of the function that does it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use conntracker_common::record::{
     CONNTRACK_CHAIN_TOO_LONG, CONNTRACK_FULL, CONNTRACK_INSERT_FAILED, CONNTRACK_PASSED,
 };
 
-use super::{btf::KernelBtf, symbols::Kallsyms};
+use super::{btf::KernelBtf, symbols::Functions};
 use crate::flow::{Cause, ConntrackCause};
 
 /// What the enumerators' names begin with.
@@ -86,19 +86,21 @@ pub struct Reasons {
     by_number: HashMap<u32, &'static str>,
     not_specified: u32,
     untold: [u64; 4],
-    /// Functions by addresses in them: `None` has no name.
-    functions: HashMap<u64, Option<&'static str>>,
+    functions: Arc<Functions>,
+    /// Those that have dropped packets, by addresses in them: `None` has no name.
+    droppers: HashMap<u64, Option<&'static str>>,
 }
 
 impl Reasons {
-    /// Those of a kernel.
+    /// Those of a kernel with these functions.
     #[must_use]
-    pub fn of(btf: &KernelBtf) -> Self {
+    pub fn of(btf: &KernelBtf, functions: Arc<Functions>) -> Self {
         let mut reasons = Self {
             by_number: HashMap::new(),
             not_specified: 0,
             untold: [0; 4],
-            functions: HashMap::new(),
+            functions,
+            droppers: HashMap::new(),
         };
         for (name, number) in btf.enumerators(PREFIX) {
             let Some(name) = name.strip_prefix(PREFIX) else { continue };
@@ -152,25 +154,17 @@ impl Reasons {
             let name = self.by_number.get(&reason).copied();
             return Some(Cause::Reason(name.unwrap_or(NOT_SPECIFIED)));
         }
-        let function = *self
-            .functions
-            .entry(location)
-            .or_insert_with(|| function_at(location).as_deref().map(kept));
+        let Self { functions, droppers, .. } = self;
+        // Parts that the compiler has put elsewhere, or made anew, are told as the function that they are of.
+        let name = |name: &str| kept(name.split('.').next().unwrap_or(name));
+        let function =
+            *droppers.entry(location).or_insert_with(|| functions.at(location).map(name));
         match function {
             Some(name) if UNTOLD_FUNCTIONS.contains(&name) => None,
             Some(name) => Some(Cause::Function(name)),
             None => Some(Cause::Reason(NOT_SPECIFIED)),
         }
     }
-}
-
-/// The function that an address is in, of now: modules come and go. Reading them all takes a tenth of a second;
-/// there are few that drop packets.
-fn function_at(address: u64) -> Option<String> {
-    let kallsyms = Kallsyms::read().inspect_err(|error| log::warn!("{error:#}")).ok()?;
-    let name = kallsyms.function_at(address)?;
-    // Parts that the compiler has put elsewhere, or made anew, are told as the function that they are of.
-    Some(name.split('.').next().unwrap_or(name).to_owned())
 }
 
 /// Keeps a name for good: the kernel has a few hundred reasons, and as many functions that drop packets.
@@ -190,7 +184,7 @@ mod tests {
     #[test]
     fn reasons_have_the_kernels_names_whatever_their_numbers_are() {
         for (name, number) in [("debian-6.1", 11), ("debian-6.12", 15), ("builtin-6.18", 16)] {
-            let mut reasons = Reasons::of(&kernel(name));
+            let mut reasons = Reasons::of(&kernel(name), Arc::default());
             assert_eq!(reasons.cause(lost(number)), Some(Cause::Reason("IP_RPFILTER")), "{name}");
             assert!(reasons.by_number.values().all(|name| !name.starts_with("SUBSYS")));
             assert_eq!(reasons.cause(lost(60_000)), Some(Cause::Reason(NOT_SPECIFIED)));
@@ -199,7 +193,7 @@ mod tests {
 
     #[test]
     fn reasons_by_which_nothing_is_lost_are_marked() {
-        let reasons = Reasons::of(&kernel("builtin-6.18"));
+        let reasons = Reasons::of(&kernel("builtin-6.18"), Arc::default());
         let marked: Vec<&str> = (0..256)
             .filter(|number| reasons.untold[number / 64] >> (number % 64) & 1 == 1)
             .filter_map(|number| reasons.by_number.get(&(number as u32)).copied())
@@ -210,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_reasons_has_places_only() {
-        let mut reasons = Reasons::of(&kernel("ubuntu-5.15.0-25"));
+        let mut reasons = Reasons::of(&kernel("ubuntu-5.15.0-25"), Arc::default());
         assert!(!reasons.any());
         assert_eq!((reasons.not_specified(), reasons.untold()), (0, [0; 4]));
         let nowhere = RawCause { lost: true, reason: 0, location: 8 };

@@ -64,6 +64,25 @@ fn classify(name: &str) -> Option<Function> {
 /// /proc/kallsyms as it was read.
 pub struct Kallsyms(String);
 
+/// Functions by their addresses: some megabytes, so that no packet has to wait until /proc/kallsyms is read again.
+#[derive(Debug, Default)]
+pub struct Functions {
+    /// Where each begins, and where its name does.
+    starts: Vec<(u64, u32)>,
+    /// The names, a line for each.
+    names: String,
+}
+
+impl Functions {
+    /// The function that an address is in.
+    #[must_use]
+    pub fn at(&self, address: u64) -> Option<&str> {
+        let next = self.starts.partition_point(|(start, _)| *start <= address);
+        let &(_, name) = self.starts.get(next.checked_sub(1)?)?;
+        self.names.get(name as usize..)?.lines().next()
+    }
+}
+
 /// Name of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
@@ -109,11 +128,24 @@ impl Kallsyms {
         self.lines().map(|(_, name, _)| name).collect()
     }
 
-    /// The function that an address is in, of vmlinux or of a module.
+    /// All functions of vmlinux and of the modules that are loaded.
     #[must_use]
-    pub fn function_at(&self, address: u64) -> Option<&str> {
-        let before = self.lines().filter(|(start, ..)| *start <= address && *start != 0);
-        before.max_by_key(|(start, ..)| *start).map(|(_, name, _)| name)
+    pub fn functions(&self) -> Functions {
+        let mut functions = Functions::default();
+        for line in self.0.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let (address, kind, name) = (words.next(), words.next(), words.next());
+            let (Some(address), Some("t" | "T" | "w" | "W"), Some(name)) = (address, kind, name)
+            else {
+                continue;
+            };
+            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+            functions.starts.push((address, functions.names.len() as u32));
+            functions.names.push_str(name);
+            functions.names.push('\n');
+        }
+        functions.starts.sort_unstable();
+        functions
     }
 
     /// Where a function of vmlinux lies; `None` if there is none of this name, or if addresses are hidden.
@@ -195,6 +227,20 @@ impl Symbols {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_in_the_function_that_begins_before_it() {
+        let text = "ffffffff81000100 T second\nffffffff81000000 t first\nffffffff81000180 d data\n\
+                    ffffffffc0000000 t third\t[module]\n";
+        let functions = Kallsyms::parse(text.to_owned()).unwrap().functions();
+        let at = |address| functions.at(address);
+        assert_eq!([at(0xffff_ffff_8100_0000), at(0xffff_ffff_8100_00ff)], [Some("first"); 2]);
+        assert_eq!(
+            [at(0xffff_ffff_8100_0190), at(0xffff_ffff_c000_0001)],
+            [Some("second"), Some("third")]
+        );
+        assert_eq!(at(1), None);
+    }
 
     #[test]
     fn symbols_are_known_by_their_whole_names() {

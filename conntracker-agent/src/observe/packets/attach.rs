@@ -14,7 +14,6 @@ use crate::{
             object::{Programs, Seeing},
             points::{Choice, Points},
             probes::{self, Probes},
-            reasons::Reasons,
         },
         netns::Netns,
     },
@@ -52,7 +51,7 @@ impl Attached {
             Eyes::Links => Seeing::Links,
             Eyes::Probes(method) => probes::seeing(btf, points, method)?,
         };
-        let reasons = lost.then(|| Reasons::of(btf));
+        let reasons = lost.then(|| kernel.reasons());
         let (drops, reasons) = (kernel.drops()?, reasons.as_ref());
         let mut programs = Programs::load(layout, drops, reasons, sizes, rules.is_some(), seeing)?;
         programs.report(REPORT_EACH, fold)?;
