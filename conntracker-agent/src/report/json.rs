@@ -103,7 +103,7 @@ impl Stream {
         footer: &Footer,
         totals: &Totals,
     ) -> io::Result<()> {
-        let footer = FooterObject::new(footer, totals);
+        let footer = FooterObject::new(footer, *totals);
         match self.style {
             Style::Document => {
                 out.write_all(br#"],"footer":"#)?;

@@ -13,6 +13,8 @@ pub mod v01;
 
 use std::io;
 
+use serde::Serialize;
+
 pub(crate) use self::names::{Name, Names, OneLine, time};
 use crate::{
     flow::{Drops, Flow, NetnsId},
@@ -139,8 +141,8 @@ impl Footer {
     }
 }
 
-/// Totals over the flows of a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Totals over the flows of a report; in JSON in this order, by these names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Flows of conntrack, folded.
     pub flows: u64,

@@ -88,49 +88,18 @@ impl<'a> HeaderObject<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "footer")]
 pub(super) struct FooterObject {
-    totals: TotalsObject,
+    totals: Totals,
     sources: Counts,
     losses: Counts,
     lost: bool,
 }
 
-#[derive(Serialize)]
-struct TotalsObject {
-    flows: u64,
-    no_entry: u64,
-    merged: u64,
-    confirmed: u64,
-    dropped: u64,
-    dropped_packets: u64,
-    lost: u64,
-    lost_packets: u64,
-}
-
 impl FooterObject {
-    pub(super) fn new(footer: &Footer, totals: &Totals) -> Self {
+    pub(super) fn new(footer: &Footer, totals: Totals) -> Self {
         let Footer { sources, losses } = footer;
-        let Totals {
-            flows,
-            no_entry,
-            merged,
-            confirmed,
-            dropped,
-            dropped_packets,
-            lost,
-            lost_packets,
-        } = *totals;
         let loss = |&Loss { name, meaning: _, count }: &Loss| (name, count);
         Self {
-            totals: TotalsObject {
-                flows,
-                no_entry,
-                merged,
-                confirmed,
-                dropped,
-                dropped_packets,
-                lost,
-                lost_packets,
-            },
+            totals,
             sources: Counts(sources.clone()),
             losses: Counts(losses.iter().map(loss).collect()),
             lost: footer.lost_anything(),
