@@ -1,9 +1,8 @@
 //! Names that a filter asks for and that are not there now: a slip of the pen would look like an empty
 //! report. They are told, not refused, for they may come later.
 
-use std::{io, sync::Arc};
+use std::io;
 
-use anyhow::Result;
 use nix::net::if_::if_nametoindex;
 
 use crate::{
@@ -12,7 +11,6 @@ use crate::{
         path::{Site, SiteKind},
     },
     kernel::netns::Netns,
-    observe::NetnsChoice,
     ruleset::{
         Ruleset,
         model::{Chain, Table},
@@ -36,16 +34,16 @@ const HELPERS: [&str; 13] = [
     "tftp",
 ];
 
-/// One sentence for each name that is not there in any of the namespaces.
-pub(crate) fn missing(filter: &Filter, namespaces: &NetnsChoice) -> Result<Vec<String>> {
+/// One sentence for each name that is not there in any of the namespaces, as far as their rulesets were read.
+pub(crate) fn missing<'a>(
+    filter: &Filter,
+    namespaces: &[&Netns],
+    rulesets: impl Iterator<Item = &'a Ruleset>,
+) -> Vec<String> {
     let mut said = helpers(filter);
-    if filter.iif.is_empty() && filter.oif.is_empty() && filter.rule.is_empty() {
-        return Ok(said);
-    }
-    let namespaces = namespaces.open()?;
     let names = filter.iif.0.iter().chain(&filter.oif.0).map(|term| &term.value);
     for name in names {
-        let there = |netns: &Arc<Netns>| {
+        let there = |netns: &&Netns| {
             let found = netns.enter(|| if_nametoindex(name.as_str()).map_err(io::Error::from));
             found.is_ok()
         };
@@ -53,13 +51,9 @@ pub(crate) fn missing(filter: &Filter, namespaces: &NetnsChoice) -> Result<Vec<S
             said.push(format!("there is no interface `{name}` now"));
         }
     }
-    if !filter.rule.is_empty() {
-        // What cannot be read is told by whoever traces it.
-        let loaded = namespaces.iter().filter_map(|netns| Ruleset::load(netns).ok());
-        let tables: Vec<Table> = loaded.flat_map(|ruleset| ruleset.tables).collect();
-        said.extend(rules(&filter.rule, &tables));
-    }
-    Ok(said)
+    let tables: Vec<&Table> = rulesets.flat_map(|ruleset| &ruleset.tables).collect();
+    said.extend(rules(&filter.rule, &tables));
+    said
 }
 
 /// Tells of names that conntrack's table alone can have.
@@ -83,7 +77,7 @@ fn helpers(filter: &Filter) -> Vec<String> {
         .collect()
 }
 
-fn rules(wanted: &AnyOf<RulePlace>, tables: &[Table]) -> Vec<String> {
+fn rules(wanted: &AnyOf<RulePlace>, tables: &[&Table]) -> Vec<String> {
     let nowhere = wanted.0.iter().filter(|term| !tables.iter().any(|t| is_in(&term.value, t)));
     nowhere.map(|term| format!("no chain and no rule is called `{}` now", term.value)).collect()
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    asked, daemon,
+    daemon,
     kernel::descriptors,
     messages,
     observe::{Config, Hurry, Observer, Output, Request, Status},
@@ -127,7 +127,6 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
         messages::say_details();
     }
     let in_foreground = mode == Mode::Foreground;
-    let missing = asked::missing(&config.filter, &config.netns)?;
     let mut schedule = Schedule::new(signals, duration, interval);
     let mut observer = schedule.start(config).await?;
     let (backend, reason) = observer.backend();
@@ -135,7 +134,7 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
     if reason.full != reason.short {
         log::debug!("{}", reason.full);
     }
-    for missing in missing {
+    for missing in observer.missing() {
         log::warn!("{missing}");
     }
     for note in observer.notes() {

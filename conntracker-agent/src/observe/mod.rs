@@ -33,6 +33,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub use self::hurry::Hurry;
 use crate::{
+    asked,
     flow::{FlowTable, NetnsId, filter::Filter},
     kernel::{
         bpf::{object::Sizes, probes::Method},
@@ -45,7 +46,7 @@ use clock::Clock;
 use dumps::DumpMessage;
 use interfaces::Interfaces;
 use newcomers::{Change, Newcomers};
-use rules::RuleOptions;
+use rules::{RuleOptions, RuleTracer};
 use statistics::Statistics;
 use wanted::Wanted;
 
@@ -294,6 +295,13 @@ impl Observer {
     #[must_use]
     pub(crate) fn backend(&self) -> (&'static str, &backend::Reason) {
         (self.backend.name(), &self.backend_reason)
+    }
+
+    /// Names that the filter asks for and that are not there now, a sentence for each.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let namespaces: Vec<&Netns> = self.namespaces.values().map(Arc::as_ref).collect();
+        let rulesets = self.backend.rules().into_iter().flat_map(RuleTracer::rulesets);
+        asked::missing(&self.config.filter, &namespaces, rulesets)
     }
 
     /// What the user must know from the start.

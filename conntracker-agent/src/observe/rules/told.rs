@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{RuleTracer, coverage::Coverage, namespaces::Namespace};
-use crate::{flow::NetnsId, kernel::netns::Netns};
+use crate::{flow::NetnsId, kernel::netns::Netns, ruleset::Ruleset};
 
 impl RuleTracer {
     /// What was seen of the rules of a namespace, in all epochs.
@@ -21,6 +21,11 @@ impl RuleTracer {
     /// Base chains of a namespace that hang, or hung, where no packets are traced, and may have dropped some.
     pub fn may_drop(&self, id: NetnsId) -> &[String] {
         self.namespaces.known(id).map_or(&[], |namespace| &namespace.may_drop)
+    }
+
+    /// The rulesets of now, as far as they were read.
+    pub fn rulesets(&self) -> impl Iterator<Item = &Ruleset> {
+        self.namespaces.all().filter_map(|namespace| Some(namespace.epochs[0].as_ref()?.ruleset()))
     }
 
     /// What should be traced now and is not, namespace by namespace.
