@@ -8,7 +8,7 @@ use super::{Observer, backend::BackendChoice, notes, rules::RuleTracer};
 use crate::{
     dump::dump_losses,
     flow::{Drops, Flow, FlowKey, NetnsId, order},
-    kernel::bpf::object::Counters,
+    kernel::bpf::counts::Counters,
     report::{Footer, Header, Interface, Loss, Namespace, Report},
 };
 

@@ -16,7 +16,7 @@ use crate::{
     kernel::{
         bpf::{
             activity::Activity,
-            object::Counters,
+            counts::Counters,
             probes::{self, Method},
         },
         netns::Netns,

@@ -26,11 +26,11 @@ use crate::{
     kernel::{
         bpf::{
             activity::Activity,
-            counts::DropCount,
+            counts::{Counters, DropCount},
             end,
             index::{self, layout::IndexLayout},
             links::Links,
-            object::{Counters, Programs, Sizes},
+            object::{Programs, Sizes},
             path,
             probes::{Method, Probes},
             reasons::Reasons,
@@ -110,9 +110,11 @@ impl PacketsSource {
         hurry: &Hurry,
     ) -> Result<Self> {
         let FlowOptions { sizes, .. } = flows;
+        let reasons = kernel.reasons();
+        let lost = flows.lost.then_some(&reasons);
         let (sender, mut listed) = mpsc::unbounded_channel();
         let attach = async |rules: Option<RulesWanted<'_>>| {
-            Attached::new(kernel, eyes, flows, namespaces, rules).await
+            Attached::new(kernel, eyes, flows, lost, namespaces, rules).await
         };
         // Before the rules are read: no change is missed.
         let mut changes = rules.map(|_| RuleChanges::subscribe(namespaces)).transpose()?;
@@ -139,7 +141,7 @@ impl PacketsSource {
             ring,
             netns_by_cookie,
             owners: Owners::new(),
-            reasons: kernel.reasons(),
+            reasons,
             symbols: kernel.symbols(),
             layout: kernel.layout.index.clone(),
             rules,

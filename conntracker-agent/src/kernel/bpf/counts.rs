@@ -1,9 +1,10 @@
-//! Entries of the maps in which the programs count, decoded from bytes. Pure: no kernel needed.
+//! The programs' counters, and entries of the maps in which they count, decoded from bytes. Pure: no kernel needed.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Buf;
 use conntracker_common::{
+    counters::{COUNTERS, Counter},
     record::{FLAG_FROM_HEADERS, FLAG_LOST, HOOK_UNKNOWN},
     seen::{DropKey, DropValue, SeenKey, SeenValue},
 };
@@ -13,6 +14,30 @@ use super::{
     record::{Counted, HOOKS, take},
 };
 use crate::flow::{L4, Tuple};
+
+/// Values of all [`Counter`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters([u64; COUNTERS as usize]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; COUNTERS as usize])
+    }
+}
+
+impl Counters {
+    /// From the values, in the order of the counters.
+    #[must_use]
+    pub fn new(values: [u64; COUNTERS as usize]) -> Self {
+        Self(values)
+    }
+
+    /// One counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+}
 
 /// Addresses and ports as keys of maps have them: IPv4 as `::ffff:a.b.c.d`.
 struct Ends {

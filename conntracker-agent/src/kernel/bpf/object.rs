@@ -21,7 +21,7 @@ use aya::{
 };
 use conntracker_common::{
     ABI_SECTION, ABI_VERSION,
-    counters::{COUNTERS, Counter},
+    counters::COUNTERS,
     loops,
     offsets::NftOffsets,
     plan::{ChainKey, ChainPlace, FRAMES, MAX_SLOTS, SEGMENT_EARLY, Tracing},
@@ -32,7 +32,7 @@ use object::{Object as _, ObjectSection as _};
 
 use super::{
     callbacks,
-    counts::{DropCount, Seen, SeenKeyBytes, SeenValueBytes},
+    counts::{Counters, DropCount, Seen, SeenKeyBytes, SeenValueBytes},
     drops::DropSign,
     end::EndLayout,
     offsets::Layout,
@@ -373,7 +373,7 @@ impl Programs {
         for (index, value) in (0..).zip(&mut values) {
             *value = map.get(&index, 0)?.iter().sum();
         }
-        Ok(Counters(values))
+        Ok(Counters::new(values))
     }
 
     /// All entries of the map of flows. Entries that come or go meanwhile may be missed.
@@ -466,24 +466,6 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
 
 /// Entries of one set of the cache of known paths.
 const KNOWN_WAYS: u32 = 4;
-
-/// Values of all [`Counter`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters([u64; COUNTERS as usize]);
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self([0; COUNTERS as usize])
-    }
-}
-
-impl Counters {
-    /// One counter.
-    #[must_use]
-    pub fn get(&self, counter: Counter) -> u64 {
-        self.0[counter as usize]
-    }
-}
 
 /// Refuses an object of another ABI, and a build without an object.
 pub(super) fn check_abi(bytes: &[u8]) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::{
             object::{Programs, Seeing},
             points::{Choice, Points},
             probes::{self, Probes},
+            reasons::Reasons,
         },
         netns::Netns,
     },
@@ -42,7 +43,8 @@ impl Attached {
     pub async fn new(
         kernel: &Kernel,
         eyes: Eyes,
-        FlowOptions { sizes, fold, lost }: FlowOptions,
+        FlowOptions { sizes, fold, lost: _ }: FlowOptions,
+        lost: Option<&Reasons>,
         namespaces: &[Arc<Netns>],
         rules: Option<RulesWanted<'_>>,
     ) -> Result<Self> {
@@ -51,9 +53,8 @@ impl Attached {
             Eyes::Links => Seeing::Links,
             Eyes::Probes(method) => probes::seeing(btf, points, method)?,
         };
-        let reasons = lost.then(|| kernel.reasons());
-        let (drops, reasons) = (kernel.drops()?, reasons.as_ref());
-        let mut programs = Programs::load(layout, drops, reasons, sizes, rules.is_some(), seeing)?;
+        let drops = kernel.drops()?;
+        let mut programs = Programs::load(layout, drops, lost, sizes, rules.is_some(), seeing)?;
         programs.report(REPORT_EACH, fold)?;
         for (number, netns) in (0..).zip(namespaces) {
             let stats = statistics::of(netns);
