@@ -10,26 +10,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntracker_tests::lab::{Guarded, Host, Lab, TRACKING};
+use conntracker_tests::lab::{Guarded, Host, Lab};
 use conntracker_tests::tracer::report::{Document, Text};
 use conntracker_tests::tracer::{PATIENCE, Tracer, backend, command};
-use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
+use conntracker_tests::traffic::udp_through;
 use nix::sys::signal::Signal;
 
 /// Nothing that has a limit of its own may take longer: the programs that list rules have 30 seconds.
 const SOON: Duration = Duration::from_secs(25);
-
-fn tracking() -> Lab {
-    let lab = Lab::new().unwrap();
-    lab.router.nft(TRACKING).unwrap();
-    lab
-}
-
-/// One flow through the router, from this port of the client.
-fn exchange(lab: &Lab, port: u16) {
-    let _server = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
-    udp_exchange(&lab.client, lab.client.at(port), lab.server.at(7), b"hello").unwrap();
-}
 
 /// Waits for something that comes sooner or later.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -61,7 +49,7 @@ fn nft() -> PathBuf {
 
 #[test]
 fn a_lister_that_hangs_holds_up_neither_packets_nor_signals() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
     let script = format!("echo $$ >> {}; exec sleep 1000", pids.display());
@@ -90,7 +78,7 @@ fn a_lister_that_hangs_holds_up_neither_packets_nor_signals() {
     let strict = ["-o", "-", "--no-fold", "--strict"];
     let tracer = Tracer::spawn(with_nft(directory.path(), &script, &lab.router, &strict)).unwrap();
     assert!(start.elapsed() < PATIENCE);
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     let finished = tracer.stop(Signal::SIGINT).unwrap();
     assert_eq!(finished.status.code(), Some(3), "{}", finished.stderr);
     assert!(finished.stdout.contains("(port=40000)"), "{}", finished.stdout);
@@ -108,7 +96,7 @@ fn a_lister_that_hangs_holds_up_neither_packets_nor_signals() {
 
 #[test]
 fn a_ruleset_that_cannot_be_listed_at_first_is_traced_once_it_can() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let broken = directory.path().join("broken");
     fs::write(&broken, "").unwrap();
@@ -120,7 +108,7 @@ fn a_ruleset_that_cannot_be_listed_at_first_is_traced_once_it_can() {
     fs::remove_file(&broken).unwrap();
     // It is tried again every second.
     for port in 40_000..40_005 {
-        exchange(&lab, port);
+        udp_through(&lab, port).unwrap();
         thread::sleep(Duration::from_secs(1));
     }
     let document = Document::json(&tracer.finish().unwrap()).unwrap();
@@ -131,9 +119,9 @@ fn a_ruleset_that_cannot_be_listed_at_first_is_traced_once_it_can() {
 
 #[test]
 fn a_hangup_ends_a_trace_with_its_report_unless_it_is_ignored() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let tracer = Tracer::start(&lab.router, &["--no-fold"]).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     let finished = tracer.stop(Signal::SIGHUP).unwrap();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     assert!(finished.stdout.contains("(port=40000)"), "{}", finished.stdout);
@@ -151,7 +139,7 @@ fn a_hangup_ends_a_trace_with_its_report_unless_it_is_ignored() {
 
 #[test]
 fn a_second_interrupt_ends_a_trace_that_cannot_write_its_report() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let (reader, mut writer) = std::io::pipe().unwrap();
     // As much as the pipe takes: the report finds no room, and nobody reads.
     let size = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
@@ -170,7 +158,7 @@ fn a_second_interrupt_ends_a_trace_that_cannot_write_its_report() {
 
 #[test]
 fn a_closed_pipe_ends_a_trace_that_reports_again_and_again() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     let args = ["trace", "--netns", &lab.router.name, "-o", "-", "--interval", "1"];
     let mut trace = command(args).unwrap();
@@ -184,7 +172,7 @@ fn a_closed_pipe_ends_a_trace_that_reports_again_and_again() {
 
 #[test]
 fn full_and_closed_outputs_are_no_panics() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     for args in [&["doctor"][..], &["rules", "show", "--netns", &lab.router.name]] {
         let run = |stdout: Stdio| {
             let output = command(args).unwrap().stdout(stdout).output().unwrap();
@@ -208,7 +196,7 @@ fn full_and_closed_outputs_are_no_panics() {
 
 #[test]
 fn the_last_report_is_kept_elsewhere_if_its_place_is_gone() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let (place, temporary) = (directory.path().join("reports"), directory.path().join("tmp"));
     fs::create_dir(&place).unwrap();
@@ -218,7 +206,7 @@ fn the_last_report_is_kept_elsewhere_if_its_place_is_gone() {
     let mut trace = command(args).unwrap();
     trace.env("TMPDIR", &temporary);
     let tracer = Tracer::spawn(trace).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     fs::remove_dir(&place).unwrap();
     let finished = tracer.stop(Signal::SIGTERM).unwrap();
     assert_eq!(finished.status.code(), Some(1));
@@ -237,7 +225,7 @@ fn burst(namespaces: usize) -> Vec<Guarded> {
 #[test]
 fn namespaces_that_come_and_go_in_bursts_do_not_end_a_trace_of_all() {
     for backend in [backend(), "netlink"] {
-        let lab = tracking();
+        let lab = Lab::tracking().unwrap();
         let args = ["trace", "--netns", "all", "--backend", backend, "-o", "-", "--no-fold"];
         // The limit is raised: with these few the first burst would be too many.
         let trace = command(args).unwrap();
@@ -255,7 +243,7 @@ fn namespaces_that_come_and_go_in_bursts_do_not_end_a_trace_of_all() {
             thread::sleep(Duration::from_millis(800));
             assert!(tracer.process().running().unwrap(), "{}", tracer.process().stderr());
         }
-        exchange(&lab, 40_000);
+        udp_through(&lab, 40_000).unwrap();
         // Other tests have namespaces, too: not as many.
         until("namespaces are held", || descriptors(&tracer) < before + 100);
         let report = tracer.finish().unwrap();
@@ -265,10 +253,10 @@ fn namespaces_that_come_and_go_in_bursts_do_not_end_a_trace_of_all() {
 
 #[test]
 fn descriptors_that_run_out_are_said_and_what_is_known_is_kept() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let args = ["trace", "--netns", "all", "--backend", backend(), "-o", "-", "--no-fold"];
     let mut tracer = Tracer::spawn(command(args).unwrap()).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     let count = fs::read_dir(format!("/proc/{}/fd", tracer.id())).unwrap().count();
     // Not for long enough for anything to be let go because it cannot be looked for.
     let limit = format!("--nofile={count}:{}", count + 2);
@@ -288,7 +276,7 @@ fn descriptors_that_run_out_are_said_and_what_is_known_is_kept() {
 
 #[test]
 fn threads_that_cannot_be_had_are_no_panic() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let root = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(Path::new);
     let Some(group) = root.iter().find_map(|root| {
         let group = root.join(format!("conntracker-test-{}", std::process::id()));
@@ -303,7 +291,7 @@ fn threads_that_cannot_be_had_are_no_panic() {
     };
     let args = ["--no-fold", "--backend", backend()];
     let mut tracer = Tracer::start(&lab.router, &args).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     fs::write(group.join("cgroup.procs"), tracer.id().to_string()).unwrap();
     fs::write(group.join("pids.max"), "1").unwrap();
     // Rules that have changed are read by a thread, tables are dumped by one.
@@ -318,7 +306,7 @@ fn threads_that_cannot_be_had_are_no_panic() {
 
 #[test]
 fn a_backend_that_was_fallen_back_to_is_a_loss_to_strict() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     // BPF is not for this one, nor are namespaces other than its own.
     let run = |args: &[&str]| {
         let all = ["trace", "-o", "-", "--duration", "1", "--strict"];

@@ -9,24 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use conntracker_tests::lab::{Lab, TRACKING};
+use conntracker_tests::lab::Lab;
 use conntracker_tests::tracer::report::{self, Document, RULES_CHANGED, Text};
 use conntracker_tests::tracer::{Flow, PATIENCE, Tracer, backend, skipped_without_links};
-use conntracker_tests::traffic::{udp_echo_server, udp_exchange};
+use conntracker_tests::traffic::udp_through;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-fn tracking() -> Lab {
-    let lab = Lab::new().unwrap();
-    lab.router.nft(TRACKING).unwrap();
-    lab
-}
-
-/// One flow through the router, from this port of the client.
-fn exchange(lab: &Lab, port: u16) {
-    let _server = udp_echo_server(&lab.server, lab.server.at(7)).unwrap();
-    udp_exchange(&lab.client, lab.client.at(port), lab.server.at(7), b"hello").unwrap();
-}
 
 /// Identifiers in the descriptors of a process: of its BPF links and of its BPF programs.
 fn bpf_objects(pid: u32) -> Result<(BTreeSet<u64>, BTreeSet<u64>)> {
@@ -97,13 +85,13 @@ fn nothing_stays_attached_after_sigkill_and_the_previous_report_is_intact() {
     if skipped_without_links() {
         return;
     }
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.txt");
     fs::write(&file, "the previous report\n").unwrap();
     let args = ["--backend", "links", "-o", file.to_str().unwrap()];
     let tracer = Tracer::start(&lab.router, &args).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     let (links, programs) = bpf_objects(tracer.id()).unwrap();
     // LOCAL_IN and POSTROUTING, IPv4 and IPv6, and the tracepoint; before and after the chain at
     // FORWARD, IPv4 and IPv6.
@@ -116,7 +104,7 @@ fn nothing_stays_attached_after_sigkill_and_the_previous_report_is_intact() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "the previous report\n");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something lies beside it");
     // The hooks are free again, and traffic passes.
-    exchange(&lab, 40_001);
+    udp_through(&lab, 40_001).unwrap();
 }
 
 #[test]
@@ -126,7 +114,7 @@ fn flows_alone_need_four_links_a_tracepoint_and_none_of_the_programs_around_chai
     if skipped_without_links() {
         return;
     }
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let chains = "table inet more {
         chain raw { type filter hook prerouting priority raw; udp dport 7 counter; }
         chain input { type filter hook input priority filter; udp dport 7 counter; }
@@ -143,7 +131,7 @@ fn flows_alone_need_four_links_a_tracepoint_and_none_of_the_programs_around_chai
     let (tracer, hooks, programs) = start(&["-c"]);
     assert_eq!(hooks, FLOWS);
     assert_eq!(programs, PROGRAMS.map(str::to_owned).into());
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     let report = tracer.finish().unwrap();
     assert!(report.contains("# rules: not traced"), "{report}");
     assert!(!report.contains("table: "), "{report}");
@@ -165,11 +153,11 @@ fn flows_alone_need_four_links_a_tracepoint_and_none_of_the_programs_around_chai
 
 #[test]
 fn sigint_and_sigterm_write_the_report_and_detach() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     for (port, signal) in [(40_000, Signal::SIGINT), (40_001, Signal::SIGTERM)] {
         let args = ["--backend", backend(), "--no-fold"];
         let tracer = Tracer::start(&lab.router, &args).unwrap();
-        exchange(&lab, port);
+        udp_through(&lab, port).unwrap();
         let (links, programs) = bpf_objects(tracer.id()).unwrap();
         let finished = tracer.stop(signal).unwrap();
         assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
@@ -180,13 +168,13 @@ fn sigint_and_sigterm_write_the_report_and_detach() {
 
 #[test]
 fn a_second_instance_in_the_same_namespace_sees_the_same_flows() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let args = ["--backend", backend(), "--format", "json", "--no-fold"];
     let start = || Tracer::start(&lab.router, &args).unwrap();
     let first = start();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     let [second, third] = [start(), start()];
-    exchange(&lab, 40_001);
+    udp_through(&lab, 40_001).unwrap();
     // The one at the last priority goes; the others stay.
     let flows = |tracer: Tracer| -> Vec<Flow> {
         let document = Document::json(&tracer.finish().unwrap()).unwrap();
@@ -197,7 +185,7 @@ fn a_second_instance_in_the_same_namespace_sees_the_same_flows() {
     };
     let of_first = flows(first);
     assert_eq!(of_first.len(), 2);
-    exchange(&lab, 40_002);
+    udp_through(&lab, 40_002).unwrap();
     let of_second = flows(second);
     assert_eq!(of_second[..2], of_first[..]);
     assert_eq!(of_second.len(), 3);
@@ -206,29 +194,29 @@ fn a_second_instance_in_the_same_namespace_sees_the_same_flows() {
 
 #[test]
 fn sigusr1_writes_a_report_and_the_trace_goes_on() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.txt");
     let args = ["--no-fold", "-o", file.to_str().unwrap()];
     let mut tracer = Tracer::start(&lab.router, &args).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     tracer.process().signal(Signal::SIGUSR1).unwrap();
     tracer.process().wait_for("1 flows (0 dropped) written to ", PATIENCE).unwrap();
     let lines = || Text::parse(&fs::read_to_string(&file).unwrap()).unwrap().lines.len();
     assert_eq!(lines(), 1);
-    exchange(&lab, 40_001);
+    udp_through(&lab, 40_001).unwrap();
     tracer.finish().unwrap();
     assert_eq!(lines(), 2);
 }
 
 #[test]
 fn an_interval_writes_reports_and_a_duration_ends_the_trace() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.txt");
     let args = ["--interval", "1s", "-o", file.to_str().unwrap()];
     let mut tracer = Tracer::start(&lab.router, &args).unwrap();
-    exchange(&lab, 40_000);
+    udp_through(&lab, 40_000).unwrap();
     tracer.process().wait_for("1 flows (0 dropped) written to ", PATIENCE).unwrap();
     assert_eq!(Text::parse(&fs::read_to_string(&file).unwrap()).unwrap().lines.len(), 1);
     assert!(tracer.process().running().unwrap());
@@ -274,7 +262,7 @@ COMMIT
 
 #[test]
 fn the_ruleset_is_the_same_before_during_and_after() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     three_firewalls(&lab);
     let run = |command: &[&str]| lab.router.run(command).unwrap();
     // Packets count in the rules that they meet, whoever looks on: of counters, only that they stand
@@ -302,7 +290,7 @@ fn the_ruleset_is_the_same_before_during_and_after() {
         let counted = counters();
         let tracer = Tracer::start(&lab.router, args).unwrap();
         assert_eq!(counters(), counted, "started, {args:?}");
-        exchange(&lab, 40_000);
+        udp_through(&lab, 40_000).unwrap();
         assert_eq!(ruleset(), before, "during, {args:?}");
         let counted = counters();
         let report = tracer.finish().unwrap();

@@ -63,6 +63,13 @@ impl Lab {
         Ok(lab)
     }
 
+    /// The same, with a rule that makes conntrack work in the router.
+    pub fn tracking() -> Result<Self> {
+        let lab = Self::new()?;
+        lab.router.nft(TRACKING)?;
+        Ok(lab)
+    }
+
     /// All three hosts, in the order of the packets.
     #[must_use]
     pub fn hosts(&self) -> [&Host; 3] {

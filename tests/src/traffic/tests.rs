@@ -5,15 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::lab::{Lab, TRACKING};
+use crate::lab::Lab;
 
 /// A lab whose router tracks connections.
-fn tracking() -> Lab {
-    let lab = Lab::new().unwrap();
-    lab.router.nft(TRACKING).unwrap();
-    lab
-}
-
 /// The line of `conntrack -L` that contains all of these words.
 fn entry(lab: &Lab, words: &[&str]) -> String {
     let v4 = lab.router.run(["conntrack", "-L"]).unwrap();
@@ -25,7 +19,7 @@ fn entry(lab: &Lab, words: &[&str]) -> String {
 
 #[test]
 fn udp_both_families() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     for (from, to) in
         [(lab.client.at(40_000), lab.server.at(7)), (lab.client.at6(40_001), lab.server.at6(7))]
     {
@@ -42,7 +36,7 @@ fn udp_both_families() {
 
 #[test]
 fn tcp_both_families() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     for (from, to) in
         [(lab.client.at(41_000), lab.server.at(80)), (lab.client.at6(41_001), lab.server.at6(80))]
     {
@@ -61,7 +55,7 @@ fn tcp_both_families() {
 
 #[test]
 fn icmp_both_families() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     assert_eq!(ping4(&lab.client, lab.server.v4().into(), 4711, 3).unwrap(), 3);
     assert_eq!(ping6(&lab.client, lab.server.v6().into(), 4712, 3).unwrap(), 3);
     assert!(!entry(&lab, &["icmp", "id=4711"]).contains("UNREPLIED"));
@@ -72,7 +66,7 @@ fn icmp_both_families() {
 
 #[test]
 fn sctp_both_families() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     for (from, to) in [
         (lab.client.at(43_000), lab.server.at(3868)),
         (lab.client.at6(43_001), lab.server.at6(3868)),
@@ -89,7 +83,7 @@ fn sctp_both_families() {
 
 #[test]
 fn other_protocols() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let server = lab.server.v4().into();
     let _sinks = [47, 253].map(|protocol| ip_sink(&lab.server, protocol, server).unwrap());
     gre_packet(&lab.client, server, Some(7)).unwrap();
@@ -101,7 +95,7 @@ fn other_protocols() {
 #[test]
 fn a_storm_loses_no_packet_between_the_hosts() {
     const FLOWS: usize = 100_000;
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let to = SocketAddrV4::new(lab.server.v4(), 9);
     let _sink = udp_sink(&lab.server, to.into()).unwrap();
     let threads = thread::available_parallelism().unwrap().get();
@@ -118,7 +112,7 @@ fn a_storm_loses_no_packet_between_the_hosts() {
 
 #[test]
 fn a_stream_is_one_flow_of_many_packets() {
-    let lab = tracking();
+    let lab = Lab::tracking().unwrap();
     let drain = udp_drain(&lab.server, lab.server.at(9), 0).unwrap();
     let before = lab.router.packets("toserver").unwrap().1;
     let duration = Duration::from_millis(200);

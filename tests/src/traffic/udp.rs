@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::server::passing;
 use super::{PATIENCE, Server, TICK, same_family};
-use crate::lab::Host;
+use crate::lab::{Host, Lab};
 
 /// Sends each datagram back to where it came from.
 pub fn udp_echo_server(host: &Host, at: SocketAddr) -> Result<Server> {
@@ -63,4 +63,10 @@ pub fn udp_exchange(host: &Host, from: SocketAddr, to: SocketAddr, payload: &[u8
         ensure!(echo[..length] == *payload, "the echo of {to} is not what was sent");
         Ok(())
     })
+}
+
+/// One flow through the router to the server and back, from this port of the client.
+pub fn udp_through(lab: &Lab, port: u16) -> Result<()> {
+    let _server = udp_echo_server(&lab.server, lab.server.at(7))?;
+    udp_exchange(&lab.client, lab.client.at(port), lab.server.at(7), b"hello")
 }
