@@ -7,6 +7,7 @@
 
 pub mod counters;
 pub mod end;
+pub mod hook;
 pub mod loops;
 pub mod offsets;
 pub mod owner;

@@ -193,7 +193,7 @@ impl Cpu {
         let skb = address(skb as *const u8)?;
         for i in 0..FRAMES as usize {
             if self.owners[i] == 0 && exchange(&mut self.owners[i], 0, skb) {
-                return Some(unknown(i as u64) as usize);
+                return Some(hidden(i));
             }
         }
         let now = jiffies();
@@ -204,7 +204,7 @@ impl Cpu {
             {
                 self.frames[i].busy = 1;
                 count(Counter::FramesLost);
-                return Some(unknown(i as u64) as usize);
+                return Some(hidden(i));
             }
         }
         None
@@ -214,20 +214,20 @@ impl Cpu {
     #[inline(always)]
     pub fn find(&self, skb: u64, place: u32) -> Option<usize> {
         let is = |&i: &usize| self.owners[i] == skb && self.frames[i].place == place;
-        (0..FRAMES as usize).find(is).map(|i| unknown(i as u64) as usize)
+        (0..FRAMES as usize).find(is).map(hidden)
     }
 
     /// The frame of the packet that something evaluates now.
     #[inline(always)]
     pub fn inside(&self, what: u64) -> Option<usize> {
         let is = |&i: &usize| self.owners[i] != 0 && self.frames[i].inside == what;
-        (0..FRAMES as usize).find(is).map(|i| unknown(i as u64) as usize)
+        (0..FRAMES as usize).find(is).map(hidden)
     }
 
     /// The frame of a packet, wherever it is.
     #[inline(always)]
     pub fn find_anywhere(&self, skb: u64) -> Option<usize> {
-        (0..FRAMES as usize).find(|&i| self.owners[i] == skb).map(|i| unknown(i as u64) as usize)
+        (0..FRAMES as usize).find(|&i| self.owners[i] == skb).map(hidden)
     }
 
     /// What to add to a per-CPU pointer to get this CPU's memory: the kernel does not tell, but the
@@ -256,6 +256,12 @@ pub fn jiffies() -> u64 {
 pub fn address(pointer: *const u8) -> Option<u64> {
     let stored = pointer;
     read((&raw const stored) as u64)
+}
+
+/// The index of a frame, [`unknown`] to the verifier.
+#[inline(always)]
+fn hidden(index: usize) -> usize {
+    unknown(index as u64) as usize
 }
 
 /// Compares and exchanges atomically (BPF_CMPXCHG, Linux 5.12+); true if it was `old`.

@@ -2,6 +2,7 @@
 
 use conntracker_common::{
     counters::Counter,
+    hook::{POST_ROUTING, PRE_ROUTING},
     record::{CONNTRACK_FULL, FLAG_COUNTED, HOOK_UNKNOWN, KIND_DROP, KIND_LOST},
 };
 
@@ -44,7 +45,7 @@ pub fn observe(skb: u64, reason: u32, location: u64, by_netfilter: bool) {
         }
     } else {
         // Sockets of all kinds drop messages that are no packets.
-        if !tells_lost_packets() || reason != 0 && is_untold(reason) || !headers::is_ip(skb) {
+        if !tells_lost_packets() || is_untold(reason) || !headers::is_ip(skb) {
             return;
         }
         told = reason;
@@ -101,8 +102,8 @@ fn report(skb: u64, path_hash: u64, location: u64, hook: u8, reason: u32) {
         facts.body.hook = hook;
     } else if by_conntrack == CONNTRACK_FULL && facts.body.hook == HOOK_UNKNOWN {
         // Of packets that come in conntrack makes entries at PREROUTING only, before they are routed.
-        facts.body.hook = dst::PRE_ROUTING;
-    } else if lost == 0 && facts.body.hook == dst::POST_ROUTING && dst::has_left_postrouting(skb) {
+        facts.body.hook = PRE_ROUTING;
+    } else if lost == 0 && facts.body.hook == POST_ROUTING && dst::has_left_postrouting(skb) {
         facts.body.hook = HOOK_UNKNOWN;
     }
     // Before the packet is counted by its key: the agent reads this counter first, so that what it finds

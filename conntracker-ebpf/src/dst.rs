@@ -1,19 +1,14 @@
 //! On which hook did a packet die? `kfree_skb` does not say, but the packet's routing state does,
 //! save for a few cases that are left unknown rather than guessed.
 
+use conntracker_common::hook::{FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING};
+
 use crate::{
     emit::Facts,
     globals::offset,
     memory::{read, read_into},
     view::probed_index,
 };
-
-/// `enum nf_inet_hooks`.
-pub const PRE_ROUTING: u8 = 0;
-const LOCAL_IN: u8 = 1;
-const FORWARD: u8 = 2;
-const LOCAL_OUT: u8 = 3;
-pub const POST_ROUTING: u8 = 4;
 
 /// RTCF_LOCAL of `rtable.rt_flags` and RTF_LOCAL of `rt6_info.rt6i_flags`: delivered locally.
 const ROUTE_LOCAL: u32 = 0x8000_0000;

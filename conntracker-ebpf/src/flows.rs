@@ -3,6 +3,7 @@
 use conntracker_common::{
     counters::Counter,
     has_ports,
+    hook::POST_ROUTING,
     record::{
         FLAG_COUNTED, FLAG_INTERFACES, FLAG_OWNER, HOOK_UNKNOWN, KIND_NEW, KIND_PARENT,
         KIND_REPLIED,
@@ -23,9 +24,6 @@ use crate::{
     seen,
     view::View,
 };
-
-/// `NF_INET_POST_ROUTING`.
-const POST_ROUTING: u8 = 4;
 
 /// One packet at the end of LOCAL_IN or POSTROUTING. Packets of flows already known leave in the
 /// first few lines. A function of its own: its stack is not that of what runs before it.

@@ -59,22 +59,14 @@ pub fn quote(skb: u64, facts: &mut Facts) {
     if !packet.at(0, &mut first) {
         return;
     }
-    let v4 = first >> 4 == 4;
-    let inner = ICMP_HEADER + if v4 { u64::from(first & 15) * 4 } else { IPV6_HEADER };
     let to = &mut facts.reply;
-    let mut inner_first = 0u8;
-    let (proto_at, ports_at) = (if v4 { 9 } else { 6 }, inner + IPV6_HEADER);
-    let addresses = if v4 {
-        packet.part::<4>(inner + 12, &mut to.src) && packet.part::<4>(inner + 16, &mut to.dst)
+    let whole = if first >> 4 == 4 {
+        packet.behind(u64::from(first & 15) * 4 + ICMP_HEADER).v4(to) == Some(false)
     } else {
-        packet.at(inner + 8, &mut to.src) && packet.at(inner + 24, &mut to.dst)
+        let inner = packet.behind(IPV6_HEADER + ICMP_HEADER);
+        inner.v6_header(to) && inner.l4(to, IPV6_HEADER)
     };
-    let read = packet.at(inner, &mut inner_first) && packet.at(inner + proto_at, &mut to.proto);
-    if !addresses || !read {
-        return;
-    }
-    let ports_at = if v4 { inner + u64::from(inner_first & 15) * 4 } else { ports_at };
-    if packet.l4(to, ports_at) {
+    if whole {
         facts.body.other_proto = to.proto;
     }
 }
@@ -114,6 +106,12 @@ impl Packet {
         Some(Self { data: head + u64::from(start), end: head + u64::from(tail) })
     }
 
+    /// The packet that begins so many bytes later.
+    #[inline(always)]
+    fn behind(&self, bytes: u64) -> Self {
+        Self { data: self.data + bytes, end: self.end }
+    }
+
     /// Copies what stands at `at` bytes, if it lies within the linear part.
     #[inline(always)]
     fn at<T: Copy>(&self, at: u64, to: &mut T) -> bool {
@@ -145,18 +143,24 @@ impl Packet {
         Some(fragment_offset != 0 || !self.l4(tuple, u64::from(first & 15) * 4))
     }
 
-    #[inline(never)]
-    fn v6(&self, tuple: &mut KernelTuple) -> Option<bool> {
+    /// Addresses and next header of IPv6; false if it is not whole.
+    #[inline(always)]
+    fn v6_header(&self, tuple: &mut KernelTuple) -> bool {
         let mut first = 0u8;
         let whole = self.at(0, &mut first)
             && self.at(6, &mut tuple.proto)
             && self.at(8, &mut tuple.src)
             && self.at(24, &mut tuple.dst);
-        if !whole || first >> 4 != 6 {
+        tuple.l3num = u16::from(FAMILY_V6);
+        whole && first >> 4 == 6
+    }
+
+    #[inline(never)]
+    fn v6(&self, tuple: &mut KernelTuple) -> Option<bool> {
+        if !self.v6_header(tuple) {
             return None;
         }
-        tuple.l3num = u16::from(FAMILY_V6);
-        let mut at = 40u64;
+        let mut at = IPV6_HEADER;
         for _ in 0..MAX_EXTENSIONS {
             let mut extension = [0u8; 4];
             if !self.at(at, &mut extension) {

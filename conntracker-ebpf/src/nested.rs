@@ -7,6 +7,7 @@ use core::marker::PhantomData;
 
 use conntracker_common::{
     counters::Counter,
+    hook,
     path::PATH_ANSWERED,
     plan::{self, FRAMES, PLACES},
 };
@@ -20,10 +21,10 @@ use crate::{
 };
 
 /// Places of packets that this machine sends.
-const LOCAL_OUT: u32 = of_hook(3);
+const LOCAL_OUT: u32 = of_hook(hook::LOCAL_OUT);
 
 /// Places of packets that a softirq brought: no other one comes in between.
-const ARRIVED: u32 = of_hook(0) | of_hook(1) | of_hook(2);
+const ARRIVED: u32 = of_hook(hook::PRE_ROUTING) | of_hook(hook::LOCAL_IN) | of_hook(hook::FORWARD);
 
 /// A bit for each place of a hook (`enum nf_inet_hooks`).
 const fn of_hook(hook: u8) -> u32 {

@@ -1,5 +1,7 @@
 //! What is known of a flow's dropped packets.
 
+use conntracker_common::hook::{FORWARD, LOCAL_IN, POST_ROUTING, PRE_ROUTING};
+
 use super::{Tuple, path::Step};
 
 /// Distinct places and rules kept per flow; what is dropped elsewhere is counted together.
@@ -57,10 +59,6 @@ impl Cause {
     /// the device by then; what gives packets to user space is at the hook itself.
     #[must_use]
     pub fn last_hook(self, hook: Option<u8>) -> Option<u8> {
-        const PRE_ROUTING: u8 = 0;
-        const LOCAL_IN: u8 = 1;
-        const FORWARD: u8 = 2;
-        const POST_ROUTING: u8 = 4;
         match (hook, self) {
             (Some(FORWARD), Self::Function("nf_queue" | "__nf_queue" | "nf_reinject")) => hook,
             (Some(FORWARD), Self::Reason(_) | Self::Function(_))

@@ -20,6 +20,8 @@ use std::{
     sync::Arc,
 };
 
+use conntracker_common::hook::POST_ROUTING;
+
 use super::{
     Cause, ConntrackCause, Flow, FlowKey, NetnsId, Status, TimeOfDay, Tuple, ZoneDir,
     model::Details,
@@ -34,9 +36,6 @@ use crate::kernel::{
     },
     netlink::ctnetlink::{ConntrackEntry, Counters, events::Kind as EventKind},
 };
-
-/// `NF_INET_POST_ROUTING`.
-const POST_ROUTING: u8 = 4;
 
 /// One conntrack entry.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use conntracker_common::hook::{FORWARD, POST_ROUTING};
 use serde::Serialize;
 
 pub use crate::harmless::OneLine;
@@ -18,10 +19,6 @@ use crate::{
 
 /// `enum nf_inet_hooks` (include/uapi/linux/netfilter.h).
 const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
-
-/// Numbers of some of them.
-const FORWARD: u8 = 2;
-const POSTROUTING: u8 = 4;
 
 /// A name, or the number of what has no name here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +89,7 @@ impl<'a> Names<'a> {
             return &[];
         };
         let open = match at.place.hook {
-            None | Some(POSTROUTING) => true,
+            None | Some(POST_ROUTING) => true,
             Some(FORWARD) => untraced.iter().any(|chain| chain.starts_with("bridge ")),
             Some(_) => false,
         };
