@@ -15,7 +15,7 @@ use aya_ebpf::{
 use conntracker_common::{
     counters::Counter,
     path::{DeviceName, Marks, PATH_TRUNCATED},
-    plan::{FRAMES, MAX_GAPS},
+    plan::{FRAMES, MAX_GAPS, PLACES},
 };
 
 use crate::{
@@ -92,6 +92,9 @@ pub struct Frame {
     /// Reply tuple when it came in.
     pub reply: KernelTuple,
 }
+
+/// No place.
+pub const NOWHERE: u32 = PLACES as u32;
 
 /// State of one CPU.
 #[repr(C)]
@@ -181,10 +184,11 @@ impl Cpu {
         }
     }
 
-    /// Where a packet is that has not left.
+    /// Where a packet is that has not left, else [`NOWHERE`]. (Of an `Option` that is `None` the compiler may copy
+    /// the number, too, which the verifier refuses: nothing has been written there.)
     #[inline(always)]
-    pub fn place_of(&self, skb: u64) -> Option<u32> {
-        (self.current == skb).then_some(self.current_place as u32)
+    pub fn place_of(&self, skb: u64) -> u32 {
+        if self.current == skb { self.current_place as u32 } else { NOWHERE }
     }
 
     /// Takes a free frame.

@@ -15,7 +15,7 @@ use crate::{
     ends,
     globals::{NO_REASON, frozen, is_untold, offset, tells_lost_packets, trace_rules},
     headers,
-    memory::{read, read_into, unknown},
+    memory::{forget, read, read_into, unknown},
     netns, stats, traverse,
 };
 
@@ -97,7 +97,7 @@ fn report(skb: u64, path_hash: u64, location: u64, hook: u8, reason: u32) {
         say!("a dropped packet could not be described, netns {}", found.cookie);
         return count_nth(Counter::DropUnknown, Counter::LostUnknown, lost);
     }
-    facts.body.hook = unknown(u64::from(facts.body.hook)) as u8;
+    forget(&mut facts.body);
     if hook != HOOK_UNKNOWN {
         facts.body.hook = hook;
     } else if by_conntrack == CONNTRACK_FULL && facts.body.hook == HOOK_UNKNOWN {

@@ -86,24 +86,41 @@ impl Facts {
     /// A packet of which only the time is known.
     #[inline(always)]
     pub fn new(ktime_ns: u64) -> Self {
-        let body = FlowBody {
-            status: 0,
-            ct_mark: 0,
-            packet_mark: 0,
-            iif: 0,
-            oif: 0,
-            count: 0,
-            since_ns: 0,
-            zone: 0,
-            zone_dir: ZONE_BOTH,
-            proto: 0,
-            hook: HOOK_UNKNOWN,
-            flags: FLAG_INTERFACES,
-            family: 0,
-            other_proto: 0,
-        };
-        Self { netns_cookie: 0, ktime_ns, body, orig: KernelTuple::NONE, reply: KernelTuple::NONE }
+        Self {
+            netns_cookie: 0,
+            ktime_ns,
+            body: Self::NO_BODY,
+            orig: KernelTuple::NONE,
+            reply: KernelTuple::NONE,
+        }
     }
+
+    /// As [`Self::new`], in place: there is no room on the stack for another one.
+    #[inline(always)]
+    pub fn clear(&mut self, ktime_ns: u64) {
+        self.netns_cookie = 0;
+        self.ktime_ns = ktime_ns;
+        self.body = Self::NO_BODY;
+        self.orig = KernelTuple::NONE;
+        self.reply = KernelTuple::NONE;
+    }
+
+    const NO_BODY: FlowBody = FlowBody {
+        status: 0,
+        ct_mark: 0,
+        packet_mark: 0,
+        iif: 0,
+        oif: 0,
+        count: 0,
+        since_ns: 0,
+        zone: 0,
+        zone_dir: ZONE_BOTH,
+        proto: 0,
+        hook: HOOK_UNKNOWN,
+        flags: FLAG_INTERFACES,
+        family: 0,
+        other_proto: 0,
+    };
 
     /// Whether the tuples are IPv4.
     #[inline(always)]

@@ -10,11 +10,11 @@ use crate::{
     conntrack::{IPS_TEMPLATE, Nfct},
     counters::count,
     cpu::{self, Cpu, Frame},
-    emit::{self, Facts, PathScratch},
+    emit::{self, PathScratch},
     globals::offset,
     hash::Hash,
     headers, known,
-    memory::{read, read_into},
+    memory::{copy, read, read_into},
     plans, seen, snapshot,
     traverse::{trust_tag, tuple_hash},
     trust,
@@ -70,7 +70,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         oif_name: frame.oif_name,
         path_hash: 0,
     };
-    scratch.marks = frame.marks;
+    copy(&frame.marks, &mut scratch.marks);
     if frame.flags as u8 & PATH_PROBED == 0 {
         scratch.clear();
     }
@@ -103,7 +103,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         }
         reported = key;
     }
-    scratch.facts = Facts::new(frame.came_ns);
+    scratch.facts.clear(frame.came_ns);
     scratch.facts.netns_cookie = frame.netns_cookie;
     scratch.facts.body.hook = plan::hook(frame.place);
     scratch.facts.body.iif = frame.iif;

@@ -33,6 +33,15 @@ pub fn read_into<T: Copy>(address: u64, to: &mut T) -> bool {
     }
 }
 
+/// Copies from one map to another. The compiler would load all of it into registers before it stores any, and spill
+/// them to the stack, which has no room.
+#[inline(always)]
+pub fn copy<T: Copy>(from: &T, to: &mut T) {
+    let from = core::ptr::from_ref(from).cast();
+    // SAFETY: as in `read_into`. It does not fail: values of maps can be read.
+    unsafe { raw_read(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, from) };
+}
+
 /// A number that the verifier knows nothing of: else it would walk what follows once for each value.
 #[inline(always)]
 pub fn unknown(value: u64) -> u64 {
@@ -40,6 +49,15 @@ pub fn unknown(value: u64) -> u64 {
     // The stack can be read, so that it does not matter what is returned.
     read_into((&raw const stored) as u64, &mut read);
     read
+}
+
+/// Makes the verifier forget what it knows of `value`, which is copied onto itself: what follows it walks once, not
+/// once for each way in which the value came about.
+#[inline(always)]
+pub fn forget<T: Copy>(value: &mut T) {
+    let address = (&raw const *value) as u64;
+    // The stack can be read, so that it does not matter what is returned.
+    read_into(address, value);
 }
 
 /// `value & MASK`, by an instruction that the compiler cannot do without: it may know that the value is

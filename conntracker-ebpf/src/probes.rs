@@ -20,7 +20,7 @@ use conntracker_common::{
 use crate::{
     calls, chains,
     counters::count,
-    cpu::{self, Cpu},
+    cpu::{self, Cpu, NOWHERE},
     emit,
     finish::finish,
     flows,
@@ -85,7 +85,7 @@ pub fn hook_ends(context: *const u8) {
         if cpu.is_quiet() {
             return None;
         }
-        if let Some(place) = place {
+        if place < NOWHERE {
             nested::leaves(skb, traverse::places(place));
         }
         let index = cpu.find_anywhere(skb)?;
@@ -291,7 +291,8 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
     }
     let tracing = known::tracing();
     // Of each hook its first chain alone counts.
-    let again = cpu.place_of(view.skb).is_some_and(|place| plan::hook(place) == hook);
+    let place = cpu.place_of(view.skb);
+    let again = place < NOWHERE && plan::hook(place) == hook;
     if !again {
         let main = plan::place(family == FAMILY_V6, SEGMENT_MAIN, hook);
         traverse::arrive(cpu, view.skb, main);

@@ -6,8 +6,8 @@ use conntracker_common::{
     counters::Counter,
     path::{DeviceName, IPS_NAT, Marks},
     plan::{
-        self, HOOKS as HOOK_NUMBER, MAX_GAPS, MAX_NAMESPACES, PLACES, SEGMENT_EARLY,
-        TRUSTED_SAMPLE, Tracing,
+        self, HOOKS as HOOK_NUMBER, MAX_GAPS, MAX_NAMESPACES, SEGMENT_EARLY, TRUSTED_SAMPLE,
+        Tracing,
     },
     record::{FAMILY_V6, HOOK_UNKNOWN},
 };
@@ -15,7 +15,7 @@ use conntracker_common::{
 use crate::{
     conntrack::{Entry, IPS_CONFIRMED, KernelTuple, Nfct},
     counters::count,
-    cpu::{self, Cpu, Frame},
+    cpu::{self, Cpu, Frame, NOWHERE},
     emit::now,
     finish::finish,
     globals::{offset, probes},
@@ -302,11 +302,11 @@ pub fn close(view: impl View, segment: u8) {
 #[inline(never)]
 pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
     let Some(cpu) = cpu::this() else { return HOOK_UNKNOWN };
-    let place = cpu.place_of(skb).unwrap_or(PLACES as u32);
+    let place = cpu.place_of(skb);
     cpu.leave();
     let found = if cpu.is_quiet() { None } else { cpu.find_anywhere(skb) };
     let place = found.map_or(place, |index| cpu.frames[index & 3].place);
-    if !cpu.is_quiet() && place < PLACES as u32 {
+    if !cpu.is_quiet() && place < NOWHERE {
         nested::leaves(skb, places(place));
     }
     if let Some(index) = found {
@@ -320,7 +320,7 @@ pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
         return plan::hook(place);
     }
     forget(skb, place);
-    if place < PLACES as u32 { plan::hook(place) } else { HOOK_UNKNOWN }
+    if place < NOWHERE { plan::hook(place) } else { HOOK_UNKNOWN }
 }
 
 /// A packet was dropped whose path was known, and is another one now: the next ones are looked at.
