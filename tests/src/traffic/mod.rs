@@ -23,7 +23,7 @@ pub use server::Server;
 pub use storm::{udp_flood, udp_storm};
 pub use stream::{Stream, keep_off, pin, udp_drain, udp_stream};
 pub use tcp::{tcp_connect, tcp_echo_server, tcp_exchange};
-pub use udp::{udp_echo_server, udp_exchange, udp_send, udp_sink, udp_through};
+pub use udp::{udp_echo_server, udp_exchange, udp_send, udp_sink, udp_socket, udp_through};
 
 /// How long a helper waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -1,7 +1,7 @@
 //! One long UDP flow, as fast as one CPU can send it: what the benchmark measures.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -14,7 +14,7 @@ use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt};
 use nix::unistd::Pid;
 
-use super::{Server, same_family, udp_sink};
+use super::{Server, same_family, udp_sink, udp_socket};
 use crate::lab::Host;
 
 /// Packets per system call, so that the kernel's path dominates.
@@ -44,7 +44,7 @@ pub fn udp_stream(
     same_family(from, to)?;
     host.enter(|| {
         pin(cpu)?;
-        let socket = UdpSocket::bind(from).with_context(|| format!("UDP from {from}"))?;
+        let socket = udp_socket(from)?;
         socket.connect(to)?;
         let payload = [0; 16];
         let messages = [[IoSlice::new(&payload)]; BATCH];

@@ -1,7 +1,10 @@
 //! UDP: a datagram, an exchange, an echo server.
 
+use std::io::ErrorKind::AddrInUse;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -28,7 +31,21 @@ pub fn udp_echo_server(host: &Host, at: SocketAddr) -> Result<Server> {
 
 /// A bound socket that nobody reads: datagrams arrive without an answer of any kind.
 pub fn udp_sink(host: &Host, at: SocketAddr) -> Result<UdpSocket> {
-    host.enter(|| UdpSocket::bind(at).with_context(|| format!("UDP server at {at}")))
+    host.enter(|| udp_socket(at))
+}
+
+/// A socket of the calling thread's namespace, bound. A process that another test starts has copies of all
+/// sockets until it executes its program: an address whose socket was closed may be in use for that long.
+pub fn udp_socket(at: SocketAddr) -> Result<UdpSocket> {
+    let start = Instant::now();
+    loop {
+        match UdpSocket::bind(at) {
+            Err(error) if error.kind() == AddrInUse && start.elapsed() < PATIENCE => {
+                thread::sleep(TICK);
+            }
+            bound => return bound.with_context(|| format!("UDP socket at {at}")),
+        }
+    }
 }
 
 /// Sends `count` datagrams and waits for nothing.
@@ -41,7 +58,7 @@ pub fn udp_send(
 ) -> Result<()> {
     same_family(from, to)?;
     host.enter(|| {
-        let socket = UdpSocket::bind(from).with_context(|| format!("UDP from {from}"))?;
+        let socket = udp_socket(from)?;
         for _ in 0..count {
             socket.send_to(payload, to).with_context(|| format!("UDP {from} to {to}"))?;
         }
@@ -53,7 +70,7 @@ pub fn udp_send(
 pub fn udp_exchange(host: &Host, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Result<()> {
     same_family(from, to)?;
     host.enter(|| {
-        let socket = UdpSocket::bind(from).with_context(|| format!("UDP from {from}"))?;
+        let socket = udp_socket(from)?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.send(payload).with_context(|| format!("UDP {from} to {to}"))?;
