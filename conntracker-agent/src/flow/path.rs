@@ -36,7 +36,7 @@ pub enum CtState {
     Related,
     /// `untracked`.
     Untracked,
-    /// `invalid`: conntrack is there and found no entry for the packet.
+    /// `invalid`: conntrack is there and gave the packet no entry.
     Invalid,
     /// The packet was before conntrack's own hook (raw tables): not known yet.
     Early,
@@ -53,6 +53,35 @@ impl CtState {
             Self::Untracked => "untracked",
             Self::Invalid => "invalid",
             Self::Early => "early",
+        }
+    }
+}
+
+/// Why a packet is [`CtState::Invalid`], as far as it can be known. The kernel keeps no reason for a packet: its log
+/// (`nf_conntrack_log_invalid`) alone tells whether it was the checksum, the window or the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Invalidity {
+    /// No entry has its tuple, and it cannot begin a flow: a TCP packet in mid-connection with
+    /// `nf_conntrack_tcp_loose=0`, flags that do not go together, an ICMP error that quotes no known flow.
+    NoEntry,
+    /// An entry has its tuple, and conntrack's tracker of the protocol did not accept the packet: window, state,
+    /// flags or checksum (`tcp_in_window`, `nf_conntrack_tcp_packet`).
+    NotAccepted,
+}
+
+impl Invalidity {
+    /// Of the packets of a flow that has an `entry` or has none.
+    #[must_use]
+    pub fn of(state: CtState, entry: bool) -> Option<Self> {
+        (state == CtState::Invalid).then_some(if entry { Self::NotAccepted } else { Self::NoEntry })
+    }
+
+    /// Its name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoEntry => "no_entry",
+            Self::NotAccepted => "not_accepted",
         }
     }
 }

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use conntracker_tests::lab::{Host, Lab, TRACKING};
-use conntracker_tests::tracer::Tracer;
 use conntracker_tests::tracer::report::Document;
-use conntracker_tests::traffic::{udp_send, udp_sink};
+use conntracker_tests::tracer::{PATIENCE, Tracer, backend};
+use conntracker_tests::traffic::{raw_ip, tcp_connect, tcp_echo_server, udp_send, udp_sink};
 use serde_json::Value;
 
 /// Sum of a counter of `conntrack -S` over the CPUs.
@@ -65,6 +65,58 @@ fn a_taken_tuple_is_named_with_whose_it_is() {
         assert_eq!(clash["holder"]["sport"], 30_001, "{flow}");
     }
     assert!(report.lost_besides(&[]).is_empty(), "{}", report.footer);
+}
+
+/// A TCP segment that acknowledges, with its number and without a checksum.
+fn acknowledge(lab: &Lab, from: u16, to: u16, number: u32) {
+    let mut segment = [0; 20];
+    segment[..2].copy_from_slice(&from.to_be_bytes());
+    segment[2..4].copy_from_slice(&to.to_be_bytes());
+    segment[4..8].copy_from_slice(&number.to_be_bytes());
+    (segment[8..12]).copy_from_slice(&1u32.to_be_bytes());
+    // Five words of header; ACK; a window.
+    (segment[12], segment[13], segment[15]) = (5 << 4, 0x10, 64);
+    raw_ip(&lab.client, 6, lab.server.v4().into(), &segment).unwrap();
+}
+
+#[test]
+fn invalid_packets_tell_whether_an_entry_has_their_tuple() {
+    let lab = Lab::new().unwrap();
+    lab.router
+        .nft(
+            "table inet fw { chain forward { type filter hook forward priority filter;
+                ct state invalid counter drop; }; }",
+        )
+        .unwrap();
+    let set = ["net.netfilter.nf_conntrack_tcp_loose=0", "net.netfilter.nf_conntrack_checksum=0"];
+    for value in set {
+        lab.router.run(["sysctl", "-qw", value]).unwrap();
+    }
+    let _server = tcp_echo_server(&lab.server, lab.server.at(80)).unwrap();
+    let args = ["--format", "json", "--no-fold", "--backend", backend()];
+    let tracer = Tracer::start(&lab.router, &args).unwrap();
+    let to = lab.server.at(80);
+    let stream = tcp_connect(&lab.client, lab.client.at(40_000), to, PATIENCE).unwrap();
+    // As of one that is far ahead of what the window allows, and one of a connection that nobody has begun.
+    acknowledge(&lab, 40_000, 80, 0x7fff_0000);
+    acknowledge(&lab, 40_001, 80, 1);
+    thread::sleep(Duration::from_millis(200));
+    drop(stream);
+    let report = Document::json(&tracer.finish().unwrap()).unwrap();
+    let listed = lab.router.run(["nft", "list", "ruleset"]).unwrap();
+    assert!(listed.contains("ct state invalid counter packets 2 "), "{listed}");
+    let mut told: Vec<(u64, String)> = Vec::new();
+    for flow in &report.flows {
+        let ways = flow["traversals"].as_array().into_iter().flatten();
+        for way in ways.filter(|way| way["outcome"] == "dropped") {
+            assert_eq!(way["state"], "invalid", "{way}");
+            let why = way["invalid"].as_str().unwrap_or("-").to_owned();
+            told.push((flow["original"]["sport"].as_u64().unwrap(), why));
+        }
+    }
+    told.sort_unstable();
+    let expected = [(40_000, "not_accepted".to_owned()), (40_001, "no_entry".to_owned())];
+    assert_eq!(told, expected, "{:?}", report.flows);
 }
 
 /// Fills the router's table with entries of this status.

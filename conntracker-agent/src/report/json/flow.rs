@@ -141,7 +141,7 @@ impl<'a> FlowObject<'a> {
             last_seen: Time(*last_ns),
             sources: sources(*origins, !paths.is_empty()),
             process: process.as_deref().map(ProcessObject::from),
-            traversals: paths.iter().map(TraversalObject::new).collect(),
+            traversals: paths.iter().map(|path| TraversalObject::new(path, key.entry)).collect(),
             details: details.as_deref().map(DetailsObject::from),
         }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::flow::TupleObject;
 use crate::{
-    flow::path::{Doubt, MarksBehind, Site, Step, Traversal},
+    flow::path::{Doubt, Invalidity, MarksBehind, Site, Step, Traversal},
     ruleset::model::{Backend, Family, Hook},
 };
 
@@ -28,6 +28,8 @@ pub(super) struct TraversalObject<'a> {
     hook: Hook,
     direction: &'static str,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invalid: Option<&'static str>,
     outcome: &'static str,
     epoch: u32,
     packets: u64,
@@ -46,7 +48,8 @@ pub(super) struct TraversalObject<'a> {
 }
 
 impl<'a> TraversalObject<'a> {
-    pub(super) fn new((traversal, packets): (&'a Traversal, u64)) -> Self {
+    /// Of a flow that has an `entry` in conntrack's table or has none.
+    pub(super) fn new((traversal, packets): (&'a Traversal, u64), entry: bool) -> Self {
         let Traversal {
             hook,
             direction,
@@ -67,6 +70,7 @@ impl<'a> TraversalObject<'a> {
             hook: *hook,
             direction: direction.name(),
             state: state.name(),
+            invalid: Invalidity::of(*state, entry).map(Invalidity::name),
             outcome: outcome.name(),
             epoch: *epoch,
             packets,

@@ -80,7 +80,7 @@ pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
                 change,
                 hook: way.hook,
                 direction: way.direction,
-                state: State::of(way),
+                state: State::of(way, flow.key.entry),
                 by,
             };
             if !all.contains(&marked) {

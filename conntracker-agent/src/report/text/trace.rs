@@ -9,7 +9,7 @@ use super::INDENT;
 use crate::{
     flow::{
         Flow,
-        path::{SiteKind, Traversal, Verdict},
+        path::{Invalidity, SiteKind, Traversal, Verdict},
     },
     report::{
         names::OneLine,
@@ -34,7 +34,7 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
             None => write!(out, "-")?,
         }
         if explain {
-            explanation(place, out)?;
+            explanation(place, flow.key.entry, out)?;
         } else {
             // The rule that dropped a packet must be plain to see.
             let told = |visit: &&Visit<'_>| site.kind == SiteKind::Chain || visit.ended();
@@ -45,7 +45,7 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
     })
 }
 
-fn explanation(place: &Place<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn explanation(place: &Place<'_>, entry: bool, out: &mut dyn Write) -> io::Result<()> {
     let Place { site, visits } = place;
     let ways = || visits.iter().map(|visit| visit.traversal);
     list("handle", site.handle.into_iter(), out)?;
@@ -54,7 +54,7 @@ fn explanation(place: &Place<'_>, out: &mut dyn Write) -> io::Result<()> {
     list("connmark", ways().filter_map(|way| Change::of(way.connmark?)), out)?;
     list("provenance", visits.iter().map(|visit| visit.step.provenance.name()), out)?;
     list("direction", ways().map(|way| way.direction.name()), out)?;
-    list("state", ways().map(State::of), out)?;
+    list("state", ways().map(|way| State::of(way, entry)), out)?;
     list("epoch", ways().map(|way| way.epoch), out)?;
     list("doubt", ways().filter_map(|way| Some(way.doubt?.name())), out)?;
     // Last: it may hold anything.
@@ -84,18 +84,26 @@ fn list<T: PartialEq + Display>(
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     name: &'static str,
+    invalid: Option<Invalidity>,
     fragment: bool,
 }
 
 impl State {
-    pub(super) fn of(way: &Traversal) -> Self {
-        Self { name: way.state.name(), fragment: way.fragment }
+    /// Of a flow that has an `entry` in conntrack's table or has none.
+    pub(super) fn of(way: &Traversal, entry: bool) -> Self {
+        let Traversal { state, fragment, .. } = *way;
+        Self { name: state.name(), invalid: Invalidity::of(state, entry), fragment }
     }
 }
 
 impl Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
+        match self.invalid {
+            Some(Invalidity::NoEntry) => f.write_str(" (no entry)")?,
+            Some(Invalidity::NotAccepted) => f.write_str(" (not accepted by its entry)")?,
+            None => {}
+        }
         if self.fragment { f.write_str(" fragment") } else { Ok(()) }
     }
 }
