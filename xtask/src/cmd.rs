@@ -35,7 +35,7 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
 
 /// Option of sudo for [`as_root`].
 pub const SUDO_KEEPS: &str = "--preserve-env=RUST_LOG,RUST_BACKTRACE,CONNTRACKER_BIN,\
-                              CONNTRACKER_EBPF_OBJECT,CONNTRACKER_RULESETS,CONNTRACKER_FIREWALLS,\
+                              CONNTRACKER_EBPF_OBJECT,CONNTRACKER_RULESETS,CONNTRACKER_TESTS,\
                               CONNTRACKER_TEST_BACKEND,CONNTRACKER_TEST_ATTACH,CARGO,CARGO_MANIFEST_DIR";
 
 /// Runs a command on our own terminal; a failure is an error.

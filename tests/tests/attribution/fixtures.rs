@@ -7,11 +7,11 @@ use conntracker_tests::trial::surroundings::{flows, surroundings};
 use conntracker_tests::trial::tally::compare;
 use conntracker_tests::trial::{self, Bench, Trial};
 
-const DOCKER: &str = include_str!("../../../conntracker-agent/src/ruleset/fixtures/docker.txt");
+const DOCKER: &str = include_str!("../../../conntracker-agent/src/firewall/fixtures/docker.txt");
 pub const FIREWALLD: &str =
-    include_str!("../../../conntracker-agent/src/ruleset/fixtures/firewalld.txt");
+    include_str!("../../../conntracker-agent/src/firewall/fixtures/firewalld.txt");
 pub const KUBE_PROXY: &str =
-    include_str!("../../../conntracker-agent/src/ruleset/fixtures/kube-proxy.txt");
+    include_str!("../../../conntracker-agent/src/firewall/fixtures/kube-proxy.txt");
 
 #[test]
 fn rulesets_of_other_programs() {

@@ -3,7 +3,7 @@
 //!
 //! Each program runs in the network namespace of the lab's router and in a mount namespace of its own, by
 //! a script of `programs/`. All of them are tried, but for shorewall and firewalld where
-//! `CONNTRACKER_FIREWALLS=quick`, as in CI. A program that is not installed, as in the guests of `test-vm`,
+//! `CONNTRACKER_TESTS=quick`, as in CI. A program that is not installed, as in the guests of `test-vm`,
 //! is skipped.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
@@ -58,8 +58,8 @@ fn load(lab: &Lab, program: &str, banned: &[String]) -> Result<()> {
 /// The trial of one program, in a lab of its own.
 fn names_drops(name: &str) {
     let program = PROGRAMS.iter().find(|program| program.name == name).unwrap();
-    if !program.quick && env::var("CONNTRACKER_FIREWALLS").as_deref() == Ok("quick") {
-        return skip(&format!("{name}: CONNTRACKER_FIREWALLS is «quick»"));
+    if !program.quick && env::var("CONNTRACKER_TESTS").as_deref() == Ok("quick") {
+        return skip(&format!("{name}: CONNTRACKER_TESTS is «quick»"));
     }
     if !["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(program.binary).exists()) {
         return skip(&format!("{name} is not installed"));

@@ -40,7 +40,12 @@ pub fn all(order: &Order) -> Result<Counts> {
     let [first, later] =
         [true, false].map(|first| suites::choose(session.accel, first, &order.suites));
     let (first, later) = (first?, later?);
-    if session.accel == Accel::Tcg {
+    let quick = session.accel == Accel::Tcg && order.suites.is_empty() && suites::is_quick();
+    if quick {
+        println!(
+            "vm: CONNTRACKER_TESTS=quick: each suite in one run or two (xtask/src/vm/suites.rs)"
+        );
+    } else if session.accel == Accel::Tcg {
         say_what_is_less(&first, &later, order);
     }
     for kernel in &order.kernels {
@@ -53,7 +58,8 @@ pub fn all(order: &Order) -> Result<Counts> {
             eprintln!("vm: {}: no run is asked for", kernel.name);
         }
         for (number, run) in runs.into_iter().enumerate() {
-            let suites = if number == 0 { &first } else { &later };
+            let few = quick.then(|| suites::quick(kernel.name, *run));
+            let suites = few.as_ref().unwrap_or(if number == 0 { &first } else { &later });
             let mut result = RunResult::new(kernel, *run, session.accel.name());
             if let Err(error) = one(&mut session, kernel, *run, suites, &mut result) {
                 eprintln!("vm: {}: {error:#}", result.title());
@@ -65,7 +71,7 @@ pub fn all(order: &Order) -> Result<Counts> {
             println!("vm: {} ({}): {}", result.title(), result.release, result.counts());
             sum.add(&result.counts());
             // Some suites only, or another command line, are no picture of a kernel.
-            if order.suites.is_empty() && order.append.is_empty() {
+            if order.suites.is_empty() && order.append.is_empty() && !quick {
                 results::keep(&results::file()?, result)?;
             }
         }

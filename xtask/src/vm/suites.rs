@@ -74,6 +74,30 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "untraced", proves: "chains of bridges and devices are named, and what they may have dropped", emulated: Emulated::No },
 ];
 
+/// What each run of the default set does with `CONNTRACKER_TESTS=quick`: kernel, backend, way of attaching, suites. Each
+/// suite that is about kernels is in one of them at least.
+#[rustfmt::skip]
+pub const QUICK: [(&str, &str, Option<&str>, &[&str]); 4] = [
+    ("debian-6.1", "probes", Some("fentry"), &["attribution", "compat", "flows", "lost", "marks", "namespaces", "steps", "table"]),
+    ("debian-6.1", "probes", Some("kprobe"), &["ends", "flows", "hits"]),
+    ("debian-6.12", "links", None, &["backends", "flows", "identity", "lifecycle"]),
+    ("debian-6.12", "probes", Some("fentry"), &["alternatives", "attribution"]),
+];
+
+/// Whether less of what takes long is asked for.
+pub fn is_quick() -> bool {
+    std::env::var("CONNTRACKER_TESTS").as_deref() == Ok("quick")
+}
+
+/// The suites of a run in the table [`QUICK`]; none of a run that is not in it.
+pub fn quick(kernel: &str, run: Run) -> Vec<&'static Suite> {
+    let row = QUICK.iter().find(|(name, backend, attach, _)| {
+        *name == kernel && *backend == run.backend && *attach == run.attach
+    });
+    let names = row.map_or(&[][..], |(.., names)| names);
+    SUITES.iter().filter(|suite| names.contains(&suite.name)).collect()
+}
+
 /// How long a suite may take; emulation is slow.
 fn limit(accel: Accel) -> Duration {
     match accel {
@@ -204,6 +228,7 @@ fn programs(messages: &str) -> BTreeMap<String, PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernels;
     use super::*;
 
     #[test]
@@ -212,6 +237,26 @@ mod tests {
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"flows"},"executable":"/t/flows-1"}
 {"reason":"build-finished","success":true}"#;
         assert_eq!(programs(messages), [("flows".to_owned(), "/t/flows-1".into())].into());
+    }
+
+    #[test]
+    fn quick_runs_are_those_of_the_default_set_and_leave_no_suite_out() {
+        let mut done: Vec<&str> = Vec::new();
+        for kernel in kernels::select(&[]).unwrap() {
+            for &run in kernel.runs {
+                let names: Vec<_> =
+                    quick(kernel.name, run).iter().map(|suite| suite.name).collect();
+                let listed = QUICK.iter().find(|(name, backend, attach, _)| {
+                    (*name, *backend, *attach) == (kernel.name, run.backend, run.attach)
+                });
+                assert_eq!(names.len(), listed.unwrap().3.len(), "{}: {names:?}", kernel.name);
+                done.extend(names);
+            }
+        }
+        let wanted = SUITES.iter().filter(|suite| suite.emulated != Emulated::No);
+        for Suite { name, .. } in wanted {
+            assert!(done.contains(name), "{name} is in no quick run");
+        }
     }
 
     #[test]
