@@ -3,7 +3,7 @@
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{Change, EXPECT_PERMANENT, EntryKey, NewEntry, NewExpectation};
-use conntracker::flow::{L4, Tuple};
+use conntracker::model::{L4, Tuple};
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::report::Document;
 use conntracker_tests::tracer::{Tracer, stdout};
