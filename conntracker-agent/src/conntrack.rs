@@ -117,6 +117,8 @@
 
 mod dump;
 mod expectations;
+mod filtered;
+mod items;
 mod matching;
 mod resync;
 mod stream;
@@ -124,27 +126,28 @@ mod stream;
 use nix::errno::Errno;
 
 pub use self::dump::{AsyncDump, Dump, Entries};
+pub use self::items::{EventItem, EventOptions, EventStats, Gap, Item, OwnedItem};
 pub use self::matching::{Matched, Requests};
-pub use self::stream::{
-    AsyncEventStream, EventItem, EventOptions, EventStats, EventStream, Gap, Item, OwnedItem,
-};
-pub use crate::kernel::netlink::ctnetlink::expect::{
+pub use self::stream::{AsyncEventStream, EventStream};
+pub use crate::netlink::ctnetlink::expect::{
     ConntrackExpectation, EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, ExpectKey,
     ExpectNat, ExpectRequest, Expectation, NewExpectation,
 };
-pub use crate::kernel::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
-pub use crate::kernel::netlink::ctnetlink::{
-    Change, ConntrackEntry, Counters, DumpRequest, DumpStats, Entry, EntryKey, EventBuffer,
-    EventGroups, FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry,
-    OwnedAttribute, ProtoChange, ProtoState, SeqAdj, SynProxy, TupleFilter, UnknownAttribute,
-    UnknownAttributes, Zone,
+pub use crate::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
+pub use crate::netlink::{DecodeError, Error};
+pub use crate::{
+    model::{counters::Counters, state::ProtoState},
+    netlink::ctnetlink::{
+        Change, ConntrackEntry, DumpRequest, DumpStats, Entry, EntryKey, EventBuffer, EventGroups,
+        FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry, OwnedAttribute,
+        ProtoChange, SeqAdj, SynProxy, TupleFilter, UnknownAttribute, UnknownAttributes, Zone,
+    },
 };
-pub use crate::kernel::netlink::{DecodeError, Error};
 
-use crate::kernel::netlink::Socket;
-use crate::kernel::netlink::ctnetlink::{requests, stats, support};
-use crate::kernel::netlink::exchange::Answer;
-use crate::kernel::netlink::socket::RECEIVE_BYTES;
+use crate::netlink::Socket;
+use crate::netlink::ctnetlink::{requests, stats, support};
+use crate::netlink::exchange::Answer;
+use crate::netlink::socket::RECEIVE_BYTES;
 
 /// The connection tracking table of one network namespace. Needs CAP_NET_ADMIN there.
 pub struct Conntrack {

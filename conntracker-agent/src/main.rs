@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
-use conntracker::harmless::OneLine;
+use conntracker::model::harmless::OneLine;
 
 fn main() -> ExitCode {
     // A symbolic link of this name stands in for conntrack(8).
@@ -16,9 +16,9 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(code) => code,
         Err(error) => {
-            conntracker::messages::clear_status();
+            conntracker::os::messages::clear_status();
             let why = format!("{error:#}");
-            conntracker::messages::say(&format!("conntracker: error: {}\n", OneLine(&why)));
+            conntracker::os::messages::say(&format!("conntracker: error: {}\n", OneLine(&why)));
             ExitCode::FAILURE
         }
     }

@@ -71,7 +71,7 @@ const NF_ACCEPT: i32 = 1;
 
 /// Attached just before conntrack confirms (priority INT_MAX - 2) at LOCAL_IN and POSTROUTING, for
 /// IPv4 and IPv6. aya has no netfilter program type: the section name is one that its object parser
-/// knows, the agent loads the program with the right type (`kernel/bpf/object.rs`).
+/// knows, the agent loads the program with the right type (`bpf/object.rs`).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/flow_end")]
 pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {

@@ -1,5 +1,5 @@
 //! Kernel memory for the agent, off the packet path: how hooks, chains and rules are laid out is
-//! read piece by piece and understood in user space (`kernel/bpf/index`).
+//! read piece by piece and understood in user space (`bpf/index`).
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_current_task, macros::map, maps::Array,

@@ -1,5 +1,5 @@
 //! conntrack's hash table for the agent, off the packet path: entries are copied as they lie in memory,
-//! and understood in user space (`kernel/bpf/table`).
+//! and understood in user space (`bpf/table`).
 //!
 //! No lock is taken. Within an RCU read section, which a tracepoint's program runs in, memory of entries
 //! stays memory of entries (SLAB_TYPESAFE_BY_RCU). That one ended meanwhile shows as conntrack's own lookups

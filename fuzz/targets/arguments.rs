@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use conntracker::compat::{Command, Names};
+use conntracker::conntrack8::{Command, Names};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -6,13 +6,14 @@
 use std::mem::discriminant;
 
 use conntracker::{
-    compat::{Command, Names},
     conntrack::{
         ConntrackEntry, ConntrackExpectation, Entry, EntryKey, ExpectKey, Expectation, Kind,
         ProtoState,
     },
-    flow::{FlowTable, NetnsId},
-    kernel::netlink::wire::Messages,
+    conntrack8::{Command, Names},
+    flowtable::FlowTable,
+    model::NetnsId,
+    netlink::wire::Messages,
     report::{
         conntrack::{Calendar, Format, Happening, LabelMap, Options, Origin, Renderer, Timestamp},
         csv,

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use crate::{cmd, progress, setup, toolchain, workspace};
 
 /// What the kernel sent, for the fuzzer to begin with.
-const FIXTURES: &str = "conntracker-agent/src/kernel/netlink/ctnetlink/fixtures";
+const FIXTURES: &str = "conntracker-agent/src/netlink/ctnetlink/fixtures";
 
 /// Run the fuzz targets for a while
 #[derive(clap::Args)]

@@ -4,24 +4,84 @@ use std::collections::HashMap;
 
 use super::{
     ChainId,
-    evaluate::{Marking, decides_before_counter, markings},
-    program::{Counters, Knowledge, Program, ProgramChain, ProgramRule, Way},
+    evaluate::{decides_before_counter, markings},
+    program::{Counters, Knowledge, Marking, Program, ProgramChain, ProgramRule, Way},
 };
-use crate::ruleset::{
-    clause::{Clause, MapElements, MapVerdict},
-    model::{Action, Backend, Chain, Family, Rule, Table, Target, Via},
+use crate::attribution::evaluate::needs;
+use crate::firewall::Ruleset;
+use crate::{
+    firewall::{
+        action::{Action, Target, Via},
+        clause::{Clause, MapElements, MapVerdict},
+        model::{Chain, Rule, Table},
+    },
+    model::table::{Backend, Family},
 };
+
+impl Program {
+    /// From the model.
+    #[must_use]
+    pub fn new(ruleset: &Ruleset, counters: &impl Counters) -> Self {
+        let mut program = Self::default();
+        for (number, table) in ruleset.tables.iter().enumerate() {
+            program.first.push(program.chains.len() as u32);
+            add_table(&mut program, (number, table), counters);
+        }
+        program.find_needs();
+        program.find_changes(ruleset);
+        program
+    }
+
+    /// Finds out what rules do to packets that conditions then see.
+    fn find_changes(&mut self, ruleset: &Ruleset) {
+        let of_ip = |chain: &&ProgramChain| {
+            let family = ruleset.tables.get(chain.table as usize).map(|table| table.family);
+            matches!(family, Some(Family::Ip | Family::Ip6 | Family::Inet))
+        };
+        let known = self.chains.iter().filter(of_ip).all(|chain| chain.known);
+        let leaves = self.ways.iter().any(|way| way.leaves_model());
+        let mut rules = ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        let changes = rules.clone().any(|rule| rule.clauses.contains(&Clause::Headers));
+        let untracks = |kind: &String| {
+            ["notrack", "text", "xt", "xt target CT", "xt target NOTRACK"].contains(&kind.as_str())
+        };
+        // `sends` has what it may be that is not known.
+        let sends = |kind: &String| {
+            ["dup", "synproxy", "text", "xt", "xt target SYNPROXY", "xt target TEE"]
+                .contains(&kind.as_str())
+        };
+        self.keeps_headers = known && !leaves && !changes;
+        self.only_rejects_send = known
+            && !leaves
+            && !self.ways.contains(&Way::Unknown)
+            && !rules.clone().any(|rule| rule.kinds.iter().any(sends));
+        self.untracks = !known || rules.any(|rule| rule.kinds.iter().any(untracks));
+    }
+
+    fn find_needs(&mut self) {
+        for chain in &self.chains {
+            for rule in &chain.rules {
+                let needs = needs(&rule.clauses);
+                let tells = matches!(rule.knowledge, Knowledge::Exact);
+                for (hook, found) in self.needs.iter_mut().enumerate() {
+                    if chain.entered & 1 << hook != 0 {
+                        found[1] = found[1].and(needs);
+                        if !tells {
+                            found[0] = found[0].and(needs);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 
 fn names(table: &Table) -> HashMap<&str, u32> {
     table.chains.iter().map(|chain| chain.name.as_str()).zip(0..).collect()
 }
 
 /// Adds the chains of a table, whose number comes first.
-pub(super) fn table(
-    program: &mut Program,
-    (number, table): (usize, &Table),
-    counters: &impl Counters,
-) {
+fn add_table(program: &mut Program, (number, table): (usize, &Table), counters: &impl Counters) {
     let first = program.chains.len() as u32;
     let reads = |chain, rule| counters.reads(number, chain, rule);
     let mut build = Build { program, table, first, names: names(table) };

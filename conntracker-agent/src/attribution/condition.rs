@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::packet::{Maybe, Packet};
-use crate::ruleset::clause::{Condition, Elements, Field, Operand, Test};
+use crate::firewall::clause::{Condition, Elements, Field, Operand, Test};
 
 /// Whether something is so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

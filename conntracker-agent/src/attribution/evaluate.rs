@@ -3,9 +3,9 @@
 use super::{
     condition::{Moment, Tri},
     packet::{Needs, Translation},
-    program::{ProgramRule, Way},
+    program::{Marking, ProgramRule, Sets, Way},
 };
-use crate::ruleset::clause::{
+use crate::firewall::clause::{
     Clause, Condition, MapElement, MapElements, Operand, Test, VerdictMap,
 };
 
@@ -16,44 +16,6 @@ pub(super) struct Evaluation {
     pub matches: Tri,
     /// What it can do, if that is not all that is written in it.
     pub ways: Option<Vec<Way>>,
-}
-
-/// What a rule that matches does to a mark.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sets {
-    #[default]
-    Nothing,
-    To(u32),
-    /// To something.
-    Anything,
-}
-
-/// What a rule does to a mark.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marking {
-    pub sets: Sets,
-    /// It may do so although it does not match: conditions follow.
-    pub early: bool,
-}
-
-impl Marking {
-    /// The mark behind the rule.
-    pub fn after(self, mark: Option<u32>, matched: bool) -> Option<u32> {
-        match (self.sets, matched) {
-            (Sets::To(mark), true) => Some(mark),
-            (Sets::Anything, true) => None,
-            (Sets::To(_) | Sets::Anything, false) if self.early => None,
-            _ => mark,
-        }
-    }
-
-    /// It can set the mark.
-    pub fn acts(self) -> bool {
-        self.sets != Sets::Nothing
-    }
-
-    /// It may set a mark to anything.
-    pub const ANYHOW: Self = Self { sets: Sets::Anything, early: true };
 }
 
 /// What clauses do to packet mark and connmark.

@@ -11,7 +11,7 @@ use super::{
     common::{Left, Live},
     graph::{Edge, Met},
 };
-use crate::flow::path::Provenance;
+use crate::model::path::Provenance;
 
 /// What makes edges one item.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

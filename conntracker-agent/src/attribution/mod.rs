@@ -27,7 +27,7 @@ pub use self::{
     replay::{Match, replay},
     solve::{Finding, Solution, solve},
 };
-use crate::flow::path::{Outcome, Provenance};
+use crate::model::path::{Outcome, Provenance};
 
 /// Number of a chain in a [`Program`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,7 +108,7 @@ pub struct Solved {
     pub placed: bool,
 }
 
-/// As [`crate::flow::path::Verdict`], with chains by number.
+/// As [`crate::model::path::Verdict`], with chains by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SolvedVerdict {
     /// Passed this base chain.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::ruleset::clause::Field;
+use crate::firewall::clause::Field;
 
 /// What is known; by default nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

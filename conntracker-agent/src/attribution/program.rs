@@ -1,14 +1,9 @@
 //! The ruleset of a namespace as the kernel evaluates it, with what its counters can tell.
 
-use super::{
-    ChainId, Observation, SolvedVerdict, Spot, build,
-    evaluate::{Marking, needs},
-    packet::Needs,
-};
-use crate::ruleset::{
-    Ruleset,
+use super::{ChainId, Observation, SolvedVerdict, Spot, packet::Needs};
+use crate::firewall::{
     clause::Clause,
-    model::{ChainType, Family, Policy},
+    model::{ChainType, Policy},
 };
 
 /// What is known of the kernel's side of a ruleset: which chains are as they were listed, and which
@@ -28,17 +23,17 @@ pub struct Program {
     /// Chains of all tables, table by table.
     pub(super) chains: Vec<ProgramChain>,
     /// For each table, the number of its first chain.
-    first: Vec<u32>,
+    pub(super) first: Vec<u32>,
     /// What rules can do, rule by rule.
     pub(super) ways: Vec<Way>,
     /// By hook: what rules ask of packets where no counter tells, and what all of them ask.
-    needs: [[Needs; 2]; HOOKS],
+    pub(super) needs: [[Needs; 2]; HOOKS],
     /// Headers of packets are what conntrack knows of them: no rule changes them otherwise.
-    keeps_headers: bool,
+    pub(super) keeps_headers: bool,
     /// No rule sends packets but those that reject.
-    only_rejects_send: bool,
+    pub(super) only_rejects_send: bool,
     /// A rule takes packets out of conntrack's hands.
-    untracks: bool,
+    pub(super) untracks: bool,
 }
 
 /// Hooks of all families: bits of [`ProgramChain::hook`].
@@ -94,7 +89,7 @@ pub(super) enum Way {
 impl Way {
     /// Whether packets go through something that is not in the model, or through programs, or are made
     /// anew: what they are afterwards is not known.
-    fn leaves_model(self) -> bool {
+    pub(super) fn leaves_model(self) -> bool {
         matches!(self, Self::Queue | Self::Synproxy | Self::Wander)
     }
 
@@ -143,6 +138,44 @@ pub(super) struct ProgramChain {
     pub marking: Vec<u32>,
 }
 
+/// What a rule that matches does to a mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sets {
+    #[default]
+    Nothing,
+    To(u32),
+    /// To something.
+    Anything,
+}
+
+/// What a rule does to a mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marking {
+    pub sets: Sets,
+    /// It may do so although it does not match: conditions follow.
+    pub early: bool,
+}
+
+impl Marking {
+    /// The mark behind the rule.
+    pub fn after(self, mark: Option<u32>, matched: bool) -> Option<u32> {
+        match (self.sets, matched) {
+            (Sets::To(mark), true) => Some(mark),
+            (Sets::Anything, true) => None,
+            (Sets::To(_) | Sets::Anything, false) if self.early => None,
+            _ => mark,
+        }
+    }
+
+    /// It can set the mark.
+    pub fn acts(self) -> bool {
+        self.sets != Sets::Nothing
+    }
+
+    /// It may set a mark to anything.
+    pub const ANYHOW: Self = Self { sets: Sets::Anything, early: true };
+}
+
 #[derive(Debug)]
 pub(super) struct ProgramRule {
     pub knowledge: Knowledge,
@@ -161,45 +194,6 @@ pub(super) struct ProgramRule {
 }
 
 impl Program {
-    /// From the model.
-    #[must_use]
-    pub fn new(ruleset: &Ruleset, counters: &impl Counters) -> Self {
-        let mut program = Self::default();
-        for (number, table) in ruleset.tables.iter().enumerate() {
-            program.first.push(program.chains.len() as u32);
-            build::table(&mut program, (number, table), counters);
-        }
-        program.find_needs();
-        program.find_changes(ruleset);
-        program
-    }
-
-    /// Finds out what rules do to packets that conditions then see.
-    fn find_changes(&mut self, ruleset: &Ruleset) {
-        let of_ip = |chain: &&ProgramChain| {
-            let family = ruleset.tables.get(chain.table as usize).map(|table| table.family);
-            matches!(family, Some(Family::Ip | Family::Ip6 | Family::Inet))
-        };
-        let known = self.chains.iter().filter(of_ip).all(|chain| chain.known);
-        let leaves = self.ways.iter().any(|way| way.leaves_model());
-        let mut rules = ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
-        let changes = rules.clone().any(|rule| rule.clauses.contains(&Clause::Headers));
-        let untracks = |kind: &String| {
-            ["notrack", "text", "xt", "xt target CT", "xt target NOTRACK"].contains(&kind.as_str())
-        };
-        // `sends` has what it may be that is not known.
-        let sends = |kind: &String| {
-            ["dup", "synproxy", "text", "xt", "xt target SYNPROXY", "xt target TEE"]
-                .contains(&kind.as_str())
-        };
-        self.keeps_headers = known && !leaves && !changes;
-        self.only_rejects_send = known
-            && !leaves
-            && !self.ways.contains(&Way::Unknown)
-            && !rules.clone().any(|rule| rule.kinds.iter().any(sends));
-        self.untracks = !known || rules.any(|rule| rule.kinds.iter().any(untracks));
-    }
-
     /// Takes from what is known of a packet what no rule at its hook asks for: then packets are alike
     /// that go the same way.
     pub fn forget_unneeded(&self, seen: &mut Observation) {
@@ -226,23 +220,6 @@ impl Program {
     #[must_use]
     pub fn untracks(&self) -> bool {
         self.untracks
-    }
-
-    fn find_needs(&mut self) {
-        for chain in &self.chains {
-            for rule in &chain.rules {
-                let needs = needs(&rule.clauses);
-                let tells = matches!(rule.knowledge, Knowledge::Exact);
-                for (hook, found) in self.needs.iter_mut().enumerate() {
-                    if chain.entered & 1 << hook != 0 {
-                        found[1] = found[1].and(needs);
-                        if !tells {
-                            found[0] = found[0].and(needs);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// A chain by the indices of its table in the ruleset and of the chain in the table.

@@ -5,7 +5,7 @@ use super::{
     ChainId, Finding, Program, Solution, Solved, SolvedVerdict, Spot,
     program::{ProgramChain, Way},
 };
-use crate::{flow::path::Provenance, ruleset::model::Policy};
+use crate::{firewall::model::Policy, model::path::Provenance};
 
 /// A rule that a packet matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,8 +8,8 @@ use super::{
     walk,
 };
 use crate::{
-    flow::path::{Outcome, Provenance},
-    ruleset::model::{ChainType, Policy},
+    firewall::model::{ChainType, Policy},
+    model::path::{Outcome, Provenance},
 };
 
 /// What an observation says of a packet's way.

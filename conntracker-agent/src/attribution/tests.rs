@@ -14,7 +14,7 @@ use std::fmt::Write;
 
 use self::language::{counted, observe, solved};
 use super::{Finding, Observation, Packet, solve};
-use crate::flow::path::Outcome;
+use crate::model::path::Outcome;
 
 /// Solves and compares. Rulesets are in the words of `language`.
 #[track_caller]

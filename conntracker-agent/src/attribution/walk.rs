@@ -12,7 +12,7 @@ use super::{
     program::{Program, ProgramChain},
     rests::Rests,
 };
-use crate::{flow::path::Outcome, ruleset::model::ChainType};
+use crate::{firewall::model::ChainType, model::path::Outcome};
 
 /// Moments and steps between them that are looked at, at most.
 const BUDGET: usize = 20_000;

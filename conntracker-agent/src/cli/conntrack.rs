@@ -3,7 +3,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::Args;
-use conntracker::{compat, messages};
+use conntracker::{conntrack8, os::messages};
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
@@ -24,5 +24,5 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     messages::to_stderr();
     let text = |argument: OsString| argument.to_string_lossy().into_owned();
     let arguments: Vec<String> = arguments.into_iter().map(text).collect();
-    compat::run(&arguments)
+    conntrack8::run(&arguments)
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use conntracker::{doctor, observe::NetnsChoice};
+use conntracker::{capture::NetnsChoice, commands::doctor};
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {

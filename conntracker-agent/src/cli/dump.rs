@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
-use conntracker::{
+use conntracker::commands::{
     dump::{self, Dump},
     table::{
         format::{EntryFormat, With},

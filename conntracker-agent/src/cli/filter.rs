@@ -3,7 +3,7 @@
 use clap::Args;
 use conntracker::{
     conntrack::ProtoState,
-    flow::filter::{AnyOf, Family, Filter, Mark, RulePlace, StatusIs, Term},
+    model::filter::{AnyOf, Family, Filter, Mark, RulePlace, StatusIs, Term},
 };
 use ipnet::IpNet;
 

@@ -2,11 +2,11 @@
 //! to print besides.
 
 use conntracker::{
-    report::{conntrack, json::Style},
-    table::{
+    commands::table::{
         format::{EntryFormat, With},
         list::ListFormat,
     },
+    report::{conntrack, json::Style},
 };
 
 /// What `dump` prints.

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use conntracker::harmless::{OneLine, lines};
+use conntracker::model::harmless::{OneLine, lines};
 
 /// Which flows exist on this firewall, and what became of them, without a TRACE rule.
 #[derive(Debug, Parser)]

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use conntracker::rules::{self, Format, Show, Watch};
+use conntracker::commands::rules::{self, Format, Show, Watch};
 
 use super::values;
 

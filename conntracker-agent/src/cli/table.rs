@@ -5,19 +5,19 @@ use std::{net::IpAddr, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::{
-    conntrack::{
-        Change, EntryKey, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange, NewEntry,
-        ProtoChange, Zone,
-    },
-    flow::{
-        L4, Status, Tuple,
-        filter::{Filter, Mark, StatusIs, Term},
-    },
-    table::{
+    commands::table::{
         change,
         events::{self, Events},
         format::EntryFormat,
         numbers,
+    },
+    conntrack::{
+        Change, EntryKey, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange, NewEntry,
+        ProtoChange, Zone,
+    },
+    model::{
+        L4, Status, Tuple,
+        filter::{Filter, Mark, StatusIs, Term},
     },
 };
 

@@ -5,13 +5,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::{
-    daemon,
-    kernel::bpf::object::Sizes,
-    kernel::bpf::probes::Method,
-    observe::{Config, NetnsChoice, backend::BackendChoice, rules::RuleOptions},
-    output::Destination,
+    bpf::{object::Sizes, probes::Method},
+    capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
+    commands::trace::{self, Mode, Trace},
+    os::{daemon, output::Destination},
     report::Format,
-    trace::{self, Mode, Trace},
 };
 
 use super::{ReportFormat, filter::FilterArgs, values};

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use conntracker::{
     conntrack::ProtoState,
-    flow::{
+    model::{
         filter::{Mark, StatusIs, Term},
         protocol,
     },

@@ -10,12 +10,12 @@ use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
-use crate::kernel::netlink::ctnetlink::{
+use crate::netlink::ctnetlink::{
     ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List, Progress,
 };
-use crate::kernel::netlink::exchange::Found;
-use crate::kernel::netlink::{Error, Socket};
-use crate::kernel::watch::watch;
+use crate::netlink::exchange::Found;
+use crate::netlink::{Error, Socket};
+use crate::os::watch::watch;
 
 /// Entries of a dump that is over before a thread for it would have begun.
 const SHORT: u32 = 1000;

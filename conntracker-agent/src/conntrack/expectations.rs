@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 
 use super::Conntrack;
-use crate::kernel::netlink::Error;
-use crate::kernel::netlink::ctnetlink::{
+use crate::netlink::Error;
+use crate::netlink::ctnetlink::{
     ConntrackExpectation, ExpectKey, ExpectRequest, Expectation, NewExpectation, expect_requests,
 };
 

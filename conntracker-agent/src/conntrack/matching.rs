@@ -3,10 +3,10 @@
 use nix::errno::Errno;
 
 use super::Conntrack;
-use crate::kernel::netlink::ctnetlink::{
+use crate::netlink::ctnetlink::{
     Change, Cursor, DumpRequest, DumpStats, Entry, EntryKey, List, requests,
 };
-use crate::kernel::netlink::{Error, Socket};
+use crate::netlink::{Error, Socket};
 
 /// What became of the entries that a request matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

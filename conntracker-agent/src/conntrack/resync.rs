@@ -5,15 +5,15 @@
 //! later than the table was read is in the buffer. While the table is read, events are put aside, for
 //! it takes a second for each million of entries.
 
-use super::stream::{EventItem, EventOptions, EventStats, Gap, Item};
-use crate::kernel::netlink::ctnetlink::{
+use super::items::{EventItem, EventOptions, EventStats, Gap, Item};
+use crate::netlink::ctnetlink::{
     Cursor, DumpStats, Entry, Event, EventGroups, ExpectEvent, ExpectRequest, Expectation, List,
     Listener, Progress, Received, expect_requests,
 };
-use crate::kernel::netlink::exchange::{Answer, Found};
-use crate::kernel::netlink::socket::RECEIVE_BYTES;
-use crate::kernel::netlink::wire::{DecodeError, Message, Messages, align};
-use crate::kernel::netlink::{Error, Socket};
+use crate::netlink::exchange::{Answer, Found};
+use crate::netlink::socket::RECEIVE_BYTES;
+use crate::netlink::wire::{DecodeError, Message, Messages, align};
+use crate::netlink::{Error, Socket};
 
 /// No event takes less of the receive buffer: `struct sk_buff`, and a head that has room for
 /// `struct skb_shared_info`.

@@ -4,8 +4,7 @@
 use super::conntrack::digits::{canonical_address, decimal};
 use crate::{
     conntrack::Entry,
-    flow::{L4, Tuple, protocol},
-    harmless::OneLine,
+    model::{L4, Tuple, harmless::OneLine, protocol},
 };
 
 /// The columns.
@@ -123,9 +122,9 @@ mod tests {
 
     #[test]
     fn there_is_a_value_for_each_column_and_text_is_quoted_where_it_must_be() {
-        let message = include_bytes!("../kernel/netlink/ctnetlink/fixtures/dump.bin");
+        let message = include_bytes!("../netlink/ctnetlink/fixtures/dump.bin");
         let mut lines = Vec::new();
-        for message in crate::kernel::netlink::wire::Messages::new(message).flatten() {
+        for message in crate::netlink::wire::Messages::new(message).flatten() {
             if let Ok(found) = Entry::decode(message.payload) {
                 let mut line = Vec::new();
                 entry(&mut line, "plain", &found);

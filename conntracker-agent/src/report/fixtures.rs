@@ -3,24 +3,26 @@
 use std::sync::Arc;
 
 use crate::{
-    flow::{
-        Cause, ConntrackCause, Details, Drops, Flow, FlowKey, FlowTable, L4, NetnsId, Origins,
-        Paths, Status, Tuple, ZoneDir, order,
+    bpf::{
+        reasons::RawCause,
+        record::{Dropped, Kind, Record},
+    },
+    flowtable::FlowTable,
+    model::{
+        Cause, ConntrackCause, Details, Drops, Flow, FlowKey, L4, NetnsId, Origins, Paths, Status,
+        Tuple, ZoneDir,
+        counters::Counters,
+        hook::Hook,
+        order,
         path::{
             CtState, Direction, Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal,
             Verdict,
         },
         process::Process,
+        state::ProtoState,
+        table::{Backend, Family},
     },
-    kernel::{
-        bpf::{
-            reasons::RawCause,
-            record::{Dropped, Kind, Record},
-        },
-        netlink::ctnetlink::{Counters, ProtoState},
-    },
-    report::{Footer, Header, Interface, Loss, Namespace, Report},
-    ruleset::model::{Backend, Family, Hook},
+    report::{Footer, Header, Interface, Namespace, Report, loss::Loss},
 };
 
 /// 2026-01-01T00:00:00Z.

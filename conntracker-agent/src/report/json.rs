@@ -5,6 +5,7 @@ mod entry;
 mod flow;
 mod frame;
 mod path;
+mod tuple;
 mod values;
 
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ use self::{
     frame::{FooterObject, HeaderObject},
 };
 use super::{Footer, Header, Report, Totals, conntrack::digits::decimal, names::Names};
-use crate::{conntrack::Entry, harmless};
+use crate::{conntrack::Entry, model::harmless};
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
 /// not when one is added.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use conntracker_common::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 
-use crate::flow::{L4, Tuple, order, protocol};
+use crate::model::{L4, Tuple, order, protocol};
 
 /// Numbers the lines of each block from 0. Lines come block by block.
 #[derive(Debug, Default)]

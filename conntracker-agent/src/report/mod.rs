@@ -1,11 +1,13 @@
 //! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
 
 pub mod conntrack;
+pub(crate) mod coverage;
 pub mod csv;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod json;
 mod line;
+pub(crate) mod loss;
 mod names;
 mod steps;
 pub mod text;
@@ -15,11 +17,10 @@ use std::io;
 
 use serde::Serialize;
 
+use self::coverage::Coverage;
+pub use self::loss::Loss;
 pub(crate) use self::names::{Name, Names, OneLine, time};
-use crate::{
-    flow::{Drops, Flow, NetnsId},
-    observe::rules::coverage::Coverage,
-};
+use crate::model::{Drops, Flow, NetnsId};
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub enum Format {
     Ndjson,
 }
 
-/// Everything a report says. Flows stand in report order (see [`crate::flow::order`]).
+/// Everything a report says. Flows stand in report order (see [`crate::model::order`]).
 #[derive(Clone, Debug)]
 pub struct Report {
     /// First lines.
@@ -104,17 +105,6 @@ pub struct Header {
     pub epochs: Option<u64>,
     /// What the reader must know: conntrack inactive, accounting off, drops not visible.
     pub notes: Vec<String>,
-}
-
-/// A counter of things lost or unusual, with what it means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// Name, as in JSON: lower case and underscores.
-    pub name: &'static str,
-    /// What was lost, in words.
-    pub meaning: &'static str,
-    /// How often.
-    pub count: u64,
 }
 
 /// Totals and losses.

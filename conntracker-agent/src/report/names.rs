@@ -10,10 +10,9 @@ use std::{
 use conntracker_common::hook::{FORWARD, POST_ROUTING};
 use serde::Serialize;
 
-pub use crate::harmless::OneLine;
+pub use crate::model::harmless::OneLine;
 use crate::{
-    flow::{Cause, DropPlace, DroppedAt, Drops, NetnsId},
-    kernel::netlink::ctnetlink::ProtoState,
+    model::{Cause, DropPlace, DroppedAt, Drops, NetnsId, state::ProtoState},
     report::{Header, Namespace},
 };
 

@@ -1,11 +1,10 @@
 //! What packets of a flow met, place by place, in the order of report lines.
 
-use crate::{
-    flow::{
-        Flow,
-        path::{Outcome, Site, SiteKind, Step, Traversal, Verdict},
-    },
-    ruleset::model::{Backend, Family, Hook},
+use crate::model::{
+    Flow,
+    hook::Hook,
+    path::{Outcome, Site, SiteKind, Step, Traversal, Verdict},
+    table::{Backend, Family},
 };
 
 /// iptables' tables, in the order of report lines; all others come after them.

@@ -19,7 +19,7 @@ use super::{
     line::{Ends, Numbering},
     names::{Names, OneLine, time},
 };
-use crate::flow::{ConntrackCause, Drops, Flow, order};
+use crate::model::{ConntrackCause, Drops, Flow, order};
 
 /// Where the lines below a flow begin: below the addresses.
 const INDENT: usize = 32;

@@ -18,7 +18,7 @@ use super::{
     line::{Ends, Numbering},
     names::OneLine,
 };
-use crate::flow::{
+use crate::model::{
     Flow, L4, Tuple, order,
     path::{Site, SiteKind},
 };

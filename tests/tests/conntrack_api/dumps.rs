@@ -9,8 +9,8 @@ use conntracker::Conntrack;
 use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, List, MarkChange, NewEntry, TupleFilter, Zone,
 };
-use conntracker::flow::{L4, Status};
-use conntracker::kernel::netlink::Error;
+use conntracker::model::{L4, Status};
+use conntracker::netlink::Error;
 use conntracker_tests::lab::{Host, Lab};
 use futures_core::Stream;
 

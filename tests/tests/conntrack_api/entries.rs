@@ -4,7 +4,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, EntryKey, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
     ProtoState, SeqAdj, Zone,
 };
-use conntracker::flow::{Status, Tuple};
+use conntracker::model::{Status, Tuple};
 use conntracker_tests::lab::{Host, Lab};
 use nix::errno::Errno;
 

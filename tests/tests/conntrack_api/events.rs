@@ -10,7 +10,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, EventBuffer, EventGroups, EventOptions,
     EventStream, Item, Kind, MarkChange, OwnedItem,
 };
-use conntracker::flow::Tuple;
+use conntracker::model::Tuple;
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use futures_core::Stream;

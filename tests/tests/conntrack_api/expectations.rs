@@ -6,7 +6,7 @@ use conntracker::conntrack::{
     Change, EXPECT_PERMANENT, EventGroups, EventOptions, ExpectKey, ExpectNat, ExpectRequest, Item,
     Kind, NewEntry, NewExpectation,
 };
-use conntracker::flow::Tuple;
+use conntracker::model::Tuple;
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use nix::errno::Errno;

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{NewEntry, TupleFilter};
-use conntracker::flow::{L4, Tuple};
+use conntracker::model::{L4, Tuple};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::conntrack;
 

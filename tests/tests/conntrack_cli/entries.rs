@@ -6,7 +6,7 @@ use conntracker::Conntrack;
 use conntracker::conntrack::{
     Change, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
 };
-use conntracker::flow::{L4, Status, Tuple};
+use conntracker::model::{L4, Status, Tuple};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::traffic;
 

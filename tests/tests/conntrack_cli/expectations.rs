@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{Change, EXPECT_INACTIVE, EXPECT_PERMANENT, NewEntry, NewExpectation};
-use conntracker::flow::{L4, Tuple};
+use conntracker::model::{L4, Tuple};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::{PATIENCE, conntrack};
 use nix::sys::signal::Signal;

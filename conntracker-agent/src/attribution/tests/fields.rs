@@ -8,11 +8,12 @@ use super::{
     interpreter::{Decide, Fate, Truth},
     language::Named,
 };
-use crate::ruleset::{
+use crate::firewall::{
+    action::{Action, Target, Via},
     clause::{
         Clause, Condition, Elements, Field, MapElements, MapVerdict, Operand, Test, VerdictMap,
     },
-    model::{Action, Chain, ChainType, Policy, Rule, Target, Via},
+    model::{Chain, ChainType, Policy, Rule},
 };
 
 /// All that a rule can see of a packet.

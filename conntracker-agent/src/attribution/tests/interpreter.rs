@@ -7,8 +7,11 @@ use super::{
     language::Named,
 };
 use crate::{
-    flow::path::Outcome,
-    ruleset::model::{Action, Backend, Chain, ChainType, Policy, Via},
+    firewall::{
+        action::{Action, Via},
+        model::{Chain, ChainType, Policy},
+    },
+    model::{path::Outcome, table::Backend},
 };
 
 /// A source of decisions.

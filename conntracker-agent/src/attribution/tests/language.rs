@@ -11,13 +11,15 @@ use crate::{
         ChainId, Counters, Finding, Observation, Packet, Program, Solution, Solved, SolvedVerdict,
         Spot,
     },
-    flow::path::Outcome,
-    ruleset::{
+    firewall::{
         Ruleset,
-        model::{
-            Action, Backend, Base, Chain, ChainType, Counter, Family, Hook, Policy, Rule, Table,
-            Target, Via,
-        },
+        action::{Action, Target, Via},
+        model::{Base, Chain, ChainType, Counter, Policy, Rule, Table},
+    },
+    model::{
+        hook::Hook,
+        path::Outcome,
+        table::{Backend, Family},
     },
 };
 

@@ -15,7 +15,7 @@ use super::{
     property::{Tape, assert_true},
     random::{INTERFACES, STATES, address, name, ruleset},
 };
-use crate::ruleset::clause::{
+use crate::firewall::clause::{
     Clause, Condition, Elements, Field, MapElement, MapElements, MapVerdict, Operand, Test, Tests,
 };
 

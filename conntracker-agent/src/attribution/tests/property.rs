@@ -13,8 +13,11 @@ use super::{
     language::{Named, counted, show},
 };
 use crate::{
-    flow::path::{Outcome, Provenance},
-    ruleset::model::{Action, Chain, Rule},
+    firewall::{
+        action::Action,
+        model::{Chain, Rule},
+    },
+    model::path::{Outcome, Provenance},
 };
 
 /// Decisions from random bytes.

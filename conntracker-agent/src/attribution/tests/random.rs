@@ -7,15 +7,19 @@ use super::{
     interpreter::Decide,
     language::Named,
 };
-use crate::ruleset::{
-    Ruleset,
-    clause::{
-        Clause, Condition, Elements, Field, MapElement, MapElements, MapVerdict, Operand, Test,
-        Tests, Translate, VerdictMap,
+use crate::{
+    firewall::{
+        Ruleset,
+        action::{Action, Target, Via},
+        clause::{
+            Clause, Condition, Elements, Field, MapElement, MapElements, MapVerdict, Operand, Test,
+            Tests, Translate, VerdictMap,
+        },
+        model::{Base, Chain, ChainType, Counter, Policy, Rule, Table},
     },
     model::{
-        Action, Backend, Base, Chain, ChainType, Counter, Family, Hook, Policy, Rule, Table,
-        Target, Via,
+        hook::Hook,
+        table::{Backend, Family},
     },
 };
 

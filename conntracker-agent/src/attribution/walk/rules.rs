@@ -9,7 +9,7 @@ use crate::{
         graph::Met,
         program::{Knowledge, ProgramChain, ProgramRule, Way},
     },
-    ruleset::model::{ChainType, Policy},
+    firewall::model::{ChainType, Policy},
 };
 
 /// What is known of a rule that is met.

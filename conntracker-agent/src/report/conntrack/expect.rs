@@ -1,11 +1,11 @@
 //! Expectations: the line and the XML of `conntrack -L expect`.
 
 use super::digits::address;
+use super::options::{Options, Timestamp};
 use super::plain::{field, ports, word};
-use super::renderer::{Options, Timestamp};
 use super::xml;
 use crate::conntrack::{EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, Expectation, Kind};
-use crate::flow::Tuple;
+use crate::model::Tuple;
 
 /// First line of a document, and the element that all others stand in.
 pub(super) const HEADER: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<expect>\n";

@@ -10,6 +10,7 @@ pub mod digits;
 pub mod expect;
 pub mod labels;
 mod names;
+mod options;
 pub mod plain;
 mod renderer;
 pub mod save;
@@ -18,7 +19,8 @@ pub mod xml;
 
 pub use self::calendar::Calendar;
 pub use self::labels::LabelMap;
-pub use self::renderer::{Format, Happening, Options, Origin, Renderer, Timestamp};
+pub use self::options::{Options, Timestamp};
+pub use self::renderer::{Format, Happening, Origin, Renderer};
 
 #[cfg(test)]
 mod tests;

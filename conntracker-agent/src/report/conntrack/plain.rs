@@ -2,13 +2,10 @@
 
 use super::digits::{address, decimal, hexadecimal, left_aligned};
 use super::names;
-use super::renderer::Options;
+use super::options::{Options, SECOND};
 use crate::conntrack::{Counters, Entry, Kind};
-use crate::flow::{L4, Status, Tuple};
-use crate::harmless;
-
-/// Nanoseconds of a second.
-pub(super) const SECOND: u64 = 1_000_000_000;
+use crate::model::harmless;
+use crate::model::{L4, Status, Tuple};
 
 /// Appends the tag that events begin with.
 pub fn tag(out: &mut Vec<u8>, kind: Kind) {

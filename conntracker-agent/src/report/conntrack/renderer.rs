@@ -1,9 +1,10 @@
 //! One format with its options.
 
 use super::digits::{decimal, zero_padded};
-use super::{Calendar, LabelMap, expect, plain, save, xml};
+use super::options::{Options, Timestamp};
+use super::{expect, plain, save, xml};
 use crate::conntrack::{Entry, Expectation, Kind};
-use crate::harmless;
+use crate::model::harmless;
 
 /// What entries are printed as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,46 +16,6 @@ pub enum Format {
     Xml,
     /// Arguments of conntrack(8).
     Save,
-}
-
-/// What is printed besides. Not all of it concerns each format.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// The layer 3 protocol (plain; the others have it anyway).
-    pub extended: bool,
-    /// Identifiers (plain; XML has them anyway).
-    pub id: bool,
-    /// When entries began and ended.
-    pub ktimestamp: bool,
-    /// Labels, and their names (arguments have labels anyway, by number if there are no names).
-    pub labels: Option<&'a LabelMap>,
-    /// For times.
-    pub calendar: &'a Calendar,
-}
-
-impl<'a> Options<'a> {
-    /// Nothing besides.
-    #[must_use]
-    pub const fn new(calendar: &'a Calendar) -> Self {
-        Self { extended: false, id: false, ktimestamp: false, labels: None, calendar }
-    }
-}
-
-/// A time of day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timestamp {
-    /// Seconds since the epoch.
-    pub seconds: u64,
-    /// Microseconds of the second.
-    pub micros: u32,
-}
-
-impl Timestamp {
-    /// Of nanoseconds since the epoch.
-    #[must_use]
-    pub const fn of_nanoseconds(time: u64) -> Self {
-        Self { seconds: time / plain::SECOND, micros: (time % plain::SECOND / 1000) as u32 }
-    }
 }
 
 /// The process that an event is the doing of.

@@ -13,8 +13,8 @@ use super::labels::LabelMap;
 use super::names;
 use super::plain::zone_of_both;
 use crate::conntrack::{Entry, Kind, ProtoState};
-use crate::flow::{L4, Status};
-use crate::harmless::is_harmful;
+use crate::model::harmless::is_harmful;
+use crate::model::{L4, Status};
 
 /// Bits that `-u` can set, and their names.
 const STATUS: [(Status, &[u8]); 3] = [

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::conntrack::{Counters, CpuStats, Entry, ExpectCpuStats, Expectation, Kind, ProtoState};
-use crate::flow::{L4, Status, Tuple};
+use crate::model::{L4, Status, Tuple};
 
 /// Wed Nov 25 23:25:36 2026.
 const START: u64 = 1_795_649_136;

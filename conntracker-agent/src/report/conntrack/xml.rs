@@ -5,10 +5,10 @@
 
 use super::digits::{address, decimal, hexadecimal};
 use super::names;
-use super::plain::{SECOND, zone_of_both};
-use super::renderer::{Options, Timestamp};
+use super::options::{Options, SECOND, Timestamp};
+use super::plain::zone_of_both;
 use crate::conntrack::{Counters, Entry, Kind};
-use crate::flow::{L4, Status, Tuple};
+use crate::model::{L4, Status, Tuple};
 
 /// First line of a document, and the element that all others stand in.
 pub(super) const HEADER: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";

@@ -7,8 +7,7 @@ use std::io::Write as _;
 use super::values::{LONGEST, lower_case};
 use crate::{
     conntrack::Entry,
-    flow::{L4, Status, Tuple, ZoneDir, protocol},
-    harmless,
+    model::{L4, Status, Tuple, ZoneDir, harmless, protocol},
     report::{
         conntrack::digits::{canonical_address, decimal},
         names,

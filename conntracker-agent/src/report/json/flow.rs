@@ -1,20 +1,18 @@
 //! A flow as a JSON object. Fields stand in the order in which they are written. What changes here changes
 //! in [`entry`](super::entry) too.
 
-use std::net::IpAddr;
-
 use serde::Serialize;
 
+use super::tuple::TupleObject;
 use super::{
     path::{StepObject, TraversalObject},
     values::{Set, State, StatusNames, Time},
 };
 use crate::{
-    flow::{
-        Cause, Clash, Details, DropPlace, DroppedAt, Drops, Flow, L4, Origins, Status, Tuple,
-        ZoneDir, process::Process, protocol,
+    model::{
+        Cause, Clash, Details, DropPlace, DroppedAt, Drops, Flow, Origins, Status, Tuple, ZoneDir,
+        counters::Counters, process::Process, protocol,
     },
-    kernel::netlink::ctnetlink::Counters,
     report::names::{self, Name, Names},
 };
 
@@ -141,7 +139,7 @@ impl<'a> FlowObject<'a> {
             last_seen: Time(*last_ns),
             sources: sources(*origins, !paths.is_empty()),
             process: process.as_deref().map(ProcessObject::from),
-            traversals: paths.iter().map(|path| TraversalObject::new(path, key.entry)).collect(),
+            traversals: paths.iter().map(|path| TraversalObject::new(flow, path)).collect(),
             details: details.as_deref().map(DetailsObject::from),
         }
     }
@@ -188,14 +186,6 @@ impl From<Tuple> for ProtocolObject {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct TupleObject {
-    src: IpAddr,
-    dst: IpAddr,
-    #[serde(flatten)]
-    l4: L4Object,
-}
-
 /// One direction of another flow.
 #[derive(Serialize)]
 struct OtherObject {
@@ -207,38 +197,6 @@ struct OtherObject {
 impl From<Tuple> for OtherObject {
     fn from(tuple: Tuple) -> Self {
         Self { protocol: tuple.into(), tuple: tuple.into() }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum L4Object {
-    Ports {
-        sport: u16,
-        dport: u16,
-    },
-    Icmp {
-        #[serde(rename = "type")]
-        kind: u8,
-        code: u8,
-        id: u16,
-    },
-    Gre {
-        srckey: u16,
-        dstkey: u16,
-    },
-    None {},
-}
-
-impl From<Tuple> for TupleObject {
-    fn from(Tuple { src, dst, proto: _, l4 }: Tuple) -> Self {
-        let l4 = match l4 {
-            L4::Ports { src, dst } => L4Object::Ports { sport: src, dport: dst },
-            L4::Icmp { kind, code, id } => L4Object::Icmp { kind, code, id },
-            L4::Gre { src, dst } => L4Object::Gre { srckey: src, dstkey: dst },
-            L4::None => L4Object::None {},
-        };
-        Self { src, dst, l4 }
     }
 }
 

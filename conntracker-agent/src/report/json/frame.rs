@@ -4,7 +4,7 @@
 use serde::{Serialize, Serializer};
 
 use super::{SCHEMA, values::Time};
-use crate::report::{Footer, Header, Interface, Loss, Totals};
+use crate::report::{Footer, Header, Interface, Totals, loss::Loss};
 
 /// Counts by name, in their own order.
 struct Counts(Vec<(&'static str, u64)>);

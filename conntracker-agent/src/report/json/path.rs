@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::flow::TupleObject;
-use crate::{
-    flow::path::{Doubt, Invalidity, MarksBehind, Site, Step, Traversal},
-    ruleset::model::{Backend, Family, Hook},
+use super::tuple::TupleObject;
+use crate::model::{
+    Flow,
+    hook::Hook,
+    path::{Doubt, Invalidity, MarksBehind, Site, Step, Traversal},
+    table::{Backend, Family},
 };
 
 /// Before and after a hook.
@@ -48,8 +50,8 @@ pub(super) struct TraversalObject<'a> {
 }
 
 impl<'a> TraversalObject<'a> {
-    /// Of a flow that has an `entry` in conntrack's table or has none.
-    pub(super) fn new((traversal, packets): (&'a Traversal, u64), entry: bool) -> Self {
+    /// Of a flow.
+    pub(super) fn new(flow: &Flow, (traversal, packets): (&'a Traversal, u64)) -> Self {
         let Traversal {
             hook,
             direction,
@@ -70,7 +72,7 @@ impl<'a> TraversalObject<'a> {
             hook: *hook,
             direction: direction.name(),
             state: state.name(),
-            invalid: Invalidity::of(*state, entry).map(Invalidity::name),
+            invalid: flow.invalidity(*state).map(Invalidity::name),
             outcome: outcome.name(),
             epoch: *epoch,
             packets,

@@ -3,11 +3,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    flow::{Flow, FlowTable, NetnsId, Status},
-    kernel::netlink::{
-        ctnetlink::{Counters, ProtoState},
-        wire::Messages,
-    },
+    flowtable::FlowTable,
+    model::{Flow, NetnsId, Status, counters::Counters, state::ProtoState},
+    netlink::wire::Messages,
     report::fixtures::*,
 };
 
@@ -168,7 +166,7 @@ fn varied<'a>(entry: &Entry<'a>) -> impl Iterator<Item = Entry<'a>> {
 
 #[test]
 fn an_entry_is_the_flow_that_a_table_of_flows_makes_of_it() {
-    let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
+    let dump = include_bytes!("../../netlink/ctnetlink/fixtures/dump.bin");
     let mut compared = 0;
     for message in Messages::new(dump).flatten() {
         let Ok(entry) = Entry::decode(message.payload) else { continue };
@@ -181,7 +179,7 @@ fn an_entry_is_the_flow_that_a_table_of_flows_makes_of_it() {
 proptest! {
     #[test]
     fn so_is_every_other_entry(at in 0..2000_usize, byte: u8, which in 0..17_usize) {
-        let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
+        let dump = include_bytes!("../../netlink/ctnetlink/fixtures/dump.bin");
         let message = Messages::new(dump).flatten().nth(which).unwrap();
         let mut payload = message.payload.to_vec();
         let at = at % payload.len();
@@ -194,7 +192,7 @@ proptest! {
 
 #[test]
 fn what_happened_to_an_entry_has_the_entry_in_it() {
-    let dump = include_bytes!("../../kernel/netlink/ctnetlink/fixtures/dump.bin");
+    let dump = include_bytes!("../../netlink/ctnetlink/fixtures/dump.bin");
     let entry = Entry::decode(Messages::new(dump).next().unwrap().unwrap().payload).unwrap();
     let event = |event: &str, portid| {
         let mut out = Vec::new();

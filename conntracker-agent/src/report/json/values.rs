@@ -2,7 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::{flow::Status, kernel::netlink::ctnetlink::ProtoState, report::names};
+use crate::{
+    model::{Status, state::ProtoState},
+    report::names,
+};
 
 /// A time, nanoseconds since the epoch.
 pub(super) struct Time(pub u64);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{INDENT, joined, marks};
-use crate::flow::{
+use crate::model::{
     Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
     path::{Direction, Step},
     process::Process,

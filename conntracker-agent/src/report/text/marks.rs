@@ -4,12 +4,12 @@ use std::fmt::{self, Display};
 
 use super::trace::{Change, State};
 use crate::{
-    flow::{
+    model::{
         Flow,
+        hook::Hook,
         path::{Direction, Provenance, Site, SiteKind, Step, Traversal, Verdict},
     },
     report::names::OneLine,
-    ruleset::model::Hook,
 };
 
 /// A mark.
@@ -80,7 +80,7 @@ pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
                 change,
                 hook: way.hook,
                 direction: way.direction,
-                state: State::of(way, flow.key.entry),
+                state: State::of(way, flow),
                 by,
             };
             if !all.contains(&marked) {

@@ -4,12 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    flow::{
+    model::{
         L4, NetnsId, Status,
+        hook::Hook,
         path::{Direction, Outcome, Provenance::Exact, Site, SiteKind, Traversal, Verdict},
+        table::Family,
     },
     report::fixtures::*,
-    ruleset::model::{Family, Hook},
 };
 
 fn print(report: &Report, options: TextOptions) -> String {

@@ -7,7 +7,7 @@ use std::{
 
 use super::INDENT;
 use crate::{
-    flow::{
+    model::{
         Flow,
         path::{Invalidity, SiteKind, Traversal, Verdict},
     },
@@ -34,7 +34,7 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
             None => write!(out, "-")?,
         }
         if explain {
-            explanation(place, flow.key.entry, out)?;
+            explanation(place, flow, out)?;
         } else {
             // The rule that dropped a packet must be plain to see.
             let told = |visit: &&Visit<'_>| site.kind == SiteKind::Chain || visit.ended();
@@ -45,7 +45,7 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
     })
 }
 
-fn explanation(place: &Place<'_>, entry: bool, out: &mut dyn Write) -> io::Result<()> {
+fn explanation(place: &Place<'_>, flow: &Flow, out: &mut dyn Write) -> io::Result<()> {
     let Place { site, visits } = place;
     let ways = || visits.iter().map(|visit| visit.traversal);
     list("handle", site.handle.into_iter(), out)?;
@@ -54,11 +54,11 @@ fn explanation(place: &Place<'_>, entry: bool, out: &mut dyn Write) -> io::Resul
     list("connmark", ways().filter_map(|way| Change::of(way.connmark?)), out)?;
     list("provenance", visits.iter().map(|visit| visit.step.provenance.name()), out)?;
     list("direction", ways().map(|way| way.direction.name()), out)?;
-    list("state", ways().map(|way| State::of(way, entry)), out)?;
+    list("state", ways().map(|way| State::of(way, flow)), out)?;
     list("epoch", ways().map(|way| way.epoch), out)?;
     list("doubt", ways().filter_map(|way| Some(way.doubt?.name())), out)?;
     // Last: it may hold anything.
-    list("rule", site.text.iter().map(|text| crate::rules::one_line(text)), out)
+    list("rule", site.text.iter().map(|text| crate::model::harmless::one_line(text)), out)
 }
 
 /// `, key: value`, with values apart by slashes, each once; nothing without values.
@@ -89,10 +89,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Of a flow that has an `entry` in conntrack's table or has none.
-    pub(super) fn of(way: &Traversal, entry: bool) -> Self {
+    /// Of packets of a flow.
+    pub(super) fn of(way: &Traversal, flow: &Flow) -> Self {
         let Traversal { state, fragment, .. } = *way;
-        Self { name: state.name(), invalid: Invalidity::of(state, entry), fragment }
+        Self { name: state.name(), invalid: flow.invalidity(state), fragment }
     }
 }
 

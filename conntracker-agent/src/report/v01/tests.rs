@@ -1,8 +1,11 @@
 use super::*;
 use crate::{
-    flow::path::{Provenance, Verdict},
+    model::{
+        hook::Hook,
+        path::{Provenance, Verdict},
+        table::Family,
+    },
     report::fixtures::*,
-    ruleset::model::{Family, Hook},
 };
 
 fn print(flows: Vec<Flow>) -> String {

@@ -1,0 +1,40 @@
+//! Structures of offsets.
+
+use super::{BtfError, KernelBtf, Place};
+
+/// Tells where members are: BTF, or a test.
+pub trait Members {
+    /// Offset in bytes of a member, by structure and path.
+    fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError>;
+
+    /// Place of a bit field.
+    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError>;
+}
+
+impl Members for KernelBtf {
+    fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError> {
+        self.member_offset(strukt, path)
+    }
+
+    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
+        KernelBtf::bit_field(self, strukt, path)
+    }
+}
+
+/// Defines a structure of offsets in bytes, which it can find by their structures and paths.
+macro_rules! layout {
+    ($(#[$doc:meta])* $name:ident { $($field:ident = $strukt:literal . $path:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub(super) struct $name {
+            $(pub $field: u64,)*
+        }
+
+        impl $name {
+            fn find(members: &dyn $crate::bpf::btf::Members) -> Result<Self, $crate::bpf::btf::BtfError> {
+                Ok(Self { $($field: members.offset($strukt, $path)?.into(),)* })
+            }
+        }
+    };
+}
+pub(in crate::bpf) use layout;

@@ -1,0 +1,109 @@
+//! Netfilter links: where, at which priority, and what to do when that is taken.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use anyhow::{Context, Result, bail};
+use aya_obj::generated::bpf_insn;
+use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
+use nix::sched::{CloneFlags, unshare};
+
+use super::sys;
+use crate::os::{netns::Netns, threads};
+
+/// NF_INET_LOCAL_IN and NF_INET_POST_ROUTING: every packet that confirms a flow passes the end of
+/// exactly one of them.
+const HOOKS: [u8; 2] = [1, 4];
+
+/// Just before conntrack confirms: at INT_MAX (NF_IP_PRI_CONNTRACK_CONFIRM), and for IPv6 that is
+/// delivered locally at INT_MAX - 1 (`ipv6_conntrack_ops` of net/netfilter/nf_conntrack_proto.c).
+const LAST: i32 = i32::MAX - 2;
+
+/// Priorities tried below [`LAST`] when others are there already: as many second instances of us,
+/// or last-minute base chains, as anyone has.
+const NEIGHBOURS: i32 = 64;
+
+/// Links of one namespace. Dropping them detaches the programs.
+#[derive(Debug)]
+pub struct Links {
+    /// Held only to keep the programs attached.
+    _links: Vec<OwnedFd>,
+}
+
+impl Links {
+    /// Attaches `flow_end` in `netns`: LOCAL_IN and POSTROUTING, IPv4 and IPv6.
+    pub fn attach(program: BorrowedFd<'_>, netns: &Netns) -> Result<Self> {
+        let mut links = Vec::new();
+        let mut lowest = LAST;
+        for family in [FAMILY_V4, FAMILY_V6] {
+            for hook in HOOKS {
+                let (link, priority) =
+                    netns.enter(|| attach_one(program, family, hook)).with_context(|| {
+                        format!(
+                            "cannot attach a netfilter link in namespace `{}` (family {family}, hook {hook})",
+                            netns.name
+                        )
+                    })?;
+                lowest = lowest.min(priority);
+                links.push(link);
+            }
+        }
+        if lowest != LAST {
+            log::info!(
+                "others hang at the ends of the hooks too (namespace {}): attached at priority {lowest} and above",
+                netns.name
+            );
+        }
+        Ok(Self { _links: links })
+    }
+}
+
+/// Attaches at the highest free priority.
+fn attach_one(program: BorrowedFd<'_>, family: u8, hook: u8) -> io::Result<(OwnedFd, i32)> {
+    for priority in (LAST - NEIGHBOURS..=LAST).rev() {
+        match sys::link_netfilter(program, family, hook, priority) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => return Err(error),
+            Ok(link) => return Ok((link, priority)),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("all {NEIGHBOURS} priorities below INT_MAX are taken"),
+    ))
+}
+
+/// Whether the kernel takes netfilter programs and links at all: loads the smallest program and
+/// attaches it in a namespace made for the purpose, so that no packet ever meets it.
+pub fn probe() -> Result<()> {
+    let program = sys::load_netfilter("ct_probe", returning(NF_ACCEPT)[..].into())?;
+    let attached = threads::spawn("probe", move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        attach_one(program.as_fd(), FAMILY_V4, HOOKS[0])
+    })?
+    .join();
+    match attached {
+        Ok(result) => result.map(|_| ()).context("the kernel refused a netfilter link"),
+        Err(_) => bail!("the probing thread panicked"),
+    }
+}
+
+/// Netfilter's NF_ACCEPT.
+const NF_ACCEPT: i32 = 1;
+
+/// The program `return VALUE`.
+#[must_use]
+pub fn returning(value: i32) -> [bpf_insn; 2] {
+    /// BPF_ALU64 | BPF_MOV | BPF_K, BPF_JMP | BPF_EXIT.
+    const MOV: u8 = 0xb7;
+    const EXIT: u8 = 0x95;
+    [MOV, EXIT].map(|code| bpf_insn {
+        code,
+        _bitfield_align_1: [],
+        _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+        off: 0,
+        imm: if code == MOV { value } else { 0 },
+    })
+}

@@ -1,0 +1,485 @@
+//! The BPF object: embedded at build time, loaded in two steps.
+//!
+//! aya loads the maps and the tracepoint program; `raw` loads the program types that it does
+//! not have.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{
+        Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
+    },
+    programs::{ProgramError, RawTracePoint},
+    util::nr_cpus,
+};
+use conntracker_common::{
+    ABI_SECTION, ABI_VERSION,
+    counters::COUNTERS,
+    loops,
+    offsets::NftOffsets,
+    plan::{ChainKey, ChainPlace, FRAMES, MAX_SLOTS, SEGMENT_EARLY, Tracing},
+    probes::Arguments,
+    seen::{Mode, REPORT_EACH},
+};
+use object::{Object as _, ObjectSection as _};
+
+use super::{
+    callbacks,
+    counts::{Counters, DropCount, Seen, SeenKeyBytes, SeenValueBytes},
+    drops::DropSign,
+    end::EndLayout,
+    offsets::Layout,
+    owner::OwnerLayout,
+    peek::Peek,
+    raw::RawObject,
+    reasons::Reasons,
+    sys,
+};
+use crate::netlink::ctnetlink::stats::CpuStats;
+
+/// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
+
+/// Name of the netfilter program.
+const FLOW_END: &str = "flow_end";
+/// Name of the program that reads kernel memory.
+pub(super) const PEEK: &str = "peek";
+/// Name of the tracepoint program, and of its tracepoint.
+const PACKET_DROPPED: (&str, &str) = ("packet_dropped", "kfree_skb");
+
+/// Sizes of the kernel side.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of the ring buffer; rounded up to a power of two of pages.
+    pub ring_bytes: u32,
+    /// Flows whose folded keys are remembered.
+    pub seen_entries: u32,
+    /// Entries of each of the two maps of drops.
+    pub drop_entries: u32,
+    /// Flows whose paths are remembered as known.
+    pub known_flows: u32,
+}
+
+impl Default for Sizes {
+    /// 32 MiB hold 150,000 new flows of IPv4, each with its way through one hook; the map of flows takes
+    /// about 20 MiB, those of drops 10 MiB each, that of known paths 4 MiB.
+    fn default() -> Self {
+        Self {
+            ring_bytes: 32 << 20,
+            seen_entries: 131_072,
+            drop_entries: 65_536,
+            known_flows: 262_144,
+        }
+    }
+}
+
+/// Longer than any program runs.
+const PROGRAMS_RUN: Duration = Duration::from_millis(50);
+
+/// Which programs see packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeing {
+    /// Netfilter programs.
+    Links,
+    /// Programs in functions of the kernel.
+    Probes {
+        /// Where they find arguments.
+        arguments: Arguments,
+        /// Where they find members of nf_tables' structures.
+        nft: NftOffsets,
+    },
+}
+
+/// The loaded programs and maps.
+pub struct Programs {
+    ebpf: Ebpf,
+    raw: RawObject,
+    netfilter: Option<NetfilterPrograms>,
+    peek: Peek,
+    /// How they run loops ([`loops`]).
+    loops: u32,
+    /// What they report.
+    mode: Mode,
+    #[cfg(feature = "bpf-log")]
+    logger: aya_log::EbpfLogger<&'static dyn log::Log>,
+}
+
+/// What a link around the base chains of a hook does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Before the first base chain.
+    Open,
+    /// Between two.
+    Gap,
+    /// Behind the last one.
+    Close,
+}
+
+/// Netfilter programs.
+struct NetfilterPrograms {
+    flow_end: OwnedFd,
+    rules: Option<RulePrograms>,
+}
+
+/// Netfilter programs around base chains, by role: of the main segment, and of the early one.
+struct RulePrograms {
+    main: [OwnedFd; 3],
+    early: [OwnedFd; 3],
+}
+
+impl NetfilterPrograms {
+    fn load(raw: &RawObject, trace_rules: bool) -> Result<Self> {
+        let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
+        let rules = if trace_rules { Some(RulePrograms::load(raw)?) } else { None };
+        Ok(Self { flow_end, rules })
+    }
+}
+
+impl RulePrograms {
+    fn load(raw: &RawObject) -> Result<Self> {
+        let load = |name| raw.load(name, sys::load_netfilter);
+        Ok(Self {
+            main: [load("hook_open")?, load("hook_gap")?, load("hook_close")?],
+            early: [load("early_open")?, load("early_gap")?, load("early_close")?],
+        })
+    }
+}
+
+impl Programs {
+    /// Loads what is needed for flows and, if wanted, for rules and for packets that get `lost` elsewhere than
+    /// in netfilter; attaches nothing.
+    pub fn load(
+        layout: &Layout,
+        drops: DropSign,
+        lost: Option<&Reasons>,
+        sizes: Sizes,
+        trace_rules: bool,
+        seeing: Seeing,
+    ) -> Result<Self> {
+        check_abi(OBJECT)?;
+        let offsets = layout.offsets.to_array();
+        // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
+        let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
+        let known_sets = if trace_rules {
+            sizes.known_flows.div_ceil(KNOWN_WAYS).next_power_of_two()
+        } else {
+            1
+        };
+        let frames =
+            if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
+        let loops = match layout.has_loop {
+            true => loops::BY_NUMBER,
+            false if trace_rules && callbacks::work() => loops::BY_ELEMENT,
+            false => loops::NONE,
+        };
+        // The longest loop has a round for each counter.
+        let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
+        let drop_places = drops.places();
+        let untold = lost.map_or([0; 4], Reasons::untold);
+        let (probes, arguments, nft, ends) = match seeing {
+            Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
+            Seeing::Probes { arguments, nft } => {
+                (1, arguments, nft, *layout.ends.as_ref().unwrap_or(&EndLayout::NONE))
+            }
+        };
+        let (arguments, nft) = (arguments.to_array(), nft.to_array());
+        let owners = layout.owners.as_ref().unwrap_or(&OwnerLayout::NONE);
+        let (owner_offsets, owner_numbers) = (owners.offsets.to_array(), owners.numbers.to_array());
+        let (end_offsets, end_numbers) = (ends.offsets.to_array(), ends.numbers.to_array());
+        let mut ebpf = EbpfLoader::new()
+            .override_global("OFFSETS", offsets.as_slice(), true)
+            .override_global("NFT_OFFSETS", nft.as_slice(), true)
+            .override_global("ARGUMENTS", arguments.as_slice(), true)
+            .override_global("END_OFFSETS", end_offsets.as_slice(), true)
+            .override_global("END_NUMBERS", end_numbers.as_slice(), true)
+            .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
+            .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
+            .override_global("PROBES", &probes, true)
+            .override_global("LOOPS", &loops, true)
+            .override_global("KNOWN_SETS", &known_sets, true)
+            .override_global("HASH_KEY", random_key().as_slice(), true)
+            .override_global("SWITCHES", layout.switches.as_slice(), true)
+            .override_global("TRACE_RULES", &u32::from(trace_rules), true)
+            .override_global("DROP_REASON", &drops.reason(), true)
+            .override_global("DROP_PLACES", drop_places.as_slice(), true)
+            .override_global("LOST_PACKETS", &u32::from(lost.is_some()), true)
+            .override_global("NO_REASON", &lost.map_or(0, Reasons::not_specified), true)
+            .override_global("UNTOLD_REASONS", untold.as_slice(), true)
+            .override_global("STATS", layout.stats.as_slice(), true)
+            .override_global("WAKE_BYTES", &wake_bytes, true)
+            .map_max_entries("RECORDS", sizes.ring_bytes)
+            .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
+            .map_max_entries("DROPS_0", sizes.drop_entries)
+            .map_max_entries("DROPS_1", sizes.drop_entries)
+            .map_max_entries("KNOWN", known_sets)
+            .map_max_entries("BEFORE", frames)
+            .map_max_entries("AFTER", frames)
+            .map_max_entries("PATH_SCRATCH", frames)
+            .map_max_entries("ROUNDS", rounds)
+            .load(OBJECT)
+            .context("cannot create the BPF maps")?;
+        let raw = RawObject::relocated(OBJECT, &ebpf)?;
+        let netfilter = match seeing {
+            Seeing::Links => Some(NetfilterPrograms::load(&raw, trace_rules)?),
+            Seeing::Probes { .. } => None,
+        };
+        let peek = Peek::new(
+            raw.load(PEEK, sys::load_syscall)?,
+            array(&ebpf, "PEEK_REQUEST")?,
+            array(&ebpf, "PEEK")?,
+        )
+        .context("cannot map the maps of program peek")?;
+        let program: &mut RawTracePoint = ebpf
+            .program_mut(PACKET_DROPPED.0)
+            .context("the BPF object has no drop program")?
+            .try_into()?;
+        program.load().map_err(refused)?;
+        Ok(Self {
+            #[cfg(feature = "bpf-log")]
+            logger: aya_log::EbpfLogger::init(&mut ebpf)
+                .context("the BPF programs do not log: build with `cargo xtask build --bpf-log`")?,
+            ebpf,
+            raw,
+            netfilter,
+            peek,
+            loops,
+            mode: Mode { report: REPORT_EACH, fold: 0, drops: 0, reserved: 0 },
+        })
+    }
+
+    /// The netfilter program, to be attached by [`super::links`]; `None` with probes.
+    #[must_use]
+    pub fn flow_end(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.netfilter.as_ref()?.flow_end.as_fd())
+    }
+
+    /// Why they cannot read counters of rules; `None` if they can, as nearly everywhere.
+    #[must_use]
+    pub fn without_counters(&self) -> Option<&'static str> {
+        (self.loops == loops::NONE).then_some(
+            "this kernel calls wrong functions of programs back (mended in Linux 5.15.55)",
+        )
+    }
+
+    /// Loads one of the programs for functions of the kernel.
+    pub fn load_probe(
+        &self,
+        name: &str,
+        load: impl FnOnce(&str, sys::Code<'_>) -> Result<OwnedFd, sys::LoadError>,
+    ) -> Result<OwnedFd> {
+        self.raw.load(name, load)
+    }
+
+    /// A program around base chains; `None` if rules are not traced, and with probes.
+    #[must_use]
+    pub fn rule_program(&self, segment: u8, role: Role) -> Option<BorrowedFd<'_>> {
+        let RulePrograms { main, early } = self.netfilter.as_ref()?.rules.as_ref()?;
+        let programs = if segment == SEGMENT_EARLY { early } else { main };
+        Some(programs[role as usize].as_fd())
+    }
+
+    /// Attaches the drop program; it is detached when `self` is dropped.
+    pub fn attach_drops(&mut self) -> Result<()> {
+        let program: &mut RawTracePoint = self
+            .ebpf
+            .program_mut(PACKET_DROPPED.0)
+            .context("the BPF object has no drop program")?
+            .try_into()?;
+        program.attach(PACKET_DROPPED.1).context("cannot attach to tracepoint kfree_skb")?;
+        Ok(())
+    }
+
+    /// Reports drops of the namespace with this cookie, and traces its rules as those of the n-th. `stats` are
+    /// conntrack's counters there as they are now.
+    pub fn trace_netns(&mut self, cookie: u64, number: u32, stats: &[CpuStats]) -> Result<()> {
+        let mut counted = vec![[0u32; 3]; nr_cpus().map_err(|(_, error)| error)?];
+        for cpu in stats {
+            if let Some(counted) = counted.get_mut(usize::from(cpu.cpu)) {
+                *counted =
+                    [cpu.insert_failed, cpu.chain_toolong, cpu.drop].map(Option::unwrap_or_default);
+            }
+        }
+        let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
+            PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
+        known.insert(cookie, PerCpuValues::try_from(counted)?, 0)?;
+        let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
+        traced.insert(cookie, number, 0)?;
+        Ok(())
+    }
+
+    /// The namespace with this cookie is gone.
+    pub fn forget_netns(&mut self, cookie: u64) -> Result<()> {
+        let mut traced: HashMap<_, u64, u32> = HashMap::try_from(self.map_mut("TRACED_NETNS")?)?;
+        let removed = traced.remove(&cookie);
+        let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
+            PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
+        // It may never have been observed.
+        if_there(known.remove(&cookie))?;
+        Ok(if_there(removed)?)
+    }
+
+    /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
+    /// folded or not.
+    pub fn report(&mut self, report: u32, fold: bool) -> Result<()> {
+        self.set_mode(Mode { report, fold: u32::from(fold), ..self.mode })
+    }
+
+    fn set_mode(&mut self, mode: Mode) -> Result<()> {
+        let Mode { report, fold, drops, reserved } = mode;
+        let mut map: Array<_, [u32; 4]> = Array::try_from(self.map_mut("MODE")?)?;
+        map.set(0, [report, fold, drops, reserved], 0)?;
+        self.mode = mode;
+        Ok(())
+    }
+
+    /// Takes the counts of dropped packets. The programs count in the other map from here on; those that
+    /// are running are waited for, so that no packet is missed or counted twice.
+    pub fn take_drops(&mut self) -> Result<Vec<DropCount>> {
+        let full = if self.mode.drops == 0 { "DROPS_0" } else { "DROPS_1" };
+        self.set_mode(Mode { drops: self.mode.drops ^ 1, ..self.mode })?;
+        if sys::wait_for_programs().is_err() {
+            // With nohz_full, or in a sandbox: programs run for microseconds.
+            thread::sleep(PROGRAMS_RUN);
+        }
+        let Map::HashMap(map) = self.map(full)? else { bail!("{full} is no hash map") };
+        let taken = sys::take_all(map.fd().as_fd()).context("cannot read the counts of drops")?;
+        Ok(taken.iter().map(|(key, value)| DropCount::decode(key, value)).collect())
+    }
+
+    /// Takes the ring; there is one.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+        let map = self.ebpf.take_map("RECORDS").context("the ring was taken already")?;
+        Ok(RingBuf::try_from(map)?)
+    }
+
+    /// Prints what the programs have logged.
+    #[cfg(feature = "bpf-log")]
+    pub fn print_log(&mut self) {
+        self.logger.flush();
+    }
+
+    /// The programs' counters, summed over the CPUs.
+    pub fn counters(&self) -> Result<Counters> {
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map("COUNTERS")?)?;
+        let mut values = [0; COUNTERS as usize];
+        for (index, value) in (0..).zip(&mut values) {
+            *value = map.get(&index, 0)?.iter().sum();
+        }
+        Ok(Counters::new(values))
+    }
+
+    /// All entries of the map of flows. Entries that come or go meanwhile may be missed.
+    pub fn seen(&self) -> Result<Vec<Seen>> {
+        let map: HashMap<_, SeenKeyBytes, SeenValueBytes> =
+            HashMap::try_from(self.map("SEEN_FLOWS")?)?;
+        // An entry evicted between its key's and its value's lookup is an error of that entry only.
+        Ok(map.iter().flatten().map(|(key, value)| Seen::decode(&key, &value)).collect())
+    }
+
+    /// Changes what is traced from now on.
+    pub fn set_tracing(&mut self, tracing: Tracing) -> Result<()> {
+        let Tracing { generation, sample, first_netns, trust, reserved: _ } = tracing;
+        let mut map: Array<_, [u64; 3]> = Array::try_from(self.map_mut("TRACING")?)?;
+        let first = u64::from(generation) | u64::from(sample) << 32;
+        map.set(0, [first, first_netns, u64::from(trust)], 0)?;
+        Ok(())
+    }
+
+    /// Tells where packets can meet a base chain; `None`: no longer.
+    pub fn set_chain(&mut self, key: ChainKey, place: Option<ChainPlace>) -> Result<()> {
+        let mut map: HashMap<_, [u64; 2], [u32; 4]> = HashMap::try_from(self.map_mut("CHAINS")?)?;
+        let ChainKey { chain, family, hook } = key;
+        let key = [chain, u64::from(family) | u64::from(hook) << 32];
+        match place {
+            Some(ChainPlace { plan, place, number, first }) => {
+                map.insert(key, [plan, place, number, first], 0)?;
+            }
+            // The memory of a chain that is gone may be that of another one, gone since, too.
+            None => if_there(map.remove(&key))?,
+        }
+        Ok(())
+    }
+
+    /// What reads kernel memory.
+    pub fn peek(&mut self) -> &mut Peek {
+        &mut self.peek
+    }
+
+    pub(super) fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
+    }
+
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
+    }
+}
+
+/// A key that who sends packets cannot know.
+fn random_key() -> [u64; 2] {
+    // The standard library seeds its hashers from the kernel's random numbers.
+    let word = || RandomState::new().hash_one(0);
+    [word(), word()]
+}
+
+/// What the verifier dislikes stands at the end of what it says.
+fn refused(error: ProgramError) -> anyhow::Error {
+    let source = match error {
+        ProgramError::LoadError { io_error, verifier_log } => sys::LoadError {
+            name: PACKET_DROPPED.0.to_owned(),
+            source: io_error,
+            log: verifier_log.to_string(),
+        },
+        other => return other.into(),
+    };
+    source.into()
+}
+
+/// Success also where the key of an entry to be removed is not there. The kernel says so by ENOENT, which aya
+/// does not tell from other errors.
+fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Descriptor of an array.
+fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => Ok(data.fd().as_fd()),
+        _ => bail!("the BPF object has no array {name}"),
+    }
+}
+
+/// Entries of one set of the cache of known paths.
+const KNOWN_WAYS: u32 = 4;
+
+/// Refuses an object of another ABI, and a build without an object.
+pub(super) fn check_abi(bytes: &[u8]) -> Result<()> {
+    if bytes.is_empty() {
+        bail!("this build has no BPF object: run `cargo xtask build`");
+    }
+    let file = object::File::parse(bytes).context("the BPF object is not an ELF file")?;
+    let section = file
+        .section_by_name(ABI_SECTION)
+        .context("the BPF object does not state its ABI version")?;
+    match section.data()? {
+        [ABI_VERSION] => Ok(()),
+        found => bail!(
+            "the BPF object has ABI version {found:?}, the agent [{ABI_VERSION}]: run `cargo xtask build`"
+        ),
+    }
+}

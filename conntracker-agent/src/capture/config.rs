@@ -1,0 +1,104 @@
+//! What to observe, and how.
+
+use std::{collections::HashSet, sync::Arc};
+
+use anyhow::Result;
+
+use super::tracing::RuleOptions;
+use crate::{
+    bpf::{object::Sizes, probes::Method},
+    model::filter::Filter,
+    os::netns::Netns,
+};
+
+/// Which network namespaces to observe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetnsChoice {
+    /// The agent's own.
+    #[default]
+    Current,
+    /// These.
+    Named(Vec<String>),
+    /// All that there are, also those that come later.
+    All,
+}
+
+impl NetnsChoice {
+    /// Opens them. Says which of all are there but cannot be opened.
+    pub fn open(&self) -> Result<Vec<Arc<Netns>>> {
+        let (opened, refused) = self.open_or_refuse()?;
+        for why in refused {
+            log::warn!("a namespace is left out: {why}");
+        }
+        Ok(opened)
+    }
+
+    /// Opens them, and tells which of all are there but cannot be opened, and why.
+    pub(crate) fn open_or_refuse(&self) -> Result<(Vec<Arc<Netns>>, Vec<String>)> {
+        let mut refused = Vec::new();
+        let opened = match self {
+            Self::Current => vec![Netns::current()?],
+            Self::Named(names) => {
+                let mut seen = HashSet::new();
+                let all: Vec<Netns> =
+                    names.iter().map(|name| Netns::named(name)).collect::<Result<_>>()?;
+                all.into_iter().filter(|netns| seen.insert(netns.inode)).collect()
+            }
+            Self::All => {
+                let opened;
+                (opened, refused) = Netns::all()?;
+                opened
+            }
+        };
+        Ok((opened.into_iter().map(Arc::new).collect(), refused))
+    }
+}
+
+/// `--backend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The most exact one that works.
+    #[default]
+    Auto,
+    /// Netfilter BPF links (Linux 6.4+).
+    Links,
+    /// Probes in functions of the kernel.
+    Probes,
+    /// Conntrack dumps and events.
+    Netlink,
+}
+
+/// What to observe, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespaces.
+    pub netns: NetnsChoice,
+    /// Backend.
+    pub backend: BackendChoice,
+    /// How probes are attached; `None`: by fentry, and where that does not work by kprobes.
+    pub attach: Option<Method>,
+    /// Functions of the kernel that probes leave alone: alternatives are taken.
+    pub avoid: Vec<String>,
+    /// Which flows.
+    pub filter: Filter,
+    /// The filters as the user wrote them, for the report's header.
+    pub filter_text: Vec<String>,
+    /// Merge flows by their folded key.
+    pub fold: bool,
+    /// How to trace rules; `None` for flows only (`-c`).
+    pub rules: Option<RuleOptions>,
+    /// Tell packets, too, that get lost elsewhere in the kernel than in netfilter.
+    pub lost: bool,
+    /// Sizes of the kernel side.
+    pub sizes: Sizes,
+    /// Receive buffer of the event sockets in bytes.
+    pub event_buffer: usize,
+}
+
+impl Config {
+    /// Whether flows fold as they are seen, in the kernel and in the table: not if the filter asks
+    /// for something that the folded key does not decide. They fold when the report is made then.
+    pub(crate) fn folds_at_once(&self) -> bool {
+        self.fold && self.filter.folded_key_decides()
+    }
+}

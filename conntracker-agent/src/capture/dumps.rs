@@ -1,0 +1,123 @@
+//! Dumps run in threads of their own, so that the ring is drained meanwhile.
+
+use std::{io, ops::RangeInclusive, sync::Arc};
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+
+use crate::{
+    conntrack::{ConntrackEntry, DumpRequest, DumpStats, TupleFilter},
+    flowtable::DumpId,
+    model::{
+        NetnsId,
+        filter::{AnyOf, Family, Filter},
+    },
+    netlink::{Socket, ctnetlink},
+    os::{netns::Netns, threads},
+};
+
+/// Entries per message.
+const BATCH: usize = 512;
+
+/// Messages under way; a dump waits for the loop rather than pile up memory.
+pub(crate) const CHANNEL: usize = 8;
+
+/// From a dump's thread to the loop.
+pub(crate) enum DumpMessage {
+    /// Some entries.
+    Entries(DumpId, Vec<ConntrackEntry>),
+    /// The end.
+    Done(DumpId, NetnsId, Result<DumpStats>),
+}
+
+/// What of the filter the kernel can apply to the dumps of a trace: only what never changes of an entry. An
+/// entry that a dump does not show is taken to be gone.
+pub(crate) fn lasting(filter: &Filter) -> DumpRequest {
+    DumpRequest { mark: None, status: None, ..request(filter) }
+}
+
+/// What of the filter the kernel can apply. It may ignore what it does not know: flows are filtered
+/// again here.
+pub(crate) fn request(filter: &Filter) -> DumpRequest {
+    let host = |nets: &AnyOf<IpNet>| {
+        nets.single().filter(|net| net.prefix_len() == net.max_prefix_len()).map(IpNet::addr)
+    };
+    let port = |ports: &AnyOf<RangeInclusive<u16>>| {
+        ports.single().filter(|ports| ports.start() == ports.end()).map(|ports| *ports.start())
+    };
+    DumpRequest {
+        family: filter.family.single().map(|family| match family {
+            Family::Ipv4 => libc::AF_INET as u8,
+            Family::Ipv6 => libc::AF_INET6 as u8,
+        }),
+        mark: filter.mark.single().map(|mark| (mark.value & mark.mask, mark.mask)),
+        status: filter.status.single().map(|status| status.bits()),
+        zone: filter.zone.single().copied(),
+        orig: TupleFilter {
+            src: host(&filter.src),
+            dst: host(&filter.dst),
+            proto: filter.proto.single().copied(),
+            sport: port(&filter.sport),
+            dport: port(&filter.dport),
+            ..TupleFilter::default()
+        },
+        reply: TupleFilter {
+            src: host(&filter.reply_src),
+            dst: host(&filter.reply_dst),
+            sport: port(&filter.reply_sport),
+            dport: port(&filter.reply_dport),
+            ..TupleFilter::default()
+        },
+    }
+}
+
+/// Starts a dump.
+///
+/// # Errors
+/// No thread can be had.
+pub(crate) fn spawn(
+    netns: Arc<Netns>,
+    dump: DumpId,
+    id: NetnsId,
+    request: DumpRequest,
+    sender: mpsc::Sender<DumpMessage>,
+) -> io::Result<()> {
+    threads::spawn("dump", move || {
+        let result = run(&netns, dump, &request, &sender);
+        // A closed channel means that the loop has ended: nobody is interested any more.
+        let _ = sender.blocking_send(DumpMessage::Done(dump, id, result));
+    })
+    .map(drop)
+}
+
+fn run(
+    netns: &Netns,
+    dump: DumpId,
+    request: &DumpRequest,
+    sender: &mpsc::Sender<DumpMessage>,
+) -> Result<DumpStats> {
+    let mut batch = Vec::with_capacity(BATCH);
+    let stats = for_each(netns, request, |entry| {
+        batch.push(entry);
+        if batch.len() == BATCH {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            let _ = sender.blocking_send(DumpMessage::Entries(dump, full));
+        }
+    })?;
+    let _ = sender.blocking_send(DumpMessage::Entries(dump, batch));
+    Ok(stats)
+}
+
+/// Dumps the conntrack table of a namespace. Entries that cannot be decoded are only counted.
+pub(crate) fn for_each(
+    netns: &Netns,
+    request: &DumpRequest,
+    mut each: impl FnMut(ConntrackEntry),
+) -> Result<DumpStats> {
+    let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
+    let mut socket =
+        netns.enter(|| Socket::netfilter().map_err(io::Error::other)).with_context(what)?;
+    ctnetlink::dump(&mut socket, request, |entry| each(ConntrackEntry::from(&entry)))
+        .with_context(what)
+}

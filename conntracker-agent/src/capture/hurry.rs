@@ -1,0 +1,53 @@
+//! How long the start waits for rulesets. Programs list them, and programs can hang.
+
+use std::{cell::Cell, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// Until when to wait; once that is over it stays over.
+#[derive(Debug)]
+pub struct Hurry {
+    patience: Duration,
+    until: Cell<Instant>,
+    told: Notify,
+    up: Cell<bool>,
+}
+
+impl Hurry {
+    /// Waits no longer than this, whenever that begins.
+    #[must_use]
+    pub fn within(patience: Duration) -> Self {
+        let until = Cell::new(Instant::now() + patience);
+        Self { patience, until, told: Notify::new(), up: Cell::new(false) }
+    }
+
+    /// Waiting begins.
+    pub(crate) fn begin(&self) {
+        self.until.set(Instant::now() + self.patience);
+    }
+
+    /// Nobody wants to wait any longer.
+    pub fn now(&self) {
+        self.up.set(true);
+        self.told.notify_one();
+    }
+
+    /// Whether the time is up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.get() || Instant::now() >= self.until.get()
+    }
+
+    /// Waits until the time is up.
+    pub(crate) async fn up(&self) {
+        if !self.is_up() {
+            tokio::select! {
+                () = sleep_until(self.until.get()) => {}
+                () = self.told.notified() => {}
+            }
+        }
+        self.up.set(true);
+    }
+}

@@ -1,0 +1,21 @@
+//! Where live flows come from: packets seen by BPF programs (`links`, `probes`), or conntrack's dumps and events
+//! (`netlink`); and the rules that the packets met ([`tracing`]).
+
+pub mod backend;
+mod config;
+pub(crate) mod dumps;
+mod events;
+mod hurry;
+mod intake;
+pub(crate) mod interfaces;
+pub(crate) mod kernel;
+pub(crate) mod owners;
+mod packets;
+pub(crate) mod statistics;
+pub mod tracing;
+
+pub(crate) use self::intake::{Intake, Tally, drain_all};
+pub use self::{
+    config::{BackendChoice, Config, NetnsChoice},
+    hurry::Hurry,
+};

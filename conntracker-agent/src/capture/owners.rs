@@ -1,0 +1,370 @@
+//! Processes that own sockets, looked up where the kernel's programs told the socket alone: who has it
+//! open, as `ss -p` does, right when the record of the flow arrives.
+//!
+//! Looking takes a walk through /proc, in a thread, at most four times a second, and for sockets only
+//! that nobody has told of yet.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::mpsc::{self, Receiver},
+    time::{Duration, Instant},
+};
+
+use crate::{bpf::owner::Owner, model::process::Process, os::threads};
+
+/// Between two walks through /proc, or through control groups.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Sockets that are looked for at once, and that are remembered before it is looked which of them flows are of.
+const MOST: usize = 65_536;
+
+/// The initial pid namespace (PROC_PID_INIT_INO), of which the programs tell pids.
+const INITIAL_PIDS: u64 = 0xefff_fffc;
+
+/// Where control groups of version 2 are mounted: alone, or beside those of version 1.
+const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// Who has a socket open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Holder {
+    /// Absent if there are several.
+    pid: Option<u32>,
+    /// Absent if several differ in it.
+    comm: Option<String>,
+}
+
+/// What a walk found.
+#[derive(Debug, Default)]
+struct Found {
+    holders: HashMap<u64, Holder>,
+    cgroups: HashMap<u64, String>,
+}
+
+/// Owners of sockets.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    /// Whether the programs' pids are those of our /proc.
+    same_pids: bool,
+    users: HashMap<u32, String>,
+    found: Found,
+    /// Sockets and control groups to look for.
+    wanted: HashSet<u64>,
+    wanted_cgroups: HashSet<u64>,
+    /// Control groups that were not found.
+    unknown_cgroups: HashSet<u64>,
+    /// When so much is remembered, what no flow refers to is forgotten.
+    forget_at: usize,
+    walking: Option<Receiver<Found>>,
+    walked: Option<Instant>,
+}
+
+impl Owners {
+    /// Nobody yet.
+    pub fn new() -> Self {
+        let pids = fs::metadata("/proc/self/ns/pid");
+        Self {
+            same_pids: pids.is_ok_and(|pids| pids.ino() == INITIAL_PIDS),
+            users: users(&fs::read_to_string("/etc/passwd").unwrap_or_default()),
+            found: Found::default(),
+            wanted: HashSet::new(),
+            wanted_cgroups: HashSet::new(),
+            unknown_cgroups: HashSet::new(),
+            forget_at: MOST,
+            walking: None,
+            walked: None,
+        }
+    }
+
+    /// A record tells of an owner.
+    pub fn note(&mut self, owner: &Owner) {
+        if let Some(id) = owner.cgroup
+            && !self.found.cgroups.contains_key(&id)
+            && !self.unknown_cgroups.contains(&id)
+        {
+            self.wanted_cgroups.insert(id);
+        }
+        if let Some(inode) = owner.inode
+            && (owner.sender.is_none() || !self.same_pids)
+            && !self.found.holders.contains_key(&inode)
+            && self.wanted.len() < MOST
+        {
+            self.wanted.insert(inode);
+        }
+    }
+
+    /// What is remembered, as far as it grows.
+    fn remembered(&self) -> usize {
+        self.found.holders.len() + self.unknown_cgroups.len()
+    }
+
+    /// Whether so much is remembered that it is worth to look what is of use.
+    pub fn are_many(&self) -> bool {
+        self.remembered() >= self.forget_at
+    }
+
+    /// Forgets what none of these processes needs: as long as there are new sockets they are looked for.
+    pub fn keep<'a>(&mut self, processes: impl Iterator<Item = &'a Process>) {
+        let (sockets, cgroups): (HashSet<_>, HashSet<_>) =
+            processes.map(|process| (process.inode, process.cgroup_id)).unzip();
+        self.found.holders.retain(|inode, _| sockets.contains(&Some(*inode)));
+        self.found.cgroups.retain(|id, _| cgroups.contains(&Some(*id)));
+        self.unknown_cgroups.retain(|id| cgroups.contains(&Some(*id)));
+        // No more often than the rest has doubled.
+        self.forget_at = MOST.max(2 * self.remembered());
+    }
+
+    /// Takes what was found, and looks for what is wanted.
+    pub fn poll(&mut self) {
+        if let Some(walking) = &self.walking {
+            match walking.try_recv() {
+                Ok(Found { holders, cgroups }) => {
+                    self.found.holders.extend(holders);
+                    self.found.cgroups.extend(cgroups);
+                    self.walking = None;
+                }
+                Err(mpsc::TryRecvError::Empty) => return,
+                Err(mpsc::TryRecvError::Disconnected) => self.walking = None,
+            }
+        }
+        let nothing = self.wanted.is_empty() && self.wanted_cgroups.is_empty();
+        if nothing || self.walked.is_some_and(|last| last.elapsed() < EVERY) {
+            return;
+        }
+        self.walked = Some(Instant::now());
+        let sockets = std::mem::take(&mut self.wanted);
+        let cgroups = std::mem::take(&mut self.wanted_cgroups);
+        self.unknown_cgroups.extend(&cgroups);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let walk = move || {
+            let holders = if sockets.is_empty() { HashMap::new() } else { holders(&sockets) };
+            let cgroups = if cgroups.is_empty() { HashMap::new() } else { paths(&cgroups) };
+            // Nobody may want it any more.
+            let _ = sender.send(Found { holders, cgroups });
+        };
+        match threads::spawn("owners", walk) {
+            Ok(_) => self.walking = Some(receiver),
+            Err(error) => log::debug!("processes are not looked up: {error}"),
+        }
+    }
+
+    /// Adds what was found out about a process.
+    pub fn complete(&self, process: &mut Process) {
+        if !self.same_pids {
+            process.pid = None;
+        }
+        if process.pid.is_none()
+            && let Some(holder) = process.inode.and_then(|inode| self.found.holders.get(&inode))
+        {
+            process.pid = holder.pid;
+            if process.comm.is_none() {
+                process.comm.clone_from(&holder.comm);
+            }
+        }
+        process.user = self.users.get(&process.uid).cloned();
+        process.cgroup = process.cgroup_id.and_then(|id| self.found.cgroups.get(&id)).cloned();
+    }
+}
+
+/// Names of users by number, of /etc/passwd.
+fn users(passwd: &str) -> HashMap<u32, String> {
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?);
+        Some((uid.parse().ok()?, name.to_owned()))
+    };
+    // The first name of a number counts.
+    passwd.lines().rev().filter_map(user).collect()
+}
+
+/// What the program that has a socket open is called; `None` if nobody here has it, or several do.
+pub(crate) fn program(inode: u64) -> Option<String> {
+    holders(&HashSet::from([inode])).remove(&inode)?.comm
+}
+
+/// The sockets' holders, of all processes that /proc shows.
+fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
+    let mut all: HashMap<u64, BTreeSet<(u32, String)>> = HashMap::new();
+    for pid in numbers(Path::new("/proc")) {
+        // Processes come and go meanwhile.
+        for (inode, comm) in held(pid, sockets).unwrap_or_default() {
+            all.entry(inode).or_default().insert((pid, comm));
+        }
+    }
+    // Those that nobody here has open are not looked for again.
+    let holder = |inode| all.get(inode).map(Holder::of).unwrap_or_default();
+    sockets.iter().map(|inode| (*inode, holder(inode))).collect()
+}
+
+impl Holder {
+    fn of(all: &BTreeSet<(u32, String)>) -> Self {
+        let comms: BTreeSet<&String> = all.iter().map(|(_, comm)| comm).collect();
+        let first = all.first();
+        Self {
+            pid: first.filter(|_| all.len() == 1).map(|(pid, _)| *pid),
+            comm: first.filter(|_| comms.len() == 1).map(|(_, comm)| comm.clone()),
+        }
+    }
+}
+
+/// Names that are numbers.
+fn numbers<T: FromStr>(directory: &Path) -> Vec<T> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Which of the sockets a process has open, with its name.
+fn held(pid: u32, sockets: &HashSet<u64>) -> io::Result<Vec<(u64, String)>> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let descriptors = process.join("fd");
+    let mut held = Vec::new();
+    for number in numbers::<u32>(&descriptors) {
+        let link = descriptors.join(number.to_string());
+        let Some(inode) = socket(&link).filter(|inode| sockets.contains(inode)) else { continue };
+        let comm = fs::read_to_string(process.join("comm"))?;
+        // The number may have gone to another process before its name was read.
+        if socket(&link) == Some(inode) {
+            held.push((inode, comm.trim_end_matches('\n').to_owned()));
+        }
+    }
+    Ok(held)
+}
+
+/// Inode number of the socket that a descriptor is of: `socket:[12345]`.
+fn socket(link: &Path) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Paths of control groups. Their identifiers are inode numbers of their directories.
+fn paths(wanted: &HashSet<u64>) -> HashMap<u64, String> {
+    let mounted = |root: &&str| Path::new(root).join("cgroup.controllers").exists();
+    let Some(root) = CGROUPS.into_iter().find(mounted).map(PathBuf::from) else {
+        return HashMap::new();
+    };
+    let mut found = HashMap::new();
+    let mut left = vec![root.clone()];
+    while let Some(directory) = left.pop() {
+        let Ok(data) = fs::metadata(&directory) else { continue };
+        if wanted.contains(&data.ino()) {
+            let path = directory.strip_prefix(&root).unwrap_or(&directory);
+            found.insert(data.ino(), format!("/{}", path.display()));
+        }
+        if found.len() == wanted.len() {
+            break;
+        }
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        left.extend(entries.flatten().filter(is_dir).map(|entry| entry.path()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsRawFd, thread};
+
+    use super::*;
+    use crate::model::path::Direction;
+
+    fn inode(socket: &UdpSocket) -> u64 {
+        super::socket(Path::new(&format!("/proc/self/fd/{}", socket.as_raw_fd()))).unwrap()
+    }
+
+    fn process(inode: u64) -> Process {
+        Process {
+            direction: Direction::Original,
+            uid: 0,
+            user: None,
+            pid: None,
+            comm: None,
+            cgroup_id: None,
+            cgroup: None,
+            inode: Some(inode),
+        }
+    }
+
+    #[test]
+    fn who_has_a_socket_open_is_found_and_others_are_not() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = inode(&socket);
+        let mut owners = Owners::new();
+        owners.note(&Owner { uid: 0, cgroup: None, inode: Some(inode), sender: None });
+        let start = Instant::now();
+        while owners.found.holders.is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            owners.poll();
+            thread::sleep(Duration::from_millis(5));
+        }
+        let mut ours = process(inode);
+        owners.complete(&mut ours);
+        assert_eq!(ours.pid, Some(std::process::id()));
+        let comm = fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(ours.comm.as_deref(), Some(comm.trim_end()));
+        let mut other = process(u64::MAX);
+        owners.complete(&mut other);
+        assert_eq!((other.pid, other.comm), (None, None));
+    }
+
+    #[test]
+    fn more_sockets_than_are_remembered_at_once_are_looked_for_and_those_of_flows_stay() {
+        let mut owners = Owners::new();
+        let note = |owners: &mut Owners, inode| {
+            owners.note(&Owner { uid: 0, cgroup: None, inode: Some(inode), sender: None });
+        };
+        for inode in 1..=MOST as u64 {
+            owners.found.holders.insert(inode, Holder { pid: Some(7), comm: None });
+        }
+        assert!(owners.are_many());
+        note(&mut owners, u64::MAX);
+        assert!(owners.wanted.contains(&u64::MAX));
+        let of_flows = [process(1), process(2)];
+        owners.keep(of_flows.iter());
+        assert_eq!((owners.found.holders.len(), owners.are_many()), (2, false));
+        let [mut first, _] = of_flows;
+        owners.complete(&mut first);
+        assert_eq!(first.pid, Some(7));
+        // If flows are of all of them, they stay, and are not looked through at each record.
+        let many: Vec<Process> = (1..=MOST as u64).map(process).collect();
+        for process in &many {
+            owners.found.holders.insert(process.inode.unwrap(), Holder::default());
+        }
+        owners.keep(many.iter());
+        assert_eq!((owners.found.holders.len(), owners.are_many()), (MOST, false));
+        note(&mut owners, u64::MAX - 1);
+        assert!(owners.wanted.contains(&(u64::MAX - 1)));
+    }
+
+    #[test]
+    fn of_several_holders_only_what_they_have_in_common_is_told() {
+        let holder = |all: &[(u32, &str)]| {
+            let all = all.iter().map(|&(pid, comm)| (pid, comm.to_owned())).collect();
+            let Holder { pid, comm } = Holder::of(&all);
+            (pid, comm)
+        };
+        assert_eq!(holder(&[(7, "ssh")]), (Some(7), Some("ssh".to_owned())));
+        assert_eq!(holder(&[(7, "nginx"), (9, "nginx")]), (None, Some("nginx".to_owned())));
+        assert_eq!(holder(&[(7, "sh"), (9, "nc")]), (None, None));
+        assert_eq!(holder(&[]), (None, None));
+    }
+
+    #[test]
+    fn users_have_the_first_name_of_their_number() {
+        let users =
+            users("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\n\nbad:x:y\nme:x:1000:1::/:");
+        assert_eq!(users, HashMap::from([(0, "root".to_owned()), (1000, "me".to_owned())]));
+    }
+
+    #[test]
+    fn control_groups_are_found_by_their_inode_numbers() {
+        let Some(root) = CGROUPS.iter().find(|r| Path::new(r).join("cgroup.controllers").exists())
+        else {
+            return;
+        };
+        let id = fs::metadata(root).unwrap().ino();
+        assert_eq!(paths(&HashSet::from([id, u64::MAX])), HashMap::from([(id, "/".to_owned())]));
+    }
+}

@@ -1,0 +1,204 @@
+//! Of which rules it can be told whether packets met them. Pure.
+//!
+//! That a rule was not among the steps of any packet means that none matched it only if each packet that
+//! came its way was traced, and if something tells when it matches.
+
+use std::collections::BTreeSet;
+
+use super::{
+    join::{ChainAt, Join, reachable},
+    places::is_v6,
+    plan::PlacePlan,
+    probed::Addresses,
+};
+use crate::{
+    attribution::{ChainId, Program, Spot},
+    bpf::index::Index,
+    firewall::{
+        Ruleset,
+        action::Action,
+        model::{Policy, Rule, Table},
+    },
+    model::{
+        hook::Hook,
+        table::{Backend, Family},
+    },
+    report::coverage::{Coverage, Unseen},
+};
+
+/// Base chains that a note names at most.
+const MOST_NAMED: usize = 8;
+
+/// What is seen of the rules of one epoch.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    /// By table and chain: why nothing is known of a rule.
+    rules: Vec<Vec<Vec<Option<Unseen>>>>,
+    /// They were there when the observation began.
+    from_start: bool,
+}
+
+impl Sight {
+    /// Of the rules as they are traced: `unobserved` are the base chains whose packets are not.
+    pub fn new(
+        ruleset: &Ruleset,
+        join: &Join,
+        program: &Program,
+        addresses: Option<&Addresses>,
+        unobserved: &BTreeSet<ChainAt>,
+        from_start: bool,
+    ) -> Self {
+        let of_rule = |at: ChainAt, table: &Table, (index, rule): (usize, &Rule)| {
+            let spot = program.id(at.0, at.1).map(|chain| Spot { chain, index: index as u32 });
+            let told = spot.is_some_and(|spot| match addresses {
+                Some(addresses) if table.backend == Backend::Nft => addresses.tells(spot),
+                _ => program.tells(spot),
+            });
+            match told {
+                true => None,
+                false if !join.agrees_at(at) || has_counter(table, rule) => Some(Unseen::NotRead),
+                false => Some(Unseen::NoCounter),
+            }
+        };
+        let mut rules: Vec<Vec<Vec<Option<Unseen>>>> = ruleset
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(t, table)| {
+                let chains = table.chains.iter().enumerate();
+                chains
+                    .map(|(c, chain)| {
+                        chain.rules.iter().enumerate().map(|r| of_rule((t, c), table, r)).collect()
+                    })
+                    .collect()
+            })
+            .collect();
+        for base in unobserved {
+            for (t, c) in reachable(ruleset, *base) {
+                rules[t][c].fill(Some(Unseen::NotObserved));
+            }
+        }
+        Self { rules, from_start }
+    }
+
+    /// Adds what is known of an epoch. `untold`: base chains of which some packets told no more.
+    pub fn add_to(
+        &self,
+        coverage: &mut Coverage,
+        epoch: u32,
+        ruleset: &Ruleset,
+        program: &Program,
+        untold: &BTreeSet<ChainId>,
+    ) {
+        let places = untold.iter().filter_map(|chain| program.place(*chain));
+        let untold: BTreeSet<ChainAt> = places.flat_map(|at| reachable(ruleset, at)).collect();
+        coverage.untold |= !untold.is_empty();
+        let tables = ruleset.tables.iter().zip(&self.rules).enumerate();
+        let rules = tables.flat_map(|(t, (table, chains))| {
+            let untold = &untold;
+            table.chains.iter().zip(chains).enumerate().flat_map(move |(c, (chain, rules))| {
+                let doubt = untold.contains(&(t, c)).then_some(Unseen::Untold);
+                let rules = chain.rules.iter().zip(rules);
+                rules.map(move |(rule, unseen)| (table, &*chain.name, rule, unseen.or(doubt)))
+            })
+        });
+        coverage.add(epoch, self.from_start, rules);
+    }
+}
+
+/// Whether the rule has a counter that tells when it matches.
+fn has_counter(table: &Table, rule: &Rule) -> bool {
+    rule.counts_matches || table.backend == Backend::Legacy
+}
+
+/// Base chains that packets meet where no plan has them traced. Chains of a table that sleeps are met by
+/// none.
+pub(super) fn unobserved(
+    index: &Index,
+    ruleset: &Ruleset,
+    join: &Join,
+    plans: &[PlacePlan],
+) -> BTreeSet<ChainAt> {
+    let traced: BTreeSet<(bool, u8, ChainAt)> = plans
+        .iter()
+        .flat_map(|plan| {
+            let (v6, hook) = (is_v6(plan.place), conntracker_common::plan::hook(plan.place));
+            plan.chains.iter().filter_map(move |chain| Some((v6, hook, chain.chain?.0)))
+        })
+        .collect();
+    let mut hooked = BTreeSet::new();
+    let mut missed = BTreeSet::new();
+    for (v6, lists) in [false, true].into_iter().zip(&index.hooks) {
+        for (hook, list) in (0..).zip(lists) {
+            for at in list.functions.iter().filter_map(|found| join.base_chain(hook, found)) {
+                hooked.insert(at);
+                if !traced.contains(&(v6, hook, at)) {
+                    missed.insert(at);
+                }
+            }
+        }
+    }
+    for (t, table) in ruleset.tables.iter().enumerate().filter(|(_, table)| !table.dormant) {
+        let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
+        missed.extend(bases.map(|(c, _)| (t, c)).filter(|at| !hooked.contains(at)));
+    }
+    // Where all that hangs at a hook accepts everything there is nothing to be traced.
+    missed.retain(|at| !is_idle(ruleset, *at));
+    missed
+}
+
+fn is_idle(ruleset: &Ruleset, (t, c): ChainAt) -> bool {
+    ruleset.tables[t].chains[c].is_idle()
+}
+
+/// Whether packets can be traced at all where a base chain hangs.
+fn is_traceable(table: &Table, hook: Hook) -> bool {
+    matches!(table.family, Family::Ip | Family::Ip6 | Family::Inet)
+        && !matches!(hook, Hook::Ingress | Hook::Egress)
+}
+
+/// Base chains that hang where packets are never traced: of bridges, devices, ARP.
+pub(super) fn untraceable(ruleset: &Ruleset, unobserved: &BTreeSet<ChainAt>) -> Vec<String> {
+    let chains = unobserved.iter().filter_map(|&(t, c)| {
+        let table = &ruleset.tables[t];
+        let chain = &table.chains[c];
+        let untraceable = chain.base.as_ref().is_some_and(|base| !is_traceable(table, base.hook));
+        untraceable.then(|| format!("{}/{}", table.label(), chain.name))
+    });
+    chains.collect()
+}
+
+/// Of those, the ones that may drop a packet of a flow. ARP is none.
+pub(super) fn may_drop(ruleset: &Ruleset, unobserved: &BTreeSet<ChainAt>) -> Vec<String> {
+    let drops = |&(t, c): &ChainAt| {
+        let table = &ruleset.tables[t];
+        let base = table.chains[c].base.as_ref();
+        let by_policy = base.is_some_and(|base| base.policy == Policy::Drop);
+        let by_rule = |&(t, c): &ChainAt| {
+            let actions = ruleset.tables[t].chains[c].rules.iter().flat_map(|rule| &rule.actions);
+            actions.into_iter().any(|action| {
+                matches!(action, Action::Drop | Action::Reject | Action::Queue | Action::Unknown)
+            })
+        };
+        table.family != Family::Arp && (by_policy || reachable(ruleset, (t, c)).iter().any(by_rule))
+    };
+    untraceable(ruleset, &unobserved.iter().copied().filter(drops).collect())
+}
+
+/// Says which they are.
+pub(super) fn note(chains: &[String]) -> Option<String> {
+    let (named, others) = chains.split_at(chains.len().min(MOST_NAMED));
+    let others = match others.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "packets are not traced in chains of bridges, devices and ARP: what happens in {}{others} is not known",
+            named.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Plans on their way to the programs.
+
+use anyhow::Result;
+use conntracker_common::plan::{Guard, LEGACY_TABLES, MAX_RANGES, PLACES, Plan, Tracing};
+
+use super::{
+    RuleTracer,
+    places::{hook_index, shares},
+    plan::PlacePlan,
+};
+use crate::{
+    bpf::{index::Fingerprint, object::Programs},
+    model::NetnsId,
+};
+
+impl RuleTracer {
+    /// Gives the plans to the programs; `false` if there is no room for them.
+    pub(super) fn hand_over(
+        &mut self,
+        programs: &mut Programs,
+        id: NetnsId,
+        plans: &[PlacePlan],
+        fingerprint: &Fingerprint,
+    ) -> Result<bool> {
+        let slot = self.namespaces.get(id)?.slot;
+        let total: u32 = plans.iter().map(|plan| plan.ranges.len() as u32).sum();
+        let reserved = self.reserve(id, total);
+        let (mut first, plans) = if let Some(first) = reserved {
+            (first, plans)
+        } else {
+            self.namespaces.get(id)?.untold.push(format!(
+                "rules are not traced: their counters lie in {total} places of memory, too many to be read"
+            ));
+            (0, [].as_slice())
+        };
+        if let Some(probes) = &mut self.probes {
+            probes.hand_over(programs, id, slot, plans)?;
+        }
+        let shares = shares(plans);
+        for place in 0..PLACES as u32 {
+            let Some(plan) = plans.iter().find(|plan| plan.place == place) else {
+                programs.set_plan(slot, place, None)?;
+                continue;
+            };
+            programs.set_ranges(first, &plan.ranges)?;
+            let hook = hook_index(place);
+            let mut legacy = [Guard { address: 0, value: 0 }; LEGACY_TABLES];
+            for (to, from) in legacy.iter_mut().zip(&plan.legacy) {
+                *to = *from;
+            }
+            let value = Plan {
+                epoch: self.epoch,
+                base_seq: fingerprint.generation.base_seq,
+                base_seq_at: fingerprint.generation.base_seq_at,
+                hook: fingerprint.hooks[hook],
+                legacy,
+                first_range: first,
+                ranges: plan.ranges.len() as u32,
+                shares: shares.get(&place).copied().unwrap_or(0),
+                reserved: 0,
+            };
+            programs.set_plan(slot, place, Some(&value))?;
+            first += plan.ranges.len() as u32;
+        }
+        self.generation = (self.generation + 1) & 0xffff;
+        programs.set_tracing(Tracing {
+            generation: self.generation,
+            sample: self.options.sample,
+            first_netns: self
+                .namespaces
+                .traced()
+                .find(|(_, of)| of.slot == 0)
+                .map_or(0, |(_, of)| of.cookie),
+            trust: u32::from(self.options.trust),
+            reserved: 0,
+        })?;
+        Ok(reserved.is_some())
+    }
+
+    /// Room for ranges that no plan refers to: neither those of now nor, as packets may be under way,
+    /// those of before.
+    fn reserve(&mut self, id: NetnsId, number: u32) -> Option<u32> {
+        let taken: Vec<(u32, u32)> = self.namespaces.all().map(|n| n.ranges).collect();
+        let free = |first: u32| {
+            first + number <= MAX_RANGES
+                && taken.iter().all(|&(begin, len)| first + number <= begin || begin + len <= first)
+        };
+        let mut ends: Vec<u32> = taken.iter().map(|(begin, len)| begin + len).collect();
+        ends.sort_unstable();
+        let first = [self.next_range, 0].into_iter().chain(ends).find(|&first| free(first))?;
+        self.next_range = first + number;
+        self.namespaces.get(id).ok()?.ranges = (first, number);
+        Some(first)
+    }
+}

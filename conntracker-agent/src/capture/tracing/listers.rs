@@ -1,0 +1,70 @@
+//! Rulesets are listed in threads of their own: the programs that list them take their time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use anyhow::Result;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
+    firewall::{Ruleset, program::Limits},
+    model::NetnsId,
+    os::{netns::Netns, threads},
+};
+
+/// Rulesets that are listed at once: each takes two processes.
+const MOST: usize = 8;
+
+/// A listed ruleset, from the thread that listed it.
+pub(crate) struct Listed {
+    pub(super) netns: NetnsId,
+    pub(crate) result: Result<Ruleset>,
+}
+
+/// The threads. When this is dropped, the programs that they run are ended, and then they.
+pub(crate) struct Listers {
+    sender: UnboundedSender<Listed>,
+    stopped: Arc<AtomicBool>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Listers {
+    /// None yet; what they list comes by `sender`.
+    pub fn new(sender: UnboundedSender<Listed>) -> Self {
+        Self { sender, stopped: Arc::default(), running: Vec::new() }
+    }
+
+    /// Whether there are as many as there may be.
+    pub fn are_busy(&mut self) -> bool {
+        self.running.retain(|thread| !thread.is_finished());
+        self.running.len() >= MOST
+    }
+
+    /// Lists the ruleset of a namespace.
+    pub fn list(&mut self, id: NetnsId, netns: &Arc<Netns>) -> Result<()> {
+        let (netns, sender) = (Arc::clone(netns), self.sender.clone());
+        let limits = Limits::new(&self.stopped);
+        let thread = threads::spawn("rules", move || {
+            let result = Ruleset::load_within(&netns, &limits);
+            // A closed channel means that the loop has ended.
+            let _ = sender.send(Listed { netns: id, result });
+        })?;
+        self.running.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Listers {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for thread in self.running.drain(..) {
+            // One that has panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}

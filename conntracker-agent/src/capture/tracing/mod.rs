@@ -1,0 +1,479 @@
+//! Tracing rules: for each namespace the ruleset of now (an epoch), the links around its base chains,
+//! and what the records of packets mean.
+//!
+//! A change is noticed (nf_tables tells; ip_tables' pointers and the hooks are looked at), the ruleset is
+//! listed in a thread of its own, kernel memory is read again, and if nothing changed meanwhile the two
+//! are joined, links are arranged and plans handed to the programs. Until then packets are not traced:
+//! the programs see for themselves that their plans do not hold any more, and count.
+
+mod changes;
+pub(crate) mod coverage;
+mod epoch;
+mod facts;
+mod hand_over;
+mod ipvs;
+mod join;
+mod links;
+mod listers;
+mod namespaces;
+mod places;
+mod plan;
+mod probed;
+mod probes;
+mod remarks;
+mod start;
+mod tally;
+mod told;
+mod uapi;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use conntracker_common::plan::PLACES;
+use tokio::{sync::mpsc, time::Instant};
+
+pub(crate) use self::{
+    changes::RuleChanges,
+    listers::{Listed, Listers},
+    probes::RuleProbes,
+};
+use self::{
+    coverage::Sight, epoch::Epoch, join::Join, namespaces::Namespaces, places::place_name,
+    plan::Planner, plan::Unresolved, probed::Addresses, probes::Unseen, tally::RuleTally,
+};
+use crate::{
+    attribution::Program,
+    bpf::{
+        activity::Activity,
+        index::{Fingerprint, Index, layout::IndexLayout, memory::Gone},
+        object::Programs,
+        offsets::Layout,
+        path::PathRecord,
+        symbols::Symbols,
+    },
+    firewall::Ruleset,
+    model::{
+        NetnsId,
+        path::{Outcome, Traversal},
+    },
+    os::netns::Netns,
+};
+
+/// How often the things are looked at that nobody tells of.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// How long to wait after a ruleset could not be listed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long rules have to be the same before probes go that they do not need.
+const TIDY_AFTER: Duration = Duration::from_secs(30);
+
+/// Modules that may be loaded one after the other while their parts of the ruleset are read.
+const MODULES_AT_ONCE: usize = 4;
+
+/// What the user wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleOptions {
+    /// Trace also one packet in so many, by chance, of flows whose paths are known; 0: none.
+    pub sample: u32,
+    /// Links between all base chains.
+    pub per_chain: bool,
+    /// New flows whose folded key has taken the same path many times are not all traced.
+    pub trust: bool,
+    /// Keep of which rules it can be told whether packets met them.
+    pub coverage: bool,
+    /// Flows fold.
+    pub folds: bool,
+}
+
+/// The tracer of rules.
+pub(crate) struct RuleTracer {
+    layout: IndexLayout,
+    symbols: Symbols,
+    options: RuleOptions,
+    /// Probes see packets, not links.
+    probes: Option<RuleProbes>,
+    namespaces: Namespaces,
+    /// Number of the last epoch.
+    epoch: u32,
+    /// Changes with every plan.
+    generation: u32,
+    /// Where the next ranges go.
+    next_range: u32,
+    pub tally: RuleTally,
+    listers: Listers,
+    next_poll: Instant,
+    /// Nobody has been told yet that packets are observed.
+    starting: bool,
+    /// When probes are tidied up.
+    tidy_at: Option<Instant>,
+}
+
+impl RuleTracer {
+    /// Traces no namespace yet; rulesets that are listed come by `sender`.
+    pub fn new(
+        layout: &Layout,
+        symbols: Symbols,
+        options: RuleOptions,
+        probes: Option<RuleProbes>,
+        sender: mpsc::UnboundedSender<Listed>,
+    ) -> Self {
+        Self {
+            layout: layout.index.clone(),
+            symbols,
+            options,
+            probes,
+            namespaces: Namespaces::default(),
+            epoch: 0,
+            generation: 0,
+            next_range: 0,
+            tally: RuleTally::default(),
+            listers: Listers::new(sender),
+            next_poll: Instant::now() + POLL_EVERY,
+            starting: true,
+            tidy_at: None,
+        }
+    }
+
+    /// One more namespace: its number for the programs. Its rules are listed at the next poll.
+    pub fn add(&mut self, programs: &mut Programs, id: NetnsId, netns: &Arc<Netns>) -> Result<u32> {
+        let net = programs.peek().net(netns)?;
+        Ok(self.namespaces.add(id, netns, net)?.slot)
+    }
+
+    /// A namespace is gone.
+    pub fn forget(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        let Some(namespace) = self.namespaces.end(id) else { return Ok(()) };
+        for place in 0..PLACES as u32 {
+            programs.set_plan(namespace.slot, place, None)?;
+        }
+        match &mut self.probes {
+            Some(probes) => probes.forget(programs, id),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is to be known any more of a namespace that is gone.
+    pub fn forget_all_of(&mut self, id: NetnsId) {
+        self.namespaces.remove(id);
+    }
+
+    fn index(&mut self, programs: &mut Programs, id: NetnsId) -> Result<Index> {
+        let net = self.namespaces.get(id)?.net;
+        let Self { layout, symbols, .. } = self;
+        for _ in 0..MODULES_AT_ONCE {
+            match Index::read(programs.peek(), layout, symbols, net) {
+                // The module of the rules may have been loaded since.
+                Err(error) if !error.is::<Gone>() && !layout.is_complete() => {
+                    *layout = Layout::of_running_kernel()?.index;
+                }
+                result => return result,
+            }
+        }
+        Index::read(programs.peek(), layout, symbols, net)
+    }
+
+    /// The rules of a namespace could not be read: tried again later.
+    fn fail(&mut self, id: NetnsId, error: &anyhow::Error) {
+        self.tally.failed += 1;
+        if let Ok(namespace) = self.namespaces.get(id) {
+            namespace.not_before = Instant::now() + AFTER_FAILURE;
+            let why = format!("{error:#}");
+            // It is tried again and again: said once.
+            if namespace.failed.as_ref() != Some(&why) {
+                log::warn!("{why}; rules are not traced until it can be read");
+            }
+            namespace.failed = Some(why);
+        }
+    }
+
+    /// Looks whether anything changed, if it is time to; always with `now`. What is wrong with one namespace is no
+    /// matter of the others.
+    pub fn poll(&mut self, programs: &mut Programs, now: bool) {
+        if !now && Instant::now() < self.next_poll {
+            return;
+        }
+        self.next_poll = Instant::now() + POLL_EVERY;
+        if let Some(probes) = &mut self.probes
+            && self.tidy_at.is_some_and(|at| at <= Instant::now())
+        {
+            if let Err(error) = probes.tidy() {
+                log::warn!("probes that no rules need stay attached: {error:#}");
+            }
+            self.tidy_at = None;
+        }
+        let traced: Vec<NetnsId> = self.namespaces.traced().map(|(id, _)| id).collect();
+        for id in traced {
+            if let Err(error) = self.look(programs, id) {
+                self.fail(id, &error);
+            }
+        }
+    }
+
+    /// Looks whether the rules of a namespace have changed.
+    fn look(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        let namespace = self.namespaces.get(id)?;
+        if namespace.listing.is_some() || Instant::now() < namespace.not_before {
+            return Ok(());
+        }
+        if let Some(current) = &namespace.current {
+            let found = current.now(programs.peek());
+            match found {
+                Ok(found) if found == *current => return Ok(()),
+                Err(error) if !error.is::<Gone>() => {
+                    namespace.current = None;
+                    return Err(error);
+                }
+                _ => {
+                    log::debug!("namespace {}: rules have changed", namespace.netns.name);
+                    namespace.current = None;
+                }
+            }
+        }
+        if self.listers.are_busy() { Ok(()) } else { self.renew(programs, id) }
+    }
+
+    /// Begins a new epoch, if need be after listing the ruleset in a thread.
+    fn renew(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+        let index = match self.index(programs, id) {
+            Ok(index) => index,
+            Err(error) if error.is::<Gone>() => {
+                // It keeps changing: the next poll tries again.
+                self.tally.races += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let now = index.fingerprint();
+        let namespace = self.namespaces.get(id)?;
+        let [current, _] = &namespace.epochs;
+        if let (Some(epoch), Some(listed)) = (current, &namespace.listed)
+            && now.same_rules(listed)
+        {
+            // Only functions at the hooks have changed: somebody else's links, or conntrack's.
+            let (ruleset, listed) = (epoch.ruleset().clone(), listed.clone());
+            self.begin(programs, id, ruleset, &listed)?;
+            return Ok(());
+        }
+        self.list(id, now)
+    }
+
+    /// Lists a ruleset in a thread.
+    fn list(&mut self, id: NetnsId, now: Fingerprint) -> Result<()> {
+        let namespace = self.namespaces.get(id)?;
+        self.listers.list(id, &namespace.netns)?;
+        namespace.listing = Some(now);
+        Ok(())
+    }
+
+    /// A ruleset was listed.
+    pub fn on_listed(&mut self, programs: &mut Programs, listed: Listed) {
+        let Listed { netns: id, result } = listed;
+        let Ok(namespace) = self.namespaces.get(id) else { return };
+        let Some(before) = namespace.listing.take().filter(|_| !namespace.gone) else { return };
+        match result {
+            Ok(ruleset) => {
+                let begun = self
+                    .begin(programs, id, ruleset, &before)
+                    .and_then(|begun| if begun { Ok(()) } else { self.renew(programs, id) });
+                if let Err(error) = begun {
+                    self.fail(id, &error);
+                }
+            }
+            Err(error) => self.fail(id, &error),
+        }
+    }
+
+    /// Begins an epoch, if the ruleset is still the one that was listed: false if not.
+    fn begin(
+        &mut self,
+        programs: &mut Programs,
+        id: NetnsId,
+        ruleset: Ruleset,
+        before: &Fingerprint,
+    ) -> Result<bool> {
+        let index = match self.index(programs, id) {
+            Ok(index) => index,
+            Err(error) if error.is::<Gone>() => {
+                self.tally.races += 1;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let now = index.fingerprint();
+        // Functions at the hooks may have come or gone: that is no change of rules by itself.
+        if !now.same_rules(before) {
+            self.tally.races += 1;
+            return Ok(false);
+        }
+        let mut join = Join::new(&index, &ruleset);
+        let mut untold: Vec<String> = join
+            .mismatched
+            .iter()
+            .map(|chain| {
+                format!("the rules of chain {chain} in the kernel are not those that were listed: they are not told apart")
+            })
+            .collect();
+        let mut without_links = BTreeSet::new();
+        let (mut program, plans) = loop {
+            let program = Program::new(&ruleset, &join);
+            let planner = Planner {
+                index: &index,
+                ruleset: &ruleset,
+                join: &join,
+                program: &program,
+                per_chain: self.options.per_chain,
+                probes: self.probes.is_some(),
+                ipvs: ipvs::is_loaded(),
+                words: self.layout.words(),
+            };
+            let mut plans = planner.plans();
+            plans.retain(|plan| !without_links.contains(&plan.place));
+            if let Some(why) = programs.without_counters() {
+                for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
+                    if without_links.insert(plan.place) {
+                        untold.push(format!(
+                            "{} is not traced: counters of rules cannot be read, for {why}",
+                            place_name(plan.place)
+                        ));
+                    }
+                }
+            }
+            let namespace = self.namespaces.get(id)?;
+            // With probes the plans want none.
+            let failed = namespace.links.arrange(programs, &namespace.netns, &plans)?;
+            if failed.is_empty() {
+                break (program, plans);
+            }
+            for (place, why) in failed {
+                // Packets move counters there that no link sees, maybe those of other hooks, too: a
+                // reject's answer in the middle of the packet that it answers.
+                let slots = plans.iter().filter(|plan| plan.place == place).flat_map(|p| &p.slots);
+                join.hide(slots.filter_map(|spot| Some((program.place(spot.chain)?, spot.index))));
+                if without_links.insert(place) {
+                    untold.push(format!("{} is not traced: {why}", place_name(place)));
+                }
+            }
+        };
+        let namespace = self.namespaces.get(id)?;
+        namespace.capped = join.capped();
+        namespace.notes.clone_from(&ruleset.notes);
+        if self.probes.is_none() {
+            namespace.notes.extend(remarks::without_counters(&ruleset));
+        }
+        namespace.untold = untold;
+        namespace.untold.extend(ruleset.unread.iter().cloned());
+        let unlisted = plans.iter().flat_map(|plan| &plan.chains).filter(|c| c.chain.is_none());
+        let unlisted = unlisted.count();
+        if unlisted > 0 {
+            namespace
+                .untold
+                .push(format!("{unlisted} base chains were not listed: what they do is not known"));
+        }
+        let unseen = match &mut self.probes {
+            Some(probes) => probes.arrange(programs, id, &index, &plans)?,
+            None => Unseen::default(),
+        };
+        let namespace = self.namespaces.get(id)?;
+        namespace.notes.extend(unseen.evaluators.values().map(|why| {
+            format!(
+                "rules of nf_tables that end with the same expression are not told apart: {why}"
+            )
+        }));
+        namespace.notes.extend(unseen.targets.values().map(|why| {
+            format!(
+                "rules of ip_tables with the same target are told by their counters alone: {why}"
+            )
+        }));
+        // Our own links are among the functions now.
+        let index = match self.index(programs, id) {
+            Ok(index) => index,
+            Err(error) if error.is::<Gone>() => {
+                self.tally.races += 1;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let fingerprint = index.fingerprint();
+        if !fingerprint.same_rules(&now) {
+            self.tally.races += 1;
+            return Ok(false);
+        }
+        self.epoch += 1;
+        let handed = self.hand_over(programs, id, &plans, &fingerprint)?;
+        let Activity { v4, v6 } = Activity::of(&index.hooks);
+        let addresses = self
+            .probes
+            .is_some()
+            .then(|| Addresses::new(&index, &ruleset, &join, &program, &unseen));
+        if let Some(addresses) = &addresses {
+            program.watch(addresses.watched());
+        }
+        let traced = if handed { &*plans } else { &[] };
+        let unobserved = coverage::unobserved(&index, &ruleset, &join, traced);
+        let untraceable = coverage::untraceable(&ruleset, &unobserved);
+        let may_drop = coverage::may_drop(&ruleset, &unobserved);
+        let sight = self.options.coverage.then(|| {
+            let addresses = addresses.as_ref();
+            Sight::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
+        });
+        let (folds, tracked) = (self.options.folds, [v4, v6]);
+        let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
+            .watched(sight);
+        let namespace = self.namespaces.get(id)?;
+        namespace.notes.extend(coverage::note(&untraceable));
+        // They may have been there when it was seen.
+        namespace.may_drop.extend(may_drop);
+        namespace.may_drop.sort_unstable();
+        namespace.may_drop.dedup();
+        let [current, previous] = &mut namespace.epochs;
+        if let Some(over) = std::mem::replace(previous, current.replace(epoch)) {
+            over.add_to(&mut namespace.coverage);
+        }
+        namespace.listed = Some(now);
+        namespace.current = Some(fingerprint);
+        namespace.failed = None;
+        self.tally.epochs += 1;
+        self.tidy_at = Some(Instant::now() + TIDY_AFTER);
+        log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
+        Ok(true)
+    }
+
+    /// What a record tells; `None` (counted) if nothing can be said.
+    pub fn resolve(&mut self, id: NetnsId, record: &PathRecord) -> Option<Arc<Traversal>> {
+        let namespace = self.namespaces.get(id).ok()?;
+        let epoch =
+            namespace.epochs.iter_mut().flatten().find(|epoch| epoch.number == record.epoch);
+        let resolved = epoch.ok_or(Unresolved::Reference).and_then(|epoch| epoch.traversal(record));
+        let Ok((traversal, contradiction)) = resolved else {
+            self.tally.unresolved += 1;
+            return None;
+        };
+        self.tally.contradictions += u64::from(contradiction);
+        self.tally.nested += u64::from(record.nested);
+        // Chains of NAT, which see only the first packet of a flow, leave others with nothing to tell.
+        let tells = !traversal.steps.is_empty()
+            || traversal.packet_mark.0 != traversal.packet_mark.1
+            || traversal.connmark.is_some_and(|(before, after)| before != after)
+            || traversal.outcome == Outcome::Dropped;
+        tells.then_some(traversal)
+    }
+
+    /// Number of epochs so far.
+    pub fn epochs(&self) -> u64 {
+        self.tally.epochs
+    }
+
+    /// Runs of probes that the kernel left out.
+    pub fn missed(&self) -> Result<u64> {
+        self.probes.as_ref().map_or(Ok(0), RuleProbes::missed)
+    }
+
+    /// Links around base chains.
+    pub fn links(&self) -> usize {
+        self.namespaces.all().map(|namespace| namespace.links.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! `conntracker dump`: the flows that conntrack has now, listed once. Here as the classic report, which is
+//! folded and sorted; the formats that are written while the table is being read are in
+//! [`list`](crate::commands::table::list).
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Result;
+
+use crate::report::loss::dump_losses;
+use crate::{
+    capture::{NetnsChoice, dumps},
+    commands::table::printer::no_entries,
+    conntrack::DumpStats,
+    flowtable::FlowTable,
+    live::{
+        asked,
+        assemble::{VERSION, fold, host_and_kernel},
+        notes::Settings,
+    },
+    model::{Flow, NetnsId, filter::Filter, order},
+    os::{clock::Clock, messages, netns::Netns, output::Destination},
+    report::{Footer, Format, Header, Namespace, Report},
+};
+
+/// What to list.
+#[derive(Clone, Debug)]
+pub struct Dump {
+    /// Namespaces.
+    pub netns: NetnsChoice,
+    /// Which flows.
+    pub filter: Filter,
+    /// The filters as options, for the header.
+    pub filter_text: Vec<String>,
+    /// Merge flows by their folded key.
+    pub fold: bool,
+    /// With what else is known of each flow.
+    pub explain: bool,
+}
+
+/// Lists the flows on standard output.
+pub fn run(dump: &Dump) -> Result<ExitCode> {
+    messages::to_stderr();
+    let Dump { netns, filter, filter_text, fold: folded, explain } = dump;
+    asked::tell(filter);
+    let clock = Clock::new()?;
+    let start_ns = clock.now();
+    let namespaces = netns.open()?;
+    let mut table = FlowTable::new(false);
+    let mut total = DumpStats::default();
+    for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {
+        let current = table.begin_dump(id, clock.now());
+        let stats = dumps::for_each(netns, &dumps::request(filter), |entry| {
+            if filter.allows_tuple(&entry.orig, entry.zone) {
+                table.dumped(current, &entry, clock.now());
+            }
+        })?;
+        table.end_dump(current);
+        total.entries += stats.entries;
+        total.rejected += stats.rejected;
+        total.interrupted += stats.interrupted;
+    }
+    let mut notes = fullness(&namespaces);
+    if total.entries == 0 && filter_text.is_empty() {
+        let note = no_entries();
+        log::info!("{note}");
+        notes.push(note);
+    }
+    let mut flows: Vec<Flow> =
+        table.flows().filter(|flow| filter.allows(flow, |_| None)).cloned().collect();
+    if *folded {
+        flows = fold(flows);
+    }
+    order::sort(&mut flows);
+    let header = Header {
+        end_ns: clock.now(),
+        folded: *folded,
+        ..header(&namespaces, start_ns, filter_text.clone(), notes)
+    };
+    let coverage = Err("a list of the table tells of no rules".to_owned());
+    let report = Report { header, flows, footer: footer(&total), coverage, untold: Vec::new() };
+    report.footer.warn();
+    let format = Format::Text { explain: *explain };
+    Destination::Stdout.write(|out| report.render(format, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The header of a list of the flows of one moment.
+pub(crate) fn header(
+    namespaces: &[Arc<Netns>],
+    at_ns: u64,
+    filters: Vec<String>,
+    notes: Vec<String>,
+) -> Header {
+    let (host, kernel) = host_and_kernel();
+    let namespace = |(id, netns): (NetnsId, &Arc<Netns>)| Namespace {
+        id,
+        name: netns.name.clone(),
+        interfaces: Vec::new(),
+        untraced: Vec::new(),
+    };
+    Header {
+        version: VERSION,
+        host,
+        kernel,
+        backend: "dump".to_owned(),
+        backend_reason: "a list of the flows of one moment".to_owned(),
+        namespaces: (0..).map(NetnsId).zip(namespaces).map(namespace).collect(),
+        start_ns: at_ns,
+        end_ns: at_ns,
+        filters,
+        folded: false,
+        epochs: None,
+        notes,
+    }
+}
+
+/// The footer of such a list.
+pub(crate) fn footer(stats: &DumpStats) -> Footer {
+    Footer {
+        sources: vec![("dump_entries", stats.entries)],
+        losses: dump_losses(stats.rejected, stats.interrupted),
+    }
+}
+
+/// What there is to say of tables that are full or almost.
+pub(crate) fn fullness(namespaces: &[Arc<Netns>]) -> Vec<String> {
+    namespaces.iter().filter_map(|netns| Settings::of(netns).ok()?.fullness()).collect()
+}

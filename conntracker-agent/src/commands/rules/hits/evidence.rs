@@ -1,0 +1,153 @@
+//! What tells that no packet matched a rule, and what speaks against it.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::spot::{Spot, rules};
+use crate::{
+    firewall::{
+        Ruleset,
+        model::{Chain, Rule, Table},
+    },
+    report::{
+        Footer, Report,
+        coverage::{Coverage, Unseen},
+        loss::Loss,
+    },
+};
+
+/// Losses of which nobody knows the rule that was missed, besides those of ways (`path…`).
+const LOSSES: [&str; 3] = ["probe_runs_missed", "kernel_reads_failed", "records_rejected"];
+
+/// Losses of ways that are known hook by hook.
+const OF_HOOKS: [&str; 2] = ["paths_contradicting", "paths_nested"];
+
+/// Why it cannot be told of a rule that no packet matched it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Why {
+    RulesNotTraced,
+    NotObserved,
+    NoCounter,
+    CounterNotRead,
+    PacketsUntold,
+    CameLater,
+    PacketsLost,
+    CounterMoved,
+}
+
+impl Why {
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::RulesNotTraced => "rules are not traced",
+            Self::NotObserved => "not observed: packets are not traced where they are met",
+            Self::NoCounter => "no counter that tells",
+            Self::CounterNotRead => "their counters are not read",
+            Self::PacketsUntold => "of packets at their hooks no more is known than the chain",
+            Self::CameLater => "they came while packets were observed",
+            Self::PacketsLost => "packets were lost",
+            Self::CounterMoved => "their counters moved, by packets that were not traced",
+        }
+    }
+}
+
+impl From<Unseen> for Why {
+    fn from(unseen: Unseen) -> Self {
+        match unseen {
+            Unseen::NotObserved => Self::NotObserved,
+            Unseen::NoCounter => Self::NoCounter,
+            Unseen::NotRead => Self::CounterNotRead,
+            Unseen::Untold => Self::PacketsUntold,
+            Unseen::Late => Self::CameLater,
+        }
+    }
+}
+
+/// What is known beside the packets.
+pub(super) struct Evidence<'a> {
+    /// Of each rule that was there, why it is not seen whether it matched; nothing if rules were not
+    /// traced.
+    seen: Option<HashMap<Spot<'a>, Option<Unseen>>>,
+    lost: bool,
+    /// Packets that rules had counted when the observation began.
+    before: HashMap<Spot<'a>, u64>,
+}
+
+impl<'a> Evidence<'a> {
+    /// `before`: the ruleset when the observation began.
+    pub fn of(report: &'a Report, before: &'a Ruleset) -> Self {
+        let of_coverage = |coverage: &'a Coverage| {
+            coverage.iter().map(|(key, unseen)| (Spot::of_key(key), unseen)).collect()
+        };
+        let before = rules(before).filter_map(|(table, chain, rule)| {
+            Some((Spot::of_rule(table, chain, rule), matches(rule)?))
+        });
+        Self {
+            seen: report.coverage.as_ref().ok().map(of_coverage),
+            lost: losses(&report.footer).next().is_some(),
+            before: before.collect(),
+        }
+    }
+
+    /// Packets that matched a rule during the observation, by its own counter.
+    pub fn counted(&self, table: &Table, chain: &Chain, rule: &Rule) -> Option<u64> {
+        // A counter that was set back tells nothing.
+        matches(rule)?.checked_sub(*self.before.get(&Spot::of_rule(table, chain, rule))?)
+    }
+
+    /// Why it cannot be told that no packet matched a rule; `None`: it can.
+    pub fn doubt(&self, table: &Table, chain: &Chain, rule: &Rule) -> Option<Why> {
+        let Some(seen) = &self.seen else { return Some(Why::RulesNotTraced) };
+        match seen.get(&Spot::of_rule(table, chain, rule)) {
+            None => Some(Why::CameLater),
+            Some(Some(unseen)) => Some((*unseen).into()),
+            Some(None) if self.lost => Some(Why::PacketsLost),
+            Some(None) => {
+                let moved = self.counted(table, chain, rule).is_some_and(|packets| packets > 0);
+                moved.then_some(Why::CounterMoved)
+            }
+        }
+    }
+}
+
+/// Packets that matched, if the rule has a counter that tells.
+fn matches(rule: &Rule) -> Option<u64> {
+    rule.counter.filter(|_| rule.counts_matches).map(|counter| counter.packets)
+}
+
+/// Losses because of which it cannot be told of any rule that no packet matched it.
+pub(super) fn losses(footer: &Footer) -> impl Iterator<Item = &Loss> {
+    footer.losses.iter().filter(|Loss { name, count, .. }| {
+        let of_ways = name.starts_with("path") && !OF_HOOKS.contains(name);
+        *count > 0 && (of_ways || LOSSES.contains(name))
+    })
+}
+
+/// In one line, why not all is known that there should be; `None` if it is.
+#[must_use]
+pub fn incomplete(report: &Report) -> Option<String> {
+    let coverage = match &report.coverage {
+        Ok(coverage) => coverage,
+        Err(why) => {
+            return Some(format!(
+                "no rule can be told that none matched: rules are not traced: {why}"
+            ));
+        }
+    };
+    let mut counts: Vec<String> =
+        losses(&report.footer).map(|loss| format!("{}={}", loss.name, loss.count)).collect();
+    let of_hooks = report.footer.losses.iter().filter(|loss| OF_HOOKS.contains(&loss.name));
+    counts.extend(
+        of_hooks
+            .filter(|loss| coverage.untold && loss.count > 0)
+            .map(|loss| format!("{}={}", loss.name, loss.count)),
+    );
+    if counts.is_empty() && coverage.untold {
+        counts.push("packets of which no more is known than the chain".to_owned());
+    }
+    (!counts.is_empty()).then(|| {
+        format!("not of all rules it can be told that none matched: {}", counts.join(", "))
+    })
+}

@@ -1,0 +1,133 @@
+//! `conntracker rules hits`: observes for a while, then joins what was seen with the ruleset.
+
+use std::{io::Write, ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::sync::{Mutex, mpsc};
+
+use super::{Format, hits};
+use crate::{
+    bpf::object::Sizes,
+    capture::{
+        BackendChoice, Config, NetnsChoice,
+        tracing::{Listers, RuleOptions},
+    },
+    commands::trace::{EXIT_LOST, Schedule},
+    firewall::Ruleset,
+    live::{Output, Status},
+    model::{NetnsId, filter::Filter},
+    os::{descriptors, messages, netns::Netns, output::Destination, signals::Signals},
+    report::Report,
+};
+
+/// What to observe.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Namespace; `None` is our own.
+    pub netns: Option<String>,
+    /// How long; until a signal if not given.
+    pub duration: Option<Duration>,
+    /// Format.
+    pub format: Format,
+}
+
+/// Observes, and prints on standard output which rules packets met.
+///
+/// # Errors
+/// Rules cannot be traced here, or the ruleset cannot be read.
+pub fn watch(watch: Watch) -> Result<ExitCode> {
+    messages::to_stderr();
+    descriptors::raise_limit();
+    // Before anything is attached: a signal from here on ends the observation in order.
+    let signals = Signals::install(false)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(observe(watch, signals))
+}
+
+async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> Result<ExitCode> {
+    let mut schedule = Schedule::new(signals, duration, None);
+    let opened = Arc::new(match &netns {
+        Some(name) => Netns::named(name)?,
+        None => Netns::current()?,
+    });
+    let mut observer = schedule
+        .start(Config {
+            netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
+            backend: BackendChoice::Auto,
+            attach: None,
+            avoid: Vec::new(),
+            filter: Filter::default(),
+            filter_text: Vec::new(),
+            fold: true,
+            rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
+            lost: false,
+            sizes: Sizes::default(),
+            event_buffer: 0,
+        })
+        .await?;
+    for note in observer.notes() {
+        log::info!("{note}");
+    }
+    // Counters of before the first packet that counts.
+    let before = tokio::select! {
+        before = listed(&opened) => before?,
+        () = schedule.ended() => Ruleset::default(),
+    };
+    let mut printer = Printer { netns: opened, format, before, incomplete: false };
+    let ctrl_c = if duration.is_some() { "" } else { "; Ctrl-C ends and prints the rules" };
+    log::info!("observing{ctrl_c}");
+    let schedule = Arc::new(Mutex::new(schedule));
+    let requests = || {
+        let schedule = Arc::clone(&schedule);
+        async move { schedule.lock().await.next().await }
+    };
+    observer.run(requests, &mut printer).await?;
+    Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// The rules of a namespace. If nobody waits for them any more, the programs that list them are ended.
+async fn listed(netns: &Arc<Netns>) -> Result<Ruleset> {
+    let (sender, mut listed) = mpsc::unbounded_channel();
+    let mut listers = Listers::new(sender);
+    listers.list(NetnsId(0), netns)?;
+    listed.recv().await.context("the ruleset was not listed")?.result
+}
+
+/// Prints the one report.
+struct Printer {
+    netns: Arc<Netns>,
+    format: Format,
+    /// The rules when the observation began.
+    before: Ruleset,
+    /// Not all is known that there should be.
+    incomplete: bool,
+}
+
+impl Output for Printer {
+    fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
+        if !last {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let ruleset = Ruleset::load(&self.netns)?;
+        super::warn(&ruleset);
+        report.footer.warn();
+        let rulesets = (&self.before, &ruleset);
+        let render =
+            |out: &mut dyn Write| hits::render(&report, NetnsId(0), rulesets, self.format, out);
+        Destination::Stdout
+            .write(render)
+            .map_err(|error| Destination::Stdout.fall_back(error, render))?;
+        if let Some(why) = hits::incomplete(&report) {
+            log::warn!("{why}");
+            self.incomplete = true;
+        }
+        // Of rules that could not be looked at nothing can be told, either; the notes say which.
+        self.incomplete |= !ruleset.unread.is_empty();
+        Ok(ControlFlow::Break(()))
+    }
+
+    fn status(&mut self, _: Status) {}
+}

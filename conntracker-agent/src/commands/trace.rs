@@ -1,0 +1,313 @@
+//! `conntracker trace`: signals, schedule, status line and output around an [`Observer`].
+
+use std::{
+    fs::DirBuilder,
+    future::pending,
+    ops::ControlFlow,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, Interval, interval_at, sleep_until},
+};
+
+use crate::{
+    capture::{Config, Hurry},
+    live::{Observer, Output, Request, Status},
+    os::{
+        daemon, descriptors, messages,
+        output::{Destination, Written},
+        signals::{Asked, Signals},
+    },
+    report::{Format, Report},
+};
+
+/// How long to wait for the first rulesets before packets are observed without.
+const FIRST_RULES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Exit status when records were lost and it matters: `--strict` asks for it, or a rule cannot be told that
+/// none matched.
+pub(crate) const EXIT_LOST: u8 = 3;
+
+/// Where the process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the terminal.
+    Foreground,
+    /// Detached.
+    Daemon {
+        /// Its pidfile.
+        pidfile: PathBuf,
+    },
+}
+
+/// What `conntracker trace` is to do.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// What to observe.
+    pub config: Config,
+    /// Foreground or daemon.
+    pub mode: Mode,
+    /// Where the report goes.
+    pub destination: Destination,
+    /// What it looks like.
+    pub format: Format,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Write the report this often.
+    pub interval: Option<Duration>,
+    /// Lost records are worth an exit status.
+    pub strict: bool,
+    /// Say details on standard error: why other backends were not taken.
+    pub verbose: bool,
+}
+
+/// Runs a trace to its end.
+pub fn run(trace: Trace) -> Result<ExitCode> {
+    let Mode::Daemon { pidfile } = &trace.mode else {
+        messages::to_stderr();
+        return observe(trace);
+    };
+    if !daemon::is_daemon() {
+        return daemon::start();
+    }
+    let logged = messages::to_syslog();
+    if let Err(error) = &logged {
+        messages::to_stderr();
+        log::warn!("{error:#}; messages end with the start");
+    }
+    let pidfile = pidfile.clone();
+    let result = daemonize(&pidfile, trace);
+    // Standard error is only heard until the daemon observes.
+    if let (Err(error), Ok(())) = (&result, logged) {
+        log::error!("{error:#}");
+    }
+    result
+}
+
+fn daemonize(pidfile: &Path, trace: Trace) -> Result<ExitCode> {
+    daemon::detach()?;
+    let _pidfile = daemon::Pidfile::lock(pidfile)?;
+    if let Destination::File(path) = &trace.destination
+        && let Some(directory) = path.parent()
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let _claim = match &trace.destination {
+        Destination::File(path) => Some(daemon::Claim::report(path)?),
+        Destination::Stdout => None,
+    };
+    observe(trace)
+}
+
+fn observe(trace: Trace) -> Result<ExitCode> {
+    trace.destination.check()?;
+    descriptors::raise_limit();
+    // Before anything is attached: a signal from here on ends the trace in order.
+    let signals = Signals::install(trace.mode != Mode::Foreground)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(observe_until_told(trace, signals))
+}
+
+async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> {
+    let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
+    if verbose {
+        messages::say_details();
+    }
+    let in_foreground = mode == Mode::Foreground;
+    let mut schedule = Schedule::new(signals, duration, interval);
+    let mut observer = schedule.start(config).await?;
+    let (backend, reason) = observer.backend();
+    log::info!("backend {backend} ({})", reason.short);
+    if reason.full != reason.short {
+        log::debug!("{}", reason.full);
+    }
+    for missing in observer.missing() {
+        log::warn!("{missing}");
+    }
+    for note in observer.notes() {
+        log::info!("{note}");
+    }
+    if in_foreground {
+        log::info!(
+            "observing{}",
+            if duration.is_some() { "" } else { "; Ctrl-C ends and writes the report" }
+        );
+    } else {
+        daemon::ready()?;
+    }
+    let mut output = Writer {
+        destination,
+        format,
+        strict,
+        show_status: in_foreground && messages::on_terminal(),
+        started: Instant::now(),
+        last: Status::default(),
+        lost: false,
+    };
+    let schedule = Arc::new(Mutex::new(schedule));
+    let requests = || {
+        let schedule = Arc::clone(&schedule);
+        async move { schedule.lock().await.next().await }
+    };
+    observer.run(requests, &mut output).await?;
+    Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// When reports are due.
+pub(crate) struct Schedule {
+    signals: Signals,
+    duration: Option<Duration>,
+    every: Option<Duration>,
+    /// Of the time since the start.
+    end: Option<Instant>,
+    interval: Option<Interval>,
+    /// What was asked for before there was anything to report, and whether there is by now.
+    early: Option<Request>,
+    observing: bool,
+}
+
+impl Schedule {
+    /// Times count from the start.
+    pub fn new(signals: Signals, duration: Option<Duration>, every: Option<Duration>) -> Self {
+        Self { signals, duration, every, end: None, interval: None, early: None, observing: false }
+    }
+
+    /// Starts to observe. Whoever wants it to end before rules were read need not wait for them.
+    ///
+    /// # Errors
+    /// No backend works, or a namespace cannot be entered.
+    pub async fn start(&mut self, config: Config) -> Result<Observer> {
+        let patience = self.duration.map_or(FIRST_RULES_WITHIN, |all| all.min(FIRST_RULES_WITHIN));
+        let hurry = Hurry::within(patience);
+        let mut start = Box::pin(Observer::start(config, &hurry));
+        let observer = loop {
+            tokio::select! {
+                started = &mut start => break started?,
+                asked = self.next(), if self.early != Some(Request::Finish) => {
+                    if asked == Request::Finish {
+                        hurry.now();
+                    }
+                    self.early = Some(asked);
+                }
+            }
+        };
+        self.observing = true;
+        let now = Instant::now();
+        self.end = self.duration.map(|duration| now + duration);
+        self.interval = self.every.map(|every| interval_at(now + every, every));
+        Ok(observer)
+    }
+
+    /// Waits until the end is asked for.
+    pub async fn ended(&mut self) {
+        while self.next().await != Request::Finish {}
+        self.early = Some(Request::Finish);
+    }
+
+    /// What is to be done next.
+    pub async fn next(&mut self) -> Request {
+        if self.observing
+            && let Some(early) = self.early.take()
+        {
+            return early;
+        }
+        let Self { signals, end, interval, .. } = self;
+        let end = async {
+            match end {
+                Some(end) => sleep_until(*end).await,
+                None => pending().await,
+            }
+        };
+        let tick = async {
+            match interval {
+                Some(interval) => {
+                    interval.tick().await;
+                }
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            asked = signals.next() => match asked {
+                Asked::End => Request::Finish,
+                Asked::Report => Request::Report,
+                Asked::Reopen => {
+                    messages::reopen();
+                    Request::Report
+                }
+            },
+            () = end => Request::Finish,
+            () = tick => Request::Report,
+        }
+    }
+}
+
+/// Writes reports and the status line.
+struct Writer {
+    destination: Destination,
+    format: Format,
+    strict: bool,
+    show_status: bool,
+    started: Instant,
+    last: Status,
+    lost: bool,
+}
+
+impl Output for Writer {
+    fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
+        messages::clear_status();
+        self.lost |= report.footer.lost_anything() || !report.untold.is_empty();
+        let written = self.destination.write(|out| report.render(self.format, out));
+        let written = match written {
+            Err(error) if last => {
+                Err(self.destination.fall_back(error, |out| report.render(self.format, out)))
+            }
+            written => written,
+        };
+        let totals = report.totals();
+        // Nobody reads on: nothing that follows would be read.
+        if written? == Written::Closed {
+            return Ok(ControlFlow::Break(()));
+        }
+        let place = match &self.destination {
+            Destination::Stdout => "standard output".to_owned(),
+            Destination::File(path) => path.display().to_string(),
+        };
+        log::info!("{} flows ({} dropped) written to {place}", totals.flows, totals.dropped);
+        report.footer.warn();
+        for why in report.untold.iter().filter(|_| self.strict && last) {
+            log::warn!("{why}");
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn status(&mut self, status: Status) {
+        if !self.show_status {
+            return;
+        }
+        let Status { flows, records, lost } = status;
+        let rate = records - self.last.records;
+        let elapsed = self.started.elapsed().as_secs();
+        messages::show_status(format!(
+            "{:02}:{:02}:{:02}  {flows} flows  {rate} records/s  {lost} lost",
+            elapsed / 3600,
+            elapsed / 60 % 60,
+            elapsed % 60
+        ));
+        self.last = status;
+    }
+}

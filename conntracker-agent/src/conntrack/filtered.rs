@@ -1,0 +1,19 @@
+//! Filters on entries of conntrack's table.
+
+use crate::model::filter::{Filter, Known};
+use crate::netlink::ctnetlink::Entry;
+
+impl Filter {
+    /// Whether an entry of conntrack's table passes. What only packets can answer
+    /// ([`Self::of_packets`]) is not looked at.
+    #[must_use]
+    pub fn allows_entry(&self, entry: &Entry<'_>) -> bool {
+        let Entry { orig, reply, zone, status, state, mark, .. } = entry;
+        let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
+        self.allows_tuple(orig, *zone)
+            && self.allows_ends(orig, known.reply)
+            && self.allows_known(&known)
+            && self.label.allows(|wanted| entry.label_numbers().any(|label| label == *wanted))
+            && self.helper.allows(|wanted| entry.helper == Some(wanted.as_bytes()))
+    }
+}

@@ -1,0 +1,130 @@
+//! What an event stream is asked for, and what it tells.
+
+use crate::netlink::DecodeError;
+use crate::netlink::ctnetlink::{
+    ConntrackEntry, ConntrackExpectation, DumpRequest, DumpStats, Entry, EventBuffer, EventGroups,
+    Expectation, Kind,
+};
+
+/// What to listen to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventOptions {
+    /// Kinds of events.
+    pub groups: EventGroups,
+    /// Entries that are meant, in events and when the table is read anew. DESTROY events have fewer
+    /// attributes than others: what is not there counts as 0.
+    pub filter: DumpRequest,
+    /// The socket's receive buffer.
+    pub buffer: EventBuffer,
+    /// Whether to read the table anew after events were lost.
+    pub resync: bool,
+}
+
+impl Default for EventOptions {
+    /// All events of entries, a buffer that grows, and resync.
+    fn default() -> Self {
+        Self {
+            groups: EventGroups::ENTRIES,
+            filter: DumpRequest::default(),
+            buffer: EventBuffer::default(),
+            resync: true,
+        }
+    }
+}
+
+/// Events were lost: the receive buffer was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Times that this has happened so far, this one included.
+    pub overruns: u64,
+    /// Events lost so far; more may be lost until the next [`Item::ResyncBegin`], which has the sum.
+    /// `None` if the kernel does not say (before Linux 4.12).
+    pub lost: Option<u64>,
+    /// Bytes of the receive buffer from now on.
+    pub buffer: usize,
+}
+
+/// What the stream tells, in order.
+///
+/// A gap stands before those events that were still in the buffer when it was noticed. Then, if
+/// resync is on, the table is read: between `ResyncBegin` and `ResyncEnd` stand all entries there
+/// are. Whatever else was known is gone, though its end was not told. Events that came while the table
+/// was read come after `ResyncEnd`; some are about what the resync has told already, so that a `New`
+/// may be about an entry that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<E, X> {
+    /// Something happened to an entry.
+    Event {
+        /// What.
+        kind: Kind,
+        /// Netlink port of the process that did it; 0 when traffic or time did.
+        portid: u32,
+        /// The entry, as far as this kind of event describes it.
+        entry: E,
+    },
+    /// Something happened to an expectation.
+    Expect {
+        /// What: New or Destroy.
+        kind: Kind,
+        /// Netlink port of the process that did it; 0 when traffic or time did.
+        portid: u32,
+        /// The expectation.
+        expectation: X,
+    },
+    /// Events were lost.
+    Gap(Gap),
+    /// All entries follow. With the number of events lost so far, if the kernel says it.
+    ResyncBegin(Option<u64>),
+    /// An entry of the table.
+    Resync(E),
+    /// An expectation, if expectations are listened to.
+    ResyncExpect(X),
+    /// That was all.
+    ResyncEnd(DumpStats),
+    /// A message that cannot be decoded.
+    Rejected(DecodeError),
+}
+
+/// An item lent by the stream.
+pub type EventItem<'a> = Item<Entry<'a>, Expectation<'a>>;
+
+/// An item of its own.
+pub type OwnedItem = Item<ConntrackEntry, ConntrackExpectation>;
+
+impl From<&EventItem<'_>> for OwnedItem {
+    fn from(item: &EventItem<'_>) -> Self {
+        match item {
+            Item::Event { kind, portid, entry } => {
+                Self::Event { kind: *kind, portid: *portid, entry: entry.into() }
+            }
+            Item::Expect { kind, portid, expectation } => {
+                Self::Expect { kind: *kind, portid: *portid, expectation: expectation.into() }
+            }
+            Item::Gap(gap) => Self::Gap(*gap),
+            Item::ResyncBegin(lost) => Self::ResyncBegin(*lost),
+            Item::Resync(entry) => Self::Resync(entry.into()),
+            Item::ResyncExpect(expectation) => Self::ResyncExpect(expectation.into()),
+            Item::ResyncEnd(stats) => Self::ResyncEnd(*stats),
+            Item::Rejected(error) => Self::Rejected(*error),
+        }
+    }
+}
+
+/// What a stream has told so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventStats {
+    /// Events received.
+    pub events: u64,
+    /// Events received that the filter left out.
+    pub left_out: u64,
+    /// Messages that could not be decoded.
+    pub rejected: u64,
+    /// Times that the receive buffer was full.
+    pub overruns: u64,
+    /// Events lost; `None` if the kernel does not say (before Linux 4.12).
+    pub lost: Option<u64>,
+    /// Times that the table was read anew.
+    pub resyncs: u64,
+    /// Bytes of the receive buffer.
+    pub buffer: usize,
+}

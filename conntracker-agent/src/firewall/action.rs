@@ -1,0 +1,50 @@
+//! What a rule does with a packet.
+
+use serde::Serialize;
+
+/// What a rule can do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Lets it pass this base chain.
+    Accept,
+    /// Drops it.
+    Drop,
+    /// Drops it and tells the sender.
+    Reject,
+    /// Goes to another chain and comes back.
+    Jump,
+    /// Goes to another chain for good.
+    Goto,
+    /// Leaves the chain.
+    Return,
+    /// Gives it to a program.
+    Queue,
+    /// Translates an address and lets it pass.
+    Nat,
+    /// Answers it in the stead of a server.
+    Synproxy,
+    /// Sends it out of a device (netdev).
+    Forward,
+    /// Something that this version does not know.
+    Unknown,
+}
+
+/// How a rule goes to another chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// The end of that chain comes back to the next rule.
+    Jump,
+    /// The end of that chain goes where the end of this one does.
+    Goto,
+}
+
+/// A chain that a rule can go to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Target {
+    /// How.
+    pub via: Via,
+    /// Name of a chain of the same table.
+    pub chain: String,
+}

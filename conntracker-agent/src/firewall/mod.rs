@@ -1,0 +1,150 @@
+//! The firewall as data: tables, chains and rules of nf_tables (nft, iptables-nft) and of ip_tables
+//! (iptables-legacy) in one model. Reading it changes nothing: rules are listed by the programs that
+//! belong to them, and no kernel module is loaded.
+//!
+//! In reading order: [`model`] is what there is; `nft` joins nft's two listings, `legacy` reads
+//! iptables-legacy-save; `iptables` tells whose tables are whose.
+
+pub mod action;
+pub mod clause;
+mod extension;
+mod iptables;
+mod legacy;
+pub mod model;
+mod nft;
+mod order;
+pub(crate) mod program;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use self::{
+    model::{Chain, Place, Rule, Table},
+    program::Limits,
+};
+use crate::model::table::{Backend, Family};
+use crate::{netlink::nftables::generation, os::netns::Netns};
+
+/// The generation of rules of nf_tables in a namespace where nobody has made any (`nf_tables_init_net` of
+/// net/netfilter/nf_tables_api.c).
+const NEVER_CHANGED: u32 = 1;
+
+/// Objects or lines that could not be read, by kind.
+pub type Skipped = BTreeMap<String, u64>;
+
+/// All rules of a network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Tables in display order: raw, mangle, nat, filter, security of iptables, then the others by
+    /// family and name.
+    pub tables: Vec<Table>,
+    /// What could not be read, by kind. If a `rule` or `line` is among it, positions after it may be
+    /// too low.
+    pub skipped: Skipped,
+    /// What else the reader of this should know.
+    pub notes: Vec<String>,
+    /// What could not be looked at, and why: there may be rules that are not here.
+    pub unread: Vec<String>,
+}
+
+impl Ruleset {
+    /// Reads the ruleset of a namespace. nf_tables and ip_tables are read one after the other, each
+    /// at one moment.
+    ///
+    /// # Errors
+    /// No right to enter the namespace or to list rules; a program that fails, hangs, or prints without end.
+    pub fn load(netns: &Netns) -> Result<Self> {
+        Self::load_within(netns, &Limits::default())
+    }
+
+    /// As [`Self::load`], with limits of the caller's.
+    pub(crate) fn load_within(netns: &Netns, limits: &Limits) -> Result<Self> {
+        netns
+            .enter(|| Ok(Self::load_here(limits)))
+            .with_context(|| format!("cannot enter network namespace `{}`", netns.name))?
+            .with_context(|| format!("cannot read the ruleset of namespace `{}`", netns.name))
+    }
+
+    /// Reads the ruleset of the calling thread's namespace.
+    fn load_here(limits: &Limits) -> Result<Self> {
+        let nft = nft::load(limits)?;
+        // Where no rule of nf_tables was ever made, nothing is missed.
+        let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
+        let nft = if empty { Some(nft::Loaded::default()) } else { nft };
+        Ok(Self::of(nft, legacy::load(limits)?))
+    }
+
+    /// Everything that the reader of this should know.
+    pub fn all_notes(&self) -> impl Iterator<Item = &String> {
+        self.notes.iter().chain(&self.unread)
+    }
+
+    /// Both parts in one; `nft` is `None` if there is no such program.
+    fn of(nft: Option<nft::Loaded>, legacy: legacy::Loaded) -> Self {
+        let (mut notes, mut unread) = (Vec::new(), Vec::new());
+        let nft = nft.unwrap_or_else(|| {
+            unread.push(
+                "nft is not found, in PATH or elsewhere: rules of nf_tables are not shown"
+                    .to_owned(),
+            );
+            nft::Loaded::default()
+        });
+        let nft::Loaded { mut tables, mut skipped, without_text: _, notes: of_nft } = nft;
+        notes.extend(of_nft);
+        unread.extend(legacy.unread);
+        for (kind, count) in legacy.skipped {
+            *skipped.entry(kind).or_default() += count;
+        }
+        let works = |tables: &[Table]| {
+            let mut chains = tables.iter().flat_map(|table| &table.chains);
+            chains.any(|chain| !chain.is_idle())
+        };
+        if works(&tables) && works(&legacy.tables) {
+            notes.push(
+                "rules of nf_tables and of iptables-legacy are both loaded: packets meet both"
+                    .to_owned(),
+            );
+        }
+        tables.extend(legacy.tables);
+        order::sort(&mut tables);
+        Self { tables, skipped, notes, unread }
+    }
+
+    /// A chain.
+    #[must_use]
+    pub fn chain(
+        &self,
+        backend: Backend,
+        family: Family,
+        table: &str,
+        chain: &str,
+    ) -> Option<&Chain> {
+        self.tables
+            .iter()
+            .find(|t| t.backend == backend && t.family == family && t.name == table)?
+            .chain(chain)
+    }
+
+    /// A rule of nf_tables by its handle.
+    #[must_use]
+    pub fn rule(&self, family: Family, table: &str, chain: &str, handle: u64) -> Option<&Rule> {
+        self.chain(Backend::Nft, family, table, chain)?.rule(handle)
+    }
+
+    /// What stands at a position of a chain.
+    #[must_use]
+    pub fn at(
+        &self,
+        backend: Backend,
+        family: Family,
+        table: &str,
+        chain: &str,
+        position: u32,
+    ) -> Option<Place<'_>> {
+        self.chain(backend, family, table, chain)?.at(position)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Dropped packets, merged into the flows they belong to.
+
+use std::sync::Arc;
+
+use super::{FlowKey, FlowTable, NetnsId, Record};
+use crate::{
+    bpf::counts::DropCount,
+    model::{Cause, Clash, DropPlace, Tuple, path::Traversal},
+};
+
+/// Paths of dropped packets that are remembered; what took others is dropped by a rule that is not told.
+const MOST_PATHS: usize = 262_144;
+
+impl FlowTable {
+    /// Packets that netfilter dropped and that were merged.
+    #[must_use]
+    pub fn drops_counted(&self) -> u64 {
+        self.drops_counted
+    }
+
+    /// Packets that got lost elsewhere and that were merged.
+    #[must_use]
+    pub fn lost_counted(&self) -> u64 {
+        self.lost_counted
+    }
+
+    /// Remembers the path that dropped packets took. Rules without counters can depend on the addresses, so
+    /// that the hash alone does not tell it.
+    pub(super) fn drops_take(&mut self, key: FlowKey, path_hash: u64, path: &Arc<Traversal>) {
+        if self.dropping.len() < MOST_PATHS {
+            self.dropping.insert((key, path_hash), Arc::clone(path));
+        }
+    }
+
+    /// Merges dropped packets that the kernel counted, and who did it. The first was seen at `first_ns`, the last at
+    /// `last_ns`.
+    pub fn dropped(
+        &mut self,
+        netns: NetnsId,
+        drops: &DropCount,
+        cause: Cause,
+        (first_ns, last_ns): (u64, u64),
+    ) {
+        let (iif, oif) = drops.interfaces;
+        let place = DropPlace { cause, hook: drops.hook, iif, oif };
+        let key = if drops.from_headers {
+            FlowKey { netns, zone: drops.zone, orig: drops.orig, entry: false }
+        } else {
+            self.key(netns, drops.zone, drops.orig)
+        };
+        self.add_drops(key, drops.path_hash, place, drops.packets, (first_ns, last_ns));
+    }
+
+    /// Merges the record of a dropped packet. If the kernel counts it, that is merged when the counts are taken.
+    pub(super) fn dropped_once(&mut self, key: FlowKey, record: &Record, cause: Cause, at_ns: u64) {
+        let Some(dropped) = record.dropped else { return };
+        let (iif, oif) = record.interfaces.unwrap_or_default();
+        if !dropped.counted {
+            let place = DropPlace { cause, hook: record.hook, iif, oif };
+            self.add_drops(key, dropped.path_hash, place, 1, (at_ns, at_ns));
+        } else if !key.entry {
+            self.expect_drops(key, iif, at_ns);
+        }
+    }
+
+    /// Conntrack did not insert the entry of a dropped packet: remembers which tuple it could not have, and who
+    /// has it.
+    pub(super) fn clashed(&mut self, key: FlowKey, member: FlowKey, reply: Tuple) {
+        let by_reply = FlowKey { orig: reply, ..member };
+        let holder = match self.replies_taken.remove(&by_reply) {
+            Some(holder) => Some(holder),
+            None => self.holder(member, reply).or_else(|| self.holder(member, member.orig)),
+        };
+        // There is no such member.
+        self.forget_member(&member);
+        self.refused.insert(member);
+        if let Some(holder) = holder
+            && self.members.get(&FlowKey { orig: holder, ..member }).and_then(|m| m.reply)
+                == Some(reply)
+        {
+            self.replies.insert(by_reply, holder);
+        }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.drops.get_or_insert_default().clash.get_or_insert(Clash { reply, holder });
+        }
+    }
+
+    /// Original tuple of another entry than `member` that has a tuple in one of its directions.
+    fn holder(&self, member: FlowKey, tuple: Tuple) -> Option<Tuple> {
+        let entry = |orig| FlowKey { orig, ..member };
+        let plain =
+            |orig: &Tuple| self.members.get(&entry(*orig)).is_some_and(|m| m.reply.is_none());
+        let candidates = [
+            Some(tuple).filter(|orig| self.members.contains_key(&entry(*orig))),
+            self.replies.get(&entry(tuple)).copied(),
+            tuple.inverted().filter(plain),
+        ];
+        candidates.into_iter().flatten().find(|orig| *orig != member.orig)
+    }
+
+    /// Adds dropped packets to the flow of a key, or to the one that their headers fit.
+    fn add_drops(
+        &mut self,
+        key: FlowKey,
+        path_hash: u64,
+        place: DropPlace,
+        packets: u64,
+        (first_ns, last_ns): (u64, u64),
+    ) {
+        if place.cause.is_elsewhere() {
+            self.lost_counted += packets;
+        } else {
+            self.drops_counted += packets;
+        }
+        let path = self.dropping.get(&(key, path_hash)).cloned();
+        let gathered = if key.entry {
+            self.gathered(key, None, first_ns, last_ns)
+        } else {
+            self.by_headers(key, place.iif, first_ns, last_ns)
+        };
+        gathered.dropped(place, path.as_ref(), packets);
+    }
+}

@@ -1,0 +1,244 @@
+//! Packets without a conntrack entry: of which flow they are.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::bpf::{counts::DropCount, reasons::RawCause};
+
+/// Dropped packets, as the kernel counts them.
+pub(super) fn count(orig: Tuple, from_headers: bool, packets: u64) -> DropCount {
+    DropCount {
+        cause: RawCause::NETFILTER,
+        netns_cookie: 1,
+        path_hash: 0,
+        orig,
+        interfaces: (7, 0),
+        zone: 0,
+        hook: Some(0),
+        from_headers,
+        seen_ns: (20, 30),
+        packets,
+    }
+}
+
+fn udp(src: &str, sport: u16, dst: &str, dport: u16) -> Tuple {
+    let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+    Tuple { src, dst, proto: 17, l4: L4::Ports { src: sport, dst: dport } }
+}
+
+/// A new flow whose source is translated.
+fn masqueraded(client: &str, sport: u16, port: u16) -> Record {
+    Record {
+        orig: udp(client, sport, "10.0.0.2", 5353),
+        reply: Some(udp("10.0.0.2", 5353, "192.0.2.1", port)),
+        ..record(Kind::New, 0, 0)
+    }
+}
+
+fn drops(flow: &Flow) -> u64 {
+    flow.drops.as_ref().map_or(0, crate::model::Drops::packets)
+}
+
+/// Packets dropped of the flow of a client.
+fn dropped_of(t: &FlowTable, client: &str) -> u64 {
+    let client: std::net::IpAddr = client.parse().unwrap();
+    t.flows().filter(|flow| flow.key.orig.src == client).map(drops).sum()
+}
+
+#[test]
+fn replies_from_a_high_port_are_of_the_flow_that_they_reply_to() {
+    let mut t = table(true);
+    for sport in [30_001, 30_002] {
+        t.record(
+            NS,
+            &Record {
+                orig: udp("10.0.0.1", sport, "10.0.0.2", 5353),
+                reply: Some(udp("10.0.0.2", 5353, "10.0.0.1", sport)),
+                ..record(Kind::New, 0, 0)
+            },
+            Cause::Netfilter,
+            10,
+        );
+    }
+    for sport in [30_001, 30_002, 30_003] {
+        t.dropped(
+            NS,
+            &count(udp("10.0.0.2", 5353, "10.0.0.1", sport), true, 2),
+            Cause::Netfilter,
+            (20, 30),
+        );
+    }
+    assert_eq!((drops(only(&t)), t.lines_without_entry().len()), (6, 0));
+}
+
+#[test]
+fn replies_to_two_masqueraded_clients_are_told_apart_by_their_exact_tuples() {
+    let mut t = table(true);
+    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), Cause::Netfilter, 10);
+    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), Cause::Netfilter, 11);
+    let reply = |port| udp("10.0.0.2", 5353, "192.0.2.1", port);
+    t.dropped(NS, &count(reply(40_001), true, 3), Cause::Netfilter, (20, 30));
+    t.dropped(NS, &count(reply(31_191), true, 5), Cause::Netfilter, (20, 30));
+    // A flow of the first client that was only counted: nobody told its port.
+    t.dropped(NS, &count(reply(40_002), true, 4), Cause::Netfilter, (20, 30));
+    assert_eq!((dropped_of(&t, "10.0.1.2"), dropped_of(&t, "10.0.1.3")), (3, 5));
+    let lines = t.lines_without_entry();
+    assert!(lines.len() == 1 && lines[0].fits_several && drops(&lines[0]) == 4);
+    assert!(t.wants_dump());
+    let dumped = ConntrackEntry {
+        orig: udp("10.0.1.2", 40_002, "10.0.0.2", 5353),
+        reply: Some(reply(40_002)),
+        ..entry(0, 9, 1)
+    };
+    dump(&mut t, &[dumped], 100);
+    assert_eq!((dropped_of(&t, "10.0.1.2"), t.lines_without_entry().len()), (7, 0));
+}
+
+#[test]
+fn what_is_known_when_the_kernel_begins_to_count_holds_when_the_entry_is_gone() {
+    let mut t = table(true);
+    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), Cause::Netfilter, 10);
+    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), Cause::Netfilter, 11);
+    let reply = udp("10.0.0.2", 5353, "192.0.2.1", 31_191);
+    let first = Record {
+        orig: reply,
+        reply: None,
+        dropped: Some(Dropped { counted: true, path_hash: 0, cause: RawCause::NETFILTER }),
+        ..record(Kind::Drop, 0, 0)
+    };
+    t.record(NS, &first, Cause::Netfilter, 20);
+    // Nothing is there any more.
+    dump(&mut t, &[], 100);
+    t.dropped(NS, &count(reply, true, 6), Cause::Netfilter, (20, 200));
+    assert_eq!((dropped_of(&t, "10.0.1.2"), dropped_of(&t, "10.0.1.3")), (0, 6));
+}
+
+#[test]
+fn the_first_packet_without_an_entry_is_of_the_original_direction() {
+    for fold in [true, false] {
+        let mut t = table(fold);
+        let there = udp("10.0.0.1", 30_001, "10.0.0.2", 5353);
+        t.dropped(NS, &count(there.inverted().unwrap(), true, 2), Cause::Netfilter, (40, 60));
+        t.dropped(NS, &count(there, true, 3), Cause::Netfilter, (30, 50));
+        let lines = t.lines_without_entry();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].key.orig.src, there.src);
+        assert!(!lines[0].key.entry && drops(&lines[0]) == 5);
+    }
+}
+
+#[test]
+fn equal_tuples_of_two_zones_are_told_apart_by_interface_or_not_at_all() {
+    let mut t = table(true);
+    for (zone, iif) in [(1, 7), (2, 8)] {
+        let new =
+            Record { zone, zone_dir: 1, interfaces: Some((iif, 9)), ..record(Kind::New, 5000, 0) };
+        t.record(NS, &new, Cause::Netfilter, 10);
+    }
+    let by = |iif| DropCount { interfaces: (iif, 0), ..count(tuple(5000), true, 1) };
+    t.dropped(NS, &by(7), Cause::Netfilter, (20, 30));
+    t.dropped(NS, &by(8), Cause::Netfilter, (20, 30));
+    t.dropped(NS, &by(8), Cause::Netfilter, (20, 30));
+    let of = |zone| t.flows().filter(|flow| flow.key.zone == zone).map(drops).sum::<u64>();
+    assert_eq!((of(1), of(2), t.lines_without_entry().len()), (1, 2, 0));
+    let mut unknown = by(5);
+    t.dropped(NS, &unknown, Cause::Netfilter, (20, 30));
+    assert!(t.lines_without_entry()[0].fits_several);
+    // A template says which zone it is.
+    unknown.zone = 2;
+    t.dropped(NS, &unknown, Cause::Netfilter, (20, 30));
+    assert_eq!(t.flows().filter(|flow| flow.key.zone == 2).map(drops).sum::<u64>(), 3);
+}
+
+#[test]
+fn an_entry_that_a_dump_shows_again_after_its_tuple_was_reused_is_counted_by_the_kernel_alone() {
+    let mut t = table(true);
+    dump(&mut t, &[entry(5000, 1, 1)], 100);
+    t.kernel_counts_from_now_on();
+    t.record(
+        NS,
+        &Record { counted: Some(Counted { since_ns: 7, count: 1 }), ..record(Kind::New, 6000, 0) },
+        Cause::Netfilter,
+        150,
+    );
+    t.record(
+        NS,
+        &Record { counted: Some(Counted { since_ns: 7, count: 2 }), ..record(Kind::New, 5000, 0) },
+        Cause::Netfilter,
+        160,
+    );
+    dump(&mut t, &[entry(5000, 2, 1), entry(6000, 3, 1)], 200);
+    assert_eq!(only(&t).merged(), 3);
+}
+
+/// What may happen to a few flows.
+#[derive(Clone, Debug)]
+enum Happens {
+    New(u8),
+    DroppedEntry(u8, u8),
+    DroppedOriginal(u8, u8),
+    DroppedReply(u8, u8),
+    Dump,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        (0u8..6).prop_map(Happens::New),
+        (0u8..6, 1u8..4).prop_map(|(flow, n)| Happens::DroppedEntry(flow, n)),
+        (0u8..6, 1u8..4).prop_map(|(flow, n)| Happens::DroppedOriginal(flow, n)),
+        (0u8..6, 1u8..4).prop_map(|(flow, n)| Happens::DroppedReply(flow, n)),
+        Just(Happens::Dump),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_order_of_events_loses_or_doubles_a_dropped_packet(
+        all in prop::collection::vec(happens(), 1..60),
+        fold in any::<bool>(),
+    ) {
+        let mut t = table(fold);
+        let mut there = Vec::new();
+        let mut sent = 0;
+        let flow = |n: u8| {
+            let client = if n.is_multiple_of(2) { "10.0.1.2" } else { "10.0.1.3" };
+            masqueraded(client, 40_000 + u16::from(n), 50_000 + u16::from(n))
+        };
+        for (at, what) in (100u64..).step_by(10).zip(&all) {
+            match *what {
+                Happens::New(n) => {
+                    t.record(NS, &flow(n), Cause::Netfilter, at);
+                    there.push(n);
+                }
+                Happens::DroppedEntry(n, packets) => {
+                    let orig = flow(n).orig;
+                    let orig = if fold { orig.folded() } else { orig };
+                    t.dropped(NS, &count(orig, false, packets.into()), Cause::Netfilter, (at, at));
+                    sent += u64::from(packets);
+                }
+                Happens::DroppedOriginal(n, packets) => {
+                    t.dropped(NS, &count(flow(n).orig, true, packets.into()), Cause::Netfilter, (at, at));
+                    sent += u64::from(packets);
+                }
+                Happens::DroppedReply(n, packets) => {
+                    t.dropped(NS, &count(flow(n).reply.unwrap(), true, packets.into()), Cause::Netfilter, (at, at));
+                    sent += u64::from(packets);
+                }
+                Happens::Dump => {
+                    let entries: Vec<_> = there
+                        .iter()
+                        .map(|&n| ConntrackEntry { orig: flow(n).orig, reply: flow(n).reply, ..entry(0, n.into(), 1) })
+                        .collect();
+                    dump(&mut t, &entries, at);
+                }
+            }
+        }
+        let told: u64 = t.flows().map(drops).sum::<u64>() + t.lines_without_entry().iter().map(drops).sum::<u64>();
+        prop_assert_eq!(told, sent);
+        prop_assert_eq!(t.drops_counted(), sent);
+        // What is of a flow that was seen is never told of another client.
+        for line in t.flows().filter(|flow| flow.key.entry) {
+            prop_assert!(line.key.orig.src.to_string().starts_with("10.0.1."));
+        }
+    }
+}

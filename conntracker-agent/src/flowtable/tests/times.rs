@@ -1,0 +1,55 @@
+//! The clock on the wall is set while flows are observed, and namespaces go.
+
+use super::*;
+use crate::model::TimeOfDay;
+
+const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
+
+/// A flow that is known from before the clock was set and from after, with conntrack's time stamps.
+fn across(before: TimeOfDay, after: TimeOfDay) -> FlowTable {
+    let mut t = table(true);
+    t.set_time_of_day(before);
+    let stamped = |sport, start: u64| ConntrackEntry { start: Some(start), ..entry(sport, 1, 1) };
+    // Made at 50, dumped at 100.
+    dump(&mut t, &[stamped(5000, before.of(50))], 100);
+    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
+    t.set_time_of_day(after);
+    // It is still there, and its time stamp is still of the other clock.
+    dump(&mut t, &[stamped(5000, before.of(50)), entry(5001, 2, 1)], 200);
+    let ended = End { start_ns: Some(before.of(150)), ..end(5001, 1) };
+    t.end(NS, &ended, 300, 290);
+    t
+}
+
+#[test]
+fn a_clock_that_is_set_tears_no_flow_and_mistakes_no_entry() {
+    let now = TimeOfDay::at(100, 50 * YEAR);
+    for then in
+        [TimeOfDay::at(180, 80 * YEAR), TimeOfDay::at(180, 0), TimeOfDay::at(180, 20 * YEAR)]
+    {
+        let t = across(now, then);
+        let mut flow = only(&t).clone();
+        assert_eq!((flow.first_ns, flow.last_ns), (50, 300), "{then:?}");
+        // The entry and the record of 5001 are one: the dump came after the record.
+        assert_eq!((flow.merged(), flow.ended), (2, 1), "{then:?}");
+        assert_eq!(flow.details.as_ref().unwrap().stop_ns, Some(then.of(290)));
+        flow.by_time_of_day(then);
+        assert!(flow.last_ns - flow.first_ns <= 250, "{then:?}");
+        assert_eq!(flow.last_ns, then.of(300));
+    }
+}
+
+#[test]
+fn of_namespaces_that_are_gone_only_flows_are_kept() {
+    let (with_flow, without) = (NetnsId(7), NetnsId(8));
+    let mut t = table(true);
+    for netns in [NS, with_flow] {
+        t.record(netns, &record(Kind::New, 5000, 0), Cause::Netfilter, 100);
+    }
+    let empty = t.begin_dump(without, 100);
+    t.end_dump(empty);
+    let unused = t.forget_gone(&HashSet::from([with_flow, without]));
+    assert_eq!(unused, HashSet::from([without]));
+    assert_eq!(t.len(), 2);
+    assert!(t.members.keys().all(|key| key.netns == NS));
+}

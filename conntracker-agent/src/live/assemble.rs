@@ -1,0 +1,341 @@
+//! From the table to a report: the kernel's last counts, filter, folding, order, totals, losses.
+
+use std::collections::{BTreeSet, HashMap};
+
+use conntracker_common::counters::Counter;
+
+use super::{Observer, notes};
+use crate::capture::{BackendChoice, tracing::RuleTracer};
+use crate::{
+    bpf::counts::Counters,
+    model::{Drops, Flow, FlowKey, NetnsId, order},
+    report::{
+        Footer, Header, Interface, Namespace, Report,
+        loss::{Loss, dump_losses},
+    },
+};
+
+/// Version of conntracker, as in Cargo.toml.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Makes the report of now. What could not be had for it is the second part; the report says so.
+pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error>) {
+    let Observer { backend, table, config, clock, .. } = &mut *observer;
+    let time_of_day = clock.time_of_day();
+    let mut failed = backend.settle(table, &config.filter).err();
+    table.settle_waiting();
+    let counters = backend.counters().unwrap_or_else(|error| {
+        failed.get_or_insert(error);
+        Some(Counters::default())
+    });
+    let missed = backend.missed().unwrap_or_else(|error| {
+        failed.get_or_insert(error);
+        None
+    });
+    let failed = failed.map(|error| error.context("not all could be read for the report"));
+
+    let interface = |netns, number| observer.interfaces.get(netns, number);
+    let name = |netns, number| Some(interface(netns, number)?.1.to_owned());
+    let filter = &observer.config.filter;
+    let allowed = |flow: &Flow| filter.allows(flow, |number| name(flow.key.netns, number));
+    let mut flows: Vec<Flow> =
+        observer.table.flows().filter(|flow| allowed(flow)).cloned().collect();
+    flows.extend(observer.table.lines_without_entry().into_iter().filter(allowed));
+    observer.backend.complete(&mut flows);
+    if observer.config.fold {
+        flows = fold(flows);
+    }
+    order::sort(&mut flows);
+    for flow in &mut flows {
+        flow.by_time_of_day(time_of_day);
+    }
+
+    let namespaces = observer
+        .namespaces
+        .iter()
+        .map(|(&id, netns)| Namespace {
+            id,
+            name: netns.name.clone(),
+            interfaces: interfaces(flows.iter(), id)
+                .into_iter()
+                .filter_map(|number| {
+                    let (index, name) = interface(id, number)?;
+                    Some(Interface { number, index, name: name.to_owned() })
+                })
+                .collect(),
+            untraced: observer.backend.rules().map_or_else(Vec::new, |r| r.may_drop(id).to_vec()),
+        })
+        .collect();
+    let seen = notes::Seen {
+        flows: !observer.table.is_empty(),
+        packets_without_conntrack: counters.map_or(0, |c| c.get(Counter::NoConntrack)),
+    };
+    let Observer { config, backend, namespaces: all, .. } = &mut *observer;
+    let mut notes = notes::now(config, backend, all.values(), seen);
+    let counted = observer.namespaces.iter().filter_map(|(id, netns)| {
+        Some(notes::in_namespace(netns, &observer.statistics.note(*id, netns)?))
+    });
+    notes.extend(counted);
+    notes.extend(observer.newcomers.notes());
+    let broken = observer.broken.iter().map(|why| format!("the trace ended early: {why}"));
+    notes.extend(broken.chain(failed.iter().map(|error| format!("{error:#}"))));
+    let (host, kernel) = host_and_kernel();
+    let report = Report {
+        header: Header {
+            version: VERSION,
+            host,
+            kernel,
+            backend: observer.backend.name().to_owned(),
+            backend_reason: observer.backend_reason.short.clone(),
+            namespaces,
+            start_ns: time_of_day.of(observer.start_ns),
+            end_ns: time_of_day.of(observer.clock.since_boot()),
+            filters: observer.config.filter_text.clone(),
+            folded: observer.config.fold,
+            epochs: observer.backend.rules().map(RuleTracer::epochs),
+            notes,
+        },
+        flows,
+        footer: footer(observer, counters.as_ref(), missed),
+        coverage: match observer.backend.rules() {
+            Some(rules) => Ok(rules.coverage(NetnsId(0))),
+            None => Err(observer.backend.without_rules().to_owned()),
+        },
+        untold: untold(observer),
+    };
+    (report, failed)
+}
+
+/// What was to be told and is not, besides what is lost record by record.
+fn untold(observer: &Observer) -> Vec<String> {
+    let Observer { config, backend, backend_reason, newcomers, broken, .. } = observer;
+    let mut untold = Vec::new();
+    let netlink = !backend.sees_drops();
+    let asked_for = config.backend == BackendChoice::Netlink;
+    if netlink && !asked_for {
+        untold.push(format!(
+            "drops and rules are not seen: backend netlink ({})",
+            backend_reason.short
+        ));
+    }
+    match backend.rules() {
+        Some(rules) => untold.extend(rules.untraced()),
+        None if config.rules.is_some() && !netlink => {
+            untold.push(format!("rules are not traced: {}", backend.without_rules()));
+        }
+        None => {}
+    }
+    if newcomers.refused() > 0 {
+        untold.push(format!("{} namespaces are not observed", newcomers.refused()));
+    }
+    untold.extend(broken.clone());
+    untold
+}
+
+/// What was lost of the ways that packets took.
+fn rule_losses(rules: &RuleTracer, counters: &Counters) -> Vec<Loss> {
+    let loss = |name, meaning, count| Loss { name, meaning, count };
+    let get = |counter| counters.get(counter);
+    let tally = &rules.tally;
+    vec![
+        loss(
+            "path_records_lost",
+            "traced packets whose record found the ring full",
+            get(Counter::PathLost),
+        ),
+        loss(
+            "path_races",
+            "packets that met rules which had changed and were not known yet: not attributed",
+            get(Counter::PathRaces),
+        ),
+        loss(
+            "path_frames_lost",
+            "traced packets that left their hook unseen: queued, stolen, or on another CPU",
+            get(Counter::FramesLost),
+        ),
+        loss(
+            "path_frames_full",
+            "packets that were not traced because others were under way on their CPU",
+            get(Counter::FramesFull),
+        ),
+        loss(
+            "paths_unresolved",
+            "records of rules that are gone: not attributed",
+            tally.unresolved,
+        ),
+        loss(
+            "paths_contradicting",
+            "records that no way through the listed rules explains",
+            tally.contradictions,
+        ),
+        loss(
+            "paths_nested",
+            "traced packets whose counters others moved at the same time: known by their chains only",
+            tally.nested,
+        ),
+        loss(
+            "probe_calls_missed",
+            "calls of functions whose beginning or end kprobes missed: packets under way are known by their chains only",
+            get(Counter::CallsMissed),
+        ),
+        loss(
+            "ruleset_races",
+            "times that the ruleset changed again before it was understood",
+            tally.races,
+        ),
+        loss(
+            "rulesets_failed",
+            "times that the ruleset could not be listed, or not in time at the start",
+            tally.failed,
+        ),
+    ]
+}
+
+/// (host name, kernel release), as uname(2) has them.
+pub fn host_and_kernel() -> (String, String) {
+    let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
+    nix::sys::utsname::uname()
+        .map(|uname| (text(uname.nodename()), text(uname.release())))
+        .unwrap_or_default()
+}
+
+/// Merges flows by their folded key. Those that were seen first come first, so that what only one
+/// of them can say is said by the earliest.
+pub fn fold(mut flows: Vec<Flow>) -> Vec<Flow> {
+    flows.sort_by_key(|flow| flow.first_ns);
+    let mut folded: HashMap<FlowKey, Flow> = HashMap::with_capacity(flows.len());
+    for mut flow in flows {
+        flow.key.orig = flow.key.orig.folded();
+        match folded.get_mut(&flow.key) {
+            Some(first) => first.merge(flow),
+            None => {
+                folded.insert(flow.key, flow);
+            }
+        }
+    }
+    folded.into_values().collect()
+}
+
+/// Numbers of the interfaces that the flows of a namespace refer to.
+fn interfaces<'a>(flows: impl Iterator<Item = &'a Flow>, netns: NetnsId) -> BTreeSet<u32> {
+    let mut all = BTreeSet::new();
+    for flow in flows.filter(|flow| flow.key.netns == netns) {
+        all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
+        for at in flow.drops.iter().flat_map(Drops::at) {
+            all.extend([at.place.iif, at.place.oif]);
+        }
+    }
+    all.remove(&0);
+    all
+}
+
+/// `missed`: runs of probes that the kernel left out, where there are probes.
+fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>) -> Footer {
+    let tally = &observer.tally;
+    let mut sources = vec![
+        ("dumps", tally.dumps),
+        ("dump_entries", tally.dump_entries),
+        ("resyncs", tally.resyncs),
+    ];
+    let loss = |name, meaning, count| Loss { name, meaning, count };
+    let mut losses = dump_losses(tally.dump_rejected, tally.dump_interrupted);
+    losses.push(loss(
+        "dumps_failed",
+        "dumps that failed: flows and counts of before may be missing",
+        tally.dump_failed,
+    ));
+    if let Some(counters) = counters {
+        let get = |counter| counters.get(counter);
+        if let Some(missed) = missed {
+            losses.push(loss(
+                "probe_runs_missed",
+                "runs of our programs that the kernel left out because they would have interrupted themselves",
+                missed,
+            ));
+        }
+        sources.extend([
+            ("records", tally.records),
+            ("new_flows", get(Counter::NewFlows)),
+            ("new_flow_records", get(Counter::NewRecords)),
+            ("new_flows_folded", get(Counter::NewFolded)),
+            ("replies", get(Counter::Replies)),
+            ("reply_records", get(Counter::ReplyRecords)),
+            // Read before the counts of drops were taken: these may have a few packets more.
+            ("drop_packets", tally.drop_packets.max(observer.table.drops_counted())),
+            ("drop_records", get(Counter::DropRecords)),
+            ("drop_packets_folded", get(Counter::DropFolded)),
+            (
+                "lost_packets",
+                (tally.lost_packets - tally.not_lost.min(tally.lost_packets))
+                    .max(observer.table.lost_counted()),
+            ),
+            ("lost_records", get(Counter::LostRecords)),
+            ("lost_packets_folded", get(Counter::LostFolded)),
+            ("lost_packets_unknown", get(Counter::LostUnknown)),
+            ("packets_without_conntrack", get(Counter::NoConntrack)),
+        ]);
+        if observer.backend.sees_ends() {
+            sources.extend([
+                ("flow_ends", get(Counter::Ends)),
+                ("end_records", get(Counter::EndRecords)),
+            ]);
+            losses.push(loss(
+                "end_records_lost",
+                "ends of flows whose record found the ring full: their last counts are missing",
+                get(Counter::EndLost),
+            ));
+        }
+        if let Some(rules) = observer.backend.rules() {
+            sources.extend([
+                ("epochs", rules.epochs()),
+                ("rule_links", rules.links() as u64),
+                ("traced_packets", get(Counter::TracedPackets)),
+                ("path_records", get(Counter::PathRecords)),
+                ("paths_folded", get(Counter::PathFolded)),
+                ("paths_trusted", get(Counter::PathTrusted)),
+            ]);
+            losses.extend(rule_losses(rules, counters));
+        }
+        losses.extend([
+            loss("new_flow_records_lost", "new flows whose record found the ring full", get(Counter::NewLost)),
+            loss("reply_records_lost", "first replies whose record found the ring full", get(Counter::ReplyLost)),
+            loss("drop_records_lost", "dropped packets whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::DropLost)),
+            loss("lost_records_lost", "packets lost elsewhere in the kernel whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::LostUnsent)),
+            loss("dedup_map_full", "flows that found no room in the kernel's map: they are reported each time", get(Counter::MapFull)),
+            loss("kernel_reads_failed", "packets whose conntrack entry could not be read", get(Counter::ReadFailed)),
+            loss("drops_unknown", "dropped packets that are not IP, or whose namespace could not be told", get(Counter::DropUnknown)),
+            loss("records_rejected", "records that could not be decoded", tally.records_rejected),
+            loss("records_foreign", "records of a namespace that is not observed", tally.records_foreign),
+        ]);
+        if observer.config.filter.allows_every_tuple() {
+            losses.push(loss(
+                "drops_uncounted",
+                "dropped packets that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
+                tally.drop_packets.saturating_sub(observer.table.drops_counted()),
+            ));
+            losses.push(loss(
+                "lost_uncounted",
+                "packets lost elsewhere in the kernel that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
+                tally.lost_packets.saturating_sub(observer.table.lost_counted() + tally.not_lost),
+            ));
+        }
+        if let Some(before) = observer.folded_from
+            && observer.config.filter.allows_every_tuple()
+        {
+            let counted = observer.table.counted_by_kernel();
+            losses.push(loss(
+                "new_flows_uncounted",
+                "new flows that no count accounts for: it went with an evicted entry of the kernel's map",
+                get(Counter::NewFlows).saturating_sub(before + counted),
+            ));
+        }
+    } else {
+        sources.push(("events", tally.events));
+        losses.extend([
+            loss("event_overruns", "times that the kernel found the event socket full and dropped events, nobody knows how many", tally.event_overruns),
+            loss("events_rejected", "events that could not be decoded", tally.events_rejected),
+            loss("events_foreign", "messages to the event socket that the kernel did not send: ignored", tally.events_foreign),
+        ]);
+    }
+    Footer { sources, losses }
+}

@@ -1,0 +1,202 @@
+//! The loop that joins it all: sources in, one table, reports out.
+//!
+//! Order at the start: attach (or subscribe) first, then dump, so that no flow falls between. Until
+//! the first dump of all namespaces is through, the kernel sends a record for each new flow; only
+//! then does it fold (see [`crate::flowtable`] on who counts what).
+
+pub(crate) mod asked;
+pub(crate) mod assemble;
+mod newcomers;
+pub mod notes;
+mod run;
+mod wanted;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
+
+use anyhow::Result;
+use tokio::{sync::mpsc, time::Instant};
+
+use self::{
+    newcomers::{Change, Newcomers},
+    wanted::Wanted,
+};
+use crate::{
+    capture::{
+        Config, Hurry, NetnsChoice, Tally,
+        backend::{self, Backend},
+        dumps::{self, DumpMessage},
+        interfaces::Interfaces,
+        statistics::Statistics,
+        tracing::RuleTracer,
+    },
+    flowtable::FlowTable,
+    model::NetnsId,
+    os::{clock::Clock, netns::Netns},
+    report::Report,
+};
+
+/// What the live status line shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Flows in the table.
+    pub flows: usize,
+    /// Records and events so far.
+    pub records: u64,
+    /// Records and events lost so far.
+    pub lost: u64,
+}
+
+/// What the caller wants from a running observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Write a report and go on.
+    Report,
+    /// Write the last report and end.
+    Finish,
+}
+
+/// What the observation gives to its caller.
+pub trait Output {
+    /// A report is due, the `last` one or not. Whether there is any use in going on.
+    fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>>;
+    /// Called about once a second.
+    fn status(&mut self, status: Status);
+}
+
+/// A running observation.
+pub struct Observer {
+    config: Config,
+    clock: Clock,
+    /// Nanoseconds since boot.
+    start_ns: u64,
+    namespaces: BTreeMap<NetnsId, Arc<Netns>>,
+    /// That of the next one.
+    next_id: NetnsId,
+    table: FlowTable,
+    backend: Backend,
+    backend_reason: backend::Reason,
+    tally: Tally,
+    dumps: mpsc::Receiver<DumpMessage>,
+    dump_sender: mpsc::Sender<DumpMessage>,
+    /// Namespaces with a dump under way.
+    dumping: HashSet<NetnsId>,
+    /// Namespaces whose first dump is through.
+    dumped_once: HashSet<NetnsId>,
+    /// The new flows that the kernel had seen when it began to fold and count; until then each new
+    /// flow has a record of its own.
+    folded_from: Option<u64>,
+    /// Losses up to the start of the last dump.
+    lost_answered: u64,
+    last_resync: Instant,
+    /// Changes of namespaces, if all are observed.
+    changes: Option<mpsc::Receiver<Change>>,
+    newcomers: Newcomers,
+    interfaces: Interfaces,
+    /// Conntrack's counters of when namespaces began to be observed.
+    statistics: Statistics,
+    /// A report is wanted.
+    wanted: Option<Wanted>,
+    /// Why the observation ends early.
+    broken: Option<String>,
+}
+
+impl Observer {
+    /// Attaches or subscribes, and starts the first dump.
+    ///
+    /// # Errors
+    /// No backend works, or a namespace cannot be entered that was asked for by its name.
+    pub async fn start(config: Config, hurry: &Hurry) -> Result<Self> {
+        let (namespaces, refused) = config.netns.open_or_refuse()?;
+        // What is wrong with one of all is no matter of the others: they come one by one.
+        let first = if config.netns == NetnsChoice::All { 1 } else { namespaces.len() };
+        let (first, others) = namespaces.split_at(first.min(namespaces.len()));
+        let (backend, backend_reason) = backend::start(&config, first, hurry).await?;
+        let table = FlowTable::new(config.folds_at_once());
+        let clock = Clock::new()?;
+        let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
+        let mut observer = Self {
+            start_ns: clock.since_boot(),
+            clock,
+            config,
+            namespaces: BTreeMap::new(),
+            next_id: NetnsId(0),
+            table,
+            backend,
+            backend_reason,
+            tally: Tally::default(),
+            dumps,
+            dump_sender,
+            dumping: HashSet::new(),
+            dumped_once: HashSet::new(),
+            folded_from: None,
+            lost_answered: 0,
+            last_resync: Instant::now(),
+            changes: None,
+            newcomers: Newcomers::default(),
+            interfaces: Interfaces::default(),
+            statistics: Statistics::default(),
+            wanted: None,
+            broken: None,
+        };
+        for netns in first {
+            let id = observer.add(netns);
+            observer.observes(id, netns);
+        }
+        for netns in others {
+            let id = observer.add(netns);
+            match observer.backend.observe(id, netns) {
+                Ok(()) => observer.observes(id, netns),
+                Err(error) => observer.refuse(id, &error),
+            }
+        }
+        for why in refused {
+            observer.newcomers.refuse(why);
+        }
+        observer.backend.read_rules(hurry).await?;
+        // Those that could not be observed are tried once more.
+        let held = observer.namespaces.values().filter(|netns| netns.is_held());
+        observer.changes = newcomers::watch(&observer.config.netns, held)?;
+        observer.dump_all()?;
+        Ok(observer)
+    }
+
+    /// The backend observes a namespace from now on.
+    fn observes(&mut self, id: NetnsId, netns: &Netns) {
+        self.interfaces.add(id, netns);
+        self.statistics.begin(id, netns);
+    }
+
+    /// One more namespace, not observed yet.
+    fn add(&mut self, netns: &Arc<Netns>) -> NetnsId {
+        let id = self.next_id;
+        self.next_id = NetnsId(id.0 + 1);
+        self.namespaces.insert(id, Arc::clone(netns));
+        id
+    }
+
+    /// Name of the backend, and why it was chosen.
+    #[must_use]
+    pub(crate) fn backend(&self) -> (&'static str, &backend::Reason) {
+        (self.backend.name(), &self.backend_reason)
+    }
+
+    /// Names that the filter asks for and that are not there now, a sentence for each.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let namespaces: Vec<&Netns> = self.namespaces.values().map(Arc::as_ref).collect();
+        let rulesets = self.backend.rules().into_iter().flat_map(RuleTracer::rulesets);
+        asked::missing(&self.config.filter, &namespaces, rulesets)
+    }
+
+    /// What the user must know from the start.
+    #[must_use]
+    pub fn notes(&mut self) -> Vec<String> {
+        let Self { config, backend, namespaces, newcomers, .. } = self;
+        let mut notes = notes::now(config, backend, namespaces.values(), notes::Seen::default());
+        notes.extend(newcomers.notes());
+        notes
+    }
+}

@@ -1,0 +1,10 @@
+//! Packets and bytes of a flow.
+
+/// Accounting of one direction (net.netfilter.nf_conntrack_acct).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, network headers included.
+    pub bytes: u64,
+}

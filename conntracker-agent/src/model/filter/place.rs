@@ -1,0 +1,50 @@
+//! Places in the ruleset, as filters name them.
+
+use std::fmt;
+
+use crate::model::{
+    path::{Site, SiteKind},
+    table::{Backend, after_table},
+};
+
+/// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
+/// that only a site can tell how the text is to be taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulePlace(pub(super) String);
+
+impl RulePlace {
+    /// `None` if it names no chain.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (table, chain) = text.split_once('/')?;
+        (!table.is_empty() && !chain.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, with
+    /// `(legacy)` or `(nft)` behind it if only that one is meant; a rule by its handle, or by its position in
+    /// ip_tables, which has no handles.
+    #[must_use]
+    pub fn matches(&self, site: &Site) -> bool {
+        after_table(&self.0, site.backend, site.family, &site.table).any(|rest| {
+            let chain = rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(&site.chain));
+            chain.is_some_and(|rest| {
+                rest.is_empty() || rest.strip_prefix('/').is_some_and(|n| is_rule(n, site))
+            })
+        })
+    }
+}
+
+impl fmt::Display for RulePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a site is the rule of a number.
+fn is_rule(number: &str, site: &Site) -> bool {
+    let own = match site.backend {
+        Backend::Nft => site.handle,
+        Backend::Legacy => site.position.map(u64::from),
+    };
+    site.kind == SiteKind::Rule && own.is_some() && number.parse().ok() == own
+}

@@ -1,0 +1,25 @@
+//! The nouns: what a tuple, a flow, a path, a filter is, and when two are the same. No I/O, and nothing here knows a
+//! ring record, a netlink attribute or a listing.
+
+pub mod counters;
+mod drops;
+pub mod filter;
+pub mod flow;
+pub mod harmless;
+pub mod hook;
+pub mod order;
+pub mod path;
+pub mod process;
+pub mod protocol;
+pub mod state;
+pub mod status;
+pub mod table;
+mod time;
+pub mod tuple;
+
+pub use drops::{Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops};
+pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
+pub use path::Paths;
+pub use status::Status;
+pub use time::TimeOfDay;
+pub use tuple::{L4, Tuple};

@@ -1,0 +1,368 @@
+//! Where packets of a flow went through the firewall: the traversals of hooks that were traced.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::Tuple;
+use crate::model::{
+    hook::Hook,
+    table::{Backend, Family, label},
+};
+
+/// Direction of a packet within its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// From the one that began.
+    Original,
+    /// Back.
+    Reply,
+}
+
+impl Direction {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Reply => "reply",
+        }
+    }
+}
+
+/// What conntrack thought of a packet (`enum ip_conntrack_info`), as rules see it with `ct state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CtState {
+    /// `new`.
+    New,
+    /// `established`.
+    Established,
+    /// `related`.
+    Related,
+    /// `untracked`.
+    Untracked,
+    /// `invalid`: conntrack is there and gave the packet no entry.
+    Invalid,
+    /// The packet was before conntrack's own hook (raw tables): not known yet.
+    Early,
+}
+
+impl CtState {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Established => "established",
+            Self::Related => "related",
+            Self::Untracked => "untracked",
+            Self::Invalid => "invalid",
+            Self::Early => "early",
+        }
+    }
+}
+
+/// Why a packet is [`CtState::Invalid`], as far as it can be known. The kernel keeps no reason for a packet: its log
+/// (`nf_conntrack_log_invalid`) alone tells whether it was the checksum, the window or the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Invalidity {
+    /// No entry has its tuple, and it cannot begin a flow: a TCP packet in mid-connection with
+    /// `nf_conntrack_tcp_loose=0`, flags that do not go together, an ICMP error that quotes no known flow.
+    NoEntry,
+    /// An entry has its tuple, and conntrack's tracker of the protocol did not accept the packet: window, state,
+    /// flags or checksum (`tcp_in_window`, `nf_conntrack_tcp_packet`).
+    NotAccepted,
+}
+
+impl Invalidity {
+    /// Its name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoEntry => "no_entry",
+            Self::NotAccepted => "not_accepted",
+        }
+    }
+}
+
+/// What became of a packet at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It left the last base chain of the hook.
+    Passed,
+    /// It was dropped there.
+    Dropped,
+}
+
+impl Outcome {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// Why a traversal is known less exactly than its counters could tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Doubt {
+    /// Another packet ran on the same CPU meanwhile and moved the same counters.
+    Nested,
+    /// The chain has more counters than are read.
+    Capped,
+    /// What the kernel holds and what nft or iptables-save listed differ.
+    Mismatch,
+}
+
+impl Doubt {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nested => "nested",
+            Self::Capped => "capped",
+            Self::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// How a step is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Provenance {
+    /// The kernel's counters told, with no other reading of them.
+    Exact,
+    /// The only possibility that the ruleset leaves.
+    Inferred,
+    /// Only the base chain and its verdict are known.
+    Chain,
+}
+
+impl Provenance {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Inferred => "inferred",
+            Self::Chain => "chain",
+        }
+    }
+}
+
+/// What stands at a step. The order is that of report lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SiteKind {
+    /// The policy of a base chain.
+    Policy,
+    /// A rule.
+    Rule,
+    /// The end of a user chain.
+    Return,
+    /// A base chain of which no more is known.
+    Chain,
+}
+
+impl SiteKind {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Rule => "rule",
+            Self::Return => "return",
+            Self::Chain => "chain",
+        }
+    }
+}
+
+/// A place in the ruleset that a packet met. Equal sites of different epochs are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Part of the kernel.
+    pub backend: Backend,
+    /// Address family of the table.
+    pub family: Family,
+    /// Name of the table.
+    pub table: String,
+    /// Made by iptables: its label is its name alone.
+    pub iptables: bool,
+    /// Name of the chain.
+    pub chain: String,
+    /// What it is.
+    pub kind: SiteKind,
+    /// Number in the chain from 1; policies and returns are behind the last rule. `None` for
+    /// [`SiteKind::Chain`].
+    pub position: Option<u32>,
+    /// nf_tables' handle of a rule.
+    pub handle: Option<u64>,
+    /// Text of a rule.
+    pub text: Option<String>,
+}
+
+impl Site {
+    /// What trace lines call the table: `filter` for tables of iptables, `inet fw4` for others.
+    #[must_use]
+    pub fn label(&self) -> Cow<'_, str> {
+        label(self.backend, self.family, self.iptables, &self.table)
+    }
+}
+
+/// What a step did with the packet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Passed this base chain.
+    Accept,
+    /// Dropped.
+    Drop,
+    /// Dropped, and the sender was told.
+    Reject,
+    /// Went on to the next rule.
+    Continue,
+    /// Left the chain.
+    Return,
+    /// Went to a chain, to come back.
+    Jump(String),
+    /// Went to a chain for good.
+    Goto(String),
+    /// Given to a program.
+    Queue,
+    /// Taken by the rule (synproxy, forward).
+    Stolen,
+    /// The rule matched; which of its verdicts it gave is not known.
+    Unknown,
+}
+
+impl Verdict {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Continue => "continue",
+            Self::Return => "return",
+            Self::Jump(_) => "jump",
+            Self::Goto(_) => "goto",
+            Self::Queue => "queue",
+            Self::Stolen => "stolen",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The chain that it leads to.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            _ => None,
+        }
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Step {
+    /// Where.
+    pub site: Arc<Site>,
+    /// What it did.
+    pub verdict: Verdict,
+    /// How it is known.
+    pub provenance: Provenance,
+    /// When it was met is known: it stands in order.
+    pub placed: bool,
+}
+
+/// Marks of a packet behind a base chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MarksBehind {
+    /// The chain, as a site of kind [`SiteKind::Chain`].
+    pub chain: Arc<Site>,
+    /// No other chain stands between it and the link before.
+    pub alone: bool,
+    /// Packet mark.
+    pub packet: u32,
+    /// Connmark, 0 without a conntrack entry.
+    pub connection: u32,
+}
+
+/// One way through a hook.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Traversal {
+    /// Hook.
+    pub hook: Hook,
+    /// Direction of the packet.
+    pub direction: Direction,
+    /// State of the packet.
+    pub state: CtState,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Number of the ruleset's epoch, from 1.
+    pub epoch: u32,
+    /// Packet mark at the beginning and at the end of the hook.
+    pub packet_mark: (u32, u32),
+    /// Marks between base chains, where links separate them.
+    pub marks: Arc<[MarksBehind]>,
+    /// Connmark at the beginning and at the end; `None` without a conntrack entry.
+    pub connmark: Option<(u32, u32)>,
+    /// Reply tuple at the beginning and at the end, if the hook translated an address.
+    pub nat: Option<(Tuple, Tuple)>,
+    /// The packet was a fragment.
+    pub fragment: bool,
+    /// Steps, in the order in which the packet met them; then those of which the counters leave open
+    /// when that was.
+    pub steps: Arc<[Step]>,
+    /// Why they are not all exact, if something came in between.
+    pub doubt: Option<Doubt>,
+}
+
+impl Traversal {
+    /// What dropped the packet, if it was dropped and that is known.
+    #[must_use]
+    pub fn dropped_by(&self) -> Option<&Step> {
+        let drops = |step: &&Step| matches!(step.verdict, Verdict::Drop | Verdict::Reject);
+        self.steps.iter().rfind(drops).filter(|_| self.outcome == Outcome::Dropped)
+    }
+}
+
+/// The ways that packets of one flow took: each once, with the number of packets seen on it, in the
+/// order in which they were seen first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paths(Vec<(Arc<Traversal>, u64)>);
+
+impl Paths {
+    /// Adds packets on a way.
+    pub fn add(&mut self, traversal: &Arc<Traversal>, packets: u64) {
+        // A flow has a handful of ways, and equal ones mostly share their memory.
+        let same = |(known, _): &&mut (Arc<Traversal>, u64)| {
+            Arc::ptr_eq(known, traversal) || known == traversal
+        };
+        match self.0.iter_mut().find(same) {
+            Some((_, count)) => *count += packets,
+            None => self.0.push((Arc::clone(traversal), packets)),
+        }
+    }
+
+    /// Adds all of another flow's.
+    pub fn merge(&mut self, other: &Self) {
+        for (traversal, packets) in &other.0 {
+            self.add(traversal, *packets);
+        }
+    }
+
+    /// The ways, with the number of packets seen on each.
+    pub fn iter(&self) -> impl Iterator<Item = (&Traversal, u64)> {
+        self.0.iter().map(|(traversal, packets)| (&**traversal, *packets))
+    }
+
+    /// As [`Self::iter`], with the memory that ways share.
+    pub fn shared(&self) -> impl Iterator<Item = (&Arc<Traversal>, u64)> {
+        self.0.iter().map(|(traversal, packets)| (traversal, *packets))
+    }
+
+    /// Whether no packet was traced.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

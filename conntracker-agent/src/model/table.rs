@@ -1,0 +1,101 @@
+//! What tells tables of the firewall apart: family, the part of the kernel that holds them, name.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+/// Address family of a table (nft(8), "Address families"), in the order of that page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// IPv4 and IPv6.
+    Inet,
+    /// ARP.
+    Arp,
+    /// Frames that cross a bridge.
+    Bridge,
+    /// Frames at one device, before or after everything else.
+    Netdev,
+}
+
+impl Family {
+    /// By its name in nft.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "ip" => Self::Ip,
+            "ip6" => Self::Ip6,
+            "inet" => Self::Inet,
+            "arp" => Self::Arp,
+            "bridge" => Self::Bridge,
+            "netdev" => Self::Netdev,
+            _ => return None,
+        })
+    }
+
+    /// Its name in nft.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Inet => "inet",
+            Self::Arp => "arp",
+            Self::Bridge => "bridge",
+            Self::Netdev => "netdev",
+        }
+    }
+}
+
+/// The part of the kernel that holds a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// nf_tables: nft and iptables-nft.
+    Nft,
+    /// ip_tables and ip6_tables: iptables-legacy.
+    Legacy,
+}
+
+impl Backend {
+    /// What tells tables of one name apart.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Nft => "(nft)",
+            Self::Legacy => "(legacy)",
+        }
+    }
+}
+
+/// What trace lines call a table: `filter` for one of iptables-nft, `filter (legacy)` for one of
+/// iptables-legacy, `inet fw4` for others.
+#[must_use]
+pub fn label(backend: Backend, family: Family, iptables: bool, name: &str) -> Cow<'_, str> {
+    match (backend, iptables) {
+        (Backend::Legacy, _) => Cow::Owned(format!("{name} {}", backend.mark())),
+        (Backend::Nft, true) => Cow::Borrowed(name),
+        (Backend::Nft, false) => Cow::Owned(format!("{} {name}", family.name())),
+    }
+}
+
+/// What may follow a table that somebody names: its name, or family and name, both with or without the mark
+/// of the part of the kernel that holds it (`filter`, `ip filter`, `filter (legacy)`, `filter (nft)`). Names
+/// may hold anything, so that only a table can tell where its own ends in a text.
+pub(crate) fn after_table<'a>(
+    text: &'a str,
+    backend: Backend,
+    family: Family,
+    name: &str,
+) -> impl Iterator<Item = &'a str> {
+    let qualified = text.strip_prefix(family.name()).and_then(|rest| rest.strip_prefix(' '));
+    let named = [Some(text), qualified].into_iter().flatten();
+    let rests = named.filter_map(move |text| text.strip_prefix(name));
+    rests.flat_map(move |rest| {
+        let marked = rest.strip_prefix(' ').and_then(|rest| rest.strip_prefix(backend.mark()));
+        [Some(rest), marked].into_iter().flatten()
+    })
+}

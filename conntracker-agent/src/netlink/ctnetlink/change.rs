@@ -1,0 +1,270 @@
+//! What requests say of an entry: which one is meant, what it shall be, what of it shall change.
+//!
+//! What the kernel accepts, and when, is decided in net/netfilter/nf_conntrack_netlink.c; each field
+//! says what it asks for. Of an entry's attributes these cannot be set over ctnetlink: accounting,
+//! timestamps, the identifier, and the security mark (rules set it, SECMARK and `ct secmark`).
+
+use std::net::IpAddr;
+
+use conntracker_common::{IPPROTO_SCTP, IPPROTO_TCP};
+
+use super::decode::{Entry, SeqAdj, SynProxy};
+use super::owned::ConntrackEntry;
+use crate::model::state::ProtoState;
+use crate::model::{Status, Tuple};
+
+/// Names an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryKey {
+    /// One of its directions.
+    pub tuple: Tuple,
+    /// Whether `tuple` is the reply direction.
+    pub reply: bool,
+    /// The zone as it applies to that direction: 0 if the entry's zone is for the other one alone.
+    pub zone: u16,
+    /// Its identifier, so that an entry made anew with the same tuple is not mistaken for it.
+    pub id: Option<u32>,
+}
+
+impl EntryKey {
+    /// The entry with this original direction in zone 0.
+    #[must_use]
+    pub const fn orig(tuple: Tuple) -> Self {
+        Self { tuple, reply: false, zone: 0, id: None }
+    }
+
+    /// The entry with this reply direction in zone 0.
+    #[must_use]
+    pub const fn reply(tuple: Tuple) -> Self {
+        Self { tuple, reply: true, zone: 0, id: None }
+    }
+
+    /// In this zone.
+    #[must_use]
+    pub const fn in_zone(self, zone: u16) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// With this identifier only.
+    #[must_use]
+    pub const fn with_id(self, id: Option<u32>) -> Self {
+        Self { id, ..self }
+    }
+}
+
+impl From<&Entry<'_>> for EntryKey {
+    fn from(entry: &Entry<'_>) -> Self {
+        let zone = if entry.zone_reply.is_some() { 0 } else { entry.zone };
+        Self::orig(entry.orig).in_zone(zone).with_id(entry.id)
+    }
+}
+
+impl From<&ConntrackEntry> for EntryKey {
+    fn from(entry: &ConntrackEntry) -> Self {
+        let zone = if entry.zone_reply.is_some() { 0 } else { entry.zone };
+        Self::orig(entry.orig).in_zone(zone).with_id(entry.id)
+    }
+}
+
+/// The zone of a new entry, and the directions that it applies to. The other one is in zone 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// To both.
+    Both(u16),
+    /// To the original direction (Linux 4.3+).
+    Orig(u16),
+    /// To the reply direction (Linux 4.3+).
+    Reply(u16),
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self::Both(0)
+    }
+}
+
+/// Addresses and ports to choose from when a new entry is translated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatRange {
+    /// Lowest and highest address, of the family of the entry; `None` keeps the address.
+    pub addresses: Option<(IpAddr, IpAddr)>,
+    /// Lowest and highest port (or ICMP identifier); `None` keeps the port if it can.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// An entry to be made. No packet is needed for it, but there must be one within `timeout` seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEntry {
+    /// Original direction.
+    pub orig: Tuple,
+    /// Reply direction, before the translation below.
+    pub reply: Tuple,
+    /// Zone.
+    pub zone: Zone,
+    /// Seconds until it ends.
+    pub timeout: u32,
+    /// Translation of the source. EOPNOTSUPP if the kernel has no NAT.
+    pub nat_src: Option<NatRange>,
+    /// Translation of the destination.
+    pub nat_dst: Option<NatRange>,
+    /// Original direction of the entry that expected this one; it must be in the same zone.
+    pub master: Option<Tuple>,
+    /// What else it is to have. Its `timeout`, if any, comes before the one above.
+    pub with: Change,
+}
+
+impl NewEntry {
+    /// An entry between two endpoints without translation. `None` for an ICMP message that has no
+    /// answer.
+    #[must_use]
+    pub fn new(orig: Tuple, timeout: u32) -> Option<Self> {
+        Some(Self {
+            orig,
+            reply: orig.inverted()?,
+            zone: Zone::default(),
+            timeout,
+            nat_src: None,
+            nat_dst: None,
+            master: None,
+            with: Change::default(),
+        })
+    }
+}
+
+/// What an entry is to have from now on; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Seconds until it ends. An entry with IPS_FIXED_TIMEOUT refuses it with EPERM.
+    pub timeout: Option<u32>,
+    /// IPS_ bits, all of them: IPS_CONFIRMED is added. SEEN_REPLY and ASSURED can be set but not taken
+    /// back, EXPECTED and DYING not be changed (EBUSY); bits that are the kernel's own are ignored.
+    pub status: Option<Status>,
+    /// Connmark.
+    pub mark: Option<MarkChange>,
+    /// Labels. ENOSPC if the entry has no room for them: entries have it from the time on when a rule
+    /// in the namespace looks at labels.
+    pub labels: Option<LabelChange>,
+    /// Name of the helper. A new entry gets it (EOPNOTSUPP if there is no such helper for the
+    /// protocol); one that exists can only lose it, by the empty name.
+    pub helper: Option<String>,
+    /// Data for a helper in user space; sent together with `helper` only.
+    pub helper_info: Option<Vec<u8>>,
+    /// State of the protocol.
+    pub state: Option<ProtoChange>,
+    /// Sequence adjustment of the original and the reply direction; ignored by entries without room
+    /// for it.
+    pub seqadj: [Option<SeqAdj>; 2],
+    /// SYN proxy; ignored by entries without room for it.
+    pub synproxy: Option<SynProxy>,
+}
+
+/// A new connmark: bits of `mask` are cleared, then those of `value` flipped, so that `value` should
+/// have no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkChange {
+    /// Bits.
+    pub value: u32,
+    /// Bits that change.
+    pub mask: u32,
+}
+
+impl MarkChange {
+    /// Exactly this mark.
+    #[must_use]
+    pub const fn to(value: u32) -> Self {
+        Self { value, mask: u32::MAX }
+    }
+}
+
+/// New labels, label n as bit n: bits of `mask` are replaced by those of `value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LabelChange {
+    /// Labels.
+    pub value: u128,
+    /// Labels that change.
+    pub mask: u128,
+}
+
+impl LabelChange {
+    /// Exactly these labels, and no others.
+    #[must_use]
+    pub const fn to(value: u128) -> Self {
+        Self { value, mask: u128::MAX }
+    }
+
+    /// Adds labels.
+    #[must_use]
+    pub const fn add(labels: u128) -> Self {
+        Self { value: labels, mask: labels }
+    }
+
+    /// Takes labels away.
+    #[must_use]
+    pub const fn remove(labels: u128) -> Self {
+        Self { value: 0, mask: labels }
+    }
+}
+
+/// A new state of the protocol's tracker. It must be of the protocol of the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtoChange {
+    /// TCP.
+    Tcp {
+        /// `enum tcp_conntrack`, below 10; EINVAL otherwise.
+        state: Option<u8>,
+        /// Window scales of the original and the reply direction. Ignored unless both directions have
+        /// (or get) IP_CT_TCP_FLAG_WINDOW_SCALE, bit 0 of the flags.
+        wscale: Option<[u8; 2]>,
+        /// IP_CT_TCP_FLAG_ bits of the original and the reply direction: value, and the bits that
+        /// change.
+        flags: [Option<(u8, u8)>; 2],
+    },
+    /// SCTP; the kernel insists on all three.
+    Sctp {
+        /// `enum sctp_conntrack`.
+        state: u8,
+        /// Verification tags.
+        vtag: [u32; 2],
+    },
+    /// DCCP, until Linux 6.16; ignored later.
+    Dccp {
+        /// `enum ct_dccp_states`.
+        state: u8,
+        /// Role of the original direction: 0 client, 1 server.
+        role: u8,
+        /// Sequence number of the handshake.
+        handshake_seq: Option<u64>,
+    },
+}
+
+impl ProtoChange {
+    /// To the state of this name, in any case; `None` if the protocol has no such state.
+    #[must_use]
+    pub fn named(proto: u8, name: &str) -> Option<Self> {
+        let state = ProtoState::number_of(proto, &name.to_ascii_uppercase())?;
+        Some(match proto {
+            IPPROTO_TCP => Self::Tcp { state: Some(state), wscale: None, flags: [None; 2] },
+            IPPROTO_SCTP => Self::Sctp { state, vtag: [0; 2] },
+            _ => Self::Dccp { state, role: 0, handshake_seq: None },
+        })
+    }
+}
+
+impl From<ProtoState> for ProtoChange {
+    /// The change that leads to this state. Tags and a role that are not known become 0.
+    fn from(state: ProtoState) -> Self {
+        match state {
+            ProtoState::Tcp { state, wscale, flags } => Self::Tcp {
+                state: Some(state),
+                wscale: wscale[0].zip(wscale[1]).map(|(orig, reply)| [orig, reply]),
+                flags: flags.map(|flags| flags.map(|flags| (flags, u8::MAX))),
+            },
+            ProtoState::Sctp { state, vtag } => {
+                Self::Sctp { state, vtag: vtag.map(Option::unwrap_or_default) }
+            }
+            ProtoState::Dccp { state, role, handshake_seq } => {
+                Self::Dccp { state, role: role.unwrap_or_default(), handshake_seq }
+            }
+        }
+    }
+}

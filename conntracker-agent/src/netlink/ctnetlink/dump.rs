@@ -1,0 +1,192 @@
+//! All entries of a list, or those that are asked for, one message at a time.
+
+use super::decode::Entry;
+use super::filter::DumpRequest;
+use super::uapi::{
+    IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_GET_CTRZERO, IPCTNL_MSG_CT_GET_DYING,
+    IPCTNL_MSG_CT_GET_UNCONFIRMED, IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK,
+};
+use crate::netlink::exchange::{Answer, Found};
+use crate::netlink::request::{DUMP, Request};
+use crate::netlink::socket::{Error, RECEIVE_BYTES, Socket};
+use crate::netlink::wire::{DecodeError, Message};
+
+/// Which entries of a network namespace to dump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum List {
+    /// The table.
+    #[default]
+    Table,
+    /// The table, and the accounting of each entry is set back to 0 as it is read. Do not ask for
+    /// what the kernel cannot tell apart (see [`DumpRequest::left_to_user_space`]): it sets back what
+    /// it sends, not what is left of that.
+    TableZeroing,
+    /// Entries out of the table whose end could not be told to all listeners yet. The kernel filters
+    /// them by family only.
+    Dying,
+    /// Entries not in the table yet, whose first packet is still on its way. None since Linux
+    /// 5.19, which has no such list any more. The kernel filters them by family only.
+    Unconfirmed,
+}
+
+/// What a dump consisted of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DumpStats {
+    /// Entries decoded that match.
+    pub entries: u64,
+    /// Entries decoded that do not match: the kernel could not tell.
+    pub left_out: u64,
+    /// Messages of the dump that could not be decoded.
+    pub rejected: u64,
+    /// Messages with NLM_F_DUMP_INTR: if any, entries may be missing or come twice.
+    pub interrupted: u64,
+    /// Messages that were not of this dump, skipped.
+    pub foreign: u64,
+}
+
+impl DumpStats {
+    /// Decodes one message and counts it; `None` if it is not asked for.
+    pub(super) fn decode<'a>(
+        &mut self,
+        request: &DumpRequest,
+        message: &Message<'a>,
+    ) -> Result<Option<Entry<'a>>, DecodeError> {
+        let entry = if message.kind == message_type(IPCTNL_MSG_CT_NEW) {
+            Entry::decode(message.payload)
+        } else {
+            Err(DecodeError::UnexpectedMessage(message.kind))
+        };
+        match &entry {
+            Ok(entry) if !request.matches(entry) => {
+                self.left_out += 1;
+                return Ok(None);
+            }
+            Ok(_) => self.entries += 1,
+            Err(_) => self.rejected += 1,
+        }
+        entry.map(Some)
+    }
+}
+
+/// What a step brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<T> {
+    /// What was looked for.
+    Item(T),
+    /// A datagram in which it was not: time to look after something else, if there is anything.
+    More,
+    /// There is no more of it.
+    End,
+}
+
+/// A dump under way. The table changes meanwhile: an entry made or ended during the dump may or may
+/// not be in it, and on a resize of the hash table some may come twice.
+#[derive(Debug)]
+pub struct Cursor {
+    answer: Answer,
+    request: DumpRequest,
+    stats: DumpStats,
+}
+
+impl Cursor {
+    /// Asks for a dump of the socket's network namespace. The socket can be used for nothing else
+    /// until it is read.
+    pub fn start(socket: &mut Socket, list: List, request: &DumpRequest) -> Result<Self, Error> {
+        let answer = socket.begin("conntrack dump", encode(list, request))?;
+        Ok(Self { answer, request: *request, stats: DumpStats::default() })
+    }
+
+    /// Finds the next entry that is asked for, makes something of it, and says where it lies in the
+    /// buffer. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
+    pub fn step<T>(
+        &mut self,
+        socket: &Socket,
+        buffer: &mut [u8],
+        make: impl FnOnce(&Entry<'_>) -> T,
+    ) -> Result<Progress<(Found, T)>, Error> {
+        while let Some(found) = self.answer.advance(socket, buffer)? {
+            match self.stats.decode(&self.request, &found.message(buffer)) {
+                Ok(Some(entry)) => {
+                    let made = make(&entry);
+                    return Ok(Progress::Item((found, made)));
+                }
+                Ok(None) => {}
+                Err(error) => log::debug!("conntrack entry skipped: {error}"),
+            }
+            if self.answer.datagram_is_read() {
+                return Ok(Progress::More);
+            }
+        }
+        Ok(Progress::End)
+    }
+
+    /// As [`Self::step`], however many datagrams it takes; `None` at the end.
+    pub fn next<T>(
+        &mut self,
+        socket: &Socket,
+        buffer: &mut [u8],
+        mut make: impl FnMut(&Entry<'_>) -> T,
+    ) -> Result<Option<(Found, T)>, Error> {
+        loop {
+            match self.step(socket, buffer, &mut make)? {
+                Progress::Item(item) => return Ok(Some(item)),
+                Progress::More => {}
+                Progress::End => return Ok(None),
+            }
+        }
+    }
+
+    /// What reads messages, which entries are asked for, and the count of them.
+    pub(super) fn parts(&mut self) -> (&mut Answer, &DumpRequest, &mut DumpStats) {
+        (&mut self.answer, &self.request, &mut self.stats)
+    }
+
+    /// What was dumped so far.
+    #[must_use]
+    pub fn stats(&self) -> DumpStats {
+        let noticed = self.answer.noticed();
+        DumpStats { interrupted: noticed.interrupted, foreign: noticed.foreign, ..self.stats }
+    }
+
+    /// The answer that is read.
+    #[must_use]
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// Gives up the dump: its answer, the rest of which must be read before another dump.
+    #[must_use]
+    pub fn into_answer(self) -> Answer {
+        self.answer
+    }
+}
+
+/// Dumps the table of the socket's network namespace, an entry at a time and in the kernel's order,
+/// through one buffer. `socket` must be blocking, and be given up after an error (see
+/// [`Socket::ask`]).
+pub fn dump(
+    socket: &mut Socket,
+    request: &DumpRequest,
+    mut each: impl FnMut(Entry<'_>),
+) -> Result<DumpStats, Error> {
+    let mut buffer = vec![0; RECEIVE_BYTES];
+    let mut cursor = Cursor::start(socket, List::Table, request)?;
+    while cursor.next(socket, &mut buffer, |entry| each(*entry))?.is_some() {}
+    Ok(cursor.stats())
+}
+
+/// Type of a conntrack message.
+pub(super) const fn message_type(message: u8) -> u16 {
+    u16::from_be_bytes([NFNL_SUBSYS_CTNETLINK, message])
+}
+
+fn encode(list: List, request: &DumpRequest) -> Request {
+    let (message, filters) = match list {
+        List::Table => (IPCTNL_MSG_CT_GET, true),
+        List::TableZeroing => (IPCTNL_MSG_CT_GET_CTRZERO, true),
+        List::Dying => (IPCTNL_MSG_CT_GET_DYING, false),
+        List::Unconfirmed => (IPCTNL_MSG_CT_GET_UNCONFIRMED, false),
+    };
+    let dump = Request::netfilter(NFNL_SUBSYS_CTNETLINK, message, DUMP, request.header_family());
+    if filters { request.encode(dump) } else { dump }
+}

@@ -1,0 +1,187 @@
+//! Notifications of new, changed and ended entries.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use super::decode::Entry;
+use super::dump::message_type;
+use super::expect::Expectation;
+use super::expect_requests;
+use super::listener::{EventBuffer, EventGroups, Listener, Received};
+use super::uapi::{
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_NEW, IPCTNL_MSG_EXP_DELETE, IPCTNL_MSG_EXP_NEW,
+};
+use crate::netlink::socket::{Error, RECEIVE_BYTES, Socket};
+use crate::netlink::wire::{DecodeError, Message, Messages};
+use crate::os::watch::Watched;
+
+/// NLM_F_EXCL | NLM_F_CREATE.
+const NLM_F_EXCL_CREATE: u16 = 0x600;
+/// Datagrams taken by one [`Events::drain`]. The kernel sends one event in each.
+const DATAGRAMS: usize = 1024;
+
+/// What happened to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// It was made.
+    New,
+    /// It changed. Also what a message of a dump is.
+    Update,
+    /// It ended.
+    Destroy,
+}
+
+impl Kind {
+    /// From a message's type and flags; `None` if it is not about a conntrack entry.
+    #[must_use]
+    pub const fn of(message: &Message<'_>) -> Option<Self> {
+        const NEW: u16 = message_type(IPCTNL_MSG_CT_NEW);
+        const DELETE: u16 = message_type(IPCTNL_MSG_CT_DELETE);
+        match message.kind {
+            NEW if message.flags & NLM_F_EXCL_CREATE == NLM_F_EXCL_CREATE => Some(Self::New),
+            NEW => Some(Self::Update),
+            DELETE => Some(Self::Destroy),
+            _ => None,
+        }
+    }
+}
+
+/// A notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// What happened.
+    pub kind: Kind,
+    /// Netlink port of the process that did it; 0 when traffic or time did.
+    pub portid: u32,
+    /// The entry, as far as the kernel describes it in this kind of event.
+    pub entry: Entry<'a>,
+}
+
+impl<'a> Event<'a> {
+    /// Decodes one notification.
+    pub fn decode(message: &Message<'a>) -> Result<Self, DecodeError> {
+        let kind = Kind::of(message).ok_or(DecodeError::UnexpectedMessage(message.kind))?;
+        Ok(Self { kind, portid: message.portid, entry: Entry::decode(message.payload)? })
+    }
+}
+
+/// A notification about an expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectEvent<'a> {
+    /// What happened: New or Destroy.
+    pub kind: Kind,
+    /// Netlink port of the process that did it; 0 when traffic or time did.
+    pub portid: u32,
+    /// The expectation.
+    pub expectation: Expectation<'a>,
+}
+
+impl<'a> ExpectEvent<'a> {
+    /// Decodes one notification; `None` if it is not about an expectation.
+    #[must_use]
+    pub fn decode(message: &Message<'a>) -> Option<Result<Self, DecodeError>> {
+        const NEW: u16 = expect_requests::message_type(IPCTNL_MSG_EXP_NEW);
+        const DELETE: u16 = expect_requests::message_type(IPCTNL_MSG_EXP_DELETE);
+        let kind = match message.kind {
+            NEW => Kind::New,
+            DELETE => Kind::Destroy,
+            _ => return None,
+        };
+        let expectation = Expectation::decode(message.payload);
+        Some(expectation.map(|expectation| Self { kind, portid: message.portid, expectation }))
+    }
+}
+
+/// What one [`Events::drain`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Messages handed on, decoded or not.
+    pub messages: u64,
+    /// Messages among them that could not be decoded.
+    pub rejected: u64,
+    /// Times the receive buffer had overrun since the last call: each time an unknown number of
+    /// events was lost, and only a dump tells what is in the table now.
+    pub overruns: u64,
+    /// Datagrams that others than the kernel have sent: they were ignored.
+    pub foreign: u64,
+    /// There may be more: the bound of one call was reached.
+    pub more: bool,
+}
+
+impl Drained {
+    /// Decodes the messages of a datagram.
+    pub(super) fn datagram(
+        &mut self,
+        datagram: &[u8],
+        each: &mut impl FnMut(Result<Event<'_>, DecodeError>),
+    ) {
+        for message in Messages::new(datagram) {
+            let event = message.and_then(|message| Event::decode(&message));
+            self.messages += 1;
+            self.rejected += u64::from(event.is_err());
+            each(event);
+        }
+    }
+}
+
+/// A socket that the kernel sends conntrack events to.
+///
+/// It never waits: wait until its descriptor is readable (`tokio::io::unix::AsyncFd`, poll(2)), then
+/// call [`Self::drain`] until `more` is false.
+///
+/// With `nf_conntrack_events=2`, the default, the kernel notes events only of flows that began
+/// while someone listened.
+pub struct Events {
+    listener: Listener,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Listens in the network namespace of the calling thread. `receive_buffer` is the number of
+    /// bytes to ask for (see [`Socket::set_receive_buffer`]); an event takes about 700 of them.
+    pub fn open(receive_buffer: usize) -> Result<Self, Error> {
+        let buffer = EventBuffer::fixed(receive_buffer);
+        let listener = Listener::new(Socket::netfilter()?, EventGroups::ENTRIES, buffer)?;
+        Ok(Self { listener, buffer: vec![0; RECEIVE_BYTES] })
+    }
+
+    /// Hands what has arrived to `each`: at most 1024 datagrams, so that a flood of events does
+    /// not keep the caller from its other work.
+    pub fn drain(
+        &mut self,
+        mut each: impl FnMut(Result<Event<'_>, DecodeError>),
+    ) -> Result<Drained, Error> {
+        let mut drained = Drained { more: true, ..Drained::default() };
+        let strangers = self.listener.strangers();
+        for _ in 0..DATAGRAMS {
+            match self.listener.receive(&mut self.buffer)? {
+                Received::Datagram(len) => {
+                    let datagram = self.buffer.get(..len).unwrap_or_default();
+                    drained.datagram(datagram, &mut each);
+                }
+                // This also counts as a datagram: the bound holds whatever the kernel returns.
+                Received::Overrun => drained.overruns += 1,
+                Received::Nothing => {
+                    drained.more = false;
+                    break;
+                }
+            }
+        }
+        drained.foreign = self.listener.strangers() - strangers;
+        Ok(drained)
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+}
+
+// SAFETY: the descriptor lives in the socket and never changes.
+unsafe impl Watched for Events {}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}

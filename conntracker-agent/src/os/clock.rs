@@ -1,0 +1,60 @@
+//! Inside there is one clock: time since boot, which kernel records carry and nobody can set. The time of day is
+//! what it becomes where it is printed.
+
+use std::{
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use nix::time::{ClockId, clock_getres, clock_gettime};
+
+use crate::model::TimeOfDay;
+
+/// The clocks of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    tick_ns: u64,
+}
+
+impl Clock {
+    /// Asks how long a tick of the kernel's clock is.
+    pub fn new() -> io::Result<Self> {
+        // The coarse clocks go from tick to tick.
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        Ok(Self { tick_ns: tick.tv_nsec().cast_unsigned() })
+    }
+
+    /// Ticks of the kernel's clock (jiffies) as nanoseconds.
+    pub fn of_ticks(self, ticks: u32) -> u64 {
+        u64::from(ticks).saturating_mul(self.tick_ns)
+    }
+
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`), as in kernel records.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
+    pub fn since_boot(self) -> u64 {
+        since_boot_ns()
+    }
+
+    /// How the two clocks are related now.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
+    pub fn time_of_day(self) -> TimeOfDay {
+        TimeOfDay::at(since_boot_ns(), epoch_ns())
+    }
+
+    /// The time of day: nanoseconds since the epoch. It can be set: not for comparisons.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
+    pub fn now(self) -> u64 {
+        epoch_ns()
+    }
+}
+
+fn since_boot_ns() -> u64 {
+    // It fails only where the kernel does not know the clock: `Clock::new` would have failed, too.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
+        time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
+    })
+}
+
+fn epoch_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}

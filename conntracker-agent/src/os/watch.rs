@@ -1,0 +1,39 @@
+//! Registering kernel descriptors with the event loop.
+
+use std::{collections::BTreeMap, future::poll_fn, io, os::fd::AsRawFd, task::Poll};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A source of events that owns the one descriptor it is polled by.
+///
+/// # Safety
+/// `as_raw_fd` returns the same open descriptor for the whole life of the value.
+pub unsafe trait Watched: AsRawFd {}
+
+// SAFETY: the map's descriptor lives in the ring and never changes.
+unsafe impl Watched for aya::maps::RingBuf<aya::maps::MapData> {}
+
+/// Registers `inner` with the running tokio runtime.
+pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the promise of `Watched`.
+    unsafe { AsyncFd::register(inner) }.map_err(|e| e.into_parts().1)
+}
+
+/// Waits until one of the sources has something.
+pub async fn any_ready<K, T: Watched>(sources: &mut BTreeMap<K, AsyncFd<T>>) -> io::Result<()> {
+    poll_fn(|cx| {
+        for source in sources.values_mut() {
+            if let Poll::Ready(guard) = source.poll_read_ready_mut(cx) {
+                return Poll::Ready(guard.map(|_| ()));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Everything was read: the source is ready again when something arrives.
+pub fn drained<T: Watched>(source: &mut AsyncFd<T>) {
+    let _ =
+        source.try_io_mut(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+}
