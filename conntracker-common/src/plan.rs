@@ -10,25 +10,25 @@ pub const SEGMENT_EARLY: u8 = 1;
 /// NF_INET_NUMHOOKS without ingress: hooks of IPv4 and IPv6.
 pub const HOOKS: u8 = 5;
 
-/// Places that a packet can be at: [`place`] of each family, segment and hook.
-pub const PLACES: usize = 4 * HOOKS as usize;
+/// Hook points that a packet can be at: [`hook_point`] of each family, segment and hook.
+pub const HOOK_POINTS: usize = 4 * HOOKS as usize;
 
-/// Number of a place, below [`PLACES`].
+/// Number of a hook point, below [`HOOK_POINTS`].
 #[must_use]
-pub const fn place(v6: bool, segment: u8, hook: u8) -> u32 {
+pub const fn hook_point(v6: bool, segment: u8, hook: u8) -> u32 {
     (v6 as u32 * 2 + segment as u32) * HOOKS as u32 + hook as u32
 }
 
-/// Hook of a [`place`].
+/// Hook of a [`hook_point`].
 #[must_use]
-pub const fn hook(place: u32) -> u8 {
-    (place % HOOKS as u32) as u8
+pub const fn hook(hook_point: u32) -> u8 {
+    (hook_point % HOOKS as u32) as u8
 }
 
-/// Segment of a [`place`].
+/// Segment of a [`hook_point`].
 #[must_use]
-pub const fn segment(place: u32) -> u8 {
-    (place / HOOKS as u32 % 2) as u8
+pub const fn segment(hook_point: u32) -> u8 {
+    (hook_point / HOOKS as u32 % 2) as u8
 }
 
 /// Bytes of one counter: nf_tables' `struct nft_counter` and ip_tables' `struct xt_counters` are both
@@ -55,10 +55,10 @@ const _: () = assert!((MAX_GAPS + 1).is_power_of_two());
 /// Network namespaces whose rules can be traced at the same time.
 pub const MAX_NAMESPACES: u32 = 256;
 
-/// Index into map `PLANS` of a place of the n-th namespace.
+/// Index into map `PLANS` of a hook point of the n-th namespace.
 #[must_use]
-pub const fn plan_index(namespace: u32, place: u32) -> u32 {
-    namespace * PLACES as u32 + place
+pub const fn plan_index(namespace: u32, hook_point: u32) -> u32 {
+    namespace * HOOK_POINTS as u32 + hook_point
 }
 
 /// Packets of one CPU that can be between the links of a hook at the same time: the outermost, one
@@ -75,7 +75,7 @@ pub struct Guard {
     pub value: u64,
 }
 
-/// How to trace packets at one place: value of map `PLANS`. All zero: not at all.
+/// How to trace packets at one hook point: value of map `PLANS`. All zero: not at all.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -93,7 +93,7 @@ pub struct Plan {
     pub first_range: u32,
     /// Number of its ranges.
     pub ranges: u32,
-    /// Bit n: the chains at place n have counters in common with those at this place.
+    /// Bit n: the chains at hook point n have counters in common with those at this hook point.
     pub shares: u32,
     /// Zero.
     pub reserved: u32,
@@ -114,14 +114,14 @@ pub struct ChainKey {
 /// Value of map `CHAINS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChainPlace {
+pub struct HookedChain {
     /// Index into map `PLANS`.
     pub plan: u32,
     /// Place of the chain.
-    pub place: u32,
-    /// Its number among the chains of the place.
+    pub hook_point: u32,
+    /// Its number among the chains of the hook point.
     pub number: u32,
-    /// 1: every packet that comes to the place comes to this chain, or to one with this flag, first.
+    /// 1: every packet that comes to the hook point comes to this chain, or to one with this flag, first.
     pub first: u32,
 }
 
@@ -175,6 +175,6 @@ const _: () = {
     assert!(size_of::<Plan>() == 16 + 16 + 16 * LEGACY_TABLES + 16);
     assert!(size_of::<Range>() == 16);
     assert!(size_of::<ChainKey>() == 16);
-    assert!(size_of::<ChainPlace>() == 16);
-    assert!(PLACES <= 32);
+    assert!(size_of::<HookedChain>() == 16);
+    assert!(HOOK_POINTS <= 32);
 };

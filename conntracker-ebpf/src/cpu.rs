@@ -15,7 +15,7 @@ use aya_ebpf::{
 use conntracker_common::{
     counters::Counter,
     path::{DeviceName, Marks, PATH_TRUNCATED},
-    plan::{FRAMES, MAX_GAPS, PLACES},
+    plan::{FRAMES, HOOK_POINTS, MAX_GAPS},
 };
 
 use crate::{
@@ -49,7 +49,7 @@ pub struct Frame {
     /// Index of its plan.
     pub plan: u32,
     /// Place of the hook.
-    pub place: u32,
+    pub hook_point: u32,
     /// Generation of plans.
     pub generation: u32,
     /// Epoch of the plan.
@@ -87,14 +87,14 @@ pub struct Frame {
     pub oif: u32,
     pub iif_name: DeviceName,
     pub oif_name: DeviceName,
-    /// Marks at the links between chains; the last place is for those beyond the limit.
+    /// Marks at the links between chains; the last element is for those beyond the limit.
     pub marks: [Marks; MAX_GAPS + 1],
     /// Reply tuple when it came in.
     pub reply: KernelTuple,
 }
 
-/// No place.
-pub const NOWHERE: u32 = PLACES as u32;
+/// No hook point.
+pub const NOWHERE: u32 = HOOK_POINTS as u32;
 
 /// State of one CPU.
 #[repr(C)]
@@ -104,7 +104,7 @@ pub struct Cpu {
     /// The packet that came to a hook last and has not left it.
     current: u64,
     /// Where it is. Written after `current`: who comes in between leaves 0 there.
-    current_place: u64,
+    current_point: u64,
     /// Probes that are running: more than one if they interrupt each other.
     pub running: u64,
     /// Distance of this CPU's per-CPU memory; 0 until it is known.
@@ -139,11 +139,11 @@ impl Cpu {
         a | b | c | d == 0
     }
 
-    /// A packet is at a place now.
+    /// A packet is at a hook point now.
     #[inline(always)]
-    pub fn enter(&mut self, skb: u64, place: u32) {
+    pub fn enter(&mut self, skb: u64, hook_point: u32) {
         self.current = skb;
-        self.current_place = u64::from(place);
+        self.current_point = u64::from(hook_point);
     }
 
     /// The packet has left.
@@ -187,8 +187,8 @@ impl Cpu {
     /// Where a packet is that has not left, else [`NOWHERE`]. (Of an `Option` that is `None` the compiler may copy
     /// the number, too, which the verifier refuses: nothing has been written there.)
     #[inline(always)]
-    pub fn place_of(&self, skb: u64) -> u32 {
-        if self.current == skb { self.current_place as u32 } else { NOWHERE }
+    pub fn hook_point_of(&self, skb: u64) -> u32 {
+        if self.current == skb { self.current_point as u32 } else { NOWHERE }
     }
 
     /// Takes a free frame.
@@ -214,10 +214,10 @@ impl Cpu {
         None
     }
 
-    /// The frame of a packet at a place.
+    /// The frame of a packet at a hook point.
     #[inline(always)]
-    pub fn find(&self, skb: u64, place: u32) -> Option<usize> {
-        let is = |&i: &usize| self.owners[i] == skb && self.frames[i].place == place;
+    pub fn find(&self, skb: u64, hook_point: u32) -> Option<usize> {
+        let is = |&i: &usize| self.owners[i] == skb && self.frames[i].hook_point == hook_point;
         (0..FRAMES as usize).find(is).map(hidden)
     }
 

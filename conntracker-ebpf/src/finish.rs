@@ -60,7 +60,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
         status: frame.status,
         info: 0,
         dropped: u8::from(dropped),
-        segment: plan::segment(frame.place),
+        segment: plan::segment(frame.hook_point),
         gaps: if frame.gaps > MAX_GAPS as u32 { MAX_GAPS as u8 } else { frame.gaps as u8 },
         flags: frame.flags as u8,
         moved: 0,
@@ -94,7 +94,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     scratch.head.path.path_hash = way;
     if frame.flow != 0 {
         if frame.fresh != 0 {
-            trust::took(trust_tag(frame.flow, frame.place, frame.generation), way, dropped);
+            trust::took(trust_tag(frame.flow, frame.hook_point, frame.generation), way, dropped);
         }
         let key = frame.flow ^ way;
         if known::contains(key, frame.generation, REPORTED) {
@@ -105,7 +105,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     }
     scratch.facts.clear(frame.came_ns);
     scratch.facts.netns_cookie = frame.netns_cookie;
-    scratch.facts.body.hook = plan::hook(frame.place);
+    scratch.facts.body.hook = plan::hook(frame.hook_point);
     scratch.facts.body.iif = frame.iif;
     scratch.facts.body.oif = frame.oif;
     if !gather(scratch, skb) {
@@ -205,7 +205,7 @@ fn way(scratch: &PathScratch, frame: &Frame, after: &After) -> u64 {
     let path = &scratch.head.path;
     // Not the number of events and counters: they tell it.
     let what = [path.info, path.dropped, path.gaps, path.flags];
-    let mut hash = Hash::new(u64::from(frame.place));
+    let mut hash = Hash::new(u64::from(frame.hook_point));
     // Rules without counters can tell packets apart by these alone.
     hash.add(u64::from(frame.iif) << 32 | u64::from(frame.oif));
     hash.add(u64::from(path.epoch) << 32 | u64::from(u32::from_ne_bytes(what)));

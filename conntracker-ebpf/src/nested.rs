@@ -9,7 +9,7 @@ use conntracker_common::{
     counters::Counter,
     hook,
     path::PATH_ANSWERED,
-    plan::{self, FRAMES, PLACES},
+    plan::{self, FRAMES, HOOK_POINTS},
 };
 
 use crate::{
@@ -26,15 +26,15 @@ const LOCAL_OUT: u32 = of_hook(hook::LOCAL_OUT);
 /// Places of packets that a softirq brought: no other one comes in between.
 const ARRIVED: u32 = of_hook(hook::PRE_ROUTING) | of_hook(hook::LOCAL_IN) | of_hook(hook::FORWARD);
 
-/// A bit for each place of a hook (`enum nf_inet_hooks`).
+/// A bit for each hook point of a hook (`enum nf_inet_hooks`).
 const fn of_hook(hook: u8) -> u32 {
     let mut bits = 0;
-    let mut place = 0;
-    while place < PLACES as u32 {
-        if plan::hook(place) == hook {
-            bits |= 1 << place;
+    let mut hook_point = 0;
+    while hook_point < HOOK_POINTS as u32 {
+        if plan::hook(hook_point) == hook {
+            bits |= 1 << hook_point;
         }
-        place += 1;
+        hook_point += 1;
     }
     bits
 }
@@ -42,8 +42,8 @@ const fn of_hook(hook: u8) -> u32 {
 /// A packet that comes or leaves.
 struct Other {
     skb: u64,
-    /// Where: a bit for each place.
-    places: u32,
+    /// Where: a bit for each hook point.
+    hook_points: u32,
 }
 
 impl Other {
@@ -52,33 +52,34 @@ impl Other {
     fn meets(&self, cpu: &Cpu, index: u32) -> Option<usize> {
         let index = index as usize & (FRAMES as usize - 1);
         let owner = cpu.owners[index];
-        let meets = owner != 0 && owner != self.skb && cpu.frames[index].shares & self.places != 0;
+        let meets =
+            owner != 0 && owner != self.skb && cpu.frames[index].shares & self.hook_points != 0;
         meets.then_some(index)
     }
 }
 
-/// A packet comes to one of `places` (a bit for each).
+/// A packet comes to one of `hook_points` (a bit for each).
 #[inline(never)]
-pub fn arrives(cpu: &mut Cpu, skb: u64, places: u32) {
-    let sent_here = places & LOCAL_OUT != 0;
+pub fn arrives(cpu: &mut Cpu, skb: u64, hook_points: u32) {
+    let sent_here = hook_points & LOCAL_OUT != 0;
     for index in 0..FRAMES as usize {
         let owner = cpu.owners[index];
         if owner == skb {
             // The memory of a packet that left unseen.
             cpu.release(index);
             count(Counter::FramesLost);
-        } else if sent_here && owner != 0 && 1 << cpu.frames[index].place & ARRIVED != 0 {
+        } else if sent_here && owner != 0 && 1 << cpu.frames[index].hook_point & ARRIVED != 0 {
             cpu.frames[index].flags |= u32::from(PATH_ANSWERED);
         }
     }
     // Where the kernel has no such loops no frame has counters.
-    rounds::run::<EachFrame<Suspend>>(&mut Other { skb, places });
+    rounds::run::<EachFrame<Suspend>>(&mut Other { skb, hook_points });
 }
 
 /// The packet leaves it.
 #[inline(never)]
-pub fn leaves(skb: u64, places: u32) {
-    rounds::run::<EachFrame<Resume>>(&mut Other { skb, places });
+pub fn leaves(skb: u64, hook_points: u32) {
+    rounds::run::<EachFrame<Resume>>(&mut Other { skb, hook_points });
 }
 
 /// What is done with a frame whose counters the other packet may move.

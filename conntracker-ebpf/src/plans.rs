@@ -1,13 +1,13 @@
-//! Plans: what the agent knows of the rules at each place, and whether that still holds.
+//! Plans: what the agent knows of the rules at each hook point, and whether that still holds.
 
 use aya_ebpf::{macros::map, maps::Array};
 pub use conntracker_common::plan::Plan;
-use conntracker_common::plan::{MAX_NAMESPACES, MAX_RANGES, PLACES, Range};
+use conntracker_common::plan::{HOOK_POINTS, MAX_NAMESPACES, MAX_RANGES, Range};
 
 use crate::memory::read;
 
 #[map]
-static PLANS: Array<Plan> = Array::with_max_entries(MAX_NAMESPACES * PLACES as u32, 0);
+static PLANS: Array<Plan> = Array::with_max_entries(MAX_NAMESPACES * HOOK_POINTS as u32, 0);
 #[map]
 static RANGES: Array<Range> = Array::with_max_entries(MAX_RANGES, 0);
 

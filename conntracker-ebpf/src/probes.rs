@@ -80,13 +80,13 @@ pub fn hook_ends(context: *const u8) {
         } else {
             at(context, argument!(hook_skb))?
         };
-        let place = cpu.place_of(skb);
+        let hook_point = cpu.hook_point_of(skb);
         cpu.leave_if(skb);
         if cpu.is_quiet() {
             return None;
         }
-        if place < NOWHERE {
-            nested::leaves(skb, traverse::places(place));
+        if hook_point < NOWHERE {
+            nested::leaves(skb, traverse::hook_points(hook_point));
         }
         let index = cpu.find_anywhere(skb)?;
         if at(context, argument!(hook_result))? as u32 == PASSED {
@@ -278,10 +278,10 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
     }
     if !cpu.is_quiet()
         && let Some(index) = cpu.find_anywhere(view.skb)
-        && plan::hook(cpu.frames[index & 3].place) == hook
+        && plan::hook(cpu.frames[index & 3].hook_point) == hook
     {
         let found = chains::get(chain, family, hook)?;
-        if cpu.frames[index & 3].place == found.place {
+        if cpu.frames[index & 3].hook_point == found.hook_point {
             traverse::border(&mut cpu.frames[index & 3], view);
             entered(cpu, index, found.number, inside);
             return None;
@@ -291,10 +291,10 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
     }
     let tracing = known::tracing();
     // Of each hook its first chain alone counts.
-    let place = cpu.place_of(view.skb);
-    let again = place < NOWHERE && plan::hook(place) == hook;
+    let hook_point = cpu.hook_point_of(view.skb);
+    let again = hook_point < NOWHERE && plan::hook(hook_point) == hook;
     if !again {
-        let main = plan::place(family == FAMILY_V6, SEGMENT_MAIN, hook);
+        let main = plan::hook_point(family == FAMILY_V6, SEGMENT_MAIN, hook);
         traverse::arrive(cpu, view.skb, main);
     }
     let sampled = !again && traverse::is_sample(&tracing);
@@ -314,7 +314,7 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
         known::insert(entry, tracing.generation, bit, false);
         return None;
     };
-    let who = Who::of(view, plan::segment(found.place), hook)?;
+    let who = Who::of(view, plan::segment(found.hook_point), hook)?;
     if !sampled && who.is_known(tracing.generation) {
         return None;
     }
@@ -325,8 +325,8 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
         count(Counter::FramesFull);
         return None;
     }
-    cpu.enter(view.skb, found.place);
-    let index = traverse::begin(cpu, view, &who, found.place, &tracing, sampled)?;
+    cpu.enter(view.skb, found.hook_point);
+    let index = traverse::begin(cpu, view, &who, found.hook_point, &tracing, sampled)?;
     cpu.frames[index & 3].flags = u32::from(PATH_PROBED);
     emit::path_scratch(cpu::index(index))?.clear();
     entered(cpu, index, found.number, inside);
@@ -338,8 +338,8 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
 #[inline(never)]
 fn missed(view: Probed, hook: u8, family: u8) {
     let Some(number) = view.netns_cookie().and_then(netns::number) else { return };
-    let place = plan::place(family == FAMILY_V6, SEGMENT_MAIN, hook);
-    if let Some(plan) = plans::get(plan::plan_index(number, place))
+    let hook_point = plan::hook_point(family == FAMILY_V6, SEGMENT_MAIN, hook);
+    if let Some(plan) = plans::get(plan::plan_index(number, hook_point))
         && !plans::holds(plan)
     {
         count(Counter::PathRaces);

@@ -30,7 +30,7 @@ use crate::{
     view::View,
 };
 
-/// Distance of the places of a hook's two segments.
+/// Distance of the hook points of a hook's two segments.
 const HOOKS: u32 = HOOK_NUMBER as u32;
 
 /// What a packet is to the cache of known paths.
@@ -94,24 +94,28 @@ impl Who {
     }
 }
 
-/// A packet comes to a place.
+/// A packet comes to a hook point.
 #[inline(always)]
-pub fn arrive(cpu: &mut Cpu, skb: u64, place: u32) {
+pub fn arrive(cpu: &mut Cpu, skb: u64, hook_point: u32) {
     if !cpu.is_quiet() {
-        nested::arrives(cpu, skb, places(place));
+        nested::arrives(cpu, skb, hook_points(hook_point));
     }
-    cpu.enter(skb, place);
+    cpu.enter(skb, hook_point);
 }
 
-/// A bit for each place whose counters a packet may move before it leaves: links close each segment of a hook
+/// A bit for each hook point whose counters a packet may move before it leaves: links close each segment of a hook
 /// by itself, probes see the whole hook as one.
 #[inline(always)]
-pub fn places(place: u32) -> u32 {
+pub fn hook_points(hook_point: u32) -> u32 {
     if !probes() {
-        return 1 << place;
+        return 1 << hook_point;
     }
-    let other = if plan::segment(place) == SEGMENT_EARLY { place - HOOKS } else { place + HOOKS };
-    1 << place | 1 << other
+    let other = if plan::segment(hook_point) == SEGMENT_EARLY {
+        hook_point - HOOKS
+    } else {
+        hook_point + HOOKS
+    };
+    1 << hook_point | 1 << other
 }
 
 /// One packet in so many, by chance: numbers of packets would be those of flows with as many packets.
@@ -131,23 +135,23 @@ pub fn is_sample(tracing: &Tracing) -> bool {
 #[inline(always)]
 pub fn open(view: impl View, segment: u8) {
     let Some(cpu) = cpu::this() else { return };
-    let Some((hook, place)) = place(view, segment) else { return };
-    arrive(cpu, view.skb(), place);
+    let Some((hook, hook_point)) = hook_point(view, segment) else { return };
+    arrive(cpu, view.skb(), hook_point);
     let tracing = known::tracing();
     let sampled = is_sample(&tracing);
     let Some(who) = Who::of(view, segment, hook) else { return };
     if sampled || !who.is_known(tracing.generation) {
-        begin(cpu, view, &who, place, &tracing, sampled);
+        begin(cpu, view, &who, hook_point, &tracing, sampled);
     }
 }
 
-/// Begins to trace a packet at a place; returns its frame.
+/// Begins to trace a packet at a hook point; returns its frame.
 #[inline(always)]
 pub fn begin(
     cpu: &mut Cpu,
     view: impl View,
     who: &Who,
-    place: u32,
+    hook_point: u32,
     tracing: &Tracing,
     sampled: bool,
 ) -> Option<usize> {
@@ -157,7 +161,7 @@ pub fn begin(
     } else {
         netns::number(netns_cookie).unwrap_or(MAX_NAMESPACES)
     };
-    let plan_index = plan::plan_index(number, place);
+    let plan_index = plan::plan_index(number, hook_point);
     let Some(plan) = plans::get(plan_index) else {
         who.forget(tracing.generation);
         return None;
@@ -171,7 +175,7 @@ pub fn begin(
         && flow != 0
         && !sampled
         && tracing.trust != 0
-        && trust::is_trusted(trust_tag(flow, place, tracing.generation))
+        && trust::is_trusted(trust_tag(flow, hook_point, tracing.generation))
         && !one_in(TRUSTED_SAMPLE)
     {
         count(Counter::PathTrusted);
@@ -199,7 +203,7 @@ pub fn begin(
     frame.flow = flow;
     frame.netns_cookie = netns_cookie;
     frame.plan = plan_index;
-    frame.place = place;
+    frame.hook_point = hook_point;
     frame.generation = tracing.generation;
     frame.epoch = epoch;
     frame.shares = plan.shares;
@@ -260,8 +264,8 @@ pub fn gap(view: impl View, segment: u8) {
     if cpu.is_quiet() {
         return;
     }
-    let Some((_, place)) = place(view, segment) else { return };
-    if let Some(index) = cpu.find(view.skb(), place) {
+    let Some((_, hook_point)) = hook_point(view, segment) else { return };
+    if let Some(index) = cpu.find(view.skb(), hook_point) {
         border(&mut cpu.frames[index & 3], view);
     }
 }
@@ -272,7 +276,7 @@ pub fn border(frame: &mut Frame, view: impl View) {
     let (Some(packet), Some(nfct)) = (view.mark(), view.nfct()) else { return };
     let at = frame.gaps as usize & MAX_GAPS;
     frame.marks[at] = Marks { packet, connection: 0 };
-    if plan::segment(frame.place) != SEGMENT_EARLY
+    if plan::segment(frame.hook_point) != SEGMENT_EARLY
         && let Some(entry) = nfct.entry()
     {
         // Unreadable is as good as not there: the record will tell.
@@ -289,9 +293,9 @@ pub fn close(view: impl View, segment: u8) {
     if cpu.is_quiet() {
         return;
     }
-    let Some((_, place)) = place(view, segment) else { return };
-    nested::leaves(view.skb(), places(place));
-    if let Some(index) = cpu.find(view.skb(), place) {
+    let Some((_, hook_point)) = hook_point(view, segment) else { return };
+    nested::leaves(view.skb(), hook_points(hook_point));
+    if let Some(index) = cpu.find(view.skb(), hook_point) {
         let skb = cpu.owners[index & 3];
         finish(cpu, index, skb, false);
     }
@@ -302,30 +306,31 @@ pub fn close(view: impl View, segment: u8) {
 #[inline(never)]
 pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
     let Some(cpu) = cpu::this() else { return HOOK_UNKNOWN };
-    let place = cpu.place_of(skb);
+    let hook_point = cpu.hook_point_of(skb);
     cpu.leave();
     let found = if cpu.is_quiet() { None } else { cpu.find_anywhere(skb) };
-    let place = found.map_or(place, |index| cpu.frames[index & 3].place);
-    if !cpu.is_quiet() && place < NOWHERE {
-        nested::leaves(skb, places(place));
+    let hook_point = found.map_or(hook_point, |index| cpu.frames[index & 3].hook_point);
+    if !cpu.is_quiet() && hook_point < NOWHERE {
+        nested::leaves(skb, hook_points(hook_point));
     }
     if let Some(index) = found {
         // Conntrack's own function comes behind its first part of a hook, where links close.
-        let passed =
-            probes() && plan::segment(place) == SEGMENT_EARLY && !was_dropped_by_chain(cpu, index);
+        let passed = probes()
+            && plan::segment(hook_point) == SEGMENT_EARLY
+            && !was_dropped_by_chain(cpu, index);
         let path = finish(cpu, index, skb, !passed);
         if !passed {
             *path_hash = path;
         }
-        return plan::hook(place);
+        return plan::hook(hook_point);
     }
-    forget(skb, place);
-    if place < NOWHERE { plan::hook(place) } else { HOOK_UNKNOWN }
+    forget(skb, hook_point);
+    if hook_point < NOWHERE { plan::hook(hook_point) } else { HOOK_UNKNOWN }
 }
 
 /// A packet was dropped whose path was known, and is another one now: the next ones are looked at.
 #[inline(always)]
-fn forget(skb: u64, place: u32) {
+fn forget(skb: u64, hook_point: u32) {
     let Some(nfct) = read(skb + offset!(skb_nfct) as u64) else { return };
     let generation = known::tracing().generation;
     let key = match Nfct::new(nfct).entry() {
@@ -335,7 +340,7 @@ fn forget(skb: u64, place: u32) {
                 && let Some(cookie) = read(net + offset!(net_cookie) as u64)
             {
                 let flow = flow_hash(entry.address(), cookie);
-                trust::dropped(trust_tag(flow, place, generation));
+                trust::dropped(trust_tag(flow, hook_point, generation));
             }
             entry.address()
         }
@@ -360,19 +365,19 @@ fn flow_hash(entry: u64, netns_cookie: u64) -> u64 {
     hash.finish()
 }
 
-/// Tag of a folded flow at a place.
+/// Tag of a folded flow at a hook point.
 #[inline(always)]
-pub fn trust_tag(flow: u64, place: u32, generation: u32) -> u64 {
+pub fn trust_tag(flow: u64, hook_point: u32, generation: u32) -> u64 {
     let mut hash = Hash::new(flow);
-    hash.add(u64::from(generation) << 32 | u64::from(place));
+    hash.add(u64::from(generation) << 32 | u64::from(hook_point));
     hash.finish()
 }
 
-/// The hook and place of a packet.
+/// The hook and hook point of a packet.
 #[inline(always)]
-fn place(view: impl View, segment: u8) -> Option<(u8, u32)> {
+fn hook_point(view: impl View, segment: u8) -> Option<(u8, u32)> {
     let (hook, family) = view.hook()?;
-    Some((hook, plan::place(family == FAMILY_V6, segment, hook)))
+    Some((hook, plan::hook_point(family == FAMILY_V6, segment, hook)))
 }
 
 /// Hash of a tuple. A function of its own: its stack is not that of those who make tuples.

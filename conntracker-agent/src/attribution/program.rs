@@ -226,12 +226,12 @@ impl Program {
     #[must_use]
     pub fn id(&self, table: usize, chain: usize) -> Option<ChainId> {
         let id = ChainId(self.first.get(table)?.checked_add(u32::try_from(chain).ok()?)?);
-        (self.place(id)? == (table, chain)).then_some(id)
+        (self.indices(id)? == (table, chain)).then_some(id)
     }
 
     /// The indices of the table in the ruleset and of the chain in the table.
     #[must_use]
-    pub fn place(&self, id: ChainId) -> Option<(usize, usize)> {
+    pub fn indices(&self, id: ChainId) -> Option<(usize, usize)> {
         self.chain(id).map(|chain| (chain.table as usize, chain.index as usize))
     }
 

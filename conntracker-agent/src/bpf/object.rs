@@ -24,7 +24,7 @@ use conntracker_common::{
     counters::COUNTERS,
     loops,
     offsets::NftOffsets,
-    plan::{ChainKey, ChainPlace, FRAMES, MAX_SLOTS, SEGMENT_EARLY, Tracing},
+    plan::{ChainKey, FRAMES, HookedChain, MAX_SLOTS, SEGMENT_EARLY, Tracing},
     probes::Arguments,
     seen::{Mode, REPORT_EACH},
 };
@@ -394,13 +394,13 @@ impl Programs {
     }
 
     /// Tells where packets can meet a base chain; `None`: no longer.
-    pub fn set_chain(&mut self, key: ChainKey, place: Option<ChainPlace>) -> Result<()> {
+    pub fn set_chain(&mut self, key: ChainKey, hooked: Option<HookedChain>) -> Result<()> {
         let mut map: HashMap<_, [u64; 2], [u32; 4]> = HashMap::try_from(self.map_mut("CHAINS")?)?;
         let ChainKey { chain, family, hook } = key;
         let key = [chain, u64::from(family) | u64::from(hook) << 32];
-        match place {
-            Some(ChainPlace { plan, place, number, first }) => {
-                map.insert(key, [plan, place, number, first], 0)?;
+        match hooked {
+            Some(HookedChain { plan, hook_point, number, first }) => {
+                map.insert(key, [plan, hook_point, number, first], 0)?;
             }
             // The memory of a chain that is gone may be that of another one, gone since, too.
             None => if_there(map.remove(&key))?,

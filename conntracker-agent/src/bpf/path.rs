@@ -6,7 +6,7 @@ use conntracker_common::{
         DeviceName, IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_ANSWERED,
         PATH_NAT, PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
     },
-    plan::{SEGMENT_EARLY, place},
+    plan::{SEGMENT_EARLY, hook_point},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
 };
 
@@ -42,8 +42,8 @@ pub struct PathRecord {
     pub iif: Option<Device>,
     /// Interface of output.
     pub oif: Option<Device>,
-    /// Number of the hook's place ([`place`]).
-    pub place: u32,
+    /// Number of the hook point ([`hook_point`]).
+    pub hook_point: u32,
     /// Epoch of the ruleset.
     pub epoch: u32,
     /// Hash of the path, by which dropped packets are counted.
@@ -93,7 +93,7 @@ fn device_name(r: &mut &[u8]) -> [u8; IFNAMSIZ] {
 /// Something that a probe saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// The n-th base chain of the place begins.
+    /// The n-th base chain of the hook point begins.
     Enter(u32),
     /// It ends, its function having returned this.
     Leave(u32),
@@ -230,7 +230,7 @@ impl PathRecord {
             info,
             iif: Device::new(common.interfaces.0, iif_name),
             oif: Device::new(common.interfaces.1, oif_name),
-            place: place(!v4, segment, hook),
+            hook_point: hook_point(!v4, segment, hook),
             epoch,
             path_hash,
             dropped,
@@ -323,7 +323,7 @@ mod tests {
                 info: 2,
                 iif: Some(Device { index: 7, name: name("eth7") }),
                 oif: None,
-                place: place(false, 0, 2),
+                hook_point: hook_point(false, 0, 2),
                 epoch: 4,
                 path_hash: 99,
                 dropped: true,

@@ -37,11 +37,11 @@ impl Programs {
         Ok(())
     }
 
-    /// Sets, or with `None` removes, the plan of a place of the n-th namespace. The kernel copies it word by
+    /// Sets, or with `None` removes, the plan of a hook point of the n-th namespace. The kernel copies it word by
     /// word while programs read it: the epoch tells them whether it is whole. It becomes 0 before anything
     /// else changes, and is set when the rest is in place.
-    pub fn set_plan(&mut self, namespace: u32, place: u32, plan: Option<&Plan>) -> Result<()> {
-        let index = plan_index(namespace, place);
+    pub fn set_plan(&mut self, namespace: u32, hook_point: u32, plan: Option<&Plan>) -> Result<()> {
+        let index = plan_index(namespace, hook_point);
         let mut map: Array<_, [u64; PLAN_WORDS]> = Array::try_from(self.map_mut("PLANS")?)?;
         let mut old = map.get(&index, 0)?;
         old[0] &= !u64::from(u32::MAX);

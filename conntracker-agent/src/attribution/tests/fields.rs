@@ -182,7 +182,7 @@ impl<'a, D: Decide> Kernel<'a, D> {
     }
 
     fn model(&self, id: ChainId) -> &'a Chain {
-        let (table, chain) = self.named.program.place(id).unwrap();
+        let (table, chain) = self.named.program.indices(id).unwrap();
         &self.named.ruleset.tables[table].chains[chain]
     }
 

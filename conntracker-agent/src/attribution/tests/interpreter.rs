@@ -88,7 +88,7 @@ impl<'a, D: Decide> Interpreter<'a, D> {
     }
 
     fn model(&self, id: ChainId) -> &'a Chain {
-        let (table, chain) = self.named.program.place(id).unwrap();
+        let (table, chain) = self.named.program.indices(id).unwrap();
         &self.named.ruleset.tables[table].chains[chain]
     }
 

@@ -35,7 +35,7 @@ impl Named {
     }
 
     fn name(&self, id: ChainId) -> &str {
-        let (table, chain) = self.program.place(id).unwrap();
+        let (table, chain) = self.program.indices(id).unwrap();
         &self.ruleset.tables[table].chains[chain].name
     }
 }
@@ -244,7 +244,7 @@ pub fn show(
     named: &Named,
     &Solved { chain, index, verdict, provenance, placed }: &Solved,
 ) -> String {
-    let (table, at) = named.program.place(chain).unwrap();
+    let (table, at) = named.program.indices(chain).unwrap();
     let end = named.ruleset.tables[table].chains[at].rules.len() as u32;
     let place = match index {
         None => String::new(),

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::{
+    hook_points::is_v6,
     join::{ChainAt, Join, reachable},
-    places::is_v6,
-    plan::PlacePlan,
+    plan::HookPlan,
     probed::Addresses,
 };
 use crate::{
@@ -90,8 +90,8 @@ impl Sight {
         program: &Program,
         untold: &BTreeSet<ChainId>,
     ) {
-        let places = untold.iter().filter_map(|chain| program.place(*chain));
-        let untold: BTreeSet<ChainAt> = places.flat_map(|at| reachable(ruleset, at)).collect();
+        let hook_points = untold.iter().filter_map(|chain| program.indices(*chain));
+        let untold: BTreeSet<ChainAt> = hook_points.flat_map(|at| reachable(ruleset, at)).collect();
         coverage.untold |= !untold.is_empty();
         let tables = ruleset.tables.iter().zip(&self.rules).enumerate();
         let rules = tables.flat_map(|(t, (table, chains))| {
@@ -117,12 +117,13 @@ pub(super) fn unobserved(
     index: &Index,
     ruleset: &Ruleset,
     join: &Join,
-    plans: &[PlacePlan],
+    plans: &[HookPlan],
 ) -> BTreeSet<ChainAt> {
     let traced: BTreeSet<(bool, u8, ChainAt)> = plans
         .iter()
         .flat_map(|plan| {
-            let (v6, hook) = (is_v6(plan.place), conntracker_common::plan::hook(plan.place));
+            let (v6, hook) =
+                (is_v6(plan.hook_point), conntracker_common::plan::hook(plan.hook_point));
             plan.chains.iter().filter_map(move |chain| Some((v6, hook, chain.chain?.0)))
         })
         .collect();

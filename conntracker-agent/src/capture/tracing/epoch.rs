@@ -10,7 +10,7 @@ use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
 use super::{
     coverage::Sight,
     facts,
-    plan::{Others, PlacePlan},
+    plan::{HookPlan, Others},
     probed::{self, Addresses},
     uapi::{
         CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_RELATED_REPLY, CT_UNTRACKED, IPS_DST_NAT_DONE,
@@ -49,14 +49,14 @@ pub(super) struct Epoch {
     pub number: u32,
     ruleset: Ruleset,
     program: Program,
-    places: BTreeMap<u32, PlacePlan>,
+    plans: BTreeMap<u32, HookPlan>,
     /// Conntrack is active for IPv4, and for IPv6.
     tracked: [bool; 2],
     /// Flows fold: a record speaks for all of a folded key that take its path.
     folds: bool,
     /// With probes: where rules and chains are.
     addresses: Option<Addresses>,
-    /// Steps of what was seen before, by place.
+    /// Steps of what was seen before, by hook point.
     solved: HashMap<(u32, Seen), Found>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
@@ -66,7 +66,7 @@ pub(super) struct Epoch {
     untold: BTreeSet<ChainId>,
 }
 
-/// What was seen of a packet at a place, as far as its steps depend on it.
+/// What was seen of a packet at a hook point, as far as its steps depend on it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Seen {
     Counters(Box<Observation>),
@@ -95,7 +95,7 @@ impl Epoch {
         number: u32,
         ruleset: Ruleset,
         program: Program,
-        plans: Vec<PlacePlan>,
+        plans: Vec<HookPlan>,
         addresses: Option<Addresses>,
         tracked: [bool; 2],
         folds: bool,
@@ -105,7 +105,7 @@ impl Epoch {
             ruleset,
             program,
             addresses,
-            places: plans.into_iter().map(|plan| (plan.place, plan)).collect(),
+            plans: plans.into_iter().map(|plan| (plan.hook_point, plan)).collect(),
             tracked,
             folds,
             solved: HashMap::new(),
@@ -123,7 +123,7 @@ impl Epoch {
 
     /// The way that a record tells of, and whether model and counters contradict each other.
     pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
-        let plan = self.places.get(&record.place).ok_or(Unresolved::Reference)?;
+        let plan = self.plans.get(&record.hook_point).ok_or(Unresolved::Reference)?;
         let doubt = doubt(record, plan);
         let seen = if let Some(events) = &record.events {
             Seen::Probes {
@@ -139,7 +139,7 @@ impl Epoch {
             self.program.forget_unneeded(&mut seen);
             Seen::Counters(Box::new(seen))
         };
-        let key = (record.place, seen);
+        let key = (record.hook_point, seen);
         let Found { steps, chains, contradiction } = if let Some(known) = self.solved.get(&key) {
             known.clone()
         } else {
@@ -168,7 +168,7 @@ impl Epoch {
         let marks = self.marks(record);
         let traversal = Traversal {
             marks,
-            hook: HOOKS[usize::from(hook(record.place))],
+            hook: HOOKS[usize::from(hook(record.hook_point))],
             direction: match record.info {
                 CT_ESTABLISHED_REPLY | CT_RELATED_REPLY if from_conntrack => Direction::Reply,
                 _ => Direction::Original,
@@ -203,7 +203,7 @@ impl Epoch {
         if !contradiction && doubt.is_none() {
             return;
         }
-        let Some(plan) = self.places.get(&record.place) else { return };
+        let Some(plan) = self.plans.get(&record.hook_point) else { return };
         let all = contradiction || record.truncated || !probed;
         let met = plan.chains.iter().filter(|chain| all || (record.nested && chain.legacy));
         self.untold.extend(met.filter_map(|chain| Some(chain.chain?.1)));
@@ -235,7 +235,7 @@ impl Epoch {
 
     /// Marks behind the chains that links separate from the next ones; probes take them at each.
     fn marks(&mut self, record: &PathRecord) -> Arc<[MarksBehind]> {
-        let Some(plan) = self.places.get(&record.place) else { return Arc::new([]) };
+        let Some(plan) = self.plans.get(&record.hook_point) else { return Arc::new([]) };
         let marks = match &record.events {
             Some(events) => probed::marks(record, events, &plan.gaps),
             None => record.marks.clone(),
@@ -261,7 +261,7 @@ impl Epoch {
     }
 
     fn state(&self, record: &PathRecord) -> CtState {
-        if segment(record.place) == SEGMENT_EARLY {
+        if segment(record.hook_point) == SEGMENT_EARLY {
             return CtState::Early;
         }
         let v6 = usize::from(record.orig.src.is_ipv6());
@@ -292,7 +292,7 @@ impl Epoch {
     }
 
     fn site(&self, chain: ChainId, index: Option<u32>) -> Option<Site> {
-        let (t, c) = self.program.place(chain)?;
+        let (t, c) = self.program.indices(chain)?;
         let table = self.ruleset.tables.get(t)?;
         let chain = table.chains.get(c)?;
         let rule = index.and_then(|index| chain.rules.get(index as usize));
@@ -318,7 +318,7 @@ impl Epoch {
     fn name(&self, chain: ChainId) -> String {
         let found = self
             .program
-            .place(chain)
+            .indices(chain)
             .and_then(|(t, c)| Some(&self.ruleset.tables.get(t)?.chains.get(c)?.name));
         found.cloned().unwrap_or_default()
     }
@@ -344,7 +344,7 @@ fn outcome(record: &PathRecord) -> Outcome {
 }
 
 /// Why the counters do not tell everything.
-fn doubt(record: &PathRecord, plan: &PlacePlan) -> Option<Doubt> {
+fn doubt(record: &PathRecord, plan: &HookPlan) -> Option<Doubt> {
     if record.nested {
         Some(Doubt::Nested)
     } else if record.truncated {
@@ -369,10 +369,10 @@ fn is_translated(record: &PathRecord) -> bool {
 /// What the solver needs to know.
 pub(super) fn observation(
     record: &PathRecord,
-    plan: &PlacePlan,
+    plan: &HookPlan,
     doubt: Option<Doubt>,
 ) -> Result<Observation, Unresolved> {
-    let done = match hook(record.place) {
+    let done = match hook(record.hook_point) {
         0 | 3 => IPS_DST_NAT_DONE,
         _ => IPS_SRC_NAT_DONE,
     };
@@ -402,14 +402,14 @@ pub(super) fn observation(
     let mut among: Option<(usize, usize)> = None;
     // Behind chains that change the mark or the addresses of what goes out it is routed again: there
     // may be no route (`ip_route_me_harder` of net/ipv4/netfilter.c).
-    let routed_again = hook(record.place) == OUTPUT;
+    let routed_again = hook(record.hook_point) == OUTPUT;
     let mut behind_nat = None;
-    for (number, place) in plan.chains.iter().enumerate() {
-        if (from..to).contains(&number) && may_drop(place.after) {
+    for (number, planned) in plan.chains.iter().enumerate() {
+        if (from..to).contains(&number) && may_drop(planned.after) {
             elsewhere.push(chains.len());
         }
-        let Some((_, chain)) = place.chain else { continue };
-        if place.nat {
+        let Some((_, chain)) = planned.chain else { continue };
+        if planned.nat {
             // A reset that a rule sends is related too, and meets NAT as first packets do.
             let met = translates || (error && moved.iter().any(|(spot, _)| spot.chain == chain));
             behind_nat = Some(chains.len() + usize::from(met));

@@ -14,7 +14,7 @@ use conntracker_common::{
 };
 
 use super::{
-    plan::{PlaceChain, PlacePlan},
+    plan::{HookPlan, PlannedChain},
     uapi::{
         CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_UNTRACKED, IPS_DST_NAT_DONE, IPS_SRC_NAT_DONE,
     },
@@ -55,17 +55,17 @@ const EXTENSIONS: [u8; 7] = [0, 43, 44, 50, 51, 60, 135];
 /// What is known of the packet of a record.
 pub(super) fn packet(
     record: &PathRecord,
-    plan: &PlacePlan,
+    plan: &HookPlan,
     program: &Program,
     seen: &Observation,
     folds: bool,
 ) -> Packet {
-    let early = segment(record.place) == SEGMENT_EARLY;
+    let early = segment(record.hook_point) == SEGMENT_EARLY;
     let v6 = record.orig.src.is_ipv6();
     let entry = record.reply.filter(|_| !early);
     let related = entry.is_some() && matches!(record.info % CT_ESTABLISHED_REPLY, CT_RELATED);
-    let places: Vec<Option<&PlaceChain>> =
-        seen.chains.iter().map(|chain| place(plan, *chain)).collect();
+    let chains: Vec<Option<&PlannedChain>> =
+        seen.chains.iter().map(|chain| planned(plan, *chain)).collect();
     let from_headers = record.reply.is_none();
     let readable = if from_headers { !record.fragment } else { !related };
     let mut packet = Packet {
@@ -90,7 +90,7 @@ pub(super) fn packet(
             Some(reply) => {
                 let nat = Nat::of(record, reply, plan.translates);
                 let mut all: Vec<Headers> =
-                    places.iter().map(|place| nat.headers(*place)).collect();
+                    chains.iter().map(|chain| nat.headers(*chain)).collect();
                 if folds {
                     let client = usize::from(record.info >= CT_ESTABLISHED_REPLY);
                     let translated = source_translated(&record.orig, &reply);
@@ -100,7 +100,7 @@ pub(super) fn packet(
                 }
                 all
             }
-            None => vec![headers(&record.orig, &record.orig, readable); places.len()],
+            None => vec![headers(&record.orig, &record.orig, readable); chains.len()],
         };
     }
     if let Some(reply) = entry {
@@ -118,7 +118,7 @@ pub(super) fn packet(
                 packet.status.0 &= !IPS_SRC_NAT;
             }
         }
-        packet.translation = translation(record, &reply, &places);
+        packet.translation = translation(record, &reply, &chains);
         if let Some(translation) = packet.translation.as_mut().filter(|of| folds && of.source) {
             translation.port = None;
         }
@@ -131,8 +131,8 @@ fn source_translated(orig: &Tuple, reply: &Tuple) -> bool {
     status(orig, reply).1 & IPS_SRC_NAT != 0
 }
 
-fn place(plan: &PlacePlan, chain: ChainId) -> Option<&PlaceChain> {
-    plan.chains.iter().find(|place| place.chain.is_some_and(|(_, id)| id == chain))
+fn planned(plan: &HookPlan, chain: ChainId) -> Option<&PlannedChain> {
+    plan.chains.iter().find(|planned| planned.chain.is_some_and(|(_, id)| id == chain))
 }
 
 fn interface(device: Option<Device>) -> Interface {
@@ -174,12 +174,14 @@ fn status(orig: &Tuple, reply: &Tuple) -> (u32, u32) {
 /// Marks when the packet came to each chain, where links tell.
 fn marks(
     record: &PathRecord,
-    plan: &PlacePlan,
+    plan: &HookPlan,
     seen: &Observation,
 ) -> Vec<(Option<u32>, Option<u32>)> {
     let at = |chain: &ChainId| {
-        let number =
-            plan.chains.iter().position(|place| place.chain.is_some_and(|(_, id)| id == *chain))?;
+        let number = plan
+            .chains
+            .iter()
+            .position(|planned| planned.chain.is_some_and(|(_, id)| id == *chain))?;
         let gap = plan.gaps.iter().position(|before| *before == number)?;
         record.marks.get(gap).copied()
     };
@@ -264,7 +266,7 @@ impl Nat {
         let first = record.info == CT_NEW;
         let fresh = |done| first && record.status & done == 0;
         Self {
-            hook: hook(record.place),
+            hook: hook(record.hook_point),
             before: mine,
             after: turned(&mine, &other),
             fresh: (fresh(IPS_SRC_NAT_DONE), fresh(IPS_DST_NAT_DONE)),
@@ -273,19 +275,19 @@ impl Nat {
         }
     }
 
-    fn headers(&self, place: Option<&PlaceChain>) -> Headers {
-        let Some(place) = place else { return headers(&self.before, &self.after, true) };
+    fn headers(&self, chain: Option<&PlannedChain>) -> Headers {
+        let Some(chain) = chain else { return headers(&self.before, &self.after, true) };
         let (source, destination) =
-            if self.works { self.sides(place) } else { (Side::Either, Side::Either) };
+            if self.works { self.sides(chain) } else { (Side::Either, Side::Either) };
         let one = pick(&self.before, &self.after, source, destination, true);
         let other = pick(&self.before, &self.after, source, destination, false);
         headers(&one, &other, true)
     }
 
     /// Where source and destination are at a chain.
-    fn sides(&self, place: &PlaceChain) -> (Side, Side) {
-        let passed = |priority: i32| match place.priority {
-            _ if place.nat => Some(false),
+    fn sides(&self, chain: &PlannedChain) -> (Side, Side) {
+        let passed = |priority: i32| match chain.priority {
+            _ if chain.nat => Some(false),
             at if at == priority => None,
             at => Some(at > priority),
         };
@@ -337,12 +339,12 @@ fn turned(mine: &Tuple, other: &Tuple) -> Tuple {
 fn translation(
     record: &PathRecord,
     reply: &Tuple,
-    places: &[Option<&PlaceChain>],
+    chains: &[Option<&PlannedChain>],
 ) -> Option<Translation> {
-    if record.info != CT_NEW || !places.iter().flatten().any(|place| place.nat) {
+    if record.info != CT_NEW || !chains.iter().flatten().any(|chain| chain.nat) {
         return None;
     }
-    let source = !matches!(hook(record.place), PREROUTING | OUTPUT);
+    let source = !matches!(hook(record.hook_point), PREROUTING | OUTPUT);
     let before: IpAddr = if source { record.orig.src } else { record.orig.dst };
     let (address, port) = if source {
         (reply.dst, ports(reply).map(|ports| ports[1]))

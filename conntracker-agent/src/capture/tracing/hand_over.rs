@@ -1,12 +1,12 @@
 //! Plans on their way to the programs.
 
 use anyhow::Result;
-use conntracker_common::plan::{Guard, LEGACY_TABLES, MAX_RANGES, PLACES, Plan, Tracing};
+use conntracker_common::plan::{Guard, HOOK_POINTS, LEGACY_TABLES, MAX_RANGES, Plan, Tracing};
 
 use super::{
     RuleTracer,
-    places::{hook_index, shares},
-    plan::PlacePlan,
+    hook_points::{hook_index, shares},
+    plan::HookPlan,
 };
 use crate::{
     bpf::{index::Fingerprint, object::Programs},
@@ -19,7 +19,7 @@ impl RuleTracer {
         &mut self,
         programs: &mut Programs,
         id: NetnsId,
-        plans: &[PlacePlan],
+        plans: &[HookPlan],
         fingerprint: &Fingerprint,
     ) -> Result<bool> {
         let slot = self.namespaces.get(id)?.slot;
@@ -37,13 +37,13 @@ impl RuleTracer {
             probes.hand_over(programs, id, slot, plans)?;
         }
         let shares = shares(plans);
-        for place in 0..PLACES as u32 {
-            let Some(plan) = plans.iter().find(|plan| plan.place == place) else {
-                programs.set_plan(slot, place, None)?;
+        for hook_point in 0..HOOK_POINTS as u32 {
+            let Some(plan) = plans.iter().find(|plan| plan.hook_point == hook_point) else {
+                programs.set_plan(slot, hook_point, None)?;
                 continue;
             };
             programs.set_ranges(first, &plan.ranges)?;
-            let hook = hook_index(place);
+            let hook = hook_index(hook_point);
             let mut legacy = [Guard { address: 0, value: 0 }; LEGACY_TABLES];
             for (to, from) in legacy.iter_mut().zip(&plan.legacy) {
                 *to = *from;
@@ -56,10 +56,10 @@ impl RuleTracer {
                 legacy,
                 first_range: first,
                 ranges: plan.ranges.len() as u32,
-                shares: shares.get(&place).copied().unwrap_or(0),
+                shares: shares.get(&hook_point).copied().unwrap_or(0),
                 reserved: 0,
             };
-            programs.set_plan(slot, place, Some(&value))?;
+            programs.set_plan(slot, hook_point, Some(&value))?;
             first += plan.ranges.len() as u32;
         }
         self.generation = (self.generation + 1) & 0xffff;

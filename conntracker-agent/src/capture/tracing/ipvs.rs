@@ -1,4 +1,4 @@
-//! The kernel's virtual server (IPVS): it gives connections other tuples than NAT does, at other places.
+//! The kernel's virtual server (IPVS): it gives connections other tuples than NAT does, at other hook points.
 
 use std::path::Path;
 

@@ -9,8 +9,8 @@ use conntracker_common::{
 };
 
 use super::{
-    places::is_v6,
-    plan::{LinkWanted, PlacePlan},
+    hook_points::is_v6,
+    plan::{HookPlan, LinkWanted},
 };
 use crate::{
     bpf::{
@@ -31,20 +31,20 @@ type Key = (u32, Role, usize);
 pub(super) struct ChainLinks(HashMap<Key, (OwnedFd, i32)>);
 
 impl ChainLinks {
-    /// Attaches what the plans want and is not there, detaches what they do not want. Returns the places
+    /// Attaches what the plans want and is not there, detaches what they do not want. Returns the hook points
     /// that could not be given all their links, and why.
     pub fn arrange(
         &mut self,
         programs: &Programs,
         netns: &Netns,
-        plans: &[PlacePlan],
+        plans: &[HookPlan],
     ) -> Result<Vec<(u32, String)>> {
         let mut wanted: HashMap<Key, LinkWanted> = HashMap::new();
         for plan in plans {
             let mut numbers: HashMap<Role, usize> = HashMap::new();
             for link in &plan.links {
                 let number = numbers.entry(link.role).or_default();
-                wanted.insert((plan.place, link.role, *number), *link);
+                wanted.insert((plan.hook_point, link.role, *number), *link);
                 *number += 1;
             }
         }
@@ -67,14 +67,14 @@ impl ChainLinks {
         missing.sort_by_key(|((_, role, _), _)| std::cmp::Reverse(*role));
         let mut failed = Vec::new();
         for (key, wanted) in missing {
-            let (place, role, _) = key;
+            let (hook_point, role, _) = key;
             let program = programs
-                .rule_program(segment(place), role)
+                .rule_program(segment(hook_point), role)
                 .context("the programs that trace rules are not loaded")?;
-            let family = if is_v6(place) { FAMILY_V6 } else { FAMILY_V4 };
+            let family = if is_v6(hook_point) { FAMILY_V6 } else { FAMILY_V4 };
             let attached = netns.enter(|| {
                 for priority in priorities(&wanted) {
-                    match sys::link_netfilter(program, family, hook(place), priority) {
+                    match sys::link_netfilter(program, family, hook(hook_point), priority) {
                         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
                         Err(error) => return Err(error),
                         Ok(link) => return Ok(Some((link, priority))),
@@ -87,13 +87,13 @@ impl ChainLinks {
                     self.0.insert(key, link);
                 }
                 Ok(None) => failed.push((
-                    place,
+                    hook_point,
                     format!(
                         "there is no free priority between {} and {}",
                         wanted.above, wanted.below
                     ),
                 )),
-                Err(error) => failed.push((place, error.to_string())),
+                Err(error) => failed.push((hook_point, error.to_string())),
             }
         }
         Ok(failed)

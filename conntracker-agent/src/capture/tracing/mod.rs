@@ -11,12 +11,12 @@ pub(crate) mod coverage;
 mod epoch;
 mod facts;
 mod hand_over;
+mod hook_points;
 mod ipvs;
 mod join;
 mod links;
 mod listers;
 mod namespaces;
-mod places;
 mod plan;
 mod probed;
 mod probes;
@@ -29,7 +29,7 @@ mod uapi;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use conntracker_common::plan::PLACES;
+use conntracker_common::plan::HOOK_POINTS;
 use tokio::{sync::mpsc, time::Instant};
 
 pub(crate) use self::{
@@ -38,8 +38,9 @@ pub(crate) use self::{
     probes::RuleProbes,
 };
 use self::{
-    coverage::Sight, epoch::Epoch, join::Join, namespaces::Namespaces, places::place_name,
-    plan::Planner, plan::Unresolved, probed::Addresses, probes::Unseen, tally::RuleTally,
+    coverage::Sight, epoch::Epoch, hook_points::hook_point_name, join::Join,
+    namespaces::Namespaces, plan::Planner, plan::Unresolved, probed::Addresses, probes::Unseen,
+    tally::RuleTally,
 };
 use crate::{
     attribution::Program,
@@ -144,8 +145,8 @@ impl RuleTracer {
     /// A namespace is gone.
     pub fn forget(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
         let Some(namespace) = self.namespaces.end(id) else { return Ok(()) };
-        for place in 0..PLACES as u32 {
-            programs.set_plan(namespace.slot, place, None)?;
+        for hook_point in 0..HOOK_POINTS as u32 {
+            programs.set_plan(namespace.slot, hook_point, None)?;
         }
         match &mut self.probes {
             Some(probes) => probes.forget(programs, id),
@@ -328,13 +329,13 @@ impl RuleTracer {
                 words: self.layout.words(),
             };
             let mut plans = planner.plans();
-            plans.retain(|plan| !without_links.contains(&plan.place));
+            plans.retain(|plan| !without_links.contains(&plan.hook_point));
             if let Some(why) = programs.without_counters() {
                 for plan in plans.extract_if(.., |plan| !plan.ranges.is_empty()) {
-                    if without_links.insert(plan.place) {
+                    if without_links.insert(plan.hook_point) {
                         untold.push(format!(
                             "{} is not traced: counters of rules cannot be read, for {why}",
-                            place_name(plan.place)
+                            hook_point_name(plan.hook_point)
                         ));
                     }
                 }
@@ -345,13 +346,18 @@ impl RuleTracer {
             if failed.is_empty() {
                 break (program, plans);
             }
-            for (place, why) in failed {
+            for (hook_point, why) in failed {
                 // Packets move counters there that no link sees, maybe those of other hooks, too: a
                 // reject's answer in the middle of the packet that it answers.
-                let slots = plans.iter().filter(|plan| plan.place == place).flat_map(|p| &p.slots);
-                join.hide(slots.filter_map(|spot| Some((program.place(spot.chain)?, spot.index))));
-                if without_links.insert(place) {
-                    untold.push(format!("{} is not traced: {why}", place_name(place)));
+                let slots = plans
+                    .iter()
+                    .filter(|plan| plan.hook_point == hook_point)
+                    .flat_map(|p| &p.slots);
+                join.hide(
+                    slots.filter_map(|spot| Some((program.indices(spot.chain)?, spot.index))),
+                );
+                if without_links.insert(hook_point) {
+                    untold.push(format!("{} is not traced: {why}", hook_point_name(hook_point)));
                 }
             }
         };

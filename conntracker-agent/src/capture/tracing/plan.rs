@@ -29,9 +29,9 @@ const TRACKED_HOOKS: [u8; 2] = [0, 3];
 /// INPUT and POSTROUTING, at whose ends flows are seen anyway.
 const LAST_HOOKS: [u8; 2] = [1, 4];
 
-/// A base chain at a place.
+/// A base chain at a hook point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PlaceChain {
+pub(super) struct PlannedChain {
     /// The chain; `None` if it was not listed.
     pub chain: Option<(ChainAt, ChainId)>,
     /// Address of the `struct nft_chain` or `struct xt_table`.
@@ -66,13 +66,13 @@ pub(super) struct LinkWanted {
     pub below: i32,
 }
 
-/// How to trace packets at one place.
+/// How to trace packets at one hook point.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PlacePlan {
-    /// Number of the place.
-    pub place: u32,
+pub(super) struct HookPlan {
+    /// Number of the hook point.
+    pub hook_point: u32,
     /// Base chains in order.
-    pub chains: Vec<PlaceChain>,
+    pub chains: Vec<PlannedChain>,
     /// What hangs behind the last chain, before the link that closes.
     pub end: Others,
     /// For each link between chains: the number of chains before it.
@@ -107,8 +107,8 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// The plans of all places where rules can do something.
-    pub fn plans(&self) -> Vec<PlacePlan> {
+    /// The plans of all hook points where rules can do something.
+    pub fn plans(&self) -> Vec<HookPlan> {
         let mut plans = Vec::new();
         for (v6, family) in [false, true].into_iter().zip(&self.index.hooks) {
             for (hook, list) in (0..).zip(family) {
@@ -116,21 +116,21 @@ impl Planner<'_> {
                 for (segment, functions, above) in
                     [(SEGMENT_EARLY, early, i32::MIN), (SEGMENT_MAIN, main, tracking(hook, list))]
                 {
-                    plans.extend(self.place(v6, hook, segment, functions, above));
+                    plans.extend(self.hook_point(v6, hook, segment, functions, above));
                 }
             }
         }
         plans
     }
 
-    fn place(
+    fn hook_point(
         &self,
         v6: bool,
         hook: u8,
         segment: u8,
         functions: &[HookFunction],
         above: i32,
-    ) -> Option<PlacePlan> {
+    ) -> Option<HookPlan> {
         let (chains, end) = self.chains(hook, functions);
         let (first, last) = (chains.first()?.priority, chains.last()?.priority);
         if chains.iter().all(|chain| chain.chain.is_some_and(|(at, _)| self.listed(at).is_idle())) {
@@ -166,17 +166,17 @@ impl Planner<'_> {
             .filter(|table| tables.clone().any(|found| found.private == table.address))
             .map(|table| table.guard)
             .collect();
-        let place = plan::place(v6, segment, hook);
+        let hook_point = plan::hook_point(v6, segment, hook);
         let mut hooked = self.index.hooks[usize::from(v6)].iter().flat_map(|list| &list.functions);
         let translates = !self.ipvs
             && hooked.any(|found| found.function == Function::Nat || found.nat_priority.is_some());
         let end = end_of_hook;
-        Some(PlacePlan { place, chains, end, gaps, links, slots, ranges, legacy, translates })
+        Some(HookPlan { hook_point, chains, end, gaps, links, slots, ranges, legacy, translates })
     }
 
     /// The base chains among functions, and what hangs behind the last one.
-    fn chains(&self, hook: u8, functions: &[HookFunction]) -> (Vec<PlaceChain>, Others) {
-        let mut chains: Vec<PlaceChain> = Vec::new();
+    fn chains(&self, hook: u8, functions: &[HookFunction]) -> (Vec<PlannedChain>, Others) {
+        let mut chains: Vec<PlannedChain> = Vec::new();
         let mut others = Others::default();
         for found in functions {
             if let Some(mut chain) = self.chain(hook, found) {
@@ -191,14 +191,14 @@ impl Planner<'_> {
         (chains, others)
     }
 
-    fn chain(&self, hook: u8, found: &HookFunction) -> Option<PlaceChain> {
+    fn chain(&self, hook: u8, found: &HookFunction) -> Option<PlannedChain> {
         if !matches!(found.function, Function::NfTables | Function::Legacy) {
             return None;
         }
         let at = self.join.base_chain(hook, found);
         let chain = at.and_then(|at| Some((at, self.program.id(at.0, at.1)?)));
         let nat = found.nat_priority.is_some();
-        Some(PlaceChain {
+        Some(PlannedChain {
             chain,
             address: found.private,
             legacy: found.function == Function::Legacy,
@@ -215,7 +215,7 @@ impl Planner<'_> {
     /// Whether links between the chains tell more than their counters: of a dropped packet, when a
     /// rule without a counter may have dropped it and there is more than one chain to have done so; of a
     /// mark, when there is more than one chain to have set it.
-    fn separates(&self, chains: &[PlaceChain]) -> bool {
+    fn separates(&self, chains: &[PlannedChain]) -> bool {
         let dropping = chains.iter().filter(|chain| self.can_drop(chain, false)).count();
         let marking = chains.iter().filter(|chain| self.can_mark(chain)).count();
         self.per_chain
@@ -224,7 +224,7 @@ impl Planner<'_> {
     }
 
     /// Whether rules of a chain set marks, of packets or of connections.
-    fn can_mark(&self, chain: &PlaceChain) -> bool {
+    fn can_mark(&self, chain: &PlannedChain) -> bool {
         let marks = |kind: &String| kind == "mangle" || kind.ends_with("MARK");
         chain.chain.is_some_and(|(at, _)| {
             let chains = reachable(self.ruleset, at).into_iter().map(|at| self.listed(at));
@@ -234,7 +234,7 @@ impl Planner<'_> {
 
     /// Whether a chain can drop packets; with `unseen`, without a counter that tells. (Rules of NAT do
     /// when they find no free port.)
-    fn can_drop(&self, chain: &PlaceChain, unseen: bool) -> bool {
+    fn can_drop(&self, chain: &PlannedChain, unseen: bool) -> bool {
         let Some((at, _)) = chain.chain else { return true };
         let base = self.listed(at);
         if !unseen && base.base.as_ref().is_some_and(|base| base.policy == Policy::Drop) {
@@ -262,7 +262,7 @@ impl Planner<'_> {
     }
 
     /// The counters of all chains that packets can come to, in the order of their memory.
-    fn counters(&self, chains: &[PlaceChain]) -> (Vec<Spot>, Vec<Range>) {
+    fn counters(&self, chains: &[PlannedChain]) -> (Vec<Spot>, Vec<Range>) {
         let mut found: Vec<(u64, u16, Spot)> = Vec::new();
         let counted = chains.iter().filter(|chain| chain.legacy || !self.probes);
         for (at, _) in counted.filter_map(|chain| chain.chain) {
@@ -325,6 +325,6 @@ fn tracking(hook: u8, list: &HookList) -> i32 {
 /// What a record could not be turned into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unresolved {
-    /// No such place or counter in this epoch.
+    /// No such hook point or counter in this epoch.
     Reference,
 }

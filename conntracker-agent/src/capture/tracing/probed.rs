@@ -7,7 +7,7 @@ use conntracker_common::path::event;
 
 use super::{
     join::{Join, reachable},
-    plan::PlacePlan,
+    plan::HookPlan,
     probes::Unseen,
 };
 use crate::capture::tracing::Unresolved;
@@ -177,7 +177,7 @@ fn target(result: u32) -> SolvedVerdict {
 /// What a packet did in one base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Visit {
-    /// Number among the chains of the place.
+    /// Number among the chains of the hook point.
     number: usize,
     /// Rules that it matched, as far as they are known.
     met: Vec<Match>,
@@ -231,7 +231,7 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
 pub(super) fn steps(
     record: &PathRecord,
     events: &[Event],
-    plan: &PlacePlan,
+    plan: &HookPlan,
     program: &Program,
     addresses: &Addresses,
 ) -> Result<(Vec<Solved>, bool), Unresolved> {
@@ -240,14 +240,14 @@ pub(super) fn steps(
     let mut steps = Vec::new();
     let mut contradiction = false;
     for (at, visit) in visits.iter().enumerate() {
-        let place = plan.chains.get(visit.number).ok_or(Unresolved::Reference)?;
-        let Some((_, chain)) = place.chain else { continue };
+        let planned = plan.chains.get(visit.number).ok_or(Unresolved::Reference)?;
+        let Some((_, chain)) = planned.chain else { continue };
         let end = match visit.returned {
             Some(code) => netfilter(code),
             None if at == last && record.dropped => SolvedVerdict::Drop,
             None => SolvedVerdict::Unknown,
         };
-        let solution = if place.legacy {
+        let solution = if planned.legacy {
             legacy(record, plan, program, chain, visit, end)?
         } else if visit.stray || record.truncated || addresses.blind.contains(&chain) {
             let provenance = Provenance::Chain;
@@ -270,17 +270,17 @@ pub(super) fn steps(
 /// A table of ip_tables: the counters of the hook that are its own tell, and the targets that ran.
 fn legacy(
     record: &PathRecord,
-    plan: &PlacePlan,
+    plan: &HookPlan,
     program: &Program,
     chain: ChainId,
     visit: &Visit,
     end: SolvedVerdict,
 ) -> Result<Solution, Unresolved> {
-    let of = program.place(chain).map(|(table, _)| table);
+    let of = program.indices(chain).map(|(table, _)| table);
     let mut moved = Vec::new();
     for &(slot, packets) in &record.moved {
         let spot = *plan.slots.get(usize::from(slot)).ok_or(Unresolved::Reference)?;
-        if program.place(spot.chain).map(|(table, _)| table) == of {
+        if program.indices(spot.chain).map(|(table, _)| table) == of {
             moved.push((spot, u32::from(packets)));
         }
     }

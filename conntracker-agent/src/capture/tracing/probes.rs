@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use conntracker_common::{
-    plan::{ChainKey, ChainPlace, hook, plan_index},
+    plan::{ChainKey, HookedChain, hook, plan_index},
     record::{FAMILY_V4, FAMILY_V6},
 };
 
-use super::{places::is_v6, plan::PlacePlan};
+use super::{hook_points::is_v6, plan::HookPlan};
 use crate::{
     bpf::{
         btf::KernelBtf,
@@ -110,10 +110,11 @@ impl RuleProbes {
         programs: &Programs,
         id: NetnsId,
         index: &Index,
-        plans: &[PlacePlan],
+        plans: &[HookPlan],
     ) -> Result<Unseen> {
         let mut needed = BTreeSet::new();
-        let chains = || plans.iter().flat_map(|plan| plan.chains.iter().map(|c| (plan.place, c)));
+        let chains =
+            || plans.iter().flat_map(|plan| plan.chains.iter().map(|c| (plan.hook_point, c)));
         let evaluators: BTreeSet<u64> = index
             .nft
             .iter()
@@ -141,7 +142,7 @@ impl RuleProbes {
             }
         }
         for v6 in [false, true] {
-            if chains().any(|(place, chain)| chain.legacy && is_v6(place) == v6) {
+            if chains().any(|(hook_point, chain)| chain.legacy && is_v6(hook_point) == v6) {
                 let of = |points: &Points| {
                     if v6 { points.ip6_table.clone() } else { points.ip_table.clone() }
                 };
@@ -175,27 +176,27 @@ impl RuleProbes {
         programs: &mut Programs,
         id: NetnsId,
         slot: u32,
-        plans: &[PlacePlan],
+        plans: &[HookPlan],
     ) -> Result<()> {
         let mut before = self.chains.remove(&id).unwrap_or_default();
         let mut now = Vec::new();
         for plan in plans {
-            let family = if is_v6(plan.place) { FAMILY_V6 } else { FAMILY_V4 };
+            let family = if is_v6(plan.hook_point) { FAMILY_V6 } else { FAMILY_V4 };
             let mut first = true;
             for (chain, number) in plan.chains.iter().zip(0..) {
                 let key = ChainKey {
                     chain: chain.address,
                     family: family.into(),
-                    hook: hook(plan.place).into(),
+                    hook: hook(plan.hook_point).into(),
                 };
-                let place = ChainPlace {
-                    plan: plan_index(slot, plan.place),
-                    place: plan.place,
+                let hook_point = HookedChain {
+                    plan: plan_index(slot, plan.hook_point),
+                    hook_point: plan.hook_point,
                     number,
                     first: u32::from(first),
                 };
                 programs
-                    .set_chain(key, Some(place))
+                    .set_chain(key, Some(hook_point))
                     .context("too many base chains in all namespaces together")?;
                 now.push(key);
                 // Chains of NAT are for first packets: others begin with the next one.

@@ -1,11 +1,11 @@
 //! From kernel memory and listed rules to links, counters and observations.
 
-use conntracker_common::plan::{Guard, HOOKS, SEGMENT_EARLY, place};
+use conntracker_common::plan::{Guard, HOOKS, SEGMENT_EARLY, hook_point};
 
 use super::{
     epoch::observation,
     join::Join,
-    plan::{PlacePlan, Planner},
+    plan::{HookPlan, Planner},
 };
 use crate::{
     attribution::Program,
@@ -145,7 +145,7 @@ fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
     (index, Ruleset { tables: vec![table], ..Ruleset::default() })
 }
 
-fn plans(wanted: &[Wanted], per_chain: bool) -> Vec<PlacePlan> {
+fn plans(wanted: &[Wanted], per_chain: bool) -> Vec<HookPlan> {
     let (index, ruleset) = world(wanted);
     let join = Join::new(&index, &ruleset);
     let program = Program::new(&ruleset, &join);
@@ -163,7 +163,7 @@ fn plans(wanted: &[Wanted], per_chain: bool) -> Vec<PlacePlan> {
 }
 
 /// (role, above, below) of each link.
-fn links(plan: &PlacePlan) -> Vec<(Role, i32, i32)> {
+fn links(plan: &HookPlan) -> Vec<(Role, i32, i32)> {
     plan.links.iter().map(|link| (link.role, link.above, link.below)).collect()
 }
 
@@ -175,7 +175,7 @@ fn one_pair_of_links_stands_around_the_chains_of_a_hook() {
     let plans = plans(&two, false);
     assert_eq!(plans.len(), 1);
     let plan = &plans[0];
-    assert_eq!(plan.place, place(false, 0, FORWARD));
+    assert_eq!(plan.hook_point, hook_point(false, 0, FORWARD));
     assert_eq!(links(plan), [(Role::Open, i32::MIN, -150), (Role::Close, 0, i32::MAX)]);
     assert_eq!(plan.slots.len(), 3);
     // Neighbours in memory are read in one go.
@@ -207,7 +207,7 @@ fn hooks_at_whose_end_flows_are_seen_need_no_link_there() {
 fn what_comes_before_conntrack_has_links_of_its_own() {
     let plans = plans(&[chain(0, -300, &[COUNTED]), chain(0, -100, &[COUNTED])], false);
     assert_eq!(plans.len(), 2);
-    assert_eq!(plans[0].place, place(false, SEGMENT_EARLY, 0));
+    assert_eq!(plans[0].hook_point, hook_point(false, SEGMENT_EARLY, 0));
     assert_eq!(links(&plans[0]), [(Role::Open, i32::MIN, -300), (Role::Close, -300, -200)]);
     assert_eq!(links(&plans[1]), [(Role::Open, -200, -100), (Role::Close, -100, i32::MAX)]);
 }
@@ -236,8 +236,8 @@ fn more_counters_than_the_cap_are_left_out_and_counted() {
     assert_eq!(join.counters_of((0, 0)).count(), 4096);
 }
 
-/// A record of a new flow that passed a place.
-pub(super) fn record(place: u32) -> PathRecord {
+/// A record of a new flow that passed a hook point.
+pub(super) fn record(hook_point: u32) -> PathRecord {
     let address = |last| std::net::IpAddr::from([10, 0, 0, last]);
     let l4 = L4::Ports { src: 1, dst: 2 };
     let orig = Tuple { src: address(1), dst: address(2), proto: 17, l4 };
@@ -255,7 +255,7 @@ pub(super) fn record(place: u32) -> PathRecord {
         iif: None,
         oif: None,
         info: 2,
-        place,
+        hook_point,
         epoch: 1,
         path_hash: 0,
         dropped: false,
@@ -275,7 +275,7 @@ fn chains_of_nat_are_met_by_the_first_packet_only() {
     nat.kind = ChainType::Nat;
     let plan = &plans(&[chain(POSTROUTING, -150, &[COUNTED]), nat], false)[0];
     let met = |change: &dyn Fn(&mut PathRecord)| {
-        let mut record = record(plan.place);
+        let mut record = record(plan.hook_point);
         change(&mut record);
         observation(&record, plan, None).unwrap().chains.len()
     };
@@ -293,7 +293,7 @@ fn links_passed_tell_among_which_chains_a_packet_was_dropped() {
     let plan = &plans(&three, false)[0];
     assert_eq!(plan.gaps, [1, 2]);
     for passed in 0..3u8 {
-        let mut record = record(plan.place);
+        let mut record = record(plan.hook_point);
         (record.dropped, record.gaps) = (true, passed);
         let seen = observation(&record, plan, None).unwrap();
         assert_eq!(seen.among, (passed.into(), passed.into()));

@@ -1,7 +1,7 @@
 //! Headers of packets of a flow whose both addresses are translated, hook by hook, as
 //! net/netfilter/nf_nat_core.c changes them.
 
-use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN, place};
+use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN, hook_point};
 
 use super::*;
 use crate::{
@@ -37,7 +37,7 @@ fn record(hook: u8) -> PathRecord {
         orig: tuple(1, 1000, 2, 80),
         reply: Some(tuple(9, 8080, 8, 2000)),
         iif: Some(Device { index: 7, name: [0; 16] }),
-        ..new_flow(place(false, SEGMENT_MAIN, hook))
+        ..new_flow(hook_point(false, SEGMENT_MAIN, hook))
     }
 }
 
@@ -45,9 +45,9 @@ fn record(hook: u8) -> PathRecord {
 fn facts(record: &PathRecord, priority: i32, nat: bool, folds: bool) -> Packet {
     let chain = Some(((0, 0), ChainId(0)));
     let after = Others::default();
-    let plan = PlacePlan {
-        place: record.place,
-        chains: vec![PlaceChain { chain, address: 0, legacy: false, nat, priority, after }],
+    let plan = HookPlan {
+        hook_point: record.hook_point,
+        chains: vec![PlannedChain { chain, address: 0, legacy: false, nat, priority, after }],
         end: after,
         gaps: Vec::new(),
         links: Vec::new(),
@@ -144,7 +144,7 @@ fn what_may_have_been_translated_on_the_way_out_has_two_values() {
     // NAT's last rule is gone, and its entries are still there.
     let mut nat = Nat::of(&record(FORWARD), record(FORWARD).reply.unwrap(), false);
     nat.hook = FORWARD;
-    let place = PlaceChain {
+    let hook_point = PlannedChain {
         chain: None,
         address: 0,
         legacy: false,
@@ -152,7 +152,7 @@ fn what_may_have_been_translated_on_the_way_out_has_two_values() {
         priority: 0,
         after: Others::default(),
     };
-    let headers = nat.headers(Some(&place));
+    let headers = nat.headers(Some(&hook_point));
     let packet = Packet { headers: vec![headers], ..Packet::default() };
     assert_eq!(headers_of(&packet), "1|8:1000|2000 > 2|9:80|8080");
 }
@@ -187,7 +187,7 @@ fn packets_that_are_about_others_have_headers_of_their_own() {
     assert_eq!(headers_of(&facts(&fragment, 0, false, false)), "1:? > 2:?");
     let early = PathRecord {
         reply: None,
-        place: place(false, SEGMENT_EARLY, PREROUTING),
+        hook_point: hook_point(false, SEGMENT_EARLY, PREROUTING),
         ..record(PREROUTING)
     };
     let early = facts(&early, -300, false, false);
