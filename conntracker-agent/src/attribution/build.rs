@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     ChainId,
     evaluate::{decides_before_counter, markings},
-    program::{Counters, Knowledge, Marking, Program, ProgramChain, ProgramRule, Way},
+    program::{Counters, Knowledge, Marking, Program, ProgramChain, ProgramRule, RuleOutcome},
 };
 use crate::attribution::evaluate::needs;
 use crate::firewall::Ruleset;
@@ -39,7 +39,7 @@ impl Program {
             matches!(family, Some(Family::Ip | Family::Ip6 | Family::Inet))
         };
         let known = self.chains.iter().filter(of_ip).all(|chain| chain.known);
-        let leaves = self.ways.iter().any(|way| way.leaves_model());
+        let leaves = self.outcomes.iter().any(|outcome| outcome.leaves_model());
         let mut rules = ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
         let changes = rules.clone().any(|rule| rule.clauses.contains(&Clause::Headers));
         let untracks = |kind: &String| {
@@ -53,7 +53,7 @@ impl Program {
         self.keeps_headers = known && !leaves && !changes;
         self.only_rejects_send = known
             && !leaves
-            && !self.ways.contains(&Way::Unknown)
+            && !self.outcomes.contains(&RuleOutcome::Unknown)
             && !rules.clone().any(|rule| rule.kinds.iter().any(sends));
         self.untracks = !known || rules.any(|rule| rule.kinds.iter().any(untracks));
     }
@@ -116,15 +116,15 @@ impl Build<'_> {
                 self.rule(rule, known && counted)
             })
             .collect();
-        let told =
+        let evidence =
             |rule: &ProgramRule| matches!(rule.knowledge, Knowledge::Exact | Knowledge::Bound);
         let blind = |(rule, n): (&ProgramRule, u32)| {
-            let decides = self.program.ways(rule) != [Way::Continue];
-            (!told(rule) && decides).then_some(n)
+            let decides = self.program.outcomes(rule) != [RuleOutcome::Continue];
+            (!evidence(rule) && decides).then_some(n)
         };
         let blind = rules.iter().zip(0..).filter_map(blind).collect();
         let marking = |(rule, n): (&ProgramRule, u32)| {
-            let sets = |marking: &Marking| marking.acts() && (marking.early || !told(rule));
+            let sets = |marking: &Marking| marking.acts() && (marking.early || !evidence(rule));
             rule.markings.iter().any(sets).then_some(n)
         };
         let marking = rules.iter().zip(0..).filter_map(marking).collect();
@@ -146,13 +146,13 @@ impl Build<'_> {
 
     fn rule(&mut self, rule: &Rule, counted: bool) -> ProgramRule {
         let legacy = self.table.backend == Backend::Legacy;
-        let from = self.program.ways.len();
-        self.ways(rule);
-        let ways = &mut self.program.ways[from..];
-        ways.sort_unstable();
-        let goes_on = *ways == [Way::Continue];
+        let from = self.program.outcomes.len();
+        self.outcomes(rule);
+        let outcomes = &mut self.program.outcomes[from..];
+        outcomes.sort_unstable();
+        let goes_on = *outcomes == [RuleOutcome::Continue];
         // nft_synproxy_do_eval() lets packets other than TCP break off the rule, after its counter.
-        let breaks = !legacy && ways.contains(&Way::Synproxy);
+        let breaks = !legacy && outcomes.contains(&RuleOutcome::Synproxy);
         ProgramRule {
             knowledge: match counted {
                 // ip_tables counts when all matches have matched.
@@ -163,8 +163,8 @@ impl Build<'_> {
             },
             watched: false,
             fragile: goes_on && rule.kinds.iter().any(|kind| kind.starts_with("xt target ")),
-            ways: (from as u32, self.program.ways.len() as u32),
-            map_ways: self.map_ways(rule),
+            outcomes: (from as u32, self.program.outcomes.len() as u32),
+            map_outcomes: self.map_outcomes(rule),
             markings: if rule.kinds.iter().any(|kind| may_mark(kind)) {
                 [Marking::ANYHOW; 2]
             } else {
@@ -175,64 +175,65 @@ impl Build<'_> {
     }
 
     /// What the elements of a rule's verdict map do, if it has one.
-    fn map_ways(&self, rule: &Rule) -> Option<Vec<Way>> {
+    fn map_outcomes(&self, rule: &Rule) -> Option<Vec<RuleOutcome>> {
         let mut maps = rule.clauses.iter().filter_map(|clause| match clause {
             Clause::Map(map) => Some(map),
             _ => None,
         });
         let (Some(map), None) = (maps.next(), maps.next()) else { return None };
         let MapElements::Listed(elements) = &map.elements else { return None };
-        let way = |verdict: &MapVerdict| match verdict {
-            MapVerdict::Continue => Some(Way::Continue),
-            MapVerdict::Plain(Action::Accept) => Some(Way::Accept),
-            MapVerdict::Plain(Action::Drop) => Some(Way::Drop),
-            MapVerdict::Plain(Action::Return) => Some(Way::Return),
-            MapVerdict::Plain(Action::Queue) => Some(Way::Queue),
+        let outcome = |verdict: &MapVerdict| match verdict {
+            MapVerdict::Continue => Some(RuleOutcome::Continue),
+            MapVerdict::Plain(Action::Accept) => Some(RuleOutcome::Accept),
+            MapVerdict::Plain(Action::Drop) => Some(RuleOutcome::Drop),
+            MapVerdict::Plain(Action::Return) => Some(RuleOutcome::Return),
+            MapVerdict::Plain(Action::Queue) => Some(RuleOutcome::Queue),
             MapVerdict::Plain(_) => None,
             MapVerdict::To(target) => Some(self.target(target)),
         };
-        elements.iter().map(|element| way(&element.verdict)).collect()
+        elements.iter().map(|element| outcome(&element.verdict)).collect()
     }
 
-    fn target(&self, target: &Target) -> Way {
+    fn target(&self, target: &Target) -> RuleOutcome {
         let chain = self.names.get(target.chain.as_str()).map(|at| ChainId(self.first + at));
         match (chain, target.via) {
-            (Some(chain), Via::Jump) => Way::Jump(chain),
-            (Some(chain), Via::Goto) => Way::Goto(chain),
-            (None, _) => Way::Wander,
+            (Some(chain), Via::Jump) => RuleOutcome::Jump(chain),
+            (Some(chain), Via::Goto) => RuleOutcome::Goto(chain),
+            (None, _) => RuleOutcome::Wander,
         }
     }
 
     /// Adds what a rule can do.
-    fn ways(&mut self, rule: &Rule) {
-        let ways = &mut self.program.ways;
-        let from = ways.len();
-        ways.extend(rule.actions.iter().filter_map(|action| {
+    fn outcomes(&mut self, rule: &Rule) {
+        let outcomes = &mut self.program.outcomes;
+        let from = outcomes.len();
+        outcomes.extend(rule.actions.iter().filter_map(|action| {
             Some(match action {
-                Action::Accept => Way::Accept,
-                Action::Drop => Way::Drop,
-                Action::Reject => Way::Reject,
-                Action::Return => Way::Return,
-                Action::Queue => Way::Queue,
+                Action::Accept => RuleOutcome::Accept,
+                Action::Drop => RuleOutcome::Drop,
+                Action::Reject => RuleOutcome::Reject,
+                Action::Return => RuleOutcome::Return,
+                Action::Queue => RuleOutcome::Queue,
                 Action::Nat => match rule.nat_family {
                     Some(family) if self.table.family == Family::Inet => {
-                        Way::NatOf { v6: family == Family::Ip6 }
+                        RuleOutcome::NatOf { v6: family == Family::Ip6 }
                     }
-                    _ => Way::Nat,
+                    _ => RuleOutcome::Nat,
                 },
-                Action::Synproxy => Way::Synproxy,
-                Action::Forward => Way::Stolen,
-                Action::Unknown if of_xtables(rule) => Way::Unknown,
-                Action::Unknown => Way::Wander,
+                Action::Synproxy => RuleOutcome::Synproxy,
+                Action::Forward => RuleOutcome::Stolen,
+                Action::Unknown if of_xtables(rule) => RuleOutcome::Unknown,
+                Action::Unknown => RuleOutcome::Wander,
                 // Among the targets.
                 Action::Jump | Action::Goto => return None,
             })
         }));
-        let targets: Vec<Way> = rule.targets.iter().map(|target| self.target(target)).collect();
-        let ways = &mut self.program.ways;
-        ways.extend(targets);
-        if ways.len() == from {
-            ways.push(Way::Continue);
+        let targets: Vec<RuleOutcome> =
+            rule.targets.iter().map(|target| self.target(target)).collect();
+        let outcomes = &mut self.program.outcomes;
+        outcomes.extend(targets);
+        if outcomes.len() == from {
+            outcomes.push(RuleOutcome::Continue);
         }
     }
 
@@ -240,13 +241,14 @@ impl Build<'_> {
     /// an order in which callers come before callees.
     fn entries(&mut self) {
         let first = self.first as usize;
-        let Program { chains, ways, .. } = &mut *self.program;
+        let Program { chains, outcomes, .. } = &mut *self.program;
         let chains = &mut chains[first..];
-        let target = |way: &Way| match way {
-            Way::Jump(to) | Way::Goto(to) => Some(to.0 as usize - first),
+        let target = |outcome: &RuleOutcome| match outcome {
+            RuleOutcome::Jump(to) | RuleOutcome::Goto(to) => Some(to.0 as usize - first),
             _ => None,
         };
-        let ways_of = |rule: &ProgramRule| &ways[rule.ways.0 as usize..rule.ways.1 as usize];
+        let ways_of =
+            |rule: &ProgramRule| &outcomes[rule.outcomes.0 as usize..rule.outcomes.1 as usize];
         let mut callers = vec![0_u32; chains.len()];
         let mut called_blindly = vec![false; chains.len()];
         for rule in chains.iter().flat_map(|chain| &chain.rules) {
@@ -273,7 +275,7 @@ impl Build<'_> {
         // Rules and chains that are not in the model may lead anywhere, if packets come there.
         let (mut wander, mut wander_blindly) = (0, 0);
         for chain in &*chains {
-            let wanders = |rule: &&ProgramRule| ways_of(rule).contains(&Way::Wander);
+            let wanders = |rule: &&ProgramRule| ways_of(rule).contains(&RuleOutcome::Wander);
             for rule in chain.rules.iter().filter(wanders) {
                 wander |= chain.entered;
                 if rule.knowledge.is_silent() {

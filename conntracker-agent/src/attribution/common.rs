@@ -1,7 +1,7 @@
-//! What all ways through a graph have in common.
+//! What all paths through a graph have in common.
 //!
 //! Only nodes and edges from which the goal can be reached count. In a topological order of them, a
-//! node that no edge passes over is on every way, and so is an edge that alone leads over a gap
+//! node that no edge passes over is on every path, and so is an edge that alone leads over a gap
 //! between two neighbours.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub(super) struct Live<'a> {
 /// How a base chain was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// By this step, on every way.
+    /// By this step, on every path.
     By(Spot),
     /// By one of several; the verdict, if they have it in common.
     Somehow(SolvedVerdict),
@@ -36,7 +36,7 @@ pub(super) enum Left {
 }
 
 impl<'a> Live<'a> {
-    /// `None` if there is no way at all.
+    /// `None` if there is no path at all.
     pub fn of(graph: &'a Graph) -> Option<Self> {
         let live = reach_goal(graph);
         let alive = |node: u32| live.get(node as usize).copied().unwrap_or_default();
@@ -102,13 +102,13 @@ impl<'a> Live<'a> {
         self.graph.nodes.get(node as usize).map_or(0, |info| info.level)
     }
 
-    /// Whether an edge is on every way.
+    /// Whether an edge is on every path.
     pub fn is_on_all(&self, edge: &Edge) -> bool {
         let gaps = self.position(edge.from)..self.position(edge.to);
         self.over.get(gaps).is_some_and(|over| over.contains(&1))
     }
 
-    /// Behind which positions a way can be that has gone over one of these edges.
+    /// Behind which positions a path can be that has gone over one of these edges.
     pub fn behind(&self, edges: &[&Edge]) -> Vec<bool> {
         let mut reached = vec![false; self.over.len()];
         for edge in edges {
@@ -159,12 +159,12 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Whether some way goes through rules that are not known.
+    /// Whether some path goes through rules that are not known.
     pub fn has_opaque(&self) -> bool {
         self.edges.iter().any(|edge| edge.opaque)
     }
 
-    /// Whether some way goes through rules of a base chain that are not known.
+    /// Whether some path goes through rules of a base chain that are not known.
     pub fn is_opaque(&self, base: usize) -> bool {
         self.exits(base).any(|edge| edge.opaque)
     }
@@ -178,11 +178,11 @@ impl<'a> Live<'a> {
                 let before = position.is_some_and(|position| position <= to);
                 !(before && info.level == level && info.choice)
             })
-            && self.is_entered_on_one_way(level)
+            && self.is_entered_on_one_path(level)
     }
 
-    /// Whether all ways enter a base chain at the same moment.
-    fn is_entered_on_one_way(&self, level: usize) -> bool {
+    /// Whether all paths enter a base chain in the same state.
+    fn is_entered_on_one_path(&self, level: usize) -> bool {
         let mut entries = self
             .edges
             .iter()

@@ -46,9 +46,9 @@ impl Tri {
     }
 }
 
-/// A packet at a moment of its way.
+/// A packet at a rule.
 #[derive(Clone, Copy)]
-pub(super) struct Moment<'a> {
+pub(super) struct PacketAtRule<'a> {
     pub packet: &'a Packet,
     /// Index of the base chain in the observation.
     pub base: usize,
@@ -71,7 +71,7 @@ enum Value<'a> {
     Name(&'a [u8; 16]),
 }
 
-impl Moment<'_> {
+impl PacketAtRule<'_> {
     /// Whether a condition is met.
     pub fn meets(&self, condition: &Condition) -> Tri {
         let Condition { operands, negated, set } = condition;

@@ -1,9 +1,9 @@
 //! Rules against what is known of a packet: whether they match, with which verdicts, and what they set.
 
 use super::{
-    condition::{Moment, Tri},
+    condition::{PacketAtRule, Tri},
     packet::{Needs, Translation},
-    program::{Marking, ProgramRule, Sets, Way},
+    program::{Marking, ProgramRule, RuleOutcome, Sets},
 };
 use crate::firewall::clause::{
     Clause, Condition, MapElement, MapElements, Operand, Test, VerdictMap,
@@ -15,7 +15,7 @@ pub(super) struct Evaluation {
     /// Whether it matches, that is: does what it can do.
     pub matches: Tri,
     /// What it can do, if that is not all that is written in it.
-    pub ways: Option<Vec<Way>>,
+    pub outcomes: Option<Vec<RuleOutcome>>,
 }
 
 /// What clauses do to packet mark and connmark.
@@ -70,80 +70,81 @@ pub(super) fn needs(clauses: &[Clause]) -> Needs {
 
 impl ProgramRule {
     /// What conditions say of the rule.
-    pub fn evaluate(&self, moment: &Moment<'_>) -> Evaluation {
+    pub fn evaluate(&self, at: &PacketAtRule<'_>) -> Evaluation {
         // A rule of ip_tables has none.
         let mut matches = if self.clauses.is_empty() { Tri::Unknown } else { Tri::Yes };
-        let mut moment = *moment;
+        let mut at = *at;
         let mut clauses = self.clauses.iter();
         while let Some(clause) = clauses.next() {
             match clause {
-                Clause::Condition(condition) => matches = matches.and(moment.meets(condition)),
+                Clause::Condition(condition) => matches = matches.and(at.meets(condition)),
                 Clause::Unknown => matches = matches.and(Tri::Unknown),
                 Clause::Map(map) => {
                     let goes_on =
                         clauses.as_slice().iter().any(|clause| *clause != Clause::Counter);
-                    return self.look_up(&moment, map, matches, goes_on);
+                    return self.look_up(&at, map, matches, goes_on);
                 }
                 Clause::Verdict => break,
                 // Conditions behind it see the new one.
-                Clause::Mark { connection: false, value } => moment.mark = *value,
-                Clause::Mark { connection: true, .. } => moment.connmark = None,
+                Clause::Mark { connection: false, value } => at.mark = *value,
+                Clause::Mark { connection: true, .. } => at.connmark = None,
                 Clause::Counter | Clause::Headers | Clause::Translate(_) => {}
             }
             if matches == Tri::No {
                 break;
             }
         }
-        Evaluation { matches, ways: None }
+        Evaluation { matches, outcomes: None }
     }
 
     fn look_up(
         &self,
-        moment: &Moment<'_>,
+        at: &PacketAtRule<'_>,
         map: &VerdictMap,
         matches: Tri,
         goes_on: bool,
     ) -> Evaluation {
-        let open = Evaluation { matches: matches.and(Tri::Unknown), ways: None };
-        let (MapElements::Listed(elements), Some(ways)) = (&map.elements, &self.map_ways) else {
+        let open = Evaluation { matches: matches.and(Tri::Unknown), outcomes: None };
+        let (MapElements::Listed(elements), Some(outcomes)) = (&map.elements, &self.map_outcomes)
+        else {
             return open;
         };
         // An element for all other keys.
         let is_rest = |element: &MapElement| element.key.iter().all(|test| *test == Test::Any);
-        let is = |element: &MapElement| moment.looks_up(&map.operands, &element.key);
+        let is = |element: &MapElement| at.looks_up(&map.operands, &element.key);
         let mut found = Tri::No;
-        let mut possible: Vec<Way> = Vec::new();
-        let all = || elements.iter().zip(ways);
-        for (element, way) in all().filter(|(element, _)| !is_rest(element)) {
+        let mut possible: Vec<RuleOutcome> = Vec::new();
+        let all = || elements.iter().zip(outcomes);
+        for (element, outcome) in all().filter(|(element, _)| !is_rest(element)) {
             match is(element) {
                 Tri::No => {}
                 Tri::Unknown => {
-                    possible.push(*way);
+                    possible.push(*outcome);
                     found = Tri::Unknown;
                 }
                 Tri::Yes => {
                     // Keys do not overlap.
-                    possible = vec![*way];
+                    possible = vec![*outcome];
                     found = Tri::Yes;
                     break;
                 }
             }
         }
         if found != Tri::Yes {
-            for (element, way) in all().filter(|(element, _)| is_rest(element)) {
+            for (element, outcome) in all().filter(|(element, _)| is_rest(element)) {
                 let rest = is(element);
                 if rest != Tri::No {
-                    possible.push(*way);
+                    possible.push(*outcome);
                     found = found.or(rest);
                 }
             }
         }
         possible.sort_unstable();
         possible.dedup();
-        if goes_on && possible.contains(&Way::Continue) {
+        if goes_on && possible.contains(&RuleOutcome::Continue) {
             return open;
         }
-        Evaluation { matches: matches.and(found), ways: Some(possible) }
+        Evaluation { matches: matches.and(found), outcomes: Some(possible) }
     }
 
     /// Whether a translation by this rule makes of addresses what they became.

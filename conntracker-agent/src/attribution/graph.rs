@@ -1,4 +1,4 @@
-//! Ways of a packet as a graph.
+//! Paths of a packet as a graph.
 
 use super::{SolvedVerdict, Spot};
 
@@ -8,22 +8,22 @@ pub(super) struct Met {
     pub spot: Spot,
     pub verdict: SolvedVerdict,
     /// Its counter moved, and moves only if it is met: how often it has yet to move after this. So
-    /// every way meets it with each number below the count, once.
+    /// every path meets it with each number below the count, once.
     pub counted: Option<u32>,
 }
 
-/// A step from one moment to another.
+/// A step from one state to another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edge {
     pub from: u32,
     pub to: u32,
     /// `None` if it leaves no trace, or is not known.
     pub met: Option<Met>,
-    /// The way through the rest of the base chain is not known.
+    /// The path through the rest of the base chain is not known.
     pub opaque: bool,
 }
 
-/// What is to be known of a moment afterwards.
+/// What is to be known of a state afterwards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Info {
     /// Twice the number of base chains behind it, one more if it is in a base chain.
@@ -32,7 +32,7 @@ pub(super) struct Info {
     pub choice: bool,
 }
 
-/// All ways. Node 0 is the beginning, node 1 the goal; edges are sorted by `from`.
+/// All paths. Node 0 is the beginning, node 1 the goal; edges are sorted by `from`.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     pub nodes: Vec<Info>,

@@ -1,7 +1,7 @@
-//! Steps that all ways have, and their order.
+//! Steps that all paths have, and their order.
 //!
-//! An item is a set of edges of which every way has exactly one: it was met. Two items stand in order
-//! if no way meets them the other way round. Where a chain can have been entered from several rules,
+//! An item is a set of edges of which every path has exactly one: it was met. Two items stand in order
+//! if no path meets them the other way round. Where a chain can have been entered from several rules,
 //! there are items without order: those are set apart, so that all others have one.
 
 use std::collections::BTreeMap;
@@ -20,11 +20,11 @@ enum Key {
     Counted(Spot, u32),
     /// A base chain is left, always by the same rule.
     Exit(usize),
-    /// An edge by its number, on all ways.
+    /// An edge by its number, on all paths.
     Edge(usize),
 }
 
-/// A step that every way has.
+/// A step that every path has.
 pub(super) struct Item<'a> {
     edges: Vec<&'a Edge>,
     /// What is met there.
@@ -46,13 +46,13 @@ impl Item<'_> {
         self.level == Some(2 * base + 1)
     }
 
-    /// As a step. `end`: the index of the end of its chain; `told`: counters were read.
-    pub fn step(&self, live: &Live<'_>, end: u32, told: bool) -> Solved {
+    /// As a step. `end`: the index of the end of its chain; `evidence`: counters were read.
+    pub fn step(&self, live: &Live<'_>, end: u32, evidence: bool) -> Solved {
         let verdicts = || self.edges.iter().filter_map(|edge| edge.met).map(|met| met.verdict);
         let verdict = verdicts().next().unwrap_or(SolvedVerdict::Unknown);
         let certain = verdicts().all(|other| other == verdict);
         let follows = || self.edges.iter().all(|edge| live.is_without_choice(edge));
-        let exact = self.counted || (told && self.spot.index == end && follows());
+        let exact = self.counted || (evidence && self.spot.index == end && follows());
         Solved {
             chain: self.spot.chain,
             index: Some(self.spot.index),
@@ -105,7 +105,7 @@ fn item<'a>(live: &Live<'_>, edges: Vec<&'a Edge>) -> Option<Item<'a>> {
 }
 
 /// Sets items apart until no two of those that are left can be met in either order. Those that are
-/// an edge on all ways can stay: they have an order. Rules of base chains stay if they can.
+/// an edge on all paths can stay: they have an order. Rules of base chains stay if they can.
 fn set_apart(live: &Live<'_>, items: &mut [Item<'_>], is_base: impl Fn(ChainId) -> bool) {
     let mut against: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
     let mut behind: Vec<Option<Vec<bool>>> = vec![None; items.len()];

@@ -1,7 +1,7 @@
 //! From counters that moved to rules that matched. Pure: no kernel needed.
 //!
 //! A [`Program`] is the ruleset as the kernel evaluates it, with what its counters can tell. An
-//! [`Observation`] is what was seen of one packet at one hook. [`solve`] finds every way through the
+//! [`Observation`] is what was seen of one packet at one hook. [`solve`] finds every path through the
 //! program that agrees with the observation, and says only what all of them have in common. Where probes
 //! saw the rules themselves, [`replay`] puts them into the chains they belong to.
 
@@ -10,12 +10,12 @@ mod common;
 mod condition;
 mod evaluate;
 mod graph;
+mod interner;
 mod items;
-mod numbers;
 pub mod packet;
+mod pending;
 mod program;
 mod replay;
-mod rests;
 mod solve;
 #[cfg(test)]
 mod tests;
@@ -63,7 +63,7 @@ pub struct Observation {
     pub complete: bool,
     /// Rules that [`Program::watch`] names and that the packet matched, in order, and what their
     /// targets said; `None` if their targets were not looked at.
-    pub sighted: Option<Vec<(Spot, SolvedVerdict)>>,
+    pub targets_seen: Option<Vec<(Spot, SolvedVerdict)>>,
     /// What became of the packet.
     pub outcome: Outcome,
     /// What else is known of it.
@@ -73,23 +73,23 @@ pub struct Observation {
 impl Observation {
     /// How often rules and ends of chains were met, as far as that can be relied on; ascending, each
     /// once. Targets that were looked at tell of their rules whatever else moved the counters.
-    fn told(&self, program: &Program) -> Vec<(Spot, u32)> {
-        let Some(sighted) = &self.sighted else {
+    fn evidence(&self, program: &Program) -> Vec<(Spot, u32)> {
+        let Some(targets_seen) = &self.targets_seen else {
             return if self.complete { self.moved.clone() } else { Vec::new() };
         };
         let counted = if self.complete { &*self.moved } else { &[] };
-        let mut told: Vec<(Spot, u32)> =
+        let mut evidence: Vec<(Spot, u32)> =
             counted.iter().copied().filter(|(spot, _)| !program.is_watched(*spot)).collect();
-        told.extend(sighted.iter().map(|(spot, _)| (*spot, 1)));
-        told.sort_unstable();
-        told.dedup_by(|(spot, count), (first, sum)| {
+        evidence.extend(targets_seen.iter().map(|(spot, _)| (*spot, 1)));
+        evidence.sort_unstable();
+        evidence.dedup_by(|(spot, count), (first, sum)| {
             let same = spot == first;
             if same {
                 *sum += *count;
             }
             same
         });
-        told
+        evidence
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Program {
     /// For each table, the number of its first chain.
     pub(super) first: Vec<u32>,
     /// What rules can do, rule by rule.
-    pub(super) ways: Vec<Way>,
+    pub(super) outcomes: Vec<RuleOutcome>,
     /// By hook: what rules ask of packets where no counter tells, and what all of them ask.
     pub(super) needs: [[Needs; 2]; HOOKS],
     /// Headers of packets are what conntrack knows of them: no rule changes them otherwise.
@@ -61,7 +61,7 @@ impl Knowledge {
 
 /// What a rule can do with a packet that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum RuleOutcome {
     Continue,
     Accept,
     Drop,
@@ -86,7 +86,7 @@ pub(super) enum Way {
     Wander,
 }
 
-impl Way {
+impl RuleOutcome {
     /// Whether packets go through something that is not in the model, or through programs, or are made
     /// anew: what they are afterwards is not known.
     pub(super) fn leaves_model(self) -> bool {
@@ -186,16 +186,16 @@ pub(super) struct ProgramRule {
     /// What it asks of packets, if it is one of nf_tables.
     pub clauses: Vec<Clause>,
     /// Of the elements of its verdict map, what they do.
-    pub map_ways: Option<Vec<Way>>,
+    pub map_outcomes: Option<Vec<RuleOutcome>>,
     /// What it does to packet mark and connmark.
     pub markings: [Marking; 2],
-    /// Its part of `Program::ways`.
-    pub ways: (u32, u32),
+    /// Its part of `Program::outcomes`.
+    pub outcomes: (u32, u32),
 }
 
 impl Program {
     /// Takes from what is known of a packet what no rule at its hook asks for: then packets are alike
-    /// that go the same way.
+    /// that take the same path.
     pub fn forget_unneeded(&self, seen: &mut Observation) {
         let hook = seen.chains.first().and_then(|&id| self.chain(id)).map_or(0, ProgramChain::hook);
         let needs = self.needs.get(hook.trailing_zeros() as usize);
@@ -239,7 +239,7 @@ impl Program {
         self.chains.get(id.0 as usize)
     }
 
-    /// The targets of these rules are looked at when they run: [`super::Observation::sighted`] has
+    /// The targets of these rules are looked at when they run: [`super::Observation::targets_seen`] has
     /// those that did.
     pub fn watch(&mut self, rules: impl Iterator<Item = Spot>) {
         for Spot { chain, index } in rules {
@@ -265,16 +265,16 @@ impl Program {
         self.rule(spot).is_some_and(|rule| rule.watched)
     }
 
-    pub(super) fn ways(&self, rule: &ProgramRule) -> &[Way] {
-        &self.ways[rule.ways.0 as usize..rule.ways.1 as usize]
+    pub(super) fn outcomes(&self, rule: &ProgramRule) -> &[RuleOutcome] {
+        &self.outcomes[rule.outcomes.0 as usize..rule.outcomes.1 as usize]
     }
 
     /// Whether a rule can lead to a chain at once.
     pub(super) fn leads(&self, rule: &ProgramRule, to: ChainId) -> bool {
-        let ways = self.ways(rule);
-        [Way::Jump(to), Way::Goto(to), Way::Wander]
+        let outcomes = self.outcomes(rule);
+        [RuleOutcome::Jump(to), RuleOutcome::Goto(to), RuleOutcome::Wander]
             .iter()
-            .any(|way| ways.binary_search(way).is_ok())
+            .any(|outcome| outcomes.binary_search(outcome).is_ok())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     ChainId, Finding, Program, Solution, Solved, SolvedVerdict, Spot,
-    program::{ProgramChain, Way},
+    program::{ProgramChain, RuleOutcome},
 };
 use crate::{firewall::model::Policy, model::path::Provenance};
 
@@ -90,11 +90,13 @@ impl<'a> Replay<'a> {
             return None;
         }
         let rule = self.chain(spot.chain)?.rules.get(spot.index as usize)?;
-        let ways = self.program.ways(rule);
+        let outcomes = self.program.outcomes(rule);
         let verdict = match verdict {
-            Some(SolvedVerdict::Drop) if ways.contains(&Way::Reject) => SolvedVerdict::Reject,
+            Some(SolvedVerdict::Drop) if outcomes.contains(&RuleOutcome::Reject) => {
+                SolvedVerdict::Reject
+            }
             Some(verdict) => verdict,
-            None => only(ways)?,
+            None => only(outcomes)?,
         };
         self.step(spot, verdict);
         match verdict {
@@ -153,9 +155,9 @@ impl<'a> Replay<'a> {
 }
 
 /// The verdict of a rule that has but one, by an expression that gives no other.
-fn only(ways: &[Way]) -> Option<SolvedVerdict> {
-    match *ways {
-        [way] => way.verdict(),
+fn only(outcomes: &[RuleOutcome]) -> Option<SolvedVerdict> {
+    match *outcomes {
+        [outcome] => outcome.verdict(),
         _ => None,
     }
 }

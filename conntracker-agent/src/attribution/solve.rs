@@ -4,7 +4,7 @@ use super::{
     ChainId, Observation, Packet, Solved, SolvedVerdict, Spot,
     common::{Left, Live},
     items::{Item, items},
-    program::{Knowledge, Program, ProgramChain, ProgramRule, Way},
+    program::{Knowledge, Program, ProgramChain, ProgramRule, RuleOutcome},
     walk,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     model::path::{Outcome, Provenance},
 };
 
-/// What an observation says of a packet's way.
+/// What an observation says of a packet's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Solution {
     /// Steps in the order in which the packet met them; then those of which counters leave open when
@@ -25,18 +25,18 @@ pub struct Solution {
 /// How well an observation agrees with a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finding {
-    /// There are ways that agree with it; the steps are what they have in common.
+    /// There are paths that agree with it; the steps are what they have in common.
     Agrees,
-    /// There are too many ways: the steps are those that counters told on their own.
+    /// There are too many paths: the steps are those that counters told on their own.
     Exhausted,
     /// No verdict of a rule explains that the packet was dropped. (Extensions of xtables drop
     /// packets that they cannot read or change.)
     Unexplained,
-    /// No way agrees with it: what the kernel evaluates is not this program.
+    /// No path agrees with it: what the kernel evaluates is not this program.
     Contradiction,
 }
 
-/// Finds the steps that all ways through the program have in common that agree with the observation.
+/// Finds the steps that all paths through the program have in common that agree with the observation.
 #[must_use]
 pub fn solve(program: &Program, seen: &Observation) -> Solution {
     if !is_of(program, seen) {
@@ -81,7 +81,7 @@ fn is_of(program: &Program, seen: &Observation) -> bool {
     let is_watched = |(spot, _): &(Spot, SolvedVerdict)| program.is_watched(*spot);
     seen.chains.iter().all(is_base)
         && seen.moved.iter().all(is_there)
-        && seen.sighted.iter().flatten().all(is_watched)
+        && seen.targets_seen.iter().flatten().all(is_watched)
         && ascends
 }
 
@@ -89,14 +89,14 @@ fn chain_step(chain: ChainId, verdict: SolvedVerdict) -> Solved {
     Solved { chain, index: None, verdict, provenance: Provenance::Chain, placed: true }
 }
 
-/// What the ways have in common.
+/// What the paths have in common.
 fn steps(program: &Program, seen: &Observation, live: &Live<'_>) -> Vec<Solved> {
     let left: Vec<Left> = (0..seen.chains.len()).map(|base| live.left(base)).collect();
     let items = items(program, live, &left);
     let step = |item: &Item<'_>| {
         let end = program.chain(item.spot.chain).map_or(0, ProgramChain::end);
         let step = item.step(live, end, seen.complete);
-        // On a way that is not known it may have done something else.
+        // On a path that is not known it may have done something else.
         let known = item.placed || !live.has_opaque();
         let verdict = if known { None } else { exact_verdict(program, seen, item.spot) };
         Solved { verdict: verdict.unwrap_or(step.verdict), ..step }
@@ -141,9 +141,9 @@ fn is_decided(steps: &[Solved], base: ChainId) -> bool {
 /// a base chain in this order, those of other chains it may meet at any time.
 fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solved> {
     let mut found = Vec::new();
-    for (spot, count) in seen.told(program) {
+    for (spot, count) in seen.evidence(program) {
         let is = |step: &&Solved| (step.chain, step.index) == (spot.chain, Some(spot.index));
-        let told = known.iter().filter(is).count();
+        let evidence = known.iter().filter(is).count();
         if let Some(verdict) = exact_verdict(program, seen, spot) {
             let step = Solved {
                 chain: spot.chain,
@@ -152,7 +152,7 @@ fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solve
                 provenance: Provenance::Exact,
                 placed: program.chain(spot.chain).is_some_and(|chain| chain.base.is_some()),
             };
-            found.extend(std::iter::repeat_n(step, (count as usize).saturating_sub(told)));
+            found.extend(std::iter::repeat_n(step, (count as usize).saturating_sub(evidence)));
         }
     }
     found
@@ -171,29 +171,29 @@ fn exact_verdict(program: &Program, seen: &Observation, spot: Spot) -> Option<So
             }),
         };
     };
-    let sighted = rule.watched && seen.sighted.is_some();
-    (sighted || rule.knowledge == Knowledge::Exact).then(|| only_verdict(program, seen, rule))
+    let targets_seen = rule.watched && seen.targets_seen.is_some();
+    (targets_seen || rule.knowledge == Knowledge::Exact).then(|| only_verdict(program, seen, rule))
 }
 
 fn only_verdict(program: &Program, seen: &Observation, rule: &ProgramRule) -> SolvedVerdict {
     let passed = seen.outcome == Outcome::Passed;
-    match *program.ways(rule) {
-        [Way::Continue] if !passed && rule.fragile => SolvedVerdict::Unknown,
-        [Way::Nat] if passed => SolvedVerdict::Accept,
-        [way] => way.verdict().unwrap_or(SolvedVerdict::Unknown),
+    match *program.outcomes(rule) {
+        [RuleOutcome::Continue] if !passed && rule.fragile => SolvedVerdict::Unknown,
+        [RuleOutcome::Nat] if passed => SolvedVerdict::Accept,
+        [outcome] => outcome.verdict().unwrap_or(SolvedVerdict::Unknown),
         _ => SolvedVerdict::Unknown,
     }
 }
 
 /// Steps that counters tell on their own, and base chains.
 fn exact_only(program: &Program, seen: &Observation) -> Solution {
-    let told = missing(program, seen, &[]);
+    let evidence = missing(program, seen, &[]);
     let mut steps = Vec::new();
     for (&id, chain) in seen.chains.iter().zip(chain_steps(program, seen)) {
-        steps.extend(placed(&told).filter(|step| step.chain == id));
-        steps.extend(chain.filter(|_| !is_decided(&told, id)));
+        steps.extend(placed(&evidence).filter(|step| step.chain == id));
+        steps.extend(chain.filter(|_| !is_decided(&evidence, id)));
     }
-    steps.extend(told.iter().filter(|step| !step.placed));
+    steps.extend(evidence.iter().filter(|step| !step.placed));
     Solution { steps, finding: Finding::Exhausted }
 }
 

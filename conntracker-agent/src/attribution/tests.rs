@@ -8,7 +8,7 @@ mod plain;
 mod property;
 mod random;
 mod replay;
-mod sighted;
+mod targets_seen;
 
 use std::fmt::Write;
 
@@ -482,7 +482,7 @@ fn observations_of_something_else_are_refused() {
         v6: false,
         moved: Vec::new(),
         complete: true,
-        sighted: None,
+        targets_seen: None,
         outcome: Outcome::Passed,
         packet: Packet::default(),
     };

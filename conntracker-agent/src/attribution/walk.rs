@@ -1,16 +1,16 @@
-//! Every way through a program that agrees with an observation, as a graph.
+//! Every path through a program that agrees with an observation, as a graph.
 //!
-//! A node is a moment of the packet's way: where it is, where it will come back to, and which
-//! counters still have to move. Ways that come to the same moment go on as one, so that a ruleset
+//! A node is a state of the search: where it is, where it will come back to, and which
+//! counters still have to move. Paths that come to the same state go on as one, so that a ruleset
 //! without counters costs about as many nodes as it has rules that decide. Rules whose counter did
 //! not move cost nothing.
 
 use super::{
     ChainId, Observation, SolvedVerdict, Spot,
     graph::{BEGIN, Edge, Graph, Info, Met},
-    numbers::Numbers,
+    interner::Interner,
+    pending::Pending,
     program::{Program, ProgramChain},
-    rests::Rests,
 };
 use crate::{firewall::model::ChainType, model::path::Outcome};
 
@@ -21,9 +21,9 @@ const JUMPS: u32 = 16;
 
 mod rules;
 
-/// What is the same at every place of a moment.
+/// What is the same at every place of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Moment {
+struct SearchState {
     /// Index of the base chain in the observation.
     base: usize,
     /// Number of the counters that have yet to move.
@@ -35,16 +35,16 @@ struct Moment {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
+enum SearchPoint {
     /// Before a base chain.
     Gate,
     /// In a chain; `stack` is the number of where jumps come back to.
     At { chain: ChainId, index: u32, stack: u32 },
-    /// The end of the way.
+    /// The end of the path.
     Goal,
 }
 
-type Node = (Moment, Place);
+type Node = (SearchState, SearchPoint);
 
 /// Where the innermost jump comes back to, the stack below, and the depth.
 type Frame = (ChainId, u32, u32, u32);
@@ -52,11 +52,11 @@ type Frame = (ChainId, u32, u32, u32);
 /// The bottom of the stack.
 const EMPTY: u32 = 0;
 
-/// There are more ways than can be looked at.
+/// There are more paths than can be looked at.
 #[derive(Debug)]
 pub(super) struct Exhausted;
 
-/// Finds the ways. `sudden`: the packet may have been dropped by something else than a verdict
+/// Finds the paths. `sudden`: the packet may have been dropped by something else than a verdict
 /// (matches and targets of xtables drop packets that they cannot read or change).
 pub(super) fn walk(
     program: &Program,
@@ -69,9 +69,9 @@ pub(super) fn walk(
         seen,
         sudden,
         hook,
-        nodes: Numbers::new(),
-        rests: Rests::new(program, seen),
-        stacks: Numbers::new(),
+        nodes: Interner::new(),
+        pending: Pending::new(program, seen),
+        stacks: Interner::new(),
         graph: Graph::default(),
         from: BEGIN,
         exhausted: false,
@@ -86,9 +86,9 @@ struct Walk<'a> {
     seen: &'a Observation,
     sudden: bool,
     hook: u8,
-    nodes: Numbers<Node>,
-    rests: Rests<'a>,
-    stacks: Numbers<Frame>,
+    nodes: Interner<Node>,
+    pending: Pending<'a>,
+    stacks: Interner<Frame>,
     graph: Graph,
     /// The node that is being left.
     from: u32,
@@ -100,7 +100,7 @@ struct Walk<'a> {
 /// A rule, and where and when the packet is at it.
 #[derive(Clone, Copy)]
 struct At<'a> {
-    moment: Moment,
+    state: SearchState,
     id: ChainId,
     chain: &'a ProgramChain,
     index: u32,
@@ -115,22 +115,23 @@ impl At<'_> {
 
 impl<'a> Walk<'a> {
     fn all(&mut self) -> Result<(), Exhausted> {
-        let rest = self.rests.all();
+        let rest = self.pending.all();
         let bottom = (ChainId(u32::MAX), 0, EMPTY, 0);
         self.stacks.number(bottom);
-        let moment = Moment { base: 0, rest, translated: false, marks: self.marks(0, [None; 2]) };
-        self.node((moment, Place::Gate));
+        let state =
+            SearchState { base: 0, rest, translated: false, marks: self.marks(0, [None; 2]) };
+        self.node((state, SearchPoint::Gate));
         let end = self.end();
-        self.node((end, Place::Goal));
-        while let Some(&(moment, place)) = self.nodes.get(self.from) {
+        self.node((end, SearchPoint::Goal));
+        while let Some(&(state, place)) = self.nodes.get(self.from) {
             match place {
-                Place::Gate => self.gate(moment),
-                Place::At { chain: id, index, stack } => {
+                SearchPoint::Gate => self.gate(state),
+                SearchPoint::At { chain: id, index, stack } => {
                     if let Some(chain) = self.program.chain(id) {
-                        self.at(At { moment, id, chain, index, stack });
+                        self.at(At { state, id, chain, index, stack });
                     }
                 }
-                Place::Goal => {}
+                SearchPoint::Goal => {}
             }
             if self.exhausted || self.graph.edges.len() + self.graph.nodes.len() > BUDGET {
                 return Err(Exhausted);
@@ -143,11 +144,11 @@ impl<'a> Walk<'a> {
     fn node(&mut self, node: Node) -> u32 {
         let (number, new) = self.nodes.number(node);
         if new {
-            let (Moment { base, .. }, place) = node;
+            let (SearchState { base, .. }, place) = node;
             let level = match place {
-                Place::Gate => 2 * base,
-                Place::At { .. } => 2 * base + 1,
-                Place::Goal => usize::MAX,
+                SearchPoint::Gate => 2 * base,
+                SearchPoint::At { .. } => 2 * base + 1,
+                SearchPoint::Goal => usize::MAX,
             };
             self.graph.nodes.push(Info { level, choice: false });
         }
@@ -188,7 +189,7 @@ impl<'a> Walk<'a> {
             rule.is_some_and(|rule| self.program.leads(rule, id))
         };
         chain.entered_again(self.hook)
-            && (chain.called_blindly || self.rests.remaining(rest).any(leads))
+            && (chain.called_blindly || self.pending.remaining(rest).any(leads))
     }
 
     /// Whether counters of a chain have yet to move that no longer can, when it is left, or gone on
@@ -198,13 +199,13 @@ impl<'a> Walk<'a> {
             // A base chain's policy is where ways out of other chains lead.
             spot.chain == at.id && !(at.chain.base.is_some() && spot.index == at.chain.end())
         };
-        self.rests.remaining(rest).any(behind) && !self.comes_again(at.id, rest)
+        self.pending.remaining(rest).any(behind) && !self.comes_again(at.id, rest)
     }
 
     /// Whether the counters that have yet to move can still do so, from a base chain on.
     fn can_finish(&self, base: usize, rest: u32) -> bool {
         let later = self.seen.chains.get(base..).unwrap_or_default();
-        self.rests.remaining(rest).all(|spot| {
+        self.pending.remaining(rest).all(|spot| {
             later.contains(&spot.chain)
                 || self.program.chain(spot.chain).is_some_and(|chain| {
                     let same_table = |id: &ChainId| {
@@ -217,13 +218,13 @@ impl<'a> Walk<'a> {
 
     // Base chains.
 
-    fn gate(&mut self, moment: Moment) {
-        let Moment { base, translated, .. } = moment;
-        let goal = (self.end(), Place::Goal);
+    fn gate(&mut self, state: SearchState) {
+        let SearchState { base, translated, .. } = state;
+        let goal = (self.end(), SearchPoint::Goal);
         let dropped = self.seen.outcome == Outcome::Dropped;
         let passed = !dropped && base == self.seen.chains.len();
         let dropped_between = dropped && self.seen.elsewhere.contains(&base);
-        if (passed || dropped_between) && self.is_told(moment) {
+        if (passed || dropped_between) && self.is_evident(state) {
             self.edge(goal, None);
         }
         if dropped && base > self.seen.among.1 {
@@ -231,15 +232,15 @@ impl<'a> Walk<'a> {
         }
         let Some((id, chain)) = self.base(base) else { return };
         if translated && chain.base.is_some_and(|(_, kind)| kind == ChainType::Nat) {
-            self.next_base(moment, None);
+            self.next_base(state, None);
         } else {
-            self.arrive(moment, id, 0, EMPTY, None);
+            self.arrive(state, id, 0, EMPTY, None);
         }
     }
 
-    fn end(&mut self) -> Moment {
-        let (base, rest) = (self.seen.chains.len(), self.rests.none());
-        Moment { base, rest, translated: false, marks: [None; 2] }
+    fn end(&mut self) -> SearchState {
+        let (base, rest) = (self.seen.chains.len(), self.pending.none());
+        SearchState { base, rest, translated: false, marks: [None; 2] }
     }
 
     /// Marks before a base chain; `now`: those behind the one before.
@@ -250,45 +251,45 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn next_base(&mut self, moment: Moment, met: Option<Met>) {
-        let base = moment.base + 1;
-        let marks = self.marks(base, moment.marks);
-        self.edge((Moment { base, marks, ..moment }, Place::Gate), met);
+    fn next_base(&mut self, state: SearchState, met: Option<Met>) {
+        let base = state.base + 1;
+        let marks = self.marks(base, state.marks);
+        self.edge((SearchState { base, marks, ..state }, SearchPoint::Gate), met);
     }
 
-    /// Whether a way that ends here tells all that was seen.
-    fn is_told(&self, moment: Moment) -> bool {
+    /// Whether a path that ends here tells all that was seen.
+    fn is_evident(&self, state: SearchState) -> bool {
         // Only rules change an address; NAT without a rule keeps it.
         let translation = &self.seen.packet.translation;
         let changed = translation.is_some_and(|translation| translation.changed);
-        (moment.translated || !changed) && self.rests.is_used_up(moment.rest)
+        (state.translated || !changed) && self.pending.is_used_up(state.rest)
     }
 
     /// The base chain lets the packet pass.
-    fn pass(&mut self, moment: Moment, met: Option<Met>) {
-        if self.can_finish(moment.base + 1, moment.rest) {
-            self.next_base(moment, met);
+    fn pass(&mut self, state: SearchState, met: Option<Met>) {
+        if self.can_finish(state.base + 1, state.rest) {
+            self.next_base(state, met);
         }
     }
 
-    /// The base chain ends the packet's way.
-    fn stop(&mut self, moment: Moment, met: Option<Met>) {
+    /// The base chain ends the packet's path.
+    fn stop(&mut self, state: SearchState, met: Option<Met>) {
         let (first, last) = self.seen.among;
-        let here = (first..=last).contains(&moment.base);
+        let here = (first..=last).contains(&state.base);
         let silent = met.is_some_and(|met| met.verdict == SolvedVerdict::Drop);
         if silent && self.seen.packet.answered {
             return;
         }
-        if here && self.seen.outcome == Outcome::Dropped && self.is_told(moment) {
+        if here && self.seen.outcome == Outcome::Dropped && self.is_evident(state) {
             let end = self.end();
-            self.edge((end, Place::Goal), met);
+            self.edge((end, SearchPoint::Goal), met);
         }
     }
 
-    /// Goes through the rest of a base chain on a way that the model does not have.
-    fn opaque(&mut self, moment: Moment, chain: &ProgramChain) {
+    /// Goes through the rest of a base chain on a path that the model does not have.
+    fn opaque(&mut self, state: SearchState, chain: &ProgramChain) {
         let table = |id: ChainId| self.program.chain(id).map(|chain| (chain.table, chain.base));
-        let later = self.seen.chains.get(moment.base + 1..).unwrap_or_default();
+        let later = self.seen.chains.get(state.base + 1..).unwrap_or_default();
         let shared = |id: ChainId| {
             table(id).is_some_and(|(of, base)| {
                 of == chain.table
@@ -296,7 +297,7 @@ impl<'a> Walk<'a> {
                     && later.iter().any(|&id| table(id).is_some_and(|(table, _)| table == of))
             })
         };
-        if self.rests.remaining(moment.rest).any(|spot| shared(spot.chain)) {
+        if self.pending.remaining(state.rest).any(|spot| shared(spot.chain)) {
             // Which of two base chains moved them cannot be told.
             self.exhausted = true;
             return;
@@ -304,18 +305,18 @@ impl<'a> Walk<'a> {
         let here = |id: ChainId| {
             table(id).is_some_and(|(of, _)| of == chain.table) && !later.contains(&id)
         };
-        let rest = self.rests.spend(moment.rest, |of, left| if here(of.chain) { 0 } else { left });
-        let chain_type = self.base(moment.base).and_then(|(_, base)| base.base).map(|base| base.1);
+        let rest = self.pending.spend(state.rest, |of, left| if here(of.chain) { 0 } else { left });
+        let chain_type = self.base(state.base).and_then(|(_, base)| base.base).map(|base| base.1);
         let before = self.graph.edges.len();
-        let moment = Moment { marks: [None; 2], ..moment };
+        let state = SearchState { marks: [None; 2], ..state };
         self.choice();
-        self.pass(Moment { rest, ..moment }, None);
+        self.pass(SearchState { rest, ..state }, None);
         if chain_type == Some(ChainType::Nat) {
-            self.pass(Moment { rest, translated: true, ..moment }, None);
+            self.pass(SearchState { rest, translated: true, ..state }, None);
         }
-        self.stop(Moment { rest, ..moment }, None);
+        self.stop(SearchState { rest, ..state }, None);
         if chain_type == Some(ChainType::Nat) {
-            self.stop(Moment { rest, translated: true, ..moment }, None);
+            self.stop(SearchState { rest, translated: true, ..state }, None);
         }
         for edge in self.graph.edges.iter_mut().skip(before) {
             edge.opaque = true;

@@ -143,10 +143,10 @@ impl<'a, D: Decide> Interpreter<'a, D> {
                 .copied()
                 .filter(|action| !matches!(action, Action::Jump | Action::Goto))
                 .collect();
-            let ways = plain.len() + rule.targets.len();
-            let way = if ways > 1 { self.decide.below(ways) } else { 0 };
+            let outcomes = plain.len() + rule.targets.len();
+            let way = if outcomes > 1 { self.decide.below(outcomes) } else { 0 };
             let mut met = |verdict| self.truth.steps.push((id, index, verdict));
-            if ways == 0 {
+            if outcomes == 0 {
                 met(SolvedVerdict::Continue);
                 continue;
             }

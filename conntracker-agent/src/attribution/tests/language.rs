@@ -168,7 +168,7 @@ fn rule(position: u32, counter: &str, what: &str) -> Rule {
 }
 
 /// `passed` or `dropped`, then `among=A..B`, `elsewhere=N`, `blind` (counters were not read), `answered`
-/// (the sender was told), and spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `sighted`:
+/// (the sender was told), and spots whose counters moved: `CHAIN/POSITION*COUNT`, `CHAIN/end`. `targets_seen`:
 /// targets of watched rules were looked at; those that ran are `CHAIN/POSITION=VERDICT`.
 pub fn observe(named: &Named, text: &str) -> Observation {
     let table = &named.ruleset.tables[0];
@@ -182,7 +182,7 @@ pub fn observe(named: &Named, text: &str) -> Observation {
         v6: false,
         moved: Vec::new(),
         complete: true,
-        sighted: None,
+        targets_seen: None,
         outcome: Outcome::Passed,
         packet: Packet::default(),
     };
@@ -196,7 +196,7 @@ pub fn observe(named: &Named, text: &str) -> Observation {
         } else if word == "answered" {
             seen.packet.answered = true;
         } else if word == "sighted" {
-            seen.sighted = Some(Vec::new());
+            seen.targets_seen = Some(Vec::new());
         } else if let Some((spot, verdict)) = word.split_once('=').filter(|_| word.contains('/')) {
             let (chain, place) = spot.split_once('/').unwrap();
             let spot = Spot { chain: named.chain(chain), index: place.parse::<u32>().unwrap() - 1 };
@@ -206,7 +206,7 @@ pub fn observe(named: &Named, text: &str) -> Observation {
                 "drop" => SolvedVerdict::Drop,
                 other => panic!("{other}"),
             };
-            seen.sighted.as_mut().unwrap().push((spot, verdict));
+            seen.targets_seen.as_mut().unwrap().push((spot, verdict));
         } else if let Some(among) = word.strip_prefix("among=") {
             let (first, last) = among.split_once("..").unwrap();
             seen.among = (first.parse().unwrap(), last.parse().unwrap());

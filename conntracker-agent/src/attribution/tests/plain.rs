@@ -179,7 +179,7 @@ proptest! {
             v6,
             moved: truth.moved.iter().map(|(&spot, &count)| (spot, count)).collect(),
             complete,
-            sighted: None,
+            targets_seen: None,
             outcome: truth.outcome(),
             packet: known.clone(),
         };
@@ -197,10 +197,10 @@ proptest! {
             if clear && is_certain(&named) && real.icmp == (0, 0) {
                 for fate in &truth.fates {
                     let (chain, index) = fate.decider;
-                    let told = solution.steps.iter().any(|step| {
+                    let evidence = solution.steps.iter().any(|step| {
                         (step.chain, step.index) == (chain, Some(index))
                     });
-                    prop_assert!(told, "{} does not have {:?}",
+                    prop_assert!(evidence, "{} does not have {:?}",
                         language::solved(&named, &solution), fate.decider);
                 }
             }

@@ -151,7 +151,7 @@ fn observation(bases: &[ChainId], truth: &Truth) -> Observation {
         v6: false,
         moved: truth.moved.iter().map(|(&spot, &count)| (spot, count)).collect(),
         complete: true,
-        sighted: None,
+        targets_seen: None,
         outcome: truth.outcome(),
         packet: Packet::default(),
     }
@@ -299,10 +299,10 @@ proptest! {
             let decider = fate.decider;
             let same = |of: &Fate| of.base == fate.base && of.decider == decider;
             if alike.iter().all(|other| other.fates.iter().any(same)) {
-                let told = solution.steps.iter().any(|step| {
+                let evidence = solution.steps.iter().any(|step| {
                     (step.chain, step.index) == (decider.0, Some(decider.1))
                 });
-                assert!(told, "{} does not have {decider:?} in {text}",
+                assert!(evidence, "{} does not have {decider:?} in {text}",
                     language::solved(&named, &solution));
             }
         }

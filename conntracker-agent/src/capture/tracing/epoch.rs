@@ -440,7 +440,7 @@ pub(super) fn observation(
         chains,
         moved,
         complete: doubt.is_none(),
-        sighted: None,
+        targets_seen: None,
         outcome: outcome(record),
         packet: Packet::default(),
     })

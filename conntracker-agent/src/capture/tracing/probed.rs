@@ -182,7 +182,7 @@ struct Visit {
     /// Rules that it matched, as far as they are known.
     met: Vec<Match>,
     /// Rules of ip_tables whose targets ran, and what those said.
-    sighted: Vec<(Spot, SolvedVerdict)>,
+    targets_seen: Vec<(Spot, SolvedVerdict)>,
     /// A rule that is not in the listing was among them.
     stray: bool,
     /// What the chain's function returned; `None`: the packet did not come to its end.
@@ -197,14 +197,14 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
             Event::Enter(number) => visits.push(Visit {
                 number: number as usize,
                 met: Vec::new(),
-                sighted: Vec::new(),
+                targets_seen: Vec::new(),
                 stray: false,
                 returned: None,
             }),
             Event::Target { data, result } => {
                 let visit = visits.last_mut()?;
                 match addresses.targets.get(&data) {
-                    Some(spot) => visit.sighted.push((*spot, target(result))),
+                    Some(spot) => visit.targets_seen.push((*spot, target(result))),
                     None => visit.stray = true,
                 }
             }
@@ -295,7 +295,7 @@ fn legacy(
             elsewhere: Vec::new(),
             moved,
             complete: !record.nested && !record.truncated,
-            sighted: (!visit.stray && !record.truncated).then(|| visit.sighted.clone()),
+            targets_seen: (!visit.stray && !record.truncated).then(|| visit.targets_seen.clone()),
             outcome,
             packet: Packet::default(),
         },
@@ -358,7 +358,7 @@ mod tests {
         let visit = |number, met, returned| Visit {
             number,
             met,
-            sighted: Vec::new(),
+            targets_seen: Vec::new(),
             stray: false,
             returned,
         };
@@ -401,9 +401,9 @@ mod tests {
             ran(0x40, event::XT_RETURN),
         ];
         let visits_of = |events: &[Event]| visits(events, &addresses()).unwrap();
-        let sighted = [SolvedVerdict::Continue, SolvedVerdict::Drop, SolvedVerdict::Return];
+        let targets_seen = [SolvedVerdict::Continue, SolvedVerdict::Drop, SolvedVerdict::Return];
         let visit = &visits_of(&events)[0];
-        assert_eq!(visit.sighted, sighted.map(|verdict| (SPOT, verdict)));
+        assert_eq!(visit.targets_seen, targets_seen.map(|verdict| (SPOT, verdict)));
         assert!(!visit.stray);
         assert!(visits_of(&[Event::Enter(1), ran(0x48, 1)])[0].stray);
     }

@@ -63,7 +63,7 @@ fn facts(record: &PathRecord, priority: i32, nat: bool, folds: bool) -> Packet {
         elsewhere: Vec::new(),
         moved: Vec::new(),
         complete: true,
-        sighted: None,
+        targets_seen: None,
         outcome: Outcome::Passed,
         packet: Packet::default(),
     };

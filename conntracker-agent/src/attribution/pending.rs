@@ -1,39 +1,40 @@
 //! What a packet has yet to meet on its way: counters that still have to move, targets that still have to
-//! run. Ways that have the same left are at the same moment, so each such state has a number.
+//! run. Paths that have the same left are in the same state, so each such state has a number.
 
-use super::{Observation, SolvedVerdict, Spot, numbers::Numbers, program::Program};
+use super::{Observation, SolvedVerdict, Spot, interner::Interner, program::Program};
 
 /// States, by number.
-pub(super) struct Rests<'a> {
+pub(super) struct Pending<'a> {
     /// What tells, ascending, and how often.
-    told: Vec<(Spot, u32)>,
+    evidence: Vec<(Spot, u32)>,
     /// Of each of them: its target was looked at.
     watched: Vec<bool>,
     /// Targets that ran, in order.
-    sighted: &'a [(Spot, SolvedVerdict)],
+    targets_seen: &'a [(Spot, SolvedVerdict)],
     /// How often each has yet to be met.
-    states: Numbers<Box<[u32]>>,
+    states: Interner<Box<[u32]>>,
 }
 
-impl<'a> Rests<'a> {
+impl<'a> Pending<'a> {
     pub fn new(program: &Program, seen: &'a Observation) -> Self {
-        let sighted = seen.sighted.as_deref();
-        let told = seen.told(program);
-        let is_watched = |(spot, _): &(Spot, u32)| sighted.is_some() && program.is_watched(*spot);
+        let targets_seen = seen.targets_seen.as_deref();
+        let evidence = seen.evidence(program);
+        let is_watched =
+            |(spot, _): &(Spot, u32)| targets_seen.is_some() && program.is_watched(*spot);
         Self {
-            watched: told.iter().map(is_watched).collect(),
-            told,
-            sighted: sighted.unwrap_or_default(),
-            states: Numbers::new(),
+            watched: evidence.iter().map(is_watched).collect(),
+            evidence,
+            targets_seen: targets_seen.unwrap_or_default(),
+            states: Interner::new(),
         }
     }
 
     /// All is left.
     pub fn all(&mut self) -> u32 {
-        self.states.number(self.told.iter().map(|&(_, count)| count).collect()).0
+        self.states.number(self.evidence.iter().map(|&(_, count)| count).collect()).0
     }
 
-    /// Nothing matters any more: the end of all ways.
+    /// Nothing matters any more: the end of all paths.
     pub fn none(&mut self) -> u32 {
         self.states.number(Box::default()).0
     }
@@ -49,7 +50,7 @@ impl<'a> Rests<'a> {
 
     /// How often a place has yet to be met.
     pub fn left(&self, rest: u32, spot: Spot) -> u32 {
-        let at = self.told.binary_search_by_key(&spot, |(spot, _)| *spot).ok();
+        let at = self.evidence.binary_search_by_key(&spot, |(spot, _)| *spot).ok();
         at.and_then(|at| self.counts(rest).get(at)).copied().unwrap_or_default()
     }
 
@@ -60,27 +61,27 @@ impl<'a> Rests<'a> {
 
     /// Those of them that are not before a place.
     pub fn remaining_from(&self, rest: u32, from: Spot) -> impl Iterator<Item = Spot> {
-        self.from(rest, self.told.partition_point(|(spot, _)| *spot < from))
+        self.from(rest, self.evidence.partition_point(|(spot, _)| *spot < from))
     }
 
     fn from(&self, rest: u32, first: usize) -> impl Iterator<Item = Spot> {
         let counts = self.counts(rest);
-        let told = self.told.iter().zip(counts).skip(first);
-        told.filter(|(_, count)| **count > 0).map(|((spot, _), _)| *spot)
+        let evidence = self.evidence.iter().zip(counts).skip(first);
+        evidence.filter(|(_, count)| **count > 0).map(|((spot, _), _)| *spot)
     }
 
     /// Places are met: those left are as `left` says.
     pub fn spend(&mut self, rest: u32, left: impl Fn(Spot, u32) -> u32) -> u32 {
-        let counts = self.told.iter().zip(self.counts(rest));
+        let counts = self.evidence.iter().zip(self.counts(rest));
         let counts = counts.map(|((spot, _), &count)| left(*spot, count)).collect();
         self.states.number(counts).0
     }
 
     /// The target that has to run next.
-    pub fn next_sighted(&self, rest: u32) -> Option<(Spot, SolvedVerdict)> {
+    pub fn next_target(&self, rest: u32) -> Option<(Spot, SolvedVerdict)> {
         let watched = self.counts(rest).iter().zip(&self.watched).filter(|(_, watched)| **watched);
         let left: u32 = watched.map(|(count, _)| *count).sum();
-        let met = self.sighted.len().checked_sub(left as usize)?;
-        self.sighted.get(met).copied()
+        let met = self.targets_seen.len().checked_sub(left as usize)?;
+        self.targets_seen.get(met).copied()
     }
 }

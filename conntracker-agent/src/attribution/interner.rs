@@ -3,21 +3,21 @@
 use std::{collections::HashMap, hash::Hash};
 
 /// Numbers for values: equal values have the same one.
-pub(super) struct Numbers<T> {
+pub(super) struct Interner<T> {
     values: Vec<T>,
-    numbers: HashMap<T, u32>,
+    interner: HashMap<T, u32>,
 }
 
-impl<T: Clone + Eq + Hash> Numbers<T> {
+impl<T: Clone + Eq + Hash> Interner<T> {
     /// None yet.
     pub fn new() -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new() }
+        Self { values: Vec::new(), interner: HashMap::new() }
     }
 
     /// The number of a value, and whether it is new.
     pub fn number(&mut self, value: T) -> (u32, bool) {
         let next = self.values.len() as u32;
-        let number = *self.numbers.entry(value).or_insert_with_key(|value| {
+        let number = *self.interner.entry(value).or_insert_with_key(|value| {
             self.values.push(value.clone());
             next
         });
