@@ -8,11 +8,11 @@
 pub mod counters;
 pub mod end;
 pub mod hook;
+pub mod kernel_memory;
 pub mod loops;
 pub mod offsets;
 pub mod owner;
 pub mod path;
-pub mod peek;
 pub mod plan;
 pub mod probes;
 pub mod record;

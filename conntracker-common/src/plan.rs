@@ -157,7 +157,7 @@ pub struct Tracing {
     /// Cookie of namespace 0, which most have alone.
     pub first_netns: u64,
     /// 1: flows whose folded key took one path many times are not all traced.
-    pub trust: u32,
+    pub sampling: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -168,7 +168,7 @@ pub const TRUSTED_AFTER: u32 = 16;
 
 /// Of the flows of a trusted key one in so many, by a random number, is traced all the same, so that a
 /// change is found. A power of two.
-pub const TRUSTED_SAMPLE: u32 = 8;
+pub const SAMPLED_ONE_IN: u32 = 8;
 
 const _: () = {
     assert!(size_of::<Tracing>() == 24);

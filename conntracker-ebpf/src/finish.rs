@@ -13,11 +13,10 @@ use crate::{
     emit::{self, PathScratch},
     globals::offset,
     hash::Hash,
-    headers, known,
+    headers,
     memory::{copy, read, read_into},
-    plans, seen, snapshot,
-    traverse::{trust_tag, tuple_hash},
-    trust,
+    path_cache, path_sampling, plans, seen, snapshot,
+    traverse::{sampling_tag, tuple_hash},
 };
 
 /// Bit of ways in the cache of known paths: those that were reported.
@@ -35,9 +34,9 @@ pub fn finish(cpu: &mut Cpu, index: usize, skb: u64, dropped: bool) -> u64 {
     let frame = &cpu.frames[index];
     if dropped {
         // Nothing is known of what comes to lie where the entry is.
-        known::remove(frame.key, frame.generation);
+        path_cache::remove(frame.key, frame.generation);
     } else if path_hash != 0 && frame.nested == 0 {
-        known::insert(frame.key, frame.generation, frame.bit, frame.fresh != 0);
+        path_cache::insert(frame.key, frame.generation, frame.bit, frame.fresh != 0);
     }
     cpu.release(index);
     path_hash
@@ -94,10 +93,14 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     scratch.head.path.path_hash = way;
     if frame.flow != 0 {
         if frame.fresh != 0 {
-            trust::took(trust_tag(frame.flow, frame.hook_point, frame.generation), way, dropped);
+            path_sampling::took(
+                sampling_tag(frame.flow, frame.hook_point, frame.generation),
+                way,
+                dropped,
+            );
         }
         let key = frame.flow ^ way;
-        if known::contains(key, frame.generation, REPORTED) {
+        if path_cache::contains(key, frame.generation, REPORTED) {
             count(Counter::PathFolded);
             return Some(way);
         }
@@ -115,7 +118,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     if dropped && reported == 0 {
         // Each dropped packet is traced, also where flows do not fold.
         let key = way ^ tuple_hash(&scratch.facts.orig);
-        if known::contains(key, frame.generation, REPORTED) {
+        if path_cache::contains(key, frame.generation, REPORTED) {
             count(Counter::PathFolded);
             return Some(way);
         }
@@ -135,7 +138,7 @@ fn report(cpu: &mut Cpu, index: usize, frame_at: u32, skb: u64, dropped: bool) -
     }
     count(Counter::PathRecords);
     if reported != 0 {
-        known::insert(reported, frame.generation, REPORTED, false);
+        path_cache::insert(reported, frame.generation, REPORTED, false);
     }
     Some(way)
 }

@@ -19,9 +19,9 @@ use crate::{
     cpu::address,
     emit::{Facts, emit, emit_owned, now},
     globals::{owner_number, probes, trace_rules},
-    known, netns,
+    netns,
     owner::{self, Local},
-    seen,
+    path_cache, seen,
     view::View,
 };
 
@@ -50,7 +50,7 @@ pub fn observe(view: impl View, context: *const u8) {
         return;
     }
     if is_new && trace_rules() {
-        known::confirmed(entry.address(), known::tracing().generation);
+        path_cache::confirmed(entry.address(), path_cache::tracing().generation);
     }
     // Links are in the namespaces that are observed, probes in all.
     if probes() && view.netns_cookie().and_then(netns::number).is_none() {

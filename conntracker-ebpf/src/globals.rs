@@ -93,7 +93,7 @@ pub static LOOPS: u32 = loops::NONE;
 
 /// Sets of the cache of known paths, a power of two.
 #[unsafe(no_mangle)]
-pub static KNOWN_SETS: u32 = 1;
+pub static PATH_CACHE_SETS: u32 = 1;
 
 /// Key of [`crate::hash`], random.
 #[unsafe(no_mangle)]
@@ -238,10 +238,10 @@ pub fn wake_bytes() -> u64 {
     frozen(&WAKE_BYTES)
 }
 
-/// [`KNOWN_SETS`].
+/// [`PATH_CACHE_SETS`].
 #[inline(always)]
-pub fn known_sets() -> u32 {
-    frozen(&KNOWN_SETS)
+pub fn path_cache_sets() -> u32 {
+    frozen(&PATH_CACHE_SETS)
 }
 
 /// [`LOOPS`].

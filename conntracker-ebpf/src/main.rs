@@ -4,7 +4,7 @@
 //! - [`hook_open`], [`hook_gap`], [`hook_close`]: netfilter programs before, between and after the base
 //!   chains of a hook: which rules matched. [`early_open`], [`early_gap`], [`early_close`] do the same
 //!   before conntrack's own function.
-//! - [`peek`]: run by the agent, off the packet path: reads kernel memory for it.
+//! - [`read_memory`]: run by the agent, off the packet path: reads kernel memory for it.
 //! - [`packet_dropped`]: raw tracepoint `kfree_skb`: packets that netfilter or another part of the kernel dropped.
 #![no_std]
 #![no_main]
@@ -27,12 +27,13 @@ mod flows;
 mod globals;
 mod hash;
 mod headers;
-mod known;
+mod kernel_memory;
 mod memory;
 mod nested;
 mod netns;
 mod owner;
-mod peek;
+mod path_cache;
+mod path_sampling;
 mod plans;
 mod probes;
 mod rounds;
@@ -42,7 +43,6 @@ mod stats;
 mod table;
 mod task;
 mod traverse;
-mod trust;
 mod view;
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
@@ -245,9 +245,9 @@ pub extern "C" fn flow_destroyed(context: *const u8) -> i32 {
 
 /// Program of type BPF_PROG_TYPE_SYSCALL, run by BPF_PROG_TEST_RUN. Loaded like [`flow_end`].
 #[unsafe(no_mangle)]
-#[unsafe(link_section = "socket/peek")]
-pub extern "C" fn peek(_ctx: *const u8) -> i32 {
-    i32::from(peek::run().is_none())
+#[unsafe(link_section = "socket/read_memory")]
+pub extern "C" fn read_memory(_ctx: *const u8) -> i32 {
+    i32::from(kernel_memory::run().is_none())
 }
 
 /// Program of type BPF_PROG_TYPE_RAW_TRACEPOINT that is attached nowhere: BPF_PROG_TEST_RUN runs it, and

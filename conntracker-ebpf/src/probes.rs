@@ -25,9 +25,8 @@ use crate::{
     finish::finish,
     flows,
     globals::{argument, is_kprobe, nft_offset},
-    known,
     memory::{fetch_add, read},
-    nested, netns, plans,
+    nested, netns, path_cache, plans,
     traverse::{self, Who},
     view::{Probed, View},
 };
@@ -289,7 +288,7 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
         // From before conntrack's own function to behind it.
         finish(cpu, index, view.skb, false);
     }
-    let tracing = known::tracing();
+    let tracing = path_cache::tracing();
     // Of each hook its first chain alone counts.
     let hook_point = cpu.hook_point_of(view.skb);
     let again = hook_point < NOWHERE && plan::hook(hook_point) == hook;
@@ -301,17 +300,17 @@ fn enter(cpu: &mut Cpu, view: Probed, chain: u64, inside: u64) -> Option<()> {
     // Nearly all packets leave here.
     let nfct = view.nfct()?;
     let (entry, info) = (nfct.address(), nfct.info());
-    let bit = known::bit(info, hook);
+    let bit = path_cache::bit(info, hook);
     if entry != 0
         && !sampled
         && !nfct.may_be_first()
-        && known::contains(entry, tracing.generation, bit)
+        && path_cache::contains(entry, tracing.generation, bit)
     {
         return None;
     }
     let Some(found) = chains::get(chain, family, hook) else {
         missed(view, hook, family);
-        known::insert(entry, tracing.generation, bit, false);
+        path_cache::insert(entry, tracing.generation, bit, false);
         return None;
     };
     let who = Who::of(view, plan::segment(found.hook_point), hook)?;

@@ -6,7 +6,7 @@ use conntracker_common::{
     counters::Counter,
     path::{DeviceName, IPS_NAT, Marks},
     plan::{
-        self, HOOKS as HOOK_NUMBER, MAX_GAPS, MAX_NAMESPACES, SEGMENT_EARLY, TRUSTED_SAMPLE,
+        self, HOOKS as HOOK_NUMBER, MAX_GAPS, MAX_NAMESPACES, SAMPLED_ONE_IN, SEGMENT_EARLY,
         Tracing,
     },
     record::{FAMILY_V6, HOOK_UNKNOWN},
@@ -20,13 +20,12 @@ use crate::{
     finish::finish,
     globals::{offset, probes},
     hash::Hash,
-    headers, known,
+    headers,
     memory::{read, read_into},
-    nested, netns, plans,
+    nested, netns, path_cache, path_sampling, plans,
     probes::was_dropped_by_chain,
     seen, snapshot,
     task::Moment,
-    trust,
     view::View,
 };
 
@@ -56,9 +55,9 @@ impl Who {
         let entry = if segment == SEGMENT_EARLY { None } else { nfct.entry() };
         let Some(entry) = entry else {
             let bit = if segment == SEGMENT_EARLY {
-                known::early_bit(hook)
+                path_cache::early_bit(hook)
             } else {
-                known::bit(nfct.info(), hook)
+                path_cache::bit(nfct.info(), hook)
             };
             let key = headers_key(view.skb());
             if key == 0 {
@@ -77,20 +76,20 @@ impl Who {
             status = now;
             fresh = status & IPS_CONFIRMED == 0;
         }
-        let bit = known::bit(info, hook);
+        let bit = path_cache::bit(info, hook);
         Some(Self { entry: Some(entry), key: entry.address(), bit, status, fresh })
     }
 
     /// Whether its path is known, so that it need not be traced.
     #[inline(always)]
     pub fn is_known(&self, generation: u32) -> bool {
-        !self.fresh && known::contains(self.key, generation, self.bit)
+        !self.fresh && path_cache::contains(self.key, generation, self.bit)
     }
 
     /// There is nothing to trace for the likes of it.
     #[inline(always)]
     pub fn forget(&self, generation: u32) {
-        known::insert(self.key, generation, self.bit, self.fresh);
+        path_cache::insert(self.key, generation, self.bit, self.fresh);
     }
 }
 
@@ -137,7 +136,7 @@ pub fn open(view: impl View, segment: u8) {
     let Some(cpu) = cpu::this() else { return };
     let Some((hook, hook_point)) = hook_point(view, segment) else { return };
     arrive(cpu, view.skb(), hook_point);
-    let tracing = known::tracing();
+    let tracing = path_cache::tracing();
     let sampled = is_sample(&tracing);
     let Some(who) = Who::of(view, segment, hook) else { return };
     if sampled || !who.is_known(tracing.generation) {
@@ -174,9 +173,9 @@ pub fn begin(
     if who.fresh
         && flow != 0
         && !sampled
-        && tracing.trust != 0
-        && trust::is_trusted(trust_tag(flow, hook_point, tracing.generation))
-        && !one_in(TRUSTED_SAMPLE)
+        && tracing.sampling != 0
+        && path_sampling::is_sampled_out(sampling_tag(flow, hook_point, tracing.generation))
+        && !one_in(SAMPLED_ONE_IN)
     {
         count(Counter::PathTrusted);
         return None;
@@ -332,7 +331,7 @@ pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
 #[inline(always)]
 fn forget(skb: u64, hook_point: u32) {
     let Some(nfct) = read(skb + offset!(skb_nfct) as u64) else { return };
-    let generation = known::tracing().generation;
+    let generation = path_cache::tracing().generation;
     let key = match Nfct::new(nfct).entry() {
         Some(entry) => {
             if seen::mode().0
@@ -340,13 +339,13 @@ fn forget(skb: u64, hook_point: u32) {
                 && let Some(cookie) = read(net + offset!(net_cookie) as u64)
             {
                 let flow = flow_hash(entry.address(), cookie);
-                trust::dropped(trust_tag(flow, hook_point, generation));
+                path_sampling::dropped(sampling_tag(flow, hook_point, generation));
             }
             entry.address()
         }
         None => headers_key(skb),
     };
-    known::remove(key, generation);
+    path_cache::remove(key, generation);
 }
 
 /// Hash of a folded flow.
@@ -367,7 +366,7 @@ fn flow_hash(entry: u64, netns_cookie: u64) -> u64 {
 
 /// Tag of a folded flow at a hook point.
 #[inline(always)]
-pub fn trust_tag(flow: u64, hook_point: u32, generation: u32) -> u64 {
+pub fn sampling_tag(flow: u64, hook_point: u32, generation: u32) -> u64 {
     let mut hash = Hash::new(flow);
     hash.add(u64::from(generation) << 32 | u64::from(hook_point));
     hash.finish()

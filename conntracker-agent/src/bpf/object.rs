@@ -35,9 +35,9 @@ use super::{
     counts::{Counters, DropCount, Seen, SeenKeyBytes, SeenValueBytes},
     drops::DropSign,
     end::EndLayout,
+    kernel_memory::KernelMemory,
     offsets::Layout,
     owner::OwnerLayout,
-    peek::Peek,
     raw::RawObject,
     reasons::Reasons,
     sys,
@@ -51,7 +51,7 @@ pub(super) static OBJECT: &[u8] =
 /// Name of the netfilter program.
 const FLOW_END: &str = "flow_end";
 /// Name of the program that reads kernel memory.
-pub(super) const PEEK: &str = "peek";
+pub(super) const READ_MEMORY: &str = "read_memory";
 /// Name of the tracepoint program, and of its tracepoint.
 const PACKET_DROPPED: (&str, &str) = ("packet_dropped", "kfree_skb");
 
@@ -103,7 +103,7 @@ pub struct Programs {
     ebpf: Ebpf,
     raw: RawObject,
     netfilter: Option<NetfilterPrograms>,
-    peek: Peek,
+    memory: KernelMemory,
     /// How they run loops ([`loops`]).
     loops: u32,
     /// What they report.
@@ -168,8 +168,8 @@ impl Programs {
         let offsets = layout.offsets.to_array();
         // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
         let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
-        let known_sets = if trace_rules {
-            sizes.known_flows.div_ceil(KNOWN_WAYS).next_power_of_two()
+        let path_cache_sets = if trace_rules {
+            sizes.known_flows.div_ceil(PATH_CACHE_WAYS).next_power_of_two()
         } else {
             1
         };
@@ -204,7 +204,7 @@ impl Programs {
             .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
             .override_global("PROBES", &probes, true)
             .override_global("LOOPS", &loops, true)
-            .override_global("KNOWN_SETS", &known_sets, true)
+            .override_global("PATH_CACHE_SETS", &path_cache_sets, true)
             .override_global("HASH_KEY", random_key().as_slice(), true)
             .override_global("SWITCHES", layout.switches.as_slice(), true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
@@ -219,7 +219,7 @@ impl Programs {
             .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
             .map_max_entries("DROPS_0", sizes.drop_entries)
             .map_max_entries("DROPS_1", sizes.drop_entries)
-            .map_max_entries("KNOWN", known_sets)
+            .map_max_entries("PATH_CACHE", path_cache_sets)
             .map_max_entries("BEFORE", frames)
             .map_max_entries("AFTER", frames)
             .map_max_entries("PATH_SCRATCH", frames)
@@ -231,12 +231,12 @@ impl Programs {
             Seeing::Links => Some(NetfilterPrograms::load(&raw, trace_rules)?),
             Seeing::Probes { .. } => None,
         };
-        let peek = Peek::new(
-            raw.load(PEEK, sys::load_syscall)?,
-            array(&ebpf, "PEEK_REQUEST")?,
-            array(&ebpf, "PEEK")?,
+        let memory = KernelMemory::new(
+            raw.load(READ_MEMORY, sys::load_syscall)?,
+            array(&ebpf, "MEMORY_REQUEST")?,
+            array(&ebpf, "MEMORY")?,
         )
-        .context("cannot map the maps of program peek")?;
+        .context("cannot map the maps of program read_memory")?;
         let program: &mut RawTracePoint = ebpf
             .program_mut(PACKET_DROPPED.0)
             .context("the BPF object has no drop program")?
@@ -249,7 +249,7 @@ impl Programs {
             ebpf,
             raw,
             netfilter,
-            peek,
+            memory,
             loops,
             mode: Mode { report: REPORT_EACH, fold: 0, drops: 0, reserved: 0 },
         })
@@ -386,10 +386,10 @@ impl Programs {
 
     /// Changes what is traced from now on.
     pub fn set_tracing(&mut self, tracing: Tracing) -> Result<()> {
-        let Tracing { generation, sample, first_netns, trust, reserved: _ } = tracing;
+        let Tracing { generation, sample, first_netns, sampling, reserved: _ } = tracing;
         let mut map: Array<_, [u64; 3]> = Array::try_from(self.map_mut("TRACING")?)?;
         let first = u64::from(generation) | u64::from(sample) << 32;
-        map.set(0, [first, first_netns, u64::from(trust)], 0)?;
+        map.set(0, [first, first_netns, u64::from(sampling)], 0)?;
         Ok(())
     }
 
@@ -409,8 +409,8 @@ impl Programs {
     }
 
     /// What reads kernel memory.
-    pub fn peek(&mut self) -> &mut Peek {
-        &mut self.peek
+    pub fn kernel_memory(&mut self) -> &mut KernelMemory {
+        &mut self.memory
     }
 
     pub(super) fn map(&self, name: &str) -> Result<&Map> {
@@ -465,7 +465,7 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
 }
 
 /// Entries of one set of the cache of known paths.
-const KNOWN_WAYS: u32 = 4;
+const PATH_CACHE_WAYS: u32 = 4;
 
 /// Refuses an object of another ABI, and a build without an object.
 pub(super) fn check_abi(bytes: &[u8]) -> Result<()> {

@@ -344,8 +344,13 @@ impl PacketsSource {
     /// Whether conntrack is active in a namespace.
     pub fn activity(&mut self, netns: &Netns) -> Result<Activity> {
         let symbols = self.symbols.as_mut().map_err(|error| anyhow!("{error:#}"))?;
-        let net = self.programs.peek().net(netns)?;
-        Ok(Activity::of(&index::hooks_of(self.programs.peek(), &self.layout, symbols, net)?))
+        let net = self.programs.kernel_memory().net(netns)?;
+        Ok(Activity::of(&index::hooks_of(
+            self.programs.kernel_memory(),
+            &self.layout,
+            symbols,
+            net,
+        )?))
     }
 
     pub fn counters(&self) -> Result<Counters> {

@@ -217,7 +217,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             rules: (!conntrack_only).then_some(RuleOptions {
                 sample,
                 per_chain,
-                trust: true,
+                sampling: true,
                 coverage: false,
                 folds: !no_fold,
             }),

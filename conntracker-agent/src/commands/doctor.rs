@@ -157,9 +157,13 @@ fn capabilities() -> Vec<Finding> {
 /// Whether conntrack is active: its hooks tell exactly, entries in its table tell that it is.
 fn active(netns: &Netns, loaded: Option<&mut Loaded>, settings: &Settings) -> Finding {
     let found = loaded.map(|Loaded { programs, layout, .. }| {
-        let net = programs.peek().net(netns)?;
-        let hooks =
-            index::hooks_of(programs.peek(), layout, &mut Symbols::of(&Kallsyms::read()?), net)?;
+        let net = programs.kernel_memory().net(netns)?;
+        let hooks = index::hooks_of(
+            programs.kernel_memory(),
+            layout,
+            &mut Symbols::of(&Kallsyms::read()?),
+            net,
+        )?;
         Ok::<_, anyhow::Error>(Activity::of(&hooks))
     });
     let (ok, text) = match found {
@@ -238,9 +242,13 @@ fn rules(netns: &Netns, loaded: Option<&mut Loaded>) -> Finding {
         if let Some(error) = without_rules {
             bail!("{error:#}");
         }
-        let net = programs.peek().net(netns)?;
-        let Index { nft, legacy, .. } =
-            Index::read(programs.peek(), layout, &mut Symbols::of(&Kallsyms::read()?), net)?;
+        let net = programs.kernel_memory().net(netns)?;
+        let Index { nft, legacy, .. } = Index::read(
+            programs.kernel_memory(),
+            layout,
+            &mut Symbols::of(&Kallsyms::read()?),
+            net,
+        )?;
         let (nft, legacy) = (nft.len(), legacy.len());
         Ok(format!("can be traced (chains of nf_tables: {nft}, tables of ip_tables: {legacy})"))
     });

@@ -1,13 +1,13 @@
 //! Kernel memory as the walkers see it.
 
 use anyhow::Result;
-use conntracker_common::peek;
+use conntracker_common::kernel_memory;
 
 /// Reads kernel memory. The kernel may change or free it at any time: whoever reads checks afterwards
 /// that nothing did (see [`super::Index::read`]).
 pub trait Memory {
     /// Copies pieces, as (address, length), one behind the other. Lengths and number are within the
-    /// limits of [`peek`].
+    /// limits of [`kernel_memory`].
     ///
     /// # Errors
     /// A piece cannot be read: [`Gone`], or the program that reads failed.
@@ -23,7 +23,7 @@ pub struct Gone;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Bytes of a long stretch that are copied in one go.
-const PER_GO: u64 = (peek::BYTES - peek::PIECE_BYTES) as u64;
+const PER_GO: u64 = (kernel_memory::BYTES - kernel_memory::PIECE_BYTES) as u64;
 
 /// What walkers need, on top of [`Memory`].
 pub(super) struct Reader<'a> {
@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
     /// Numbers at many addresses.
     pub fn words(&mut self, addresses: &[u64]) -> Result<Vec<u64>> {
         let mut words = Vec::with_capacity(addresses.len());
-        for some in addresses.chunks(peek::PIECES) {
+        for some in addresses.chunks(kernel_memory::PIECES) {
             let pieces: Vec<(u64, u32)> = some.iter().map(|&address| (address, 8)).collect();
             let bytes = self.memory.pieces(&pieces)?;
             words.extend(bytes.chunks_exact(8).map(|word| u64_at(word, 0)));
@@ -64,9 +64,9 @@ impl<'a> Reader<'a> {
             if len > MOST_BYTES {
                 return Err(Gone.into());
             }
-            for at in (0..len).step_by(peek::PIECE_BYTES) {
-                let piece = (len - at).min(peek::PIECE_BYTES as u64);
-                if pieces.len() == peek::PIECES || together + piece > PER_GO {
+            for at in (0..len).step_by(kernel_memory::PIECE_BYTES) {
+                let piece = (len - at).min(kernel_memory::PIECE_BYTES as u64);
+                if pieces.len() == kernel_memory::PIECES || together + piece > PER_GO {
                     all.extend(self.memory.pieces(&pieces)?);
                     pieces.clear();
                     together = 0;

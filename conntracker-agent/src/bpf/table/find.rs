@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::layout::Sysctl;
 use crate::bpf::{
     index::memory::{Memory, u64_at},
-    peek::Peek,
+    kernel_memory::KernelMemory,
 };
 
 /// Files whose variables are near: `nf_conntrack_max` is in the same source file
@@ -45,13 +45,13 @@ pub(super) struct HashTable {
 
 impl HashTable {
     /// Finds it.
-    pub fn find(peek: &mut Peek, layout: &Sysctl) -> Result<Self> {
+    pub fn find(memory: &mut KernelMemory, layout: &Sysctl) -> Result<Self> {
         let size = size()?;
-        let task = peek.task()?;
+        let task = memory.task()?;
         for name in FILES {
             let Ok(file) = File::open(format!("{DIRECTORY}/{name}")) else { continue };
-            let variable = variable(peek, layout, task, file.as_raw_fd().cast_unsigned().into())?;
-            if let Some(found) = Self::near(peek, variable, size) {
+            let variable = variable(memory, layout, task, file.as_raw_fd().cast_unsigned().into())?;
+            if let Some(found) = Self::near(memory, variable, size) {
                 return Ok(found);
             }
         }

@@ -15,8 +15,8 @@ use conntracker_common::{
 
 use super::layout::TableLayout;
 use crate::bpf::{
-    object::{OBJECT, PEEK, check_abi},
-    peek::Peek,
+    kernel_memory::KernelMemory,
+    object::{OBJECT, READ_MEMORY, check_abi},
     raw::RawObject,
     sys::{self, MappedArray},
 };
@@ -28,14 +28,15 @@ pub(super) const TABLE: &str = "table";
 const CONSTANTS: &str = ".rodata";
 
 /// The maps that the programs use.
-const MAPS: [&str; 7] = [CONSTANTS, "WALK", "STEPS", "TABLE_0", "TABLE_1", "PEEK_REQUEST", "PEEK"];
+const MAPS: [&str; 7] =
+    [CONSTANTS, "WALK", "STEPS", "TABLE_0", "TABLE_1", "MEMORY_REQUEST", "MEMORY"];
 
 /// The programs and their maps.
 pub(super) struct Programs {
     pub table: OwnedFd,
     pub walk: MappedArray,
     pub parts: [MappedArray; 2],
-    pub peek: Peek,
+    pub memory: KernelMemory,
 }
 
 impl Programs {
@@ -72,7 +73,11 @@ impl Programs {
             Some(maps.get(name).map_or(of_others, |map| map.fd().as_fd().as_raw_fd()))
         })?;
         let fd = |name: &str| -> BorrowedFd<'_> { maps[name].fd().as_fd() };
-        let peek = Peek::new(raw.load(PEEK, sys::load_syscall)?, fd("PEEK_REQUEST"), fd("PEEK"))?;
+        let memory = KernelMemory::new(
+            raw.load(READ_MEMORY, sys::load_syscall)?,
+            fd("MEMORY_REQUEST"),
+            fd("MEMORY"),
+        )?;
         Ok(Self {
             table: raw.load(TABLE, sys::load_raw_tracepoint)?,
             walk: MappedArray::new(fd("WALK"), size_of::<Walk>())?,
@@ -80,7 +85,7 @@ impl Programs {
                 MappedArray::new(fd("TABLE_0"), size_of::<Part>())?,
                 MappedArray::new(fd("TABLE_1"), size_of::<Part>())?,
             ],
-            peek,
+            memory,
         })
     }
 }

@@ -54,7 +54,7 @@ impl TableReader {
         }
         let layout = TableLayout::resolve(&btf, hz()?)?;
         let mut programs = Programs::load(offsets(&btf)?, &layout)?;
-        let table = HashTable::find(&mut programs.peek, &layout.sysctl)?;
+        let table = HashTable::find(&mut programs.memory, &layout.sysctl)?;
         log::debug!("conntrack's hash table: {} buckets at {:x}", table.size, table.buckets);
         Ok(Self { programs, table, layout: layout.entry })
     }
@@ -67,8 +67,8 @@ impl TableReader {
         mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
     ) -> Result<Tally, E> {
         let Self { programs, table, layout } = self;
-        let net = programs.peek.net(netns)?;
-        let Programs { table: program, walk, parts, peek: _ } = programs;
+        let net = programs.memory.net(netns)?;
+        let Programs { table: program, walk, parts, memory: _ } = programs;
         let mut walker = Walker { program, walk, table: *table, net, bucket: 0 };
         let copies = (0..)
             .zip(parts)

@@ -71,7 +71,7 @@ impl RuleTracer {
                 .traced()
                 .find(|(_, of)| of.slot == 0)
                 .map_or(0, |(_, of)| of.cookie),
-            trust: u32::from(self.options.trust),
+            sampling: u32::from(self.options.sampling),
             reserved: 0,
         })?;
         Ok(reserved.is_some())

@@ -80,7 +80,7 @@ pub struct RuleOptions {
     /// Links between all base chains.
     pub per_chain: bool,
     /// New flows whose folded key has taken the same path many times are not all traced.
-    pub trust: bool,
+    pub sampling: bool,
     /// Keep of which rules it can be told whether packets met them.
     pub coverage: bool,
     /// Flows fold.
@@ -138,7 +138,7 @@ impl RuleTracer {
 
     /// One more namespace: its number for the programs. Its rules are listed at the next poll.
     pub fn add(&mut self, programs: &mut Programs, id: NetnsId, netns: &Arc<Netns>) -> Result<u32> {
-        let net = programs.peek().net(netns)?;
+        let net = programs.kernel_memory().net(netns)?;
         Ok(self.namespaces.add(id, netns, net)?.slot)
     }
 
@@ -163,7 +163,7 @@ impl RuleTracer {
         let net = self.namespaces.get(id)?.net;
         let Self { layout, symbols, .. } = self;
         for _ in 0..MODULES_AT_ONCE {
-            match Index::read(programs.peek(), layout, symbols, net) {
+            match Index::read(programs.kernel_memory(), layout, symbols, net) {
                 // The module of the rules may have been loaded since.
                 Err(error) if !error.is::<Gone>() && !layout.is_complete() => {
                     *layout = Layout::of_running_kernel()?.index;
@@ -171,7 +171,7 @@ impl RuleTracer {
                 result => return result,
             }
         }
-        Index::read(programs.peek(), layout, symbols, net)
+        Index::read(programs.kernel_memory(), layout, symbols, net)
     }
 
     /// The rules of a namespace could not be read: tried again later.
@@ -218,7 +218,7 @@ impl RuleTracer {
             return Ok(());
         }
         if let Some(current) = &namespace.current {
-            let found = current.now(programs.peek());
+            let found = current.now(programs.kernel_memory());
             match found {
                 Ok(found) if found == *current => return Ok(()),
                 Err(error) if !error.is::<Gone>() => {

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_current_task, macros::map, maps::Array,
 };
-use conntracker_common::peek::{BYTES, PIECE_BYTES, PIECES, Reply, Request};
+use conntracker_common::kernel_memory::{BYTES, PIECE_BYTES, PIECES, Reply, Request};
 
 use crate::{
     globals::offset,
@@ -13,9 +13,9 @@ use crate::{
 
 /// Both are mapped into the agent's memory (BPF_F_MMAPABLE, Linux 5.5+).
 #[map]
-static PEEK_REQUEST: Array<Request> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static MEMORY_REQUEST: Array<Request> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static PEEK: Array<Reply> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static MEMORY: Array<Reply> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Copies what the request asks for.
 #[inline(always)]
@@ -23,8 +23,8 @@ pub fn run() -> Option<()> {
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task() };
     let nsproxy: u64 = read(task + offset!(task_nsproxy) as u64)?;
-    let request = PEEK_REQUEST.get(0)?;
-    let reply = PEEK.get_ptr_mut(0)?;
+    let request = MEMORY_REQUEST.get(0)?;
+    let reply = MEMORY.get_ptr_mut(0)?;
     // SAFETY: a map value, written by this program alone, which the agent runs once at a time.
     let reply = unsafe { &mut *reply };
     reply.net = read(nsproxy + offset!(nsproxy_net) as u64)?;

@@ -1,4 +1,4 @@
-//! Reading kernel memory off the packet path: program `peek` copies pieces of it into map `PEEK`.
+//! Reading kernel memory off the packet path: program `read_memory` copies pieces of it into map `READ_MEMORY`.
 
 /// Pieces in one go.
 pub const PIECES: usize = 256;
@@ -21,7 +21,7 @@ pub struct Piece {
     pub at: u32,
 }
 
-/// The one value of map `PEEK_REQUEST`.
+/// The one value of map `MEMORY_REQUEST`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -31,7 +31,7 @@ pub struct Request {
     pub pieces: [Piece; PIECES],
 }
 
-/// The one value of map `PEEK`.
+/// The one value of map `READ_MEMORY`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {

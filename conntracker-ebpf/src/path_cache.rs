@@ -4,7 +4,7 @@
 use aya_ebpf::{helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
 use conntracker_common::plan::{HOOKS, Tracing};
 
-use crate::globals::known_sets;
+use crate::globals::path_cache_sets;
 
 /// Entries of a set.
 const WAYS: usize = 4;
@@ -14,7 +14,7 @@ type Set = [[u64; 2]; WAYS];
 
 /// The number of sets, a power of two, is the agent's to choose.
 #[map]
-static KNOWN: Array<Set> = Array::with_max_entries(1, 0);
+static PATH_CACHE: Array<Set> = Array::with_max_entries(1, 0);
 #[map]
 static TRACING: Array<Tracing> = Array::with_max_entries(1, 0);
 
@@ -23,7 +23,7 @@ static TRACING: Array<Tracing> = Array::with_max_entries(1, 0);
 pub fn tracing() -> Tracing {
     match TRACING.get(0) {
         Some(tracing) => *tracing,
-        None => Tracing { generation: 0, sample: 0, first_netns: 0, trust: 0, reserved: 0 },
+        None => Tracing { generation: 0, sample: 0, first_netns: 0, sampling: 0, reserved: 0 },
     }
 }
 
@@ -45,7 +45,7 @@ const UNCONFIRMED: u64 = 1 << 62;
 #[inline(always)]
 fn set(key: u64) -> Option<&'static mut Set> {
     let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let set = KNOWN.get_ptr_mut(hash as u32 & (known_sets() - 1))?;
+    let set = PATH_CACHE.get_ptr_mut(hash as u32 & (path_cache_sets() - 1))?;
     // SAFETY: a map value. Several CPUs may write it at once: a lost update costs one more trace.
     Some(unsafe { &mut *set })
 }

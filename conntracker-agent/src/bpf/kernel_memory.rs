@@ -1,4 +1,4 @@
-//! Kernel memory by way of program `peek`, off the packet path.
+//! Kernel memory by way of program `read_memory`, off the packet path.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use bytes::{Buf, BufMut};
-use conntracker_common::peek::{BYTES, PIECE_BYTES, PIECES, Reply, Request};
+use conntracker_common::kernel_memory::{BYTES, PIECE_BYTES, PIECES, Reply, Request};
 
 use super::{
     index::memory::{Gone, Memory},
@@ -34,13 +34,13 @@ impl Header {
 }
 
 /// The program and its two maps.
-pub struct Peek {
+pub struct KernelMemory {
     program: OwnedFd,
     request: MappedArray,
     reply: MappedArray,
 }
 
-impl Peek {
+impl KernelMemory {
     /// Maps the maps.
     pub(super) fn new(
         program: OwnedFd,
@@ -95,7 +95,7 @@ impl Peek {
     }
 }
 
-impl Memory for Peek {
+impl Memory for KernelMemory {
     fn pieces(&mut self, pieces: &[(u64, u32)]) -> Result<Vec<u8>> {
         let len = self.ask(pieces)?;
         let failed = sys::run(self.program.as_fd())?;

@@ -12,7 +12,7 @@ const ENTRIES: u32 = 1 << 14;
 
 /// What a folded key did at a place.
 #[repr(C)]
-struct Trust {
+struct SampledFlow {
     /// The key, the place, and the generation of plans, hashed.
     tag: u64,
     /// The way, hashed.
@@ -22,11 +22,11 @@ struct Trust {
 }
 
 #[map]
-static TRUST: Array<Trust> = Array::with_max_entries(ENTRIES, 0);
+static SAMPLED_FLOWS: Array<SampledFlow> = Array::with_max_entries(ENTRIES, 0);
 
 #[inline(always)]
-fn entry(tag: u64) -> Option<&'static mut Trust> {
-    let entry = TRUST.get_ptr_mut((tag >> 40) as u32 & (ENTRIES - 1))?;
+fn entry(tag: u64) -> Option<&'static mut SampledFlow> {
+    let entry = SAMPLED_FLOWS.get_ptr_mut((tag >> 40) as u32 & (ENTRIES - 1))?;
     // SAFETY: a map value. Several CPUs may write it at once: at worst a streak begins anew, or goes on
     // with a flow that took another way and was reported.
     Some(unsafe { &mut *entry })
@@ -34,7 +34,7 @@ fn entry(tag: u64) -> Option<&'static mut Trust> {
 
 /// Whether enough flows of the key took one way.
 #[inline(always)]
-pub fn is_trusted(tag: u64) -> bool {
+pub fn is_sampled_out(tag: u64) -> bool {
     entry(tag).is_some_and(|entry| entry.tag == tag && entry.streak >= u64::from(TRUSTED_AFTER))
 }
 
