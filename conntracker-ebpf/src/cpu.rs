@@ -23,7 +23,7 @@ use crate::{
     counters::count,
     globals::offset,
     memory::{read, unknown},
-    task::Moment,
+    task::TaskState,
 };
 
 /// A frame that is still open after this many jiffies (0.1 to 1 s) belongs to a packet that left its
@@ -71,7 +71,7 @@ pub struct Frame {
     /// How many packets came in between and have not left.
     pub suspended: u32,
     /// What ran when it came in.
-    pub task: Moment,
+    pub task: TaskState,
     /// 1: the flow was not confirmed.
     pub fresh: u32,
     /// Words of events.

@@ -64,7 +64,7 @@ pub static DROP_REASON: u32 = 0;
 /// Where, without such a reason, the code lies that drops packets for netfilter: pairs of address and
 /// length.
 #[unsafe(no_mangle)]
-pub static DROP_PLACES: [u64; 4] = [0; 4];
+pub static DROP_SPANS: [u64; 4] = [0; 4];
 
 /// 1: packets are reported that the kernel drops elsewhere than in netfilter, too.
 #[unsafe(no_mangle)]
@@ -204,10 +204,10 @@ pub fn drop_reason() -> u32 {
     frozen(&DROP_REASON)
 }
 
-/// Whether an address is in [`DROP_PLACES`].
+/// Whether an address is in [`DROP_SPANS`].
 #[inline(always)]
-pub fn is_drop_place(address: u64) -> bool {
-    let [first, first_len, second, second_len] = &DROP_PLACES;
+pub fn is_drop_site(address: u64) -> bool {
+    let [first, first_len, second, second_len] = &DROP_SPANS;
     address.wrapping_sub(frozen(first)) < frozen(first_len)
         || address.wrapping_sub(frozen(second)) < frozen(second_len)
 }

@@ -267,7 +267,7 @@ pub fn packet_dropped(ctx: RawTracePointContext) -> i32 {
         _ => ctx.arg::<u64>(2) as u32,
     };
     let is_netfilters = match globals::drop_reason() {
-        0 => globals::is_drop_place(ctx.arg(1)),
+        0 => globals::is_drop_site(ctx.arg(1)),
         netfilters => reason == netfilters,
     };
     drops::observe(ctx.arg(0), reason, ctx.arg(1), is_netfilters);

@@ -46,7 +46,7 @@ struct Context {
 }
 
 /// Where a range is, with everything the verifier must know to be in bounds.
-struct Place {
+struct CounterRange {
     address: u64,
     slot: usize,
     counters: usize,
@@ -56,7 +56,7 @@ struct Place {
 /// Covers where every number of packets is in a snapshot.
 const NUMBER_MASK: i32 = (MAX_SLOTS * COUNTER_BYTES - 1) as i32;
 
-impl Place {
+impl CounterRange {
     /// Where in a snapshot the packets of the n-th counter are. Masked last of all: Linux 6.1 forgets the
     /// bounds of what was put together.
     #[inline(always)]
@@ -68,10 +68,10 @@ impl Place {
 
 impl Context {
     #[inline(always)]
-    fn place(&self, index: u32) -> Option<Place> {
+    fn range_at(&self, index: u32) -> Option<CounterRange> {
         let range = plans::range(self.first + index)?;
         let shared = range.word & RANGE_SHARED != 0;
-        Some(Place {
+        Some(CounterRange {
             address: range.address.wrapping_add(if shared { 0 } else { self.cpu_offset }),
             slot: range.slot as usize & (MAX_SLOTS as usize - 1),
             counters: range.counters as usize & (2 * RANGE_COUNTERS as usize - 1),
@@ -197,31 +197,32 @@ impl Rounds for Counters {
 impl Context {
     #[inline(always)]
     fn copy(&self, index: u32) -> Option<()> {
-        let place = self.place(index)?;
+        let range_at = self.range_at(index)?;
         let before = BEFORE.get_ptr_mut(self.frame)?;
         // SAFETY: slot + counters < MAX_SLOTS + 2 * RANGE_COUNTERS.
-        let to = unsafe { before.cast::<Counter>().add(place.slot) };
-        read_bytes(place.address, to.cast(), place.counters * COUNTER_BYTES as usize).then_some(())
+        let to = unsafe { before.cast::<Counter>().add(range_at.slot) };
+        read_bytes(range_at.address, to.cast(), range_at.counters * COUNTER_BYTES as usize)
+            .then_some(())
     }
 
     /// Replaces what was kept of each counter of a range by `by(kept, now)`.
     #[inline(always)]
     fn shift(&self, index: u32, by: impl Fn(u64, u64) -> u64) -> Option<()> {
-        let place = self.place(index)?;
+        let range_at = self.range_at(index)?;
         let before = BEFORE.get_ptr_mut(self.frame)?;
         let after = AFTER.get_ptr_mut(self.frame)?;
-        if !read_bytes(place.address, after.cast(), place.counters * COUNTER_BYTES as usize) {
+        if !read_bytes(range_at.address, after.cast(), range_at.counters * COUNTER_BYTES as usize) {
             return None;
         }
         // SAFETY: as in `differ`.
         let (before, after) = unsafe {
             (
-                before.cast::<u8>().add(place.number(0)).cast::<u64>(),
-                after.cast::<u64>().add(place.word),
+                before.cast::<u8>().add(range_at.number(0)).cast::<u64>(),
+                after.cast::<u64>().add(range_at.word),
             )
         };
         for i in 0..RANGE_COUNTERS as usize {
-            if i >= place.counters {
+            if i >= range_at.counters {
                 break;
             }
             // SAFETY: i < RANGE_COUNTERS.
@@ -232,21 +233,21 @@ impl Context {
 
     #[inline(always)]
     fn differ(&mut self, index: u32) -> Option<()> {
-        let place = self.place(index)?;
+        let range_at = self.range_at(index)?;
         let before = BEFORE.get_ptr_mut(self.frame)?;
         let after = AFTER.get_ptr_mut(self.frame)?;
-        if !read_bytes(place.address, after.cast(), place.counters * COUNTER_BYTES as usize) {
+        if !read_bytes(range_at.address, after.cast(), range_at.counters * COUNTER_BYTES as usize) {
             return None;
         }
         // SAFETY: as in `copy`; words of a counter are 0 and 1.
         let (before, after) = unsafe {
             (
-                before.cast::<u8>().add(place.number(0)).cast::<u64>(),
-                after.cast::<u64>().add(place.word),
+                before.cast::<u8>().add(range_at.number(0)).cast::<u64>(),
+                after.cast::<u64>().add(range_at.word),
             )
         };
         for block in 0..RANGE_COUNTERS as usize / BLOCK {
-            if block * BLOCK >= place.counters {
+            if block * BLOCK >= range_at.counters {
                 break;
             }
             let mut differences = 0;
@@ -269,9 +270,9 @@ impl Context {
     /// One counter of the block that begins at `from`.
     #[inline(always)]
     fn one(&self, index: u32) -> Option<()> {
-        let place = self.place(self.range)?;
+        let range_at = self.range_at(self.range)?;
         let i = (self.from + index) as usize & (RANGE_COUNTERS as usize - 1);
-        if i >= place.counters {
+        if i >= range_at.counters {
             return None;
         }
         let before = BEFORE.get_ptr_mut(self.frame)?;
@@ -279,12 +280,12 @@ impl Context {
         let scratch = emit::path_scratch(self.frame)?;
         // SAFETY: as in `differ`.
         let packets = unsafe {
-            let before = before.cast::<u8>().add(place.number(i)).cast::<u64>();
-            let after = after.cast::<Counter>().add(i).cast::<u64>().add(place.word);
+            let before = before.cast::<u8>().add(range_at.number(i)).cast::<u64>();
+            let after = after.cast::<Counter>().add(i).cast::<u64>().add(range_at.word);
             (*after).wrapping_sub(*before)
         };
         if packets != 0 {
-            moved(scratch, place.slot + i, packets);
+            moved(scratch, range_at.slot + i, packets);
         }
         Some(())
     }

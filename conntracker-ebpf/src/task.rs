@@ -12,13 +12,13 @@ use crate::{
 /// A moment of a task. As long as it is the same, nothing but interrupts ran on its CPU.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct TaskState {
     task: u64,
     /// Context switches, voluntary and involuntary. The kernel counts them when a task is switched out.
     switches: u64,
 }
 
-impl Moment {
+impl TaskState {
     /// Now.
     #[inline(always)]
     pub fn now() -> Self {

@@ -25,7 +25,7 @@ use crate::{
     nested, netns, path_cache, path_sampling, plans,
     probes::was_dropped_by_chain,
     seen, snapshot,
-    task::Moment,
+    task::TaskState,
     view::View,
 };
 
@@ -209,7 +209,7 @@ pub fn begin(
     frame.gaps = 0;
     frame.nested = 0;
     frame.suspended = 0;
-    frame.task = Moment::now();
+    frame.task = TaskState::now();
     frame.fresh = u32::from(who.fresh);
     frame.status = who.status;
     frame.ct_mark = 0;

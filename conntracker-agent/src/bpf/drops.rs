@@ -21,7 +21,7 @@ pub enum DropSign {
     /// The reason, of which the number varies (Linux 5.18+, unless the distribution has added it).
     Reason(u32),
     /// The address to which `kfree_skb` returns: it is in `nf_hook_slow`.
-    Place {
+    Function {
         /// All of the function, or nearly all.
         function: Span,
         /// Its other part, if it has one.
@@ -50,7 +50,7 @@ impl DropSign {
         let function = kallsyms
             .span(FUNCTION)
             .ok_or_else(|| none(format!("/proc/kallsyms does not tell where {FUNCTION} is")))?;
-        Ok(Self::Place { function, unlikely: kallsyms.span(UNLIKELY) })
+        Ok(Self::Function { function, unlikely: kallsyms.span(UNLIKELY) })
     }
 
     /// The number of the reason; 0: it is not the reason that tells.
@@ -58,16 +58,16 @@ impl DropSign {
     pub fn reason(self) -> u32 {
         match self {
             Self::Reason(reason) => reason,
-            Self::Place { .. } => 0,
+            Self::Function { .. } => 0,
         }
     }
 
     /// Address and length of each place; zeros: none.
     #[must_use]
-    pub fn places(self) -> [u64; 4] {
+    pub fn spans(self) -> [u64; 4] {
         match self {
             Self::Reason(_) => [0; 4],
-            Self::Place { function, unlikely } => {
+            Self::Function { function, unlikely } => {
                 let unlikely = unlikely.unwrap_or(Span { start: 0, len: 0 });
                 [function.start, function.len, unlikely.start, unlikely.len]
             }
@@ -79,7 +79,7 @@ impl fmt::Display for DropSign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reason(_) => write!(f, "by their reason, {REASON}"),
-            Self::Place { .. } => {
+            Self::Function { .. } => {
                 write!(f, "by the place, {FUNCTION}: there is no {REASON} (Linux 5.18+)")
             }
         }
@@ -103,11 +103,11 @@ mod tests {
         let symbols = symbols(WITH_UNLIKELY);
         let found = KERNELS.map(|name| {
             let sign = DropSign::find::<String>(&kernel(name), Ok(&symbols)).unwrap();
-            (name, sign.reason(), sign.places())
+            (name, sign.reason(), sign.spans())
         });
-        let places = [0xffff_ffff_8100_0000, 0x100, 0xffff_ffff_81e0_0000, 0x10];
+        let spans = [0xffff_ffff_8100_0000, 0x100, 0xffff_ffff_81e0_0000, 0x10];
         let expected = [
-            ("ubuntu-5.15.0-25", 0, places),
+            ("ubuntu-5.15.0-25", 0, spans),
             ("ubuntu-5.15.0-203", 6, [0; 4]),
             ("debian-6.1", 7, [0; 4]),
             ("ubuntu-6.8", 11, [0; 4]),
@@ -123,7 +123,7 @@ mod tests {
     fn a_function_in_one_piece_has_one_place() {
         let symbols = symbols("ffffffff81000000 T nf_hook_slow\nffffffff81000100 T next\n");
         let sign = DropSign::find::<String>(&kernel("ubuntu-5.15.0-25"), Ok(&symbols)).unwrap();
-        assert_eq!(sign.places(), [0xffff_ffff_8100_0000, 0x100, 0, 0]);
+        assert_eq!(sign.spans(), [0xffff_ffff_8100_0000, 0x100, 0, 0]);
     }
 
     #[test]

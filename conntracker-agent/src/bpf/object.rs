@@ -182,7 +182,7 @@ impl Programs {
         };
         // The longest loop has a round for each counter.
         let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
-        let drop_places = drops.places();
+        let drop_spans = drops.spans();
         let untold = lost.map_or([0; 4], Reasons::untold);
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
@@ -209,7 +209,7 @@ impl Programs {
             .override_global("SWITCHES", layout.switches.as_slice(), true)
             .override_global("TRACE_RULES", &u32::from(trace_rules), true)
             .override_global("DROP_REASON", &drops.reason(), true)
-            .override_global("DROP_PLACES", drop_places.as_slice(), true)
+            .override_global("DROP_SPANS", drop_spans.as_slice(), true)
             .override_global("LOST_PACKETS", &u32::from(lost.is_some()), true)
             .override_global("NO_REASON", &lost.map_or(0, Reasons::not_specified), true)
             .override_global("UNTOLD_REASONS", untold.as_slice(), true)

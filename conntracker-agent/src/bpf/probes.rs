@@ -242,7 +242,7 @@ fn target(point: &Point) -> Result<OwnedTarget> {
 /// # Errors
 /// A function that flows need is missing. Those that rules need may be: a module that is not loaded.
 pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing> {
-    let places = Places { btf, method };
+    let places = ContextOffsets { btf, method };
     let everywhere = Search { btf, exists: &|_| true, avoid: &[] };
     let confirm = points.confirm.clone()?;
     let mut arguments = Arguments::ZERO;
@@ -302,12 +302,12 @@ const REGISTERS: (&[&str], &str) = (
 );
 
 /// Finds places in the context of programs.
-struct Places<'a> {
+struct ContextOffsets<'a> {
     btf: &'a KernelBtf,
     method: Method,
 }
 
-impl Places<'_> {
+impl ContextOffsets<'_> {
     /// Those of a purpose's arguments, which are the same in all functions that serve it.
     fn of<const N: usize>(&self, choice: &Choice) -> Result<[u32; N]> {
         let mut found: Option<[u32; N]> = None;

@@ -8,7 +8,7 @@ use super::{
     Config, Hurry, Intake, Tally,
     events::EventsSource,
     kernel::Kernel,
-    packets::{Eyes, FlowOptions, PacketsSource},
+    packets::{FlowOptions, PacketBackend, PacketsSource},
     tracing::RuleTracer,
 };
 use crate::capture::BackendChoice;
@@ -32,7 +32,7 @@ pub const PROBES_NEED: &str =
 
 /// A started backend.
 pub(crate) enum Backend {
-    Packets(Eyes, Box<PacketsSource>),
+    Packets(PacketBackend, Box<PacketsSource>),
     Netlink(EventsSource),
 }
 
@@ -81,10 +81,10 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    async fn packets(&self, eyes: Eyes) -> Result<Backend> {
+    async fn packets(&self, eyes: PacketBackend) -> Result<Backend> {
         let Self { config, namespaces, kernel, hurry } = self;
         let kernel = kernel.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-        if let Eyes::Probes(method) = eyes {
+        if let PacketBackend::Probes(method) = eyes {
             probes::check(&kernel.points, method)?;
         }
         let flows =
@@ -96,7 +96,7 @@ impl Starter<'_> {
 
     async fn links(&self) -> Result<Backend> {
         let context = || format!("backend `links` does not work here ({LINKS_NEED})");
-        self.packets(Eyes::Links).await.with_context(context)
+        self.packets(PacketBackend::Links).await.with_context(context)
     }
 
     /// By the method that was asked for, or the first one that works.
@@ -104,7 +104,7 @@ impl Starter<'_> {
         let by = async |method| {
             let context =
                 || format!("backend `probes` does not work here by {method} ({PROBES_NEED})");
-            self.packets(Eyes::Probes(method)).await.with_context(context)
+            self.packets(PacketBackend::Probes(method)).await.with_context(context)
         };
         if let Some(method) = self.config.attach {
             return Ok((by(method).await?, format!("by {method}, as asked for")));
@@ -205,8 +205,8 @@ pub(crate) async fn start(
 impl Backend {
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Packets(Eyes::Links, _) => "links",
-            Self::Packets(Eyes::Probes(_), _) => "probes",
+            Self::Packets(PacketBackend::Links, _) => "links",
+            Self::Packets(PacketBackend::Probes(_), _) => "probes",
             Self::Netlink(_) => "netlink",
         }
     }
@@ -297,14 +297,14 @@ impl Backend {
 
     /// Whether ends of flows are records.
     pub fn sees_ends(&self) -> bool {
-        matches!(self, Self::Packets(Eyes::Probes(_), source) if source.without_ends().is_none())
+        matches!(self, Self::Packets(PacketBackend::Probes(_), source) if source.without_ends().is_none())
     }
 
     /// Why this backend sees no ends of flows although it could with another kernel.
     pub fn without_ends(&self) -> Option<&str> {
         match self {
-            Self::Packets(Eyes::Probes(_), source) => source.without_ends(),
-            Self::Packets(Eyes::Links, _) | Self::Netlink(_) => None,
+            Self::Packets(PacketBackend::Probes(_), source) => source.without_ends(),
+            Self::Packets(PacketBackend::Links, _) | Self::Netlink(_) => None,
         }
     }
 

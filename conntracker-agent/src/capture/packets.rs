@@ -42,7 +42,7 @@ use crate::{
 
 /// How programs see packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Eyes {
+pub(crate) enum PacketBackend {
     /// By netfilter links in each namespace.
     Links,
     /// By probes in functions of the kernel.
@@ -102,7 +102,7 @@ impl PacketsSource {
     /// Starts. If rules cannot be traced, flows are observed all the same.
     pub async fn start(
         kernel: &Kernel,
-        eyes: Eyes,
+        eyes: PacketBackend,
         flows: FlowOptions,
         rules: Option<RuleOptions>,
         namespaces: &[Arc<Netns>],

@@ -3,7 +3,7 @@
 use clap::Args;
 use conntracker::{
     conntrack::ProtoState,
-    model::filter::{AnyOf, Family, Filter, Mark, RulePlace, StatusIs, Term},
+    model::filter::{AnyOf, Family, Filter, Mark, RuleFilter, StatusIs, Term},
 };
 use ipnet::IpNet;
 
@@ -115,7 +115,7 @@ pub struct FilterArgs {
     dropped: bool,
     /// Only flows that met this chain, or this rule of it: handle of nft, position in iptables-legacy.
     #[arg(long, value_name = "TABLE/CHAIN[/HANDLE]", value_parser = rule)]
-    rule: Vec<Term<RulePlace>>,
+    rule: Vec<Term<RuleFilter>>,
 }
 
 fn family(text: &str) -> Result<Listed<Family>, String> {
@@ -131,9 +131,9 @@ fn translated(text: &str) -> Result<Listed<Option<IpNet>>, String> {
     values::list(text, |t| if t == "any" { Ok(None) } else { values::network(t).map(Some) })
 }
 
-fn rule(text: &str) -> Result<Term<RulePlace>, String> {
+fn rule(text: &str) -> Result<Term<RuleFilter>, String> {
     values::term(text, |t| {
-        RulePlace::parse(t).ok_or_else(|| {
+        RuleFilter::parse(t).ok_or_else(|| {
             format!("`{t}` is no place; give TABLE/CHAIN or TABLE/CHAIN/HANDLE: `filter/INPUT`, `inet fw4/forward/17`")
         })
     })

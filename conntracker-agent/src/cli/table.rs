@@ -6,10 +6,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::{
     commands::table::{
-        change,
+        change, counts,
         events::{self, Events},
         format::EntryFormat,
-        numbers,
     },
     conntrack::{
         Change, EntryKey, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange, NewEntry,
@@ -43,7 +42,7 @@ pub struct CountArgs {
 
 pub fn count(args: CountArgs) -> Result<ExitCode> {
     let CountArgs { netns, filter } = args;
-    numbers::count(&netns_choice(netns), &filter.of_table())
+    counts::count(&netns_choice(netns), &filter.of_table())
 }
 
 #[derive(Debug, Args)]
@@ -68,10 +67,10 @@ enum StatsFormat {
 pub fn stats(args: StatsArgs) -> Result<ExitCode> {
     let StatsArgs { netns, format } = args;
     let format = match format {
-        StatsFormat::Text => numbers::Format::Text,
-        StatsFormat::Json => numbers::Format::Json,
+        StatsFormat::Text => counts::Format::Text,
+        StatsFormat::Json => counts::Format::Json,
     };
-    numbers::stats(&netns_choice(netns), format)
+    counts::stats(&netns_choice(netns), format)
 }
 
 /// One direction of one entry.

@@ -1,9 +1,9 @@
 //! A command line that makes sense, as what it asks for.
 
 use super::arguments::Arguments;
+use super::create::{expect_key, key, new_entry, new_expectation};
 use super::edit::{Edit, edit, has_ends, narrow};
 use super::filter::{Filter, Net};
-use super::making::{expect_key, key, new_entry, new_expectation};
 use super::options::{self, Opt, Table, Verb};
 use super::values::Output;
 use super::{Names, Rejection};

@@ -2,17 +2,17 @@
 //!
 //! The pure part takes arguments and returns a [`Command`]: [`getopt`] finds options, [`options`] and
 //! [`protocols`] say which there are and what goes with what, [`values`] reads what stands behind
-//! them, [`arguments`] puts it together, [`command`] checks and resolves it (with `making` for new entries), [`filter`] is which
+//! them, [`arguments`] puts it together, [`command`] checks and resolves it (with `create` for new entries), [`filter`] is which
 //! entries it is about. `run` does it with the library.
 //!
 //! What is compatible, and with what: docs/conntrack.md.
 
 pub mod arguments;
 pub mod command;
+mod create;
 mod edit;
 pub mod filter;
 pub mod getopt;
-mod making;
 mod names;
 pub mod options;
 pub mod proto_opt;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use self::{
-    model::{Chain, Place, Rule, Table},
+    model::{Chain, ChainItem, Rule, Table},
     program::Limits,
 };
 use crate::model::table::{Backend, Family};
@@ -141,7 +141,7 @@ impl Ruleset {
         table: &str,
         chain: &str,
         position: u32,
-    ) -> Option<Place<'_>> {
+    ) -> Option<ChainItem<'_>> {
         self.chain(backend, family, table, chain)?.at(position)
     }
 }

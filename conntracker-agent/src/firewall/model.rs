@@ -85,20 +85,20 @@ impl Chain {
 
     /// What stands at a position.
     #[must_use]
-    pub fn at(&self, position: u32) -> Option<Place<'_>> {
+    pub fn at(&self, position: u32) -> Option<ChainItem<'_>> {
         if position == self.end_position() {
             return Some(match &self.base {
-                Some(base) => Place::Policy(base.policy),
-                None => Place::Return,
+                Some(base) => ChainItem::Policy(base.policy),
+                None => ChainItem::Return,
             });
         }
-        self.rules.get(position.checked_sub(1)? as usize).map(Place::Rule)
+        self.rules.get(position.checked_sub(1)? as usize).map(ChainItem::Rule)
     }
 }
 
 /// What stands at a position of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum ChainItem<'a> {
     /// A rule.
     Rule(&'a Rule),
     /// The policy of a base chain.

@@ -47,12 +47,12 @@ fn rules_are_found_by_handle_and_by_position() {
     let at = |position| {
         ruleset.at(Backend::Nft, Family::Ip, "filter", "DOCKER-ISOLATION-STAGE-2", position)
     };
-    assert_eq!(at(2), Some(Place::Rule(rule)));
-    assert_eq!(at(3), Some(Place::Return));
+    assert_eq!(at(2), Some(ChainItem::Rule(rule)));
+    assert_eq!(at(3), Some(ChainItem::Return));
     assert_eq!(at(4), None);
     assert_eq!(ruleset.rule(Family::Ip, "filter", "DOCKER", 28), None);
     let forward = ruleset.at(Backend::Nft, Family::Ip, "filter", "FORWARD", 3);
-    assert_eq!(forward, Some(Place::Policy(Policy::Drop)));
+    assert_eq!(forward, Some(ChainItem::Policy(Policy::Drop)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{FlowKey, FlowTable, NetnsId, Record};
 use crate::{
     bpf::counts::DropCount,
-    model::{Cause, Clash, DropPlace, Tuple, path::Traversal},
+    model::{Cause, Clash, DropPoint, Tuple, path::Traversal},
 };
 
 /// Paths of dropped packets that are remembered; what took others is dropped by a rule that is not told.
@@ -42,7 +42,7 @@ impl FlowTable {
         (first_ns, last_ns): (u64, u64),
     ) {
         let (iif, oif) = drops.interfaces;
-        let place = DropPlace { cause, hook: drops.hook, iif, oif };
+        let place = DropPoint { cause, hook: drops.hook, iif, oif };
         let key = if drops.from_headers {
             FlowKey { netns, zone: drops.zone, orig: drops.orig, entry: false }
         } else {
@@ -56,7 +56,7 @@ impl FlowTable {
         let Some(dropped) = record.dropped else { return };
         let (iif, oif) = record.interfaces.unwrap_or_default();
         if !dropped.counted {
-            let place = DropPlace { cause, hook: record.hook, iif, oif };
+            let place = DropPoint { cause, hook: record.hook, iif, oif };
             self.add_drops(key, dropped.path_hash, place, 1, (at_ns, at_ns));
         } else if !key.entry {
             self.expect_drops(key, iif, at_ns);
@@ -103,7 +103,7 @@ impl FlowTable {
         &mut self,
         key: FlowKey,
         path_hash: u64,
-        place: DropPlace,
+        place: DropPoint,
         packets: u64,
         (first_ns, last_ns): (u64, u64),
     ) {

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{FlowKey, FlowTable, Member};
 use crate::model::{
-    DropPlace, Drops, Flow, Origins, Paths, Tuple,
+    DropPoint, Drops, Flow, Origins, Paths, Tuple,
     path::{Direction, Traversal},
 };
 
@@ -49,7 +49,7 @@ impl Gathered<'_> {
     }
 
     /// Adds dropped packets, which took a path if it is known.
-    pub fn dropped(mut self, place: DropPlace, path: Option<&Arc<Traversal>>, packets: u64) {
+    pub fn dropped(mut self, place: DropPoint, path: Option<&Arc<Traversal>>, packets: u64) {
         let by = path.and_then(|path| path.dropped_by());
         self.drops.get_or_insert_default().add(place, by, packets);
         if let Some(path) = path {

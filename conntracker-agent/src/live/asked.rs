@@ -11,7 +11,7 @@ use crate::{
         model::{Chain, Table},
     },
     model::{
-        filter::{AnyOf, Filter, RulePlace},
+        filter::{AnyOf, Filter, RuleFilter},
         path::{Site, SiteKind},
     },
     os::netns::Netns,
@@ -77,13 +77,13 @@ fn helpers(filter: &Filter) -> Vec<String> {
         .collect()
 }
 
-fn rules(wanted: &AnyOf<RulePlace>, tables: &[&Table]) -> Vec<String> {
+fn rules(wanted: &AnyOf<RuleFilter>, tables: &[&Table]) -> Vec<String> {
     let nowhere = wanted.0.iter().filter(|term| !tables.iter().any(|t| is_in(&term.value, t)));
     nowhere.map(|term| format!("no chain and no rule is called `{}` now", term.value)).collect()
 }
 
 /// Whether a table has what a place names.
-fn is_in(place: &RulePlace, table: &Table) -> bool {
+fn is_in(place: &RuleFilter, table: &Table) -> bool {
     let site = |chain: &Chain, numbers: Option<(u32, Option<u64>)>| Site {
         backend: table.backend,
         family: table.family,

@@ -76,7 +76,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
         Some(notes::in_namespace(netns, &observer.statistics.note(*id, netns)?))
     });
     notes.extend(counted);
-    notes.extend(observer.newcomers.notes());
+    notes.extend(observer.netns_watch.notes());
     let broken = observer.broken.iter().map(|why| format!("the trace ended early: {why}"));
     notes.extend(broken.chain(failed.iter().map(|error| format!("{error:#}"))));
     let (host, kernel) = host_and_kernel();
@@ -108,7 +108,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
 
 /// What was to be told and is not, besides what is lost record by record.
 fn untold(observer: &Observer) -> Vec<String> {
-    let Observer { config, backend, backend_reason, newcomers, broken, .. } = observer;
+    let Observer { config, backend, backend_reason, netns_watch, broken, .. } = observer;
     let mut untold = Vec::new();
     let netlink = !backend.sees_drops();
     let asked_for = config.backend == BackendChoice::Netlink;
@@ -125,8 +125,8 @@ fn untold(observer: &Observer) -> Vec<String> {
         }
         None => {}
     }
-    if newcomers.refused() > 0 {
-        untold.push(format!("{} namespaces are not observed", newcomers.refused()));
+    if netns_watch.refused() > 0 {
+        untold.push(format!("{} namespaces are not observed", netns_watch.refused()));
     }
     untold.extend(broken.clone());
     untold

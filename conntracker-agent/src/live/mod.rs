@@ -6,7 +6,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod assemble;
-mod newcomers;
+mod netns_watch;
 pub mod notes;
 mod run;
 mod wanted;
@@ -21,7 +21,7 @@ use anyhow::Result;
 use tokio::{sync::mpsc, time::Instant};
 
 use self::{
-    newcomers::{Change, Newcomers},
+    netns_watch::{Change, NetnsWatch},
     wanted::Wanted,
 };
 use crate::{
@@ -94,7 +94,7 @@ pub struct Observer {
     last_resync: Instant,
     /// Changes of namespaces, if all are observed.
     changes: Option<mpsc::Receiver<Change>>,
-    newcomers: Newcomers,
+    netns_watch: NetnsWatch,
     interfaces: Interfaces,
     /// Conntrack's counters of when namespaces began to be observed.
     statistics: Statistics,
@@ -136,7 +136,7 @@ impl Observer {
             lost_answered: 0,
             last_resync: Instant::now(),
             changes: None,
-            newcomers: Newcomers::default(),
+            netns_watch: NetnsWatch::default(),
             interfaces: Interfaces::default(),
             statistics: Statistics::default(),
             wanted: None,
@@ -154,12 +154,12 @@ impl Observer {
             }
         }
         for why in refused {
-            observer.newcomers.refuse(why);
+            observer.netns_watch.refuse(why);
         }
         observer.backend.read_rules(hurry).await?;
         // Those that could not be observed are tried once more.
         let held = observer.namespaces.values().filter(|netns| netns.is_held());
-        observer.changes = newcomers::watch(&observer.config.netns, held)?;
+        observer.changes = netns_watch::watch(&observer.config.netns, held)?;
         observer.dump_all()?;
         Ok(observer)
     }
@@ -194,9 +194,9 @@ impl Observer {
     /// What the user must know from the start.
     #[must_use]
     pub fn notes(&mut self) -> Vec<String> {
-        let Self { config, backend, namespaces, newcomers, .. } = self;
+        let Self { config, backend, namespaces, netns_watch, .. } = self;
         let mut notes = notes::now(config, backend, namespaces.values(), notes::Seen::default());
-        notes.extend(newcomers.notes());
+        notes.extend(netns_watch.notes());
         notes
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use conntracker_common::counters::Counter;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Observer, Output, Request, Status, assemble, newcomers, wanted::Wanted};
+use super::{Observer, Output, Request, Status, assemble, netns_watch, wanted::Wanted};
 use crate::capture::{
     Intake, drain_all,
     dumps::{self, DumpMessage},
@@ -72,7 +72,7 @@ impl Observer {
                     self.drain()?;
                 }
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
-                change = newcomers::next(&mut self.changes) => self.on_change(change)?,
+                change = netns_watch::next(&mut self.changes) => self.on_change(change)?,
                 changed = self.interfaces.changed() => { changed?; self.on_interfaces()?; }
                 _ = check.tick() => {
                     self.answer_losses()?;
@@ -147,7 +147,7 @@ impl Observer {
     /// Starts the dump of a namespace, unless one is under way.
     pub(super) fn start_dump(&mut self, id: NetnsId) {
         let Some(netns) = self.namespaces.get(&id) else { return };
-        if self.newcomers.gone.contains(&id) || !self.dumping.insert(id) {
+        if self.netns_watch.gone.contains(&id) || !self.dumping.insert(id) {
             return;
         }
         let dump = self.table.begin_dump(id, self.clock.since_boot());
@@ -199,13 +199,13 @@ impl Observer {
                     // What it did not show may be there all the same.
                     self.table.give_up_dump(dump);
                 }
-                if self.newcomers.arriving.contains(&id) {
+                if self.netns_watch.arriving.contains(&id) {
                     self.arrive(id);
                 }
             }
             // Nothing is missed of what is gone.
-            Err(_) if self.newcomers.gone.contains(&id) => self.table.give_up_dump(dump),
-            Err(error) if self.newcomers.arriving.contains(&id) => {
+            Err(_) if self.netns_watch.gone.contains(&id) => self.table.give_up_dump(dump),
+            Err(error) if self.netns_watch.arriving.contains(&id) => {
                 self.table.give_up_dump(dump);
                 self.refuse(id, &error);
             }

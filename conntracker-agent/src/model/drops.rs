@@ -98,7 +98,7 @@ impl Cause {
 
 /// Where packets of a flow were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DropPlace {
+pub struct DropPoint {
     /// Who dropped them.
     pub cause: Cause,
     /// Netfilter hook number (`enum nf_inet_hooks`); of packets that got lost elsewhere, the last hook that they
@@ -114,7 +114,7 @@ pub struct DropPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedAt {
     /// Where.
-    pub place: DropPlace,
+    pub place: DropPoint,
     /// The rule, policy or chain; `None` if the packets were not traced, or if their path does not tell.
     pub by: Option<Step>,
     /// How many.
@@ -214,7 +214,7 @@ impl Drops {
         self.elsewhere.lost
     }
 
-    pub(crate) fn add(&mut self, place: DropPlace, by: Option<&Step>, packets: u64) {
+    pub(crate) fn add(&mut self, place: DropPoint, by: Option<&Step>, packets: u64) {
         let same = |at: &&mut DroppedAt| at.place == place && at.by.as_ref() == by;
         if let Some(known) = self.at.iter_mut().find(same) {
             known.packets += packets;
@@ -246,7 +246,7 @@ mod tests {
         let mut drops = Drops::default();
         for iif in 0..100 {
             let cause = if iif % 2 == 0 { Cause::Netfilter } else { Cause::Reason("NO_SOCKET") };
-            drops.add(DropPlace { cause, hook: Some(1), iif, oif: 0 }, None, 2);
+            drops.add(DropPoint { cause, hook: Some(1), iif, oif: 0 }, None, 2);
         }
         let mut all = Drops::default();
         all.merge(&drops);

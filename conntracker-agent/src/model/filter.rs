@@ -4,13 +4,13 @@
 //! value excludes: `-p tcp -p '!udp'` is "tcp, and not udp".
 
 mod describe;
-mod place;
+mod rule;
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
-pub use self::place::RulePlace;
+pub use self::rule::RuleFilter;
 use super::state::ProtoState;
 use super::{Drops, Flow, L4, Status, Tuple};
 
@@ -189,7 +189,7 @@ pub struct Filter {
     /// Only flows with dropped or lost packets.
     pub dropped: bool,
     /// Rules and chains that a packet of the flow met.
-    pub rule: AnyOf<RulePlace>,
+    pub rule: AnyOf<RuleFilter>,
 }
 
 impl Filter {

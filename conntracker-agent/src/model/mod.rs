@@ -17,7 +17,7 @@ pub mod table;
 mod time;
 pub mod tuple;
 
-pub use drops::{Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops};
+pub use drops::{Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops};
 pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
 pub use path::Paths;
 pub use status::Status;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use crate::model::harmless::OneLine;
 use crate::{
-    model::{Cause, DropPlace, DroppedAt, Drops, NetnsId, state::ProtoState},
+    model::{Cause, DropPoint, DroppedAt, Drops, NetnsId, state::ProtoState},
     report::{Header, Namespace},
 };
 
@@ -97,11 +97,11 @@ impl<'a> Names<'a> {
 
     /// Places where netfilter dropped packets, as far as they are known.
     #[must_use]
-    pub fn drop_places(&self, netns: NetnsId, drops: &Drops) -> Vec<DropPlace> {
+    pub fn drop_places(&self, netns: NetnsId, drops: &Drops) -> Vec<DropPoint> {
         let mut places = Vec::new();
         for at in drops.dropped() {
             let hook = at.place.hook.filter(|_| self.suspects(netns, at).is_empty());
-            let place = DropPlace { hook, ..at.place };
+            let place = DropPoint { hook, ..at.place };
             if !places.contains(&place) {
                 places.push(place);
             }

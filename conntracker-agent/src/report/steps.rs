@@ -12,7 +12,7 @@ const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
 /// A place that packets of a flow met.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct SiteVisits<'a> {
     /// Where; one of several if they print the same line.
     pub site: &'a Site,
     /// What happened there, each time.
@@ -50,7 +50,7 @@ impl Visit<'_> {
 /// The places that packets of a flow met, each once. `apart`: those that differ in anything, such as
 /// rules of different epochs with the same number; otherwise those that print different lines.
 #[must_use]
-pub fn places(flow: &Flow, apart: bool) -> Vec<Place<'_>> {
+pub fn sites_visited(flow: &Flow, apart: bool) -> Vec<SiteVisits<'_>> {
     let mut visits: Vec<Visit<'_>> = flow
         .paths
         .iter()
@@ -61,11 +61,11 @@ pub fn places(flow: &Flow, apart: bool) -> Vec<Place<'_>> {
     // A stable sort: visits of one place stay in the order in which they were seen first.
     visits.sort_by(|a, b| line(a).cmp(&line(b)).then_with(|| rule(a).cmp(&rule(b))));
     let same = |a: &Visit<'_>, b: &Visit<'_>| line(a) == line(b) && (!apart || rule(a) == rule(b));
-    let mut places: Vec<Place<'_>> = visits
+    let mut places: Vec<SiteVisits<'_>> = visits
         .chunk_by(same)
         .filter_map(|visits| {
             let site = &*visits.first()?.step.site;
-            Some(Place { site, visits: visits.to_vec() })
+            Some(SiteVisits { site, visits: visits.to_vec() })
         })
         .collect();
     places.sort_by(|a, b| order(a).cmp(&order(b)));
@@ -90,9 +90,9 @@ fn rule<'a>(visit: &Visit<'a>) -> (Family, Option<u64>, Option<&'a str>) {
 
 /// Tables, then hooks, then chains; in a chain by type and position.
 fn order<'a>(
-    place: &Place<'a>,
+    place: &SiteVisits<'a>,
 ) -> (usize, Family, &'a str, Backend, Option<Hook>, &'a str, SiteKind, Option<u32>) {
-    let Place { site, visits } = place;
+    let SiteVisits { site, visits } = place;
     let known = TABLES.iter().position(|name| site.iptables && site.table == *name);
     let hook = visits.iter().map(|visit| visit.traversal.hook).min();
     let rank = known.unwrap_or(TABLES.len());

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::{Btf, BtfError, Parameter, Place, SYSFS};
+use super::{Btf, BtfError, MemberAt, Parameter, SYSFS};
 
 /// Modules that may hold structures and functions which vmlinux lacks, in the order in which they are
 /// searched; after them [`EXTENSIONS`].
@@ -86,7 +86,7 @@ impl KernelBtf {
     }
 
     /// Place of a bit field.
-    pub fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
+    pub fn bit_field(&self, strukt: &str, path: &str) -> Result<MemberAt, BtfError> {
         self.first(|btf| btf.bit_field(strukt, path))
     }
 

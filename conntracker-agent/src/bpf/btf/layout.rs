@@ -1,6 +1,6 @@
 //! Structures of offsets.
 
-use super::{BtfError, KernelBtf, Place};
+use super::{BtfError, KernelBtf, MemberAt};
 
 /// Tells where members are: BTF, or a test.
 pub trait Members {
@@ -8,7 +8,7 @@ pub trait Members {
     fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError>;
 
     /// Place of a bit field.
-    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError>;
+    fn bit_field(&self, strukt: &str, path: &str) -> Result<MemberAt, BtfError>;
 }
 
 impl Members for KernelBtf {
@@ -16,7 +16,7 @@ impl Members for KernelBtf {
         self.member_offset(strukt, path)
     }
 
-    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
+    fn bit_field(&self, strukt: &str, path: &str) -> Result<MemberAt, BtfError> {
         KernelBtf::bit_field(self, strukt, path)
     }
 }

@@ -7,14 +7,14 @@ use super::{
 
 /// Where a member is in its structure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct MemberAt {
     /// First bit, counted from the lowest bit of the first byte (little-endian machines).
     pub bit: u32,
     /// Bits of a bit field; 0 for other members.
     pub bits: u32,
 }
 
-impl Place {
+impl MemberAt {
     /// Offset in bytes; of a bit field, the byte that its first bit is in.
     #[must_use]
     pub fn byte(self) -> u32 {
@@ -27,11 +27,11 @@ impl Btf {
     /// through named members (`nd_net.net`), array elements (`tuplehash[1].tuple`) and anonymous
     /// structures.
     pub fn member_offset(&self, name: &str, path: &str) -> Result<u32, BtfError> {
-        self.member(name, path, |place| place.bits == 0 && place.bit % 8 == 0).map(Place::byte)
+        self.member(name, path, |place| place.bits == 0 && place.bit % 8 == 0).map(MemberAt::byte)
     }
 
     /// Place of a bit field of a structure.
-    pub fn bit_field(&self, name: &str, path: &str) -> Result<Place, BtfError> {
+    pub fn bit_field(&self, name: &str, path: &str) -> Result<MemberAt, BtfError> {
         self.member(name, path, |place| place.bits != 0)
     }
 
@@ -39,8 +39,8 @@ impl Btf {
         &self,
         name: &str,
         path: &str,
-        wanted: impl Fn(Place) -> bool,
-    ) -> Result<Place, BtfError> {
+        wanted: impl Fn(MemberAt) -> bool,
+    ) -> Result<MemberAt, BtfError> {
         let candidates =
             self.structs.get(name).ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
         for &id in candidates {
@@ -54,12 +54,12 @@ impl Btf {
     }
 
     /// Place of a member path inside a type.
-    fn resolve(&self, mut id: u32, path: &str) -> Result<Option<Place>, BtfError> {
-        let mut place = Place::default();
+    fn resolve(&self, mut id: u32, path: &str) -> Result<Option<MemberAt>, BtfError> {
+        let mut place = MemberAt::default();
         for part in path.split('.') {
             let (name, index) = split_index(part);
             let Some((found, member)) = self.find_member(id, name, 0)? else { return Ok(None) };
-            place = Place { bit: place.bit.wrapping_add(found.bit), bits: found.bits };
+            place = MemberAt { bit: place.bit.wrapping_add(found.bit), bits: found.bits };
             id = member;
             if let Some(index) = index {
                 let Some((element, size)) = self.array_element(id)? else { return Ok(None) };
@@ -76,7 +76,7 @@ impl Btf {
         id: u32,
         name: &str,
         depth: usize,
-    ) -> Result<Option<(Place, u32)>, BtfError> {
+    ) -> Result<Option<(MemberAt, u32)>, BtfError> {
         let (blob, t) = self.type_by_id(self.strip(id)?)?;
         if !matches!(t.kind, KIND_STRUCT | KIND_UNION) || depth > MAX_DEPTH {
             return Ok(None);
@@ -88,13 +88,13 @@ impl Btf {
             let raw = read_u32(&blob.data, at + 8)?;
             let (bit, bits) = if t.kind_flag { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
             if member_name == name {
-                return Ok(Some((Place { bit, bits }, member_type)));
+                return Ok(Some((MemberAt { bit, bits }, member_type)));
             }
             if member_name.is_empty()
                 && let Some((inner, found)) = self.find_member(member_type, name, depth + 1)?
             {
                 let bit = bit.wrapping_add(inner.bit);
-                return Ok(Some((Place { bit, bits: inner.bits }, found)));
+                return Ok(Some((MemberAt { bit, bits: inner.bits }, found)));
             }
         }
         Ok(None)

@@ -25,7 +25,7 @@ pub use self::{
     functions::{Parameter, ParameterKind},
     kernel::{Function, KernelBtf},
     layout::Members,
-    members::Place,
+    members::MemberAt,
 };
 
 pub(super) use self::layout::layout;

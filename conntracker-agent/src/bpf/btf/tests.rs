@@ -106,8 +106,8 @@ fn members_are_found_through_anonymous_unions_and_array_elements() {
 #[test]
 fn bit_fields_have_a_place_and_no_offset() {
     let btf = Btf::parse(base(), None).unwrap();
-    assert_eq!(btf.bit_field("flags", "handle").unwrap(), Place { bit: 128, bits: 42 });
-    assert_eq!(btf.bit_field("flags", "dlen").unwrap(), Place { bit: 172, bits: 12 });
+    assert_eq!(btf.bit_field("flags", "handle").unwrap(), MemberAt { bit: 128, bits: 42 });
+    assert_eq!(btf.bit_field("flags", "dlen").unwrap(), MemberAt { bit: 172, bits: 12 });
     assert!(btf.bit_field("flags", "tagged").is_err());
     assert!(btf.member_offset("flags", "handle").is_err());
 }

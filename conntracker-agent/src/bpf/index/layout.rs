@@ -4,7 +4,7 @@ use aya::util::nr_cpus;
 use conntracker_common::plan::RANGE_SHARED;
 
 use super::memory::{u32_at, u64_at};
-use crate::bpf::btf::{BtfError, Members, Place, layout};
+use crate::bpf::btf::{BtfError, MemberAt, Members, layout};
 
 layout! {
     /// Hooks of a namespace.
@@ -145,7 +145,7 @@ impl Bits {
         Ok(Self::at(place))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(place: MemberAt) -> Self {
         Self { word: u64::from(place.bit / 64 * 8), shift: place.bit % 64, len: place.bits }
     }
 
@@ -345,7 +345,7 @@ mod tests {
     fn bit_fields_are_cut_out_of_their_words() {
         let mut bytes = [0xff; 16].to_vec();
         bytes.extend((1u64 << 56 | 0x30 << 44 | 2 << 42 | 7).to_ne_bytes());
-        let value = |bit, bits| Bits::at(Place { bit, bits }).get(&bytes, 0);
+        let value = |bit, bits| Bits::at(MemberAt { bit, bits }).get(&bytes, 0);
         assert_eq!((value(128, 42), value(170, 2), value(172, 12)), (7, 2, 0x30));
         assert_eq!((value(0, 64), value(63, 1)), (u64::MAX, 1));
         // Beyond the end.

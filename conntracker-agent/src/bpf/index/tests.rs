@@ -11,7 +11,7 @@ use super::{
     memory::{Gone, Memory, Reader},
     nft::{self, Evaluator, NftRule},
 };
-use crate::bpf::btf::{BtfError, Members, Place};
+use crate::bpf::btf::{BtfError, MemberAt, Members};
 
 /// Memory by address; what was never written cannot be read.
 #[derive(Default)]
@@ -92,9 +92,9 @@ impl Members for FakeBtf {
         Ok(known.map_or(0, |(_, _, offset)| *offset))
     }
 
-    fn bit_field(&self, strukt: &str, path: &str) -> Result<Place, BtfError> {
+    fn bit_field(&self, strukt: &str, path: &str) -> Result<MemberAt, BtfError> {
         let known = BITS.iter().find(|(s, p, ..)| (*s, *p) == (strukt, path)).unwrap();
-        Ok(Place { bit: known.2, bits: known.3 })
+        Ok(MemberAt { bit: known.2, bits: known.3 })
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use conntracker_common::{plan::MAX_NAMESPACES, seen::REPORT_EACH};
 use tokio::sync::mpsc;
 
-use super::{Eyes, FlowOptions, cookie};
+use super::{FlowOptions, PacketBackend, cookie};
 use crate::{
     bpf::{
         links::Links,
@@ -40,7 +40,7 @@ impl Attached {
     /// Loads, sets the mode for the time of the first dump, attaches.
     pub async fn new(
         kernel: &Kernel,
-        eyes: Eyes,
+        eyes: PacketBackend,
         FlowOptions { sizes, fold, lost: _ }: FlowOptions,
         lost: Option<&Reasons>,
         namespaces: &[Arc<Netns>],
@@ -48,8 +48,8 @@ impl Attached {
     ) -> Result<Self> {
         let Kernel { btf, layout, points, .. } = kernel;
         let seeing = match eyes {
-            Eyes::Links => Seeing::Links,
-            Eyes::Probes(method) => probes::seeing(btf, points, method)?,
+            PacketBackend::Links => Seeing::Links,
+            PacketBackend::Probes(method) => probes::seeing(btf, points, method)?,
         };
         let drops = kernel.drops()?;
         let mut programs = Programs::load(layout, drops, lost, sizes, rules.is_some(), seeing)?;
@@ -61,17 +61,17 @@ impl Attached {
         programs.attach_drops()?;
         let without_ends;
         let without_hooks = match eyes {
-            Eyes::Links => None,
-            Eyes::Probes(_) => hookless(points),
+            PacketBackend::Links => None,
+            PacketBackend::Probes(_) => hookless(points),
         };
         let (links, probes, rule_probes) = match eyes {
-            Eyes::Links => {
+            PacketBackend::Links => {
                 without_ends = Some("links do not see them".to_owned());
                 let program = programs.flow_end().context("the program for links is not loaded")?;
                 let links = namespaces.iter().map(|netns| Links::attach(program, netns));
                 (links.collect::<Result<_>>()?, None, None)
             }
-            Eyes::Probes(method) => {
+            PacketBackend::Probes(method) => {
                 let mut flows = Probes::new(method);
                 for point in points.confirm.clone()?.points {
                     flows.attach(&programs, &point, probes::CONFIRM)?;

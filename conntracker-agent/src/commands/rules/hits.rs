@@ -71,7 +71,7 @@ struct Hits<'a> {
 }
 
 /// A rule, and where it stands.
-type Place<'a> = (&'a Table, &'a Chain, &'a Rule);
+type RuleAt<'a> = (&'a Table, &'a Chain, &'a Rule);
 
 impl<'a> Hits<'a> {
     fn of(
@@ -124,13 +124,13 @@ impl<'a> Hits<'a> {
     }
 
     /// Why it cannot be told that no packet matched a rule; `None`: it can, or one did.
-    fn doubt(&self, (table, chain, rule): Place<'_>) -> Option<Why> {
+    fn doubt(&self, (table, chain, rule): RuleAt<'_>) -> Option<Why> {
         let met = self.count(Spot::of_rule(table, chain, rule)).flows > 0;
         if met { None } else { self.evidence.doubt(table, chain, rule) }
     }
 
     /// Rules that no traced packet met.
-    fn unused(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = Place<'a>> {
+    fn unused(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = RuleAt<'a>> {
         rules(ruleset).filter(|&(table, chain, rule)| {
             self.count(Spot::of_rule(table, chain, rule)).flows == 0
                 && self.evidence.doubt(table, chain, rule).is_none()
@@ -138,7 +138,7 @@ impl<'a> Hits<'a> {
     }
 
     /// Rules of which it cannot be told whether packets met them, and why.
-    fn unknown(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = (Place<'a>, Why)> {
+    fn unknown(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = (RuleAt<'a>, Why)> {
         rules(ruleset).filter_map(|place| Some((place, self.doubt(place)?)))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Two numbers for each rule, and for the end of each chain.
-pub(super) trait Numbers {
+pub(super) trait CounterColumns {
     /// What they are.
     fn heads(&self) -> [&'static str; 2];
     fn of_rule(&self, table: &Table, chain: &Chain, rule: &Rule) -> [String; 2];
@@ -23,7 +23,7 @@ pub(super) trait Numbers {
 /// The kernel's counters.
 struct Counters;
 
-impl Numbers for Counters {
+impl CounterColumns for Counters {
     fn heads(&self) -> [&'static str; 2] {
         ["packets", "bytes"]
     }
@@ -52,7 +52,7 @@ pub(super) fn render(tables: &[Selected<'_>], out: &mut dyn Write) -> io::Result
 /// Writes the tables. `out` should be buffered.
 pub(super) fn render_tables(
     tables: &[Selected<'_>],
-    numbers: &dyn Numbers,
+    numbers: &dyn CounterColumns,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     for (number, Selected { table, chains }) in tables.iter().enumerate() {
@@ -91,7 +91,7 @@ fn origin(table: &Table) -> String {
 fn render_chain(
     table: &Table,
     chain: &Chain,
-    numbers: &dyn Numbers,
+    numbers: &dyn CounterColumns,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Chain { name, handle, base, rules } = chain;

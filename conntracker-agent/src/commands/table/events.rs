@@ -23,7 +23,7 @@ use crate::{
     model::filter::Filter,
     os::{clock::Clock, messages, netns::Netns},
     report::{
-        conntrack::{Format, Happening, Origin, Renderer, Timestamp},
+        conntrack::{EventInfo, Format, Origin, Renderer, Timestamp},
         json::{self, Moment},
     },
 };
@@ -218,7 +218,7 @@ impl<'a> Printer<'a> {
                 let by = (portid != 0).then_some(Origin { portid, program: None });
                 let at = entry.timestamp_event.unwrap_or(now_ns);
                 let at = self.timestamps().then(|| Timestamp::of_nanoseconds(at));
-                renderer.event(&mut line, &Happening { kind, at, by }, entry);
+                renderer.event(&mut line, &EventInfo { kind, at, by }, entry);
             }
             (Some(renderer), None) => renderer.entry(&mut line, entry),
             (None, kind) => {

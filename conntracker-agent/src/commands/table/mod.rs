@@ -2,11 +2,11 @@
 //! `update`, `delete`, `flush`, `events`, and the formats of `dump` that are streams of entries.
 
 pub mod change;
+pub mod counts;
 pub mod events;
 pub mod format;
 mod kept;
 pub mod list;
-pub mod numbers;
 pub(crate) mod printer;
 pub mod sort;
 

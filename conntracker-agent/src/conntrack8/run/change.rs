@@ -12,9 +12,9 @@ use super::{Outcome, Session, connected, found, say};
 use crate::conntrack::{
     Change, Entry, ExpectKey, Kind, MarkChange, NewEntry, NewExpectation, ProtoChange, ProtoState,
 };
+use crate::conntrack8::create::liberal_tcp;
 use crate::conntrack8::edit::Edit;
 use crate::conntrack8::filter::Filter;
-use crate::conntrack8::making::liberal_tcp;
 use crate::conntrack8::values::{Mark, Output};
 use crate::conntrack8::{FAILURE, Rejection};
 use crate::model::Status;

@@ -17,7 +17,7 @@ use crate::conntrack::{
 use crate::conntrack8::Rejection;
 use crate::conntrack8::filter::Filter;
 use crate::conntrack8::values::Output;
-use crate::report::conntrack::{Happening, Origin, Timestamp};
+use crate::report::conntrack::{EventInfo, Origin, Timestamp};
 
 /// Events between two looks at signals.
 const EVENTS: usize = 256;
@@ -57,7 +57,7 @@ impl Session {
                     entry.timestamp_event.map_or(time, Timestamp::of_nanoseconds)
                 });
                 let lines = printer.begun(|out| renderer.begin(out));
-                renderer.event(lines, &Happening { kind: *kind, at, by }, entry);
+                renderer.event(lines, &EventInfo { kind: *kind, at, by }, entry);
                 true
             }
             _ => false,
@@ -80,7 +80,7 @@ impl Session {
         let shown = follow(&mut stream, &mut self.printer, |item, printer| match item {
             Item::Expect { kind, expectation, .. } => {
                 let at = output.timestamp.then(now);
-                let happening = Happening { kind: *kind, at, by: None };
+                let happening = EventInfo { kind: *kind, at, by: None };
                 let lines = printer.begun(|out| renderer.begin_expectations(out));
                 renderer.expectation_event(lines, &happening, expectation);
                 true

@@ -29,8 +29,8 @@ fn a_saved_ruleset() {
     let base = input.base.as_ref().unwrap();
     assert_eq!((base.policy, base.counter), (Policy::Drop, Some(Counter::default())));
     assert_eq!((base.hook, base.priority), (Hook::Input, 0));
-    assert_eq!(input.at(5), Some(Place::Policy(Policy::Drop)));
-    assert_eq!(filter.chain("level1").unwrap().at(3), Some(Place::Return));
+    assert_eq!(input.at(5), Some(ChainItem::Policy(Policy::Drop)));
+    assert_eq!(filter.chain("level1").unwrap().at(3), Some(ChainItem::Return));
     let rule = |chain: &str, at: usize| &filter.chain(chain).unwrap().rules[at - 1];
     assert_eq!(rule("INPUT", 1).counter, Some(Counter { packets: 17, bytes: 1020 }));
     assert_eq!(rule("INPUT", 1).actions, [Action::Accept]);

@@ -113,7 +113,7 @@ fn a_counter_proves_a_match_only_where_no_condition_follows() {
     }
     // Named counters belong to nobody in particular.
     let named = table.chain("web").unwrap().at(1);
-    let Some(Place::Rule(named)) = named else { panic!("{named:?}") };
+    let Some(ChainItem::Rule(named)) = named else { panic!("{named:?}") };
     assert_eq!((named.counter, named.counts_matches), (None, false));
     assert_eq!(named.kinds, ["match payload", "lookup", "counter object", "drop"]);
     let third = table.chain("third").unwrap();
@@ -126,15 +126,15 @@ fn positions_count_from_one_and_the_end_has_one_too() {
         for table in tables(fixture) {
             for chain in &table.chains {
                 let end = match &chain.base {
-                    Some(base) => Place::Policy(base.policy),
-                    None => Place::Return,
+                    Some(base) => ChainItem::Policy(base.policy),
+                    None => ChainItem::Return,
                 };
                 assert_eq!(chain.at(chain.rules.len() as u32 + 1), Some(end));
                 assert_eq!(chain.at(0), None);
                 assert_eq!(chain.at(chain.end_position() + 1), None);
                 for (number, rule) in (1..).zip(&chain.rules) {
                     assert_eq!(rule.position, number);
-                    assert_eq!(chain.at(number), Some(Place::Rule(rule)));
+                    assert_eq!(chain.at(number), Some(ChainItem::Rule(rule)));
                     assert_eq!(chain.rule(rule.handle.unwrap()), Some(rule));
                 }
                 assert_eq!(table.chain(&chain.name), Some(chain));

@@ -76,7 +76,7 @@ fn site(family: Family, table: &str, chain: &str) -> Site {
 
 #[test]
 fn rules_go_by_table_chain_and_handle() {
-    let place = |text: &str| RulePlace::parse(text).unwrap();
+    let place = |text: &str| RuleFilter::parse(text).unwrap();
     let rule = site(Family::Inet, "fw/4", "in/out");
     for text in ["fw/4/in/out", "inet fw/4/in/out", "fw/4/in/out/14", "inet fw/4/in/out/14"] {
         assert!(place(text).matches(&rule), "{text}");
@@ -90,7 +90,7 @@ fn rules_go_by_table_chain_and_handle() {
     for (mark, means) in
         [("", [true, true]), (" (nft)", [true, false]), (" (legacy)", [false, true])]
     {
-        let place = RulePlace::parse(&format!("fw/4{mark}/in/out")).unwrap();
+        let place = RuleFilter::parse(&format!("fw/4{mark}/in/out")).unwrap();
         assert_eq!([place.matches(&rule), place.matches(&legacy)], means, "{mark}");
     }
     assert!(place("inet fw/4 (legacy)/in/out/2").matches(&legacy));
@@ -98,7 +98,7 @@ fn rules_go_by_table_chain_and_handle() {
     let policy = Site { kind: SiteKind::Policy, ..legacy };
     assert!(!place("fw/4/in/out/2").matches(&policy) && place("fw/4/in/out").matches(&policy));
     for text in ["", "fw", "/in", "fw/"] {
-        assert_eq!(RulePlace::parse(text), None, "{text}");
+        assert_eq!(RuleFilter::parse(text), None, "{text}");
     }
 }
 
@@ -126,7 +126,7 @@ fn a_flow_passes_by_any_of_its_steps() {
     };
     let mut traced = flow(6, 1, 80);
     let by = |terms: &[(bool, &str)]| {
-        let place = |&(negated, text): &(bool, &str)| (negated, RulePlace::parse(text).unwrap());
+        let place = |&(negated, text): &(bool, &str)| (negated, RuleFilter::parse(text).unwrap());
         Filter { rule: any(terms.iter().map(place)), ..Filter::default() }
     };
     let not_c = by(&[(true, "fw/c")]);
@@ -144,7 +144,7 @@ fn a_filter_is_described_as_it_would_be_typed() {
         proto: any([(false, 6), (true, 253)]),
         dport: any([(false, 80..=80), (false, 1..=9)]),
         dropped: true,
-        rule: any([(true, RulePlace::parse("inet fw/in/7").unwrap())]),
+        rule: any([(true, RuleFilter::parse("inet fw/in/7").unwrap())]),
         ..Filter::default()
     };
     assert_eq!(

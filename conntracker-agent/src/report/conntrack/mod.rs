@@ -20,7 +20,7 @@ pub mod xml;
 pub use self::calendar::Calendar;
 pub use self::labels::LabelMap;
 pub use self::options::{Options, Timestamp};
-pub use self::renderer::{Format, Happening, Origin, Renderer};
+pub use self::renderer::{EventInfo, Format, Origin, Renderer};
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ pub struct Origin<'a> {
 
 /// What is told of an event besides what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happening<'a> {
+pub struct EventInfo<'a> {
     /// What happened.
     pub kind: Kind,
     /// When it came about, or was received; `None` if that is not wanted.
@@ -80,8 +80,8 @@ impl Renderer<'_> {
     }
 
     /// Appends an event.
-    pub fn event(&self, out: &mut Vec<u8>, happening: &Happening<'_>, entry: &Entry<'_>) {
-        let Happening { kind, at, by } = *happening;
+    pub fn event(&self, out: &mut Vec<u8>, happening: &EventInfo<'_>, entry: &Entry<'_>) {
+        let EventInfo { kind, at, by } = *happening;
         match self.format {
             Format::Plain => {
                 if let Some(at) = at {
@@ -137,10 +137,10 @@ impl Renderer<'_> {
     pub fn expectation_event(
         &self,
         out: &mut Vec<u8>,
-        happening: &Happening<'_>,
+        happening: &EventInfo<'_>,
         expectation: &Expectation<'_>,
     ) {
-        let Happening { kind, at, by } = *happening;
+        let EventInfo { kind, at, by } = *happening;
         match self.format {
             Format::Xml => expect::xml(out, Some(kind), at, expectation, &self.options),
             Format::Plain | Format::Save => {

@@ -285,14 +285,14 @@ fn saved_entries_are_arguments() {
 fn events_say_what_happened_when_and_by_whom() {
     let calendar = Calendar::utc();
     let entry = Entry { mark: None, use_count: None, ..entry(ports(17, 1000, 53)) };
-    let event = |format, happening: Happening<'_>| {
+    let event = |format, happening: EventInfo<'_>| {
         let mut out = Vec::new();
         let options = Options::new(&calendar);
         Renderer { format, options, now: START }.event(&mut out, &happening, &entry);
         String::from_utf8(out).unwrap()
     };
     let by = Some(Origin { portid: 6611, program: Some(b"conntrack") });
-    let new = Happening { kind: Kind::New, at: None, by };
+    let new = EventInfo { kind: Kind::New, at: None, by };
     assert_eq!(
         event(Format::Plain, new),
         "    [NEW] udp      17 99 src=192.0.2.1 dst=198.51.100.2 sport=1000 dport=53 [UNREPLIED] \
@@ -301,14 +301,14 @@ fn events_say_what_happened_when_and_by_whom() {
     );
     let at = Some(Timestamp { seconds: START, micros: 5 });
     let by = Some(Origin { portid: 3_295_721_501, program: None });
-    let gone = Happening { kind: Kind::Destroy, at, by };
+    let gone = EventInfo { kind: Kind::Destroy, at, by };
     assert_eq!(
         event(Format::Plain, gone),
         "[1795649136.000005]\t[DESTROY] udp      17 99 src=192.0.2.1 dst=198.51.100.2 sport=1000 \
          dport=53 [UNREPLIED] src=198.51.100.2 dst=192.0.2.1 sport=53 dport=1000 [USERSPACE] \
          portid=3295721501\n"
     );
-    let xml = event(Format::Xml, Happening { kind: Kind::Update, at, by: None });
+    let xml = event(Format::Xml, EventInfo { kind: Kind::Update, at, by: None });
     assert!(xml.starts_with("<flow type=\"update\"><meta direction=\"original\">"), "{xml}");
     assert!(xml.contains("<unreplied/></meta><when><hour>23</hour><min>25</min>"), "{xml}");
     assert!(xml.ends_with("<year>2026</year></when></flow>\n"), "{xml}");
@@ -391,7 +391,7 @@ fn expectations_have_three_tuples() {
          <timeout>300</timeout><class>0</class><permanent/><inactive/></meta></flow>\n"
     );
     let mut out = Vec::new();
-    let happening = Happening {
+    let happening = EventInfo {
         kind: Kind::New,
         at: Some(Timestamp { seconds: START, micros: 175_340 }),
         by: None,
@@ -425,7 +425,7 @@ fn text_of_others_does_not_end_a_line() {
     let renderer = Renderer { format: Format::Plain, options: Options::new(&calendar), now: 0 };
     let by = Some(Origin { portid: 7, program: Some(b"x\n[NEW]") });
     let mut out = Vec::new();
-    renderer.event(&mut out, &Happening { kind: Kind::New, at: None, by }, &entry);
+    renderer.event(&mut out, &EventInfo { kind: Kind::New, at: None, by }, &entry);
     let line = String::from_utf8(out).unwrap();
     assert!(line.ends_with(" progname=x?[NEW]\n") && line.lines().count() == 1, "{line}");
 }

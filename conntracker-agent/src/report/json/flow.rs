@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{
-        Cause, Clash, Details, DropPlace, DroppedAt, Drops, Flow, Origins, Status, Tuple, ZoneDir,
+        Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Origins, Status, Tuple, ZoneDir,
         counters::Counters, process::Process, protocol,
     },
     report::names::{self, Name, Names},
@@ -52,7 +52,7 @@ pub(super) struct FlowObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     packet_mark: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    interfaces: Option<WayObject<'a>>,
+    interfaces: Option<InterfacesObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout_seconds: Option<u32>,
     flows: u64,
@@ -100,7 +100,7 @@ impl<'a> FlowObject<'a> {
             process,
             details,
         } = flow;
-        let way = |iif, oif| WayObject {
+        let way = |iif, oif| InterfacesObject {
             iif: names.interface(key.netns, iif),
             oif: names.interface(key.netns, oif),
         };
@@ -202,7 +202,7 @@ impl From<Tuple> for OtherObject {
 
 /// The interfaces that a packet came in and went out by.
 #[derive(Serialize)]
-struct WayObject<'a> {
+struct InterfacesObject<'a> {
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     iif: Option<Name<'a>>,
     #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
@@ -212,7 +212,7 @@ struct WayObject<'a> {
 #[derive(Serialize)]
 struct DroppedObject<'a> {
     packets: u64,
-    places: Vec<PlaceObject<'a>>,
+    places: Vec<DropPointObject<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     elsewhere: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,11 +234,11 @@ fn is_zero(count: &u64) -> bool {
 }
 
 #[derive(Serialize)]
-struct PlaceObject<'a> {
+struct DropPointObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hook: Option<Name<'static>>,
     #[serde(flatten)]
-    way: WayObject<'a>,
+    way: InterfacesObject<'a>,
     packets: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<StepObject<'a>>,
@@ -252,17 +252,17 @@ struct PlaceObject<'a> {
 #[derive(Serialize)]
 struct LostObject<'a> {
     packets: u64,
-    places: Vec<LostPlaceObject<'a>>,
+    places: Vec<LossPointObject<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     elsewhere: u64,
 }
 
 #[derive(Serialize)]
-struct LostPlaceObject<'a> {
+struct LossPointObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Name<'static>>,
     #[serde(flatten)]
-    way: WayObject<'a>,
+    way: InterfacesObject<'a>,
     packets: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -273,14 +273,14 @@ struct LostPlaceObject<'a> {
 }
 
 impl<'a> LostObject<'a> {
-    fn new(drops: &Drops, way: impl Fn(u32, u32) -> WayObject<'a>) -> Self {
+    fn new(drops: &Drops, way: impl Fn(u32, u32) -> InterfacesObject<'a>) -> Self {
         let place = |at: &DroppedAt| {
-            let DropPlace { cause, hook, iif, oif } = at.place;
+            let DropPoint { cause, hook, iif, oif } = at.place;
             let (reason, function) = match cause {
                 Cause::Function(name) => (None, Some(name)),
                 cause => (cause.elsewhere(), None),
             };
-            LostPlaceObject {
+            LossPointObject {
                 after: hook.map(names::hook),
                 way: way(iif, oif),
                 packets: at.packets,
@@ -300,17 +300,17 @@ impl<'a> LostObject<'a> {
 impl<'a> DroppedObject<'a> {
     fn new(
         drops: &'a Drops,
-        way: impl Fn(u32, u32) -> WayObject<'a>,
+        way: impl Fn(u32, u32) -> InterfacesObject<'a>,
         suspects: impl Fn(&DroppedAt) -> &'a [String],
     ) -> Self {
         let place = |at: &'a DroppedAt| {
-            let DroppedAt { place: DropPlace { cause, hook, iif, oif }, by, packets } = at;
+            let DroppedAt { place: DropPoint { cause, hook, iif, oif }, by, packets } = at;
             let maybe = suspects(at);
             let conntrack = match cause {
                 Cause::Conntrack(cause) => Some(cause.name()),
                 _ => None,
             };
-            PlaceObject {
+            DropPointObject {
                 hook: hook.filter(|_| maybe.is_empty()).map(names::hook),
                 way: way(*iif, *oif),
                 packets: *packets,

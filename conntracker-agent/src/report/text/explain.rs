@@ -8,7 +8,7 @@ use std::{
 
 use super::{INDENT, joined, marks};
 use crate::model::{
-    Cause, Clash, ConntrackCause, DropPlace, DroppedAt, Drops, Flow, L4, Status, Tuple,
+    Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops, Flow, L4, Status, Tuple,
     path::{Direction, Step},
     process::Process,
     protocol,
@@ -130,7 +130,7 @@ impl Explanation<'_> {
 
     /// Packets that got lost elsewhere than in netfilter, after a hook.
     fn lost(&self, at: &DroppedAt, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DroppedAt { place: DropPlace { cause, hook, iif, oif }, by: _, packets } = *at;
+        let DroppedAt { place: DropPoint { cause, hook, iif, oif }, by: _, packets } = *at;
         write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
         match hook {
             Some(hook) => write!(f, " after {}", names::hook(hook))?,
@@ -152,7 +152,7 @@ impl Explanation<'_> {
         write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
         let netns = self.flow.key.netns;
         let places = self.names.drop_places(netns, drops);
-        for (n, DropPlace { cause: _, hook, iif, oif }) in places.iter().enumerate() {
+        for (n, DropPoint { cause: _, hook, iif, oif }) in places.iter().enumerate() {
             f.write_str(if n == 0 { " at " } else { ", " })?;
             match hook {
                 Some(hook) => write!(f, "{}", names::hook(*hook))?,

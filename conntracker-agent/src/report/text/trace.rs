@@ -13,14 +13,14 @@ use crate::{
     },
     report::{
         names::OneLine,
-        steps::{Place, Visit, places},
+        steps::{SiteVisits, Visit, sites_visited},
     },
 };
 
 /// Writes the lines of a flow.
 pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Result<()> {
-    places(flow, explain).iter().try_for_each(|place| {
-        let Place { site, visits } = place;
+    sites_visited(flow, explain).iter().try_for_each(|place| {
+        let SiteVisits { site, visits } = place;
         write!(
             out,
             "{:INDENT$}table: {}, chain: {}, type: {}, position: ",
@@ -45,8 +45,8 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
     })
 }
 
-fn explanation(place: &Place<'_>, flow: &Flow, out: &mut dyn Write) -> io::Result<()> {
-    let Place { site, visits } = place;
+fn explanation(place: &SiteVisits<'_>, flow: &Flow, out: &mut dyn Write) -> io::Result<()> {
+    let SiteVisits { site, visits } = place;
     let ways = || visits.iter().map(|visit| visit.traversal);
     list("handle", site.handle.into_iter(), out)?;
     list("verdict", visits.iter().map(|visit| Shown(&visit.step.verdict)), out)?;

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Count, Hits, Place, Spot,
+    Count, Hits, RuleAt, Spot,
     evidence::{Why, losses},
     spot::What,
 };
@@ -38,7 +38,7 @@ struct Document<'a> {
     flows: u64,
     packets: u64,
     tables: Vec<TableObject<'a>>,
-    unused: Vec<PlaceObject<'a>>,
+    unused: Vec<SiteObject<'a>>,
     unknown: Vec<UnknownObject<'a>>,
     gone: Vec<GoneObject<'a>>,
     lost: BTreeMap<&'static str, u64>,
@@ -89,7 +89,7 @@ struct EndObject {
 }
 
 #[derive(Serialize)]
-struct PlaceObject<'a> {
+struct SiteObject<'a> {
     table: Cow<'a, str>,
     chain: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ struct PlaceObject<'a> {
 #[derive(Serialize)]
 struct UnknownObject<'a> {
     #[serde(flatten)]
-    place: PlaceObject<'a>,
+    place: SiteObject<'a>,
     why: Why,
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<u64>,
@@ -113,7 +113,7 @@ struct UnknownObject<'a> {
 #[derive(Serialize)]
 struct GoneObject<'a> {
     #[serde(flatten)]
-    place: PlaceObject<'a>,
+    place: SiteObject<'a>,
     #[serde(rename = "type")]
     kind: &'static str,
     flows: u64,
@@ -140,7 +140,7 @@ pub(super) fn render(
         flows,
         packets,
         tables: tables.iter().map(|table| table_object(hits, table)).collect(),
-        unused: hits.unused(ruleset).map(place_object).collect(),
+        unused: hits.unused(ruleset).map(site_object).collect(),
         unknown: hits.unknown(ruleset).map(|found| unknown_object(hits, found)).collect(),
         gone: gone_objects(hits).collect(),
         lost: losses(&report.footer).map(|loss| (loss.name, loss.count)).collect(),
@@ -189,8 +189,8 @@ fn chain_object<'a>(hits: &Hits<'_>, table: &Table, chain: &'a Chain) -> ChainOb
     }
 }
 
-fn place_object((table, chain, rule): Place<'_>) -> PlaceObject<'_> {
-    PlaceObject {
+fn site_object((table, chain, rule): RuleAt<'_>) -> SiteObject<'_> {
+    SiteObject {
         table: table.label(),
         chain: &chain.name,
         position: Some(rule.position),
@@ -199,15 +199,15 @@ fn place_object((table, chain, rule): Place<'_>) -> PlaceObject<'_> {
     }
 }
 
-fn unknown_object<'a>(hits: &Hits<'_>, (place, why): (Place<'a>, Why)) -> UnknownObject<'a> {
+fn unknown_object<'a>(hits: &Hits<'_>, (place, why): (RuleAt<'a>, Why)) -> UnknownObject<'a> {
     let (table, chain, rule) = place;
     let counted = hits.evidence.counted(table, chain, rule);
-    UnknownObject { place: place_object(place), why, counted }
+    UnknownObject { place: site_object(place), why, counted }
 }
 
 fn gone_objects<'a>(hits: &Hits<'a>) -> impl Iterator<Item = GoneObject<'a>> {
     hits.gone.iter().map(|&(site, Count { flows, packets })| GoneObject {
-        place: PlaceObject {
+        place: SiteObject {
             table: site.label(),
             chain: &site.chain,
             position: site.position,

@@ -5,11 +5,11 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Count, Hits, Place, Spot, evidence::Why, spot::What};
+use super::{Count, Hits, RuleAt, Spot, evidence::Why, spot::What};
 use crate::{
     commands::rules::{
         select::select,
-        text::{Numbers, render_tables},
+        text::{CounterColumns, render_tables},
     },
     firewall::{
         Ruleset,
@@ -34,7 +34,7 @@ pub(super) fn render(
     for place in unused {
         writeln!(out, "#   {}", name(place))?;
     }
-    let mut unknown: BTreeMap<Why, Vec<Place<'_>>> = BTreeMap::new();
+    let mut unknown: BTreeMap<Why, Vec<RuleAt<'_>>> = BTreeMap::new();
     for (place, why) in hits.unknown(ruleset) {
         unknown.entry(why).or_default().push(place);
     }
@@ -61,7 +61,7 @@ pub(super) fn render(
 }
 
 /// `TABLE/CHAIN POSITION: TEXT`.
-fn name((table, chain, rule): Place<'_>) -> String {
+fn name((table, chain, rule): RuleAt<'_>) -> String {
     let place = format!("{}/{} {}", table.label(), chain.name, rule.position);
     format!("{}: {}", one_line(&place), one_line(&rule.text))
 }
@@ -69,7 +69,7 @@ fn name((table, chain, rule): Place<'_>) -> String {
 /// Flows and packets in the place of counters.
 struct Columns<'a>(&'a Hits<'a>);
 
-impl Numbers for Columns<'_> {
+impl CounterColumns for Columns<'_> {
     fn heads(&self) -> [&'static str; 2] {
         ["flows", "packets"]
     }

@@ -44,7 +44,7 @@ const MOST_GONE: usize = 64;
 
 /// What is known of namespaces that were not there all the time.
 #[derive(Default)]
-pub(super) struct Newcomers {
+pub(super) struct NetnsWatch {
     /// Those that came later.
     pub came: u64,
     /// Those that could not be observed: how many, and of the first ones why.
@@ -58,7 +58,7 @@ pub(super) struct Newcomers {
     kept: usize,
 }
 
-impl Newcomers {
+impl NetnsWatch {
     /// One is not observed.
     pub fn refuse(&mut self, why: String) {
         self.refused += 1;
@@ -180,8 +180,8 @@ impl Observer {
         match change {
             Change::Came(netns) => {
                 let id = self.add(&Arc::new(netns));
-                self.newcomers.came += 1;
-                self.newcomers.arriving.insert(id);
+                self.netns_watch.came += 1;
+                self.netns_watch.arriving.insert(id);
                 self.table.count_each(id);
                 self.start_dump(id);
                 if !self.dumping.contains(&id) {
@@ -191,7 +191,7 @@ impl Observer {
             }
             Change::Refused(why) => {
                 log::warn!("a namespace is not observed: {why}");
-                self.newcomers.refuse(why);
+                self.netns_watch.refuse(why);
                 Ok(())
             }
             Change::Went(inode) => {
@@ -210,7 +210,7 @@ impl Observer {
         match self.backend.observe(id, &netns) {
             Ok(()) => {
                 log::info!("namespace {} has come, and is observed", netns.name);
-                self.newcomers.arriving.remove(&id);
+                self.netns_watch.arriving.remove(&id);
                 self.table.count_with_others(id);
                 self.observes(id, &netns);
                 self.start_dump(id);
@@ -227,7 +227,7 @@ impl Observer {
         if find::all().is_ok_and(|found| found.has(netns.inode)) {
             let why = format!("{}: {error:#}{}", netns.name, descriptors::hint(error));
             log::warn!("namespace {why}: it is not observed");
-            self.newcomers.refuse(why);
+            self.netns_watch.refuse(why);
         }
     }
 
@@ -249,8 +249,8 @@ impl Observer {
         }
         self.interfaces.remove(id);
         self.statistics.end(id);
-        self.newcomers.arriving.remove(&id);
-        self.newcomers.gone.insert(id);
+        self.netns_watch.arriving.remove(&id);
+        self.netns_watch.gone.insert(id);
         self.table.count_with_others(id);
         netns.release();
     }
@@ -258,18 +258,18 @@ impl Observer {
     /// Namespaces that are gone stay known as long as flows tell of them. Where they come and go in bursts, those
     /// that nothing tells of would be many.
     pub(super) fn forget_unused(&mut self) {
-        if self.newcomers.gone.len() < self.newcomers.kept + MOST_GONE {
+        if self.netns_watch.gone.len() < self.netns_watch.kept + MOST_GONE {
             return;
         }
-        let unused = self.table.forget_gone(&self.newcomers.gone);
+        let unused = self.table.forget_gone(&self.netns_watch.gone);
         for id in unused.difference(&self.dumping) {
-            self.newcomers.gone.remove(id);
+            self.netns_watch.gone.remove(id);
             self.namespaces.remove(id);
             self.dumped_once.remove(id);
             self.interfaces.forget(*id);
             self.backend.forget_all_of(*id);
         }
-        self.newcomers.kept = self.newcomers.gone.len();
+        self.netns_watch.kept = self.netns_watch.gone.len();
     }
 }
 
@@ -293,11 +293,11 @@ mod tests {
 
     #[test]
     fn reasons_are_bounded_and_the_rest_is_counted() {
-        let mut newcomers = Newcomers::default();
+        let mut netns_watch = NetnsWatch::default();
         for number in 0..100 {
-            newcomers.refuse(format!("pid:{number}: no"));
+            netns_watch.refuse(format!("pid:{number}: no"));
         }
-        let notes: Vec<String> = newcomers.notes().collect();
+        let notes: Vec<String> = netns_watch.notes().collect();
         assert_eq!(notes.len(), MOST_REASONS + 1);
         assert_eq!(notes[0], "a namespace is not observed: pid:0: no");
         assert_eq!(notes[MOST_REASONS], "92 more namespaces are not observed");

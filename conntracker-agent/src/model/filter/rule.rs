@@ -10,9 +10,9 @@ use crate::model::{
 /// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
 /// that only a site can tell how the text is to be taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RulePlace(pub(super) String);
+pub struct RuleFilter(pub(super) String);
 
-impl RulePlace {
+impl RuleFilter {
     /// `None` if it names no chain.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -34,7 +34,7 @@ impl RulePlace {
     }
 }
 
-impl fmt::Display for RulePlace {
+impl fmt::Display for RuleFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
