@@ -17,7 +17,7 @@ use conntracker::{
     report::{
         conntrack::{Calendar, Format, Happening, LabelMap, Options, Origin, Renderer, Timestamp},
         csv,
-        json::{self, Moment},
+        json::{self, Stamp},
     },
 };
 use libfuzzer_sys::fuzz_target;
@@ -96,7 +96,7 @@ fn print_entry(entry: &Entry<'_>) {
         }
     });
     csv::entry(&mut out, "-", entry);
-    let now = Moment::new(NOW_NS);
+    let now = Stamp::new(NOW_NS);
     json::render_event(&mut out, "new", 1, entry, "-", &now);
     out.clear();
     json::render_entry(&mut out, entry, "-", &now);

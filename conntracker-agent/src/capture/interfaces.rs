@@ -31,13 +31,13 @@ pub(crate) type Renamed = Vec<(NetnsId, u32, String)>;
 /// Interfaces of all namespaces.
 #[derive(Default)]
 pub(crate) struct Interfaces {
-    known: BTreeMap<NetnsId, Known>,
+    known: BTreeMap<NetnsId, NamedInterface>,
     watches: BTreeMap<NetnsId, AsyncFd<InterfaceWatch>>,
 }
 
 /// Those of one namespace. Pure.
 #[derive(Debug, Default)]
-struct Known {
+struct NamedInterface {
     /// Names of now, by index.
     now: HashMap<u32, String>,
     /// Numbers of indices with their names.
@@ -48,7 +48,7 @@ struct Known {
     nameless: HashSet<u32>,
 }
 
-impl Known {
+impl NamedInterface {
     /// The number of an index with a name.
     fn number(&mut self, index: u32, name: &str) -> u32 {
         if let Some(known) = self.numbers.get(&(index, name.to_owned())) {
@@ -146,8 +146,9 @@ impl Interfaces {
 
     /// The number of an interface, for flows to refer to; 0 for none.
     pub fn number(&mut self, id: NetnsId, index: u32) -> u32 {
-        let asked =
-            |known: &Known| known.now.contains_key(&index) || known.nameless.contains(&index);
+        let asked = |known: &NamedInterface| {
+            known.now.contains_key(&index) || known.nameless.contains(&index)
+        };
         if index != 0 && !self.known.get(&id).is_some_and(asked) {
             // It is newer than what has been read.
             self.learn(id);

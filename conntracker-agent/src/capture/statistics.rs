@@ -53,11 +53,11 @@ impl Statistics {
     /// What has been counted since then, if that is anything.
     pub fn note(&self, id: NetnsId, netns: &Netns) -> Option<String> {
         let before = self.0.get(&id).filter(|before| !before.is_empty())?;
-        told(before, &of(netns))
+        grown(before, &of(netns))
     }
 }
 
-fn told(before: &[CpuStats], now: &[CpuStats]) -> Option<String> {
+fn grown(before: &[CpuStats], now: &[CpuStats]) -> Option<String> {
     let grown = |wanted: &str| -> u64 {
         let counter = |cpu: &CpuStats| {
             let found = cpu.counters().find(|(name, _)| *name == wanted);
@@ -91,10 +91,10 @@ mod tests {
             ..CpuStats::default()
         };
         let before = [cpu(0, u32::MAX, 7), cpu(1, 10, 0)];
-        assert_eq!(told(&before, &before), None);
+        assert_eq!(grown(&before, &before), None);
         let now = [cpu(0, 1, 7), cpu(1, 13, 0), cpu(2, 1, 0)];
         assert_eq!(
-            told(&before, &now).unwrap(),
+            grown(&before, &now).unwrap(),
             "conntrack counted meanwhile: invalid=6 (packets that cannot be tracked)"
         );
     }

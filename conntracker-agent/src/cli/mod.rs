@@ -77,7 +77,8 @@ enum ReportFormat {
 
 /// Runs what the command line asks for.
 pub fn run() -> Result<ExitCode> {
-    let Cli { command, trace } = Cli::try_parse().unwrap_or_else(|error| refuse(&told(error)));
+    let Cli { command, trace } =
+        Cli::try_parse().unwrap_or_else(|error| refuse(&one_line_error(error)));
     match command {
         None => trace::run(trace),
         Some(Command::Trace(args)) => trace::run(*args),
@@ -102,7 +103,7 @@ fn bad_usage(why: &str) -> ! {
 }
 
 /// The same error, of arguments that stay within their lines: they may be names that strangers have chosen.
-fn told(error: clap::Error) -> clap::Error {
+fn one_line_error(error: clap::Error) -> clap::Error {
     let clean = std::env::args_os().map(|arg| OneLine(&arg.to_string_lossy()).to_string());
     match Cli::try_parse_from(clean) {
         Err(clean) if clean.kind() == error.kind() => clean,

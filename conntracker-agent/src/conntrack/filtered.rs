@@ -1,6 +1,6 @@
 //! Filters on entries of conntrack's table.
 
-use crate::model::filter::{Filter, Known};
+use crate::model::filter::{CommonFields, Filter};
 use crate::netlink::ctnetlink::Entry;
 
 impl Filter {
@@ -9,7 +9,8 @@ impl Filter {
     #[must_use]
     pub fn allows_entry(&self, entry: &Entry<'_>) -> bool {
         let Entry { orig, reply, zone, status, state, mark, .. } = entry;
-        let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
+        let known =
+            CommonFields { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         self.allows_tuple(orig, *zone)
             && self.allows_ends(orig, known.reply)
             && self.allows_known(&known)

@@ -192,7 +192,7 @@ fn check(a: &Arguments, verb: Verb) -> Result<(), Rejection> {
     }
     let rule = options::rule(verb, a.table).unwrap_or(options::Rule::NOTHING);
     for opt in Opt::ALL {
-        told(opt.long(), a.has(opt), rule.needs.contains(&opt), rule.allows(&opt))?;
+        check_option(opt.long(), a.has(opt), rule.needs.contains(&opt), rule.allows(&opt))?;
     }
     let named = matches!(verb, Verb::Get | Verb::Create | Verb::Add) && a.table == Table::Conntrack;
     if named {
@@ -207,7 +207,7 @@ fn check(a: &Arguments, verb: Verb) -> Result<(), Rejection> {
     let rule = protocols::rule(proto, verb, a.table);
     for opt in ProtoOpt::ALL {
         let name = protocols::long(proto, opt);
-        told(name, a.of(opt).is_some(), rule.needs.contains(&opt), rule.allows(&opt))?;
+        check_option(name, a.of(opt).is_some(), rule.needs.contains(&opt), rule.allows(&opt))?;
     }
     if named && has_ends(proto) {
         let given = |opt| a.of(opt).is_some();
@@ -230,7 +230,7 @@ fn takes(verb: Verb, table: Table, opt: Opt) -> bool {
     options::rule(verb, table).is_some_and(|rule| rule.allows(&opt))
 }
 
-fn told(name: &str, given: bool, needed: bool, allowed: bool) -> Result<(), Rejection> {
+fn check_option(name: &str, given: bool, needed: bool, allowed: bool) -> Result<(), Rejection> {
     match (given, needed, allowed) {
         (false, true, _) => Err(Rejection::usage(format!(
             "You need to supply the `--{name}' option for this command"

@@ -298,8 +298,8 @@ impl Filter {
     }
 
     /// Whether what entries and flows have in common passes.
-    pub(crate) fn allows_known(&self, known: &Known<'_>) -> bool {
-        let Known { reply, status, state, mark } = *known;
+    pub(crate) fn allows_known(&self, known: &CommonFields<'_>) -> bool {
+        let CommonFields { reply, status, state, mark } = *known;
         let ports = reply.and_then(ports);
         let to = |bit, address: fn(&Tuple) -> IpAddr, net: &Option<IpNet>| {
             status.contains(bit)
@@ -331,7 +331,8 @@ impl Filter {
     /// Whether a flow is reported. `interface` names an interface index of the flow's namespace.
     pub fn allows(&self, flow: &Flow, interface: impl Fn(u32) -> Option<String>) -> bool {
         let Flow { key, reply, status, state, mark, details, .. } = flow;
-        let known = Known { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
+        let known =
+            CommonFields { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         // Interfaces of packets that passed, and of those that were dropped.
         let interfaces = || {
             let dropped = flow.drops.iter().flat_map(Drops::at);
@@ -358,7 +359,7 @@ impl Filter {
 }
 
 /// What entries and flows have in common besides the original direction.
-pub(crate) struct Known<'a> {
+pub(crate) struct CommonFields<'a> {
     pub reply: Option<&'a Tuple>,
     pub status: Status,
     pub state: Option<ProtoState>,

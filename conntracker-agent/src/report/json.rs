@@ -12,7 +12,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use self::entry::Moment;
+pub use self::entry::Stamp;
 use self::{
     flow::FlowObject,
     frame::{FooterObject, HeaderObject},
@@ -89,7 +89,7 @@ impl Stream {
         out: &mut Vec<u8>,
         entry: &Entry<'_>,
         netns: &str,
-        at: &Moment,
+        at: &Stamp,
     ) -> io::Result<()> {
         self.object(out, |out| {
             entry::object(out, entry, netns, at, false);
@@ -118,7 +118,7 @@ impl Stream {
 
 /// Appends an entry of conntrack's table in the namespace of this name, read at this time, on a line of its
 /// own that is part of no report.
-pub fn render_entry(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Moment) {
+pub fn render_entry(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Stamp) {
     entry::object(out, entry, netns, at, false);
     out.push(b'\n');
 }
@@ -131,7 +131,7 @@ pub fn render_event(
     portid: u32,
     entry: &Entry<'_>,
     netns: &str,
-    at: &Moment,
+    at: &Stamp,
 ) {
     for part in [r#"{"type":"event","event":""#, event, r#"""#] {
         out.extend_from_slice(part.as_bytes());

@@ -36,8 +36,7 @@ struct Named {
 impl Sources {
     /// Reads all files below a directory.
     pub fn read(root: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        find(root, &mut files)?;
+        let files = rust_files(root)?;
         let texts = files
             .iter()
             .map(|file| {
@@ -114,8 +113,9 @@ fn module_of(file: &str) -> Segments {
     segments
 }
 
-fn find(directory: &Path, files: &mut Vec<String>) -> Result<()> {
-    let root = directory;
+/// All Rust files below a directory, as paths from there.
+pub fn rust_files(root: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
@@ -128,7 +128,7 @@ fn find(directory: &Path, files: &mut Vec<String>) -> Result<()> {
         }
     }
     files.sort();
-    Ok(())
+    Ok(files)
 }
 
 /// Walks over a file.

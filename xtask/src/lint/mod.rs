@@ -2,6 +2,7 @@
 
 mod imports;
 mod rooms;
+mod words;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ pub fn main() -> Result<ExitCode> {
     let results = [
         step("rustfmt", || cmd::run(workspace::cargo()?.args(["fmt", "--all", "--check"]))),
         step("rooms", rooms::check),
+        step("words", words::check),
         step("clippy, userspace", || {
             let mut cargo = workspace::cargo()?;
             cargo.args(["clippy", "--quiet", "--workspace", "--exclude", "conntracker-ebpf"]);

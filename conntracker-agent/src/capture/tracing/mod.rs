@@ -6,6 +6,7 @@
 //! are joined, links are arranged and plans handed to the programs. Until then packets are not traced:
 //! the programs see for themselves that their plans do not hold any more, and count.
 
+mod answers;
 mod changes;
 pub(crate) mod coverage;
 mod epoch;
@@ -23,7 +24,6 @@ mod probes;
 mod remarks;
 mod start;
 mod tally;
-mod told;
 mod uapi;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -24,7 +24,7 @@ use crate::{
     os::{clock::Clock, messages, netns::Netns},
     report::{
         conntrack::{EventInfo, Format, Origin, Renderer, Timestamp},
-        json::{self, Moment},
+        json::{self, Stamp},
     },
 };
 
@@ -228,7 +228,7 @@ impl<'a> Printer<'a> {
                     Some(Kind::Update) => "update",
                     Some(Kind::Destroy) => "destroy",
                 };
-                let now = Moment::new(now_ns);
+                let now = Stamp::new(now_ns);
                 json::render_event(&mut line, event, portid, entry, &self.netns.name, &now);
             }
         }

@@ -12,7 +12,7 @@ use crate::{
         Footer, Header, Totals,
         conntrack::Format,
         csv,
-        json::{self, Moment, Stream, Style},
+        json::{self, Stamp, Stream, Style},
     },
 };
 
@@ -23,7 +23,7 @@ const CHUNK: usize = 1 << 16;
 pub struct Printer<'a> {
     body: Body,
     now_ns: u64,
-    now: Moment,
+    now: Stamp,
     buffer: Vec<u8>,
     out: &'a mut dyn Write,
 }
@@ -76,7 +76,7 @@ impl<'a> Printer<'a> {
 
     fn new(body: Body, out: &'a mut dyn Write) -> io::Result<Self> {
         let now_ns = Clock::new().map_err(io::Error::other)?.now();
-        let now = Moment::new(now_ns);
+        let now = Stamp::new(now_ns);
         Ok(Self { body, now_ns, now, buffer: Vec::with_capacity(2 * CHUNK), out })
     }
 
@@ -121,7 +121,7 @@ impl Report {
         buffer: &mut Vec<u8>,
         netns: &str,
         entry: &Entry<'_>,
-        now: &Moment,
+        now: &Stamp,
     ) -> io::Result<()> {
         self.totals.flows += 1;
         self.totals.merged += 1;

@@ -57,7 +57,7 @@ pub fn create(
         ACK | flags,
         encode::family(entry.orig.src),
     );
-    told(socket, buffer, "conntrack create", encode::new_entry(request, entry))
+    acknowledged(socket, buffer, "conntrack create", encode::new_entry(request, entry))
 }
 
 /// Changes an entry; ENOENT if there is none. The kernel does not look at the identifier here.
@@ -68,13 +68,13 @@ pub fn update(
     change: &Change,
 ) -> Result<(), Error> {
     let request = encode::key(request(IPCTNL_MSG_CT_NEW, ACK, key), key);
-    told(socket, buffer, "conntrack update", encode::change(request, change))
+    acknowledged(socket, buffer, "conntrack update", encode::change(request, change))
 }
 
 /// Removes an entry; ENOENT if there is none, or if it has another identifier.
 pub fn delete(socket: &mut Socket, buffer: &mut [u8], key: &EntryKey) -> Result<(), Error> {
     let request = encode::key(request(IPCTNL_MSG_CT_DELETE, ACK, key), key);
-    told(socket, buffer, "conntrack delete", request)
+    acknowledged(socket, buffer, "conntrack delete", request)
 }
 
 /// Removes all entries, or those of a family, or those whose `mark & mask` is a value. No other filter
@@ -95,7 +95,7 @@ pub fn flush(
     let request = request
         .optional(CTA_MARK, mark.map(|(value, _)| value.to_be_bytes()))
         .optional(CTA_MARK_MASK, mark.map(|(_, mask)| mask.to_be_bytes()));
-    told(socket, buffer, "conntrack flush", request)
+    acknowledged(socket, buffer, "conntrack flush", request)
 }
 
 fn request(message: u8, flags: u16, key: &EntryKey) -> Request {
@@ -103,7 +103,7 @@ fn request(message: u8, flags: u16, key: &EntryKey) -> Request {
 }
 
 /// Sends a request that is answered by an acknowledgement alone.
-fn told(
+fn acknowledged(
     socket: &mut Socket,
     buffer: &mut [u8],
     name: &'static str,

@@ -16,15 +16,15 @@ pub(super) enum Shape {
     /// A value.
     Value,
     /// Attributes.
-    Nest(Known),
+    Nest(KnownAttributes),
 }
 
 /// The attributes that a decoder knows at one place.
-pub(super) type Known = &'static [(u16, Shape)];
+pub(super) type KnownAttributes = &'static [(u16, Shape)];
 
 use Shape::{Nest, Value};
 
-const TUPLE: Known = &[
+const TUPLE: KnownAttributes = &[
     (
         CTA_TUPLE_IP,
         Nest(&[
@@ -51,7 +51,7 @@ const TUPLE: Known = &[
     (CTA_TUPLE_ZONE, Value),
 ];
 
-const COUNTERS: Known = &[
+const COUNTERS: KnownAttributes = &[
     (CTA_COUNTERS_PACKETS, Value),
     (CTA_COUNTERS_BYTES, Value),
     (CTA_COUNTERS32_PACKETS, Value),
@@ -59,13 +59,13 @@ const COUNTERS: Known = &[
     (CTA_COUNTERS_PAD, Value),
 ];
 
-const SEQADJ: Known = &[
+const SEQADJ: KnownAttributes = &[
     (CTA_SEQADJ_CORRECTION_POS, Value),
     (CTA_SEQADJ_OFFSET_BEFORE, Value),
     (CTA_SEQADJ_OFFSET_AFTER, Value),
 ];
 
-const PROTOINFO: Known = &[
+const PROTOINFO: KnownAttributes = &[
     (
         CTA_PROTOINFO_TCP,
         Nest(&[
@@ -97,7 +97,7 @@ const PROTOINFO: Known = &[
 
 /// What [`super::Entry::decode`] knows. That it counts as many unknown attributes as are found here is
 /// a property test.
-pub(super) const ENTRY: Known = &[
+pub(super) const ENTRY: KnownAttributes = &[
     (CTA_TUPLE_ORIG, Nest(TUPLE)),
     (CTA_TUPLE_REPLY, Nest(TUPLE)),
     (CTA_TUPLE_MASTER, Nest(TUPLE)),
@@ -132,7 +132,7 @@ pub(super) const ENTRY: Known = &[
 ];
 
 /// What [`super::Expectation::decode`] knows.
-pub(super) const EXPECTATION: Known = &[
+pub(super) const EXPECTATION: KnownAttributes = &[
     (CTA_EXPECT_MASTER, Nest(TUPLE)),
     (CTA_EXPECT_TUPLE, Nest(TUPLE)),
     (CTA_EXPECT_MASK, Nest(TUPLE)),
@@ -180,15 +180,15 @@ impl From<UnknownAttribute<'_>> for OwnedAttribute {
 #[derive(Clone, Debug)]
 pub struct UnknownAttributes<'a> {
     /// The attributes that are being read, outermost first, and what is known there.
-    levels: [(Attributes<'a>, Known); DEPTH],
+    levels: [(Attributes<'a>, KnownAttributes); DEPTH],
     within: [Option<u16>; DEPTH - 1],
     level: usize,
 }
 
 impl<'a> UnknownAttributes<'a> {
     /// Those among `attributes` that are not `known`.
-    pub(super) fn new(attributes: &'a [u8], known: Known) -> Self {
-        let nothing = || (Attributes::new(&[]), &[] as Known);
+    pub(super) fn new(attributes: &'a [u8], known: KnownAttributes) -> Self {
+        let nothing = || (Attributes::new(&[]), &[] as KnownAttributes);
         let levels = [(Attributes::new(attributes), known), nothing(), nothing(), nothing()];
         Self { levels, within: [None; DEPTH - 1], level: 0 }
     }

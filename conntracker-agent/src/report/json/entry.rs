@@ -16,13 +16,13 @@ use crate::{
 
 /// When entries were read, or what happened to one was told.
 #[derive(Clone, Debug)]
-pub struct Moment {
+pub struct Stamp {
     /// Nanoseconds since the epoch.
     ns: u64,
     text: String,
 }
 
-impl Moment {
+impl Stamp {
     /// A time in nanoseconds since the epoch.
     #[must_use]
     pub fn new(ns: u64) -> Self {
@@ -31,7 +31,7 @@ impl Moment {
 }
 
 /// Appends the object. `event`: it was told of, rather than found in the table.
-pub(super) fn object(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Moment, event: bool) {
+pub(super) fn object(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Stamp, event: bool) {
     let Entry { orig, reply, zone, zone_orig, zone_reply, status, state, .. } = entry;
     let Entry { mark, timeout, counters, start, stop, id, use_count, .. } = entry;
     out.extend_from_slice(br#"{"type":"flow","netns":"#);
