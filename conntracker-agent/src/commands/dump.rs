@@ -6,7 +6,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 
-use crate::report::loss::dump_losses;
+use crate::model::loss::Loss;
 use crate::{
     capture::{NetnsChoice, dumps},
     commands::table::printer::no_entries,
@@ -118,7 +118,10 @@ pub(crate) fn header(
 pub(crate) fn footer(stats: &DumpStats) -> Footer {
     Footer {
         sources: vec![("dump_entries", stats.entries)],
-        losses: dump_losses(stats.rejected, stats.interrupted),
+        losses: vec![
+            Loss::DumpEntriesRejected.times(stats.rejected),
+            Loss::DumpsInterrupted.times(stats.interrupted),
+        ],
     }
 }
 

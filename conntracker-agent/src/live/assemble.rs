@@ -6,13 +6,11 @@ use conntracker_common::counters::Counter;
 
 use super::{Observer, notes};
 use crate::capture::{BackendChoice, tracing::RuleTracer};
+use crate::model::loss::{Loss, LossCount};
 use crate::{
     bpf::counts::Counters,
     model::{Drops, Flow, FlowKey, NetnsId, order},
-    report::{
-        Footer, Header, Interface, Namespace, Report,
-        loss::{Loss, dump_losses},
-    },
+    report::{Footer, Header, Interface, Namespace, Report},
 };
 
 /// Version of conntracker, as in Cargo.toml.
@@ -133,61 +131,20 @@ fn untold(observer: &Observer) -> Vec<String> {
 }
 
 /// What was lost of the ways that packets took.
-fn rule_losses(rules: &RuleTracer, counters: &Counters) -> Vec<Loss> {
-    let loss = |name, meaning, count| Loss { name, meaning, count };
+fn rule_losses(rules: &RuleTracer, counters: &Counters) -> Vec<LossCount> {
     let get = |counter| counters.get(counter);
     let tally = &rules.tally;
     vec![
-        loss(
-            "path_records_lost",
-            "traced packets whose record found the ring full",
-            get(Counter::PathLost),
-        ),
-        loss(
-            "path_races",
-            "packets that met rules which had changed and were not known yet: not attributed",
-            get(Counter::PathRaces),
-        ),
-        loss(
-            "path_frames_lost",
-            "traced packets that left their hook unseen: queued, stolen, or on another CPU",
-            get(Counter::FramesLost),
-        ),
-        loss(
-            "path_frames_full",
-            "packets that were not traced because others were under way on their CPU",
-            get(Counter::FramesFull),
-        ),
-        loss(
-            "paths_unresolved",
-            "records of rules that are gone: not attributed",
-            tally.unresolved,
-        ),
-        loss(
-            "paths_contradicting",
-            "records that no way through the listed rules explains",
-            tally.contradictions,
-        ),
-        loss(
-            "paths_nested",
-            "traced packets whose counters others moved at the same time: known by their chains only",
-            tally.nested,
-        ),
-        loss(
-            "probe_calls_missed",
-            "calls of functions whose beginning or end kprobes missed: packets under way are known by their chains only",
-            get(Counter::CallsMissed),
-        ),
-        loss(
-            "ruleset_races",
-            "times that the ruleset changed again before it was understood",
-            tally.races,
-        ),
-        loss(
-            "rulesets_failed",
-            "times that the ruleset could not be listed, or not in time at the start",
-            tally.failed,
-        ),
+        Loss::PathRecordsLost.times(get(Counter::PathLost)),
+        Loss::PathRaces.times(get(Counter::PathRaces)),
+        Loss::PathFramesLost.times(get(Counter::FramesLost)),
+        Loss::PathFramesFull.times(get(Counter::FramesFull)),
+        Loss::PathsUnresolved.times(tally.unresolved),
+        Loss::PathsContradicting.times(tally.contradictions),
+        Loss::PathsNested.times(tally.nested),
+        Loss::ProbeCallsMissed.times(get(Counter::CallsMissed)),
+        Loss::RulesetRaces.times(tally.races),
+        Loss::RulesetsFailed.times(tally.failed),
     ]
 }
 
@@ -237,21 +194,15 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
         ("dump_entries", tally.dump_entries),
         ("resyncs", tally.resyncs),
     ];
-    let loss = |name, meaning, count| Loss { name, meaning, count };
-    let mut losses = dump_losses(tally.dump_rejected, tally.dump_interrupted);
-    losses.push(loss(
-        "dumps_failed",
-        "dumps that failed: flows and counts of before may be missing",
-        tally.dump_failed,
-    ));
+    let mut losses = vec![
+        Loss::DumpEntriesRejected.times(tally.dump_rejected),
+        Loss::DumpsInterrupted.times(tally.dump_interrupted),
+    ];
+    losses.push(Loss::DumpsFailed.times(tally.dump_failed));
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);
         if let Some(missed) = missed {
-            losses.push(loss(
-                "probe_runs_missed",
-                "runs of our programs that the kernel left out because they would have interrupted themselves",
-                missed,
-            ));
+            losses.push(Loss::ProbeRunsMissed.times(missed));
         }
         sources.extend([
             ("records", tally.records),
@@ -279,11 +230,7 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
                 ("flow_ends", get(Counter::Ends)),
                 ("end_records", get(Counter::EndRecords)),
             ]);
-            losses.push(loss(
-                "end_records_lost",
-                "ends of flows whose record found the ring full: their last counts are missing",
-                get(Counter::EndLost),
-            ));
+            losses.push(Loss::EndRecordsLost.times(get(Counter::EndLost)));
         }
         if let Some(rules) = observer.backend.rules() {
             sources.extend([
@@ -297,25 +244,22 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
             losses.extend(rule_losses(rules, counters));
         }
         losses.extend([
-            loss("new_flow_records_lost", "new flows whose record found the ring full", get(Counter::NewLost)),
-            loss("reply_records_lost", "first replies whose record found the ring full", get(Counter::ReplyLost)),
-            loss("drop_records_lost", "dropped packets whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::DropLost)),
-            loss("lost_records_lost", "packets lost elsewhere in the kernel whose record found the ring full: they are counted, but what conntrack knew of them is missing", get(Counter::LostUnsent)),
-            loss("dedup_map_full", "flows that found no room in the kernel's map: they are reported each time", get(Counter::MapFull)),
-            loss("kernel_reads_failed", "packets whose conntrack entry could not be read", get(Counter::ReadFailed)),
-            loss("drops_unknown", "dropped packets that are not IP, or whose namespace could not be told", get(Counter::DropUnknown)),
-            loss("records_rejected", "records that could not be decoded", tally.records_rejected),
-            loss("records_foreign", "records of a namespace that is not observed", tally.records_foreign),
+            Loss::NewFlowRecordsLost.times(get(Counter::NewLost)),
+            Loss::ReplyRecordsLost.times(get(Counter::ReplyLost)),
+            Loss::DropRecordsLost.times(get(Counter::DropLost)),
+            Loss::LostRecordsLost.times(get(Counter::LostUnsent)),
+            Loss::DedupMapFull.times(get(Counter::MapFull)),
+            Loss::KernelReadsFailed.times(get(Counter::ReadFailed)),
+            Loss::DropsUnknown.times(get(Counter::DropUnknown)),
+            Loss::RecordsRejected.times(tally.records_rejected),
+            Loss::RecordsForeign.times(tally.records_foreign),
         ]);
         if observer.config.filter.allows_every_tuple() {
-            losses.push(loss(
-                "drops_uncounted",
-                "dropped packets that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
-                tally.drop_packets.saturating_sub(observer.table.drops_counted()),
-            ));
-            losses.push(loss(
-                "lost_uncounted",
-                "packets lost elsewhere in the kernel that no flow's count has: their key found no room in the kernel's map, and their record none in the ring",
+            losses.push(
+                Loss::DropsUncounted
+                    .times(tally.drop_packets.saturating_sub(observer.table.drops_counted())),
+            );
+            losses.push(Loss::LostUncounted.times(
                 tally.lost_packets.saturating_sub(observer.table.lost_counted() + tally.not_lost),
             ));
         }
@@ -323,18 +267,17 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
             && observer.config.filter.allows_every_tuple()
         {
             let counted = observer.table.counted_by_kernel();
-            losses.push(loss(
-                "new_flows_uncounted",
-                "new flows that no count accounts for: it went with an evicted entry of the kernel's map",
-                get(Counter::NewFlows).saturating_sub(before + counted),
-            ));
+            losses.push(
+                Loss::NewFlowsUncounted
+                    .times(get(Counter::NewFlows).saturating_sub(before + counted)),
+            );
         }
     } else {
         sources.push(("events", tally.events));
         losses.extend([
-            loss("event_overruns", "times that the kernel found the event socket full and dropped events, nobody knows how many", tally.event_overruns),
-            loss("events_rejected", "events that could not be decoded", tally.events_rejected),
-            loss("events_foreign", "messages to the event socket that the kernel did not send: ignored", tally.events_foreign),
+            Loss::EventOverruns.times(tally.event_overruns),
+            Loss::EventsRejected.times(tally.events_rejected),
+            Loss::EventsForeign.times(tally.events_foreign),
         ]);
     }
     Footer { sources, losses }

@@ -7,6 +7,7 @@ pub mod filter;
 pub mod flow;
 pub mod harmless;
 pub mod hook;
+pub mod loss;
 pub mod order;
 pub mod path;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::loss::Loss;
 use crate::{
     bpf::{
         reasons::RawCause,
@@ -22,7 +23,7 @@ use crate::{
         state::ProtoState,
         table::{Backend, Family},
     },
-    report::{Footer, Header, Interface, Namespace, Report, loss::Loss},
+    report::{Footer, Header, Interface, Namespace, Report},
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -367,10 +368,7 @@ pub fn sample() -> Report {
     report.header.notes = vec!["accounting is off:\nnet.netfilter.nf_conntrack_acct=0".to_owned()];
     report.footer = Footer {
         sources: vec![("records", 12), ("dumped", 7)],
-        losses: vec![
-            Loss { name: "ring_full", meaning: "records did not fit the ring", count: 0 },
-            Loss { name: "overruns", meaning: "times netlink events were lost", count: 2 },
-        ],
+        losses: vec![Loss::NewFlowRecordsLost.times(0), Loss::EventOverruns.times(2)],
     };
     report
 }

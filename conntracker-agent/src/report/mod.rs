@@ -7,7 +7,6 @@ pub mod csv;
 pub(crate) mod fixtures;
 pub mod json;
 mod line;
-pub(crate) mod loss;
 mod names;
 mod steps;
 pub mod text;
@@ -18,9 +17,8 @@ use std::io;
 use serde::Serialize;
 
 use self::coverage::Coverage;
-pub use self::loss::Loss;
 pub(crate) use self::names::{Name, Names, OneLine, time};
-use crate::model::{Drops, Flow, NetnsId};
+use crate::model::{Drops, Flow, NetnsId, loss::LossCount};
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +111,7 @@ pub struct Footer {
     /// What the kernel programs and netlink reported, by name (records, events, dumped entries …).
     pub sources: Vec<(&'static str, u64)>,
     /// Every loss counter, those at zero too.
-    pub losses: Vec<Loss>,
+    pub losses: Vec<LossCount>,
 }
 
 impl Footer {
@@ -125,8 +123,8 @@ impl Footer {
 
     /// Says on standard error what was lost.
     pub(crate) fn warn(&self) {
-        for loss in self.losses.iter().filter(|loss| loss.count > 0) {
-            log::warn!("{}: {}", loss.count, loss.meaning);
+        for LossCount { loss, count } in self.losses.iter().filter(|loss| loss.count > 0) {
+            log::warn!("{count}: {}", loss.sentence());
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
     line::{Ends, Numbering},
     names::{Names, OneLine, time},
 };
+use crate::model::loss::LossCount;
 use crate::model::{ConntrackCause, Drops, Flow, order};
 
 /// Where the lines below a flow begin: below the addresses.
@@ -191,9 +192,9 @@ fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
     ];
     writeln!(out, "# totals: {}", counts(totals.into_iter()))?;
     writeln!(out, "# sources: {}", counts(sources.iter().copied()))?;
-    writeln!(out, "# lost: {}", counts(losses.iter().map(|loss| (loss.name, loss.count))))?;
-    for loss in losses.iter().filter(|loss| loss.count > 0) {
-        writeln!(out, "# warning: {} {}", loss.count, loss.meaning)?;
+    writeln!(out, "# lost: {}", counts(losses.iter().map(|lost| (lost.loss.name(), lost.count))))?;
+    for LossCount { loss, count } in losses.iter().filter(|lost| lost.count > 0) {
+        writeln!(out, "# warning: {count} {}", loss.sentence())?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::{
     printer::{Printer, no_entries},
     sort::{Sort, Sorted},
 };
+use crate::model::loss::Loss;
 use crate::{
     bpf::table::TableReader,
     capture::{NetnsChoice, dumps},
@@ -26,7 +27,7 @@ use crate::{
     model::filter::Filter,
     netlink,
     os::{clock::Clock, messages, netns::Netns, output::Destination},
-    report::{Footer, json::Style, loss::Loss},
+    report::{Footer, json::Style},
 };
 
 /// How the list looks.
@@ -101,11 +102,7 @@ impl Total {
     fn footer(&self, via: Via) -> Footer {
         let mut footer = crate::commands::dump::footer(&self.dump);
         if via == Via::Bpf {
-            footer.losses.push(Loss {
-                name: "security_contexts_untold",
-                meaning: "entries have a security context, which only --via netlink can tell",
-                count: self.secret,
-            });
+            footer.losses.push(Loss::SecurityContextsUntold.times(self.secret));
         }
         footer
     }

@@ -4,7 +4,8 @@
 use serde::{Serialize, Serializer};
 
 use super::{SCHEMA, values::Time};
-use crate::report::{Footer, Header, Interface, Totals, loss::Loss};
+use crate::model::loss::LossCount;
+use crate::report::{Footer, Header, Interface, Totals};
 
 /// Counts by name, in their own order.
 struct Counts(Vec<(&'static str, u64)>);
@@ -97,7 +98,7 @@ pub(super) struct FooterObject {
 impl FooterObject {
     pub(super) fn new(footer: &Footer, totals: Totals) -> Self {
         let Footer { sources, losses } = footer;
-        let loss = |&Loss { name, meaning: _, count }: &Loss| (name, count);
+        let loss = |&LossCount { loss, count }: &LossCount| (loss.name(), count);
         Self {
             totals,
             sources: Counts(sources.clone()),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::spot::{Spot, rules};
+use crate::model::loss::{Loss, LossCount};
 use crate::{
     firewall::{
         Ruleset,
@@ -13,15 +14,23 @@ use crate::{
     report::{
         Footer, Report,
         coverage::{Coverage, Unseen},
-        loss::Loss,
     },
 };
 
-/// Losses of which nobody knows the rule that was missed, besides those of ways (`path…`).
-const LOSSES: [&str; 3] = ["probe_runs_missed", "kernel_reads_failed", "records_rejected"];
+/// Losses by which a packet may have met any rule untold.
+const OF_ALL_RULES: [Loss; 8] = [
+    Loss::PathRecordsLost,
+    Loss::PathRaces,
+    Loss::PathFramesLost,
+    Loss::PathFramesFull,
+    Loss::PathsUnresolved,
+    Loss::ProbeRunsMissed,
+    Loss::KernelReadsFailed,
+    Loss::RecordsRejected,
+];
 
-/// Losses of ways that are known hook by hook.
-const OF_HOOKS: [&str; 2] = ["paths_contradicting", "paths_nested"];
+/// Losses of paths that are known hook by hook.
+const OF_HOOKS: [Loss; 2] = [Loss::PathsContradicting, Loss::PathsNested];
 
 /// Why it cannot be told of a rule that no packet matched it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -118,11 +127,8 @@ fn matches(rule: &Rule) -> Option<u64> {
 }
 
 /// Losses because of which it cannot be told of any rule that no packet matched it.
-pub(super) fn losses(footer: &Footer) -> impl Iterator<Item = &Loss> {
-    footer.losses.iter().filter(|Loss { name, count, .. }| {
-        let of_ways = name.starts_with("path") && !OF_HOOKS.contains(name);
-        *count > 0 && (of_ways || LOSSES.contains(name))
-    })
+pub(super) fn losses(footer: &Footer) -> impl Iterator<Item = &LossCount> {
+    footer.losses.iter().filter(|lost| lost.count > 0 && OF_ALL_RULES.contains(&lost.loss))
 }
 
 /// In one line, why not all is known that there should be; `None` if it is.
@@ -136,14 +142,15 @@ pub fn incomplete(report: &Report) -> Option<String> {
             ));
         }
     };
-    let mut counts: Vec<String> =
-        losses(&report.footer).map(|loss| format!("{}={}", loss.name, loss.count)).collect();
-    let of_hooks = report.footer.losses.iter().filter(|loss| OF_HOOKS.contains(&loss.name));
-    counts.extend(
-        of_hooks
-            .filter(|loss| coverage.untold && loss.count > 0)
-            .map(|loss| format!("{}={}", loss.name, loss.count)),
-    );
+    let of_hooks = report
+        .footer
+        .losses
+        .iter()
+        .filter(|lost| coverage.untold && lost.count > 0 && OF_HOOKS.contains(&lost.loss));
+    let mut counts: Vec<String> = losses(&report.footer)
+        .chain(of_hooks)
+        .map(|lost| format!("{}={}", lost.loss.name(), lost.count))
+        .collect();
     if counts.is_empty() && coverage.untold {
         counts.push("packets of which no more is known than the chain".to_owned());
     }

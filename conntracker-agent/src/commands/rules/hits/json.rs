@@ -143,7 +143,7 @@ pub(super) fn render(
         unused: hits.unused(ruleset).map(site_object).collect(),
         unknown: hits.unknown(ruleset).map(|found| unknown_object(hits, found)).collect(),
         gone: gone_objects(hits).collect(),
-        lost: losses(&report.footer).map(|loss| (loss.name, loss.count)).collect(),
+        lost: losses(&report.footer).map(|lost| (lost.loss.name(), lost.count)).collect(),
         notes,
         skipped,
     };

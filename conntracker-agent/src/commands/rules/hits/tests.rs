@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::model::loss::Loss;
 use crate::{
     firewall::model::{Base, ChainType, Counter, Policy},
     model::{
@@ -12,7 +13,6 @@ use crate::{
     report::{
         coverage::{Coverage, Unseen},
         fixtures::{legacy, namespace, nft, ports, report, step, traversal, ways},
-        loss::Loss,
     },
 };
 
@@ -286,19 +286,21 @@ fn a_rule_is_not_called_unmatched_unless_it_can_be_told() {
 
 #[test]
 fn lost_packets_may_have_met_any_rule_and_others_none() {
-    let with = |name, count| {
+    let with = |loss: Loss, count| {
         let mut report = traced();
-        report.footer.losses.push(Loss { name, meaning: "", count });
+        report.footer.losses.push(loss.times(count));
         (said_of_12(&report, 0).1, incomplete(&report))
     };
-    for name in ["path_races", "path_records_lost", "path_frames_full", "records_rejected"] {
-        let (why, line) = with(name, 2);
-        assert_eq!(why, "packets_lost", "{name}");
-        assert!(line.unwrap().contains(&format!("{name}=2")));
-        assert_eq!(with(name, 0), (String::new(), None));
+    for loss in
+        [Loss::PathRaces, Loss::PathRecordsLost, Loss::PathFramesFull, Loss::RecordsRejected]
+    {
+        let (why, line) = with(loss, 2);
+        assert_eq!(why, "packets_lost", "{loss:?}");
+        assert!(line.unwrap().contains(&format!("{}=2", loss.name())));
+        assert_eq!(with(loss, 0), (String::new(), None));
     }
-    for name in ["dumps_failed", "drop_records_lost", "ruleset_races", "paths_nested"] {
-        assert_eq!(with(name, 2), (String::new(), None), "{name}");
+    for loss in [Loss::DumpsFailed, Loss::DropRecordsLost, Loss::RulesetRaces, Loss::PathsNested] {
+        assert_eq!(with(loss, 2), (String::new(), None), "{loss:?}");
     }
 }
 
