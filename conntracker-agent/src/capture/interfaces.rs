@@ -172,6 +172,15 @@ impl Interfaces {
         Some((*index, name))
     }
 
+    /// All of a namespace, by number: index and name.
+    pub fn all(&self, id: NetnsId) -> impl Iterator<Item = (u32, u32, &str)> {
+        let names = self.known.get(&id).into_iter().flat_map(|known| &known.names);
+        let mut all: Vec<(u32, u32, &str)> =
+            names.map(|(&number, (index, name))| (number, *index, name.as_str())).collect();
+        all.sort_unstable();
+        all.into_iter()
+    }
+
     /// Asks the kernel for interfaces that are not known yet. Other names than those that are known come as
     /// changes.
     fn learn(&mut self, id: NetnsId) {

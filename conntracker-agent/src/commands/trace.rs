@@ -149,7 +149,7 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
     } else {
         daemon::ready()?;
     }
-    let mut output = Writer {
+    let output = Writer {
         destination,
         format,
         strict,
@@ -163,7 +163,7 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
         let schedule = Arc::clone(&schedule);
         async move { schedule.lock().await.next().await }
     };
-    observer.run(requests, &mut output).await?;
+    let output = observer.run(requests, output).await?;
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 

@@ -9,15 +9,42 @@ use crate::capture::{BackendChoice, tracing::RuleTracer};
 use crate::model::loss::{Loss, LossCount};
 use crate::{
     bpf::counts::Counters,
-    model::{Drops, Flow, FlowKey, NetnsId, order},
+    model::{Drops, Flow, FlowKey, NetnsId, TimeOfDay, order},
     report::{Footer, Header, Interface, Namespace, Report},
 };
 
 /// Version of conntracker, as in Cargo.toml.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Makes the report of now. What could not be had for it is the second part; the report says so.
-pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error>) {
+/// All that a report is made of, as it is now. What takes long with many flows is left to [`Snapshot::finish`].
+pub(super) struct Snapshot {
+    /// The report, but that its flows are neither folded nor sorted, and times are since boot; and that namespaces
+    /// have all interfaces that are known.
+    report: Report,
+    time_of_day: TimeOfDay,
+}
+
+impl Snapshot {
+    /// Makes the report.
+    pub fn finish(self) -> Report {
+        let Self { mut report, time_of_day } = self;
+        if report.header.folded {
+            report.flows = fold(report.flows);
+        }
+        order::sort(&mut report.flows);
+        for flow in &mut report.flows {
+            flow.by_time_of_day(time_of_day);
+        }
+        for namespace in &mut report.header.namespaces {
+            let used = interfaces(report.flows.iter(), namespace.id);
+            namespace.interfaces.retain(|interface| used.contains(&interface.number));
+        }
+        report
+    }
+}
+
+/// Takes what the report of now is made of. What could not be had for it is the second part; the report says so.
+pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Error>) {
     let Observer { backend, table, config, clock, .. } = &mut *observer;
     let time_of_day = clock.time_of_day();
     let mut failed = backend.settle(table, &config.filter).err();
@@ -32,21 +59,13 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
     });
     let failed = failed.map(|error| error.context("not all could be read for the report"));
 
-    let interface = |netns, number| observer.interfaces.get(netns, number);
-    let name = |netns, number| Some(interface(netns, number)?.1.to_owned());
+    let name = |netns, number| Some(observer.interfaces.get(netns, number)?.1.to_owned());
     let filter = &observer.config.filter;
     let allowed = |flow: &Flow| filter.allows(flow, |number| name(flow.key.netns, number));
     let mut flows: Vec<Flow> =
         observer.table.flows().filter(|flow| allowed(flow)).cloned().collect();
     flows.extend(observer.table.lines_without_entry().into_iter().filter(allowed));
     observer.backend.complete(&mut flows);
-    if observer.config.fold {
-        flows = fold(flows);
-    }
-    order::sort(&mut flows);
-    for flow in &mut flows {
-        flow.by_time_of_day(time_of_day);
-    }
 
     let namespaces = observer
         .namespaces
@@ -54,12 +73,10 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
         .map(|(&id, netns)| Namespace {
             id,
             name: netns.name.clone(),
-            interfaces: interfaces(flows.iter(), id)
-                .into_iter()
-                .filter_map(|number| {
-                    let (index, name) = interface(id, number)?;
-                    Some(Interface { number, index, name: name.to_owned() })
-                })
+            interfaces: observer
+                .interfaces
+                .all(id)
+                .map(|(number, index, name)| Interface { number, index, name: name.to_owned() })
                 .collect(),
             untraced: observer.backend.rules().map_or_else(Vec::new, |r| r.may_drop(id).to_vec()),
         })
@@ -101,7 +118,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Report, Option<anyhow::Error
         },
         untold: untold(observer),
     };
-    (report, failed)
+    (Snapshot { report, time_of_day }, failed)
 }
 
 /// What was to be told and is not, besides what is lost record by record.

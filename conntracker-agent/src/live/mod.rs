@@ -8,6 +8,7 @@ pub(crate) mod asked;
 pub(crate) mod assemble;
 mod netns_watch;
 pub mod notes;
+mod reporter;
 mod run;
 mod wanted;
 
@@ -60,8 +61,8 @@ pub enum Request {
 }
 
 /// What the observation gives to its caller.
-pub trait Output {
-    /// A report is due, the `last` one or not. Whether there is any use in going on.
+pub trait Output: Send + 'static {
+    /// A report is due, the `last` one or not. Whether there is any use in going on. Called on a thread of its own.
     fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>>;
     /// Called about once a second.
     fn status(&mut self, status: Status);

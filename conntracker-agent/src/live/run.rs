@@ -6,12 +6,18 @@ use anyhow::Result;
 use conntracker_common::counters::Counter;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Observer, Output, Request, Status, assemble, netns_watch, wanted::Wanted};
+use super::{
+    Observer, Output, Request, Status,
+    assemble::{self, Snapshot},
+    netns_watch,
+    reporter::Reporter,
+    wanted::Wanted,
+};
 use crate::capture::{
     Intake, drain_all,
     dumps::{self, DumpMessage},
 };
-use crate::{conntrack::DumpStats, flowtable::DumpId, model::NetnsId, report::Report};
+use crate::{conntrack::DumpStats, flowtable::DumpId, model::NetnsId};
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
@@ -27,35 +33,38 @@ const LOOK_CLOSER_EVERY: Duration = Duration::from_secs(10);
 const MAX_FIRST_DUMPS: u64 = 10;
 
 impl Observer {
-    /// Observes until [`Request::Finish`] comes from `requests`, writes the last report, and detaches
-    /// everything.
+    /// Observes until [`Request::Finish`] comes from `requests`, has the last report written, and detaches
+    /// everything. Gives the output back.
     ///
     /// # Errors
     /// The last report cannot be written; or something failed that nothing can go on without: what was known by
     /// then is written first.
-    pub async fn run<R, F>(mut self, requests: R, output: &mut dyn Output) -> Result<()>
+    pub async fn run<R, F, O>(mut self, requests: R, output: O) -> Result<O>
     where
         R: FnMut() -> F,
         F: Future<Output = Request>,
+        O: Output,
     {
-        match self.until_told(requests, output).await {
-            Ok(written) => written,
+        let mut reporter = Reporter::new(output);
+        match self.until_told(requests, &mut reporter).await {
+            Ok(written) => written.and_then(|()| reporter.into_output()),
             Err(error) => {
-                self.last_words(output, &error);
+                self.last_words(&mut reporter, &error).await;
                 Err(error)
             }
         }
     }
 
     /// The loop; what writing the last report came to.
-    async fn until_told<R, F>(
+    async fn until_told<R, F, O>(
         &mut self,
         mut requests: R,
-        output: &mut dyn Output,
+        reporter: &mut Reporter<O>,
     ) -> Result<Result<()>>
     where
         R: FnMut() -> F,
         F: Future<Output = Request>,
+        O: Output,
     {
         let mut drain = interval_at(Instant::now() + DRAIN_EVERY, DRAIN_EVERY);
         let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
@@ -78,28 +87,30 @@ impl Observer {
                     self.answer_losses()?;
                     self.take_drops(false)?;
                     self.forget_unused();
-                    output.status(self.status()?);
+                    reporter.status(self.status()?);
                 }
                 asked = &mut request, if !finishes => {
                     self.ask(asked)?;
                     request = Box::pin(requests());
                 }
-            }
-            if let Some(wanted) = self.wanted.take_if(|wanted| wanted.is_due()) {
-                let last = wanted.request == Request::Finish;
-                self.drain_all()?;
-                self.take_drops(true)?;
-                let (report, incomplete) = self.assemble();
-                let written = output.report(report, last || incomplete.is_some());
-                if let Some(error) = incomplete {
-                    return Ok(written.and(Err(error)));
-                }
-                match written {
-                    written if last => return Ok(written.map(|_| ())),
+                written = reporter.written() => match written {
                     Ok(ControlFlow::Break(())) => return Ok(Ok(())),
                     Ok(ControlFlow::Continue(())) => {}
                     // A full disk, say, may be empty again by the time of the next report.
                     Err(error) => log::error!("{error:#}; going on"),
+                },
+            }
+            if reporter.is_idle()
+                && let Some(wanted) = self.wanted.take_if(|wanted| wanted.is_due())
+            {
+                self.drain_all()?;
+                self.take_drops(true)?;
+                let (snapshot, incomplete) = self.assemble();
+                let last = wanted.request == Request::Finish || incomplete.is_some();
+                reporter.begin(snapshot, last);
+                if last {
+                    let written = reporter.written().await.map(|_| ());
+                    return Ok(written.and(incomplete.map_or(Ok(()), Err)));
                 }
             }
         }
@@ -122,15 +133,21 @@ impl Observer {
     }
 
     /// Something failed that nothing can go on without: what is known is written, as far as it can be had.
-    fn last_words(&mut self, output: &mut dyn Output, error: &anyhow::Error) {
+    async fn last_words<O: Output>(&mut self, reporter: &mut Reporter<O>, error: &anyhow::Error) {
         log::warn!("the trace ends early: what is known is written");
         self.broken = Some(format!("{error:#}"));
         let taken = self.drain_all().and_then(|()| self.take_drops(true));
         if let Err(error) = taken {
             log::warn!("{error:#}");
         }
-        let (report, _) = self.assemble();
-        if let Err(error) = output.report(report, true) {
+        if !reporter.is_idle()
+            && let Err(error) = reporter.written().await
+        {
+            log::error!("{error:#}");
+        }
+        let (snapshot, _) = self.assemble();
+        reporter.begin(snapshot, true);
+        if let Err(error) = reporter.written().await {
             log::error!("{error:#}");
         }
     }
@@ -309,13 +326,15 @@ impl Observer {
         })
     }
 
-    fn assemble(&mut self) -> (Report, Option<anyhow::Error>) {
+    fn assemble(&mut self) -> (Snapshot, Option<anyhow::Error>) {
         assemble::assemble(self)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use anyhow::anyhow;
     use tokio::sync::mpsc;
 
@@ -324,15 +343,16 @@ mod tests {
         bpf::object::Sizes,
         capture::{BackendChoice, Config, Hurry, NetnsChoice},
         model::filter::Filter,
+        report::Report,
     };
 
     /// The notes of each report, and whether it was the last one.
-    #[derive(Default)]
-    struct Kept(Vec<(Vec<String>, bool)>);
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<(Vec<String>, bool)>>>);
 
     impl Output for Kept {
         fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
-            self.0.push((report.header.notes, last));
+            self.0.lock().unwrap().push((report.header.notes, last));
             Ok(ControlFlow::Continue(()))
         }
 
@@ -371,12 +391,52 @@ mod tests {
             let dump = observer.table.begin_dump(NetnsId(0), 0);
             let failed = DumpMessage::Done(dump, NetnsId(0), Err(anyhow!("the kernel is gone")));
             assert!(dumps.send(failed).await.is_ok());
-            let mut kept = Kept::default();
-            let error = observer.run(std::future::pending, &mut kept).await.unwrap_err();
+            let kept = Kept::default();
+            let ran = observer.run(std::future::pending, kept.clone()).await;
+            let error = ran.err().unwrap();
             assert_eq!(error.to_string(), "the kernel is gone");
-            let [(notes, true)] = &kept.0[..] else { panic!("{:?}", kept.0) };
+            let reports = kept.0.lock().unwrap();
+            let [(notes, true)] = &reports[..] else { panic!("{reports:?}") };
             let note = "the trace ended early: the kernel is gone".to_owned();
             assert!(notes.contains(&note), "{notes:?}");
+        });
+    }
+
+    /// Waits in its first report until somebody says that the loop has gone on.
+    struct Slow(std::sync::mpsc::Receiver<()>, Vec<bool>);
+
+    impl Output for Slow {
+        fn report(&mut self, _: Report, last: bool) -> Result<ControlFlow<()>> {
+            let went_on = last || self.0.recv_timeout(Duration::from_secs(20)).is_ok();
+            self.1.push(went_on);
+            Ok(ControlFlow::Continue(()))
+        }
+
+        fn status(&mut self, _: Status) {}
+    }
+
+    #[test]
+    fn the_loop_goes_on_while_a_report_is_written() {
+        run(async {
+            let config = observer().await.0.config;
+            let observer = Observer::start(config, &Hurry::within(Duration::ZERO)).await.unwrap();
+            let (went_on, slow) = std::sync::mpsc::channel();
+            let mut asked = 0;
+            let requests = || {
+                asked += 1;
+                let (asked, went_on) = (asked, went_on.clone());
+                async move {
+                    if asked == 1 {
+                        return Request::Report;
+                    }
+                    // By then the first report is being written.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    went_on.send(()).unwrap();
+                    Request::Finish
+                }
+            };
+            let Slow(_, reports) = observer.run(requests, Slow(slow, Vec::new())).await.unwrap();
+            assert_eq!(reports, [true, true]);
         });
     }
 

@@ -76,7 +76,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
         before = listed(&opened) => before?,
         () = schedule.ended() => Ruleset::default(),
     };
-    let mut printer = Printer { netns: opened, format, before, incomplete: false };
+    let printer = Printer { netns: opened, format, before, incomplete: false };
     let ctrl_c = if duration.is_some() { "" } else { "; Ctrl-C ends and prints the rules" };
     log::info!("observing{ctrl_c}");
     let schedule = Arc::new(Mutex::new(schedule));
@@ -84,7 +84,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
         let schedule = Arc::clone(&schedule);
         async move { schedule.lock().await.next().await }
     };
-    observer.run(requests, &mut printer).await?;
+    let printer = observer.run(requests, printer).await?;
     Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
