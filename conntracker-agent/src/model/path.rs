@@ -1,6 +1,6 @@
 //! Where packets of a flow went through the firewall: the traversals of hooks that were traced.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::Tuple;
 use crate::model::{
@@ -325,44 +325,113 @@ impl Traversal {
     }
 }
 
-/// The ways that packets of one flow took: each once, with the number of packets seen on it, in the
+/// Paths of one flow that are searched one by one; beyond them there is an index.
+const SEARCHED: usize = 16;
+
+/// The paths that packets of one flow took: each once, with the number of packets seen on it, in the
 /// order in which they were seen first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Paths(Vec<(Arc<Traversal>, u64)>);
+#[derive(Clone, Debug, Default)]
+pub struct Paths {
+    all: Vec<(Arc<Traversal>, u64)>,
+    /// Where each is, if there are many: a folded flow behind NAT has a path for each translation.
+    index: Option<Box<HashMap<Arc<Traversal>, usize>>>,
+}
+
+impl PartialEq for Paths {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all
+    }
+}
+
+impl Eq for Paths {}
 
 impl Paths {
-    /// Adds packets on a way.
+    /// Adds packets on a path.
     pub fn add(&mut self, traversal: &Arc<Traversal>, packets: u64) {
-        // A flow has a handful of ways, and equal ones mostly share their memory.
-        let same = |(known, _): &&mut (Arc<Traversal>, u64)| {
-            Arc::ptr_eq(known, traversal) || known == traversal
-        };
-        match self.0.iter_mut().find(same) {
-            Some((_, count)) => *count += packets,
-            None => self.0.push((Arc::clone(traversal), packets)),
+        if let Some(at) = self.find(traversal) {
+            self.all[at].1 += packets;
+            return;
+        }
+        let at = self.all.len();
+        self.all.push((Arc::clone(traversal), packets));
+        if let Some(index) = &mut self.index {
+            index.insert(Arc::clone(traversal), at);
+        } else if self.all.len() > SEARCHED {
+            let known = self.all.iter().enumerate();
+            self.index =
+                Some(Box::new(known.map(|(at, (path, _))| (Arc::clone(path), at)).collect()));
+        }
+    }
+
+    fn find(&self, traversal: &Arc<Traversal>) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(traversal).copied(),
+            // Equal ones mostly share their memory.
+            None => self
+                .all
+                .iter()
+                .position(|(known, _)| Arc::ptr_eq(known, traversal) || known == traversal),
         }
     }
 
     /// Adds all of another flow's.
     pub fn merge(&mut self, other: &Self) {
-        for (traversal, packets) in &other.0 {
+        for (traversal, packets) in &other.all {
             self.add(traversal, *packets);
         }
     }
 
     /// The ways, with the number of packets seen on each.
     pub fn iter(&self) -> impl Iterator<Item = (&Traversal, u64)> {
-        self.0.iter().map(|(traversal, packets)| (&**traversal, *packets))
+        self.all.iter().map(|(traversal, packets)| (&**traversal, *packets))
     }
 
     /// As [`Self::iter`], with the memory that ways share.
     pub fn shared(&self) -> impl Iterator<Item = (&Arc<Traversal>, u64)> {
-        self.0.iter().map(|(traversal, packets)| (traversal, *packets))
+        self.all.iter().map(|(traversal, packets)| (traversal, *packets))
     }
 
     /// Whether no packet was traced.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_is_there_once_however_many_there_are() {
+        let with_mark = |mark| {
+            Arc::new(Traversal {
+                hook: Hook::Forward,
+                direction: Direction::Original,
+                state: CtState::New,
+                outcome: Outcome::Passed,
+                epoch: 1,
+                packet_mark: (0, mark),
+                marks: Arc::new([]),
+                connmark: None,
+                nat: None,
+                fragment: false,
+                steps: Arc::new([]),
+                doubt: None,
+            })
+        };
+        let mut paths = Paths::default();
+        // More than are searched one by one; each again in memory of its own.
+        for round in 1..=3 {
+            for mark in 0..100 {
+                paths.add(&with_mark(mark), round);
+            }
+        }
+        let found: Vec<(u32, u64)> =
+            paths.iter().map(|(path, packets)| (path.packet_mark.1, packets)).collect();
+        assert_eq!(found, (0..100).map(|mark| (mark, 6)).collect::<Vec<_>>());
+        let mut both = Paths::default();
+        both.merge(&paths);
+        assert_eq!(both, paths);
     }
 }
