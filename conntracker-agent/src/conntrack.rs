@@ -46,7 +46,7 @@
 //!
 //! ```no_run
 //! use conntracker::conntrack::{Change, Conntrack, EntryKey, MarkChange, NewEntry};
-//! use conntracker::flow::{L4, Tuple};
+//! use conntracker::model::{L4, Tuple};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut conntrack = Conntrack::connect()?;

@@ -12,42 +12,20 @@
 // Debian's compiler) accept it.
 #![feature(asm_experimental_arch)]
 
-mod calls;
-mod chains;
-mod conntrack;
-mod counters;
-mod cpu;
-mod drop_counts;
-mod drops;
-mod dst;
-mod emit;
-mod ends;
-mod finish;
+mod agent;
+mod base;
 mod flows;
-mod globals;
-mod hash;
-mod headers;
-mod kernel_memory;
-mod memory;
-mod nested;
-mod netns;
-mod owner;
-mod path_cache;
-mod path_sampling;
-mod plans;
-mod probes;
-mod rounds;
-mod seen;
-mod snapshot;
-mod stats;
-mod table;
-mod task;
-mod traverse;
-mod view;
+mod packet;
+mod paths;
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN};
-use view::Typed;
+
+use agent::{kernel_memory, table};
+use base::globals;
+use flows::{confirm, drops, ends};
+use packet::view::Typed;
+use paths::{probes, traverse};
 
 /// `struct bpf_nf_ctx` (include/linux/netfilter.h): the context of a netfilter program. Both
 /// pointers are trusted: the verifier knows their types.
@@ -78,7 +56,7 @@ pub extern "C" fn flow_end(ctx: &NetfilterContext) -> i32 {
     if globals::trace_rules() {
         traverse::close(ctx.view(), SEGMENT_MAIN);
     }
-    flows::observe(ctx.view(), core::ptr::from_ref(ctx).cast());
+    confirm::observe(ctx.view(), core::ptr::from_ref(ctx).cast());
     NF_ACCEPT
 }
 
@@ -223,7 +201,7 @@ pub extern "C" fn target_ends(context: *const u8) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/confirms")]
 pub extern "C" fn confirms(context: *const u8) -> i32 {
-    probes::confirms(context);
+    confirm::confirms(context);
     0
 }
 

@@ -15,7 +15,7 @@ use conntracker::{
     model::NetnsId,
     netlink::wire::Messages,
     report::{
-        conntrack::{Calendar, Format, Happening, LabelMap, Options, Origin, Renderer, Timestamp},
+        conntrack::{Calendar, EventInfo, Format, LabelMap, Options, Origin, Renderer, Timestamp},
         csv,
         json::{self, Stamp},
     },
@@ -74,8 +74,8 @@ fn with_renderers(mut print: impl FnMut(&Renderer<'_>)) {
     }
 }
 
-fn happenings() -> impl Iterator<Item = Happening<'static>> {
-    [Kind::New, Kind::Update, Kind::Destroy].into_iter().map(|kind| Happening {
+fn happenings() -> impl Iterator<Item = EventInfo<'static>> {
+    [Kind::New, Kind::Update, Kind::Destroy].into_iter().map(|kind| EventInfo {
         kind,
         at: Some(Timestamp { seconds: 1, micros: 2 }),
         by: Some(Origin { portid: 3, program: Some(b"program") }),

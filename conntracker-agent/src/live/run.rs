@@ -348,7 +348,9 @@ mod tests {
 
     /// The notes of each report, and whether it was the last one.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<(Vec<String>, bool)>>>);
+    struct Kept(Arc<Mutex<Vec<Notes>>>);
+
+    type Notes = (Vec<String>, bool);
 
     impl Output for Kept {
         fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {

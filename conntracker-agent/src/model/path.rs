@@ -334,6 +334,7 @@ const SEARCHED: usize = 16;
 pub struct Paths {
     all: Vec<(Arc<Traversal>, u64)>,
     /// Where each is, if there are many: a folded flow behind NAT has a path for each translation.
+    #[expect(clippy::box_collection, reason = "few flows have one: 8 bytes in the others, not 48")]
     index: Option<Box<HashMap<Arc<Traversal>, usize>>>,
 }
 

@@ -1,5 +1,5 @@
-//! The rooms of the agent, in order: a room imports only from those below it, and files of one room do not import
-//! each other in circles.
+//! The rooms of the agent and of the BPF programs, in order: a room imports only from those below it, and files of
+//! one room do not import each other in circles.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,50 @@ use anyhow::{Result, bail};
 use super::imports::{Import, Sources};
 use crate::workspace;
 
-/// From the top. Each is a folder of conntracker-agent/src, or a file with the folder's name.
-const ROOMS: [&str; 13] = [
-    "conntrack8",
-    "commands",
-    "live",
-    "capture",
-    "report",
-    "flowtable",
-    "conntrack",
-    "bpf",
-    "attribution",
-    "firewall",
-    "netlink",
-    "os",
-    "model",
-];
+/// A crate's rooms.
+struct Crate {
+    /// Its sources.
+    directory: &'static str,
+    /// From the top. Each is a folder of the sources, or a file with the folder's name.
+    rooms: &'static [&'static str],
+}
+
+const AGENT: Crate = Crate {
+    directory: "conntracker-agent/src",
+    rooms: &[
+        "conntrack8",
+        "commands",
+        "live",
+        "capture",
+        "report",
+        "flowtable",
+        "conntrack",
+        "bpf",
+        "attribution",
+        "firewall",
+        "netlink",
+        "os",
+        "model",
+    ],
+};
+
+const PROGRAMS: Crate = Crate {
+    directory: "conntracker-ebpf/src",
+    rooms: &["agent", "flows", "paths", "packet", "base"],
+};
 
 /// What belongs to no room: the crate's root, and the program, which is a crate of its own.
 const OUTSIDE: [&str; 3] = ["lib", "main", "cli"];
 
 /// Says each import that runs up, each room that is not in the table, and each circle.
 pub fn check() -> Result<()> {
-    let sources = Sources::read(&workspace::root()?.join("conntracker-agent/src"))?;
-    let wrong = faults(&sources);
+    let mut wrong = Vec::new();
+    for of in [AGENT, PROGRAMS] {
+        let sources = Sources::read(&workspace::root()?.join(of.directory))?;
+        wrong.extend(
+            faults(&of, &sources).into_iter().map(|why| format!("{}: {why}", of.directory)),
+        );
+    }
     for fault in &wrong {
         eprintln!("lint: {fault}");
     }
@@ -41,33 +61,33 @@ pub fn check() -> Result<()> {
     }
 }
 
-fn faults(sources: &Sources) -> Vec<String> {
+fn faults(of: &Crate, sources: &Sources) -> Vec<String> {
     let mut wrong = Vec::new();
     for module in sources.modules() {
         let room = module.first().map_or("lib", String::as_str);
-        if !ROOMS.contains(&room) && !OUTSIDE.contains(&room) {
+        if !of.rooms.contains(&room) && !OUTSIDE.contains(&room) {
             wrong.push(format!("`{room}` is no room"));
         }
     }
     wrong.dedup();
-    wrong.extend(sources.imports().filter_map(upwards));
+    wrong.extend(sources.imports().filter_map(|import| upwards(of, import)));
     let inside = |import: &&Import| !import.test && import.from.first() == import.to.first();
     wrong.extend(circles(sources.imports().filter(inside)));
     wrong
 }
 
 /// What is wrong with an import that leads to a room above its own.
-fn upwards(import: &Import) -> Option<String> {
+fn upwards(Crate { rooms, .. }: &Crate, import: &Import) -> Option<String> {
     let place =
-        |module: &[String]| ROOMS.iter().position(|room| module.first().is_some_and(|m| m == room));
+        |module: &[String]| rooms.iter().position(|room| module.first().is_some_and(|m| m == room));
     let (from, to) = (place(&import.from)?, place(&import.to)?);
     (to < from).then(|| {
         format!(
             "{} imports {}: the room `{}` is above `{}`",
             import.from.join("::"),
             import.to.join("::"),
-            ROOMS[to],
-            ROOMS[from]
+            rooms[to],
+            rooms[from]
         )
     })
 }
@@ -127,7 +147,7 @@ mod tests {
     use super::*;
 
     fn said(files: &[(&str, &str)]) -> Vec<String> {
-        faults(&Sources::parse(files.iter().copied()).unwrap())
+        faults(&AGENT, &Sources::parse(files.iter().copied()).unwrap())
     }
 
     #[test]
@@ -171,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_is_in_order() {
+    fn agent_and_programs_are_in_order() {
         check().unwrap();
     }
 }

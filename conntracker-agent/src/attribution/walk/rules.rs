@@ -267,7 +267,7 @@ impl<'a> Walk<'a> {
                 }
             }
             RuleOutcome::NatOf { v6 } if v6 == self.seen.v6 => {
-                self.outcome(at, RuleOutcome::Nat, evidence)
+                self.outcome(at, RuleOutcome::Nat, evidence);
             }
             RuleOutcome::NatOf { .. } => self.outcome(at, RuleOutcome::Continue, evidence),
             RuleOutcome::Synproxy => {

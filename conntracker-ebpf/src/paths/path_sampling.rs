@@ -1,0 +1,73 @@
+//! New flows whose folded key has taken the same way many times: the next ones are taken to do so, too,
+//! but for a few. In a flood this is what keeps tracing cheap. Packets that are dropped are traced each: what a
+//! drop is attributed to is never taken from others.
+//!
+//! A cache without locks: what falls out of it, or is overwritten by another key, is traced again.
+
+use crate::packet::hash::Hash;
+use aya_ebpf::{macros::map, maps::Array};
+use conntracker_common::plan::TRUSTED_AFTER;
+
+/// Entries, a power of two.
+const ENTRIES: u32 = 1 << 14;
+
+/// What a folded key did at a place.
+#[repr(C)]
+struct SampledFlow {
+    /// The key, the place, and the generation of plans, hashed.
+    tag: u64,
+    /// The way, hashed.
+    way: u64,
+    /// How many took it one after the other.
+    streak: u64,
+}
+
+#[map]
+static SAMPLED_FLOWS: Array<SampledFlow> = Array::with_max_entries(ENTRIES, 0);
+
+#[inline(always)]
+fn entry(tag: u64) -> Option<&'static mut SampledFlow> {
+    let entry = SAMPLED_FLOWS.get_ptr_mut((tag >> 40) as u32 & (ENTRIES - 1))?;
+    // SAFETY: a map value. Several CPUs may write it at once: at worst a streak begins anew, or goes on
+    // with a flow that took another way and was reported.
+    Some(unsafe { &mut *entry })
+}
+
+/// Whether enough flows of the key took one way.
+#[inline(always)]
+pub fn is_sampled_out(tag: u64) -> bool {
+    entry(tag).is_some_and(|entry| entry.tag == tag && entry.streak >= u64::from(TRUSTED_AFTER))
+}
+
+/// A flow took a way.
+#[inline(always)]
+pub fn took(tag: u64, way: u64, dropped: bool) {
+    let Some(entry) = entry(tag) else { return };
+    if entry.tag == tag && entry.way == way && !dropped {
+        if entry.streak < u64::from(TRUSTED_AFTER) {
+            entry.streak += 1;
+        }
+        return;
+    }
+    entry.streak = 0;
+    entry.tag = tag;
+    entry.way = way;
+}
+
+/// A packet was dropped untraced: its key is trusted no longer.
+#[inline(always)]
+pub fn dropped(tag: u64) {
+    if let Some(entry) = entry(tag)
+        && entry.tag == tag
+    {
+        entry.streak = 0;
+    }
+}
+
+/// Tag of a folded flow at a hook point.
+#[inline(always)]
+pub fn sampling_tag(flow: u64, hook_point: u32, generation: u32) -> u64 {
+    let mut hash = Hash::new(flow);
+    hash.add(u64::from(generation) << 32 | u64::from(hook_point));
+    hash.finish()
+}
