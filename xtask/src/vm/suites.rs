@@ -74,14 +74,14 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "untraced", proves: "chains of bridges and devices are named, and what they may have dropped", emulated: Emulated::No },
 ];
 
-/// What each run of the default set does with `CONNTRACKER_TESTS=quick`: kernel, backend, way of attaching, suites. Each
-/// suite that is about kernels is in one of them at least.
+/// What each run of the default set does with `CONNTRACKER_TESTS=quick`: kernel, backend, way of attaching, suites. What
+/// the kernel that runs here proves as well (with links) is left out.
 #[rustfmt::skip]
 pub const QUICK: [(&str, &str, Option<&str>, &[&str]); 4] = [
-    ("debian-6.1", "probes", Some("fentry"), &["attribution", "compat", "flows", "lost", "marks", "namespaces", "steps", "table"]),
-    ("debian-6.1", "probes", Some("kprobe"), &["ends", "flows", "hits"]),
-    ("debian-6.12", "links", None, &["backends", "flows", "identity", "lifecycle"]),
-    ("debian-6.12", "probes", Some("fentry"), &["alternatives", "attribution"]),
+    ("debian-6.1", "probes", Some("fentry"), &["attribution", "lost", "marks", "steps"]),
+    ("debian-6.1", "probes", Some("kprobe"), &["ends", "flows"]),
+    ("debian-6.12", "links", None, &["backends", "flows", "lifecycle"]),
+    ("debian-6.12", "probes", Some("fentry"), &["alternatives", "hits"]),
 ];
 
 /// Whether less of what takes long is asked for.
@@ -127,6 +127,9 @@ pub fn left_out(suite: &str, accel: Accel) -> Option<(&'static str, &'static str
 /// Number 4 has chains of one rule, whose end marker has once been taken for another expression.
 pub const EMULATED_RULESETS: &str = "4..8";
 
+/// The same with `CONNTRACKER_TESTS=quick`.
+const QUICK_RULESETS: &str = "4..6";
+
 /// The step that asks `conntracker doctor`, and what it is called.
 pub const DOCTOR: &str = "doctor";
 
@@ -165,7 +168,8 @@ pub fn job(run: Run, accel: Accel, suites: &[&Suite]) -> Result<Job> {
     match std::env::var("CONNTRACKER_RULESETS") {
         Ok(rulesets) => environment.push(variable("CONNTRACKER_RULESETS", &rulesets)),
         Err(_) if accel == Accel::Tcg => {
-            environment.push(variable("CONNTRACKER_RULESETS", EMULATED_RULESETS));
+            let rulesets = if is_quick() { QUICK_RULESETS } else { EMULATED_RULESETS };
+            environment.push(variable("CONNTRACKER_RULESETS", rulesets));
         }
         Err(_) => {}
     }
@@ -240,8 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_runs_are_those_of_the_default_set_and_leave_no_suite_out() {
-        let mut done: Vec<&str> = Vec::new();
+    fn quick_runs_are_those_of_the_default_set() {
         for kernel in kernels::select(&[]).unwrap() {
             for &run in kernel.runs {
                 let names: Vec<_> =
@@ -249,13 +252,8 @@ mod tests {
                 let listed = QUICK.iter().find(|(name, backend, attach, _)| {
                     (*name, *backend, *attach) == (kernel.name, run.backend, run.attach)
                 });
-                assert_eq!(names.len(), listed.unwrap().3.len(), "{}: {names:?}", kernel.name);
-                done.extend(names);
+                assert_eq!(names, listed.unwrap().3, "{}", kernel.name);
             }
-        }
-        let wanted = SUITES.iter().filter(|suite| suite.emulated != Emulated::No);
-        for Suite { name, .. } in wanted {
-            assert!(done.contains(name), "{name} is in no quick run");
         }
     }
 
