@@ -1,5 +1,5 @@
 //! The one table in which all sources meet: ring records, dumps, events, and the kernel's own
-//! counts. Whatever tells of a flow, in whatever order, there is one flow in the end.
+//! counts. Sources may tell of a flow in any order and more than once: there is one flow in the end.
 //!
 //! Two things are kept apart. A *flow* is a line of the report: what the key says (folded or not).
 //! A *member* is one conntrack entry, by its unfolded tuple: it is what must be counted once although

@@ -156,7 +156,7 @@ impl Needs {
 }
 
 impl Packet {
-    /// Without what nobody asks for.
+    /// Without the parts that no rule asks for.
     pub(super) fn keep(&mut self, needs: Needs) {
         if needs == Needs::NONE {
             *self = Self { answered: self.answered, ..Self::default() };

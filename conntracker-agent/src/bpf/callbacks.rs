@@ -50,7 +50,7 @@ fn instructions() -> [bpf_insn; 12] {
         (CALL, 0, PSEUDO_CALL, 5),
         (LOAD, 1, PSEUDO_FUNC, 8),
         (0, 0, 0, 0),
-        // What nobody calls would be removed.
+        // The verifier refuses functions that are never called.
         (CALL, 0, PSEUDO_CALL, 6),
         (MOVE, 0, 0, 0),
         (EXIT, 0, 0, 0),

@@ -74,7 +74,7 @@ pub struct End {
     pub start_ns: Option<u64>,
     /// Ticks of the kernel's clock since its time was over.
     pub overdue: u32,
-    /// State in the eyes of the protocol's tracker.
+    /// State that the tracker of the protocol kept.
     pub state: Option<ProtoState>,
 }
 

@@ -19,8 +19,8 @@ const SUBSYSTEMS: &str = "SUBSYS_";
 /// The reason of drops that have none.
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
-/// Reasons by which no packet is lost: it went to somebody else (copies for packet sockets, frames for other
-/// hosts), had been received before, or was received and is freed now.
+/// Reasons by which no packet is lost: another receiver has it (copies for packet sockets, frames for other
+/// hosts), it was received before, or it is freed after it was received.
 const UNTOLD: [&str; 14] = [
     "PACKET_SOCK_ERROR",
     "OTHERHOST",

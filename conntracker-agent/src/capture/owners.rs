@@ -194,7 +194,7 @@ fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
             all.entry(inode).or_default().insert((pid, comm));
         }
     }
-    // Those that nobody here has open are not looked for again.
+    // Sockets that no process in this /proc has open are not looked up again.
     let holder = |inode| all.get(inode).map(Holder::of).unwrap_or_default();
     sockets.iter().map(|inode| (*inode, holder(inode))).collect()
 }

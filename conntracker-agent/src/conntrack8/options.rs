@@ -157,7 +157,7 @@ impl Opt {
     }
 }
 
-/// The first name of what has one.
+/// The first long name of an option; empty for one that has none.
 fn name(id: Id) -> &'static str {
     let definition = DEFINITIONS.iter().find(|definition| definition.id == id);
     definition.and_then(|definition| definition.long.first()).copied().unwrap_or_default()

@@ -165,7 +165,7 @@ impl Look {
     }
 }
 
-/// The next change; never, if nobody looks.
+/// The next change; pending for ever if namespaces are not watched.
 pub(super) async fn next(changes: &mut Option<mpsc::Receiver<Change>>) -> Change {
     if let Some(changes) = changes
         && let Some(change) = changes.recv().await

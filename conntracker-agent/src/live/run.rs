@@ -343,6 +343,10 @@ mod tests {
         bpf::object::Sizes,
         capture::{BackendChoice, Config, Hurry, NetnsChoice},
         model::filter::Filter,
+        netlink::{
+            ctnetlink::{ConntrackEntry, Entry},
+            wire::{Message, Messages},
+        },
         report::Report,
     };
 
@@ -439,6 +443,41 @@ mod tests {
             };
             let Slow(_, reports) = observer.run(requests, Slow(slow, Vec::new())).await.unwrap();
             assert_eq!(reports, [true, true]);
+        });
+    }
+
+    #[test]
+    fn a_dump_that_is_not_whole_concludes_nothing() {
+        let datagram = include_bytes!("../netlink/ctnetlink/fixtures/dump.bin");
+        let entry = |message: Message<'_>| Some((&Entry::decode(message.payload).ok()?).into());
+        let entries: Vec<ConntrackEntry> =
+            Messages::new(datagram).flatten().filter_map(entry).collect();
+        let counts = |observer: &Observer| -> u64 {
+            observer.table.flows().map(|flow| flow.flows.total()).sum()
+        };
+        let dump = |observer: &mut Observer, entries: &[ConntrackEntry], stats: DumpStats| {
+            let id = NetnsId(0);
+            observer.dumping.insert(id);
+            let dump = observer.table.begin_dump(id, observer.clock.since_boot());
+            observer.on_dump(DumpMessage::Entries(dump, entries.to_vec())).unwrap();
+            observer.on_dump(DumpMessage::Done(dump, id, Ok(stats))).unwrap();
+        };
+        run(async {
+            let (mut observer, _dumps) = observer().await;
+            let whole = DumpStats::default();
+            dump(&mut observer, &entries, whole);
+            let before = counts(&observer);
+            assert!(before > 0);
+            for stats in [DumpStats { rejected: 1, ..whole }, DumpStats { interrupted: 1, ..whole }]
+            {
+                dump(&mut observer, &[], stats);
+                dump(&mut observer, &entries, whole);
+                assert_eq!(counts(&observer), before, "{stats:?}");
+            }
+            // After one that is whole and shows nothing, entries like these are other flows.
+            dump(&mut observer, &[], whole);
+            dump(&mut observer, &entries, whole);
+            assert_eq!(counts(&observer), 2 * before);
         });
     }
 

@@ -1,4 +1,4 @@
-//! State of a flow in the eyes of its protocol's tracker.
+//! State of a flow, as the tracker of its protocol keeps it.
 
 use conntracker_common::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP};
 

@@ -10,7 +10,7 @@ impl Status {
     pub const EXPECTED: Self = Self(1 << 0);
     /// Packets were seen in both directions.
     pub const SEEN_REPLY: Self = Self(1 << 1);
-    /// Not to be evicted early: a connection that is established in the kernel's eyes.
+    /// Not to be dropped early when the table is full (IPS_ASSURED): packets were seen in both directions.
     pub const ASSURED: Self = Self(1 << 2);
     /// In the hash table: the first packet has left the machine or reached its socket.
     pub const CONFIRMED: Self = Self(1 << 3);

@@ -45,7 +45,7 @@ pub fn confirms(context: *const u8) {
 }
 
 /// One packet at the end of LOCAL_IN or POSTROUTING. Packets of flows already known leave in the
-/// first few lines. A function of its own: its stack is not that of what runs before it.
+/// first few lines. Not inlined: the verifier adds up the stack of a function and of all that is inlined into it.
 #[inline(never)]
 pub fn observe(view: impl View, context: *const u8) {
     let Some(nfct) = view.nfct() else { return count(Counter::ReadFailed) };
@@ -94,7 +94,7 @@ pub fn observe(view: impl View, context: *const u8) {
     }
 }
 
-/// Tells which flow's helper expected this one. What is lost here is told by dumps as long as the entry is there.
+/// Sends the flow whose helper expected this one. If the ring is full, a dump tells it as long as the entry exists.
 #[inline(never)]
 fn tell_parent(facts: &mut Facts, entry: Entry) {
     if let Some(master) = entry.master()
@@ -129,7 +129,7 @@ fn send(kind: u8, facts: &mut Facts, skb: u64, context: *const u8) -> bool {
     emit_owned(kind, facts, sk, uid, context)
 }
 
-/// Everything a record says; false (counted, if it is one of ours) if it could not be read.
+/// Reads everything that a record holds; false if it could not be read, which is counted if the namespace is observed.
 #[inline(always)]
 fn gather(facts: &mut Facts, view: impl View, entry: Entry, status: u32) -> bool {
     let read = || Some((view.netns_cookie()?, view.hook()?, view.mark()?, view.interfaces()?));

@@ -1,4 +1,4 @@
-//! Dropped packets, counted by their tuple, place and path. There are two maps: the programs count in one
+//! Dropped packets, counted by their tuple, hook, interfaces and path. There are two maps: the programs count in one
 //! of them while the agent reads and empties the other, so that no count is lost between the two. Neither
 //! map evicts entries: a packet that finds no room has a record of its own.
 

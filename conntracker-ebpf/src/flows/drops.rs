@@ -53,9 +53,9 @@ pub fn observe(skb: u64, reason: u32, location: u64, by_netfilter: bool) {
     report_drop(skb, path_hash, place, u32::from(hook), told);
 }
 
-/// Reports a packet. With a reason or a location it got lost elsewhere than in netfilter. A global function: the
-/// verifier walks it once, whatever came before, and knows nothing of the arguments. What tells lost packets from
-/// others is calculated: else it would walk everything once for each.
+/// Reports a packet that netfilter dropped or, with a `reason` or a `location`, that was lost elsewhere. A global
+/// function: the verifier checks it once, with unknown arguments. Whether the packet was lost is calculated without a
+/// branch, because the verifier would check everything behind a branch twice.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn report_drop(
@@ -140,8 +140,8 @@ struct Found {
     entry: Option<Entry>,
 }
 
-/// The namespace is the conntrack entry's, else the route's, else the device's, else the sending socket's. Sockets
-/// keep other things where the device was, once they have the packet.
+/// The namespace is the conntrack entry's, else the route's, else the device's, else the sending socket's. (Receiving
+/// sockets keep other data in the union that `sk_buff.dev` is in.)
 #[inline(always)]
 fn namespace(skb: u64) -> Option<Found> {
     let entry = Nfct::new(read(skb + offset!(skb_nfct) as u64)?).entry();

@@ -34,8 +34,8 @@ struct Dropped {
 #[map]
 static DROPPED: PerCpuArray<Dropped> = PerCpuArray::with_max_entries(1, 0);
 
-/// A packet is being dropped, and reported: if it is the last one of an entry that was never confirmed,
-/// the end of that is no news.
+/// A packet is dropped, and reported. If its entry was never confirmed, the entry is destroyed next on this CPU: that
+/// end is not reported, too.
 #[inline(always)]
 pub fn dropped(entry: Entry) {
     if end_number!(wanted) == 0 {
@@ -61,7 +61,8 @@ fn was_dropped(entry: Entry) -> bool {
     jiffies().wrapping_sub(dropped.since) <= 1
 }
 
-/// `nf_ct_delete` begins: an entry is to leave the table. Who comes first marks it as dying.
+/// `nf_ct_delete` begins: an entry is about to leave the table. If several CPUs delete it, the first one sets
+/// IPS_DYING.
 #[inline(always)]
 pub fn deleted(context: *const u8) {
     let Some(entry) = at(context, argument!(delete_ct)).map(Entry::at) else { return };
@@ -71,8 +72,8 @@ pub fn deleted(context: *const u8) {
     }
 }
 
-/// An entry is about to be freed. Those that were confirmed were deleted before; templates are not of
-/// packets.
+/// `nf_ct_destroy`: an entry is about to be freed. Confirmed entries were reported when they were deleted; templates
+/// belong to no packet.
 #[inline(always)]
 pub fn destroyed(context: *const u8) {
     let Some(entry) = at(context, argument!(destroy_ct)).map(Entry::at) else { return };
@@ -82,7 +83,7 @@ pub fn destroyed(context: *const u8) {
     }
 }
 
-/// Reports an end, if it is one of ours.
+/// Reports an end, if the entry's namespace is observed.
 #[inline(never)]
 fn report(entry: Entry, status: u32) {
     let net = || read::<u64>(entry.net()? + offset!(net_cookie) as u64);
@@ -111,7 +112,7 @@ fn report(entry: Entry, status: u32) {
     count(if emit_end(&facts, &end) { Counter::EndRecords } else { Counter::EndLost });
 }
 
-/// Ticks since the entry's time was over: it may have taken a while until somebody noticed.
+/// Ticks since the entry's timeout: it stays in the table until a packet or the garbage collector finds it.
 #[inline(always)]
 fn overdue(entry: Entry) -> u32 {
     let Some(timeout) = read::<u32>(entry.address() + end_offset!(ct_timeout) as u64) else {

@@ -1,4 +1,4 @@
-//! What conntrack's own functions dropped a packet for: they move a counter of this CPU just before
+//! Why conntrack's own functions dropped a packet: just before, they increment a counter of this CPU
 //! (net/netfilter/nf_conntrack_core.c).
 
 use aya_ebpf::{macros::map, maps::PerCpuHashMap};
@@ -26,7 +26,7 @@ type Stats = [u32; 3];
 #[map]
 static CONNTRACK_STATS: PerCpuHashMap<u64, Stats> = PerCpuHashMap::with_max_entries(1024, 0);
 
-/// What conntrack dropped a packet for, of which it is known whether it has an entry: one of `CONNTRACK_`.
+/// Why conntrack dropped a packet, one of `CONNTRACK_`. `has_entry`: the packet has a conntrack entry.
 #[inline(always)]
 pub fn dropped_by_conntrack(net: u64, cookie: u64, has_entry: bool) -> u32 {
     if frozen(&STATS[0]) == ABSENT {

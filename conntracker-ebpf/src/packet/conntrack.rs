@@ -9,7 +9,7 @@ use crate::{
     packet::facts::Facts,
 };
 
-/// `nf_conn.status` bit: what a rule before conntrack gave the packet, not an entry.
+/// `nf_conn.status` bit: a template (`ct zone set`, `CT --zone`) that a rule before conntrack attached, not an entry.
 pub const IPS_TEMPLATE: u32 = 1 << 11;
 
 /// Low bits of `sk_buff._nfct`: `enum ip_conntrack_info`.
@@ -46,7 +46,7 @@ impl Nfct {
         Self(raw)
     }
 
-    /// No entry, and nobody said `notrack` (that leaves IP_CT_UNTRACKED in the low bits).
+    /// No entry, and no `notrack` (which sets IP_CT_UNTRACKED in the low bits).
     #[inline(always)]
     pub const fn is_none(self) -> bool {
         self.0 == 0

@@ -1,5 +1,5 @@
-//! On which hook did a packet die? `kfree_skb` does not say, but the packet's routing state does,
-//! save for a few cases that are left unknown rather than guessed.
+//! The hook at which a packet was dropped. `kfree_skb` does not tell it, the packet's routing state does, except in a
+//! few cases: these are reported as unknown.
 
 use conntracker_common::hook::{FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING};
 

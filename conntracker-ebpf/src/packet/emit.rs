@@ -24,10 +24,10 @@ use crate::{
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// A record of a way in the making: too much for the stack.
+/// A path record under construction: too large for the stack.
 #[repr(C)]
 pub struct PathScratch {
-    /// Its beginning.
+    /// The record's fixed part.
     pub head: PathHead,
     /// Events, counters that moved, and behind them the tuples.
     pub list: [u32; LIST],
@@ -39,18 +39,18 @@ pub struct PathScratch {
     pub reply_before: KernelTuple,
     /// What the record is made of.
     pub facts: Facts,
-    /// Hash of the list: one loop less where it is compared.
+    /// Hash of the list, made while it is written.
     pub hash: Hash,
 }
 
 /// Room for the list: a power of two.
 const LIST: usize = MAX_LIST.next_power_of_two();
 
-/// Of each frame of each CPU.
+/// One for each frame of each CPU.
 #[map]
 static PATH_SCRATCH: Array<PathScratch> = Array::with_max_entries(1, 0);
 
-/// Covers the length of every record of a way.
+/// Mask that covers the length of every path record.
 const LEN_MASK: i32 = 1023;
 
 const _: () = assert!(
@@ -156,13 +156,13 @@ pub fn emit_end(facts: &Facts, end: &EndBody) -> bool {
 }
 
 impl PathScratch {
-    /// The list begins.
+    /// Empties the list.
     #[inline(always)]
     pub fn clear(&mut self) {
         self.hash = Hash::new(0);
     }
 
-    /// Adds a word to the list. What is behind its end goes nowhere that matters.
+    /// Adds a word to the list. Beyond its end the index wraps: such a list is truncated, and the record says so.
     #[inline(always)]
     pub fn put(&mut self, at: u32, word: u32) {
         self.list[at as usize & (LIST - 1)] = word;
@@ -178,7 +178,7 @@ pub fn path_scratch(frame: u32) -> Option<&'static mut PathScratch> {
     Some(unsafe { &mut *scratch })
 }
 
-/// Completes the record of a way and sends it; false if the ring was full.
+/// Completes a path record and sends it; false if the ring was full.
 #[inline(never)]
 pub fn emit_path(scratch: &mut PathScratch) -> bool {
     let PathScratch { head, reply_before, facts, marks, .. } = &mut *scratch;

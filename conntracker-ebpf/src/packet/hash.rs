@@ -1,5 +1,5 @@
-//! A 64-bit hash of keys, for caches in which a collision means that something is not looked at. Who sends
-//! packets must not be able to choose one: it is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
+//! A 64-bit hash of keys, for caches in which a collision means that a packet is not traced. Senders of packets must
+//! not be able to cause collisions: it is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
 //! short-input PRF"), of whole words, with a key that the agent draws at each start.
 
 use crate::{
@@ -83,7 +83,7 @@ impl Hash {
     }
 }
 
-/// Hash of a tuple. A function of its own: its stack is not that of those who make tuples.
+/// Hash of a tuple. Not inlined, so that its stack is not added to that of its callers, which hold tuples.
 #[inline(never)]
 pub fn tuple_hash(tuple: &KernelTuple) -> u64 {
     let mut hash = Hash::new(0);

@@ -1,4 +1,4 @@
-//! Whose socket a packet is of, and who is sending it: absent rather than wrong.
+//! The socket that a packet belongs to, and the process that sends it; none where that is not certain.
 //!
 //! A packet has the socket that sent it until it leaves the machine, and on its way in the one that
 //! will receive it, if that was looked up early. Packets that the kernel wraps for a tunnel still have

@@ -9,7 +9,7 @@ use crate::base::{
     memory::read,
 };
 
-/// A moment of a task. As long as it is the same, nothing but interrupts ran on its CPU.
+/// A task and its number of context switches. As long as both are the same, only interrupts ran on the CPU besides.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TaskState {
@@ -19,7 +19,7 @@ pub struct TaskState {
 }
 
 impl TaskState {
-    /// Now.
+    /// Of the task that runs now.
     #[inline(always)]
     pub fn now() -> Self {
         // SAFETY: a helper without arguments.

@@ -1,8 +1,8 @@
-//! What is under way on each CPU: the packet at a hook, and the frames of those that are traced.
+//! State of each CPU: the packet that is at a hook now, and a frame for each packet that is traced.
 //!
 //! Programs on one CPU can interrupt each other: a packet that a rule sends (reject), a softirq in the
 //! middle of OUTPUT, on preemptible kernels another task. So a frame is claimed atomically, everything
-//! a traced packet writes belongs to its frame, and whoever comes in between suspends the frames whose
+//! a traced packet writes belongs to its frame, and a packet that comes in between suspends the frames whose
 //! counters it may move ([`crate::paths::nested`]).
 
 use core::arch::asm;
@@ -35,27 +35,27 @@ const STALE: u64 = 100;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Frame {
-    /// When it came in (jiffies).
+    /// When the packet came to the hook (jiffies).
     pub since: u64,
-    /// The same in nanoseconds since boot: a packet that it causes comes later.
+    /// The same in nanoseconds since boot; packets that this one causes have later times.
     pub came_ns: u64,
-    /// Its key in the cache of known paths.
+    /// Key of the packet in the path cache.
     pub key: u64,
-    /// Its bit there.
+    /// Bit of the hook and the conntrack state in the path cache.
     pub bit: u64,
     /// Hash of its folded flow; 0 if flows do not fold.
     pub flow: u64,
-    /// Its namespace.
+    /// Cookie of the packet's network namespace.
     pub netns_cookie: u64,
-    /// Index of its plan.
+    /// Index of the hook point's plan in map `PLANS`.
     pub plan: u32,
-    /// Place of the hook.
+    /// Number of the hook point ([`conntracker_common::plan::hook_point`]).
     pub hook_point: u32,
-    /// Generation of plans.
+    /// Generation of plans when the packet came in.
     pub generation: u32,
     /// Epoch of the plan.
     pub epoch: u32,
-    /// Places that share counters with this one, as in the plan.
+    /// Hook points that share counters with this one, a bit each, as in the plan.
     pub shares: u32,
     /// Packet mark when it came in.
     pub packet_mark: u32,
@@ -63,27 +63,27 @@ pub struct Frame {
     pub ct_mark: u32,
     /// Conntrack status when it came in.
     pub status: u32,
-    /// Links between chains that it passed.
+    /// Number of links between base chains that the packet has passed.
     pub gaps: u32,
-    /// 1: somebody came in between, and may have moved its counters.
+    /// 1: another packet came in between and may have moved the same counters, or another task ran.
     pub nested: u32,
-    /// 1: its counters are being read, or it is free.
+    /// 1: the frame's counters are being read, or the frame is free.
     pub busy: u32,
-    /// How many packets came in between and have not left.
+    /// Number of packets that came in between and have not left their hook.
     pub suspended: u32,
-    /// What ran when it came in.
+    /// The task that ran when the packet came in.
     pub task: TaskState,
-    /// 1: the flow was not confirmed.
+    /// 1: the packet's conntrack entry was not confirmed.
     pub fresh: u32,
-    /// Words of events.
+    /// Number of words of events (probes).
     pub events: u32,
-    /// What evaluates it now: its `nft_pktinfo`, or its table of ip_tables; 0: no base chain.
+    /// Probes: address of the `nft_pktinfo` or of the `xt_table` that evaluates the packet now; 0: none does.
     pub inside: u64,
     /// What the last base chain returned.
     pub result: u32,
-    /// `PATH_` bits that are known already.
+    /// `PATH_` bits of the record.
     pub flags: u32,
-    /// Interfaces as the hook's functions are told: indices and names, 0 for none.
+    /// Input and output interface of `nf_hook_state`: indices (0: none) and names.
     pub iif: u32,
     pub oif: u32,
     pub iif_name: DeviceName,
@@ -94,7 +94,7 @@ pub struct Frame {
     pub reply: KernelTuple,
 }
 
-/// No hook point.
+/// Instead of a hook point: none.
 pub const NOWHERE: u32 = HOOK_POINTS as u32;
 
 /// State of one CPU.
@@ -104,11 +104,11 @@ pub struct Cpu {
     pub owners: [u64; FRAMES as usize],
     /// The packet that came to a hook last and has not left it.
     current: u64,
-    /// Where it is. Written after `current`: who comes in between leaves 0 there.
+    /// Hook point of that packet. Written after `current`: a packet that comes in between leaves 0 in `current`.
     current_point: u64,
     /// Probes that are running: more than one if they interrupt each other.
     pub running: u64,
-    /// Distance of this CPU's per-CPU memory; 0 until it is known.
+    /// What to add to a per-CPU pointer to get this CPU's memory; 0 until it is known.
     pub offset: u64,
     /// The frames.
     pub frames: [Frame; FRAMES as usize],
@@ -121,7 +121,7 @@ static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 pub fn this() -> Option<&'static mut Cpu> {
     let cpu = CPU.get_ptr_mut(0)?;
-    // SAFETY: a per-CPU value; see the module's documentation for who writes what.
+    // SAFETY: a per-CPU value; the module's documentation says which program writes which part.
     Some(unsafe { &mut *cpu })
 }
 
@@ -133,7 +133,7 @@ pub fn index(frame: usize) -> u32 {
 }
 
 impl Cpu {
-    /// Whether no traced packet is under way: all but a few packets find it so.
+    /// Whether no frame is in use, as for nearly every packet.
     #[inline(always)]
     pub fn is_quiet(&self) -> bool {
         let [a, b, c, d] = self.owners;
@@ -174,7 +174,7 @@ impl Cpu {
         self.owners[index & 3] = 0;
     }
 
-    /// Something of what probes should have seen was not: what is under way is not known as a whole.
+    /// Kprobes have missed a call: the paths of all frames in use are incomplete.
     #[inline(always)]
     pub fn missed(&mut self) {
         for (owner, frame) in self.owners.iter().zip(&mut self.frames) {
@@ -185,8 +185,8 @@ impl Cpu {
         }
     }
 
-    /// Where a packet is that has not left, else [`NOWHERE`]. (Of an `Option` that is `None` the compiler may copy
-    /// the number, too, which the verifier refuses: nothing has been written there.)
+    /// Hook point of a packet that has not left it, else [`NOWHERE`]. (Not an `Option`: the compiler may copy the number of
+    /// a `None`, which nothing has written, and the verifier refuses to read it.)
     #[inline(always)]
     pub fn hook_point_of(&self, skb: u64) -> u32 {
         if self.current == skb { self.current_point as u32 } else { NOWHERE }
@@ -222,21 +222,21 @@ impl Cpu {
         (0..FRAMES as usize).find(is).map(hidden)
     }
 
-    /// The frame of the packet that something evaluates now.
+    /// The frame whose packet is evaluated by `what` now ([`Frame::inside`]).
     #[inline(always)]
     pub fn inside(&self, what: u64) -> Option<usize> {
         let is = |&i: &usize| self.owners[i] != 0 && self.frames[i].inside == what;
         (0..FRAMES as usize).find(is).map(hidden)
     }
 
-    /// The frame of a packet, wherever it is.
+    /// The frame of a packet at any hook point.
     #[inline(always)]
     pub fn find_anywhere(&self, skb: u64) -> Option<usize> {
         (0..FRAMES as usize).find(|&i| self.owners[i] == skb).map(hidden)
     }
 
-    /// What to add to a per-CPU pointer to get this CPU's memory: the kernel does not tell, but the
-    /// address of a value of a per-CPU map and the pointer that the map has to it do.
+    /// What to add to a per-CPU pointer to get this CPU's memory. No helper tells it: it is the difference between
+    /// the address of our own value of a per-CPU map and the per-CPU pointer that the map has.
     #[inline(always)]
     pub fn offset(&mut self) -> Option<u64> {
         if self.offset == 0 {
@@ -249,7 +249,7 @@ impl Cpu {
     }
 }
 
-/// The kernel's clock tick: cheaper than time, and enough to tell old from new.
+/// The kernel's clock tick: cheaper to read than the time, and exact enough to find frames that are stale.
 #[inline(always)]
 pub fn jiffies() -> u64 {
     // SAFETY: a helper without arguments (Linux 5.5+).

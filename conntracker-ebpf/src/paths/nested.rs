@@ -23,10 +23,10 @@ use crate::{
     },
 };
 
-/// Places of packets that this machine sends.
+/// Hook points of packets that this machine sends, a bit each.
 const LOCAL_OUT: u32 = of_hook(hook::LOCAL_OUT);
 
-/// Places of packets that a softirq brought: no other one comes in between.
+/// Hook points of packets that a softirq received, a bit each: no other softirq interrupts that one.
 const ARRIVED: u32 = of_hook(hook::PRE_ROUTING) | of_hook(hook::LOCAL_IN) | of_hook(hook::FORWARD);
 
 /// A bit for each hook point of a hook (`enum nf_inet_hooks`).
@@ -45,7 +45,7 @@ const fn of_hook(hook: u8) -> u32 {
 /// A packet that comes or leaves.
 struct Other {
     skb: u64,
-    /// Where: a bit for each hook point.
+    /// The hook points whose counters it may move, a bit each.
     hook_points: u32,
 }
 
@@ -68,18 +68,18 @@ pub fn arrives(cpu: &mut Cpu, skb: u64, hook_points: u32) {
     for index in 0..FRAMES as usize {
         let owner = cpu.owners[index];
         if owner == skb {
-            // The memory of a packet that left unseen.
+            // The `sk_buff` was freed without being seen, and allocated again for this packet.
             cpu.release(index);
             count(Counter::FramesLost);
         } else if sent_here && owner != 0 && 1 << cpu.frames[index].hook_point & ARRIVED != 0 {
             cpu.frames[index].flags |= u32::from(PATH_ANSWERED);
         }
     }
-    // Where the kernel has no such loops no frame has counters.
+    // On kernels without these loops counters are not read, so that there is nothing to suspend.
     rounds::run::<EachFrame<Suspend>>(&mut Other { skb, hook_points });
 }
 
-/// The packet leaves it.
+/// The packet leaves these hook points.
 #[inline(never)]
 pub fn leaves(skb: u64, hook_points: u32) {
     rounds::run::<EachFrame<Resume>>(&mut Other { skb, hook_points });
@@ -119,7 +119,7 @@ impl OnFrame for Suspend {
     fn work(cpu: &mut Cpu, index: usize) {
         let frame = &mut cpu.frames[index];
         if frame.busy != 0 {
-            // Its counters are just being read: some before, some after the packet that comes.
+            // The other program is reading this frame's counters: some of them before this packet, some after it.
             frame.nested = 1;
             return;
         }

@@ -1,5 +1,6 @@
-//! Which paths are known? A cache that every packet asks and that must answer in a few nanoseconds:
-//! sets of four entries, a cache line each, without locks. What falls out of it is traced again.
+//! The path cache: for each flow, at which hooks and in which conntrack states a packet was traced. Every packet looks
+//! here, so that it must take a few nanoseconds: sets of four entries, a cache line each, without locks. A flow whose
+//! entry was replaced is traced again.
 
 use aya_ebpf::{helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
 use conntracker_common::plan::{HOOKS, Tracing};
@@ -18,7 +19,7 @@ static PATH_CACHE: Array<Set> = Array::with_max_entries(1, 0);
 #[map]
 static TRACING: Array<Tracing> = Array::with_max_entries(1, 0);
 
-/// What the agent wants now.
+/// The agent's settings of now.
 #[inline(always)]
 pub fn tracing() -> Tracing {
     match TRACING.get(0) {
@@ -50,7 +51,7 @@ fn set(key: u64) -> Option<&'static mut Set> {
     Some(unsafe { &mut *set })
 }
 
-/// Keys are addresses, whose high bits are all the same, or hashes.
+/// Tag of a key. Keys are addresses, whose high bits are all the same, or hashes.
 #[inline(always)]
 fn tag(key: u64, generation: u32) -> u64 {
     key ^ u64::from(generation) << 48
@@ -64,7 +65,8 @@ pub fn contains(key: u64, generation: u32, bit: u64) -> bool {
     set.iter().any(|&[t, bits]| t == tag && bits & bit != 0)
 }
 
-/// Remembers that it was. A fresh flow forgets what an earlier one at the same address had.
+/// Remembers that a packet was traced. For a fresh flow the bits of an earlier flow, whose entry lay at the same
+/// address, are cleared.
 #[inline(always)]
 pub fn insert(key: u64, generation: u32, bit: u64, fresh: bool) {
     let tag = tag(key, generation);

@@ -1,8 +1,8 @@
-//! New flows whose folded key has taken the same way many times: the next ones are taken to do so, too,
-//! but for a few. In a flood this is what keeps tracing cheap. Packets that are dropped are traced each: what a
-//! drop is attributed to is never taken from others.
+//! Sampling of new flows, in reports that fold: when many flows of one folded key in a row have taken the same path, the
+//! next ones are assumed to take it, too, and only a few of them are traced. This keeps tracing cheap in a flood. Each
+//! dropped packet is traced: a drop is never attributed by assumption.
 //!
-//! A cache without locks: what falls out of it, or is overwritten by another key, is traced again.
+//! A cache without locks: flows whose entry was replaced are traced again.
 
 use crate::packet::hash::Hash;
 use aya_ebpf::{macros::map, maps::Array};
@@ -11,14 +11,14 @@ use conntracker_common::plan::TRUSTED_AFTER;
 /// Entries, a power of two.
 const ENTRIES: u32 = 1 << 14;
 
-/// What a folded key did at a place.
+/// What the last flows of a folded key did at a hook point.
 #[repr(C)]
 struct SampledFlow {
-    /// The key, the place, and the generation of plans, hashed.
+    /// Hash of the folded key, the hook point and the generation of plans ([`sampling_tag`]).
     tag: u64,
-    /// The way, hashed.
+    /// Hash of the path.
     way: u64,
-    /// How many took it one after the other.
+    /// Number of flows in a row that took it.
     streak: u64,
 }
 
@@ -29,17 +29,17 @@ static SAMPLED_FLOWS: Array<SampledFlow> = Array::with_max_entries(ENTRIES, 0);
 fn entry(tag: u64) -> Option<&'static mut SampledFlow> {
     let entry = SAMPLED_FLOWS.get_ptr_mut((tag >> 40) as u32 & (ENTRIES - 1))?;
     // SAFETY: a map value. Several CPUs may write it at once: at worst a streak begins anew, or goes on
-    // with a flow that took another way and was reported.
+    // with a flow that took another path and was reported.
     Some(unsafe { &mut *entry })
 }
 
-/// Whether enough flows of the key took one way.
+/// Whether enough flows of the key took one path.
 #[inline(always)]
 pub fn is_sampled_out(tag: u64) -> bool {
     entry(tag).is_some_and(|entry| entry.tag == tag && entry.streak >= u64::from(TRUSTED_AFTER))
 }
 
-/// A flow took a way.
+/// A flow took a path.
 #[inline(always)]
 pub fn took(tag: u64, way: u64, dropped: bool) {
     let Some(entry) = entry(tag) else { return };
@@ -54,7 +54,7 @@ pub fn took(tag: u64, way: u64, dropped: bool) {
     entry.way = way;
 }
 
-/// A packet was dropped untraced: its key is trusted no longer.
+/// A packet was dropped untraced: the streak of its key ends.
 #[inline(always)]
 pub fn dropped(tag: u64) {
     if let Some(entry) = entry(tag)

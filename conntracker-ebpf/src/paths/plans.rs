@@ -1,4 +1,5 @@
-//! Plans: what the agent knows of the rules at each hook point, and whether that still holds.
+//! Plans: for each hook point, where the rules' counters lie, and the guards that tell whether the ruleset is still the
+//! one that the plan was made for.
 
 use aya_ebpf::{macros::map, maps::Array};
 pub use conntracker_common::plan::Plan;

@@ -356,10 +356,11 @@ const ADDRESS: u64 = 0x7f << 48;
 /// Bits that are zero in the address of an expression's operations; the first is set behind the last rule.
 const ALIGNED: u64 = 7;
 
-/// Whether an expression is the last of its rule: behind it stands the head of the next rule, or what marks
-/// the end, and not the address of another expression's operations. The kernel sets heads field by field in
-/// memory that it has not cleared: what is no field can be anything, a stale address too. Where rules are
-/// each on their own nothing can be told from that: the agent knows.
+/// Whether an expression is the last of its rule. Then the word behind it is the head of the next rule
+/// (`struct nft_rule_dp`), or the marker behind the last rule; otherwise it is the address of the next expression's
+/// operations. The kernel writes the fields of a head into memory that it has not cleared, so that the bits between
+/// the fields may be those of an old address: only the bits of fields are compared. Kernels without blobs of rules
+/// (before 5.17) have nothing behind a rule: there the agent probes only last expressions.
 #[inline(always)]
 fn ends_rule(expression: u64) -> Option<bool> {
     if argument!(blobs) == 0 {

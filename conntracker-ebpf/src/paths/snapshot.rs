@@ -1,5 +1,5 @@
-//! A hook's counters, read before a packet and compared after it, and what other packets moved in between
-//! taken out.
+//! The counters of a hook point: read when a packet comes, and compared when it leaves. What other packets moved in
+//! between is taken out.
 
 use core::marker::PhantomData;
 
@@ -34,7 +34,7 @@ static BEFORE: Array<Snapshot> = Array::with_max_entries(1, 0);
 #[map]
 static AFTER: Array<[Counter; 2 * RANGE_COUNTERS as usize]> = Array::with_max_entries(1, 0);
 
-/// What the loops need; lives on the stack of the caller.
+/// Arguments of the loops' callbacks; lies on the stack of the caller.
 struct Context {
     first: u32,
     frame: u32,
@@ -47,7 +47,7 @@ struct Context {
     failed: bool,
 }
 
-/// Where a range is, with everything the verifier must know to be in bounds.
+/// A range of counters, with bounds that the verifier can follow.
 struct CounterRange {
     address: u64,
     slot: usize,
@@ -55,12 +55,12 @@ struct CounterRange {
     word: usize,
 }
 
-/// Covers where every number of packets is in a snapshot.
+/// Mask that covers the offset of each number of packets in a snapshot.
 const NUMBER_MASK: i32 = (MAX_SLOTS * COUNTER_BYTES - 1) as i32;
 
 impl CounterRange {
-    /// Where in a snapshot the packets of the n-th counter are. Masked last of all: Linux 6.1 forgets the
-    /// bounds of what was put together.
+    /// Offset of the n-th counter's packets in a snapshot. Masked after the sum is made: the verifier of Linux 6.1
+    /// does not keep the bounds of sums.
     #[inline(always)]
     fn number(&self, n: usize) -> usize {
         let at = (self.slot + n) * COUNTER_BYTES as usize + self.word * 8;
@@ -82,20 +82,20 @@ impl Context {
     }
 }
 
-/// Reads all counters of a plan; false if one could not be read. A function of its own, as the next: its
-/// stack is not that of what else its callers call.
+/// Reads all counters of a plan; false if one could not be read. Neither this nor the next is inlined: their stack
+/// would be added to that of their callers.
 #[inline(never)]
 pub fn take(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     each::<Take>(plan, frame, cpu_offset)
 }
 
-/// Other packets come in between: keeps how far the counters have moved, with the sign turned.
+/// Another packet comes in between: replaces each counter's value of before by how far it has moved, negated.
 #[inline(never)]
 pub fn suspend(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     each::<Suspend>(plan, frame, cpu_offset)
 }
 
-/// They have left: the counters of now, less what was kept, are those of before.
+/// That packet has left: the counters of now plus what was kept are the new values of before.
 #[inline(never)]
 pub fn resume(plan: &Plan, frame: u32, cpu_offset: u64) -> bool {
     each::<Resume>(plan, frame, cpu_offset)

@@ -1,5 +1,5 @@
-//! Packets on their way through a hook: between a link before its first base chain and one after its
-//! last. The counters that move in between are those of the rules that the packet matched.
+//! A packet's path through a hook, from the link before the first base chain to the link behind the last one. The
+//! counters that move in between are those of the rules that the packet matched.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use conntracker_common::{
@@ -40,23 +40,23 @@ use crate::{
 /// Distance of the hook points of a hook's two segments.
 const HOOKS: u32 = HOOK_NUMBER as u32;
 
-/// What a packet is to the cache of known paths.
+/// A packet as the path cache knows it.
 #[derive(Clone, Copy)]
 pub struct Who {
-    /// Its conntrack entry; none before conntrack's own function.
+    /// The conntrack entry; none before conntrack's own function.
     pub entry: Option<Entry>,
-    /// Key of its flow, or of its headers.
+    /// Key in the path cache: the entry's address, or a hash of the headers.
     pub key: u64,
-    /// Its bit.
+    /// Bit of the hook and the conntrack state.
     pub bit: u64,
-    /// Conntrack status, of first packets.
+    /// `nf_conn.status`, read for packets that may be the first of their flow.
     pub status: u32,
-    /// Its flow is not confirmed yet.
+    /// The entry is not confirmed yet.
     pub fresh: bool,
 }
 
 impl Who {
-    /// `None` (counted, if it should have been) if it cannot be told.
+    /// `None` if the packet cannot be read, which is counted, or is not IP.
     #[inline(always)]
     pub fn of(view: impl View, segment: u8, hook: u8) -> Option<Self> {
         let nfct = view.nfct()?;
@@ -88,13 +88,13 @@ impl Who {
         Some(Self { entry: Some(entry), key: entry.address(), bit, status, fresh })
     }
 
-    /// Whether its path is known, so that it need not be traced.
+    /// Whether a packet of this flow was traced here before.
     #[inline(always)]
     pub fn is_known(&self, generation: u32) -> bool {
         !self.fresh && path_cache::contains(self.key, generation, self.bit)
     }
 
-    /// There is nothing to trace for the likes of it.
+    /// Nothing is traced at this hook point: packets of this flow need not look again.
     #[inline(always)]
     pub fn forget(&self, generation: u32) {
         path_cache::insert(self.key, generation, self.bit, self.fresh);
@@ -125,7 +125,8 @@ pub fn hook_points(hook_point: u32) -> u32 {
     1 << hook_point | 1 << other
 }
 
-/// One packet in so many, by chance: numbers of packets would be those of flows with as many packets.
+/// One packet in `number`, by chance. Counting would always pick packets of the same flows where flows have equal
+/// numbers of packets.
 #[inline(always)]
 fn one_in(number: u32) -> bool {
     // SAFETY: a helper without arguments.
@@ -138,7 +139,7 @@ pub fn is_sample(tracing: &Tracing) -> bool {
     one_in(tracing.sample)
 }
 
-/// A packet comes to the first base chain of a hook. Packets whose path is known leave soon.
+/// A packet comes to the first base chain of a hook. It is traced unless its path is known.
 #[inline(always)]
 pub fn open(view: impl View, segment: u8) {
     let Some(cpu) = cpu::this() else { return };
@@ -230,7 +231,7 @@ pub fn begin(
     if let Some(entry) = who.entry {
         complete &= entry.mark(&mut frame.ct_mark);
         if who.fresh && who.status & IPS_NAT != 0 {
-            // Translated once; without that it is the original tuple turned round.
+            // Only translated entries need it: of others it is the inverted original tuple.
             complete &= entry.reply(&mut frame.reply);
         }
     }
@@ -245,7 +246,7 @@ pub fn begin(
     None
 }
 
-/// Takes down the interfaces that the hook's functions are told, with the names that they have now.
+/// Copies the interfaces of `nf_hook_state`, with their names of now.
 #[inline(always)]
 fn devices(view: impl View, frame: &mut Frame) -> bool {
     frame.iif = 0;
@@ -277,7 +278,7 @@ pub fn gap(view: impl View, segment: u8) {
     }
 }
 
-/// Takes down the marks of a packet between two base chains.
+/// Copies packet mark and connmark between two base chains.
 #[inline(always)]
 pub fn border(frame: &mut Frame, view: impl View) {
     let (Some(packet), Some(nfct)) = (view.mark(), view.nfct()) else { return };
@@ -286,7 +287,7 @@ pub fn border(frame: &mut Frame, view: impl View) {
     if plan::segment(frame.hook_point) != SEGMENT_EARLY
         && let Some(entry) = nfct.entry()
     {
-        // Unreadable is as good as not there: the record will tell.
+        // If it cannot be read, the record says 0, as without an entry.
         entry.mark(&mut frame.marks[at].connection);
     }
     frame.gaps += 1;
@@ -335,7 +336,7 @@ pub fn dropped(skb: u64, path_hash: &mut u64) -> u8 {
     if hook_point < NOWHERE { plan::hook(hook_point) } else { HOOK_UNKNOWN }
 }
 
-/// A packet was dropped whose path was known, and is another one now: the next ones are looked at.
+/// A packet of a flow with a known path was dropped untraced: the path has changed, so the flow is traced again.
 #[inline(always)]
 fn forget(skb: u64, hook_point: u32) {
     let Some(nfct) = read(skb + offset!(skb_nfct) as u64) else { return };
@@ -372,15 +373,15 @@ fn flow_hash(entry: u64, netns_cookie: u64) -> u64 {
     hash.finish()
 }
 
-/// The hook and hook point of a packet.
+/// The number of the hook that the packet is at, and the hook point.
 #[inline(always)]
 fn hook_point(view: impl View, segment: u8) -> Option<(u8, u32)> {
     let (hook, family) = view.hook()?;
     Some((hook, plan::hook_point(family == FAMILY_V6, segment, hook)))
 }
 
-/// Key of a packet without a conntrack entry, which its headers are; 0 if it is not IP. (An `Option` would
-/// be returned through the stack, and half of nothing is undefined there: Linux 5.15 refuses to look.)
+/// Key of a packet without a conntrack entry, made of its headers; 0 if it is not IP. (An `Option` would be returned
+/// through the stack, where the number of a `None` is never written: the verifier of Linux 5.15 refuses to read it.)
 #[inline(never)]
 fn headers_key(skb: u64) -> u64 {
     let mut tuple = KernelTuple::NONE;
@@ -390,7 +391,7 @@ fn headers_key(skb: u64) -> u64 {
     let Some(dev) = read(skb + offset!(skb_dev) as u64) else { return 0 };
     let mut hash = Hash::new(u64::from(tuple.l3num));
     hash.add(tuple_hash(&tuple));
-    // Devices belong to namespaces: the same tuple in two of them has two keys.
+    // A device belongs to one namespace: equal tuples in two namespaces have different keys.
     hash.add(dev);
     hash.finish()
 }

@@ -60,7 +60,7 @@ pub(super) struct Epoch {
     solved: HashMap<(u32, Seen), Found>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
-    /// What is seen of its rules, if somebody wants to know.
+    /// Which of its rules are observed; only for `rules hits`.
     sight: Option<Sight>,
     /// Base chains of which some packet told no more than that it met them.
     untold: BTreeSet<ChainId>,

@@ -60,7 +60,7 @@ use crate::{
     os::netns::Netns,
 };
 
-/// How often the things are looked at that nobody tells of.
+/// How often hooks and tables of ip_tables are compared with the epoch: the kernel notifies of neither.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// How long to wait after a ruleset could not be listed.

@@ -8,7 +8,7 @@ use crate::capture::owners::program as program_of_socket;
 
 /// NETLINK_NETFILTER.
 const PROTOCOL: &str = "12";
-/// How long nobody is looked for who was not found.
+/// How long a netlink port whose program was not found is not looked up again.
 const UNKNOWN: Duration = Duration::from_millis(100);
 
 /// Programs by netlink port.

@@ -1,4 +1,4 @@
-//! Where something stands in a ruleset, whatever it is.
+//! Where a rule, a policy or the end of a chain stands in a ruleset.
 
 use crate::{
     firewall::{
