@@ -15,6 +15,10 @@ const OVERRIDE: &str = "CONNTRACKER_EBPF_OBJECT";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    // The library alone has no BPF programs.
+    if env::var_os("CARGO_FEATURE_CLI").is_none() {
+        return Ok(());
+    }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let object = match env::var_os(OVERRIDE) {
         Some(named) => PathBuf::from(named),

@@ -122,13 +122,17 @@ mod items;
 mod matching;
 mod resync;
 mod stream;
+#[cfg(feature = "tokio")]
+mod tokio;
 
 use nix::errno::Errno;
 
-pub use self::dump::{AsyncDump, Dump, Entries};
+pub use self::dump::{Dump, Entries};
 pub use self::items::{EventItem, EventOptions, EventStats, Gap, Item, OwnedItem};
 pub use self::matching::{Matched, Requests};
-pub use self::stream::{AsyncEventStream, EventStream};
+pub use self::stream::EventStream;
+#[cfg(feature = "tokio")]
+pub use self::tokio::{AsyncDump, AsyncEventStream};
 pub use crate::netlink::ctnetlink::expect::{
     ConntrackExpectation, EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, ExpectKey,
     ExpectNat, ExpectRequest, Expectation, NewExpectation,
@@ -204,6 +208,7 @@ impl Conntrack {
     }
 
     /// Dumps a list in a program on tokio, within its runtime. The connection becomes the dump's.
+    #[cfg(feature = "tokio")]
     pub fn into_async_dump(self, list: List, request: &DumpRequest) -> Result<AsyncDump, Error> {
         AsyncDump::start(self, list, request)
     }

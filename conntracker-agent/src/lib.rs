@@ -13,19 +13,31 @@
 //! - [`attribution`] finds the rules that packets met, in a [`firewall`], which is the ruleset as data;
 //! - [`os`] is everything else of the operating system: namespaces, the clock, files, processes;
 //! - [`model`] has the nouns: tuples, flows, paths, filters. It does no I/O.
+//!
+//! Without the feature `cli` there are [`mod@conntrack`], [`netlink`] and [`model`] alone, for programs that read or
+//! change conntrack's table: they need neither aya nor clap, and tokio only with the feature `tokio`.
 
+#[cfg(feature = "cli")]
 pub mod attribution;
+#[cfg(feature = "cli")]
 pub mod bpf;
+#[cfg(feature = "cli")]
 pub mod capture;
+#[cfg(feature = "cli")]
 pub mod commands;
 pub mod conntrack;
+#[cfg(feature = "cli")]
 pub mod conntrack8;
+#[cfg(feature = "cli")]
 pub mod firewall;
+#[cfg(feature = "cli")]
 pub mod flowtable;
+#[cfg(feature = "cli")]
 pub mod live;
 pub mod model;
 pub mod netlink;
 pub mod os;
+#[cfg(feature = "cli")]
 pub mod report;
 
 pub use conntrack::Conntrack;

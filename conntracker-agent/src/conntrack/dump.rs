@@ -1,21 +1,11 @@
 //! Dumps as iterators.
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::thread::available_parallelism;
 
-use nix::errno::Errno;
-use tokio::io::unix::AsyncFd;
-
 use super::Conntrack;
-use crate::netlink::ctnetlink::{
-    ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List, Progress,
-};
+use crate::netlink::Error;
+use crate::netlink::ctnetlink::{ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List};
 use crate::netlink::exchange::Found;
-use crate::netlink::{Error, Socket};
-use crate::os::watch::watch;
 
 /// Entries of a dump that is over before a thread for it would have begun.
 const SHORT: u32 = 1000;
@@ -107,7 +97,7 @@ impl Drop for Dump<'_> {
 
 /// An entry that was decoded before, decoded again: the compiler cannot be told that a loop gives up
 /// its loan of the buffer only when it does not return it.
-fn again<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
+pub(super) fn again<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
     Entry::decode(found.message(buffer).payload).ok()
 }
 
@@ -145,90 +135,5 @@ impl Iterator for Entries<'_> {
         let entry = self.dump.advance(|entry| ConntrackEntry::from(entry)).transpose()?;
         self.failed = entry.is_err();
         Some(entry.map(|(_, entry)| entry))
-    }
-}
-
-/// A dump for programs on tokio; as [`Dump`] otherwise. It has a connection to itself.
-///
-/// Dropping it ends the dump.
-pub struct AsyncDump {
-    socket: AsyncFd<Socket>,
-    cursor: Cursor,
-    buffer: Vec<u8>,
-    failed: bool,
-}
-
-impl AsyncDump {
-    pub(super) fn start(
-        mut conntrack: Conntrack,
-        list: List,
-        request: &DumpRequest,
-    ) -> Result<Self, Error> {
-        conntrack.skip_unread()?;
-        let Conntrack { mut dumps, dump_buffer, .. } = conntrack;
-        dumps.set_nonblocking()?;
-        let cursor = Cursor::start(&mut dumps, list, request)?;
-        let socket = watch(dumps)
-            .map_err(|source| Error::System { call: "registering with tokio", source })?;
-        Ok(Self { socket, cursor, buffer: dump_buffer, failed: false })
-    }
-
-    /// The next entry, borrowed until the one after it is asked for; `None` at the end. It loses
-    /// nothing when it is cancelled.
-    pub async fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
-        let found = poll_fn(|cx| self.poll_advance(cx, |_| ())).await?;
-        Ok(found.and_then(|(found, ())| again(&found, &self.buffer)))
-    }
-
-    /// What was dumped so far.
-    #[must_use]
-    pub fn stats(&self) -> DumpStats {
-        self.cursor.stats()
-    }
-
-    fn poll_advance<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut make: impl FnMut(&Entry<'_>) -> T,
-    ) -> Poll<Result<Option<(Found, T)>, Error>> {
-        loop {
-            // The kernel makes a dump as it is read, so that the socket is ready all the time. Tokio
-            // makes us pause here when it is another task's turn.
-            let ready = if self.cursor.answer().datagram_is_read() {
-                Some(ready!(self.socket.poll_read_ready(cx)).map_err(waiting)?)
-            } else {
-                None
-            };
-            match self.cursor.step(self.socket.get_ref(), &mut self.buffer, &mut make) {
-                Ok(Progress::Item(item)) => return Poll::Ready(Ok(Some(item))),
-                Ok(Progress::More) => {}
-                Ok(Progress::End) => return Poll::Ready(Ok(None)),
-                Err(error) if error.is_system(Errno::EAGAIN) => {
-                    if let Some(mut ready) = ready {
-                        ready.clear_ready();
-                    }
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-/// Why waiting failed.
-fn waiting(source: io::Error) -> Error {
-    Error::System { call: "waiting for the socket", source }
-}
-
-/// Each entry of its own; ends after an error.
-impl futures_core::Stream for AsyncDump {
-    type Item = Result<ConntrackEntry, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.failed {
-            return Poll::Ready(None);
-        }
-        let entry = ready!(self.poll_advance(cx, |entry| ConntrackEntry::from(entry)));
-        self.failed = entry.is_err();
-        Poll::Ready(entry.transpose().map(|entry| entry.map(|(_, entry)| entry)))
     }
 }

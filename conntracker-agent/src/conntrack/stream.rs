@@ -1,31 +1,24 @@
 //! The event stream: what happens, what was missed, and the table anew after that.
 
-use std::future::poll_fn;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures_core::Stream;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
-use super::items::{EventItem, EventOptions, EventStats, OwnedItem};
-use super::resync::{Core, Step};
+use super::items::{EventItem, EventOptions, EventStats};
+use super::resync::Core;
 use crate::netlink::Error;
 use crate::netlink::ctnetlink::{Listener, Progress};
-use crate::os::watch::watch;
 
 /// Events of a network namespace, for threads that wait.
 ///
 /// With `net.netfilter.nf_conntrack_events` at 2, the default since Linux 5.19, the kernel notes
 /// events only of flows that began while anybody listened: of an older one not even the end is told.
 pub struct EventStream {
-    listener: Listener,
-    core: Core,
+    pub(super) listener: Listener,
+    pub(super) core: Core,
 }
 
 impl EventStream {
@@ -76,14 +69,6 @@ impl EventStream {
         self.core.stats(&mut self.listener)
     }
 
-    /// For programs on tokio, within its runtime.
-    pub fn into_async(self) -> Result<AsyncEventStream, Error> {
-        let Self { listener, core } = self;
-        let listener = watch(listener)
-            .map_err(|source| Error::System { call: "registering with tokio", source })?;
-        Ok(AsyncEventStream { listener, core, failed: false })
-    }
-
     /// Waits until there is something; false if a signal or the time ended that.
     fn wait(&self, timeout: Option<Duration>) -> Result<bool, Error> {
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
@@ -111,62 +96,5 @@ impl AsRawFd for EventStream {
 impl AsFd for EventStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
-    }
-}
-
-/// Events of a network namespace, for programs on tokio. As a [`Stream`] it copies each item, and ends
-/// after an error only.
-pub struct AsyncEventStream {
-    listener: AsyncFd<Listener>,
-    core: Core,
-    failed: bool,
-}
-
-impl AsyncEventStream {
-    /// The next item. It loses nothing when it is cancelled.
-    ///
-    /// A resync does not wait, and a piece of it (some 100 entries) is made within this call.
-    pub async fn next(&mut self) -> Result<EventItem<'_>, Error> {
-        let step = poll_fn(|cx| self.poll_step(cx)).await?;
-        Ok(self.core.item(step))
-    }
-
-    /// Reads the table now, as after a loss.
-    pub fn resync(&mut self) {
-        self.core.resync();
-    }
-
-    /// What was told so far.
-    pub fn stats(&mut self) -> EventStats {
-        self.core.stats(self.listener.get_mut())
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Error>> {
-        loop {
-            match self.core.step(self.listener.get_mut())? {
-                Progress::Item(step) => return Poll::Ready(Ok(step)),
-                Progress::More => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Progress::End => {}
-            }
-            let ready = ready!(self.listener.poll_read_ready(cx));
-            let waiting = |source: io::Error| Error::System { call: "waiting for events", source };
-            ready.map_err(waiting)?.clear_ready();
-        }
-    }
-}
-
-impl Stream for AsyncEventStream {
-    type Item = Result<OwnedItem, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.failed {
-            return Poll::Ready(None);
-        }
-        let step = ready!(self.poll_step(cx));
-        self.failed = step.is_err();
-        Poll::Ready(Some(step.map(|step| (&self.core.item(step)).into())))
     }
 }

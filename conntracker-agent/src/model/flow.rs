@@ -1,8 +1,8 @@
 //! A flow: what all sources together know of it.
 
 use super::{
-    Drops, Paths, Status, TimeOfDay, Tuple,
-    path::{CtState, Direction, Invalidity},
+    Drops, Paths, Status, Tuple,
+    path::{CtState, Invalidity},
     process::Process,
 };
 use crate::model::{counters::Counters, state::ProtoState};
@@ -291,30 +291,6 @@ impl Flow {
         self.last_ns = self.last_ns.max(at_ns);
     }
 
-    /// Its entry was made at this time of day, if conntrack tells it. If that was before boot, or is still to
-    /// come, the clock was set since.
-    pub(crate) fn started(&mut self, start_ns: Option<u64>, time_of_day: TimeOfDay) {
-        if let Some(start) = start_ns.and_then(|start| time_of_day.since_boot(start)) {
-            self.first_ns = self.first_ns.min(start);
-        }
-    }
-
-    /// Its times by the clock on the wall, for a report.
-    pub(crate) fn by_time_of_day(&mut self, time_of_day: TimeOfDay) {
-        self.first_ns = time_of_day.of(self.first_ns);
-        self.last_ns = time_of_day.of(self.last_ns);
-    }
-
-    /// Takes over a process. If both ends are here, the one that began is told.
-    pub(crate) fn owned_by(&mut self, process: Process) {
-        let better = self.process.as_ref().is_none_or(|known| {
-            known.direction == Direction::Reply && process.direction == Direction::Original
-        });
-        if better {
-            self.process = Some(Box::new(process));
-        }
-    }
-
     /// Merges a flow that folds into this one.
     pub fn merge(&mut self, other: Self) {
         let Self {
@@ -388,6 +364,35 @@ impl Flow {
 fn pick<T>(mine: &mut Option<T>, theirs: Option<T>, prefer_theirs: bool) {
     if theirs.is_some() && (mine.is_none() || prefer_theirs) {
         *mine = theirs;
+    }
+}
+
+/// What the flow table and reports do with flows.
+#[cfg(feature = "cli")]
+impl Flow {
+    /// Its entry was made at this time of day, if conntrack tells it. If that was before boot, or is still to
+    /// come, the clock was set since.
+    pub(crate) fn started(&mut self, start_ns: Option<u64>, time_of_day: super::TimeOfDay) {
+        if let Some(start) = start_ns.and_then(|start| time_of_day.since_boot(start)) {
+            self.first_ns = self.first_ns.min(start);
+        }
+    }
+
+    /// Its times by the clock on the wall, for a report.
+    pub(crate) fn by_time_of_day(&mut self, time_of_day: super::TimeOfDay) {
+        self.first_ns = time_of_day.of(self.first_ns);
+        self.last_ns = time_of_day.of(self.last_ns);
+    }
+
+    /// Takes over a process. If both ends are here, the one that began is told.
+    pub(crate) fn owned_by(&mut self, process: Process) {
+        let better = self.process.as_ref().is_none_or(|known| {
+            known.direction == super::path::Direction::Reply
+                && process.direction == super::path::Direction::Original
+        });
+        if better {
+            self.process = Some(Box::new(process));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod counters;
 mod drops;
 pub mod filter;
 pub mod flow;
+#[cfg(feature = "cli")]
 pub mod harmless;
 pub mod hook;
 pub mod loss;

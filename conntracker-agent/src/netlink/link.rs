@@ -1,5 +1,6 @@
 //! Interface names of a network namespace.
 
+#[cfg(feature = "tokio")]
 use crate::os::watch::Watched;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -106,6 +107,7 @@ impl AsRawFd for InterfaceWatch {
     }
 }
 
+#[cfg(feature = "tokio")]
 // SAFETY: the descriptor lives in the socket and never changes.
 unsafe impl Watched for InterfaceWatch {}
 

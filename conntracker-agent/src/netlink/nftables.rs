@@ -1,5 +1,6 @@
 //! Of nf_tables: notifications that its rules have changed (include/uapi/linux/netfilter/nf_tables.h).
 
+#[cfg(feature = "tokio")]
 use crate::os::watch::Watched;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -85,5 +86,6 @@ impl AsRawFd for Changes {
     }
 }
 
+#[cfg(feature = "tokio")]
 // SAFETY: the descriptor lives in the socket and never changes.
 unsafe impl Watched for Changes {}

@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockopt, recvmsg, setsockopt};
 use super::request::Request;
 use super::wire::DecodeError;
 use crate::os::sockopt;
+#[cfg(feature = "tokio")]
 use crate::os::watch::Watched;
 
 /// The kernel's port id (netlink(7)).
@@ -219,6 +220,7 @@ impl AsRawFd for Socket {
     }
 }
 
+#[cfg(feature = "tokio")]
 // SAFETY: the descriptor lives in the socket and never changes.
 unsafe impl Watched for Socket {}
 

@@ -1,13 +1,22 @@
 //! The operating system, but for BPF and netlink: namespaces, the clock, processes, files, what is said to the user.
 
 pub(crate) mod ahead;
+#[cfg(feature = "cli")]
 pub mod clock;
+#[cfg(feature = "cli")]
 pub mod daemon;
+#[cfg(feature = "cli")]
 pub mod descriptors;
+#[cfg(feature = "cli")]
 pub mod messages;
+#[cfg(feature = "cli")]
 pub mod netns;
+#[cfg(feature = "cli")]
 pub mod output;
+#[cfg(feature = "cli")]
 pub mod signals;
 pub mod sockopt;
+#[cfg(feature = "cli")]
 pub mod threads;
+#[cfg(feature = "tokio")]
 pub mod watch;

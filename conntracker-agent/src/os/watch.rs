@@ -10,6 +10,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// `as_raw_fd` returns the same open descriptor for the whole life of the value.
 pub unsafe trait Watched: AsRawFd {}
 
+#[cfg(feature = "cli")]
 // SAFETY: the map's descriptor lives in the ring and never changes.
 unsafe impl Watched for aya::maps::RingBuf<aya::maps::MapData> {}
 

@@ -23,6 +23,16 @@ pub fn main() -> Result<ExitCode> {
             cargo.args(["clippy", "--quiet", "--workspace", "--exclude", "conntracker-ebpf"]);
             cmd::run(cargo.args(["--all-targets", "--", "-Dwarnings"]))
         }),
+        step("clippy, library alone", || {
+            // What is left without the program: with and without tokio.
+            for features in ["", "tokio"] {
+                let mut cargo = workspace::cargo()?;
+                cargo.args(["clippy", "--quiet", "--package", "conntracker", "--lib"]);
+                cargo.args(["--no-default-features", "--features", features]);
+                cmd::run(cargo.args(["--", "-Dwarnings"]))?;
+            }
+            Ok(())
+        }),
         step("clippy, BPF", bpf),
         step("fuzz targets", fuzz),
         step("documentation", || {

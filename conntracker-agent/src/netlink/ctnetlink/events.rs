@@ -12,6 +12,7 @@ use super::uapi::{
 };
 use crate::netlink::socket::{Error, RECEIVE_BYTES, Socket};
 use crate::netlink::wire::{DecodeError, Message, Messages};
+#[cfg(feature = "tokio")]
 use crate::os::watch::Watched;
 
 /// NLM_F_EXCL | NLM_F_CREATE.
@@ -177,6 +178,7 @@ impl AsRawFd for Events {
     }
 }
 
+#[cfg(feature = "tokio")]
 // SAFETY: the descriptor lives in the socket and never changes.
 unsafe impl Watched for Events {}
 

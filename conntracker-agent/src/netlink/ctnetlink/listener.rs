@@ -9,6 +9,7 @@ use super::uapi::{
     NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE,
 };
 use crate::netlink::socket::{Error, Socket};
+#[cfg(feature = "tokio")]
 use crate::os::watch::Watched;
 
 /// Kinds of events to listen to; add them with [`Self::and`].
@@ -186,6 +187,7 @@ impl AsRawFd for Listener {
     }
 }
 
+#[cfg(feature = "tokio")]
 // SAFETY: the descriptor lives in the socket and never changes.
 unsafe impl Watched for Listener {}
 
