@@ -6,6 +6,7 @@
 mod dumps;
 mod entries;
 mod events;
+mod examples;
 mod expectations;
 mod speed;
 mod statistics;

@@ -27,7 +27,14 @@ pub fn main() -> Result<ExitCode> {
             // What is left without the program: with and without tokio.
             for features in ["", "tokio"] {
                 let mut cargo = workspace::cargo()?;
-                cargo.args(["clippy", "--quiet", "--package", "conntracker", "--lib"]);
+                cargo.args([
+                    "clippy",
+                    "--quiet",
+                    "--package",
+                    "conntracker",
+                    "--lib",
+                    "--examples",
+                ]);
                 cargo.args(["--no-default-features", "--features", features]);
                 cmd::run(cargo.args(["--", "-Dwarnings"]))?;
             }
