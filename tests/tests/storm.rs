@@ -142,6 +142,26 @@ fn links_count_what_a_small_ring_loses_and_find_it_in_the_table() {
     assert_eq!(flows, weather.table().unwrap());
 }
 
+/// A dump would show nothing of them: it would only keep the agent from draining the ring.
+#[test]
+fn lost_records_of_dropped_packets_start_no_dump() {
+    let weather = weather().unwrap();
+    let rules =
+        "table inet drops { chain f { type filter hook forward priority 0; policy drop; }; }";
+    weather.lab.router.nft(rules).unwrap();
+    let args = ["--backend", backend(), "--no-fold", "--ring-size", "64K"];
+    let tracer = trace(&weather.lab, &args).unwrap();
+    let to = SocketAddrV4::new(weather.lab.server.v4(), PORT);
+    assert_eq!(udp_storm(&weather.lab.client, to, FLOWS, 2).unwrap(), FLOWS);
+    // Losses are looked for each second.
+    thread::sleep(Duration::from_millis(2500));
+    let Finished { stdout, .. } = tracer.stop(Signal::SIGINT).unwrap();
+    let (report, _) = read(&stdout).unwrap();
+    assert!(report.counter("drop_records_lost").unwrap() > 0, "{}", report.footer);
+    assert_eq!(report.counter("drop_packets").unwrap(), FLOWS as u64, "{}", report.footer);
+    assert_eq!(report.counter("resyncs").unwrap(), 0, "{}", report.footer);
+}
+
 #[test]
 fn netlink_counts_overruns_and_a_resync_finds_every_flow() {
     let weather = weather().unwrap();

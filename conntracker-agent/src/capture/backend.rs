@@ -379,4 +379,12 @@ impl Backend {
             Self::Netlink(_) => Ok(tally.event_overruns),
         }
     }
+
+    /// Those of them that a dump mends.
+    pub fn lost_flows(&self, tally: &Tally) -> Result<u64> {
+        match self {
+            Self::Packets(_, source) => source.lost_flows(),
+            Self::Netlink(_) => Ok(tally.event_overruns),
+        }
+    }
 }

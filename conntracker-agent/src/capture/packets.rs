@@ -40,6 +40,10 @@ use crate::{
     os::netns::Netns,
 };
 
+/// Lost records of which a dump of conntrack's table makes up: it shows the flows that began or were answered, and not
+/// those that ended. Of dropped packets and of paths it shows nothing.
+const MENDED_BY_DUMP: [Counter; 3] = [Counter::NewLost, Counter::ReplyLost, Counter::EndLost];
+
 /// How programs see packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PacketBackend {
@@ -360,14 +364,14 @@ impl PacketsSource {
     /// Records that found the ring full.
     pub fn lost(&self) -> Result<u64> {
         let counters = self.counters()?;
-        let lost = [
-            Counter::NewLost,
-            Counter::ReplyLost,
-            Counter::DropLost,
-            Counter::LostUnsent,
-            Counter::PathLost,
-            Counter::EndLost,
-        ];
-        Ok(lost.into_iter().map(|counter| counters.get(counter)).sum())
+        let others = [Counter::DropLost, Counter::LostUnsent, Counter::PathLost];
+        let all = MENDED_BY_DUMP.into_iter().chain(others);
+        Ok(all.map(|counter| counters.get(counter)).sum())
+    }
+
+    /// Those of them that a dump mends.
+    pub fn lost_flows(&self) -> Result<u64> {
+        let counters = self.counters()?;
+        Ok(MENDED_BY_DUMP.into_iter().map(|counter| counters.get(counter)).sum())
     }
 }

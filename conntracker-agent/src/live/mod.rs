@@ -90,7 +90,7 @@ pub struct Observer {
     /// The new flows that the kernel had seen when it began to fold and count; until then each new
     /// flow has a record of its own.
     folded_from: Option<u64>,
-    /// Losses up to the start of the last dump.
+    /// Lost records of flows up to the start of the last dump.
     lost_answered: u64,
     last_resync: Instant,
     /// Changes of namespaces, if all are observed.

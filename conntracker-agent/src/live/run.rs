@@ -153,7 +153,7 @@ impl Observer {
     }
 
     pub(super) fn dump_all(&mut self) -> Result<()> {
-        self.lost_answered = self.backend.lost(&self.tally)?;
+        self.lost_answered = self.backend.lost_flows(&self.tally)?;
         let all: Vec<NetnsId> = self.namespaces.keys().copied().collect();
         for id in all {
             self.start_dump(id);
@@ -254,7 +254,7 @@ impl Observer {
         {
             return Ok(());
         }
-        let exact = self.backend.lost(&self.tally)? == self.lost_answered;
+        let exact = self.backend.lost_flows(&self.tally)? == self.lost_answered;
         if !exact && self.tally.dumps < MAX_FIRST_DUMPS * self.namespaces.len() as u64 {
             self.tally.resyncs += 1;
             return self.dump_all();
@@ -302,10 +302,10 @@ impl Observer {
         Ok(())
     }
 
-    /// Losses are answered with a dump: it finds every flow that is still in the kernel's table. So are
+    /// Lost records of flows are answered with a dump: it finds every flow that is still in the kernel's table. So are
     /// packets that several flows fit, less often: it tells the entries that they are compared with.
     fn answer_losses(&mut self) -> Result<()> {
-        let lost = self.backend.lost(&self.tally)?;
+        let lost = self.backend.lost_flows(&self.tally)?;
         let since = self.last_resync.elapsed();
         if self.dumping.is_empty()
             && ((lost > self.lost_answered && since >= CHECK_EVERY)
