@@ -110,7 +110,7 @@ fn nothing_stays_attached_after_sigkill_and_the_previous_report_is_intact() {
 #[test]
 fn flows_alone_need_four_links_a_tracepoint_and_none_of_the_programs_around_chains() {
     const FLOWS: [(u8, u8); 4] = [(2, 1), (2, 4), (10, 1), (10, 4)];
-    const PROGRAMS: [&str; 3] = ["flow_end", "packet_dropped", "peek"];
+    const PROGRAMS: [&str; 3] = ["flow_end", "packet_dropped", "read_memory"];
     if skipped_without_links() {
         return;
     }
