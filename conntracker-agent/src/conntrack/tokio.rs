@@ -21,7 +21,7 @@ use crate::netlink::exchange::Found;
 use crate::netlink::{Error, Socket};
 use crate::os::watch::watch;
 
-/// A dump for programs on tokio; as [`Dump`] otherwise. It has a connection to itself.
+/// A dump for programs on tokio; as [`Dump`](super::Dump) otherwise. It has a connection to itself.
 ///
 /// Dropping it ends the dump.
 pub struct AsyncDump {
