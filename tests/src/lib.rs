@@ -14,3 +14,9 @@ pub mod rulesets;
 pub mod tracer;
 pub mod traffic;
 pub mod trial;
+
+/// Whether less of what takes long is asked for (`CONNTRACKER_TESTS=quick`, as in CI).
+#[must_use]
+pub fn is_quick() -> bool {
+    std::env::var("CONNTRACKER_TESTS").as_deref() == Ok("quick")
+}

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
+use conntracker_tests::is_quick;
 use conntracker_tests::rulesets::{Kind, Ruleset};
 use conntracker_tests::tracer::report::Document;
 use conntracker_tests::tracer::{backend, skipped_without_counters};
@@ -28,9 +29,8 @@ const QUICK_RULESETS: u32 = 80;
 const LABS: u32 = 3;
 
 fn rulesets() -> Range<u32> {
-    let quick = env::var("CONNTRACKER_TESTS").as_deref() == Ok("quick");
     let Ok(rulesets) = env::var("CONNTRACKER_RULESETS") else {
-        return 0..if quick { QUICK_RULESETS } else { RULESETS };
+        return 0..if is_quick() { QUICK_RULESETS } else { RULESETS };
     };
     let (first, end) = rulesets.split_once("..").unwrap_or(("0", &rulesets));
     first.parse().unwrap()..end.parse().unwrap()

@@ -8,12 +8,12 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
-use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use conntracker_tests::is_quick;
 use conntracker_tests::lab::Lab;
 use conntracker_tests::rulesets::{Kind, Ruleset, tracing};
 use conntracker_tests::tracer::report::Document;
@@ -58,7 +58,7 @@ fn load(lab: &Lab, program: &str, banned: &[String]) -> Result<()> {
 /// The trial of one program, in a lab of its own.
 fn names_drops(name: &str) {
     let program = PROGRAMS.iter().find(|program| program.name == name).unwrap();
-    if !program.quick && env::var("CONNTRACKER_TESTS").as_deref() == Ok("quick") {
+    if !program.quick && is_quick() {
         return skip(&format!("{name}: CONNTRACKER_TESTS is «quick»"));
     }
     if !["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(program.binary).exists()) {

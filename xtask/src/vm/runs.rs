@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{LineWriter, Write};
 
 use anyhow::{Context, Result, ensure};
+use conntracker_tests::is_quick;
 
 use super::boot::Lost;
 use super::initramfs::{self, Payload};
@@ -40,7 +41,7 @@ pub fn all(order: &Order) -> Result<Counts> {
     let [first, later] =
         [true, false].map(|first| suites::choose(session.accel, first, &order.suites));
     let (first, later) = (first?, later?);
-    let quick = session.accel == Accel::Tcg && order.suites.is_empty() && suites::is_quick();
+    let quick = session.accel == Accel::Tcg && order.suites.is_empty() && is_quick();
     if quick {
         println!(
             "vm: CONNTRACKER_TESTS=quick: each suite in one run or two (xtask/src/vm/suites.rs)"

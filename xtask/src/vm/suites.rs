@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use conntracker_tests::is_quick;
 use serde_json::Value;
 
 use super::initramfs::{PROGRAM, TESTS};
@@ -83,11 +84,6 @@ pub const QUICK: [(&str, &str, Option<&str>, &[&str]); 4] = [
     ("debian-6.12", "links", None, &["backends", "flows", "lifecycle"]),
     ("debian-6.12", "probes", Some("fentry"), &["alternatives", "hits"]),
 ];
-
-/// Whether less of what takes long is asked for.
-pub fn is_quick() -> bool {
-    std::env::var("CONNTRACKER_TESTS").as_deref() == Ok("quick")
-}
 
 /// The suites of a run in the table [`QUICK`]; none of a run that is not in it.
 pub fn quick(kernel: &str, run: Run) -> Vec<&'static Suite> {
