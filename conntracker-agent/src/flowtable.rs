@@ -22,19 +22,19 @@ use std::{
 
 use conntracker_common::hook::POST_ROUTING;
 
-use crate::model::{
-    Cause, ConntrackCause, Flow, FlowKey, NetnsId, Status, TimeOfDay, Tuple, ZoneDir,
-    flow::Details,
-    path::{Direction, Traversal},
-    process::Process,
-};
 use crate::{
     bpf::{
         counts::Seen,
         owner::Owner,
         record::{Kind as RecordKind, Record},
     },
-    model::counters::Counters,
+    model::{
+        Cause, ConntrackCause, Flow, FlowKey, NetnsId, Status, TimeOfDay, Tuple, ZoneDir,
+        counters::Counters,
+        flow::Details,
+        path::{Direction, Traversal},
+        process::Process,
+    },
     netlink::ctnetlink::{ConntrackEntry, events::Kind as EventKind},
 };
 

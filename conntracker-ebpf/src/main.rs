@@ -8,7 +8,7 @@
 //! - [`packet_dropped`]: raw tracepoint `kfree_skb`: packets that netfilter or another part of the kernel dropped.
 #![no_std]
 #![no_main]
-// For the one atomic instruction in `seen`. Both ways to build (nightly, and RUSTC_BOOTSTRAP=1 with
+// For the atomic instructions of `base::memory` and `paths::cpu`. Both ways to build (nightly, and RUSTC_BOOTSTRAP=1 with
 // Debian's compiler) accept it.
 #![feature(asm_experimental_arch)]
 

@@ -7,10 +7,10 @@ use super::{
     evaluate::{decides_before_counter, markings},
     program::{Counters, Knowledge, Marking, Program, ProgramChain, ProgramRule, RuleOutcome},
 };
-use crate::attribution::evaluate::needs;
-use crate::firewall::Ruleset;
 use crate::{
+    attribution::evaluate::needs,
     firewall::{
+        Ruleset,
         action::{Action, Target, Via},
         clause::{Clause, MapElements, MapVerdict},
         model::{Chain, Rule, Table},

@@ -11,13 +11,13 @@ use super::{
     packets::{FlowOptions, PacketBackend, PacketsSource},
     tracing::RuleTracer,
 };
-use crate::capture::BackendChoice;
 use crate::{
     bpf::{
         activity::Activity,
         counts::Counters,
         probes::{self, Method},
     },
+    capture::BackendChoice,
     flowtable::FlowTable,
     model::{Flow, NetnsId, filter::Filter},
     os::netns::Netns,

@@ -6,7 +6,6 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 
-use crate::model::loss::Loss;
 use crate::{
     capture::{NetnsChoice, dumps},
     commands::table::printer::no_entries,
@@ -17,7 +16,7 @@ use crate::{
         assemble::{VERSION, fold, host_and_kernel},
         notes::Settings,
     },
-    model::{Flow, NetnsId, filter::Filter, order},
+    model::{Flow, NetnsId, filter::Filter, loss::Loss, order},
     os::{clock::Clock, messages, netns::Netns, output::Destination},
     report::{Footer, Format, Header, Namespace, Report},
 };

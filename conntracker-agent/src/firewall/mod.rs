@@ -23,8 +23,11 @@ use self::{
     model::{Chain, ChainItem, Rule, Table},
     program::Limits,
 };
-use crate::model::table::{Backend, Family};
-use crate::{netlink::nftables::generation, os::netns::Netns};
+use crate::{
+    model::table::{Backend, Family},
+    netlink::nftables::generation,
+    os::netns::Netns,
+};
 
 /// The generation of rules of nf_tables in a namespace where nobody has made any (`nf_tables_init_net` of
 /// net/netfilter/nf_tables_api.c).

@@ -5,11 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use conntracker_common::counters::Counter;
 
 use super::{Observer, notes};
-use crate::capture::{BackendChoice, tracing::RuleTracer};
-use crate::model::loss::{Loss, LossCount};
 use crate::{
     bpf::counts::Counters,
-    model::{Drops, Flow, FlowKey, NetnsId, TimeOfDay, order},
+    capture::{BackendChoice, tracing::RuleTracer},
+    model::{
+        Drops, Flow, FlowKey, NetnsId, TimeOfDay,
+        loss::{Loss, LossCount},
+        order,
+    },
     report::{Footer, Header, Interface, Namespace, Report},
 };
 

@@ -10,8 +10,8 @@ use anyhow::{Result, anyhow};
 use tokio::sync::mpsc;
 
 use super::Observer;
-use crate::capture::NetnsChoice;
 use crate::{
+    capture::NetnsChoice,
     model::NetnsId,
     os::{
         descriptors,

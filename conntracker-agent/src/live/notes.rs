@@ -3,8 +3,11 @@
 
 use std::{fs, io, sync::Arc};
 
-use crate::capture::{Config, backend::Backend};
-use crate::{bpf::activity::Activity, os::netns::Netns};
+use crate::{
+    bpf::activity::Activity,
+    capture::{Config, backend::Backend},
+    os::netns::Netns,
+};
 
 /// Directory of conntrack's sysctls; they belong to the namespace of the reading thread.
 const SYSCTL: &str = "/proc/sys/net/netfilter";

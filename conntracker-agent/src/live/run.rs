@@ -13,11 +13,15 @@ use super::{
     reporter::Reporter,
     wanted::Wanted,
 };
-use crate::capture::{
-    Intake, drain_all,
-    dumps::{self, DumpMessage},
+use crate::{
+    capture::{
+        Intake, drain_all,
+        dumps::{self, DumpMessage},
+    },
+    conntrack::DumpStats,
+    flowtable::DumpId,
+    model::NetnsId,
 };
-use crate::{conntrack::DumpStats, flowtable::DumpId, model::NetnsId};
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);

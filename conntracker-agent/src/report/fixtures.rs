@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::model::loss::Loss;
 use crate::{
     bpf::{
         reasons::RawCause,
@@ -14,6 +13,7 @@ use crate::{
         Tuple, ZoneDir,
         counters::Counters,
         hook::Hook,
+        loss::Loss,
         order,
         path::{
             CtState, Direction, Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal,

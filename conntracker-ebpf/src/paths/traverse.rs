@@ -13,7 +13,6 @@ use conntracker_common::{
 };
 
 use super::path_sampling::sampling_tag;
-use crate::packet::hash::tuple_hash;
 use crate::{
     base::{
         counters::count,
@@ -24,7 +23,7 @@ use crate::{
     packet::{
         conntrack::{Entry, IPS_CONFIRMED, Nfct},
         emit::now,
-        hash::Hash,
+        hash::{Hash, tuple_hash},
         headers,
         task::TaskState,
         tuple::KernelTuple,

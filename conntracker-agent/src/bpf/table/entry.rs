@@ -10,8 +10,8 @@ use conntracker_common::{
 };
 
 use super::layout::EntryLayout;
-use crate::bpf::index::memory::{array, u16_at, u32_at, u64_at};
 use crate::{
+    bpf::index::memory::{array, u16_at, u32_at, u64_at},
     model::{L4, Status, Tuple, counters::Counters, state::ProtoState},
     netlink::ctnetlink::{Entry, SeqAdj, SynProxy},
 };

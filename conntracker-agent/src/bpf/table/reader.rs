@@ -12,12 +12,12 @@ use super::{
     layout::{EntryLayout, TableLayout, hz},
     programs::{Programs, TABLE},
 };
-use crate::bpf::{
-    btf::KernelBtf,
-    offsets::offsets,
-    sys::{self, MappedArray},
-};
 use crate::{
+    bpf::{
+        btf::KernelBtf,
+        offsets::offsets,
+        sys::{self, MappedArray},
+    },
     netlink::{self, ctnetlink::Entry},
     os::{ahead::ahead, netns::Netns},
 };

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{RuleTracer, namespaces::Namespace};
-use crate::report::coverage::Coverage;
-use crate::{firewall::Ruleset, model::NetnsId, os::netns::Netns};
+use crate::{firewall::Ruleset, model::NetnsId, os::netns::Netns, report::coverage::Coverage};
 
 impl RuleTracer {
     /// What was seen of the rules of a namespace, in all epochs.

@@ -17,13 +17,12 @@ use super::{
         IPS_EXPECTED, IPS_SRC_NAT_DONE,
     },
 };
-use crate::capture::tracing::Unresolved;
-use crate::report::coverage::Coverage;
 use crate::{
     attribution::{
         ChainId, Finding, Observation, Packet, Program, Solved, SolvedVerdict, Spot, solve,
     },
     bpf::path::{Event, PathRecord},
+    capture::tracing::Unresolved,
     firewall::Ruleset,
     model::{
         hook::Hook,
@@ -32,6 +31,7 @@ use crate::{
             Verdict,
         },
     },
+    report::coverage::Coverage,
 };
 
 /// Hooks by number.

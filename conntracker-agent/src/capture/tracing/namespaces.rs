@@ -10,8 +10,9 @@ use conntracker_common::plan::MAX_NAMESPACES;
 use tokio::time::Instant;
 
 use super::{epoch::Epoch, links::ChainLinks};
-use crate::report::coverage::Coverage;
-use crate::{bpf::index::Fingerprint, model::NetnsId, os::netns::Netns};
+use crate::{
+    bpf::index::Fingerprint, model::NetnsId, os::netns::Netns, report::coverage::Coverage,
+};
 
 /// One namespace.
 pub(super) struct Namespace {

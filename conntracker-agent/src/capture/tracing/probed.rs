@@ -10,7 +10,6 @@ use super::{
     plan::HookPlan,
     probes::Unseen,
 };
-use crate::capture::tracing::Unresolved;
 use crate::{
     attribution::{
         ChainId, Finding, Match, Observation, Packet, Program, Solution, Solved, SolvedVerdict,
@@ -23,6 +22,7 @@ use crate::{
         },
         path::{Event, PathRecord},
     },
+    capture::tracing::Unresolved,
     firewall::Ruleset,
     model::path::{Outcome, Provenance},
 };

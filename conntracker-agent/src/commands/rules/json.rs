@@ -8,13 +8,15 @@ use std::{
 use serde::Serialize;
 
 use super::select::Selected;
-use crate::model::harmless;
 use crate::{
     firewall::{
         Ruleset, Skipped,
         model::{Base, Chain, Rule},
     },
-    model::table::{Backend, Family},
+    model::{
+        harmless,
+        table::{Backend, Family},
+    },
 };
 
 /// Name and version of the format; the version grows as that of the report does (docs/schema.md).

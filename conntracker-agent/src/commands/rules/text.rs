@@ -6,10 +6,9 @@ use std::{
 };
 
 use super::select::Selected;
-use crate::model::harmless::one_line;
 use crate::{
     firewall::model::{Base, Chain, Counter, Rule, Table},
-    model::table::Backend,
+    model::{harmless::one_line, table::Backend},
 };
 
 /// Two numbers for each rule, and for the end of each chain.

@@ -17,14 +17,13 @@ use super::{
     printer::{Printer, no_entries},
     sort::{Sort, Sorted},
 };
-use crate::model::loss::Loss;
 use crate::{
     bpf::table::TableReader,
     capture::{NetnsChoice, dumps},
     commands::dump::{fullness, header},
     conntrack::{DumpStats, Entry},
     live::asked,
-    model::filter::Filter,
+    model::{filter::Filter, loss::Loss},
     netlink,
     os::{clock::Clock, messages, netns::Netns, output::Destination},
     report::{Footer, json::Style},

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::spot::{Spot, rules};
-use crate::model::loss::{Loss, LossCount};
 use crate::{
     firewall::{
         Ruleset,
         model::{Chain, Rule, Table},
     },
+    model::loss::{Loss, LossCount},
     report::{
         Footer, Report,
         coverage::{Coverage, Unseen},

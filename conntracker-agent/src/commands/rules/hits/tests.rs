@@ -1,12 +1,12 @@
 use serde_json::Value;
 
 use super::*;
-use crate::model::loss::Loss;
 use crate::{
     firewall::model::{Base, ChainType, Counter, Policy},
     model::{
         Flow,
         hook::Hook,
+        loss::Loss,
         path::{Provenance, SiteKind, Traversal, Verdict},
         table::{Backend, Family},
     },
