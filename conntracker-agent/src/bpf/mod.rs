@@ -10,6 +10,7 @@ mod callbacks;
 pub mod counts;
 pub mod drops;
 pub mod end;
+pub mod events;
 pub mod index;
 mod kernel_memory;
 pub mod links;

@@ -24,7 +24,7 @@ pub enum Kind {
     /// The first packet of the reply direction.
     Replied,
     /// A packet that netfilter, or another part of the kernel, dropped.
-    Drop,
+    Drop(Dropped),
     /// A new flow that another one's helper expected: [`Record::other`].
     Parent,
 }
@@ -62,8 +62,6 @@ pub struct Record {
     pub fragment: bool,
     /// The kernel's count for the folded key; `None` if this record stands for itself.
     pub counted: Option<Counted>,
-    /// What is said of a dropped packet only.
-    pub dropped: Option<Dropped>,
     /// The owner of the packet's socket.
     pub owner: Option<Owner>,
 }
@@ -111,6 +109,9 @@ pub enum RecordError {
     /// A part of a hook that does not exist.
     #[error("record of unknown hook segment {0}")]
     Segment(u8),
+    /// A conntrack entry that began or was replied to, but is not there.
+    #[error("record of kind {0}, which tells of a conntrack entry, without one")]
+    NoEntry(u8),
     /// Another flow where none can be told, or none where one must be.
     #[error("record with a second tuple of protocol {0} that cannot be another flow's")]
     Other(u8),
@@ -251,13 +252,22 @@ impl Record {
         }
         let mut r = bytes;
         let common = Common::decode(&mut r, bytes.len())?;
+        let Common { flags, count, since_ns, .. } = common;
         let kind = match common.kind {
             KIND_NEW => Kind::New,
             KIND_REPLIED => Kind::Replied,
-            KIND_DROP | KIND_LOST => Kind::Drop,
+            KIND_DROP | KIND_LOST => {
+                let lost = common.kind == KIND_LOST;
+                let (path_hash, location) = if lost { (0, since_ns) } else { (since_ns, 0) };
+                let cause = RawCause { lost, reason: count, location };
+                Kind::Drop(Dropped { counted: flags & FLAG_COUNTED != 0, path_hash, cause })
+            }
             KIND_PARENT => Kind::Parent,
             other => return Err(RecordError::Kind(other)),
         };
+        if !common.has_entry() && matches!(kind, Kind::New | Kind::Replied) {
+            return Err(RecordError::NoEntry(common.kind));
+        }
         // Of entries only those that were expected tell another flow; of headers, errors do.
         let other = common.other_proto != 0;
         if common.has_entry() && other != (kind == Kind::Parent) || kind == Kind::Parent && !other {
@@ -280,7 +290,8 @@ impl Record {
         let owner = has_owner.then(|| Owner::decode(&mut r));
         let (from_conntrack, fragment) = (common.has_entry(), common.fragment());
         let Common { ktime_ns, netns_cookie, ct_mark, packet_mark, interfaces, .. } = common;
-        let Common { zone, zone_dir, hook, flags, count, since_ns, .. } = common;
+        let Common { zone, zone_dir, hook, .. } = common;
+        let is_drop = matches!(kind, Kind::Drop(_));
         Ok(Self {
             kind,
             ktime_ns,
@@ -296,14 +307,8 @@ impl Record {
             zone_dir,
             hook,
             fragment,
-            counted: (flags & FLAG_COUNTED != 0 && kind != Kind::Drop)
+            counted: (flags & FLAG_COUNTED != 0 && !is_drop)
                 .then_some(Counted { since_ns, count: u64::from(count) }),
-            dropped: (kind == Kind::Drop).then(|| {
-                let lost = common.kind == KIND_LOST;
-                let (path_hash, location) = if lost { (0, since_ns) } else { (since_ns, 0) };
-                let cause = RawCause { lost, reason: count, location };
-                Dropped { counted: flags & FLAG_COUNTED != 0, path_hash, cause }
-            }),
             owner,
         })
     }
@@ -359,24 +364,15 @@ mod tests {
                 hook: Some(4),
                 fragment: false,
                 counted: Some(Counted { since_ns: 900, count: 4 }),
-                dropped: None,
                 owner: None,
             }
         );
         let mut dropped = good();
         dropped[0] = KIND_DROP;
-        let Record { counted, dropped, .. } = Record::decode(&dropped).unwrap();
-        assert_eq!(
-            (counted, dropped),
-            (
-                None,
-                Some(Dropped {
-                    counted: true,
-                    path_hash: 900,
-                    cause: RawCause { lost: false, reason: 4, location: 0 },
-                })
-            )
-        );
+        let Record { counted, kind, .. } = Record::decode(&dropped).unwrap();
+        let cause = RawCause { lost: false, reason: 4, location: 0 };
+        let drop = Kind::Drop(Dropped { counted: true, path_hash: 900, cause });
+        assert_eq!((counted, kind), (None, drop));
     }
 
     /// [`good`], with an owner behind it.

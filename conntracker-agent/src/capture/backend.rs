@@ -18,8 +18,7 @@ use crate::{
         probes::{self, Method},
     },
     capture::BackendChoice,
-    flowtable::FlowTable,
-    model::{Flow, NetnsId, filter::Filter},
+    model::{Flow, NetnsId},
     os::netns::Netns,
 };
 
@@ -333,9 +332,9 @@ impl Backend {
     }
 
     /// Merges the flows that the kernel has counted.
-    pub fn settle(&self, table: &mut FlowTable, filter: &Filter) -> Result<()> {
+    pub fn take_flow_counts(&self, intake: &mut Intake<'_>) -> Result<()> {
         match self {
-            Self::Packets(_, source) => source.settle(table, filter),
+            Self::Packets(_, source) => source.take_flow_counts(intake),
             Self::Netlink(_) => Ok(()),
         }
     }

@@ -7,10 +7,10 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::{
-    conntrack::{ConntrackEntry, DumpRequest, DumpStats, TupleFilter},
-    flowtable::DumpId,
+    conntrack::{DumpRequest, DumpStats, TupleFilter},
     model::{
         NetnsId,
+        event::Entry,
         filter::{AnyOf, Family, Filter},
     },
     netlink::{Socket, ctnetlink},
@@ -26,9 +26,9 @@ pub(crate) const CHANNEL: usize = 8;
 /// From a dump's thread to the loop.
 pub(crate) enum DumpMessage {
     /// Some entries.
-    Entries(DumpId, Vec<ConntrackEntry>),
+    Entries(NetnsId, Vec<Entry>),
     /// The end.
-    Done(DumpId, NetnsId, Result<DumpStats>),
+    Done(NetnsId, Result<DumpStats>),
 }
 
 /// What of the filter the kernel can apply to the dumps of a trace: only what never changes of an entry. An
@@ -78,22 +78,21 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
 /// No thread can be had.
 pub(crate) fn spawn(
     netns: Arc<Netns>,
-    dump: DumpId,
     id: NetnsId,
     request: DumpRequest,
     sender: mpsc::Sender<DumpMessage>,
 ) -> io::Result<()> {
     threads::spawn("dump", move || {
-        let result = run(&netns, dump, &request, &sender);
+        let result = run(&netns, id, &request, &sender);
         // A closed channel means that the loop has ended: nobody is interested any more.
-        let _ = sender.blocking_send(DumpMessage::Done(dump, id, result));
+        let _ = sender.blocking_send(DumpMessage::Done(id, result));
     })
     .map(drop)
 }
 
 fn run(
     netns: &Netns,
-    dump: DumpId,
+    id: NetnsId,
     request: &DumpRequest,
     sender: &mpsc::Sender<DumpMessage>,
 ) -> Result<DumpStats> {
@@ -102,10 +101,10 @@ fn run(
         batch.push(entry);
         if batch.len() == BATCH {
             let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
-            let _ = sender.blocking_send(DumpMessage::Entries(dump, full));
+            let _ = sender.blocking_send(DumpMessage::Entries(id, full));
         }
     })?;
-    let _ = sender.blocking_send(DumpMessage::Entries(dump, batch));
+    let _ = sender.blocking_send(DumpMessage::Entries(id, batch));
     Ok(stats)
 }
 
@@ -113,11 +112,10 @@ fn run(
 pub(crate) fn for_each(
     netns: &Netns,
     request: &DumpRequest,
-    mut each: impl FnMut(ConntrackEntry),
+    mut each: impl FnMut(Entry),
 ) -> Result<DumpStats> {
     let what = || format!("cannot dump the conntrack table of namespace `{}`", netns.name);
     let mut socket =
         netns.enter(|| Socket::netfilter().map_err(io::Error::other)).with_context(what)?;
-    ctnetlink::dump(&mut socket, request, |entry| each(ConntrackEntry::from(&entry)))
-        .with_context(what)
+    ctnetlink::dump(&mut socket, request, |entry| each(Entry::from(&entry))).with_context(what)
 }

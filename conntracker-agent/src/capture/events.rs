@@ -7,8 +7,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Intake;
 use crate::{
-    conntrack::ConntrackEntry,
-    model::NetnsId,
+    model::{NetnsId, event::EventKind},
     netlink::ctnetlink::Events,
     os::{
         netns::Netns,
@@ -64,8 +63,8 @@ impl EventsSource {
             let drained = socket.get_mut().drain(|event| {
                 let Ok(event) = event else { return };
                 if intake.filter.allows_tuple(&event.entry.orig, event.entry.zone) {
-                    let entry = ConntrackEntry::from(&event.entry);
-                    intake.table.event(netns, event.kind, &entry, now);
+                    let entry = Box::new((&event.entry).into());
+                    intake.event(netns, now, EventKind::Entry(event.kind.into(), entry));
                 }
             });
             let drained = match drained {

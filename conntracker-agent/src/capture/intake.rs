@@ -3,7 +3,15 @@
 use anyhow::Result;
 
 use super::interfaces::Interfaces;
-use crate::{flowtable::FlowTable, model::filter::Filter, os::clock::Clock};
+use crate::{
+    flowtable::FlowTable,
+    model::{
+        NetnsId,
+        event::{EventKind, FlowEvent},
+        filter::Filter,
+    },
+    os::clock::Clock,
+};
 
 /// Counts of the agent's own side.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,4 +55,11 @@ pub(crate) struct Intake<'a> {
     pub clock: &'a Clock,
     pub filter: &'a Filter,
     pub interfaces: &'a mut Interfaces,
+}
+
+impl Intake<'_> {
+    /// Something was seen in a namespace.
+    pub fn event(&mut self, netns: NetnsId, at_ns: u64, kind: EventKind) {
+        self.table.take(FlowEvent { netns, at_ns, kind });
+    }
 }

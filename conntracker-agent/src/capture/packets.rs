@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use self::{
     attach::{Attached, RulesWanted},
-    take::{allows, both, take, take_end, take_path},
+    take::{allows, take, take_end, take_path},
 };
 use super::{
     Hurry, Intake, drain_all,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     bpf::{
         activity::Activity,
-        counts::{Counters, DropCount},
+        counts::Counters,
         end,
         index::{self, layout::IndexLayout},
         links::Links,
@@ -35,8 +35,7 @@ use crate::{
         ring::RecordRing,
         symbols::Symbols,
     },
-    flowtable::FlowTable,
-    model::{Flow, NetnsId, filter::Filter},
+    model::{Flow, NetnsId, event::EventKind},
     os::netns::Netns,
 };
 
@@ -299,12 +298,14 @@ impl PacketsSource {
         })
     }
 
-    /// Merges the kernel's counts of flows into the table.
-    pub fn settle(&self, table: &mut FlowTable, filter: &Filter) -> Result<()> {
+    /// Takes the kernel's counts of flows.
+    pub fn take_flow_counts(&self, intake: &mut Intake<'_>) -> Result<()> {
         for seen in self.programs.seen()? {
             let netns = self.netns_by_cookie.get(&seen.netns_cookie);
-            if let Some(&netns) = netns.filter(|_| filter.allows_tuple(&seen.orig, seen.zone)) {
-                table.seen_flow(netns, &seen, seen.last_ns);
+            if let Some(&netns) =
+                netns.filter(|_| intake.filter.allows_tuple(&seen.orig, seen.zone))
+            {
+                intake.event(netns, seen.last_ns, seen.event());
             }
         }
         Ok(())
@@ -330,18 +331,17 @@ impl PacketsSource {
         for drops in taken {
             let Some(&netns) = self.netns_by_cookie.get(&drops.netns_cookie) else { continue };
             if allows(intake.filter, &drops.orig, drops.zone, !drops.from_headers) {
-                let number = |index| intake.interfaces.number(netns, index);
-                let interfaces = both(Some(drops.interfaces), number).unwrap_or_default();
                 let Some(cause) = self.reasons.cause(drops.cause) else {
                     intake.tally.not_lost += drops.packets;
                     continue;
                 };
-                let drops = DropCount { interfaces, hook: cause.last_hook(drops.hook), ..drops };
-                let (first, last) = drops.seen_ns;
-                intake.table.dropped(netns, &drops, cause, (first, last));
+                let number = |index| intake.interfaces.number(netns, index);
+                let event = drops.event(cause, number);
+                intake.event(netns, drops.seen_ns.1, event);
             }
         }
-        intake.table.drops_taken();
+        let now = intake.clock.since_boot();
+        intake.event(NetnsId::default(), now, EventKind::DropCountsTaken);
         Ok(())
     }
 

@@ -16,7 +16,13 @@ use crate::{
         assemble::{VERSION, fold, host_and_kernel},
         notes::Settings,
     },
-    model::{Flow, NetnsId, filter::Filter, loss::Loss, order},
+    model::{
+        Flow, NetnsId,
+        event::{EntrySource, EventKind, FlowEvent},
+        filter::Filter,
+        loss::Loss,
+        order,
+    },
     os::{clock::Clock, messages, netns::Netns, output::Destination},
     report::{Footer, Format, Header, Namespace, Report},
 };
@@ -47,13 +53,14 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let mut table = FlowTable::new(false);
     let mut total = DumpStats::default();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {
-        let current = table.begin_dump(id, clock.now());
+        let mut event = |kind| table.take(FlowEvent { netns: id, at_ns: clock.now(), kind });
+        event(EventKind::DumpBegan);
         let stats = dumps::for_each(netns, &dumps::request(filter), |entry| {
             if filter.allows_tuple(&entry.orig, entry.zone) {
-                table.dumped(current, &entry, clock.now());
+                event(EventKind::Entry(EntrySource::Dump, Box::new(entry)));
             }
         })?;
-        table.end_dump(current);
+        event(EventKind::DumpEnded { whole: true });
         total.entries += stats.entries;
         total.rejected += stats.rejected;
         total.interrupted += stats.interrupted;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{FlowKey, FlowTable, NetnsId, Record};
-use crate::{
-    bpf::counts::DropCount,
-    model::{Cause, Clash, DropPoint, Tuple, path::Traversal},
+use super::FlowTable;
+use crate::model::{
+    Cause, Clash, ConntrackCause, DropPoint, FlowKey, NetnsId, Tuple,
+    event::{DroppedEntry, DroppedPackets},
+    path::Traversal,
 };
 
 /// Paths of dropped packets that are remembered; what took others is dropped by a rule that is not told.
@@ -32,34 +33,38 @@ impl FlowTable {
         }
     }
 
-    /// Merges dropped packets that the kernel counted, and who did it. The first was seen at `first_ns`, the last at
-    /// `last_ns`.
-    pub fn dropped(
-        &mut self,
-        netns: NetnsId,
-        drops: &DropCount,
-        cause: Cause,
-        (first_ns, last_ns): (u64, u64),
-    ) {
-        let (iif, oif) = drops.interfaces;
-        let place = DropPoint { cause, hook: drops.hook, iif, oif };
-        let key = if drops.from_headers {
-            FlowKey { netns, zone: drops.zone, orig: drops.orig, entry: false }
+    /// Merges dropped packets.
+    pub(super) fn dropped(&mut self, netns: NetnsId, drops: DroppedPackets, at_ns: u64) {
+        let DroppedPackets { zone, orig, entry, point, path_hash, packets, first_ns } = drops;
+        let has_entry = !matches!(entry, DroppedEntry::None { .. });
+        let key = if has_entry {
+            self.key(netns, zone, orig)
         } else {
-            self.key(netns, drops.zone, drops.orig)
+            FlowKey { netns, zone, orig, entry: false }
         };
-        self.add_drops(key, drops.path_hash, place, drops.packets, (first_ns, last_ns));
-    }
-
-    /// Merges the record of a dropped packet. If the kernel counts it, that is merged when the counts are taken.
-    pub(super) fn dropped_once(&mut self, key: FlowKey, record: &Record, cause: Cause, at_ns: u64) {
-        let Some(dropped) = record.dropped else { return };
-        let (iif, oif) = record.interfaces.unwrap_or_default();
-        if !dropped.counted {
-            let place = DropPoint { cause, hook: record.hook, iif, oif };
-            self.add_drops(key, dropped.path_hash, place, 1, (at_ns, at_ns));
-        } else if !key.entry {
-            self.expect_drops(key, iif, at_ns);
+        let (mut reply, mut quoted) = (None, None);
+        match entry {
+            DroppedEntry::None { quotes } => quoted = quotes,
+            DroppedEntry::Tuple => {}
+            DroppedEntry::State(state) => {
+                reply = Some(state.reply);
+                self.describe_by_packet(key, state, at_ns);
+                self.flow(key, at_ns).origins.drops = true;
+            }
+        }
+        if packets > 0 {
+            self.add_drops(key, path_hash, point, packets, (first_ns, at_ns));
+        } else if !has_entry {
+            self.expect_drops(key, point.iif, at_ns);
+        }
+        if let Some(quoted) = quoted {
+            self.quotes(key, quoted);
+        }
+        if let Some(reply) = reply {
+            if point.cause == Cause::Conntrack(ConntrackCause::InsertFailed) {
+                self.clashed(key, FlowKey { netns, zone, orig, entry: true }, reply);
+            }
+            self.set_reply(key, reply, false);
         }
     }
 

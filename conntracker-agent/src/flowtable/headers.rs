@@ -8,9 +8,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{FlowKey, FlowTable, Member};
+use super::{FlowTable, Member};
 use crate::model::{
-    DropPoint, Drops, Flow, Origins, Paths, Tuple,
+    DropPoint, Drops, Flow, FlowKey, Origins, Paths, Tuple,
     path::{Direction, Traversal},
 };
 
@@ -145,16 +145,16 @@ impl FlowTable {
     }
 
     /// Remembers which flow ICMP errors with these headers quote.
-    pub(super) fn quotes(&mut self, headers: FlowKey, quoted: Option<Tuple>) {
+    pub(super) fn quotes(&mut self, headers: FlowKey, quoted: Tuple) {
         if let Some(waiting) = self.waiting.get_mut(&headers) {
-            waiting.quotes = waiting.quotes.or(quoted);
+            waiting.quotes.get_or_insert(quoted);
         } else if let Some(flow) = self.flows.get_mut(&self.line_of(headers)) {
-            flow.quotes = flow.quotes.or(quoted);
+            flow.quotes.get_or_insert(quoted);
         }
     }
 
     /// The kernel's counts of dropped packets were taken, and it begins anew.
-    pub fn drops_taken(&mut self) {
+    pub(super) fn drop_counts_taken(&mut self) {
         self.counting.clear();
         self.waiting.retain(|_, waiting| {
             waiting.counting = false;

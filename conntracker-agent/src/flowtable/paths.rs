@@ -1,36 +1,20 @@
-//! Where packets went: ways through hooks, merged into the flows they belong to.
+//! Paths of packets through hooks, merged into the flows that the packets are of.
 
 use std::sync::Arc;
 
-use super::{FlowKey, FlowTable, NetnsId};
+use super::FlowTable;
 use crate::model::{
-    Tuple,
+    FlowKey, NetnsId,
+    event::PacketPath,
     path::{Direction, Outcome, Traversal},
 };
 
-/// One packet's way through a hook, and whose it is.
-#[derive(Clone, Copy, Debug)]
-pub struct PacketPath<'a> {
-    /// Conntrack zone; 0 if it is not known.
-    pub zone: u16,
-    /// Original direction of the entry, or the packet's headers.
-    pub orig: Tuple,
-    /// The packet had an entry.
-    pub from_conntrack: bool,
-    /// Input and output interface, 0 for none.
-    pub interfaces: (u32, u32),
-    /// Hash of the path, by which the kernel counts dropped packets.
-    pub path_hash: u64,
-    /// The way.
-    pub traversal: &'a Arc<Traversal>,
-}
-
 impl FlowTable {
-    /// Merges one packet's way through a hook.
-    pub fn path(&mut self, netns: NetnsId, path: &PacketPath<'_>, at_ns: u64) {
-        let PacketPath { zone, orig, from_conntrack, interfaces: (iif, oif), .. } = *path;
-        let PacketPath { path_hash, traversal, .. } = *path;
-        let key = if from_conntrack {
+    /// Merges one packet's path through a hook.
+    pub(super) fn path(&mut self, netns: NetnsId, path: &PacketPath, at_ns: u64) {
+        let &PacketPath { zone, orig, has_entry, interfaces: (iif, oif), path_hash, .. } = path;
+        let traversal = &path.traversal;
+        let key = if has_entry {
             self.key(netns, zone, orig)
         } else {
             FlowKey { netns, zone, orig, entry: false }
@@ -41,7 +25,7 @@ impl FlowTable {
             self.drops_take(key, path_hash, traversal);
         }
         let packets = u64::from(!dropped);
-        if !from_conntrack {
+        if !has_entry {
             return self.by_headers(key, iif, at_ns, at_ns).add_path(traversal, packets);
         }
         let flow = self.flow(key, at_ns);
@@ -57,7 +41,7 @@ impl FlowTable {
     }
 }
 
-/// The same way in a direction.
+/// The same path, of a packet in a direction.
 pub(super) fn directed(traversal: &Arc<Traversal>, direction: Direction) -> Arc<Traversal> {
     if traversal.direction == direction {
         return Arc::clone(traversal);

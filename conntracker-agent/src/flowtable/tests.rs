@@ -3,16 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    bpf::{
-        end::End,
-        reasons::RawCause,
-        record::{Dropped, Kind},
-    },
-    model::{L4, flow::Counted},
+use crate::model::{
+    Cause, DropPoint, L4, ZoneDir,
+    counters::Counters,
+    event::{DroppedEntry, DroppedPackets, Entry, EntryEnd, EntrySource, EventKind::*},
+    flow::Counted,
 };
 
 mod headers;
+mod orders;
 mod times;
 
 const NS: NetnsId = NetnsId(0);
@@ -26,59 +25,60 @@ fn tuple(sport: u16) -> Tuple {
     }
 }
 
-fn record(kind: Kind, sport: u16, ktime_ns: u64) -> Record {
-    Record {
-        kind,
-        ktime_ns,
-        netns_cookie: 1,
+/// The first packet of an entry, or of its reply direction.
+fn packet(sport: u16) -> EntryPacket {
+    EntryPacket {
+        zone: 0,
         orig: tuple(sport),
-        reply: tuple(sport).inverted(),
-        other: None,
-        status: Status::default(),
-        ct_mark: Some(0),
+        entry: EntryState {
+            reply: tuple(sport).inverted().unwrap(),
+            zone_dir: ZoneDir::Both,
+            status: Status::default(),
+            mark: Some(0),
+            process: None,
+        },
         packet_mark: 0,
         interfaces: Some((2, 3)),
-        zone: 0,
-        zone_dir: 3,
-        hook: Some(4),
-        fragment: false,
         counted: None,
-        dropped: (kind == Kind::Drop).then_some(Dropped {
-            counted: false,
-            path_hash: 0,
-            cause: RawCause::NETFILTER,
-        }),
-        owner: None,
     }
 }
 
-fn entry(sport: u16, id: u32, packets: u64) -> ConntrackEntry {
-    ConntrackEntry {
-        family: 2,
+/// A dropped packet.
+fn dropped(orig: Tuple, entry: DroppedEntry) -> DroppedPackets {
+    let point = DropPoint { cause: Cause::Netfilter, hook: Some(4), iif: 2, oif: 3 };
+    DroppedPackets { zone: 0, orig, entry, point, path_hash: 0, packets: 1, first_ns: 0 }
+}
+
+fn entry(sport: u16, id: u32, packets: u64) -> Entry {
+    Entry {
         orig: tuple(sport),
         reply: tuple(sport).inverted(),
-        master: None,
+        parent: None,
         zone: 0,
-        zone_orig: None,
-        zone_reply: None,
+        zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
         timeout: Some(30),
         mark: Some(0),
-        secmark: None,
         secctx: None,
         id: Some(id),
         use_count: Some(1),
         counters: [Some(Counters { packets, bytes: packets * 100 }), None],
-        start: None,
-        stop: None,
-        timestamp_event: None,
+        start_ns: None,
+        stop_ns: None,
         helper: None,
-        helper_info: None,
         labels: Vec::new(),
         state: None,
-        seqadj: [None; 2],
-        synproxy: None,
-        unknown: Vec::new(),
+    }
+}
+
+impl FlowTable {
+    /// Something is seen in the first namespace.
+    fn see(&mut self, at_ns: u64, kind: EventKind) {
+        self.take(FlowEvent { netns: NS, at_ns, kind });
+    }
+
+    fn see_event(&mut self, at_ns: u64, source: EntrySource, entry: Entry) {
+        self.see(at_ns, Entry(source, Box::new(entry)));
     }
 }
 
@@ -86,12 +86,12 @@ fn table(fold: bool) -> FlowTable {
     FlowTable::new(fold)
 }
 
-fn dump(table: &mut FlowTable, entries: &[ConntrackEntry], at_ns: u64) {
-    let dump = table.begin_dump(NS, at_ns);
+fn dump(table: &mut FlowTable, entries: &[Entry], at_ns: u64) {
+    table.see(at_ns, DumpBegan);
     for entry in entries {
-        table.dumped(dump, entry, at_ns + 1);
+        table.see_event(at_ns + 1, EntrySource::Dump, entry.clone());
     }
-    table.end_dump(dump);
+    table.see(at_ns + 2, DumpEnded { whole: true });
 }
 
 /// The only flow.
@@ -103,13 +103,13 @@ fn only(table: &FlowTable) -> &Flow {
 #[test]
 fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
     let mut first = table(false);
-    first.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 101);
+    first.see(101, New(packet(5000)));
     dump(&mut first, &[entry(5000, 1, 1)], 100);
     assert_eq!(only(&first).merged(), 1);
 
     let mut second = table(false);
     dump(&mut second, &[entry(5000, 1, 1)], 100);
-    second.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 101);
+    second.see(101, New(packet(5000)));
     assert_eq!(only(&second).merged(), 1);
     assert!(only(&second).origins.packets && only(&second).origins.dump);
 }
@@ -118,7 +118,7 @@ fn a_record_and_a_dump_of_one_entry_are_one_flow_in_either_order() {
 fn a_tuple_used_again_after_the_first_dump_is_another_conntrack_flow() {
     let mut t = table(false);
     dump(&mut t, &[entry(5000, 1, 1)], 100);
-    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 500);
+    t.see(500, New(packet(5000)));
     assert_eq!(only(&t).merged(), 2);
 }
 
@@ -126,13 +126,11 @@ fn a_tuple_used_again_after_the_first_dump_is_another_conntrack_flow() {
 fn the_kernels_count_of_a_folded_key_is_not_added_to_by_later_dumps() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 100);
-    t.kernel_counts_from_now_on();
-    let counted = |count| Record {
-        counted: Some(Counted { since_ns: 7, count }),
-        ..record(Kind::New, 6000, 0)
-    };
-    t.record(NS, &counted(1), Cause::Netfilter, 200);
-    t.record(NS, &counted(4), Cause::Netfilter, 300);
+    t.see(0, KernelCounts);
+    let counted =
+        |count| EntryPacket { counted: Some(Counted { since_ns: 7, count }), ..packet(6000) };
+    t.see(200, New(counted(1)));
+    t.see(300, New(counted(4)));
     dump(&mut t, &[entry(5001, 2, 1), entry(6000, 3, 1), entry(6003, 4, 1)], 400);
     assert_eq!(only(&t).merged(), 2 + 4);
 }
@@ -141,42 +139,40 @@ fn the_kernels_count_of_a_folded_key_is_not_added_to_by_later_dumps() {
 fn a_later_dump_brings_to_light_what_no_record_told_and_the_kernels_count_settles_how_many() {
     let mut t = table(true);
     dump(&mut t, &[], 100);
-    t.kernel_counts_from_now_on();
+    t.see(0, KernelCounts);
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1)], 400);
     assert_eq!(only(&t).merged(), 1, "one at least");
-    let seen = Seen {
-        netns_cookie: 1,
+    let counted = CountedFlows {
         orig: tuple(5000).folded(),
         zone: 0,
         counted: Counted { since_ns: 7, count: 2 },
-        last_ns: 9,
         replied: false,
     };
-    t.seen_flow(NS, &seen, 500);
-    t.seen_flow(NS, &seen, 501);
+    t.see(500, Counted(counted));
+    t.see(501, Counted(counted));
     assert_eq!(only(&t).merged(), 2);
 }
 
 #[test]
 fn confirmed_is_sticky() {
     let mut t = table(true);
-    let mut replied = record(Kind::Replied, 5000, 0);
-    replied.status = Status::SEEN_REPLY;
-    t.record(NS, &replied, Cause::Netfilter, 10);
-    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 20);
+    let mut replied = packet(5000);
+    replied.entry.status = Status::SEEN_REPLY;
+    t.see(10, Replied(replied));
+    t.see(20, New(packet(5001)));
     assert!(only(&t).confirmed());
 }
 
 #[test]
 fn events_and_a_dump_of_the_same_entries_count_each_once() {
     let mut t = table(true);
-    t.event(NS, EventKind::New, &entry(5000, 1, 0), 90);
+    t.see_event(90, EntrySource::Event, entry(5000, 1, 0));
     dump(&mut t, &[entry(5000, 1, 2), entry(5001, 2, 1)], 100);
-    t.event(NS, EventKind::New, &entry(5001, 2, 0), 101);
-    t.event(NS, EventKind::Update, &entry(5001, 2, 0), 102);
+    t.see_event(101, EntrySource::Event, entry(5001, 2, 0));
+    t.see_event(102, EntrySource::Event, entry(5001, 2, 0));
     assert_eq!(only(&t).merged(), 2);
-    t.event(NS, EventKind::Destroy, &entry(5001, 2, 3), 200);
-    t.event(NS, EventKind::New, &entry(5001, 9, 0), 300);
+    t.see_event(200, EntrySource::EndEvent, entry(5001, 2, 3));
+    t.see_event(300, EntrySource::Event, entry(5001, 9, 0));
     assert_eq!(only(&t).merged(), 3);
 }
 
@@ -185,8 +181,8 @@ fn accounting_adds_what_grew_and_survives_the_end_of_an_entry() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 10)], 100);
     dump(&mut t, &[entry(5000, 1, 15)], 200);
-    t.event(NS, EventKind::Destroy, &entry(5000, 1, 18), 300);
-    t.event(NS, EventKind::Destroy, &entry(5002, 2, 7), 300);
+    t.see_event(300, EntrySource::EndEvent, entry(5000, 1, 18));
+    t.see_event(300, EntrySource::EndEvent, entry(5002, 2, 7));
     assert_eq!(only(&t).counters.unwrap()[0], Counters { packets: 25, bytes: 2500 });
 }
 
@@ -194,15 +190,11 @@ fn accounting_adds_what_grew_and_survives_the_end_of_an_entry() {
 fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
     let mut t = table(true);
     // Translated: the reply comes from another address than the original went to.
-    let mut new = record(Kind::New, 5000, 0);
-    new.reply =
-        Some(Tuple { src: "192.0.2.9".parse().unwrap(), ..tuple(5000).inverted().unwrap() });
-    t.record(NS, &new, Cause::Netfilter, 10);
-    let mut dropped = record(Kind::Drop, 0, 0);
-    dropped.orig = new.reply.unwrap();
-    dropped.reply = None;
-    dropped.ct_mark = None;
-    t.record(NS, &dropped, Cause::Netfilter, 20);
+    let mut new = packet(5000);
+    let reply = Tuple { src: "192.0.2.9".parse().unwrap(), ..tuple(5000).inverted().unwrap() };
+    new.entry.reply = reply;
+    t.see(10, New(new));
+    t.see(20, Dropped(dropped(reply, DroppedEntry::None { quotes: None })));
     assert_eq!(only(&t).drops.as_ref().unwrap().packets(), 1);
     assert_eq!(only(&t).merged(), 1);
 }
@@ -210,10 +202,9 @@ fn a_dropped_reply_known_by_its_headers_belongs_to_the_flow_it_replies_to() {
 #[test]
 fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
     let mut t = table(true);
-    let mut dropped = record(Kind::Drop, 5000, 0);
-    dropped.dropped = Some(Dropped { counted: true, path_hash: 0, cause: RawCause::NETFILTER });
-    t.record(NS, &dropped, Cause::Netfilter, 20);
-    t.dropped(NS, &headers::count(tuple(5000), false, 8), Cause::Netfilter, (20, 30));
+    let first = dropped(tuple(5000), DroppedEntry::State(packet(5000).entry));
+    t.see(20, Dropped(DroppedPackets { packets: 0, ..first }));
+    t.see(30, Dropped(headers::count(tuple(5000), DroppedEntry::Tuple, 8)));
     let flow = only(&t);
     assert!(flow.dropped() && !flow.confirmed());
     assert_eq!((flow.merged(), flow.drops.as_ref().unwrap().packets()), (0, 8));
@@ -222,9 +213,9 @@ fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
 #[test]
 fn zones_and_namespaces_keep_equal_tuples_apart() {
     let mut t = table(true);
-    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 10);
-    t.record(NS, &Record { zone: 7, ..record(Kind::New, 5000, 0) }, Cause::Netfilter, 10);
-    t.record(NetnsId(1), &record(Kind::New, 5000, 0), Cause::Netfilter, 10);
+    t.see(10, New(packet(5000)));
+    t.see(10, New(EntryPacket { zone: 7, ..packet(5000) }));
+    t.take(FlowEvent { netns: NetnsId(1), at_ns: 10, kind: New(packet(5000)) });
     assert_eq!(t.len(), 3);
 }
 
@@ -232,27 +223,25 @@ fn zones_and_namespaces_keep_equal_tuples_apart() {
 fn before_the_kernel_counts_a_second_dump_finds_the_flows_of_lost_records() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 1)], 100);
-    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
+    t.see(150, New(packet(5001)));
     dump(&mut t, &[entry(5000, 1, 1), entry(5001, 2, 1), entry(5002, 3, 1)], 200);
-    t.kernel_counts_from_now_on();
+    t.see(0, KernelCounts);
     assert_eq!(only(&t).merged(), 3);
 }
 
-fn end(sport: u16, packets: u64) -> End {
+fn end(sport: u16, packets: u64) -> EntryEnd {
     let counters = |packets| Counters { packets, bytes: packets * 100 };
-    End {
-        ktime_ns: 0,
-        netns_cookie: 1,
+    EntryEnd {
+        zone: 0,
         orig: tuple(sport),
         reply: tuple(sport).inverted().unwrap(),
+        zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
         mark: 3,
-        zone: 0,
-        zone_dir: 3,
         confirmed: true,
         counters: Some([counters(packets), counters(2 * packets)]),
         start_ns: None,
-        overdue: 0,
+        stop_ns: 0,
         state: None,
     }
 }
@@ -261,9 +250,9 @@ fn end(sport: u16, packets: u64) -> End {
 fn an_end_counts_no_flow_twice_and_its_counters_are_the_last() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 10)], 100);
-    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
-    t.end(NS, &end(5000, 15), 200, 190);
-    t.end(NS, &end(5001, 4), 210, 205);
+    t.see(150, New(packet(5001)));
+    t.see(200, Ended(EntryEnd { stop_ns: 190, ..end(5000, 15) }));
+    t.see(210, Ended(EntryEnd { stop_ns: 205, ..end(5001, 4) }));
     let flow = only(&t);
     assert_eq!((flow.merged(), flow.ended, flow.mark), (2, 2, Some(3)));
     assert_eq!(
@@ -277,16 +266,16 @@ fn an_end_counts_no_flow_twice_and_its_counters_are_the_last() {
 #[test]
 fn an_end_of_which_no_record_told_the_beginning_is_a_flow_unless_the_kernel_counts_it() {
     let mut t = table(true);
-    t.end(NS, &end(5000, 1), 100, 100);
-    t.end(NS, &end(5001, 1), 100, 100);
+    t.see(100, Ended(EntryEnd { stop_ns: 100, ..end(5000, 1) }));
+    t.see(100, Ended(EntryEnd { stop_ns: 100, ..end(5001, 1) }));
     assert_eq!(only(&t).merged(), 2);
 
     let mut t = table(true);
-    t.kernel_counts_from_now_on();
+    t.see(0, KernelCounts);
     let counted = Some(Counted { since_ns: 7, count: 2 });
-    t.record(NS, &Record { counted, ..record(Kind::New, 5000, 0) }, Cause::Netfilter, 100);
-    t.end(NS, &end(5000, 1), 200, 200);
-    t.end(NS, &end(5001, 1), 200, 200);
+    t.see(100, New(EntryPacket { counted, ..packet(5000) }));
+    t.see(200, Ended(EntryEnd { stop_ns: 200, ..end(5000, 1) }));
+    t.see(200, Ended(EntryEnd { stop_ns: 200, ..end(5001, 1) }));
     assert_eq!((only(&t).merged(), only(&t).ended), (2, 2));
     assert_eq!(only(&t).counters.unwrap()[0].packets, 2);
 }
@@ -294,11 +283,11 @@ fn an_end_of_which_no_record_told_the_beginning_is_a_flow_unless_the_kernel_coun
 #[test]
 fn a_tuple_used_again_is_another_flow_with_counters_of_its_own() {
     let mut t = table(false);
-    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 100);
-    t.end(NS, &end(5000, 5), 200, 200);
-    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 300);
+    t.see(100, New(packet(5000)));
+    t.see(200, Ended(EntryEnd { stop_ns: 200, ..end(5000, 5) }));
+    t.see(300, New(packet(5000)));
     dump(&mut t, &[entry(5000, 2, 1)], 400);
-    t.end(NS, &end(5000, 3), 500, 500);
+    t.see(500, Ended(EntryEnd { stop_ns: 500, ..end(5000, 3) }));
     let flow = only(&t);
     assert_eq!((flow.merged(), flow.ended), (2, 2));
     assert_eq!(flow.counters.unwrap()[0].packets, 8);
@@ -307,12 +296,12 @@ fn a_tuple_used_again_is_another_flow_with_counters_of_its_own() {
 #[test]
 fn what_a_dump_shows_of_an_entry_that_has_ended_meanwhile_changes_nothing() {
     let mut t = table(true);
-    t.record(NS, &record(Kind::New, 5000, 0), Cause::Netfilter, 50);
-    let under_way = t.begin_dump(NS, 100);
-    t.end(NS, &end(5000, 5), 150, 150);
-    t.dumped(under_way, &entry(5000, 1, 4), 160);
+    t.see(50, New(packet(5000)));
+    t.see(100, DumpBegan);
+    t.see(150, Ended(EntryEnd { stop_ns: 150, ..end(5000, 5) }));
+    t.see_event(160, EntrySource::Dump, entry(5000, 1, 4));
     // Another flow, at the time of the next dump.
-    t.end_dump(under_way);
+    t.see(170, DumpEnded { whole: true });
     assert_eq!((only(&t).merged(), only(&t).counters.unwrap()[0].packets), (1, 5));
     dump(&mut t, &[entry(5000, 2, 7)], 200);
     assert_eq!((only(&t).merged(), only(&t).counters.unwrap()[0].packets), (2, 12));
@@ -321,35 +310,35 @@ fn what_a_dump_shows_of_an_entry_that_has_ended_meanwhile_changes_nothing() {
 #[test]
 fn a_dump_that_fails_leaves_no_ended_entries_behind() {
     let mut t = table(true);
-    let failing = t.begin_dump(NS, 100);
-    t.end(NS, &end(5000, 5), 150, 150);
-    t.give_up_dump(failing);
-    let next = t.begin_dump(NS, 120);
-    t.dumped(next, &entry(5000, 2, 7), 160);
+    t.see(100, DumpBegan);
+    t.see(150, Ended(EntryEnd { stop_ns: 150, ..end(5000, 5) }));
+    t.see(110, DumpEnded { whole: false });
+    t.see(120, DumpBegan);
+    t.see_event(160, EntrySource::Dump, entry(5000, 2, 7));
     assert_eq!(only(&t).merged(), 2);
 }
 
 #[test]
 fn a_flow_that_was_never_confirmed_is_one_only_if_nothing_else_told_of_it() {
-    let unconfirmed = |sport| End {
+    let unconfirmed = |sport| EntryEnd {
         confirmed: false,
         status: Status::default(),
         counters: None,
         ..end(sport, 0)
     };
     let mut t = table(true);
-    t.end(NS, &unconfirmed(5000), 100, 100);
-    t.end(NS, &unconfirmed(5001), 110, 110);
+    t.see(100, Ended(EntryEnd { stop_ns: 100, ..unconfirmed(5000) }));
+    t.see(110, Ended(EntryEnd { stop_ns: 110, ..unconfirmed(5001) }));
     let flow = only(&t);
     assert_eq!((flow.merged(), flow.never_confirmed(), flow.ended), (0, Some(2), 0));
     assert!(flow.reply.is_some() && flow.details.is_none() && !flow.confirmed());
     // Two packets of one query found each other's entry: one of them was confirmed.
-    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 120);
+    t.see(120, New(packet(5001)));
     assert_eq!((only(&t).merged(), only(&t).never_confirmed()), (1, None));
 
     let mut t = table(true);
-    t.record(NS, &record(Kind::Drop, 5000, 0), Cause::Netfilter, 90);
-    t.end(NS, &unconfirmed(5000), 100, 100);
+    t.see(90, Dropped(dropped(tuple(5000), DroppedEntry::State(packet(5000).entry))));
+    t.see(100, Ended(EntryEnd { stop_ns: 100, ..unconfirmed(5000) }));
     let flow = only(&t);
     assert_eq!((flow.merged(), flow.never_confirmed()), (0, None));
     assert_eq!(flow.drops.as_ref().unwrap().packets(), 1);
@@ -366,11 +355,11 @@ proptest! {
         let mut now = 1_000;
         let mut packets = 0;
         for (id, (sport, early, late, shown)) in (1u32..).zip(&lives) {
-            t.record(NS, &record(Kind::New, 5000 + sport, 0), Cause::Netfilter, now);
+            t.see(now, New(packet(5000 + sport)));
             if *shown {
                 dump(&mut t, &[entry(5000 + sport, id, *early)], now + 1);
             }
-            t.end(NS, &end(5000 + sport, early + late), now + 10, now + 10);
+            t.see(now + 10, Ended(EntryEnd { stop_ns: now + 10, ..end(5000 + sport, early + late) }));
             packets += early + late;
             now += 100;
         }

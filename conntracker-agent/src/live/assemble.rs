@@ -48,10 +48,10 @@ impl Snapshot {
 
 /// Takes what the report of now is made of. What could not be had for it is the second part; the report says so.
 pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Error>) {
-    let Observer { backend, table, config, clock, .. } = &mut *observer;
-    let time_of_day = clock.time_of_day();
-    let mut failed = backend.settle(table, &config.filter).err();
-    table.settle_waiting();
+    let time_of_day = observer.clock.time_of_day();
+    let (backend, mut intake) = observer.intake();
+    let mut failed = backend.take_flow_counts(&mut intake).err();
+    intake.table.settle_waiting();
     let counters = backend.counters().unwrap_or_else(|error| {
         failed.get_or_insert(error);
         Some(Counters::default())

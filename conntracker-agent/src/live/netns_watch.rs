@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Observer;
 use crate::{
     capture::NetnsChoice,
-    model::NetnsId,
+    model::{NetnsId, event::EventKind},
     os::{
         descriptors,
         netns::{
@@ -182,7 +182,7 @@ impl Observer {
                 let id = self.add(&Arc::new(netns));
                 self.netns_watch.came += 1;
                 self.netns_watch.arriving.insert(id);
-                self.table.count_each(id);
+                self.event(id, EventKind::PacketsSeen(false));
                 self.start_dump(id);
                 if !self.dumping.contains(&id) {
                     self.refuse(id, &anyhow!("its conntrack table cannot be dumped"));
@@ -211,7 +211,7 @@ impl Observer {
             Ok(()) => {
                 log::info!("namespace {} has come, and is observed", netns.name);
                 self.netns_watch.arriving.remove(&id);
-                self.table.count_with_others(id);
+                self.event(id, EventKind::PacketsSeen(true));
                 self.observes(id, &netns);
                 self.start_dump(id);
             }
@@ -251,7 +251,7 @@ impl Observer {
         self.statistics.end(id);
         self.netns_watch.arriving.remove(&id);
         self.netns_watch.gone.insert(id);
-        self.table.count_with_others(id);
+        self.event(id, EventKind::PacketsSeen(true));
         netns.release();
     }
 

@@ -15,12 +15,16 @@ use super::{
 };
 use crate::{
     capture::{
-        Intake, drain_all,
+        Intake,
+        backend::Backend,
+        drain_all,
         dumps::{self, DumpMessage},
     },
     conntrack::DumpStats,
-    flowtable::DumpId,
-    model::NetnsId,
+    model::{
+        NetnsId,
+        event::{EntrySource, EventKind},
+    },
 };
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
@@ -171,70 +175,68 @@ impl Observer {
         if self.netns_watch.gone.contains(&id) || !self.dumping.insert(id) {
             return;
         }
-        let dump = self.table.begin_dump(id, self.clock.since_boot());
+        let netns = Arc::clone(netns);
+        self.event(id, EventKind::DumpBegan);
         self.tally.dumps += 1;
         let filter = dumps::lasting(&self.config.filter);
-        let started = dumps::spawn(Arc::clone(netns), dump, id, filter, self.dump_sender.clone());
+        let started = dumps::spawn(Arc::clone(&netns), id, filter, self.dump_sender.clone());
         if let Err(error) = started {
             let name = &netns.name;
             log::warn!("cannot dump the conntrack table of namespace `{name}`: {error}");
             self.tally.dump_failed += 1;
-            self.table.give_up_dump(dump);
+            self.event(id, EventKind::DumpEnded { whole: false });
             self.dumping.remove(&id);
         }
     }
 
     fn on_dump(&mut self, message: DumpMessage) -> Result<()> {
         match message {
-            DumpMessage::Entries(dump, entries) => {
+            DumpMessage::Entries(id, entries) => {
                 // An entry's record is in the ring before the entry is in the table: taken first,
                 // it finds the flow unknown, and the dump then finds it known.
                 self.drain_all()?;
                 let now = self.clock.since_boot();
+                let (_, mut intake) = self.intake();
                 for entry in entries {
-                    if self.config.filter.allows_tuple(&entry.orig, entry.zone) {
-                        self.table.dumped(dump, &entry, now);
+                    if intake.filter.allows_tuple(&entry.orig, entry.zone) {
+                        intake.event(id, now, EventKind::Entry(EntrySource::Dump, Box::new(entry)));
                     }
                 }
                 Ok(())
             }
-            DumpMessage::Done(dump, id, result) => {
+            DumpMessage::Done(id, result) => {
                 // The end of an entry that the dump did not show any more is in the ring by now: taken
                 // first, it finds the entry known.
                 self.drain_all()?;
-                self.on_dump_end(dump, id, result)
+                self.on_dump_end(id, result)
             }
         }
     }
 
-    fn on_dump_end(&mut self, dump: DumpId, id: NetnsId, result: Result<DumpStats>) -> Result<()> {
+    fn on_dump_end(&mut self, id: NetnsId, result: Result<DumpStats>) -> Result<()> {
         self.dumping.remove(&id);
+        // What a dump did not show that is not whole may be there all the same.
+        let whole =
+            result.as_ref().is_ok_and(|stats| stats.rejected == 0 && stats.interrupted == 0);
+        self.event(id, EventKind::DumpEnded { whole });
         match result {
             Ok(stats) => {
                 self.tally.dump_entries += stats.entries;
                 self.tally.dump_rejected += stats.rejected;
                 self.tally.dump_interrupted += stats.interrupted;
-                if stats.rejected == 0 && stats.interrupted == 0 {
-                    self.table.end_dump(dump);
-                } else {
-                    // What it did not show may be there all the same.
-                    self.table.give_up_dump(dump);
-                }
                 if self.netns_watch.arriving.contains(&id) {
                     self.arrive(id);
                 }
             }
             // Nothing is missed of what is gone.
-            Err(_) if self.netns_watch.gone.contains(&id) => self.table.give_up_dump(dump),
+            Err(_) if self.netns_watch.gone.contains(&id) => {}
             Err(error) if self.netns_watch.arriving.contains(&id) => {
-                self.table.give_up_dump(dump);
                 self.refuse(id, &error);
             }
             // Without a first dump the report misses every flow that was there before: for one namespace that is
             // a failure, among several it is the failure of one.
             Err(error) if self.dumped_once.contains(&id) || self.namespaces.len() > 1 => {
                 self.tally.dump_failed += 1;
-                self.table.give_up_dump(dump);
                 log::warn!("{error:#}");
             }
             Err(error) => return Err(error),
@@ -264,7 +266,7 @@ impl Observer {
             return self.dump_all();
         }
         self.backend.fold_from_now_on()?;
-        self.table.kernel_counts_from_now_on();
+        self.event(NetnsId::default(), EventKind::KernelCounts);
         // Read after the switch: the programs count a flow before they look at the mode.
         self.folded_from = self.backend.counters()?.map(|c| c.get(Counter::NewFlows));
         Ok(())
@@ -272,27 +274,40 @@ impl Observer {
 
     /// Takes what the sources have now, up to a bound.
     fn drain(&mut self) -> Result<()> {
-        self.table.set_time_of_day(self.clock.time_of_day());
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        backend.drain(&mut Intake { table, tally, clock, filter: &config.filter, interfaces })?;
-        Ok(())
+        self.relate_clocks();
+        let (backend, mut intake) = self.intake();
+        backend.drain(&mut intake).map(drop)
     }
 
     /// Takes everything that the sources have now.
     pub(super) fn drain_all(&mut self) -> Result<()> {
-        self.table.set_time_of_day(self.clock.time_of_day());
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        let mut intake = Intake { table, tally, clock, filter: &config.filter, interfaces };
+        self.relate_clocks();
+        let (backend, mut intake) = self.intake();
         drain_all(|| backend.drain(&mut intake))
     }
 
     /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
     pub(super) fn take_drops(&mut self, all: bool) -> Result<()> {
+        let (backend, mut intake) = self.intake();
+        backend.take_drops(&mut intake, all)
+    }
+
+    /// The backend, and where it puts what it has.
+    pub(super) fn intake(&mut self) -> (&mut Backend, Intake<'_>) {
         let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        backend.take_drops(
-            &mut Intake { table, tally, clock, filter: &config.filter, interfaces },
-            all,
-        )
+        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces })
+    }
+
+    /// Something happens to a namespace that the flow table must know.
+    pub(super) fn event(&mut self, id: NetnsId, kind: EventKind) {
+        let now = self.clock.since_boot();
+        self.intake().1.event(id, now, kind);
+    }
+
+    /// The time of day may have been set.
+    fn relate_clocks(&mut self) {
+        let time_of_day = self.clock.time_of_day();
+        self.event(NetnsId::default(), EventKind::Clock(time_of_day));
     }
 
     /// Interfaces have changed: what packets have told by now is of their old names.

@@ -385,13 +385,13 @@ impl Flow {
     }
 
     /// Takes over a process. If both ends are here, the one that began is told.
-    pub(crate) fn owned_by(&mut self, process: Process) {
+    pub(crate) fn owned_by(&mut self, process: Box<Process>) {
         let better = self.process.as_ref().is_none_or(|known| {
             known.direction == super::path::Direction::Reply
                 && process.direction == super::path::Direction::Original
         });
         if better {
-            self.process = Some(Box::new(process));
+            self.process = Some(process);
         }
     }
 }

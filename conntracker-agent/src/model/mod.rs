@@ -3,6 +3,8 @@
 
 pub mod counters;
 mod drops;
+#[cfg(feature = "cli")]
+pub mod event;
 pub mod filter;
 pub mod flow;
 #[cfg(feature = "cli")]

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use crate::{
-    bpf::{
-        reasons::RawCause,
-        record::{Dropped, Kind, Record},
-    },
     flowtable::FlowTable,
     model::{
-        Cause, ConntrackCause, Details, Drops, Flow, FlowKey, L4, NetnsId, Origins, Paths, Status,
-        Tuple, ZoneDir,
+        Cause, ConntrackCause, Details, DropPoint, Drops, Flow, FlowKey, L4, NetnsId, Origins,
+        Paths, Status, Tuple, ZoneDir,
         counters::Counters,
+        event::{DroppedEntry, DroppedPackets, EventKind, FlowEvent},
         hook::Hook,
         loss::Loss,
         order,
@@ -64,26 +61,18 @@ pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Drops> {
     let orig = ports(6, "192.0.2.1", 1, "192.0.2.2", 1).key.orig;
     let mut table = FlowTable::new(false);
     for &(cause, hook, iif, oif) in places {
-        let record = Record {
-            kind: Kind::Drop,
-            ktime_ns: 1,
-            netns_cookie: 1,
-            orig,
-            reply: None,
-            other: None,
-            status: Status::default(),
-            ct_mark: None,
-            packet_mark: 0,
-            interfaces: Some((iif, oif)),
+        let hook = (hook != 255).then_some(hook);
+        let dropped = DroppedPackets {
             zone: 0,
-            zone_dir: 3,
-            hook: (hook != 255).then_some(hook),
-            fragment: false,
-            counted: None,
-            dropped: Some(Dropped { counted: false, path_hash: 0, cause: RawCause::NETFILTER }),
-            owner: None,
+            orig,
+            entry: DroppedEntry::None { quotes: None },
+            point: DropPoint { cause, hook, iif, oif },
+            path_hash: 0,
+            packets: 1,
+            first_ns: START,
         };
-        table.record(NetnsId(0), &record, cause, START);
+        let kind = EventKind::Dropped(dropped);
+        table.take(FlowEvent { netns: NetnsId(0), at_ns: START, kind });
     }
     table.lines_without_entry().into_iter().next().and_then(|line| line.drops)
 }

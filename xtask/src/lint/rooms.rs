@@ -40,6 +40,10 @@ const PROGRAMS: Crate = Crate {
     rooms: &["agent", "flows", "paths", "packet", "base"],
 };
 
+/// Rooms that import from one other room alone, and why.
+const ONLY: [(&str, &str, &str); 1] =
+    [("flowtable", "model", "it takes FlowEvents and nothing else")];
+
 /// What belongs to no room: the crate's root, and the program, which is a crate of its own.
 const OUTSIDE: [&str; 3] = ["lib", "main", "cli"];
 
@@ -71,6 +75,7 @@ fn faults(of: &Crate, sources: &Sources) -> Vec<String> {
     }
     wrong.dedup();
     wrong.extend(sources.imports().filter_map(|import| upwards(of, import)));
+    wrong.extend(sources.imports().filter_map(only));
     let inside = |import: &&Import| !import.test && import.from.first() == import.to.first();
     wrong.extend(circles(sources.imports().filter(inside)));
     wrong
@@ -88,6 +93,19 @@ fn upwards(Crate { rooms, .. }: &Crate, import: &Import) -> Option<String> {
             import.to.join("::"),
             rooms[to],
             rooms[from]
+        )
+    })
+}
+
+/// What is wrong with an import of a room that may import from one other alone.
+fn only(import: &Import) -> Option<String> {
+    let (from, to) = (import.from.first()?, import.to.first()?);
+    let (room, other, why) = ONLY.into_iter().find(|(room, ..)| from == room)?;
+    (to != room && to != other).then(|| {
+        format!(
+            "{} imports {}: `{room}` imports from `{other}` alone, {why}",
+            import.from.join("::"),
+            import.to.join("::")
         )
     })
 }
@@ -171,6 +189,17 @@ mod tests {
             said(&[above, ("model/mod.rs", ""), ("live/mod.rs", "use crate::{report, model};")])
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn the_flow_table_takes_nothing_but_what_the_model_has() {
+        let bpf = ("bpf/mod.rs", "pub struct Record;");
+        let table =
+            |text| said(&[bpf, ("model/mod.rs", "pub struct Flow;"), ("flowtable/mod.rs", text)]);
+        assert!(table("use crate::model::Flow;").is_empty());
+        let fault = "flowtable imports bpf: `flowtable` imports from `model` alone, \
+                     it takes FlowEvents and nothing else";
+        assert_eq!(table("use crate::bpf::Record;"), [fault]);
     }
 
     #[test]

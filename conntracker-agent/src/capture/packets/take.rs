@@ -6,12 +6,15 @@ use crate::{
     bpf::{
         end::End,
         path::{Device, PathRecord},
-        reasons::{RawCause, Reasons},
+        reasons::Reasons,
         record::{Kind, Record},
     },
     capture::{Intake, Tally, owners::Owners, tracing::RuleTracer},
-    flowtable::PacketPath,
-    model::{NetnsId, Tuple, filter::Filter},
+    model::{
+        Cause, NetnsId, Tuple,
+        event::{EventKind, PacketPath},
+        filter::Filter,
+    },
 };
 
 /// The namespace of a decoded record; counts it as one of ours, or as foreign.
@@ -45,16 +48,20 @@ pub(super) fn take(
         if let Some(owner) = &record.owner {
             owners.note(owner);
         }
-        let raw = record.dropped.map_or(RawCause::NETFILTER, |dropped| dropped.cause);
-        let Some(cause) = reasons.cause(raw) else {
-            let counted = record.dropped.is_some_and(|dropped| dropped.counted);
-            intake.tally.not_lost += u64::from(!counted);
-            return;
+        let cause = match record.kind {
+            Kind::Drop(dropped) => {
+                let Some(cause) = reasons.cause(dropped.cause) else {
+                    intake.tally.not_lost += u64::from(!dropped.counted);
+                    return;
+                };
+                cause
+            }
+            Kind::New | Kind::Replied | Kind::Parent => Cause::Netfilter,
         };
         let number = |index| intake.interfaces.number(netns, index);
-        let interfaces = both(record.interfaces, number);
-        let record = Record { interfaces, hook: cause.last_hook(record.hook), ..record };
-        intake.table.record(netns, &record, cause, record.ktime_ns);
+        if let Some(event) = record.event(cause, number) {
+            intake.event(netns, record.ktime_ns, event);
+        }
     }
 }
 
@@ -70,13 +77,12 @@ pub(super) fn take_end(
     };
     let Some(netns) = whose(end.netns_cookie, netns_by_cookie, intake.tally) else { return };
     if allows(intake.filter, &end.orig, end.zone, true) {
-        let at_ns = end.ktime_ns;
-        let stop_ns = at_ns.saturating_sub(intake.clock.of_ticks(end.overdue));
-        intake.table.end(netns, &end, at_ns, stop_ns);
+        let overdue_ns = intake.clock.of_ticks(end.overdue);
+        intake.event(netns, end.ktime_ns, end.event(overdue_ns));
     }
 }
 
-/// One record of a packet's way: resolved and merged, or counted.
+/// One record of a packet's path: resolved and merged, or counted.
 pub(super) fn take_path(
     bytes: &[u8],
     netns_by_cookie: &HashMap<u64, NetnsId>,
@@ -88,8 +94,8 @@ pub(super) fn take_path(
         return;
     };
     let Some(netns) = whose(record.netns_cookie, netns_by_cookie, intake.tally) else { return };
-    let from_conntrack = record.reply.is_some();
-    if allows(intake.filter, &record.orig, record.zone, from_conntrack)
+    let has_entry = record.reply.is_some();
+    if allows(intake.filter, &record.orig, record.zone, has_entry)
         && let Some(traversal) = rules.resolve(netns, &record)
     {
         let at_ns = record.ktime_ns;
@@ -101,29 +107,20 @@ pub(super) fn take_path(
         let path = PacketPath {
             zone: record.zone,
             orig: record.orig,
-            from_conntrack,
+            has_entry,
             interfaces: (number(record.iif), number(record.oif)),
             path_hash: record.path_hash,
-            traversal: &traversal,
+            traversal,
         };
-        intake.table.path(netns, &path, at_ns);
+        intake.event(netns, at_ns, EventKind::Path(path));
     }
-}
-
-/// Input and output, each as its number.
-pub(super) fn both(
-    interfaces: Option<(u32, u32)>,
-    mut number: impl FnMut(u32) -> u32,
-) -> Option<(u32, u32)> {
-    interfaces.map(|(input, output)| (number(input), number(output)))
 }
 
 /// Whether a tuple passes the filter. A packet known by its headers alone may belong to the other
 /// direction of its flow.
-pub(super) fn allows(filter: &Filter, tuple: &Tuple, zone: u16, from_conntrack: bool) -> bool {
+pub(super) fn allows(filter: &Filter, tuple: &Tuple, zone: u16, has_entry: bool) -> bool {
     filter.allows_tuple(tuple, zone)
-        || (!from_conntrack
-            && tuple.inverted().is_some_and(|orig| filter.allows_tuple(&orig, zone)))
+        || (!has_entry && tuple.inverted().is_some_and(|orig| filter.allows_tuple(&orig, zone)))
 }
 
 #[cfg(test)]

@@ -3,22 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::bpf::{counts::DropCount, reasons::RawCause};
 
 /// Dropped packets, as the kernel counts them.
-pub(super) fn count(orig: Tuple, from_headers: bool, packets: u64) -> DropCount {
-    DropCount {
-        cause: RawCause::NETFILTER,
-        netns_cookie: 1,
-        path_hash: 0,
-        orig,
-        interfaces: (7, 0),
-        zone: 0,
-        hook: Some(0),
-        from_headers,
-        seen_ns: (20, 30),
-        packets,
-    }
+pub(super) fn count(orig: Tuple, entry: DroppedEntry, packets: u64) -> DroppedPackets {
+    let point = DropPoint { cause: Cause::Netfilter, hook: Some(0), iif: 7, oif: 0 };
+    DroppedPackets { packets, point, first_ns: 20, ..dropped(orig, entry) }
+}
+
+/// Without an entry.
+fn without(orig: Tuple, packets: u64) -> DroppedPackets {
+    count(orig, DroppedEntry::None { quotes: None }, packets)
 }
 
 fn udp(src: &str, sport: u16, dst: &str, dport: u16) -> Tuple {
@@ -27,12 +21,15 @@ fn udp(src: &str, sport: u16, dst: &str, dport: u16) -> Tuple {
 }
 
 /// A new flow whose source is translated.
-fn masqueraded(client: &str, sport: u16, port: u16) -> Record {
-    Record {
-        orig: udp(client, sport, "10.0.0.2", 5353),
-        reply: Some(udp("10.0.0.2", 5353, "192.0.2.1", port)),
-        ..record(Kind::New, 0, 0)
-    }
+fn masqueraded(client: &str, sport: u16, port: u16) -> EntryPacket {
+    to(udp(client, sport, "10.0.0.2", 5353), udp("10.0.0.2", 5353, "192.0.2.1", port))
+}
+
+/// A new flow of two tuples.
+fn to(orig: Tuple, reply: Tuple) -> EntryPacket {
+    let mut packet = packet(0);
+    (packet.orig, packet.entry.reply) = (orig, reply);
+    packet
 }
 
 fn drops(flow: &Flow) -> u64 {
@@ -49,24 +46,12 @@ fn dropped_of(t: &FlowTable, client: &str) -> u64 {
 fn replies_from_a_high_port_are_of_the_flow_that_they_reply_to() {
     let mut t = table(true);
     for sport in [30_001, 30_002] {
-        t.record(
-            NS,
-            &Record {
-                orig: udp("10.0.0.1", sport, "10.0.0.2", 5353),
-                reply: Some(udp("10.0.0.2", 5353, "10.0.0.1", sport)),
-                ..record(Kind::New, 0, 0)
-            },
-            Cause::Netfilter,
-            10,
-        );
+        let (there, back) =
+            (udp("10.0.0.1", sport, "10.0.0.2", 5353), udp("10.0.0.2", 5353, "10.0.0.1", sport));
+        t.see(10, New(to(there, back)));
     }
     for sport in [30_001, 30_002, 30_003] {
-        t.dropped(
-            NS,
-            &count(udp("10.0.0.2", 5353, "10.0.0.1", sport), true, 2),
-            Cause::Netfilter,
-            (20, 30),
-        );
+        t.see(30, Dropped(without(udp("10.0.0.2", 5353, "10.0.0.1", sport), 2)));
     }
     assert_eq!((drops(only(&t)), t.lines_without_entry().len()), (6, 0));
 }
@@ -74,18 +59,18 @@ fn replies_from_a_high_port_are_of_the_flow_that_they_reply_to() {
 #[test]
 fn replies_to_two_masqueraded_clients_are_told_apart_by_their_exact_tuples() {
     let mut t = table(true);
-    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), Cause::Netfilter, 10);
-    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), Cause::Netfilter, 11);
+    t.see(10, New(masqueraded("10.0.1.2", 40_001, 40_001)));
+    t.see(11, New(masqueraded("10.0.1.3", 40_001, 31_191)));
     let reply = |port| udp("10.0.0.2", 5353, "192.0.2.1", port);
-    t.dropped(NS, &count(reply(40_001), true, 3), Cause::Netfilter, (20, 30));
-    t.dropped(NS, &count(reply(31_191), true, 5), Cause::Netfilter, (20, 30));
+    t.see(30, Dropped(without(reply(40_001), 3)));
+    t.see(30, Dropped(without(reply(31_191), 5)));
     // A flow of the first client that was only counted: nobody told its port.
-    t.dropped(NS, &count(reply(40_002), true, 4), Cause::Netfilter, (20, 30));
+    t.see(30, Dropped(without(reply(40_002), 4)));
     assert_eq!((dropped_of(&t, "10.0.1.2"), dropped_of(&t, "10.0.1.3")), (3, 5));
     let lines = t.lines_without_entry();
     assert!(lines.len() == 1 && lines[0].fits_several && drops(&lines[0]) == 4);
     assert!(t.wants_dump());
-    let dumped = ConntrackEntry {
+    let dumped = Entry {
         orig: udp("10.0.1.2", 40_002, "10.0.0.2", 5353),
         reply: Some(reply(40_002)),
         ..entry(0, 9, 1)
@@ -97,19 +82,13 @@ fn replies_to_two_masqueraded_clients_are_told_apart_by_their_exact_tuples() {
 #[test]
 fn what_is_known_when_the_kernel_begins_to_count_holds_when_the_entry_is_gone() {
     let mut t = table(true);
-    t.record(NS, &masqueraded("10.0.1.2", 40_001, 40_001), Cause::Netfilter, 10);
-    t.record(NS, &masqueraded("10.0.1.3", 40_001, 31_191), Cause::Netfilter, 11);
+    t.see(10, New(masqueraded("10.0.1.2", 40_001, 40_001)));
+    t.see(11, New(masqueraded("10.0.1.3", 40_001, 31_191)));
     let reply = udp("10.0.0.2", 5353, "192.0.2.1", 31_191);
-    let first = Record {
-        orig: reply,
-        reply: None,
-        dropped: Some(Dropped { counted: true, path_hash: 0, cause: RawCause::NETFILTER }),
-        ..record(Kind::Drop, 0, 0)
-    };
-    t.record(NS, &first, Cause::Netfilter, 20);
+    t.see(20, Dropped(without(reply, 0)));
     // Nothing is there any more.
     dump(&mut t, &[], 100);
-    t.dropped(NS, &count(reply, true, 6), Cause::Netfilter, (20, 200));
+    t.see(200, Dropped(without(reply, 6)));
     assert_eq!((dropped_of(&t, "10.0.1.2"), dropped_of(&t, "10.0.1.3")), (0, 6));
 }
 
@@ -118,8 +97,8 @@ fn the_first_packet_without_an_entry_is_of_the_original_direction() {
     for fold in [true, false] {
         let mut t = table(fold);
         let there = udp("10.0.0.1", 30_001, "10.0.0.2", 5353);
-        t.dropped(NS, &count(there.inverted().unwrap(), true, 2), Cause::Netfilter, (40, 60));
-        t.dropped(NS, &count(there, true, 3), Cause::Netfilter, (30, 50));
+        t.see(60, Dropped(without(there.inverted().unwrap(), 2)));
+        t.see(50, Dropped(without(there, 3)));
         let lines = t.lines_without_entry();
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].key.orig.src, there.src);
@@ -131,22 +110,26 @@ fn the_first_packet_without_an_entry_is_of_the_original_direction() {
 fn equal_tuples_of_two_zones_are_told_apart_by_interface_or_not_at_all() {
     let mut t = table(true);
     for (zone, iif) in [(1, 7), (2, 8)] {
-        let new =
-            Record { zone, zone_dir: 1, interfaces: Some((iif, 9)), ..record(Kind::New, 5000, 0) };
-        t.record(NS, &new, Cause::Netfilter, 10);
+        let mut new = EntryPacket { zone, interfaces: Some((iif, 9)), ..packet(5000) };
+        new.entry.zone_dir = ZoneDir::Original;
+        t.see(10, New(new));
     }
-    let by = |iif| DropCount { interfaces: (iif, 0), ..count(tuple(5000), true, 1) };
-    t.dropped(NS, &by(7), Cause::Netfilter, (20, 30));
-    t.dropped(NS, &by(8), Cause::Netfilter, (20, 30));
-    t.dropped(NS, &by(8), Cause::Netfilter, (20, 30));
+    let by = |iif| {
+        let mut packets = without(tuple(5000), 1);
+        packets.point.iif = iif;
+        packets
+    };
+    t.see(30, Dropped(by(7)));
+    t.see(30, Dropped(by(8)));
+    t.see(30, Dropped(by(8)));
     let of = |zone| t.flows().filter(|flow| flow.key.zone == zone).map(drops).sum::<u64>();
     assert_eq!((of(1), of(2), t.lines_without_entry().len()), (1, 2, 0));
     let mut unknown = by(5);
-    t.dropped(NS, &unknown, Cause::Netfilter, (20, 30));
+    t.see(30, Dropped(unknown.clone()));
     assert!(t.lines_without_entry()[0].fits_several);
     // A template says which zone it is.
     unknown.zone = 2;
-    t.dropped(NS, &unknown, Cause::Netfilter, (20, 30));
+    t.see(30, Dropped(unknown.clone()));
     assert_eq!(t.flows().filter(|flow| flow.key.zone == 2).map(drops).sum::<u64>(), 3);
 }
 
@@ -154,19 +137,10 @@ fn equal_tuples_of_two_zones_are_told_apart_by_interface_or_not_at_all() {
 fn an_entry_that_a_dump_shows_again_after_its_tuple_was_reused_is_counted_by_the_kernel_alone() {
     let mut t = table(true);
     dump(&mut t, &[entry(5000, 1, 1)], 100);
-    t.kernel_counts_from_now_on();
-    t.record(
-        NS,
-        &Record { counted: Some(Counted { since_ns: 7, count: 1 }), ..record(Kind::New, 6000, 0) },
-        Cause::Netfilter,
-        150,
-    );
-    t.record(
-        NS,
-        &Record { counted: Some(Counted { since_ns: 7, count: 2 }), ..record(Kind::New, 5000, 0) },
-        Cause::Netfilter,
-        160,
-    );
+    let counted = |count| Some(Counted { since_ns: 7, count });
+    t.see(0, KernelCounts);
+    t.see(150, New(EntryPacket { counted: counted(1), ..packet(6000) }));
+    t.see(160, New(EntryPacket { counted: counted(2), ..packet(5000) }));
     dump(&mut t, &[entry(5000, 2, 1), entry(6000, 3, 1)], 200);
     assert_eq!(only(&t).merged(), 3);
 }
@@ -207,27 +181,27 @@ proptest! {
         for (at, what) in (100u64..).step_by(10).zip(&all) {
             match *what {
                 Happens::New(n) => {
-                    t.record(NS, &flow(n), Cause::Netfilter, at);
+                    t.see(at, New(flow(n)));
                     there.push(n);
                 }
                 Happens::DroppedEntry(n, packets) => {
                     let orig = flow(n).orig;
                     let orig = if fold { orig.folded() } else { orig };
-                    t.dropped(NS, &count(orig, false, packets.into()), Cause::Netfilter, (at, at));
+                    t.see(at, Dropped(count(orig, DroppedEntry::Tuple, packets.into())));
                     sent += u64::from(packets);
                 }
                 Happens::DroppedOriginal(n, packets) => {
-                    t.dropped(NS, &count(flow(n).orig, true, packets.into()), Cause::Netfilter, (at, at));
+                    t.see(at, Dropped(without(flow(n).orig, packets.into())));
                     sent += u64::from(packets);
                 }
                 Happens::DroppedReply(n, packets) => {
-                    t.dropped(NS, &count(flow(n).reply.unwrap(), true, packets.into()), Cause::Netfilter, (at, at));
+                    t.see(at, Dropped(without(flow(n).entry.reply, packets.into())));
                     sent += u64::from(packets);
                 }
                 Happens::Dump => {
                     let entries: Vec<_> = there
                         .iter()
-                        .map(|&n| ConntrackEntry { orig: flow(n).orig, reply: flow(n).reply, ..entry(0, n.into(), 1) })
+                        .map(|&n| Entry { orig: flow(n).orig, reply: Some(flow(n).entry.reply), ..entry(0, n.into(), 1) })
                         .collect();
                     dump(&mut t, &entries, at);
                 }

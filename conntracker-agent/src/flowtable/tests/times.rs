@@ -8,16 +8,16 @@ const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
 /// A flow that is known from before the clock was set and from after, with conntrack's time stamps.
 fn across(before: TimeOfDay, after: TimeOfDay) -> FlowTable {
     let mut t = table(true);
-    t.set_time_of_day(before);
-    let stamped = |sport, start: u64| ConntrackEntry { start: Some(start), ..entry(sport, 1, 1) };
+    t.see(90, Clock(before));
+    let stamped = |sport, start: u64| Entry { start_ns: Some(start), ..entry(sport, 1, 1) };
     // Made at 50, dumped at 100.
     dump(&mut t, &[stamped(5000, before.of(50))], 100);
-    t.record(NS, &record(Kind::New, 5001, 0), Cause::Netfilter, 150);
-    t.set_time_of_day(after);
+    t.see(150, New(packet(5001)));
+    t.see(180, Clock(after));
     // It is still there, and its time stamp is still of the other clock.
     dump(&mut t, &[stamped(5000, before.of(50)), entry(5001, 2, 1)], 200);
-    let ended = End { start_ns: Some(before.of(150)), ..end(5001, 1) };
-    t.end(NS, &ended, 300, 290);
+    let stop_ns = 290;
+    t.see(300, Ended(EntryEnd { start_ns: Some(before.of(150)), stop_ns, ..end(5001, 1) }));
     t
 }
 
@@ -44,10 +44,11 @@ fn of_namespaces_that_are_gone_only_flows_are_kept() {
     let (with_flow, without) = (NetnsId(7), NetnsId(8));
     let mut t = table(true);
     for netns in [NS, with_flow] {
-        t.record(netns, &record(Kind::New, 5000, 0), Cause::Netfilter, 100);
+        t.take(FlowEvent { netns, at_ns: 100, kind: New(packet(5000)) });
     }
-    let empty = t.begin_dump(without, 100);
-    t.end_dump(empty);
+    for kind in [DumpBegan, DumpEnded { whole: true }] {
+        t.take(FlowEvent { netns: without, at_ns: 100, kind });
+    }
     let unused = t.forget_gone(&HashSet::from([with_flow, without]));
     assert_eq!(unused, HashSet::from([without]));
     assert_eq!(t.len(), 2);

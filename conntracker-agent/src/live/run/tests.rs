@@ -7,9 +7,9 @@ use super::*;
 use crate::{
     bpf::object::Sizes,
     capture::{BackendChoice, Config, Hurry, NetnsChoice},
-    model::filter::Filter,
+    model::{event, filter::Filter},
     netlink::{
-        ctnetlink::{ConntrackEntry, Entry},
+        ctnetlink::Entry,
         wire::{Message, Messages},
     },
     report::Report,
@@ -58,9 +58,8 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 #[test]
 fn what_is_known_is_written_before_a_failure_ends_it() {
     run(async {
-        let (mut observer, dumps) = observer().await;
-        let dump = observer.table.begin_dump(NetnsId(0), 0);
-        let failed = DumpMessage::Done(dump, NetnsId(0), Err(anyhow!("the kernel is gone")));
+        let (observer, dumps) = observer().await;
+        let failed = DumpMessage::Done(NetnsId(0), Err(anyhow!("the kernel is gone")));
         assert!(dumps.send(failed).await.is_ok());
         let kept = Kept::default();
         let ran = observer.run(std::future::pending, kept.clone()).await;
@@ -115,17 +114,16 @@ fn the_loop_goes_on_while_a_report_is_written() {
 fn a_dump_that_is_not_whole_concludes_nothing() {
     let datagram = include_bytes!("../../netlink/ctnetlink/fixtures/dump.bin");
     let entry = |message: Message<'_>| Some((&Entry::decode(message.payload).ok()?).into());
-    let entries: Vec<ConntrackEntry> =
-        Messages::new(datagram).flatten().filter_map(entry).collect();
+    let entries: Vec<event::Entry> = Messages::new(datagram).flatten().filter_map(entry).collect();
     let counts = |observer: &Observer| -> u64 {
         observer.table.flows().map(|flow| flow.flows.total()).sum()
     };
-    let dump = |observer: &mut Observer, entries: &[ConntrackEntry], stats: DumpStats| {
+    let dump = |observer: &mut Observer, entries: &[event::Entry], stats: DumpStats| {
         let id = NetnsId(0);
         observer.dumping.insert(id);
-        let dump = observer.table.begin_dump(id, observer.clock.since_boot());
-        observer.on_dump(DumpMessage::Entries(dump, entries.to_vec())).unwrap();
-        observer.on_dump(DumpMessage::Done(dump, id, Ok(stats))).unwrap();
+        observer.event(id, EventKind::DumpBegan);
+        observer.on_dump(DumpMessage::Entries(id, entries.to_vec())).unwrap();
+        observer.on_dump(DumpMessage::Done(id, Ok(stats))).unwrap();
     };
     run(async {
         let (mut observer, _dumps) = observer().await;
@@ -151,12 +149,10 @@ fn of_several_namespaces_one_that_cannot_be_dumped_does_not_end_it() {
         let (mut observer, dumps) = observer().await;
         let other = observer.namespaces[&NetnsId(0)].clone();
         let id = observer.add(&other);
-        let dump = observer.table.begin_dump(id, 0);
-        let failed = DumpMessage::Done(dump, id, Err(anyhow!("that one is broken")));
+        let failed = DumpMessage::Done(id, Err(anyhow!("that one is broken")));
         assert!(dumps.send(failed).await.is_ok());
         // The dump of the first one, which it began by itself.
-        let first = observer.table.begin_dump(NetnsId(0), 0);
-        let done = DumpMessage::Done(first, NetnsId(0), Ok(DumpStats::default()));
+        let done = DumpMessage::Done(NetnsId(0), Ok(DumpStats::default()));
         assert!(dumps.send(done).await.is_ok());
         while let Ok(message) = observer.dumps.try_recv() {
             observer.on_dump(message).unwrap();

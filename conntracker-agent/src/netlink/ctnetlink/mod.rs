@@ -2,7 +2,7 @@
 //!
 //! [`uapi`] has the numbers, [`decode`] turns a message into an [`Entry`] without copying,
 //! [`mod@tuple`] and `state` do its two larger parts, [`unknown`] finds what it has no field for,
-//! [`owned`] is the copy that outlives the receive buffer. [`change`] is what requests say, which
+//! [`owned`] is the copy that outlives the receive buffer, `flow_event` the part of it that flows are described by. [`change`] is what requests say, which
 //! `encode` turns into attributes. [`expect`] is both for expectations. [`filter`], [`mod@dump`], [`requests`],
 //! [`expect_requests`], [`events`] (by a [`listener`]) and [`stats`] talk
 //! to the kernel; [`support`] asks it what it can.
@@ -16,6 +16,8 @@ pub mod events;
 pub mod expect;
 pub mod expect_requests;
 pub mod filter;
+#[cfg(feature = "cli")]
+mod flow_event;
 pub mod listener;
 pub mod owned;
 pub mod requests;

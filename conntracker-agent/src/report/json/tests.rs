@@ -4,7 +4,12 @@ use serde_json::Value;
 use super::*;
 use crate::{
     flowtable::FlowTable,
-    model::{Flow, NetnsId, Status, counters::Counters, state::ProtoState},
+    model::{
+        Flow, NetnsId, Status,
+        counters::Counters,
+        event::{EntrySource, EventKind, FlowEvent},
+        state::ProtoState,
+    },
     netlink::wire::Messages,
     report::fixtures::*,
 };
@@ -127,9 +132,8 @@ const AT_NS: u64 = 1_800_000_000_000_000_000;
 /// The object of an entry, written from the flow that a table of flows makes of it.
 fn by_flow(entry: &Entry<'_>) -> String {
     let mut table = FlowTable::new(false);
-    let dump = table.begin_dump(NetnsId(0), AT_NS);
-    table.dumped(dump, &entry.into(), AT_NS);
-    table.end_dump(dump);
+    let kind = EventKind::Entry(EntrySource::Dump, Box::new(entry.into()));
+    table.take(FlowEvent { netns: NetnsId(0), at_ns: AT_NS, kind });
     let report = report(table.flows().cloned().collect());
     let mut out = Vec::new();
     line(&mut out, &FlowObject::new(&report.flows[0], &Names::new(&report.header))).unwrap();
