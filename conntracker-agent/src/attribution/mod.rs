@@ -104,7 +104,7 @@ pub struct Solved {
     pub verdict: SolvedVerdict,
     /// How it is known.
     pub provenance: Provenance,
-    /// When it was met is known: it stands in order. Others follow behind the last of those.
+    /// When it was met is known: it stands in order. OtherFlows follow behind the last of those.
     pub placed: bool,
 }
 

@@ -52,7 +52,7 @@ pub struct PathRecord {
     pub dropped: bool,
     /// Links between base chains that it passed.
     pub gaps: u8,
-    /// Others moved the same counters meanwhile.
+    /// OtherFlows moved the same counters meanwhile.
     pub nested: bool,
     /// Not all counters that moved are named.
     pub truncated: bool,

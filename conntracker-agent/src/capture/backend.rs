@@ -18,7 +18,7 @@ use crate::{
         probes::{self, Method},
     },
     capture::BackendChoice,
-    model::{Flow, NetnsId},
+    model::{NetnsId, process::Process},
     os::netns::Netns,
 };
 
@@ -287,9 +287,9 @@ impl Backend {
     }
 
     /// Adds what is known of the processes at the ends of flows.
-    pub fn complete(&self, flows: &mut [Flow]) {
+    pub fn complete<'a>(&self, processes: impl Iterator<Item = &'a mut Process>) {
         match self {
-            Self::Packets(_, source) => source.complete(flows),
+            Self::Packets(_, source) => source.complete(processes),
             Self::Netlink(_) => {}
         }
     }

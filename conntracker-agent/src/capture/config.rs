@@ -89,6 +89,10 @@ pub struct Config {
     pub rules: Option<RuleOptions>,
     /// Tell packets, too, that get lost elsewhere in the kernel than in netfilter.
     pub lost: bool,
+    /// Room for flows: those that nothing told of for the longest time are summed up.
+    pub max_flows: usize,
+    /// Flows that have ended leave the table once a report with their lines is written; they are summed up.
+    pub leave_written: bool,
     /// Sizes of the kernel side.
     pub sizes: Sizes,
     /// Receive buffer of the event sockets in bytes.

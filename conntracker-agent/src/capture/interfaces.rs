@@ -166,12 +166,6 @@ impl Interfaces {
         self.known.entry(id).or_default().number(index, name)
     }
 
-    /// Index and name of a number, if it has one.
-    pub fn get(&self, id: NetnsId, number: u32) -> Option<(u32, &str)> {
-        let (index, name) = self.known.get(&id)?.names.get(&number)?;
-        Some((*index, name))
-    }
-
     /// All of a namespace, by number: index and name.
     pub fn all(&self, id: NetnsId) -> impl Iterator<Item = (u32, u32, &str)> {
         let names = self.known.get(&id).into_iter().flat_map(|known| &known.names);
@@ -202,6 +196,14 @@ mod tests {
     use super::*;
 
     const HERE: NetnsId = NetnsId(0);
+
+    impl Interfaces {
+        /// Index and name of a number, if it has one.
+        pub fn get(&self, id: NetnsId, number: u32) -> Option<(u32, &str)> {
+            let (index, name) = self.known.get(&id)?.names.get(&number)?;
+            Some((*index, name))
+        }
+    }
 
     fn interfaces(names: &[(u32, &str)]) -> Interfaces {
         let mut interfaces = Interfaces::default();

@@ -35,7 +35,7 @@ use crate::{
         ring::RecordRing,
         symbols::Symbols,
     },
-    model::{Flow, NetnsId, event::EventKind},
+    model::{NetnsId, event::EventKind, process::Process},
     os::netns::Netns,
 };
 
@@ -239,8 +239,8 @@ impl PacketsSource {
     }
 
     /// Adds what is known of the processes at the ends of flows.
-    pub fn complete(&self, flows: &mut [Flow]) {
-        for process in flows.iter_mut().filter_map(|flow| flow.process.as_deref_mut()) {
+    pub fn complete<'a>(&self, processes: impl Iterator<Item = &'a mut Process>) {
+        for process in processes {
             self.owners.complete(process);
         }
     }
@@ -289,7 +289,7 @@ impl PacketsSource {
         let Self { ring, netns_by_cookie, rules, owners, reasons, .. } = self;
         owners.poll();
         if owners.are_many() {
-            owners.keep(intake.table.flows().filter_map(|flow| flow.process.as_deref()));
+            owners.keep(intake.table.processes());
         }
         ring.drain(|bytes| match rules {
             Some(rules) if path::is_path(bytes) => take_path(bytes, netns_by_cookie, rules, intake),

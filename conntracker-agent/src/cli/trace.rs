@@ -8,6 +8,7 @@ use conntracker::{
     bpf::{object::Sizes, probes::Method},
     capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
     commands::trace::{self, Mode, Trace},
+    live,
     os::{daemon, output::Destination},
     report::Format,
 };
@@ -85,6 +86,10 @@ pub struct TraceArgs {
     /// Size of the ring buffer.
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "32M")]
     ring_size: u32,
+    /// Room for flows: beyond it those that were quiet for the longest time are summed up.
+    /// Default: what fits into a quarter of the memory (1000 bytes each).
+    #[arg(long, value_name = "N", value_parser = values::max_flows)]
+    max_flows: Option<usize>,
     /// Receive buffer of the event sockets (netlink backend).
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "16M")]
     event_buffer: u32,
@@ -167,6 +172,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         verbose,
         drops,
         ring_size,
+        max_flows,
         event_buffer,
         pidfile,
         filter,
@@ -222,6 +228,8 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
                 folds: !no_fold,
             }),
             lost: matches!(drops, DropsArg::All),
+            max_flows: max_flows.unwrap_or_else(live::max_flows),
+            leave_written: daemon,
             sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
             event_buffer: event_buffer as usize,
         },

@@ -235,6 +235,18 @@ pub fn function(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// How many flows there is room for.
+pub fn max_flows(text: &str) -> Result<usize, String> {
+    // The table numbers its slots with 32 bits.
+    const MOST: usize = u32::MAX as usize / 2;
+    match text.parse() {
+        Ok(0) => Err("must be 1 or more".to_owned()),
+        Ok(flows) if flows > MOST => Err(format!("must be {MOST} or less")),
+        Ok(flows) => Ok(flows),
+        Err(_) => Err(format!("`{text}` is no number of flows")),
+    }
+}
+
 /// How often something is to be done again: at most ten times a second.
 pub fn interval(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(100);

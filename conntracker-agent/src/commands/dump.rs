@@ -22,6 +22,7 @@ use crate::{
         filter::Filter,
         loss::Loss,
         order,
+        other::OtherFlows,
     },
     os::{clock::Clock, messages, netns::Netns, output::Destination},
     report::{Footer, Format, Header, Namespace, Report},
@@ -50,7 +51,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let clock = Clock::new()?;
     let start_ns = clock.now();
     let namespaces = netns.open()?;
-    let mut table = FlowTable::new(false);
+    let mut table = FlowTable::new(false, usize::MAX);
     let mut total = DumpStats::default();
     for (id, netns) in (0..).map(NetnsId).zip(&namespaces) {
         let mut event = |kind| table.take(FlowEvent { netns: id, at_ns: clock.now(), kind });
@@ -72,7 +73,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         notes.push(note);
     }
     let mut flows: Vec<Flow> =
-        table.flows().filter(|flow| filter.allows(flow, |_| None)).cloned().collect();
+        table.snapshot().into_flows().filter(|flow| filter.allows(flow, |_| None)).collect();
     if *folded {
         flows = fold(flows);
     }
@@ -128,6 +129,7 @@ pub(crate) fn footer(stats: &DumpStats) -> Footer {
             Loss::DumpEntriesRejected.times(stats.rejected),
             Loss::DumpsInterrupted.times(stats.interrupted),
         ],
+        others: OtherFlows::default(),
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::FlowTable;
+use super::{
+    FlowTable,
+    members::{MOST_CLASHES, Member},
+};
 use crate::model::{
     Cause, Clash, ConntrackCause, DropPoint, FlowKey, NetnsId, Tuple,
     event::{DroppedEntry, DroppedPackets},
     path::Traversal,
 };
 
-/// Paths of dropped packets that are remembered; what took others is dropped by a rule that is not told.
+/// Paths of dropped packets that are remembered.
 const MOST_PATHS: usize = 262_144;
 
 impl FlowTable {
@@ -28,8 +31,12 @@ impl FlowTable {
     /// Remembers the path that dropped packets took. Rules without counters can depend on the addresses, so
     /// that the hash alone does not tell it.
     pub(super) fn drops_take(&mut self, key: FlowKey, path_hash: u64, path: &Arc<Traversal>) {
-        if self.dropping.len() < MOST_PATHS {
+        if self.dropping.len() < MOST_PATHS.min(self.max_flows)
+            || self.dropping.contains_key(&(key, path_hash))
+        {
             self.dropping.insert((key, path_hash), Arc::clone(path));
+        } else {
+            self.drop_paths_forgotten += 1;
         }
     }
 
@@ -78,12 +85,15 @@ impl FlowTable {
         };
         // There is no such member.
         self.forget_member(&member);
-        self.refused.insert(member);
-        if let Some(holder) = holder
-            && self.members.get(&FlowKey { orig: holder, ..member }).and_then(|m| m.reply)
-                == Some(reply)
+        if self.refused.len() < MOST_CLASHES {
+            self.refused.insert(member);
+        } else {
+            self.entries_forgotten += 1;
+        }
+        if let Some(holder) = holder.map(|orig| FlowKey { orig, ..member })
+            && self.members.get(&holder).and_then(Member::reply) == Some(reply)
         {
-            self.replies.insert(by_reply, holder);
+            self.members.point_reply_to(by_reply, holder);
         }
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.drops.get_or_insert_default().clash.get_or_insert(Clash { reply, holder });
@@ -94,10 +104,10 @@ impl FlowTable {
     fn holder(&self, member: FlowKey, tuple: Tuple) -> Option<Tuple> {
         let entry = |orig| FlowKey { orig, ..member };
         let plain =
-            |orig: &Tuple| self.members.get(&entry(*orig)).is_some_and(|m| m.reply.is_none());
+            |orig: &Tuple| self.members.get(&entry(*orig)).is_some_and(|m| m.reply().is_none());
         let candidates = [
-            Some(tuple).filter(|orig| self.members.contains_key(&entry(*orig))),
-            self.replies.get(&entry(tuple)).copied(),
+            Some(tuple).filter(|orig| self.members.contains(&entry(*orig))),
+            self.members.replying(&entry(tuple)),
             tuple.inverted().filter(plain),
         ];
         candidates.into_iter().flatten().find(|orig| *orig != member.orig)

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::FlowTable;
+use super::{FlowTable, Keyed};
 use crate::model::{FlowKey, NetnsId};
 
 /// A dump under way.
@@ -74,15 +74,10 @@ impl FlowTable {
         self.replies_taken.retain(|key, _| key.netns != netns);
         self.refused.retain(|key| key.netns != netns);
         // An entry made after the dump began may have been missed by it.
-        let Self { members, replies, .. } = self;
-        members.retain(|key, member| {
-            let there = key.netns != netns
+        self.forget_members(|member| {
+            member.key().netns != netns
                 || member.dump == dump.number
-                || member.since_ns >= dump.start_ns;
-            if let Some(reply) = member.reply.filter(|_| !there) {
-                replies.remove(&FlowKey { orig: reply, ..*key });
-            }
-            there
+                || member.since_ns >= dump.start_ns
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{FlowTable, Member};
+use super::{FlowTable, Keyed, members::Member};
 use crate::model::{FlowKey, NetnsId, event::EntryEnd};
 
 impl FlowTable {
@@ -10,19 +10,20 @@ impl FlowTable {
     pub fn forget_gone(&mut self, gone: &HashSet<NetnsId>) -> HashSet<NetnsId> {
         // While the entries are known that packets may be of.
         self.settle_waiting();
-        let Self {
-            members, replies, translated, counting, dropping, waiting, flows, zones, ..
-        } = self;
-        members.retain(|key, _| !gone.contains(&key.netns));
-        replies.retain(|key, _| !gone.contains(&key.netns));
-        translated.retain(|key, _| !gone.contains(&key.netns));
-        counting.retain(|key, _| !gone.contains(&key.netns));
-        dropping.retain(|(key, _), _| !gone.contains(&key.netns));
+        self.forget_members(|member| !gone.contains(&member.key().netns));
+        self.translated.forget(|netns| gone.contains(netns));
+        self.replies_taken.retain(|key, _| !gone.contains(&key.netns));
+        self.refused.retain(|key| !gone.contains(&key.netns));
+        self.counting.retain(|key, _| !gone.contains(&key.netns));
+        self.dropping.retain(|(key, _), _| !gone.contains(&key.netns));
         let mut unused = gone.clone();
-        for key in flows.keys().chain(waiting.keys()) {
+        for netns in self.flows.iter().map(|line| line.key().netns) {
+            unused.remove(&netns);
+        }
+        for key in self.waiting.keys() {
             unused.remove(&key.netns);
         }
-        zones.retain(|netns, _| !unused.contains(netns));
+        self.zones.retain(|netns, _| !unused.contains(netns));
         unused
     }
 
@@ -30,8 +31,13 @@ impl FlowTable {
     pub(super) fn ended(&mut self, netns: NetnsId, end: &EntryEnd, at_ns: u64) {
         let member_key = FlowKey { netns, zone: end.zone, orig: end.orig, entry: true };
         let key = self.key(netns, end.zone, end.orig);
+        if end.confirmed && self.was_summed_up(&key) {
+            let counters = end.counters.map_or([None; 2], |counters| counters.map(Some));
+            return self.others_end(member_key, counters);
+        }
         let known = end.confirmed.then(|| self.forget_member(&member_key)).flatten();
-        let counts = known.is_none() && !self.kernel_counts;
+        // Who counts new flows: see `entry`.
+        let counts = known.is_none() && !self.kernel_counts && !self.is_incomplete();
         let time_of_day = self.time_of_day;
         let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);
@@ -48,16 +54,16 @@ impl FlowTable {
         }
         flow.origins.packets = true;
         flow.mark = Some(end.mark);
-        flow.state = end.state.or(flow.state);
         flow.ended += 1;
-        // See `entry`: who counts.
         flow.flows.add(u64::from(counts));
-        let mut member = known.unwrap_or_else(|| Member::new(at_ns));
+        let mut member = known.unwrap_or_else(|| Member::new(member_key, at_ns));
         if let Some(counters) = end.counters {
             member.account(flow, counters.map(Some));
         }
         flow.started(end.start_ns, time_of_day);
-        let details = flow.details.get_or_insert_default();
+        let told = flow.told();
+        told.state = end.state.or(told.state);
+        let details = told.details.get_or_insert_default();
         details.id = member.id.or(details.id);
         details.start_ns = end.start_ns.or(details.start_ns);
         details.stop_ns = Some(time_of_day.of(end.stop_ns));

@@ -8,25 +8,25 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{FlowTable, Member};
+use super::{FlowTable, line::Line, members::Member, store::Keyed};
 use crate::model::{
-    DropPoint, Drops, Flow, FlowKey, Origins, Paths, Tuple,
+    DropPoint, Drops, FlowKey, Origins, Paths, Tuple,
     path::{Direction, Traversal},
 };
 
-/// More tuples than this do not wait: a flood of packets that conntrack does not track.
-const MOST_WAITING: usize = 65_536;
+/// More tuples than this do not wait: a flood of packets that conntrack does not track. A report looks at each.
+const MOST_WAITING: usize = 16_384;
 
 /// Packets with equal headers that wait.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    paths: Paths,
-    drops: Option<Drops>,
+    paths: Option<Box<Paths>>,
+    drops: Option<Box<Drops>>,
     /// Input interface, 0 for none.
     iif: u32,
     first_ns: u64,
     last_ns: u64,
-    /// The flow that they quote: see [`Flow::quotes`].
+    /// The flow that they quote: see [`crate::model::Flow::quotes`].
     quotes: Option<Tuple>,
     /// The kernel counts dropped packets with these headers.
     counting: bool,
@@ -34,8 +34,8 @@ pub(super) struct Waiting {
 
 /// What is known of some packets, in their flow or waiting for it.
 pub(super) struct Gathered<'a> {
-    paths: &'a mut Paths,
-    drops: &'a mut Option<Drops>,
+    paths: &'a mut Option<Box<Paths>>,
+    drops: &'a mut Option<Box<Drops>>,
     origins: Option<&'a mut Origins>,
     /// Direction of the packets; `None`: their paths tell it, for they had an entry.
     direction: Option<Direction>,
@@ -45,7 +45,7 @@ impl Gathered<'_> {
     /// Adds packets that took a path.
     pub fn add_path(&mut self, path: &Arc<Traversal>, packets: u64) {
         let direction = self.direction.unwrap_or(path.direction);
-        self.paths.add(&super::paths::directed(path, direction), packets);
+        self.paths.get_or_insert_default().add(&super::paths::directed(path, direction), packets);
     }
 
     /// Adds dropped packets, which took a path if it is known.
@@ -96,7 +96,7 @@ impl FlowTable {
             }
         }
         let waiting = self.waiting.entry(headers).or_insert_with(|| Waiting {
-            paths: Paths::default(),
+            paths: None,
             drops: None,
             iif,
             first_ns,
@@ -124,7 +124,7 @@ impl FlowTable {
         let flow = self.flow(key, first_ns);
         flow.seen_at(first_ns);
         flow.seen_at(last_ns);
-        let Flow { paths, drops, origins, .. } = flow;
+        let Line { paths, drops, origins, .. } = flow;
         Gathered { paths, drops, origins: Some(origins), direction }
     }
 
@@ -149,7 +149,7 @@ impl FlowTable {
         if let Some(waiting) = self.waiting.get_mut(&headers) {
             waiting.quotes.get_or_insert(quoted);
         } else if let Some(flow) = self.flows.get_mut(&self.line_of(headers)) {
-            flow.quotes.get_or_insert(quoted);
+            flow.told().quotes.get_or_insert(quoted);
         }
     }
 
@@ -158,7 +158,7 @@ impl FlowTable {
         self.counting.clear();
         self.waiting.retain(|_, waiting| {
             waiting.counting = false;
-            waiting.drops.is_some() || !waiting.paths.is_empty()
+            !waiting.is_empty()
         });
     }
 
@@ -173,30 +173,39 @@ impl FlowTable {
         let FlowKey { netns, zone: hint, orig, .. } = headers;
         let inverse = orig.inverted();
         let (mut exact, mut folded) = (Vec::new(), Vec::new());
+        let mut many = false;
         let zones = self.zones.get(&netns).into_iter().flatten().copied();
         for zone in [0].into_iter().chain(zones).filter(|&zone| hint == 0 || zone == hint) {
             let member = |orig| FlowKey { netns, zone, orig, entry: true };
-            if self.members.contains_key(&member(orig)) {
+            if self.members.contains(&member(orig)) {
                 add(&mut exact, self.key(netns, zone, orig), Direction::Original);
             }
-            if let Some(&of) = self.replies.get(&member(orig)) {
+            if let Some(of) = self.members.replying(&member(orig)) {
                 add(&mut exact, self.key(netns, zone, of), Direction::Reply);
             }
             let key = self.key(netns, zone, orig);
-            if self.flows.contains_key(&key) {
+            if self.flows.contains(&key) {
                 add(&mut folded, key, Direction::Original);
             }
             let Some(inverse) = inverse else { continue };
-            if self.members.get(&member(inverse)).is_some_and(|member| member.reply.is_none()) {
+            if self.members.get(&member(inverse)).is_some_and(|member| member.reply().is_none()) {
                 add(&mut exact, self.key(netns, zone, inverse), Direction::Reply);
             }
             let key = self.key(netns, zone, inverse);
-            if self.flows.contains_key(&key) {
+            if self.flows.contains(&key) {
                 add(&mut folded, key, Direction::Reply);
             }
-            for &key in self.translated.get(&key).into_iter().flatten() {
-                add(&mut folded, key, Direction::Reply);
+            match self.translated.of(key) {
+                None => many = true,
+                Some(flows) => {
+                    for key in flows.into_iter().filter(|key| self.flows.contains(key)) {
+                        add(&mut folded, key, Direction::Reply);
+                    }
+                }
             }
+        }
+        if exact.is_empty() && many {
+            return Found::Several;
         }
         let found = if exact.is_empty() { &folded } else { &exact };
         match found[..] {
@@ -212,12 +221,12 @@ impl FlowTable {
     /// The flow without an entry that headers fit.
     fn find_without_entry(&self, headers: FlowKey, inverse: Option<Tuple>) -> Found {
         let key = self.line_of(headers);
-        if self.flows.contains_key(&key) {
+        if self.flows.contains(&key) {
             return Found::One(key, Direction::Original);
         }
         let Some(inverse) = inverse else { return Found::None };
         let key = self.line_of(FlowKey { orig: inverse, ..headers });
-        if self.flows.contains_key(&key) { Found::One(key, Direction::Reply) } else { Found::None }
+        if self.flows.contains(&key) { Found::One(key, Direction::Reply) } else { Found::None }
     }
 
     /// Those of several flows whose packets come in by an interface: two zones may have equal tuples, told apart
@@ -244,7 +253,7 @@ impl FlowTable {
         if self.waiting.is_empty() {
             return;
         }
-        let reply = self.members.get(key).and_then(|Member { reply, .. }| *reply);
+        let reply = self.members.get(key).and_then(Member::reply);
         let tuples = [Some(key.orig), reply.or_else(|| key.orig.inverted())];
         for orig in tuples.into_iter().flatten() {
             for zone in [0, key.zone] {
@@ -278,11 +287,11 @@ impl FlowTable {
 
     /// Lines of the packets of which no flow is known: they go on waiting.
     #[must_use]
-    pub fn lines_without_entry(&self) -> Vec<Flow> {
+    pub(super) fn lines_without_entry(&self) -> Vec<Line> {
         // The first packet seen is of the original direction.
         let mut waiting: Vec<(&FlowKey, &Waiting)> = self.waiting.iter().collect();
         waiting.sort_by_key(|(headers, waiting)| (waiting.first_ns, headers.orig));
-        let mut lines: HashMap<FlowKey, Flow> = HashMap::new();
+        let mut lines: HashMap<FlowKey, Line> = HashMap::new();
         for (&headers, waiting) in waiting.into_iter().filter(|(_, waiting)| !waiting.is_empty()) {
             let key = self.line_of(headers);
             let inverse = headers.orig.inverted();
@@ -293,7 +302,7 @@ impl FlowTable {
                 }
                 _ => (key, Direction::Original),
             };
-            let line = lines.entry(key).or_insert_with(|| Flow::new(key, waiting.first_ns));
+            let line = lines.entry(key).or_insert_with(|| Line::new(key, waiting.first_ns));
             line.fits_several |= matches!(self.find(headers, waiting.iif), Found::Several);
             waiting.merge_into(line, direction);
         }
@@ -303,8 +312,7 @@ impl FlowTable {
     /// Those packets become lines now: there are too many to wait.
     fn wait_no_longer(&mut self) {
         for line in self.lines_without_entry() {
-            let at_ns = line.first_ns;
-            self.flow(line.key, at_ns).merge(line);
+            self.flow(line.key(), line.first_ns).merge_without_entry(line);
         }
         self.waiting.clear();
     }
@@ -319,19 +327,22 @@ fn add(flows: &mut Vec<(FlowKey, Direction)>, key: FlowKey, direction: Direction
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.drops.is_none() && self.paths.is_empty()
+        self.drops.is_none() && self.paths.is_none()
     }
 
     /// Adds everything to a flow, as packets of a direction.
-    fn merge_into(&self, flow: &mut Flow, direction: Direction) {
+    fn merge_into(&self, flow: &mut Line, direction: Direction) {
         if self.is_empty() {
             return;
         }
         flow.seen_at(self.first_ns);
         flow.seen_at(self.last_ns);
-        flow.quotes = flow.quotes.or(self.quotes);
-        for (traversal, packets) in self.paths.shared() {
-            flow.paths.add(&super::paths::directed(traversal, direction), packets);
+        if let Some(quoted) = self.quotes {
+            flow.told().quotes.get_or_insert(quoted);
+        }
+        for (traversal, packets) in self.paths.iter().flat_map(|paths| paths.shared()) {
+            let directed = super::paths::directed(traversal, direction);
+            flow.paths.get_or_insert_default().add(&directed, packets);
         }
         if let Some(drops) = &self.drops {
             flow.origins.drops = true;

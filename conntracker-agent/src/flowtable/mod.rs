@@ -12,18 +12,35 @@ mod dumps;
 mod ends;
 mod entries;
 mod headers;
+mod limits;
+mod line;
 mod members;
+mod packed;
 mod paths;
+mod replies;
+mod snapshot;
+mod store;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use self::{dumps::Dumps, members::Member};
+pub use self::snapshot::FlowSnapshot;
+use self::{
+    dumps::Dumps,
+    limits::Remembered,
+    line::Line,
+    members::Members,
+    packed::PackedTuple,
+    replies::Replies,
+    store::{Keyed, Store},
+};
 use crate::model::{
-    Flow, FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple,
+    FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple,
     event::{CountedFlows, EntryPacket, EntryState, EventKind, FlowEvent},
+    flow::Counting,
+    other::OtherFlows,
     path::{Direction, Traversal},
 };
 
@@ -32,17 +49,16 @@ use crate::model::{
 pub struct FlowTable {
     /// Flows are merged by their folded key.
     fold: bool,
-    flows: HashMap<FlowKey, Flow>,
-    members: HashMap<FlowKey, Member>,
-    /// Reply direction → original direction of members with address translation, unfolded.
-    replies: HashMap<FlowKey, Tuple>,
-    /// The same of members whose reply direction another one was about to take: conntrack may refuse that.
+    /// Room for flows.
+    max_flows: usize,
+    flows: Store<Line>,
+    members: Members,
+    /// Reply direction → original direction of members whose reply direction another one was about to take: conntrack may refuse that.
     replies_taken: HashMap<FlowKey, Tuple>,
     /// Members whose entries conntrack did not insert the last time, because another one has one of their tuples.
     refused: HashSet<FlowKey>,
-    /// Original tuple, folded as flows are, that a reply would have → the flows that it may be a reply to; only
-    /// for flows with address translation, where it is not their own.
-    translated: HashMap<FlowKey, Vec<FlowKey>>,
+    /// Flows with address translation, by the replies that they may have.
+    translated: Replies,
     /// Zones other than 0 that flows have.
     zones: HashMap<NetnsId, BTreeSet<u16>>,
     /// Dumps under way, and what has ended meanwhile.
@@ -64,22 +80,28 @@ pub struct FlowTable {
     /// Packets that were merged: dropped by netfilter, and lost elsewhere.
     drops_counted: u64,
     lost_counted: u64,
+    /// Flows that are not listed: see `limits.rs`.
+    others: OtherFlows,
+    remembered: Remembered,
+    flows_evicted: u64,
+    entries_forgotten: u64,
+    drop_paths_forgotten: u64,
     /// What the time stamps that conntrack keeps are related to.
     time_of_day: TimeOfDay,
 }
 
 impl FlowTable {
-    /// An empty table; with `fold`, flows are merged by their folded key.
+    /// An empty table with room for so many flows; with `fold`, flows are merged by their folded key.
     #[must_use]
-    pub fn new(fold: bool) -> Self {
+    pub fn new(fold: bool, max_flows: usize) -> Self {
         Self {
             fold,
-            flows: HashMap::new(),
-            members: HashMap::new(),
-            replies: HashMap::new(),
+            max_flows: max_flows.max(1),
+            flows: Store::new(),
+            members: Members::new(),
             replies_taken: HashMap::new(),
             refused: HashSet::new(),
-            translated: HashMap::new(),
+            translated: Replies::default(),
             zones: HashMap::new(),
             dumps: Dumps::default(),
             counted_by_kernel: 0,
@@ -91,6 +113,11 @@ impl FlowTable {
             dropping: HashMap::new(),
             drops_counted: 0,
             lost_counted: 0,
+            others: OtherFlows::default(),
+            remembered: Remembered::default(),
+            flows_evicted: 0,
+            entries_forgotten: 0,
+            drop_paths_forgotten: 0,
             time_of_day: TimeOfDay::default(),
         }
     }
@@ -103,7 +130,7 @@ impl FlowTable {
             EventKind::Replied(packet) => self.replied(netns, packet, at_ns),
             EventKind::Related { zone, orig, parent } => {
                 let flow = self.flow(self.key(netns, zone, orig), at_ns);
-                flow.parent = flow.parent.or(Some(parent));
+                flow.told().parent.get_or_insert(parent);
             }
             EventKind::Dropped(packets) => self.dropped(netns, packets, at_ns),
             EventKind::DropCountsTaken => self.drop_counts_taken(),
@@ -136,11 +163,6 @@ impl FlowTable {
         self.flows.is_empty()
     }
 
-    /// The flows, in no order.
-    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
-        self.flows.values()
-    }
-
     /// New flows that the kernel's counts account for: those since it folds.
     #[must_use]
     pub fn counted_by_kernel(&self) -> u64 {
@@ -154,11 +176,28 @@ impl FlowTable {
     }
 
     /// The flow of a key, made if need be.
-    fn flow(&mut self, key: FlowKey, at_ns: u64) -> &mut Flow {
-        if key.zone != 0 && !self.flows.contains_key(&key) {
-            self.zones.entry(key.netns).or_default().insert(key.zone);
+    fn flow(&mut self, key: FlowKey, at_ns: u64) -> &mut Line {
+        if !self.flows.contains(&key) {
+            self.make_room();
+            if key.zone != 0 {
+                self.zones.entry(key.netns).or_default().insert(key.zone);
+            }
         }
-        self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns))
+        let resumed = self.is_incomplete();
+        let Self { flows, remembered, .. } = self;
+        let (line, new) = flows.get_or_insert_with(&key, || Line::new(key, at_ns));
+        if new {
+            line.resumed = resumed;
+            if let Some(counted) = remembered.take(&key) {
+                line.flows = Counting::resumed(counted);
+            }
+        }
+        line
+    }
+
+    /// Whether an entry is of a flow that was summed up, as far as that is known: nothing else tells of it.
+    fn was_summed_up(&self, key: &FlowKey) -> bool {
+        self.is_incomplete() && !self.unseen.contains(&key.netns) && !self.flows.contains(key)
     }
 
     /// The first packet of a new entry.
@@ -185,6 +224,9 @@ impl FlowTable {
     /// The first packet of a reply.
     fn replied(&mut self, netns: NetnsId, packet: EntryPacket, at_ns: u64) {
         let EntryPacket { zone, orig, entry, .. } = packet;
+        if self.was_summed_up(&self.key(netns, zone, orig)) {
+            return;
+        }
         self.translates(FlowKey { netns, zone, orig, entry: true }, entry.reply);
         self.packet_of(self.key(netns, zone, orig), entry, at_ns);
     }
@@ -220,7 +262,15 @@ impl FlowTable {
         if counted.count == 0 {
             return;
         }
-        let flow = self.flow(self.key(netns, zone, orig), at_ns);
+        let key = self.key(netns, zone, orig);
+        if !self.flows.contains(&key)
+            && let Some(more) = self.remembered.more(&key, counted)
+        {
+            self.others.of(orig.proto).conntrack_flows += more;
+            self.counted_by_kernel += more;
+            return;
+        }
+        let flow = self.flow(key, at_ns);
         flow.origins.packets = true;
         let more = flow.flows.update(counted);
         flow.seen_at(at_ns);
@@ -237,18 +287,14 @@ impl FlowTable {
         if let Some(orig) = reply.inverted() {
             let seen_as = self.key(key.netns, key.zone, orig);
             if seen_as != key {
-                let flows = self.translated.entry(seen_as).or_default();
-                if !flows.contains(&key) {
-                    flows.push(key);
-                }
+                let Self { translated, flows, max_flows, .. } = self;
+                translated.add(seen_as, key, *max_flows, |flow| flows.contains(flow));
             }
         }
-        if let Some(flow) = self.flows.get_mut(&key) {
-            if replace {
-                flow.reply = Some(reply);
-            } else {
-                flow.reply.get_or_insert(reply);
-            }
+        if let Some(flow) = self.flows.peek_mut(&key)
+            && (replace || flow.reply.is_none())
+        {
+            flow.reply = Some(PackedTuple::new(reply));
         }
     }
 }

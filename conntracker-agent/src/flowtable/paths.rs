@@ -30,7 +30,7 @@ impl FlowTable {
         }
         let flow = self.flow(key, at_ns);
         flow.seen_at(at_ns);
-        flow.paths.add(traversal, packets);
+        flow.paths.get_or_insert_default().add(traversal, packets);
         // Of a flow that began in the trace its first packet tells both.
         if traversal.direction == Direction::Original && !flow.origins.packets {
             let (known_iif, known_oif) = flow.interfaces.unwrap_or_default();

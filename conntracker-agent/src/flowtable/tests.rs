@@ -4,13 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Cause, DropPoint, L4, ZoneDir,
+    Cause, DropPoint, Flow, L4, ZoneDir,
     counters::Counters,
     event::{DroppedEntry, DroppedPackets, Entry, EntryEnd, EntrySource, EventKind::*},
     flow::Counted,
 };
 
 mod headers;
+mod limits;
 mod orders;
 mod times;
 
@@ -83,7 +84,7 @@ impl FlowTable {
 }
 
 fn table(fold: bool) -> FlowTable {
-    FlowTable::new(fold)
+    FlowTable::new(fold, 1_000)
 }
 
 fn dump(table: &mut FlowTable, entries: &[Entry], at_ns: u64) {
@@ -94,10 +95,20 @@ fn dump(table: &mut FlowTable, entries: &[Entry], at_ns: u64) {
     table.see(at_ns + 2, DumpEnded { whole: true });
 }
 
+/// The flows, but for packets of which no flow is known.
+fn flows(table: &FlowTable) -> Vec<Flow> {
+    table.flows.iter().cloned().map(Line::flow).collect()
+}
+
+/// Lines of packets of which no flow is known.
+fn without_entry(table: &FlowTable) -> Vec<Flow> {
+    table.lines_without_entry().into_iter().map(Line::flow).collect()
+}
+
 /// The only flow.
-fn only(table: &FlowTable) -> &Flow {
-    assert_eq!(table.len(), 1);
-    table.flows().next().unwrap()
+fn only(table: &FlowTable) -> Flow {
+    let [flow] = &flows(table)[..] else { panic!("{} flows", table.len()) };
+    flow.clone()
 }
 
 #[test]
@@ -166,13 +177,13 @@ fn confirmed_is_sticky() {
 #[test]
 fn events_and_a_dump_of_the_same_entries_count_each_once() {
     let mut t = table(true);
-    t.see_event(90, EntrySource::Event, entry(5000, 1, 0));
+    t.see_event(90, EntrySource::UpdateEvent, entry(5000, 1, 0));
     dump(&mut t, &[entry(5000, 1, 2), entry(5001, 2, 1)], 100);
-    t.see_event(101, EntrySource::Event, entry(5001, 2, 0));
-    t.see_event(102, EntrySource::Event, entry(5001, 2, 0));
+    t.see_event(101, EntrySource::UpdateEvent, entry(5001, 2, 0));
+    t.see_event(102, EntrySource::UpdateEvent, entry(5001, 2, 0));
     assert_eq!(only(&t).merged(), 2);
     t.see_event(200, EntrySource::EndEvent, entry(5001, 2, 3));
-    t.see_event(300, EntrySource::Event, entry(5001, 9, 0));
+    t.see_event(300, EntrySource::UpdateEvent, entry(5001, 9, 0));
     assert_eq!(only(&t).merged(), 3);
 }
 

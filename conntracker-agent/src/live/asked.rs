@@ -69,7 +69,7 @@ fn helpers(filter: &Filter) -> Vec<String> {
     unknown
         .map(|term| {
             format!(
-                "the kernel has no helper `{}`; it has: {}. Others are programs (nfct(8))",
+                "the kernel has no helper `{}`; it has: {}. OtherFlows are programs (nfct(8))",
                 term.value,
                 HELPERS.join(", ")
             )

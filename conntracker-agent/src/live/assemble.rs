@@ -8,8 +8,10 @@ use super::{Observer, notes};
 use crate::{
     bpf::counts::Counters,
     capture::{BackendChoice, tracing::RuleTracer},
+    flowtable::FlowSnapshot,
     model::{
-        Drops, Flow, FlowKey, NetnsId, TimeOfDay,
+        Flow, FlowKey, NetnsId, TimeOfDay,
+        filter::Filter,
         loss::{Loss, LossCount},
         order,
     },
@@ -21,19 +23,34 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// All that a report is made of, as it is now. What takes long with many flows is left to [`Snapshot::finish`].
 pub(super) struct Snapshot {
-    /// The report, but that its flows are neither folded nor sorted, and times are since boot; and that namespaces
-    /// have all interfaces that are known.
+    /// The report without its flows; namespaces have all interfaces that are known.
     report: Report,
+    flows: FlowSnapshot,
+    filter: Filter,
     time_of_day: TimeOfDay,
 }
 
 impl Snapshot {
     /// Makes the report.
     pub fn finish(self) -> Report {
-        let Self { mut report, time_of_day } = self;
+        let Self { mut report, flows, filter, time_of_day } = self;
+        let names: HashMap<(NetnsId, u32), &str> = report
+            .header
+            .namespaces
+            .iter()
+            .flat_map(|netns| {
+                netns.interfaces.iter().map(|one| ((netns.id, one.number), one.name.as_str()))
+            })
+            .collect();
+        let name = |netns, number| Some((*names.get(&(netns, number))?).to_owned());
+        let mut flows: Vec<Flow> = flows
+            .into_flows()
+            .filter(|flow| filter.allows(flow, |number| name(flow.key.netns, number)))
+            .collect();
         if report.header.folded {
-            report.flows = fold(report.flows);
+            flows = fold(flows);
         }
+        report.flows = flows;
         order::sort(&mut report.flows);
         for flow in &mut report.flows {
             flow.by_time_of_day(time_of_day);
@@ -62,13 +79,8 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
     });
     let failed = failed.map(|error| error.context("not all could be read for the report"));
 
-    let name = |netns, number| Some(observer.interfaces.get(netns, number)?.1.to_owned());
-    let filter = &observer.config.filter;
-    let allowed = |flow: &Flow| filter.allows(flow, |number| name(flow.key.netns, number));
-    let mut flows: Vec<Flow> =
-        observer.table.flows().filter(|flow| allowed(flow)).cloned().collect();
-    flows.extend(observer.table.lines_without_entry().into_iter().filter(allowed));
-    observer.backend.complete(&mut flows);
+    let mut flows = observer.table.snapshot();
+    observer.backend.complete(flows.processes());
 
     let namespaces = observer
         .namespaces
@@ -113,7 +125,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
             epochs: observer.backend.rules().map(RuleTracer::epochs),
             notes,
         },
-        flows,
+        flows: Vec::new(),
         footer: footer(observer, counters.as_ref(), missed),
         coverage: match observer.backend.rules() {
             Some(rules) => Ok(rules.coverage(NetnsId(0))),
@@ -121,7 +133,8 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
         },
         untold: untold(observer),
     };
-    (Snapshot { report, time_of_day }, failed)
+    let filter = observer.config.filter.clone();
+    (Snapshot { report, flows, filter, time_of_day }, failed)
 }
 
 /// What was to be told and is not, besides what is lost record by record.
@@ -198,7 +211,7 @@ fn interfaces<'a>(flows: impl Iterator<Item = &'a Flow>, netns: NetnsId) -> BTre
     let mut all = BTreeSet::new();
     for flow in flows.filter(|flow| flow.key.netns == netns) {
         all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
-        for at in flow.drops.iter().flat_map(Drops::at) {
+        for at in flow.drops.iter().flat_map(|drops| drops.at()) {
             all.extend([at.place.iif, at.place.oif]);
         }
     }
@@ -219,6 +232,11 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
         Loss::DumpsInterrupted.times(tally.dump_interrupted),
     ];
     losses.push(Loss::DumpsFailed.times(tally.dump_failed));
+    losses.extend([
+        Loss::FlowsEvicted.times(observer.table.flows_evicted()),
+        Loss::EntriesForgotten.times(observer.table.entries_forgotten()),
+        Loss::DropPathsForgotten.times(observer.table.drop_paths_forgotten()),
+    ]);
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);
         if let Some(missed) = missed {
@@ -300,5 +318,5 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
             Loss::EventsForeign.times(tally.events_foreign),
         ]);
     }
-    Footer { sources, losses }
+    Footer { sources, losses, others: observer.table.others().clone() }
 }

@@ -9,6 +9,7 @@ pub(crate) mod assemble;
 mod netns_watch;
 pub mod notes;
 mod reporter;
+mod room;
 mod run;
 mod wanted;
 
@@ -21,6 +22,7 @@ use std::{
 use anyhow::Result;
 use tokio::{sync::mpsc, time::Instant};
 
+pub use self::room::max_flows;
 use self::{
     netns_watch::{Change, NetnsWatch},
     wanted::Wanted,
@@ -116,7 +118,7 @@ impl Observer {
         let first = if config.netns == NetnsChoice::All { 1 } else { namespaces.len() };
         let (first, others) = namespaces.split_at(first.min(namespaces.len()));
         let (backend, backend_reason) = backend::start(&config, first, hurry).await?;
-        let table = FlowTable::new(config.folds_at_once());
+        let table = FlowTable::new(config.folds_at_once(), config.max_flows);
         let clock = Clock::new()?;
         let (dump_sender, dumps) = mpsc::channel(dumps::CHANNEL);
         let mut observer = Self {

@@ -79,6 +79,8 @@ impl Observer {
         drain.set_missed_tick_behavior(MissedTickBehavior::Delay);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut request = Box::pin(requests());
+        // When the report began that is being written.
+        let mut snapshot_ns = 0;
         loop {
             let finishes =
                 self.wanted.as_ref().is_some_and(|wanted| wanted.request == Request::Finish);
@@ -95,6 +97,7 @@ impl Observer {
                     self.answer_losses()?;
                     self.take_drops(false)?;
                     self.forget_unused();
+                    self.shed();
                     reporter.status(self.status()?);
                 }
                 asked = &mut request, if !finishes => {
@@ -103,7 +106,7 @@ impl Observer {
                 }
                 written = reporter.written() => match written {
                     Ok(ControlFlow::Break(())) => return Ok(Ok(())),
-                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Continue(())) => self.leave_written(snapshot_ns),
                     // A full disk, say, may be empty again by the time of the next report.
                     Err(error) => log::error!("{error:#}; going on"),
                 },
@@ -116,11 +119,19 @@ impl Observer {
                 let (snapshot, incomplete) = self.assemble();
                 let last = wanted.request == Request::Finish || incomplete.is_some();
                 reporter.begin(snapshot, last);
+                snapshot_ns = self.clock.since_boot();
                 if last {
                     let written = reporter.written().await.map(|_| ());
                     return Ok(written.and(incomplete.map_or(Ok(()), Err)));
                 }
             }
+        }
+    }
+
+    /// A report is written: in a daemon, flows leave that will tell nothing more.
+    fn leave_written(&mut self, snapshot_ns: u64) {
+        if self.config.leave_written {
+            self.table.leave_written(snapshot_ns);
         }
     }
 

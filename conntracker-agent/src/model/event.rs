@@ -176,8 +176,10 @@ pub struct EntryEnd {
 pub enum EntrySource {
     /// One of the dump of the namespace that is under way.
     Dump,
-    /// An event: the entry was made, or changed.
-    Event,
+    /// An event: the entry was made.
+    NewEvent,
+    /// An event: the entry changed.
+    UpdateEvent,
     /// An event: the entry ended.
     EndEvent,
 }

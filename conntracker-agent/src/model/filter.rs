@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 pub use self::rule::RuleFilter;
 use super::state::ProtoState;
-use super::{Drops, Flow, L4, Status, Tuple};
+use super::{Flow, L4, Status, Tuple};
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,7 +335,7 @@ impl Filter {
             CommonFields { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         // Interfaces of packets that passed, and of those that were dropped.
         let interfaces = || {
-            let dropped = flow.drops.iter().flat_map(Drops::at);
+            let dropped = flow.drops.iter().flat_map(|drops| drops.at());
             let dropped = dropped.map(|at| (at.place.iif, at.place.oif));
             flow.interfaces.into_iter().chain(dropped)
         };

@@ -95,7 +95,8 @@ impl Origins {
 /// was evicted and made anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counting {
-    /// Of lives that are over, and of records that stand for themselves.
+    /// Of lives that are over, and of records that stand for themselves; less what is counted elsewhere, as
+    /// [`Self::total`] adds both.
     settled: u64,
     /// The current life: when it began, and its highest count so far.
     since_ns: u64,
@@ -106,12 +107,12 @@ impl Counting {
     /// Everything counted so far.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.settled.saturating_add(self.current)
+        self.settled.wrapping_add(self.current)
     }
 
     /// Counts one more, of which the kernel keeps no count.
     pub fn add(&mut self, n: u64) {
-        self.settled = self.settled.saturating_add(n);
+        self.settled = self.settled.wrapping_add(n);
     }
 
     /// Takes over the kernel's count and returns what that added. Records of one life may arrive
@@ -130,6 +131,19 @@ impl Counting {
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.add(other.total());
+    }
+
+    /// The current life of the kernel's count, if the kernel counts.
+    #[must_use]
+    pub fn life(&self) -> Option<Counted> {
+        let &Self { since_ns, current: count, .. } = self;
+        (since_ns != 0).then_some(Counted { since_ns, count })
+    }
+
+    /// Counts from nothing on what the kernel counts after this: what it had counted by then is counted elsewhere.
+    #[must_use]
+    pub fn resumed(Counted { since_ns, count }: Counted) -> Self {
+        Self { settled: count.wrapping_neg(), since_ns, current: count }
     }
 }
 
@@ -160,9 +174,9 @@ pub struct Flow {
     /// Reply direction of the first flow seen, address translation included.
     pub reply: Option<Tuple>,
     /// Original direction of the flow whose helper expected this one (control connections of FTP, SIP).
-    pub parent: Option<Tuple>,
+    pub parent: Option<Box<Tuple>>,
     /// Of ICMP errors without an entry: the flow that the first one quotes, in the direction of its packet.
-    pub quotes: Option<Tuple>,
+    pub quotes: Option<Box<Tuple>>,
     /// Direction of the zone.
     pub zone_dir: ZoneDir,
     /// All status bits that any of the merged flows had.
@@ -178,6 +192,8 @@ pub struct Flow {
     pub interfaces: Option<(u32, u32)>,
     /// Packets without an entry that may belong to several flows, and were added to none.
     pub fits_several: bool,
+    /// Something of the flow was summed up before ([`super::other`]): its conntrack flows are counted there.
+    pub resumed: bool,
     /// Seconds to live when last seen in a dump.
     pub timeout: Option<u32>,
     /// Conntrack flows merged.
@@ -193,7 +209,7 @@ pub struct Flow {
     /// Last heard of (likewise).
     pub last_ns: u64,
     /// Dropped and lost packets.
-    pub drops: Option<Drops>,
+    pub drops: Option<Box<Drops>>,
     /// Where traced packets went.
     pub paths: Paths,
     /// Sources.
@@ -234,6 +250,7 @@ impl Flow {
             packet_mark: None,
             interfaces: None,
             fits_several: false,
+            resumed: false,
             timeout: None,
             flows: Counting::default(),
             ended: 0,
@@ -279,11 +296,11 @@ impl Flow {
     #[must_use]
     pub fn merged(&self) -> u64 {
         // Flows are counted just before conntrack inserts their entries.
-        let not_inserted = self.drops.as_ref().map_or(0, Drops::not_inserted);
+        let not_inserted = self.drops.as_deref().map_or(0, Drops::not_inserted);
         let merged = self.flows.total().saturating_sub(not_inserted);
         // A flow known by its reply alone, or by a record whose count was lost, is still one flow.
         let known = self.origins.of_conntrack() && (not_inserted == 0 || self.confirmed());
-        merged.max(u64::from(known))
+        merged.max(u64::from(known && !self.resumed))
     }
 
     pub(crate) fn seen_at(&mut self, at_ns: u64) {
@@ -305,6 +322,7 @@ impl Flow {
             packet_mark,
             interfaces,
             fits_several,
+            resumed,
             timeout,
             flows,
             ended,
@@ -338,6 +356,7 @@ impl Flow {
         self.ended += ended;
         self.unconfirmed += unconfirmed;
         self.fits_several |= fits_several;
+        self.resumed |= resumed;
         if let Some(theirs) = counters {
             let mine = self.counters.get_or_insert_default();
             for (mine, theirs) in mine.iter_mut().zip(theirs) {
@@ -370,29 +389,10 @@ fn pick<T>(mine: &mut Option<T>, theirs: Option<T>, prefer_theirs: bool) {
 /// What the flow table and reports do with flows.
 #[cfg(feature = "cli")]
 impl Flow {
-    /// Its entry was made at this time of day, if conntrack tells it. If that was before boot, or is still to
-    /// come, the clock was set since.
-    pub(crate) fn started(&mut self, start_ns: Option<u64>, time_of_day: super::TimeOfDay) {
-        if let Some(start) = start_ns.and_then(|start| time_of_day.since_boot(start)) {
-            self.first_ns = self.first_ns.min(start);
-        }
-    }
-
     /// Its times by the clock on the wall, for a report.
     pub(crate) fn by_time_of_day(&mut self, time_of_day: super::TimeOfDay) {
         self.first_ns = time_of_day.of(self.first_ns);
         self.last_ns = time_of_day.of(self.last_ns);
-    }
-
-    /// Takes over a process. If both ends are here, the one that began is told.
-    pub(crate) fn owned_by(&mut self, process: Box<Process>) {
-        let better = self.process.as_ref().is_none_or(|known| {
-            known.direction == super::path::Direction::Reply
-                && process.direction == super::path::Direction::Original
-        });
-        if better {
-            self.process = Some(process);
-        }
     }
 }
 
@@ -414,5 +414,11 @@ mod tests {
         assert_eq!(c.total(), 5, "a straggler of a life that is over changes nothing");
         c.add(2);
         assert_eq!(c.total(), 7);
+        let mut later = Counting::resumed(c.life().unwrap());
+        assert_eq!(later.total(), 0);
+        assert_eq!(
+            (later.update(life(20, 3)), later.update(life(30, 4)), later.total()),
+            (2, 4, 6)
+        );
     }
 }

@@ -82,6 +82,9 @@ losses! {
     DropsUncounted = "drops_uncounted", Agent: "dropped packets that no flow's count has: their key found no room in the kernel's map, and their record none in the ring";
     LostUncounted = "lost_uncounted", Agent: "packets lost elsewhere in the kernel that no flow's count has: their key found no room in the kernel's map, and their record none in the ring";
     NewFlowsUncounted = "new_flows_uncounted", Agent: "new flows that no count accounts for: it went with an evicted entry of the kernel's map";
+    FlowsEvicted = "flows_evicted", Agent: "flows that found no room in the table: they are summed up, not listed";
+    EntriesForgotten = "entries_forgotten", Agent: "conntrack entries that found no room in the table: their packets may be counted twice, and packets without an entry not be told with their flow";
+    DropPathsForgotten = "drop_paths_forgotten", Agent: "paths of dropped packets that found no room in the table: which rule drops them is not told";
     EventOverruns = "event_overruns", Kernel: "times that the kernel found the event socket full and dropped events, nobody knows how many";
     EventsRejected = "events_rejected", Agent: "events that could not be decoded";
     EventsForeign = "events_foreign", Agent: "messages to the event socket that the kernel did not send: ignored";

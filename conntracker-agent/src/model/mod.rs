@@ -12,6 +12,8 @@ pub mod harmless;
 pub mod hook;
 pub mod loss;
 pub mod order;
+#[cfg(feature = "cli")]
+pub mod other;
 pub mod path;
 pub mod process;
 pub mod protocol;

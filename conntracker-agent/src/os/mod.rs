@@ -8,6 +8,7 @@ pub mod daemon;
 #[cfg(feature = "cli")]
 pub mod descriptors;
 #[cfg(feature = "cli")]
+pub(crate) mod memory;
 pub mod messages;
 #[cfg(feature = "cli")]
 pub mod netns;

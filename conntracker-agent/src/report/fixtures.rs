@@ -12,6 +12,7 @@ use crate::{
         hook::Hook,
         loss::Loss,
         order,
+        other::{FlowSums, OtherFlows},
         path::{
             CtState, Direction, Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal,
             Verdict,
@@ -50,16 +51,16 @@ pub fn confirmed(mut flow: Flow) -> Flow {
 }
 
 /// A packet that netfilter dropped at each place (hook, input and output interface); 255 for an unknown hook.
-pub fn drops(places: &[(u8, u32, u32)]) -> Option<Drops> {
+pub fn drops(places: &[(u8, u32, u32)]) -> Option<Box<Drops>> {
     let by_netfilter: Vec<_> =
         places.iter().map(|&(hook, iif, oif)| (Cause::Netfilter, hook, iif, oif)).collect();
     dropped_by(&by_netfilter)
 }
 
 /// The same, with who dropped it.
-pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Drops> {
+pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Box<Drops>> {
     let orig = ports(6, "192.0.2.1", 1, "192.0.2.2", 1).key.orig;
-    let mut table = FlowTable::new(false);
+    let mut table = FlowTable::new(false, 10);
     for &(cause, hook, iif, oif) in places {
         let hook = (hook != 255).then_some(hook);
         let dropped = DroppedPackets {
@@ -74,7 +75,7 @@ pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Drops> {
         let kind = EventKind::Dropped(dropped);
         table.take(FlowEvent { netns: NetnsId(0), at_ns: START, kind });
     }
-    table.lines_without_entry().into_iter().next().and_then(|line| line.drops)
+    table.snapshot().into_flows().next().and_then(|line| line.drops)
 }
 
 /// A flow that was dropped and never got a conntrack entry.
@@ -358,6 +359,22 @@ pub fn sample() -> Report {
     report.footer = Footer {
         sources: vec![("records", 12), ("dumped", 7)],
         losses: vec![Loss::NewFlowRecordsLost.times(0), Loss::EventOverruns.times(2)],
+        others: others(),
     };
     report
+}
+
+/// Flows that are not listed.
+fn others() -> OtherFlows {
+    let mut others = OtherFlows::default();
+    *others.of(17) = FlowSums {
+        flows: 3,
+        conntrack_flows: 2,
+        packets: 40,
+        bytes: 4_000,
+        dropped_packets: 5,
+        lost_packets: 1,
+    };
+    others.of(253).flows = 1;
+    others
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::coverage::Coverage;
 pub(crate) use self::names::{Name, Names, OneLine, time};
-use crate::model::{Drops, Flow, NetnsId, loss::LossCount};
+use crate::model::{Drops, Flow, NetnsId, loss::LossCount, other::OtherFlows};
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,8 @@ pub struct Footer {
     pub sources: Vec<(&'static str, u64)>,
     /// Every loss counter, those at zero too.
     pub losses: Vec<LossCount>,
+    /// Flows that are not listed.
+    pub others: OtherFlows,
 }
 
 impl Footer {
@@ -171,9 +173,9 @@ impl Report {
             totals.merged += flow.merged();
             totals.confirmed += u64::from(flow.confirmed());
             totals.dropped += u64::from(flow.dropped());
-            totals.dropped_packets += flow.drops.as_ref().map_or(0, Drops::packets);
+            totals.dropped_packets += flow.drops.as_deref().map_or(0, Drops::packets);
             totals.lost += u64::from(flow.lost());
-            totals.lost_packets += flow.drops.as_ref().map_or(0, Drops::lost_packets);
+            totals.lost_packets += flow.drops.as_deref().map_or(0, Drops::lost_packets);
         }
         totals
     }

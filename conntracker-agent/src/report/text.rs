@@ -19,8 +19,9 @@ use super::{
     line::{Ends, Numbering},
     names::{Names, OneLine, time},
 };
-use crate::model::loss::LossCount;
-use crate::model::{ConntrackCause, Drops, Flow, order};
+use crate::model::{
+    ConntrackCause, Drops, Flow, loss::LossCount, order, other::FlowSums, protocol,
+};
 
 /// Where the lines below a flow begin: below the addresses.
 const INDENT: usize = 32;
@@ -143,9 +144,9 @@ fn merged<'a>(same_line: &[&'a Flow]) -> Option<Cow<'a, Flow>> {
 
 /// What stands in parentheses behind the addresses.
 fn flags(flow: &Flow) -> impl fmt::Display {
-    let conntrack = flow.drops.as_ref().map(Drops::by_conntrack).unwrap_or_default();
+    let conntrack = flow.drops.as_deref().map(Drops::by_conntrack).unwrap_or_default();
     let conntrack: Vec<&str> = conntrack.into_iter().map(ConntrackCause::name).collect();
-    let reasons = flow.drops.as_ref().map(reasons).unwrap_or_default();
+    let reasons = flow.drops.as_deref().map(reasons).unwrap_or_default();
     let flags = [
         ("confirmed", flow.confirmed(), &[][..]),
         ("dropped", flow.dropped() && conntrack.is_empty(), &[]),
@@ -177,7 +178,7 @@ fn reasons(drops: &Drops) -> Vec<&'static str> {
 }
 
 fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
-    let Footer { sources, losses } = &report.footer;
+    let Footer { sources, losses, others } = &report.footer;
     let totals = report.totals();
     let totals = [
         ("lines", lines),
@@ -191,12 +192,37 @@ fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
         ("lost_packets", totals.lost_packets),
     ];
     writeln!(out, "# totals: {}", counts(totals.into_iter()))?;
+    if !others.is_empty() {
+        writeln!(out, "# other: {}", sums(others.total()))?;
+        for (proto, other) in others.by_protocol() {
+            writeln!(out, "# other {}: {}", protocol_name(proto), sums(other))?;
+        }
+    }
     writeln!(out, "# sources: {}", counts(sources.iter().copied()))?;
     writeln!(out, "# lost: {}", counts(losses.iter().map(|lost| (lost.loss.name(), lost.count))))?;
     for LossCount { loss, count } in losses.iter().filter(|lost| lost.count > 0) {
         writeln!(out, "# warning: {count} {}", loss.sentence())?;
     }
     Ok(())
+}
+
+fn protocol_name(proto: u8) -> impl fmt::Display {
+    fmt::from_fn(move |f| match protocol::name(proto) {
+        Some(name) => f.write_str(name),
+        None => write!(f, "protocol {proto}"),
+    })
+}
+
+/// Flows that are not listed.
+fn sums(other: FlowSums) -> impl fmt::Display {
+    let FlowSums { flows, packets, dropped_packets, lost_packets, .. } = other;
+    fmt::from_fn(move |f| {
+        write!(f, "{flows} flows, {packets} packets, {dropped_packets} drops")?;
+        if lost_packets > 0 {
+            write!(f, ", {lost_packets} lost")?;
+        }
+        Ok(())
+    })
 }
 
 fn counts(counts: impl Iterator<Item = (&'static str, u64)> + Clone) -> impl fmt::Display {

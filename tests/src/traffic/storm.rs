@@ -32,8 +32,19 @@ const PACKET: usize = IP_HEADER + UDP_HEADER + 4;
 /// 1024 to 65535 of as many addresses of 10.78.0.0/16 as it takes, and returns how many were sent.
 /// The caller sees to it that the destination answers nothing (see [`super::udp_sink`]).
 pub fn udp_storm(host: &Host, to: SocketAddrV4, flows: usize, threads: usize) -> Result<usize> {
-    ensure!(flows <= PORTS * ADDRESSES, "{flows} flows do not fit into 10.78.0.0/16");
-    share(host, flows, threads, |flows| send(to, flows))
+    udp_storm_of(host, to, 0..flows, threads)
+}
+
+/// As [`udp_storm`], in the flows of these numbers: other numbers are other flows.
+pub fn udp_storm_of(
+    host: &Host,
+    to: SocketAddrV4,
+    flows: Range<usize>,
+    threads: usize,
+) -> Result<usize> {
+    ensure!(flows.end <= PORTS * ADDRESSES, "{flows:?} do not fit into 10.78.0.0/16");
+    let first = flows.start;
+    share(host, flows.len(), threads, |part| send(to, first + part.start..first + part.end))
 }
 
 /// As [`udp_storm`], for so long, and each packet in a flow of its own.

@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
         };
         let next = if targets_seen { self.pending.next_target(state.rest) } else { None };
         if targets_seen && next.is_none_or(|(next, _)| next != spot) {
-            // Others have to be met first, or this one was before.
+            // OtherFlows have to be met first, or this one was before.
             return self.miss(at, rule);
         }
         let pending = self.pending.left(state.rest, spot) > 0;

@@ -451,9 +451,13 @@ impl RuleTracer {
         let epoch =
             namespace.epochs.iter_mut().flatten().find(|epoch| epoch.number == record.epoch);
         let resolved = epoch.ok_or(Unresolved::Reference).and_then(|epoch| epoch.traversal(record));
-        let Ok((traversal, contradiction)) = resolved else {
-            self.tally.unresolved += 1;
-            return None;
+        let (traversal, contradiction) = match resolved {
+            Ok(resolved) => resolved,
+            Err(why) => {
+                log::debug!("a path of epoch {} is not resolved: {why:?}", record.epoch);
+                self.tally.unresolved += 1;
+                return None;
+            }
         };
         self.tally.contradictions += u64::from(contradiction);
         self.tally.nested += u64::from(record.nested);

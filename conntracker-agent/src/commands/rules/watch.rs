@@ -14,7 +14,7 @@ use crate::{
     },
     commands::trace::{EXIT_LOST, Schedule},
     firewall::Ruleset,
-    live::{Output, Status},
+    live::{self, Output, Status},
     model::{NetnsId, filter::Filter},
     os::{descriptors, messages, netns::Netns, output::Destination, signals::Signals},
     report::Report,
@@ -64,6 +64,8 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
             fold: true,
             rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
             lost: false,
+            max_flows: live::max_flows(),
+            leave_written: false,
             sizes: Sizes::default(),
             event_buffer: 0,
         })

@@ -42,6 +42,8 @@ async fn observer() -> (Observer, mpsc::Sender<DumpMessage>) {
         fold: true,
         rules: None,
         lost: true,
+        max_flows: 1_000,
+        leave_written: false,
         sizes: Sizes::default(),
         event_buffer: 1 << 20,
     };
@@ -116,7 +118,7 @@ fn a_dump_that_is_not_whole_concludes_nothing() {
     let entry = |message: Message<'_>| Some((&Entry::decode(message.payload).ok()?).into());
     let entries: Vec<event::Entry> = Messages::new(datagram).flatten().filter_map(entry).collect();
     let counts = |observer: &Observer| -> u64 {
-        observer.table.flows().map(|flow| flow.flows.total()).sum()
+        observer.table.snapshot().into_flows().map(|flow| flow.flows.total()).sum()
     };
     let dump = |observer: &mut Observer, entries: &[event::Entry], stats: DumpStats| {
         let id = NetnsId(0);

@@ -31,7 +31,8 @@ impl From<&Entry<'_>> for event::Entry {
 impl From<Kind> for event::EntrySource {
     fn from(kind: Kind) -> Self {
         match kind {
-            Kind::New | Kind::Update => Self::Event,
+            Kind::New => Self::NewEvent,
+            Kind::Update => Self::UpdateEvent,
             Kind::Destroy => Self::EndEvent,
         }
     }

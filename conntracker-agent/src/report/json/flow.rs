@@ -39,6 +39,8 @@ pub(super) struct FlowObject<'a> {
     no_entry: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     fits_several: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resumed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<DroppedObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +89,7 @@ impl<'a> FlowObject<'a> {
             packet_mark,
             interfaces,
             fits_several,
+            resumed,
             timeout,
             flows: _, // as Flow::merged has it
             ended,
@@ -110,15 +113,16 @@ impl<'a> FlowObject<'a> {
             zone: key.zone,
             zone_direction: direction(*zone_dir),
             family: family(&key.orig),
-            protocol: key.orig.into(),
+            protocol: key.orig.proto.into(),
             original: key.orig.into(),
             reply: reply.map(TupleObject::from),
-            parent: parent.map(OtherObject::from),
-            quotes: quotes.map(OtherObject::from),
+            parent: parent.as_deref().copied().map(OtherObject::from),
+            quotes: quotes.as_deref().copied().map(OtherObject::from),
             nat: nat(*status),
             confirmed: flow.confirmed(),
             no_entry: !key.entry,
             fits_several: *fits_several,
+            resumed: *resumed,
             dropped: drops
                 .as_ref()
                 .filter(|_| flow.dropped())
@@ -174,15 +178,15 @@ fn sources(origins: Origins, rules: bool) -> Set<6> {
 }
 
 #[derive(Serialize)]
-struct ProtocolObject {
+pub(super) struct ProtocolObject {
     number: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'static str>,
 }
 
-impl From<Tuple> for ProtocolObject {
-    fn from(tuple: Tuple) -> Self {
-        Self { number: tuple.proto, name: protocol::name(tuple.proto) }
+impl From<u8> for ProtocolObject {
+    fn from(number: u8) -> Self {
+        Self { number, name: protocol::name(number) }
     }
 }
 
@@ -196,7 +200,7 @@ struct OtherObject {
 
 impl From<Tuple> for OtherObject {
     fn from(tuple: Tuple) -> Self {
-        Self { protocol: tuple.into(), tuple: tuple.into() }
+        Self { protocol: tuple.proto.into(), tuple: tuple.into() }
     }
 }
 

@@ -3,8 +3,11 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{SCHEMA, values::Time};
-use crate::model::loss::LossCount;
+use super::{SCHEMA, flow::ProtocolObject, values::Time};
+use crate::model::{
+    loss::LossCount,
+    other::{FlowSums, OtherFlows},
+};
 use crate::report::{Footer, Header, Interface, Totals};
 
 /// Counts by name, in their own order.
@@ -93,17 +96,41 @@ pub(super) struct FooterObject {
     sources: Counts,
     losses: Counts,
     lost: bool,
+    other: OtherFlowsObject,
+}
+
+/// Flows that are not listed.
+#[derive(Serialize)]
+struct OtherFlowsObject {
+    #[serde(flatten)]
+    total: FlowSums,
+    protocols: Vec<ProtocolSums>,
+}
+
+#[derive(Serialize)]
+struct ProtocolSums {
+    protocol: ProtocolObject,
+    #[serde(flatten)]
+    sums: FlowSums,
+}
+
+impl From<&OtherFlows> for OtherFlowsObject {
+    fn from(others: &OtherFlows) -> Self {
+        let object = |(proto, sums): (u8, _)| ProtocolSums { protocol: proto.into(), sums };
+        Self { total: others.total(), protocols: others.by_protocol().map(object).collect() }
+    }
 }
 
 impl FooterObject {
     pub(super) fn new(footer: &Footer, totals: Totals) -> Self {
-        let Footer { sources, losses } = footer;
+        let Footer { sources, losses, others } = footer;
         let loss = |&LossCount { loss, count }: &LossCount| (loss.name(), count);
         Self {
             totals,
             sources: Counts(sources.clone()),
             losses: Counts(losses.iter().map(loss).collect()),
             lost: footer.lost_anything(),
+            other: others.into(),
         }
     }
 }

@@ -131,10 +131,10 @@ const AT_NS: u64 = 1_800_000_000_000_000_000;
 
 /// The object of an entry, written from the flow that a table of flows makes of it.
 fn by_flow(entry: &Entry<'_>) -> String {
-    let mut table = FlowTable::new(false);
+    let mut table = FlowTable::new(false, 10);
     let kind = EventKind::Entry(EntrySource::Dump, Box::new(entry.into()));
     table.take(FlowEvent { netns: NetnsId(0), at_ns: AT_NS, kind });
-    let report = report(table.flows().cloned().collect());
+    let report = report(table.snapshot().into_flows().collect());
     let mut out = Vec::new();
     line(&mut out, &FlowObject::new(&report.flows[0], &Names::new(&report.header))).unwrap();
     String::from_utf8(out).unwrap()

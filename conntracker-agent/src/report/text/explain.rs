@@ -11,7 +11,6 @@ use crate::model::{
     Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops, Flow, L4, Status, Tuple,
     path::{Direction, Step},
     process::Process,
-    protocol,
 };
 use crate::report::names::{self, Name, Names, OneLine, time};
 
@@ -30,6 +29,9 @@ impl Explanation<'_> {
         if flow.merged() > 0 {
             say("flows", &flow.merged())?;
         }
+        if flow.resumed {
+            say("resumed", &"it was summed up before: see `other`")?;
+        }
         if let Some(entries) = flow.never_confirmed() {
             let plural = if entries == 1 { "entry" } else { "entries" };
             say(
@@ -40,9 +42,9 @@ impl Explanation<'_> {
         if let Some(reply) = self.translated_reply() {
             say("reply", &ends(reply))?;
         }
-        for (key, other) in [("parent", flow.parent), ("quotes", flow.quotes)] {
+        for (key, other) in [("parent", &flow.parent), ("quotes", &flow.quotes)] {
             if let Some(other) = other {
-                say(key, &fmt::from_fn(|f| protocol_and_ends(other, f)))?;
+                say(key, &fmt::from_fn(|f| protocol_and_ends(**other, f)))?;
             }
         }
         if let Some(state) = flow.state {
@@ -242,10 +244,7 @@ fn owner(process: &Process) -> impl fmt::Display {
 
 /// A flow of another protocol, perhaps.
 fn protocol_and_ends(tuple: Tuple, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match protocol::name(tuple.proto) {
-        Some(name) => write!(f, "{name} {}", ends(tuple)),
-        None => write!(f, "protocol {} {}", tuple.proto, ends(tuple)),
-    }
+    write!(f, "{} {}", super::protocol_name(tuple.proto), ends(tuple))
 }
 
 fn ends(tuple: Tuple) -> impl fmt::Display {

@@ -1,0 +1,175 @@
+//! A flow as the table keeps it: what many flows have takes no memory but their own, what few have is apart.
+
+use super::{
+    packed::{PackedKey, PackedTuple},
+    store::Keyed,
+};
+use crate::model::{
+    Details, Drops, Flow, FlowKey, Origins, Paths, Status, TimeOfDay, Tuple, ZoneDir,
+    counters::Counters, flow::Counting, other::FlowSums, path::Direction, process::Process,
+    state::ProtoState,
+};
+
+/// A flow. Its fields are those of [`Flow`].
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    key: PackedKey,
+    pub reply: Option<PackedTuple>,
+    pub status: Status,
+    pub mark: Option<u32>,
+    pub packet_mark: Option<u32>,
+    pub interfaces: Option<(u32, u32)>,
+    /// Entries of it that are known, and may still be there.
+    pub members: u32,
+    pub zone_dir: ZoneDir,
+    pub origins: Origins,
+    pub fits_several: bool,
+    pub resumed: bool,
+    pub flows: Counting,
+    pub ended: u64,
+    pub unconfirmed: u64,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub drops: Option<Box<Drops>>,
+    pub paths: Option<Box<Paths>>,
+    pub process: Option<Box<Process>>,
+    told: Option<Box<Told>>,
+}
+
+/// What conntrack's own entries and ICMP errors tell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    pub parent: Option<Tuple>,
+    pub quotes: Option<Tuple>,
+    pub state: Option<ProtoState>,
+    pub timeout: Option<u32>,
+    pub counters: Option<[Counters; 2]>,
+    pub details: Option<Box<Details>>,
+}
+
+impl Keyed for Line {
+    fn key(&self) -> FlowKey {
+        self.key.key()
+    }
+}
+
+impl Line {
+    /// A flow of which nothing but its key is known.
+    pub fn new(key: FlowKey, at_ns: u64) -> Self {
+        Self {
+            key: PackedKey::new(key),
+            reply: None,
+            status: Status::default(),
+            mark: None,
+            packet_mark: None,
+            interfaces: None,
+            members: 0,
+            zone_dir: ZoneDir::Both,
+            origins: Origins::default(),
+            fits_several: false,
+            resumed: false,
+            flows: Counting::default(),
+            ended: 0,
+            unconfirmed: 0,
+            first_ns: at_ns,
+            last_ns: at_ns,
+            drops: None,
+            paths: None,
+            process: None,
+            told: None,
+        }
+    }
+
+    /// As reports have it.
+    pub fn flow(self) -> Flow {
+        let told = self.told.map(|told| *told).unwrap_or_default();
+        let Told { parent, quotes, state, timeout, counters, details } = told;
+        Flow {
+            key: self.key.key(),
+            reply: self.reply.map(|reply| reply.tuple()),
+            parent: parent.map(Box::new),
+            quotes: quotes.map(Box::new),
+            zone_dir: self.zone_dir,
+            status: self.status,
+            state,
+            mark: self.mark,
+            packet_mark: self.packet_mark,
+            interfaces: self.interfaces,
+            fits_several: self.fits_several,
+            resumed: self.resumed,
+            timeout,
+            flows: self.flows,
+            ended: self.ended,
+            unconfirmed: self.unconfirmed,
+            counters,
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            drops: self.drops,
+            paths: self.paths.map(|paths| *paths).unwrap_or_default(),
+            origins: self.origins,
+            process: self.process,
+            details,
+        }
+    }
+
+    /// What is left of it where it is summed up.
+    pub fn sums(self) -> FlowSums {
+        let flow = self.flow();
+        let both = |count: fn(&Counters) -> u64| flow.counters.iter().flatten().map(count).sum();
+        let dropped = |count: fn(&Drops) -> u64| flow.drops.as_deref().map_or(0, count);
+        FlowSums {
+            flows: 1,
+            conntrack_flows: flow.merged(),
+            packets: both(|counters| counters.packets),
+            bytes: both(|counters| counters.bytes),
+            dropped_packets: dropped(Drops::packets),
+            lost_packets: dropped(Drops::lost_packets),
+        }
+    }
+
+    /// What entries and ICMP errors tell, to be added to.
+    pub fn told(&mut self) -> &mut Told {
+        self.told.get_or_insert_default()
+    }
+
+    pub fn seen_at(&mut self, at_ns: u64) {
+        self.first_ns = self.first_ns.min(at_ns);
+        self.last_ns = self.last_ns.max(at_ns);
+    }
+
+    /// Its entry was made at this time of day, if conntrack tells it. If that was before boot, or is still to
+    /// come, the clock was set since.
+    pub fn started(&mut self, start_ns: Option<u64>, time_of_day: TimeOfDay) {
+        if let Some(start) = start_ns.and_then(|start| time_of_day.since_boot(start)) {
+            self.first_ns = self.first_ns.min(start);
+        }
+    }
+
+    /// Takes over a process. If both ends are here, the one that began is told.
+    pub fn owned_by(&mut self, process: Box<Process>) {
+        let better = self.process.as_ref().is_none_or(|known| {
+            known.direction == Direction::Reply && process.direction == Direction::Original
+        });
+        if better {
+            self.process = Some(process);
+        }
+    }
+
+    /// Takes over a line of packets without an entry.
+    pub fn merge_without_entry(&mut self, other: Self) {
+        self.seen_at(other.first_ns);
+        self.seen_at(other.last_ns);
+        self.fits_several |= other.fits_several;
+        self.interfaces = self.interfaces.or(other.interfaces);
+        self.origins.drops |= other.origins.drops;
+        if let Some(quoted) = other.told.and_then(|told| told.quotes) {
+            self.told().quotes.get_or_insert(quoted);
+        }
+        if let Some(paths) = other.paths {
+            self.paths.get_or_insert_default().merge(&paths);
+        }
+        if let Some(drops) = other.drops {
+            self.drops.get_or_insert_default().merge(&drops);
+        }
+    }
+}
