@@ -5,14 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use bytes::Buf;
 use conntracker_common::{
     counters::{COUNTERS, Counter},
+    hook::HOOKS,
     record::{FLAG_FROM_HEADERS, FLAG_LOST, HOOK_UNKNOWN},
     seen::{DropKey, DropValue, SeenKey, SeenValue},
 };
 
-use super::{
-    reasons::RawCause,
-    record::{HOOKS, take},
-};
+use super::{reasons::RawCause, record::take};
 use crate::model::flow::Counted;
 use crate::model::{L4, Tuple};
 

@@ -2,9 +2,10 @@
 
 use bytes::Buf;
 use conntracker_common::{
+    conntrack::IPS_NAT,
     path::{
-        DeviceName, IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_ANSWERED,
-        PATH_NAT, PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
+        DeviceName, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_ANSWERED, PATH_NAT,
+        PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
     },
     plan::{SEGMENT_EARLY, hook_point},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytes::Buf;
 use conntracker_common::{
     ABI_VERSION,
+    hook::HOOKS,
     owner::Owner as OwnerBytes,
     record::{
         FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
@@ -122,9 +123,6 @@ pub enum RecordError {
 
 const ALL_FLAGS: u8 =
     FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_INTERFACES | FLAG_OWNER;
-
-/// Number of netfilter hooks of IPv4 and IPv6 (NF_INET_NUMHOOKS).
-pub(super) const HOOKS: u8 = 5;
 
 /// The next `N` bytes; the caller has checked the length.
 pub(super) fn take<const N: usize>(r: &mut &[u8]) -> [u8; N] {

@@ -1,5 +1,6 @@
 //! Hooks of netfilter.
 
+use conntracker_common::hook;
 use serde::Serialize;
 
 /// A hook, in display order.
@@ -23,6 +24,17 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// The hooks of IPv4, IPv6 and inet by their numbers (`enum nf_inet_hooks`).
+    pub const BY_NUMBER: [Self; hook::HOOKS as usize + 1] = {
+        let mut hooks = [Self::Ingress; _];
+        hooks[hook::PRE_ROUTING as usize] = Self::Prerouting;
+        hooks[hook::LOCAL_IN as usize] = Self::Input;
+        hooks[hook::FORWARD as usize] = Self::Forward;
+        hooks[hook::LOCAL_OUT as usize] = Self::Output;
+        hooks[hook::POST_ROUTING as usize] = Self::Postrouting;
+        hooks
+    };
+
     /// By its name in nft.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

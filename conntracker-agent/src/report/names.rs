@@ -12,12 +12,9 @@ use serde::Serialize;
 
 pub use crate::model::harmless::OneLine;
 use crate::{
-    model::{Cause, DropPoint, DroppedAt, Drops, NetnsId, state::ProtoState},
+    model::{Cause, DropPoint, DroppedAt, Drops, NetnsId, hook::Hook, state::ProtoState},
     report::{Header, Namespace},
 };
-
-/// `enum nf_inet_hooks` (include/uapi/linux/netfilter.h).
-const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
 
 /// A name, or the number of what has no name here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -119,7 +116,7 @@ impl<'a> Names<'a> {
 /// A netfilter hook.
 #[must_use]
 pub fn hook(number: u8) -> Name<'static> {
-    Name::new(HOOKS.get(usize::from(number)).copied(), number)
+    Name::new(Hook::BY_NUMBER.get(usize::from(number)).map(|hook| hook.name()), number)
 }
 
 /// What a reason, or a function, for which the kernel drops packets means; `None`: its name says it, or it is not

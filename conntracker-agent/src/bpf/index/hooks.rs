@@ -1,7 +1,7 @@
 //! Which functions hang at the hooks of a namespace, in the order in which packets meet them.
 
 use anyhow::{Result, bail};
-use conntracker_common::plan::{Guard, HOOKS};
+use conntracker_common::{hook::HOOKS, plan::Guard};
 
 use super::{
     layout::{Hooks, IndexLayout},

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
-use conntracker_common::plan::{Guard, HOOKS};
+use conntracker_common::{hook::HOOKS, plan::Guard};
 
 use super::{
     layout::{IpEntry, Legacy, XtTables},

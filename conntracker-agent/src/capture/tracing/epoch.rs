@@ -5,17 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
+use conntracker_common::{
+    conntrack::{
+        IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_RELATED, IP_CT_RELATED_REPLY, IP_CT_UNTRACKED,
+        IPS_DST_NAT_DONE, IPS_EXPECTED, IPS_SRC_NAT_DONE,
+    },
+    hook::{LOCAL_OUT, PRE_ROUTING},
+    plan::{SEGMENT_EARLY, hook, segment},
+};
 
 use super::{
     coverage::Sight,
     facts,
     plan::{HookPlan, Others},
     probed::{self, Addresses},
-    uapi::{
-        CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_RELATED_REPLY, CT_UNTRACKED, IPS_DST_NAT_DONE,
-        IPS_EXPECTED, IPS_SRC_NAT_DONE,
-    },
 };
 use crate::{
     attribution::{
@@ -33,10 +36,6 @@ use crate::{
     },
     report::coverage::Coverage,
 };
-
-/// Hooks by number.
-const HOOKS: [Hook; 5] =
-    [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
 
 /// Distinct ways that are kept in memory once, per epoch; the others are as good, but each its own. And of
 /// what was seen, how much is remembered at once.
@@ -168,9 +167,9 @@ impl Epoch {
         let marks = self.marks(record);
         let traversal = Traversal {
             marks,
-            hook: HOOKS[usize::from(hook(record.hook_point))],
+            hook: Hook::BY_NUMBER[usize::from(hook(record.hook_point))],
             direction: match record.info {
-                CT_ESTABLISHED_REPLY | CT_RELATED_REPLY if from_conntrack => Direction::Reply,
+                IP_CT_ESTABLISHED_REPLY | IP_CT_RELATED_REPLY if from_conntrack => Direction::Reply,
                 _ => Direction::Original,
             },
             state: self.state(record),
@@ -266,11 +265,11 @@ impl Epoch {
         }
         let v6 = usize::from(record.orig.src.is_ipv6());
         match (record.reply, record.info) {
-            (None, CT_UNTRACKED) => CtState::Untracked,
+            (None, IP_CT_UNTRACKED) => CtState::Untracked,
             (None, _) if self.tracked[v6] => CtState::Invalid,
             (None, _) => CtState::Untracked,
-            (Some(_), CT_NEW) => CtState::New,
-            (Some(_), CT_RELATED | CT_RELATED_REPLY) => CtState::Related,
+            (Some(_), IP_CT_NEW) => CtState::New,
+            (Some(_), IP_CT_RELATED | IP_CT_RELATED_REPLY) => CtState::Related,
             (Some(_), _) => CtState::Established,
         }
     }
@@ -356,9 +355,6 @@ fn doubt(record: &PathRecord, plan: &HookPlan) -> Option<Doubt> {
     }
 }
 
-/// NF_INET_LOCAL_OUT.
-const OUTPUT: u8 = 3;
-
 /// Whether NAT may have sent a packet another way than it was routed: it belongs to a flow whose
 /// addresses are translated (`nf_nat_ipv4_local_fn` of net/netfilter/nf_nat_proto.c). The status would
 /// tell, but is read of first packets only.
@@ -373,13 +369,13 @@ pub(super) fn observation(
     doubt: Option<Doubt>,
 ) -> Result<Observation, Unresolved> {
     let done = match hook(record.hook_point) {
-        0 | 3 => IPS_DST_NAT_DONE,
+        PRE_ROUTING | LOCAL_OUT => IPS_DST_NAT_DONE,
         _ => IPS_SRC_NAT_DONE,
     };
     // `nf_nat_inet_fn` of net/netfilter/nf_nat_core.c. Related are the first packets of flows that were
     // expected, and ICMP errors about others, which have no say in NAT.
-    let first = record.info == CT_NEW
-        || (matches!(record.info, CT_RELATED | CT_RELATED_REPLY)
+    let first = record.info == IP_CT_NEW
+        || (matches!(record.info, IP_CT_RELATED | IP_CT_RELATED_REPLY)
             && record.status & IPS_EXPECTED != 0);
     let translates = record.reply.is_some() && first && record.status & done == 0;
     let mut moved: Vec<(Spot, u32)> = record
@@ -397,12 +393,12 @@ pub(super) fn observation(
     let mut chains = Vec::new();
     let mut elsewhere = Vec::new();
     // `nf_nat_icmp_reply_translation` of net/netfilter/nf_nat_proto.c.
-    let error = matches!(record.info, CT_RELATED | CT_RELATED_REPLY);
+    let error = matches!(record.info, IP_CT_RELATED | IP_CT_RELATED_REPLY);
     let may_drop = |others: Others| record.dropped && (others.strangers || (others.nat && error));
     let mut among: Option<(usize, usize)> = None;
     // Behind chains that change the mark or the addresses of what goes out it is routed again: there
     // may be no route (`ip_route_me_harder` of net/ipv4/netfilter.c).
-    let routed_again = hook(record.hook_point) == OUTPUT;
+    let routed_again = hook(record.hook_point) == LOCAL_OUT;
     let mut behind_nat = None;
     for (number, planned) in plan.chains.iter().enumerate() {
         if (from..to).contains(&number) && may_drop(planned.after) {

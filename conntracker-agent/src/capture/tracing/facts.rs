@@ -10,15 +10,15 @@ use std::net::IpAddr;
 
 use conntracker_common::{
     FOLDED_PORT,
+    conntrack::{
+        IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_RELATED, IP_CT_UNTRACKED, IPS_DST_NAT,
+        IPS_DST_NAT_DONE, IPS_NAT, IPS_SRC_NAT, IPS_SRC_NAT_DONE,
+    },
+    hook::{FORWARD, LOCAL_IN, LOCAL_OUT, PRE_ROUTING},
     plan::{SEGMENT_EARLY, hook, segment},
 };
 
-use super::{
-    plan::{HookPlan, PlannedChain},
-    uapi::{
-        CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_UNTRACKED, IPS_DST_NAT_DONE, IPS_SRC_NAT_DONE,
-    },
-};
+use super::plan::{HookPlan, PlannedChain};
 use crate::{
     attribution::{
         ChainId, Observation, Program,
@@ -31,16 +31,6 @@ use crate::{
 /// Bits of `ct state`: `NF_CT_STATE_BIT` and its like.
 const STATE_INVALID: u32 = 1;
 const STATE_UNTRACKED: u32 = 64;
-
-/// `nf_conn.status` bits.
-const IPS_SRC_NAT: u32 = 1 << 4;
-const IPS_DST_NAT: u32 = 1 << 5;
-
-/// Hooks by number.
-const PREROUTING: u8 = 0;
-const INPUT: u8 = 1;
-const FORWARD: u8 = 2;
-const OUTPUT: u8 = 3;
 
 /// NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC.
 const NAT_DST: i32 = -100;
@@ -63,7 +53,7 @@ pub(super) fn packet(
     let early = segment(record.hook_point) == SEGMENT_EARLY;
     let v6 = record.orig.src.is_ipv6();
     let entry = record.reply.filter(|_| !early);
-    let related = entry.is_some() && matches!(record.info % CT_ESTABLISHED_REPLY, CT_RELATED);
+    let related = entry.is_some() && matches!(record.info % IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED);
     let chains: Vec<Option<&PlannedChain>> =
         seen.chains.iter().map(|chain| planned(plan, *chain)).collect();
     let from_headers = record.reply.is_none();
@@ -73,7 +63,7 @@ pub(super) fn packet(
         interfaces: [record.iif, record.oif].map(|device| Some(interface(device))),
         states: if early { Vec::new() } else { states(record, program) },
         entry: (!early).then_some(entry.is_some()),
-        reply: entry.map(|_| record.info >= CT_ESTABLISHED_REPLY),
+        reply: entry.map(|_| record.info >= IP_CT_ESTABLISHED_REPLY),
         marks: marks(record, plan, seen),
         answered: record.answered
             && record.dropped
@@ -92,7 +82,7 @@ pub(super) fn packet(
                 let mut all: Vec<Headers> =
                     chains.iter().map(|chain| nat.headers(*chain)).collect();
                 if folds {
-                    let client = usize::from(record.info >= CT_ESTABLISHED_REPLY);
+                    let client = usize::from(record.info >= IP_CT_ESTABLISHED_REPLY);
                     let translated = source_translated(&record.orig, &reply);
                     for headers in &mut all {
                         headers.ports[client] = folded(headers.ports[client], translated);
@@ -142,11 +132,11 @@ fn interface(device: Option<Device>) -> Interface {
 /// Bits of `ct state` (`nft_ct_get_eval` of net/netfilter/nft_ct.c).
 fn states(record: &PathRecord, program: &Program) -> Vec<u32> {
     match (record.reply, record.info) {
-        (Some(_), info) if info < CT_UNTRACKED => vec![2 << (info % CT_ESTABLISHED_REPLY)],
+        (Some(_), info) if info < IP_CT_UNTRACKED => vec![2 << (info % IP_CT_ESTABLISHED_REPLY)],
         (Some(_), _) => Vec::new(),
         // A rule may have said so on the way.
-        (None, CT_UNTRACKED) if program.untracks() => vec![STATE_INVALID, STATE_UNTRACKED],
-        (None, CT_UNTRACKED) => vec![STATE_UNTRACKED],
+        (None, IP_CT_UNTRACKED) if program.untracks() => vec![STATE_INVALID, STATE_UNTRACKED],
+        (None, IP_CT_UNTRACKED) => vec![STATE_UNTRACKED],
         (None, _) => vec![STATE_INVALID],
     }
 }
@@ -168,7 +158,7 @@ fn status(orig: &Tuple, reply: &Tuple) -> (u32, u32) {
     if plain.dst != reply.dst || one.1 != other.1 {
         set |= IPS_SRC_NAT;
     }
-    (IPS_SRC_NAT | IPS_DST_NAT, set)
+    (IPS_NAT, set)
 }
 
 /// Marks when the packet came to each chain, where links tell.
@@ -258,12 +248,12 @@ struct Nat {
 
 impl Nat {
     fn of(record: &PathRecord, reply: Tuple, works: bool) -> Self {
-        let (mine, other) = if record.info >= CT_ESTABLISHED_REPLY {
+        let (mine, other) = if record.info >= IP_CT_ESTABLISHED_REPLY {
             (reply, record.orig)
         } else {
             (record.orig, reply)
         };
-        let first = record.info == CT_NEW;
+        let first = record.info == IP_CT_NEW;
         let fresh = |done| first && record.status & done == 0;
         Self {
             hook: hook(record.hook_point),
@@ -300,9 +290,9 @@ impl Nat {
         };
         let source = if self.looped { Side::Either } else { Side::Before };
         match self.hook {
-            PREROUTING => (source, side(passed(NAT_DST), self.fresh.1 && !self.looped)),
-            OUTPUT => (Side::Before, side(passed(NAT_DST), self.fresh.1)),
-            INPUT => (side(passed(NAT_SRC), !self.looped), Side::After),
+            PRE_ROUTING => (source, side(passed(NAT_DST), self.fresh.1 && !self.looped)),
+            LOCAL_OUT => (Side::Before, side(passed(NAT_DST), self.fresh.1)),
+            LOCAL_IN => (side(passed(NAT_SRC), !self.looped), Side::After),
             FORWARD => (source, Side::After),
             _ => (side(passed(NAT_SRC), self.fresh.0), Side::After),
         }
@@ -341,10 +331,10 @@ fn translation(
     reply: &Tuple,
     chains: &[Option<&PlannedChain>],
 ) -> Option<Translation> {
-    if record.info != CT_NEW || !chains.iter().flatten().any(|chain| chain.nat) {
+    if record.info != IP_CT_NEW || !chains.iter().flatten().any(|chain| chain.nat) {
         return None;
     }
-    let source = !matches!(hook(record.hook_point), PREROUTING | OUTPUT);
+    let source = !matches!(hook(record.hook_point), PRE_ROUTING | LOCAL_OUT);
     let before: IpAddr = if source { record.orig.src } else { record.orig.dst };
     let (address, port) = if source {
         (reply.dst, ports(reply).map(|ports| ports[1]))

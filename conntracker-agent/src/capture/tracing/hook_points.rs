@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use conntracker_common::plan::{self, Range};
+use conntracker_common::{
+    hook::HOOKS,
+    plan::{self, Range},
+};
 
 use super::plan::HookPlan;
 use crate::bpf::index::legacy::BUILT_IN;
 
 /// Index of a hook point's hook in [`Fingerprint::hooks`].
 pub(super) fn hook_index(hook_point: u32) -> usize {
-    usize::from(is_v6(hook_point)) * usize::from(plan::HOOKS) + usize::from(plan::hook(hook_point))
+    usize::from(is_v6(hook_point)) * usize::from(HOOKS) + usize::from(plan::hook(hook_point))
 }
 
 /// Whether a hook point is one of IPv6.

@@ -24,7 +24,6 @@ mod probes;
 mod remarks;
 mod start;
 mod tally;
-mod uapi;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
 //! Where links are needed so that counters tell the rules apart, and which counters they read. Pure.
 
-use conntracker_common::plan::{
-    self, Guard, MAX_GAPS, MAX_SLOTS, RANGE_COUNTERS, Range, SEGMENT_EARLY, SEGMENT_MAIN,
+use conntracker_common::{
+    hook::{LOCAL_OUT, PRE_ROUTING},
+    plan::{self, Guard, MAX_GAPS, MAX_SLOTS, RANGE_COUNTERS, Range, SEGMENT_EARLY, SEGMENT_MAIN},
 };
 
 use super::join::{ChainAt, Join, reachable};
@@ -12,6 +13,7 @@ use crate::{
             Index,
             hooks::{HookFunction, HookList},
         },
+        links::CONFIRMING_HOOKS,
         object::Role,
         symbols::Function,
     },
@@ -24,10 +26,7 @@ use crate::{
 };
 
 /// PREROUTING and OUTPUT, where conntrack has its own function.
-const TRACKED_HOOKS: [u8; 2] = [0, 3];
-
-/// INPUT and POSTROUTING, at whose ends flows are seen anyway.
-const LAST_HOOKS: [u8; 2] = [1, 4];
+const TRACKED_HOOKS: [u8; 2] = [PRE_ROUTING, LOCAL_OUT];
 
 /// A base chain at a hook point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +148,7 @@ impl Planner<'_> {
             }
         }
         let mut end_of_hook = Others::default();
-        if segment == SEGMENT_EARLY || !LAST_HOOKS.contains(&hook) {
+        if segment == SEGMENT_EARLY || !CONFIRMING_HOOKS.contains(&hook) {
             links.push(LinkWanted { role: Role::Close, above: last, below });
         } else {
             end_of_hook = end;
