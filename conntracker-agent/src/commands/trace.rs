@@ -21,7 +21,7 @@ use crate::{
     capture::{Config, Hurry},
     live::{Observer, Output, Request, Status},
     os::{
-        daemon, descriptors, messages,
+        daemon, descriptors, event_loop, messages,
         output::{Destination, Written},
         signals::{Asked, Signals},
     },
@@ -115,14 +115,10 @@ fn observe(trace: Trace) -> Result<ExitCode> {
     descriptors::raise_limit();
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install(trace.mode != Mode::Foreground)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    runtime.block_on(observe_until_told(trace, signals))
+    event_loop::block_on(trace_until_end(trace, signals))
 }
 
-async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> {
+async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
     let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
     if verbose {
         messages::say_details();
@@ -158,12 +154,7 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
         last: Status::default(),
         lost: false,
     };
-    let schedule = Arc::new(Mutex::new(schedule));
-    let requests = || {
-        let schedule = Arc::clone(&schedule);
-        async move { schedule.lock().await.next().await }
-    };
-    let output = observer.run(requests, output).await?;
+    let output = schedule.observe(observer, output).await?;
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
@@ -218,8 +209,21 @@ impl Schedule {
         self.early = Some(Request::Finish);
     }
 
+    /// Observes until the end is due, and hands all reports to `output`, which it gives back.
+    ///
+    /// # Errors
+    /// The observation, or what `output` did with a report, failed.
+    pub async fn observe<O: Output>(self, observer: Observer, output: O) -> Result<O> {
+        let schedule = Arc::new(Mutex::new(self));
+        let requests = || {
+            let schedule = Arc::clone(&schedule);
+            async move { schedule.lock().await.next().await }
+        };
+        observer.run(requests, output).await
+    }
+
     /// What is to be done next.
-    pub async fn next(&mut self) -> Request {
+    async fn next(&mut self) -> Request {
         if self.observing
             && let Some(early) = self.early.take()
         {

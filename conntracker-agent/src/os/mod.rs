@@ -8,6 +8,8 @@ pub mod daemon;
 #[cfg(feature = "cli")]
 pub mod descriptors;
 #[cfg(feature = "cli")]
+pub(crate) mod event_loop;
+#[cfg(feature = "cli")]
 pub mod messages;
 #[cfg(feature = "cli")]
 pub mod netns;

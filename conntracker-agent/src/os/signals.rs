@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
-use crate::os::threads;
+use crate::os::{event_loop, threads};
 
 /// Exit status after a second Ctrl-C, as a shell tells it.
 const EXIT_INTERRUPTED: i32 = 128 + libc::SIGINT;
@@ -47,26 +47,15 @@ impl Signals {
             (!is_ignored(SignalKind::hangup())).then_some(Asked::End)
         };
         let listen = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()
-                .context("cannot start the event loop of signals");
-            match runtime {
-                Ok(runtime) => runtime.block_on(async {
-                    match Handlers::install(hangup.is_some()) {
-                        Ok(handlers) => {
-                            // The other end waits for it.
-                            let _ = sender.send(Ok(()));
-                            handlers.listen(hangup, &asked).await;
-                        }
-                        Err(error) => {
-                            let _ = sender.send(Err(error));
-                        }
-                    }
-                }),
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                }
+            let listening = event_loop::block_on(async {
+                let handlers = Handlers::install(hangup.is_some())?;
+                // The thread that installs them waits for this, so that it is there to receive it.
+                let _ = sender.send(Ok(()));
+                handlers.listen(hangup, &asked).await;
+                Ok(())
+            });
+            if let Err(error) = listening {
+                let _ = sender.send(Err(error));
             }
         };
         threads::spawn("signals", listen)?;

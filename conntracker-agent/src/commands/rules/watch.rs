@@ -3,7 +3,7 @@
 use std::{io::Write, ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use super::{Format, hits};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     firewall::Ruleset,
     live::{Output, Status},
     model::{NetnsId, filter::Filter},
-    os::{descriptors, messages, netns::Netns, output::Destination, signals::Signals},
+    os::{descriptors, event_loop, messages, netns::Netns, output::Destination, signals::Signals},
     report::Report,
 };
 
@@ -40,11 +40,7 @@ pub fn watch(watch: Watch) -> Result<ExitCode> {
     descriptors::raise_limit();
     // Before anything is attached: a signal from here on ends the observation in order.
     let signals = Signals::install(false)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    runtime.block_on(observe(watch, signals))
+    event_loop::block_on(observe(watch, signals))
 }
 
 async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> Result<ExitCode> {
@@ -79,12 +75,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
     let printer = Printer { netns: opened, format, before, incomplete: false };
     let ctrl_c = if duration.is_some() { "" } else { "; Ctrl-C ends and prints the rules" };
     log::info!("observing{ctrl_c}");
-    let schedule = Arc::new(Mutex::new(schedule));
-    let requests = || {
-        let schedule = Arc::clone(&schedule);
-        async move { schedule.lock().await.next().await }
-    };
-    let printer = observer.run(requests, printer).await?;
+    let printer = schedule.observe(observer, printer).await?;
     Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 

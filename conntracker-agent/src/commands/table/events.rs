@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
     connect,
@@ -18,10 +15,16 @@ use super::{
 };
 use crate::{
     capture::dumps,
+    commands::trace::EXIT_LOST,
     conntrack::{Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind},
     live::asked,
     model::filter::Filter,
-    os::{clock::Clock, messages, netns::Netns},
+    os::{
+        clock::Clock,
+        event_loop, messages,
+        netns::Netns,
+        signals::{Asked, Signals},
+    },
     report::{
         conntrack::{EventInfo, Format, Origin, Renderer, Timestamp},
         json::{self, Stamp},
@@ -33,9 +36,6 @@ const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 /// Time that is longer than any observation.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
-
-/// Exit status where events were lost, with `--strict`.
-const LOST: u8 = 3;
 
 /// What to listen to.
 #[derive(Clone, Debug)]
@@ -60,22 +60,16 @@ pub struct Events {
     pub strict: bool,
 }
 
-/// Prints events until Ctrl-C, SIGTERM or the end of the time.
+/// Prints events until Ctrl-C, SIGTERM, SIGHUP or the end of the time.
 pub fn run(events: &Events) -> Result<ExitCode> {
     messages::to_stderr();
     asked::tell(&events.filter);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    runtime.block_on(listen(events))
+    // Before anything is subscribed: a signal from here on ends in order.
+    let signals = Signals::install(false)?;
+    event_loop::block_on(listen(events, signals))
 }
 
-async fn listen(events: &Events) -> Result<ExitCode> {
-    // Before anything is subscribed: a signal from here on ends in order.
-    let handler = |kind| signal(kind).context("cannot install a signal handler");
-    let (mut interrupt, mut terminate) =
-        (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+async fn listen(events: &Events, mut signals: Signals) -> Result<ExitCode> {
     let netns = events.netns.as_deref().map_or_else(Netns::current, Netns::named)?;
     let mut stream = connect(&netns)?.into_events(&EventOptions {
         groups: events.groups,
@@ -99,8 +93,10 @@ async fn listen(events: &Events) -> Result<ExitCode> {
             break begun;
         }
         let printed = tokio::select! {
-            _ = interrupt.recv() => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
+            asked = signals.next() => match asked {
+                Asked::End => break Ok(()),
+                Asked::Report | Asked::Reopen => printer.out.flush(),
+            },
             () = &mut end => break Ok(()),
             _ = flush.tick() => printer.out.flush(),
             item = stream.next() => printer.item(&item?),
@@ -128,7 +124,7 @@ async fn listen(events: &Events) -> Result<ExitCode> {
     if stats.rejected > 0 {
         log::warn!("{} events could not be decoded", stats.rejected);
     }
-    Ok(if lost && events.strict { LOST.into() } else { ExitCode::SUCCESS })
+    Ok(if lost && events.strict { EXIT_LOST.into() } else { ExitCode::SUCCESS })
 }
 
 struct Printer<'a> {
