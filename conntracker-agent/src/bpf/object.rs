@@ -1,9 +1,7 @@
-//! The BPF object: embedded at build time, loaded in two steps.
-//!
-//! aya loads the maps and the tracepoint program; `raw` loads the program types that it does
-//! not have.
+//! The programs that see packets, and their maps.
 
 use std::{
+    collections::HashMap as StdHashMap,
     hash::{BuildHasher, RandomState},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
@@ -12,15 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf, EbpfLoader,
     maps::{
         Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
     },
-    programs::{ProgramError, RawTracePoint},
     util::nr_cpus,
 };
 use conntracker_common::{
-    ABI_SECTION, ABI_VERSION,
     counters::COUNTERS,
     loops,
     offsets::NftOffsets,
@@ -28,7 +23,6 @@ use conntracker_common::{
     probes::Arguments,
     seen::{Mode, REPORT_EACH},
 };
-use object::{Object as _, ObjectSection as _};
 
 use super::{
     callbacks,
@@ -36,24 +30,20 @@ use super::{
     drops::DropSign,
     end::EndLayout,
     kernel_memory::KernelMemory,
+    loader::{self, Loader, long_words, words},
     offsets::Layout,
     owner::OwnerLayout,
-    raw::RawObject,
     reasons::Reasons,
     sys,
 };
 use crate::netlink::ctnetlink::stats::CpuStats;
 
-/// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
-pub(super) static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
-
 /// Name of the netfilter program.
 const FLOW_END: &str = "flow_end";
 /// Name of the program that reads kernel memory.
 pub(super) const READ_MEMORY: &str = "read_memory";
-/// Name of the tracepoint program, and of its tracepoint.
-const PACKET_DROPPED: (&str, &str) = ("packet_dropped", "kfree_skb");
+/// Name of the program at tracepoint kfree_skb.
+const PACKET_DROPPED: &str = "packet_dropped";
 
 /// Sizes of the kernel side.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +90,12 @@ pub enum Seeing {
 
 /// The loaded programs and maps.
 pub struct Programs {
-    ebpf: Ebpf,
-    raw: RawObject,
+    maps: StdHashMap<String, Map>,
+    loader: loader::Programs,
     netfilter: Option<NetfilterPrograms>,
+    /// The program at tracepoint kfree_skb, and what keeps it attached there.
+    packet_dropped: OwnedFd,
+    drops: Option<OwnedFd>,
     memory: KernelMemory,
     /// How they run loops ([`loops`]).
     loops: u32,
@@ -136,16 +129,16 @@ struct RulePrograms {
 }
 
 impl NetfilterPrograms {
-    fn load(raw: &RawObject, trace_rules: bool) -> Result<Self> {
-        let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
-        let rules = if trace_rules { Some(RulePrograms::load(raw)?) } else { None };
+    fn load(programs: &loader::Programs, trace_rules: bool) -> Result<Self> {
+        let flow_end = programs.load(FLOW_END, sys::load_netfilter)?;
+        let rules = if trace_rules { Some(RulePrograms::load(programs)?) } else { None };
         Ok(Self { flow_end, rules })
     }
 }
 
 impl RulePrograms {
-    fn load(raw: &RawObject) -> Result<Self> {
-        let load = |name| raw.load(name, sys::load_netfilter);
+    fn load(programs: &loader::Programs) -> Result<Self> {
+        let load = |name| programs.load(name, sys::load_netfilter);
         Ok(Self {
             main: [load("hook_open")?, load("hook_gap")?, load("hook_close")?],
             early: [load("early_open")?, load("early_gap")?, load("early_close")?],
@@ -164,8 +157,6 @@ impl Programs {
         trace_rules: bool,
         seeing: Seeing,
     ) -> Result<Self> {
-        check_abi(OBJECT)?;
-        let offsets = layout.offsets.to_array();
         // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
         let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
         let path_cache_sets = if trace_rules {
@@ -182,7 +173,6 @@ impl Programs {
         };
         // The longest loop has a round for each counter.
         let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
-        let drop_spans = drops.spans();
         let untold = lost.map_or([0; 4], Reasons::untold);
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
@@ -190,65 +180,61 @@ impl Programs {
                 (1, arguments, nft, *layout.ends.as_ref().unwrap_or(&EndLayout::NONE))
             }
         };
-        let (arguments, nft) = (arguments.to_array(), nft.to_array());
         let owners = layout.owners.as_ref().unwrap_or(&OwnerLayout::NONE);
-        let (owner_offsets, owner_numbers) = (owners.offsets.to_array(), owners.numbers.to_array());
-        let (end_offsets, end_numbers) = (ends.offsets.to_array(), ends.numbers.to_array());
-        let mut ebpf = EbpfLoader::new()
-            .override_global("OFFSETS", offsets.as_slice(), true)
-            .override_global("NFT_OFFSETS", nft.as_slice(), true)
-            .override_global("ARGUMENTS", arguments.as_slice(), true)
-            .override_global("END_OFFSETS", end_offsets.as_slice(), true)
-            .override_global("END_NUMBERS", end_numbers.as_slice(), true)
-            .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
-            .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
-            .override_global("PROBES", &probes, true)
-            .override_global("LOOPS", &loops, true)
-            .override_global("PATH_CACHE_SETS", &path_cache_sets, true)
-            .override_global("HASH_KEY", random_key().as_slice(), true)
-            .override_global("SWITCHES", layout.switches.as_slice(), true)
-            .override_global("TRACE_RULES", &u32::from(trace_rules), true)
-            .override_global("DROP_REASON", &drops.reason(), true)
-            .override_global("DROP_SPANS", drop_spans.as_slice(), true)
-            .override_global("LOST_PACKETS", &u32::from(lost.is_some()), true)
-            .override_global("NO_REASON", &lost.map_or(0, Reasons::not_specified), true)
-            .override_global("UNTOLD_REASONS", untold.as_slice(), true)
-            .override_global("STATS", layout.stats.as_slice(), true)
-            .override_global("WAKE_BYTES", &wake_bytes, true)
-            .map_max_entries("RECORDS", sizes.ring_bytes)
-            .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
-            .map_max_entries("DROPS_0", sizes.drop_entries)
-            .map_max_entries("DROPS_1", sizes.drop_entries)
-            .map_max_entries("PATH_CACHE", path_cache_sets)
-            .map_max_entries("BEFORE", frames)
-            .map_max_entries("AFTER", frames)
-            .map_max_entries("PATH_SCRATCH", frames)
-            .map_max_entries("ROUNDS", rounds)
-            .load(OBJECT)
-            .context("cannot create the BPF maps")?;
-        let raw = RawObject::relocated(OBJECT, &ebpf)?;
+        let one = |number: u32| words(&[number]);
+        let (programs, maps) = Loader::new()?
+            .constants(&[
+                ("OFFSETS", words(&layout.offsets.to_array())),
+                ("NFT_OFFSETS", words(&nft.to_array())),
+                ("ARGUMENTS", words(&arguments.to_array())),
+                ("END_OFFSETS", words(&ends.offsets.to_array())),
+                ("END_NUMBERS", words(&ends.numbers.to_array())),
+                ("OWNER_OFFSETS", words(&owners.offsets.to_array())),
+                ("OWNER_NUMBERS", words(&owners.numbers.to_array())),
+                ("PROBES", one(probes)),
+                ("LOOPS", one(loops)),
+                ("PATH_CACHE_SETS", one(path_cache_sets)),
+                ("HASH_KEY", long_words(&random_key())),
+                ("SWITCHES", words(&layout.switches)),
+                ("TRACE_RULES", one(trace_rules.into())),
+                ("DROP_REASON", one(drops.reason())),
+                ("DROP_SPANS", long_words(&drops.spans())),
+                ("LOST_PACKETS", one(lost.is_some().into())),
+                ("NO_REASON", one(lost.map_or(0, Reasons::not_specified))),
+                ("UNTOLD_REASONS", long_words(&untold)),
+                ("STATS", words(&layout.stats)),
+                ("WAKE_BYTES", long_words(&[wake_bytes])),
+            ])?
+            .max_entries("RECORDS", sizes.ring_bytes)?
+            .max_entries("SEEN_FLOWS", sizes.seen_entries)?
+            .max_entries("DROPS_0", sizes.drop_entries)?
+            .max_entries("DROPS_1", sizes.drop_entries)?
+            .max_entries("PATH_CACHE", path_cache_sets)?
+            .max_entries("BEFORE", frames)?
+            .max_entries("AFTER", frames)?
+            .max_entries("PATH_SCRATCH", frames)?
+            .max_entries("ROUNDS", rounds)?
+            .load()?;
         let netfilter = match seeing {
-            Seeing::Links => Some(NetfilterPrograms::load(&raw, trace_rules)?),
+            Seeing::Links => Some(NetfilterPrograms::load(&programs, trace_rules)?),
             Seeing::Probes { .. } => None,
         };
         let memory = KernelMemory::new(
-            raw.load(READ_MEMORY, sys::load_syscall)?,
-            array(&ebpf, "MEMORY_REQUEST")?,
-            array(&ebpf, "MEMORY")?,
+            programs.load(READ_MEMORY, sys::load_syscall)?,
+            maps.fd("MEMORY_REQUEST")?,
+            maps.fd("MEMORY")?,
         )
         .context("cannot map the maps of program read_memory")?;
-        let program: &mut RawTracePoint = ebpf
-            .program_mut(PACKET_DROPPED.0)
-            .context("the BPF object has no drop program")?
-            .try_into()?;
-        program.load().map_err(refused)?;
+        let packet_dropped = programs.load(PACKET_DROPPED, sys::load_raw_tracepoint)?;
         Ok(Self {
             #[cfg(feature = "bpf-log")]
-            logger: aya_log::EbpfLogger::init(&mut ebpf)
+            logger: aya_log::EbpfLogger::init_from_id(sys::program_id(packet_dropped.as_fd())?)
                 .context("the BPF programs do not log: build with `cargo xtask build --bpf-log`")?,
-            ebpf,
-            raw,
+            maps: maps.into_typed()?,
+            loader: programs,
             netfilter,
+            packet_dropped,
+            drops: None,
             memory,
             loops,
             mode: Mode { report: REPORT_EACH, fold: 0, drops: 0, reserved: 0 },
@@ -275,7 +261,7 @@ impl Programs {
         name: &str,
         load: impl FnOnce(&str, sys::Code<'_>) -> Result<OwnedFd, sys::LoadError>,
     ) -> Result<OwnedFd> {
-        self.raw.load(name, load)
+        self.loader.load(name, load)
     }
 
     /// A program around base chains; `None` if rules are not traced, and with probes.
@@ -288,12 +274,9 @@ impl Programs {
 
     /// Attaches the drop program; it is detached when `self` is dropped.
     pub fn attach_drops(&mut self) -> Result<()> {
-        let program: &mut RawTracePoint = self
-            .ebpf
-            .program_mut(PACKET_DROPPED.0)
-            .context("the BPF object has no drop program")?
-            .try_into()?;
-        program.attach(PACKET_DROPPED.1).context("cannot attach to tracepoint kfree_skb")?;
+        let attached = sys::attach_tracepoint(self.packet_dropped.as_fd(), c"kfree_skb")
+            .context("cannot attach to tracepoint kfree_skb")?;
+        self.drops = Some(attached);
         Ok(())
     }
 
@@ -356,7 +339,7 @@ impl Programs {
 
     /// Takes the ring; there is one.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
-        let map = self.ebpf.take_map("RECORDS").context("the ring was taken already")?;
+        let map = self.maps.remove("RECORDS").context("the ring was taken already")?;
         Ok(RingBuf::try_from(map)?)
     }
 
@@ -414,11 +397,11 @@ impl Programs {
     }
 
     pub(super) fn map(&self, name: &str) -> Result<&Map> {
-        self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
+        self.maps.get(name).with_context(|| loader::no_map(name))
     }
 
     pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
-        self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
+        self.maps.get_mut(name).with_context(|| loader::no_map(name))
     }
 }
 
@@ -427,19 +410,6 @@ fn random_key() -> [u64; 2] {
     // The standard library seeds its hashers from the kernel's random numbers.
     let word = || RandomState::new().hash_one(0);
     [word(), word()]
-}
-
-/// What the verifier dislikes stands at the end of what it says.
-fn refused(error: ProgramError) -> anyhow::Error {
-    let source = match error {
-        ProgramError::LoadError { io_error, verifier_log } => sys::LoadError {
-            name: PACKET_DROPPED.0.to_owned(),
-            source: io_error,
-            log: verifier_log.to_string(),
-        },
-        other => return other.into(),
-    };
-    source.into()
 }
 
 /// Success also where the key of an entry to be removed is not there. The kernel says so by ENOENT, which aya
@@ -456,30 +426,5 @@ fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-/// Descriptor of an array.
-fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
-    match ebpf.map(name) {
-        Some(Map::Array(data)) => Ok(data.fd().as_fd()),
-        _ => bail!("the BPF object has no array {name}"),
-    }
-}
-
 /// Entries of one set of the cache of known paths.
 const PATH_CACHE_WAYS: u32 = 4;
-
-/// Refuses an object of another ABI, and a build without an object.
-pub(super) fn check_abi(bytes: &[u8]) -> Result<()> {
-    if bytes.is_empty() {
-        bail!("this build has no BPF object: run `cargo xtask build`");
-    }
-    let file = object::File::parse(bytes).context("the BPF object is not an ELF file")?;
-    let section = file
-        .section_by_name(ABI_SECTION)
-        .context("the BPF object does not state its ABI version")?;
-    match section.data()? {
-        [ABI_VERSION] => Ok(()),
-        found => bail!(
-            "the BPF object has ABI version {found:?}, the agent [{ABI_VERSION}]: run `cargo xtask build`"
-        ),
-    }
-}

@@ -22,11 +22,13 @@ use aya_obj::generated::{
     },
 };
 
+#[cfg(feature = "bpf-log")]
+pub use self::probe::program_id;
 pub use self::{
     batch::{take_all, wait_for_programs},
     frozen::freeze,
     mapped::MappedArray,
-    probe::{attach_kprobe, attach_tracing, missed_runs, module_btf},
+    probe::{attach_kprobe, attach_tracepoint, attach_tracing, missed_runs, module_btf},
 };
 
 /// Size of the verifier log asked for when a load fails.
@@ -191,7 +193,8 @@ pub fn load_syscall(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     prog_load(name, BPF_PROG_TYPE_SYSCALL, code, attr)
 }
 
-/// Loads a program of type BPF_PROG_TYPE_RAW_TRACEPOINT, to be [`run`] (Linux 5.10+).
+/// Loads a program of type BPF_PROG_TYPE_RAW_TRACEPOINT, to be attached ([`attach_tracepoint`]) or [`run`] (Linux
+/// 5.10+).
 pub fn load_raw_tracepoint(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     prog_load(name, BPF_PROG_TYPE_RAW_TRACEPOINT, code, ProgLoad::default())
 }
