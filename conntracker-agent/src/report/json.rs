@@ -1,7 +1,6 @@
 //! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects,
 //! `docs/report.schema.json` is their JSON Schema; what changes here changes there.
 
-mod entry;
 mod flow;
 mod frame;
 mod path;
@@ -12,12 +11,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use self::entry::Stamp;
+pub use self::flow::Stamp;
 use self::{
     flow::FlowObject,
     frame::{FooterObject, HeaderObject},
 };
-use super::{Footer, Header, Report, Totals, conntrack::digits::decimal, names::Names};
+use super::{Footer, Header, Report, Totals, names::Names};
 use crate::{conntrack::Entry, model::harmless};
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
@@ -91,10 +90,7 @@ impl Stream {
         netns: &str,
         at: &Stamp,
     ) -> io::Result<()> {
-        self.object(out, |out| {
-            entry::object(out, entry, netns, at, false);
-            Ok(())
-        })
+        self.object(out, |out| value(out, &FlowObject::of_entry(entry, netns, at, false)))
     }
 
     /// Writes what stands behind the flows.
@@ -118,9 +114,13 @@ impl Stream {
 
 /// Appends an entry of conntrack's table in the namespace of this name, read at this time, on a line of its
 /// own that is part of no report.
-pub fn render_entry(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Stamp) {
-    entry::object(out, entry, netns, at, false);
-    out.push(b'\n');
+pub fn render_entry(
+    out: &mut Vec<u8>,
+    entry: &Entry<'_>,
+    netns: &str,
+    at: &Stamp,
+) -> io::Result<()> {
+    line(out, &FlowObject::of_entry(entry, netns, at, false))
 }
 
 /// Appends something that happened to an entry: `new`, `update` or `destroy`, or `resync` for what was
@@ -132,17 +132,9 @@ pub fn render_event(
     entry: &Entry<'_>,
     netns: &str,
     at: &Stamp,
-) {
-    for part in [r#"{"type":"event","event":""#, event, r#"""#] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    if portid != 0 {
-        out.extend_from_slice(br#","portid":"#);
-        decimal(out, portid);
-    }
-    out.extend_from_slice(br#","flow":"#);
-    entry::object(out, entry, netns, at, event != "resync");
-    out.extend_from_slice(b"}\n");
+) -> io::Result<()> {
+    let flow = FlowObject::of_entry(entry, netns, at, event != "resync");
+    line(out, &EventObject { event, portid: (portid != 0).then_some(portid), flow })
 }
 
 /// Writes what a stream of events says about itself: `gap`, `resync_begin` or `resync_end`.
@@ -157,6 +149,16 @@ fn line<W: Write + ?Sized>(out: &mut W, object: &impl Serialize) -> io::Result<(
 
 fn value<W: Write + ?Sized>(out: &mut W, value: &impl Serialize) -> io::Result<()> {
     harmless::json(out, value)
+}
+
+/// Something that happened to an entry.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "event")]
+struct EventObject<'a> {
+    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    portid: Option<u32>,
+    flow: FlowObject<'a>,
 }
 
 #[derive(Serialize)]

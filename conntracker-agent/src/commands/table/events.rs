@@ -225,7 +225,7 @@ impl<'a> Printer<'a> {
                     Some(Kind::Destroy) => "destroy",
                 };
                 let now = Stamp::new(now_ns);
-                json::render_event(&mut line, event, portid, entry, &self.netns.name, &now);
+                json::render_event(&mut line, event, portid, entry, &self.netns.name, &now)?;
             }
         }
         let written = self.out.write_all(&line);

@@ -93,7 +93,7 @@ impl<'a> Printer<'a> {
                 }
             }
             Body::Csv => csv::entry(buffer, netns, entry),
-            Body::Ndjson => json::render_entry(buffer, entry, netns, now),
+            Body::Ndjson => json::render_entry(buffer, entry, netns, now)?,
             Body::Report(report) => report.entry(buffer, netns, entry, now)?,
         }
         if buffer.len() >= CHUNK {

@@ -1,14 +1,19 @@
-//! A flow as a JSON object. Fields stand in the order in which they are written. What changes here changes
-//! in [`entry`](super::entry) too.
+//! A flow as a JSON object. Fields stand in the order in which they are written.
 
-use serde::Serialize;
+mod entry;
 
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
+
+pub use self::entry::Stamp;
 use super::tuple::TupleObject;
 use super::{
     path::{StepObject, TraversalObject},
     values::{Set, State, StatusNames, Time},
 };
 use crate::{
+    conntrack::Entry,
     model::{
         Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Origins, Status, Tuple, ZoneDir,
         counters::Counters, process::Process, protocol,
@@ -62,8 +67,8 @@ pub(super) struct FlowObject<'a> {
     unconfirmed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counters: Option<CountersObject>,
-    first_seen: Time,
-    last_seen: Time,
+    first_seen: Time<'a>,
+    last_seen: Time<'a>,
     sources: Set<6>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject<'a>>,
@@ -135,8 +140,8 @@ impl<'a> FlowObject<'a> {
             ended: (*ended > 0).then_some(*ended),
             unconfirmed: flow.never_confirmed(),
             counters: counters.map(CountersObject::from),
-            first_seen: Time(*first_ns),
-            last_seen: Time(*last_ns),
+            first_seen: Time::Number(*first_ns),
+            last_seen: Time::Number(*last_ns),
             sources: sources(*origins, !paths.is_empty()),
             process: process.as_deref().map(ProcessObject::from),
             traversals: paths.iter().map(|path| TraversalObject::new(flow, path)).collect(),
@@ -396,15 +401,15 @@ struct DetailsObject<'a> {
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     use_count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    helper: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    labels: &'a [u16],
+    helper: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    labels: Labels<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secctx: Option<&'a str>,
+    secctx: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<Time>,
+    start: Option<Time<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stop: Option<Time>,
+    stop: Option<Time<'a>>,
 }
 
 impl<'a> From<&'a Details> for DetailsObject<'a> {
@@ -413,11 +418,36 @@ impl<'a> From<&'a Details> for DetailsObject<'a> {
         Self {
             id: *id,
             use_count: *use_count,
-            helper: helper.as_deref(),
-            labels,
-            secctx: secctx.as_deref(),
-            start: start_ns.map(Time),
-            stop: stop_ns.map(Time),
+            helper: helper.as_deref().map(Cow::Borrowed),
+            labels: Labels::Numbers(labels),
+            secctx: secctx.as_deref().map(Cow::Borrowed),
+            start: start_ns.map(Time::Number),
+            stop: stop_ns.map(Time::Number),
+        }
+    }
+}
+
+/// Numbers of the labels of a flow.
+enum Labels<'a> {
+    Numbers(&'a [u16]),
+    /// Those of an entry.
+    Entry(&'a Entry<'a>),
+}
+
+impl Labels<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Numbers(numbers) => numbers.is_empty(),
+            Self::Entry(entry) => entry.label_numbers().next().is_none(),
+        }
+    }
+}
+
+impl Serialize for Labels<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Numbers(numbers) => serializer.collect_seq(*numbers),
+            Self::Entry(entry) => serializer.collect_seq(entry.label_numbers()),
         }
     }
 }

@@ -143,7 +143,7 @@ fn by_flow(entry: &Entry<'_>) -> String {
 #[track_caller]
 fn same_by_entry(entry: &Entry<'_>) {
     let mut out = Vec::new();
-    render_entry(&mut out, entry, "-", &Stamp::new(AT_NS));
+    render_entry(&mut out, entry, "-", &Stamp::new(AT_NS)).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), by_flow(entry));
 }
 
@@ -200,7 +200,7 @@ fn what_happened_to_an_entry_has_the_entry_in_it() {
     let entry = Entry::decode(Messages::new(dump).next().unwrap().unwrap().payload).unwrap();
     let event = |event: &str, portid| {
         let mut out = Vec::new();
-        render_event(&mut out, event, portid, &entry, "-", &Stamp::new(AT_NS));
+        render_event(&mut out, event, portid, &entry, "-", &Stamp::new(AT_NS)).unwrap();
         parse(str::from_utf8(&out).unwrap())
     };
     let told = event("destroy", 7);

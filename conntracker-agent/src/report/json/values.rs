@@ -7,12 +7,21 @@ use crate::{
     report::names,
 };
 
-/// A time, nanoseconds since the epoch.
-pub(super) struct Time(pub u64);
+/// A time.
+#[derive(Clone, Copy)]
+pub(super) enum Time<'a> {
+    /// Nanoseconds since the epoch.
+    Number(u64),
+    /// As it is written: many objects have the time at which the table was read.
+    Text(&'a str),
+}
 
-impl Serialize for Time {
+impl Serialize for Time<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&names::time(self.0))
+        match self {
+            Self::Number(ns) => serializer.collect_str(&names::time(*ns)),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
     }
 }
 
@@ -54,10 +63,10 @@ impl Serialize for State {
 }
 
 /// The longest name of a state.
-pub(super) const LONGEST: usize = 32;
+const LONGEST: usize = 32;
 
 /// The name of a state in lower case.
-pub(super) fn lower_case(state: ProtoState, buffer: &mut [u8; LONGEST]) -> Option<&str> {
+fn lower_case(state: ProtoState, buffer: &mut [u8; LONGEST]) -> Option<&str> {
     let name = state.name()?.as_bytes();
     let lower = buffer.get_mut(..name.len())?;
     lower.copy_from_slice(name);
