@@ -8,11 +8,11 @@ use conntracker_common::conntrack;
 pub struct Status(pub u32);
 
 impl Status {
-    /// Made by an expectation (an FTP data connection, say).
+    /// An expectation announced it (an FTP data connection, say).
     pub const EXPECTED: Self = Self(conntrack::IPS_EXPECTED);
     /// Packets were seen in both directions.
     pub const SEEN_REPLY: Self = Self(conntrack::IPS_SEEN_REPLY);
-    /// Not to be dropped early when the table is full (IPS_ASSURED): packets were seen in both directions.
+    /// Conntrack does not evict it early when the table is full, because packets were seen in both directions.
     pub const ASSURED: Self = Self(conntrack::IPS_ASSURED);
     /// In the hash table: the first packet has left the machine or reached its socket.
     pub const CONFIRMED: Self = Self(conntrack::IPS_CONFIRMED);
@@ -24,7 +24,7 @@ impl Status {
     pub const SEQ_ADJUST: Self = Self(conntrack::IPS_SEQ_ADJUST);
     /// Being deleted.
     pub const DYING: Self = Self(conntrack::IPS_DYING);
-    /// Its timeout is not set anew by packets.
+    /// Packets do not prolong its timeout.
     pub const FIXED_TIMEOUT: Self = Self(conntrack::IPS_FIXED_TIMEOUT);
     /// Handled by a flowtable.
     pub const OFFLOAD: Self = Self(conntrack::IPS_OFFLOAD);
