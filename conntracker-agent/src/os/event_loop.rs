@@ -1,5 +1,5 @@
-//! Event loops: tokio's runtime on the calling thread alone. What waits for sockets, signals and times needs no more
-//! threads, and namespaces are entered thread by thread.
+//! The event loop: tokio's runtime on the calling thread alone. Waiting for sockets, signals and timers needs no more
+//! threads, and each thread has a network namespace of its own.
 
 use anyhow::{Context, Result};
 

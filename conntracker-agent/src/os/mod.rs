@@ -1,4 +1,4 @@
-//! The operating system, but for BPF and netlink: namespaces, the clock, processes, files, what is said to the user.
+//! The operating system without BPF and netlink: namespaces, the clock, processes, files, messages to the user.
 
 pub(crate) mod ahead;
 #[cfg(feature = "cli")]

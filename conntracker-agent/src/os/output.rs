@@ -1,4 +1,4 @@
-//! Where reports go: standard output, or a file that is whole or not there.
+//! Where reports go: standard output, or a file that appears only when it is complete.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 /// Mode of report files: they tell who talks to whom.
 const MODE: u32 = 0o640;
 
-/// How the names of files end that are not complete, and how many random characters stand before that.
+/// Suffix of files that are not complete, and the number of random characters before it.
 const PARTIAL: &str = ".partial";
 const RANDOM: usize = 6;
 
@@ -37,7 +37,7 @@ impl Destination {
         if name == "-" { Self::Stdout } else { Self::File(PathBuf::from(name)) }
     }
 
-    /// Finds out before hours of tracing whether the report could be written.
+    /// Checks before the trace begins, which may take hours, that the report can be written.
     ///
     /// # Errors
     /// The directory cannot be written, or the name is taken by something that is not a regular
@@ -72,15 +72,15 @@ impl Destination {
             .with_context(|| format!("cannot remove what was written beside {}", path.display()))
     }
 
-    /// Writes a report by way of `render`. A file appears under its name only when it is complete;
-    /// until then, and if anything fails, what was there stays. A closed pipe is success.
+    /// Writes the report that `render` makes. A file gets its name only when it is complete; until then, and after an
+    /// error, the previous file stays. A closed pipe is success.
     pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
         match self {
             Self::Stdout => {
                 let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
                 match render(&mut out).and_then(|()| out.flush()) {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                        // Nothing more will get through: do not try again when dropped.
+                        // The pipe is closed, so the buffer must not be flushed when it is dropped.
                         let _ = out.into_parts();
                         Ok(Written::Closed)
                     }
@@ -95,23 +95,22 @@ impl Destination {
             Self::File(path) => {
                 let what = || format!("cannot write {}", path.display());
                 let file = whole(aside(path)?, render).with_context(what)?;
-                // rename(2) replaces the name itself: a symbolic link that has come to stand there
-                // meanwhile is not followed.
+                // rename(2) replaces the name itself and does not follow a symbolic link that was made meanwhile.
                 file.persist(path).map_err(|e| e.error).with_context(what)?;
                 Ok(Written::Whole)
             }
         }
     }
 
-    /// Writes a report that could not be written where it was to go (`error`) to the directory of temporary files:
-    /// there will be no other time. Returns the error, which says where the report is.
+    /// Writes a report whose destination failed with `error` to the directory of temporary files, because this is the
+    /// last chance. Returns the error with the path of the report.
     #[must_use]
     pub fn fall_back(
         &self,
         error: anyhow::Error,
         render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> anyhow::Error {
-        // Not what TMPDIR says alone: that may be the full disk.
+        // /tmp is tried too, because TMPDIR may be on the full disk.
         let directories = [env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")];
         let made = directories
             .iter()
@@ -166,7 +165,7 @@ fn aside(path: &Path) -> Result<NamedTempFile> {
         .with_context(|| format!("cannot create a file in {}", directory.display()))
 }
 
-/// A new file in a directory. It is locked as long as it is open, which tells that somebody writes it.
+/// Makes a file in a directory. It is locked while it is open, which shows other runs that it is being written.
 fn made_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(prefix)
@@ -174,12 +173,12 @@ fn made_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTemp
         .rand_bytes(RANDOM)
         .permissions(fs::Permissions::from_mode(MODE))
         .tempfile_in(directory)?;
-    // Where files cannot be locked, one that is left stays.
+    // On a file system without locks, a partial file stays after a crash.
     let _ = file.as_file().try_lock();
     Ok(file)
 }
 
-/// Removes what runs have left beside a report that were killed while they wrote it.
+/// Removes the partial files of runs that were killed while they wrote a report.
 fn remove_partial(directory: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -194,7 +193,7 @@ fn remove_partial(directory: &Path, prefix: &str) {
             && file.metadata().is_ok_and(|meta| meta.is_file())
             && file.try_lock().is_ok()
         {
-            // Whoever wrote it is gone: its lock is.
+            // The lock is free, so the writer has ended.
             let _ = fs::remove_file(entry.path());
         }
     }
