@@ -4,8 +4,8 @@ use crate::model::filter::{CommonFields, Filter};
 use crate::netlink::ctnetlink::Entry;
 
 impl Filter {
-    /// Whether an entry of conntrack's table passes. What only packets can answer
-    /// ([`Self::of_packets`]) is not looked at.
+    /// Whether an entry of conntrack's table passes. Options that only packets can answer ([`Self::of_packets`]) are
+    /// ignored.
     #[must_use]
     pub fn allows_entry(&self, entry: &Entry<'_>) -> bool {
         let Entry { orig, reply, zone, status, state, mark, .. } = entry;
