@@ -1,4 +1,4 @@
-//! The programs' counters, and entries of the maps in which they count, decoded from bytes. Pure: no kernel needed.
+//! The programs' counters and the entries of their counting maps, decoded from bytes. Pure, without a kernel.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -25,7 +25,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// From the values, in the order of the counters.
+    /// From values in the order of the counters.
     #[must_use]
     pub fn new(values: [u64; COUNTERS as usize]) -> Self {
         Self(values)
@@ -38,7 +38,7 @@ impl Counters {
     }
 }
 
-/// Addresses and ports as keys of maps have them: IPv4 as `::ffff:a.b.c.d`.
+/// Addresses and ports as in keys of maps: IPv4 as `::ffff:a.b.c.d`.
 struct Ends {
     addresses: [IpAddr; 2],
     ports: [[u8; 2]; 2],

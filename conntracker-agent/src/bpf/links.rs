@@ -1,4 +1,4 @@
-//! Netfilter links: where, at which priority, and what to do when that is taken.
+//! Netfilter links: their hooks, their priorities, and the search for a free priority.
 
 use std::{
     io,
@@ -19,8 +19,8 @@ use crate::os::{netns::Netns, threads};
 /// Every packet that confirms a flow passes the end of exactly one of these hooks.
 pub const CONFIRMING_HOOKS: [u8; 2] = [LOCAL_IN, POST_ROUTING];
 
-/// Just before conntrack confirms: at INT_MAX (NF_IP_PRI_CONNTRACK_CONFIRM), and for IPv6 that is
-/// delivered locally at INT_MAX - 1 (`ipv6_conntrack_ops` of net/netfilter/nf_conntrack_proto.c).
+/// The last priority before conntrack confirms, which it does at INT_MAX (NF_IP_PRI_CONNTRACK_CONFIRM), and for
+/// locally delivered IPv6 at INT_MAX - 1 (`ipv6_conntrack_ops` of net/netfilter/nf_conntrack_proto.c).
 const LAST: i32 = i32::MAX - 2;
 
 /// Priorities of one link that are tried before it is given up: no hook has as many second instances of us, or
@@ -90,8 +90,8 @@ pub fn attach(
     Ok(None)
 }
 
-/// Whether the kernel takes netfilter programs and links at all: loads the smallest program and
-/// attaches it in a namespace made for the purpose, so that no packet ever meets it.
+/// Whether the kernel accepts netfilter programs and links: loads the smallest program and attaches it in a new
+/// namespace, where no packet meets it.
 pub fn probe() -> Result<()> {
     let program = sys::load_netfilter("ct_probe", returning(NF_ACCEPT)[..].into())?;
     let attached = threads::spawn("probe", move || {

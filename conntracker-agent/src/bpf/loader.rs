@@ -1,5 +1,5 @@
-//! The BPF object, embedded at build time, and how it gets into the kernel: constants are set, maps created, programs
-//! relocated against them and loaded one by one. aya's loader has neither netfilter programs nor those of type
+//! The loader of the BPF object, which is embedded at build time: it sets constants, creates maps, relocates programs
+//! against them, and loads programs one by one. aya's loader has neither netfilter programs nor those of type
 //! syscall, and it parses all of the kernel's BTF, which takes as long as reading some hundred thousand entries.
 
 use std::{
@@ -67,7 +67,7 @@ impl Loader {
     }
 }
 
-/// Creates a map. That of the constants is frozen, so that the verifier takes them for such.
+/// Creates a map. The map of constants is frozen, so that the verifier treats its values as constants.
 fn create(name: &str, mut map: aya_obj::Map) -> Result<MapData> {
     if map.map_type() == BPF_MAP_TYPE_RINGBUF as u32 {
         map.set_max_entries(ring_bytes(map.max_entries(), page_bytes()?));
@@ -86,7 +86,7 @@ fn page_bytes() -> Result<u32> {
     Ok(bytes.try_into()?)
 }
 
-/// What the kernel takes for the size of a ring: pages, as many as a power of two.
+/// The size of a ring that the kernel accepts: a power of two of pages.
 const fn ring_bytes(wanted: u32, page_bytes: u32) -> u32 {
     wanted.div_ceil(page_bytes).next_power_of_two().saturating_mul(page_bytes)
 }
@@ -155,12 +155,12 @@ impl Programs {
     }
 }
 
-/// Numbers as they lie in memory.
+/// Numbers as bytes in the machine's order.
 pub(super) fn words(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
 
-/// Numbers of 64 bits as they lie in memory.
+/// Numbers of 64 bits as bytes in the machine's order.
 pub(super) fn long_words(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }

@@ -1,8 +1,8 @@
 //! The BPF half: offsets from BTF, loading, links, the ring.
 //!
-//! In reading order: [`btf`] and [`offsets`] (what the running kernel looks like), [`object`] (the
-//! programs and their maps), [`links`] (attaching), [`ring`] and [`record`] (what comes back),
-//! [`sys`] (the only unsafe `bpf(2)` calls).
+//! In reading order: [`btf`] and [`offsets`] (what the running kernel looks like), [`object`] (the programs and their
+//! maps), [`links`] (attaching), [`ring`] and [`record`] (the programs' records), [`sys`] (the only unsafe `bpf(2)`
+//! calls).
 
 pub mod activity;
 pub mod btf;

@@ -54,13 +54,13 @@ pub struct Sizes {
     pub seen_entries: u32,
     /// Entries of each of the two maps of drops.
     pub drop_entries: u32,
-    /// Flows whose paths are remembered as known.
+    /// Flows whose paths are cached.
     pub known_flows: u32,
 }
 
 impl Default for Sizes {
-    /// 32 MiB hold 150,000 new flows of IPv4, each with its way through one hook; the map of flows takes
-    /// about 20 MiB, those of drops 10 MiB each, that of known paths 4 MiB.
+    /// 32 MiB hold 150,000 new flows of IPv4, each with a path through one hook; the map of flows takes about 20 MiB,
+    /// those of drops 10 MiB each, the path cache 4 MiB.
     fn default() -> Self {
         Self {
             ring_bytes: 32 << 20,
@@ -147,8 +147,8 @@ impl RulePrograms {
 }
 
 impl Programs {
-    /// Loads what is needed for flows and, if wanted, for rules and for packets that get `lost` elsewhere than
-    /// in netfilter; attaches nothing.
+    /// Loads the programs for flows and, if wanted, for rules and for packets that another part of the kernel drops
+    /// (`lost`); attaches nothing.
     pub fn load(
         layout: &Layout,
         drops: DropSign,
@@ -157,7 +157,8 @@ impl Programs {
         trace_rules: bool,
         seeing: Seeing,
     ) -> Result<Self> {
-        // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
+        // The programs wake the agent four times per ring, which is early enough to drain it and rare enough to cost
+        // nothing.
         let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
         let path_cache_sets = if trace_rules {
             sizes.known_flows.div_ceil(PATH_CACHE_WAYS).next_power_of_two()
@@ -247,7 +248,7 @@ impl Programs {
         Some(self.netfilter.as_ref()?.flow_end.as_fd())
     }
 
-    /// Why they cannot read counters of rules; `None` if they can, as nearly everywhere.
+    /// Why the programs cannot read counters of rules; `None` if they can, as on nearly all kernels.
     #[must_use]
     pub fn without_counters(&self) -> Option<&'static str> {
         (self.loops == loops::NONE).then_some(
@@ -280,8 +281,8 @@ impl Programs {
         Ok(())
     }
 
-    /// Reports drops of the namespace with this cookie, and traces its rules as those of the n-th. `stats` are
-    /// conntrack's counters there as they are now.
+    /// Reports drops of the namespace with this cookie, and traces its rules under this number. `stats` are
+    /// conntrack's present counters there.
     pub fn trace_netns(&mut self, cookie: u64, number: u32, stats: &[CpuStats]) -> Result<()> {
         let mut counted = vec![[0u32; 3]; nr_cpus().map_err(|(_, error)| error)?];
         for cpu in stats {
@@ -304,13 +305,13 @@ impl Programs {
         let removed = traced.remove(&cookie);
         let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
             PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
-        // It may never have been observed.
+        // The namespace may never have been observed.
         if_there(known.remove(&cookie))?;
         Ok(if_there(removed)?)
     }
 
-    /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
-    /// folded or not.
+    /// Sets which flows the programs report, each one or each folded key once ([`Mode::report`]), and whether they
+    /// fold keys.
     pub fn report(&mut self, report: u32, fold: bool) -> Result<()> {
         self.set_mode(Mode { report, fold: u32::from(fold), ..self.mode })
     }
@@ -323,13 +324,13 @@ impl Programs {
         Ok(())
     }
 
-    /// Takes the counts of dropped packets. The programs count in the other map from here on; those that
-    /// are running are waited for, so that no packet is missed or counted twice.
+    /// Takes the counts of dropped packets. The programs count in the other map from now on, and this call waits for
+    /// those that are running, so that no packet is missed or counted twice.
     pub fn take_drops(&mut self) -> Result<Vec<DropCount>> {
         let full = if self.mode.drops == 0 { "DROPS_0" } else { "DROPS_1" };
         self.set_mode(Mode { drops: self.mode.drops ^ 1, ..self.mode })?;
         if sys::wait_for_programs().is_err() {
-            // With nohz_full, or in a sandbox: programs run for microseconds.
+            // membarrier(2) fails with nohz_full and in some sandboxes. Programs run for microseconds.
             thread::sleep(PROGRAMS_RUN);
         }
         let Map::HashMap(map) = self.map(full)? else { bail!("{full} is no hash map") };
@@ -359,11 +360,11 @@ impl Programs {
         Ok(Counters::new(values))
     }
 
-    /// All entries of the map of flows. Entries that come or go meanwhile may be missed.
+    /// All entries of the map of flows. Entries that are added or evicted meanwhile may be missed.
     pub fn seen(&self) -> Result<Vec<Seen>> {
         let map: HashMap<_, SeenKeyBytes, SeenValueBytes> =
             HashMap::try_from(self.map("SEEN_FLOWS")?)?;
-        // An entry evicted between its key's and its value's lookup is an error of that entry only.
+        // An entry that was evicted between the lookups of its key and its value is skipped.
         Ok(map.iter().flatten().map(|(key, value)| Seen::decode(&key, &value)).collect())
     }
 
@@ -376,7 +377,7 @@ impl Programs {
         Ok(())
     }
 
-    /// Tells where packets can meet a base chain; `None`: no longer.
+    /// Sets the hook point of a base chain; `None` removes it.
     pub fn set_chain(&mut self, key: ChainKey, hooked: Option<HookedChain>) -> Result<()> {
         let mut map: HashMap<_, [u64; 2], [u32; 4]> = HashMap::try_from(self.map_mut("CHAINS")?)?;
         let ChainKey { chain, family, hook } = key;
@@ -385,7 +386,7 @@ impl Programs {
             Some(HookedChain { plan, hook_point, number, first }) => {
                 map.insert(key, [plan, hook_point, number, first], 0)?;
             }
-            // The memory of a chain that is gone may be that of another one, gone since, too.
+            // The entry may have been removed before, for another chain that had the same memory.
             None => if_there(map.remove(&key))?,
         }
         Ok(())
@@ -405,15 +406,14 @@ impl Programs {
     }
 }
 
-/// A key that who sends packets cannot know.
+/// A hash key that senders of packets cannot know.
 fn random_key() -> [u64; 2] {
     // The standard library seeds its hashers from the kernel's random numbers.
     let word = || RandomState::new().hash_one(0);
     [word(), word()]
 }
 
-/// Success also where the key of an entry to be removed is not there. The kernel says so by ENOENT, which aya
-/// does not tell from other errors.
+/// Ignores that a key to be removed does not exist: ENOENT, which aya does not distinguish from other errors.
 fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
@@ -426,5 +426,5 @@ fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-/// Entries of one set of the cache of known paths.
+/// Entries of one set of the path cache.
 const PATH_CACHE_WAYS: u32 = 4;

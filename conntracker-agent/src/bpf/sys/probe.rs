@@ -18,7 +18,7 @@ use aya_obj::generated::{
 
 use super::{bpf, bpf_fd};
 
-/// The kernel's performance monitoring unit for kprobes: a file with its number.
+/// File with the number of the kernel's performance monitoring unit for kprobes.
 const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
 
 /// Bit of `perf_event_attr.config` for probes at the return
@@ -71,7 +71,8 @@ struct BtfInfo {
     kernel_btf: u32,
 }
 
-/// Attaches a program of type TRACING where it was loaded for. It is detached with the last descriptor.
+/// Attaches a program of type TRACING to the function that it was loaded for. It is detached with the last
+/// descriptor.
 pub fn attach_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     raw_tracepoint_open(program, 0)
 }
@@ -145,7 +146,7 @@ pub fn attach_kprobe(
     )
 }
 
-/// How often the kernel left a program out because it was running already (`recursion_misses`).
+/// How often the kernel skipped a program because it was running already (`recursion_misses`).
 pub fn missed_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(program_info(program)?.recursion_misses)
 }
@@ -181,7 +182,7 @@ pub fn module_btf(module: &str) -> io::Result<Option<OwnedFd>> {
         id = next.next_id;
         let mut get = GetId { id, next_id: 0, open_flags: 0 };
         let btf = match bpf_fd(BPF_BTF_GET_FD_BY_ID, &mut get) {
-            // Gone meanwhile: of a program, or of a module that was unloaded.
+            // The BTF object has gone meanwhile, with its program or module.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
             result => result?,
         };
