@@ -84,7 +84,8 @@ impl EventsSource {
             }
         }
         for (netns, error) in broken {
-            // Without any source there is nothing to go on with; dumps still tell of one among several.
+            // Without its only socket the backend has no source. With several namespaces, dumps still cover the one
+            // that failed.
             if self.sockets.len() == 1 {
                 return Err(error).context("cannot read conntrack events");
             }

@@ -1,4 +1,4 @@
-//! One ruleset of one namespace, and what records of packets that met it mean. Pure.
+//! An epoch: one ruleset of one namespace, which turns records of packets into traversals. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -37,8 +37,7 @@ use crate::{
     report::coverage::Coverage,
 };
 
-/// Distinct ways that are kept in memory once, per epoch; the others are as good, but each its own. And of
-/// what was seen, how much is remembered at once.
+/// The most distinct paths of an epoch that share their memory, and the most solved observations that are cached.
 const SHARED: usize = 65_536;
 
 /// A ruleset as packets met it.
@@ -49,23 +48,23 @@ pub(super) struct Epoch {
     ruleset: Ruleset,
     program: Program,
     plans: BTreeMap<u32, HookPlan>,
-    /// Conntrack is active for IPv4, and for IPv6.
+    /// Whether conntrack is active for IPv4, and for IPv6.
     tracked: [bool; 2],
-    /// Flows fold: a record speaks for all of a folded key that take its path.
+    /// Whether flows are folded: a record then stands for all flows of its folded key that take its path.
     folds: bool,
     /// With probes: where rules and chains are.
     addresses: Option<Addresses>,
-    /// Steps of what was seen before, by hook point.
+    /// Steps of solved observations, by hook point.
     solved: HashMap<(u32, Seen), Found>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
-    /// Which of its rules are observed; only for `rules hits`.
+    /// Coverage of its rules; only for `rules hits`.
     sight: Option<Sight>,
-    /// Base chains of which some packet told no more than that it met them.
+    /// Base chains that some packet met without further facts about their rules.
     untold: BTreeSet<ChainId>,
 }
 
-/// What was seen of a packet at a hook point, as far as its steps depend on it.
+/// The facts about a packet at a hook point that decide its steps.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Seen {
     Counters(Box<Observation>),
@@ -82,9 +81,9 @@ enum Seen {
 #[derive(Clone, Debug)]
 struct Found {
     steps: Arc<[Step]>,
-    /// Base chains of which no more is known.
+    /// Base chains whose rules are unknown for this packet.
     chains: Arc<[ChainId]>,
-    /// No way through the rules agrees with it.
+    /// Whether no path through the rules agrees with it.
     contradiction: bool,
 }
 
@@ -120,7 +119,7 @@ impl Epoch {
         Self { sight, ..self }
     }
 
-    /// The way that a record tells of, and whether model and counters contradict each other.
+    /// The traversal of a record, and whether model and counters contradict each other.
     pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
         let plan = self.plans.get(&record.hook_point).ok_or(Unresolved::Reference)?;
         let doubt = doubt(record, plan);
@@ -185,9 +184,9 @@ impl Epoch {
         Ok((self.share(traversal), contradiction))
     }
 
-    /// Takes down of which base chains a record does not tell what happened there. Counters that did not
-    /// move tell that their rules did not match, unless others moved them, or not all are named; probes
-    /// tell of each chain of nf_tables by itself.
+    /// Notes the base chains whose rules a record leaves open. A counter that did not move proves that its rule did
+    /// not match, unless other packets moved counters too or the record names only some; probes report each chain of
+    /// nf_tables separately.
     fn note_untold(
         &mut self,
         record: &PathRecord,
@@ -232,7 +231,7 @@ impl Epoch {
         new
     }
 
-    /// Marks behind the chains that links separate from the next ones; probes take them at each.
+    /// Marks behind each chain that a link separates from the next one; probes read them at each chain.
     fn marks(&mut self, record: &PathRecord) -> Arc<[MarksBehind]> {
         let Some(plan) = self.plans.get(&record.hook_point) else { return Arc::new([]) };
         let marks = match &record.events {
@@ -280,7 +279,7 @@ impl Epoch {
         Some(Step { site, verdict: self.verdict(verdict), provenance, placed })
     }
 
-    /// A site, each of which is in memory once.
+    /// The site of a rule, which is in memory once.
     fn site_of(&mut self, chain: ChainId, index: Option<u32>) -> Option<Arc<Site>> {
         if let Some(known) = self.sites.get(&(chain, index)) {
             return Some(Arc::clone(known));
@@ -355,9 +354,9 @@ fn doubt(record: &PathRecord, plan: &HookPlan) -> Option<Doubt> {
     }
 }
 
-/// Whether NAT may have sent a packet another way than it was routed: it belongs to a flow whose
-/// addresses are translated (`nf_nat_ipv4_local_fn` of net/netfilter/nf_nat_proto.c). The status would
-/// tell, but is read of first packets only.
+/// Whether NAT may have routed a packet again, because the addresses of its flow are translated
+/// (`nf_nat_ipv4_local_fn` of net/netfilter/nf_nat_proto.c). The status would show that, but programs read it of
+/// first packets only.
 fn is_translated(record: &PathRecord) -> bool {
     record.reply.is_some_and(|reply| record.orig.inverted() != Some(reply))
 }
@@ -372,8 +371,8 @@ pub(super) fn observation(
         PRE_ROUTING | LOCAL_OUT => IPS_DST_NAT_DONE,
         _ => IPS_SRC_NAT_DONE,
     };
-    // `nf_nat_inet_fn` of net/netfilter/nf_nat_core.c. Related are the first packets of flows that were
-    // expected, and ICMP errors about others, which have no say in NAT.
+    // `nf_nat_inet_fn` of net/netfilter/nf_nat_core.c. The first packets of expected flows are related, and so are
+    // ICMP errors, for which NAT decides nothing.
     let first = record.info == IP_CT_NEW
         || (matches!(record.info, IP_CT_RELATED | IP_CT_RELATED_REPLY)
             && record.status & IPS_EXPECTED != 0);
@@ -396,8 +395,8 @@ pub(super) fn observation(
     let error = matches!(record.info, IP_CT_RELATED | IP_CT_RELATED_REPLY);
     let may_drop = |others: Others| record.dropped && (others.strangers || (others.nat && error));
     let mut among: Option<(usize, usize)> = None;
-    // Behind chains that change the mark or the addresses of what goes out it is routed again: there
-    // may be no route (`ip_route_me_harder` of net/ipv4/netfilter.c).
+    // The kernel routes outgoing packets again behind chains that change their mark or addresses, and may find no
+    // route (`ip_route_me_harder` of net/ipv4/netfilter.c).
     let routed_again = hook(record.hook_point) == LOCAL_OUT;
     let mut behind_nat = None;
     for (number, planned) in plan.chains.iter().enumerate() {
@@ -406,7 +405,7 @@ pub(super) fn observation(
         }
         let Some((_, chain)) = planned.chain else { continue };
         if planned.nat {
-            // A reset that a rule sends is related too, and meets NAT as first packets do.
+            // A reset that a rule sends is related too, and meets NAT like a first packet.
             let met = translates || (error && moved.iter().any(|(spot, _)| spot.chain == chain));
             behind_nat = Some(chains.len() + usize::from(met));
             if !met {

@@ -1,4 +1,4 @@
-//! Places by name and number, and what they have in common. Pure.
+//! Hook points: their names, numbers and shared counters. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,7 +20,7 @@ pub(super) fn is_v6(hook_point: u32) -> bool {
     hook_point >= plan::hook_point(true, 0, 0)
 }
 
-/// What people call a hook point.
+/// The name of a hook point in messages.
 pub(super) fn hook_point_name(hook_point: u32) -> String {
     let family = if is_v6(hook_point) { "IPv6" } else { "IPv4" };
     format!("{} of {family}", BUILT_IN[usize::from(plan::hook(hook_point))])

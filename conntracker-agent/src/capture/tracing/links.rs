@@ -1,4 +1,4 @@
-//! The links around base chains that are attached now, kept where they are still right.
+//! The links around base chains. Those that still fit are kept when the ruleset changes.
 
 use std::{collections::HashMap, iter, os::fd::OwnedFd};
 
@@ -20,7 +20,7 @@ use crate::{
     os::netns::Netns,
 };
 
-/// Place, role, and number among those of the same role.
+/// Hook point, role, and number among those of the same role.
 type Key = (u32, Role, usize);
 
 /// Links around the base chains of one namespace.
@@ -28,8 +28,8 @@ type Key = (u32, Role, usize);
 pub(super) struct ChainLinks(HashMap<Key, (OwnedFd, i32)>);
 
 impl ChainLinks {
-    /// Attaches what the plans want and is not there, detaches what they do not want. Returns the hook points
-    /// that could not be given all their links, and why.
+    /// Attaches the links that the plans need and detaches the others. Returns the hook points that did not get all
+    /// their links, and why.
     pub fn arrange(
         &mut self,
         programs: &Programs,
@@ -45,7 +45,7 @@ impl ChainLinks {
                 *number += 1;
             }
         }
-        // What opens goes first and comes last, so that packets in between find a link that closes.
+        // Opening links are detached first and attached last, so that every traced packet meets a closing link.
         let mut gone: Vec<Key> = self
             .0
             .iter()

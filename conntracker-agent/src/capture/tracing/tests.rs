@@ -47,7 +47,7 @@ fn chain(hook: u8, priority: i32, rules: &[(Action, bool)]) -> Wanted {
     Wanted { hook, priority, kind: ChainType::Filter, rules: rules.to_vec() }
 }
 
-/// The same chains in kernel memory and as listed, at the hooks of IPv4, where conntrack hangs too.
+/// The same chains in kernel memory and as listed, at the hooks of IPv4, together with conntrack.
 fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
     let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
     let mut functions: Vec<Vec<HookFunction>> = vec![Vec::new(); HOOKS.into()];
@@ -179,7 +179,7 @@ fn one_pair_of_links_stands_around_the_chains_of_a_hook() {
     assert_eq!(plan.hook_point, hook_point(false, 0, FORWARD));
     assert_eq!(links(plan), [(Role::Open, i32::MIN, -150), (Role::Close, 0, i32::MAX)]);
     assert_eq!(plan.slots.len(), 3);
-    // Neighbours in memory are read in one go.
+    // Adjacent counters are read as one range.
     assert_eq!(plan.ranges.len(), 1);
     assert_eq!((plan.ranges[0].counters, plan.ranges[0].word), (3, 1));
 }

@@ -66,7 +66,7 @@ fn what_was_not_seen_in_one_epoch_was_not_seen() {
     let mut coverage = Coverage::default();
     add(&mut coverage, 1, true, &[(1, None), (2, None), (3, Some(Unseen::NoCounter))]);
     add(&mut coverage, 2, false, &[(1, None), (2, Some(Unseen::NotRead)), (3, None), (4, None)]);
-    // The same epoch again, with what its last records told.
+    // The same epoch again, with the facts of its last records.
     add(&mut coverage, 2, false, &[(1, None), (4, None)]);
     assert_eq!(of(&coverage, 1), None);
     assert_eq!(of(&coverage, 2), Some(Unseen::NotRead));

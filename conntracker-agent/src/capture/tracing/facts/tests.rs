@@ -42,7 +42,7 @@ fn record(hook: u8) -> PathRecord {
     }
 }
 
-/// What is known of it at one base chain; `nat`: of type nat.
+/// The known fields at one base chain; `nat`: it is of type nat.
 fn facts(record: &PathRecord, priority: i32, nat: bool, folds: bool) -> Packet {
     let chain = Some(((0, 0), ChainId(0)));
     let after = Others::default();
@@ -128,7 +128,7 @@ fn answers_change_the_other_way_round() {
     check(&reply(FORWARD), 0, false, "9:8080 > 1:1000");
     check(&reply(PRE_ROUTING), 0, false, "9:8080 > 1:1000");
     check(&reply(POST_ROUTING), 150, false, "2:80 > 1:1000");
-    // Whether the packet was here before, only its first one tells.
+    // Only a flow's first packet is known not to have passed this hook before.
     check(&reply(PRE_ROUTING), -150, false, "9:8080 > 8|1:2000|1000");
     check(&reply(POST_ROUTING), 0, false, "9|2:8080|80 > 1:1000");
 }
@@ -142,7 +142,7 @@ fn what_may_have_been_translated_on_the_way_out_has_two_values() {
     };
     check(&looped(PRE_ROUTING), -150, false, "1|8:1000|2000 > 2|9:80|8080");
     check(&looped(LOCAL_IN), 0, false, "1|8:1000|2000 > 9:8080");
-    // NAT's last rule is gone, and its entries are still there.
+    // The last NAT rule was removed, and its entries still exist.
     let mut nat = Nat::of(&record(FORWARD), record(FORWARD).reply.unwrap(), false);
     nat.hook = FORWARD;
     let hook_point = PlannedChain {
