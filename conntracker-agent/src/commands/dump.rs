@@ -1,6 +1,6 @@
-//! `conntracker dump`: the flows that conntrack has now, listed once. Here as the classic report, which is
-//! folded and sorted; the formats that are written while the table is being read are in
-//! [`list`](crate::commands::table::list).
+//! `conntracker dump`: the flows that conntrack has now, listed once. This module makes the classic report, which is
+//! folded and sorted; [`list`](crate::commands::table::list) has the formats that are written while the table is
+//! read.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -38,7 +38,7 @@ pub struct Dump {
     pub filter_text: Vec<String>,
     /// Merge flows by their folded key.
     pub fold: bool,
-    /// With what else is known of each flow.
+    /// Whether to print all other known facts about each flow.
     pub explain: bool,
 }
 
@@ -90,7 +90,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The header of a list of the flows of one moment.
+/// The header of a report without an observation.
 pub(crate) fn header(
     namespaces: &[Arc<Netns>],
     at_ns: u64,
@@ -131,7 +131,7 @@ pub(crate) fn footer(stats: &DumpStats) -> Footer {
     }
 }
 
-/// What there is to say of tables that are full or almost.
+/// Remarks about tables that are full or nearly full.
 pub(crate) fn fullness(namespaces: &[Arc<Netns>]) -> Vec<String> {
     namespaces.iter().filter_map(|netns| Settings::of(netns).ok()?.fullness()).collect()
 }

@@ -28,11 +28,10 @@ use crate::{
     report::{Format, Report},
 };
 
-/// How long to wait for the first rulesets before packets are observed without.
+/// Time to wait for the first rulesets before packets are observed without them.
 const FIRST_RULES_WITHIN: Duration = Duration::from_secs(10);
 
-/// Exit status when records were lost and it matters: `--strict` asks for it, or a rule cannot be told that
-/// none matched.
+/// Exit status when something was lost and the user asked for completeness (`--strict`), or needs it (`rules hits`).
 pub(crate) const EXIT_LOST: u8 = 3;
 
 /// Where the process lives.
@@ -64,7 +63,7 @@ pub struct Trace {
     pub interval: Option<Duration>,
     /// Lost records are worth an exit status.
     pub strict: bool,
-    /// Say details on standard error: why other backends were not taken.
+    /// Print details on standard error: why other backends were not taken.
     pub verbose: bool,
 }
 
@@ -84,7 +83,7 @@ pub fn run(trace: Trace) -> Result<ExitCode> {
     }
     let pidfile = pidfile.clone();
     let result = daemonize(&pidfile, trace);
-    // Standard error is only heard until the daemon observes.
+    // The starter reads standard error only until the daemon observes.
     if let (Err(error), Ok(())) = (&result, logged) {
         log::error!("{error:#}");
     }
@@ -166,7 +165,7 @@ pub(crate) struct Schedule {
     /// Of the time since the start.
     end: Option<Instant>,
     interval: Option<Interval>,
-    /// What was asked for before there was anything to report, and whether there is by now.
+    /// A request that came before the observation began, and whether it has begun.
     early: Option<Request>,
     observing: bool,
 }
@@ -177,7 +176,7 @@ impl Schedule {
         Self { signals, duration, every, end: None, interval: None, early: None, observing: false }
     }
 
-    /// Starts to observe. Whoever wants it to end before rules were read need not wait for them.
+    /// Starts to observe. A signal that ends the trace ends the wait for rules too.
     ///
     /// # Errors
     /// No backend works, or a namespace cannot be entered.
@@ -283,7 +282,7 @@ impl Output for Writer {
             written => written,
         };
         let totals = report.totals();
-        // Nobody reads on: nothing that follows would be read.
+        // The reader has closed the pipe, so the trace ends.
         if written? == Written::Closed {
             return Ok(ControlFlow::Break(()));
         }

@@ -1,4 +1,4 @@
-//! `conntracker rules hits`: observes for a while, then joins what was seen with the ruleset.
+//! `conntracker rules hits`: observes packets, then joins their paths with the ruleset.
 
 use std::{io::Write, ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
 
@@ -67,7 +67,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
     for note in observer.notes() {
         log::info!("{note}");
     }
-    // Counters of before the first packet that counts.
+    // The counters before the first traced packet.
     let before = tokio::select! {
         before = listed(&opened) => before?,
         () = schedule.ended() => Ruleset::default(),
@@ -79,7 +79,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
     Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
-/// The rules of a namespace. If nobody waits for them any more, the programs that list them are ended.
+/// The rules of a namespace. If this future is dropped, the programs that list them are killed.
 async fn listed(netns: &Arc<Netns>) -> Result<Ruleset> {
     let (sender, mut listed) = mpsc::unbounded_channel();
     let mut listers = Listers::new(sender);
@@ -93,7 +93,7 @@ struct Printer {
     format: Format,
     /// The rules when the observation began.
     before: Ruleset,
-    /// Not all is known that there should be.
+    /// Whether the result is incomplete.
     incomplete: bool,
 }
 
@@ -115,7 +115,7 @@ impl Output for Printer {
             log::warn!("{why}");
             self.incomplete = true;
         }
-        // Of rules that could not be looked at nothing can be told, either; the notes say which.
+        // Rules that could not be read make the result incomplete too; the notes name them.
         self.incomplete |= !ruleset.unread.is_empty();
         Ok(ControlFlow::Break(()))
     }

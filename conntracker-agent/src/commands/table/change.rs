@@ -15,7 +15,7 @@ use crate::{
     report::Footer,
 };
 
-/// Exit status where nothing matched: as that of conntrack(8).
+/// Exit status if nothing matched, as in conntrack(8).
 const NOTHING: u8 = 1;
 
 /// Opens a namespace by name; `None` is our own.
@@ -80,7 +80,7 @@ pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Resu
             &dumps::request(filter),
             |entry| filter.allows_entry(entry),
             |entry| {
-                // What cannot be printed is removed all the same, and counted.
+                // An entry that cannot be printed is removed and counted all the same.
                 if printed.is_ok() {
                     printed = printer.entry(&netns.name, entry);
                 }

@@ -1,4 +1,4 @@
-//! `conntracker events`: what happens in conntrack's table, as it happens, with what was missed.
+//! `conntracker events`: prints events of conntrack's table as they arrive, and losses.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// How long what was printed may stay in the buffer.
+/// Time that output may stay in the buffer.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 /// Time that is longer than any observation.
@@ -154,7 +154,7 @@ impl<'a> Printer<'a> {
         self.look.as_ref().map(|look| look.renderer(now_ns))
     }
 
-    /// Whether to tell when events were received.
+    /// Whether to print the time of events.
     fn timestamps(&self) -> bool {
         matches!(self.events.format, EntryFormat::Conntrack(_, With { timestamp: true, .. }))
     }
@@ -188,7 +188,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// What the stream says of itself: lines that begin with `#`, and in XML comments.
+    /// Remarks of the stream about itself: lines that begin with `#`, and in XML comments.
     fn stream(&mut self, what: &'static str, lost: Option<u64>) -> io::Result<()> {
         let Some(renderer) = self.renderer(self.clock.now()) else {
             return json::render_stream(what, lost, &mut self.out);

@@ -1,5 +1,5 @@
-//! `conntracker dump` in the formats that are written while the table is being read: in the kernel's order
-//! and constant memory, or sorted.
+//! `conntracker dump` in the formats that are written while the table is read: in the kernel's order and in constant
+//! memory, or sorted.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -80,7 +80,7 @@ pub fn run(list: &List) -> Result<ExitCode> {
         total.footer(list.via).warn();
         return Ok(ExitCode::SUCCESS);
     };
-    // Until a signal ends the process: nothing is left behind.
+    // A signal ends the process, which leaves nothing behind.
     loop {
         thread::sleep(every);
         once(list)?;
@@ -91,7 +91,7 @@ pub fn run(list: &List) -> Result<ExitCode> {
 #[derive(Clone, Copy, Default)]
 struct Total {
     dump: DumpStats,
-    /// Entries handed to whoever prints, who may have ended before the dump did.
+    /// Entries handed to the printer, which may end before the dump does.
     printed: u64,
     /// Security contexts that cannot be told.
     secret: u64,
@@ -165,8 +165,7 @@ impl From<anyhow::Error> for Stopped {
     }
 }
 
-/// Hands the entries that are wanted to `each`, in the order that is wanted, with the number of their
-/// namespace.
+/// Hands the requested entries to `each` in the requested order, with the number of their namespace.
 fn read(
     list: &List,
     namespaces: &[Arc<Netns>],
@@ -201,7 +200,7 @@ fn read(
     Ok(())
 }
 
-/// The kernel lists entries, those that it can tell apart from others.
+/// Reads entries by netlink; the kernel applies the part of the filter that it can.
 fn by_netlink(
     filter: &Filter,
     namespaces: &[Arc<Netns>],

@@ -1,4 +1,4 @@
-//! Prints entries one after the other, in memory that does not grow with them.
+//! Prints entries one after the other, in constant memory.
 
 use std::io::{self, Write};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Bytes that are put together before they are written.
+/// Bytes that are collected before they are written.
 const CHUNK: usize = 1 << 16;
 
 /// Prints entries.
@@ -32,7 +32,7 @@ enum Body {
     /// As conntrack(8) prints them.
     Conntrack {
         look: Look,
-        /// Lines tell the namespace also where the format has no place for it.
+        /// Whether lines name the namespace even if the format has no field for it.
         several: bool,
     },
     Csv,
@@ -44,13 +44,13 @@ enum Body {
 struct Report {
     style: Style,
     header: Header,
-    /// `None` before the first entry: what there is to note of a table without entries stands in the header.
+    /// `None` before the first entry, because the header has the remark about an empty table.
     stream: Option<Stream>,
     totals: Totals,
 }
 
 impl<'a> Printer<'a> {
-    /// Prints entries by themselves. `several`: of more than one namespace.
+    /// Prints entries outside of a report. `several`: they are of more than one namespace.
     pub fn begin(format: EntryFormat, several: bool, out: &'a mut dyn Write) -> io::Result<Self> {
         let body = match (format.look(), format) {
             (Some(look), _) => Body::Conntrack { look, several },
@@ -103,7 +103,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// Prints what stands behind the last one; `footer` is that of a report.
+    /// Prints the end of the format; `footer` is that of a report.
     pub fn end(self, footer: &Footer) -> io::Result<()> {
         let Self { body, now_ns, now: _, mut buffer, out } = self;
         match body {
@@ -147,7 +147,7 @@ impl Report {
     }
 }
 
-/// What there is to say of a table without entries.
+/// The remark about a table without entries.
 pub(crate) fn no_entries() -> String {
     format!("the conntrack table is empty. If there is traffic: {HOW_TO_ACTIVATE}")
 }
