@@ -1,11 +1,11 @@
-//! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects,
-//! `docs/report.schema.json` is their JSON Schema; what changes here changes there.
+//! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects and
+//! `docs/report.schema.json` is their JSON Schema, so a change here needs one there.
 
 mod flow;
 mod frame;
+mod object;
 mod path;
 mod tuple;
-mod values;
 
 use std::io::{self, Write};
 
@@ -15,6 +15,7 @@ pub use self::flow::Stamp;
 use self::{
     flow::FlowObject,
     frame::{FooterObject, HeaderObject},
+    object::Object,
 };
 use super::{Footer, Header, Report, Totals, names::Names};
 use crate::{conntrack::Entry, model::harmless};
@@ -23,7 +24,7 @@ use crate::{conntrack::Entry, model::harmless};
 /// not when one is added.
 pub const SCHEMA: &str = "conntracker-report/1";
 
-/// How the objects of a report are put together.
+/// How the objects of a report are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// One JSON document.
@@ -36,8 +37,11 @@ pub enum Style {
 pub fn render(style: Style, report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let names = Names::new(&report.header);
     let mut stream = Stream::begin(style, &report.header, out)?;
+    let mut object = Vec::new();
     for flow in &report.flows {
-        stream.object(out, |out| value(out, &FlowObject::new(flow, &names)))?;
+        object.clear();
+        FlowObject::new(flow, &names).write(&mut object)?;
+        stream.object(out, |out| out.write_all(&object))?;
     }
     stream.end(out, &report.footer, &report.totals())
 }
@@ -68,7 +72,7 @@ impl Stream {
         Ok(Self { style, empty: true })
     }
 
-    /// Writes what stands before a flow, and `flow` writes it.
+    /// Writes the separator before a flow, and then the flow by `flow`.
     fn object<W: Write + ?Sized>(
         &mut self,
         out: &mut W,
@@ -90,7 +94,7 @@ impl Stream {
         netns: &str,
         at: &Stamp,
     ) -> io::Result<()> {
-        self.object(out, |out| value(out, &FlowObject::of_entry(entry, netns, at, false)))
+        self.object(out, |out| FlowObject::of_entry(entry, netns, at, false).write(out))
     }
 
     /// Writes what stands behind the flows.
@@ -112,19 +116,21 @@ impl Stream {
     }
 }
 
-/// Appends an entry of conntrack's table in the namespace of this name, read at this time, on a line of its
-/// own that is part of no report.
+/// Appends an entry of conntrack's table in the namespace of this name, read at this time, as a line outside of any
+/// report.
 pub fn render_entry(
     out: &mut Vec<u8>,
     entry: &Entry<'_>,
     netns: &str,
     at: &Stamp,
 ) -> io::Result<()> {
-    line(out, &FlowObject::of_entry(entry, netns, at, false))
+    FlowObject::of_entry(entry, netns, at, false).write(out)?;
+    out.push(b'\n');
+    Ok(())
 }
 
-/// Appends something that happened to an entry: `new`, `update` or `destroy`, or `resync` for what was
-/// found in the table. `portid` is that of who did it, 0 for nobody.
+/// Appends an event of an entry: `new`, `update` or `destroy`, or `resync` for an entry that a dump found. `portid`
+/// is that of the process that caused it, 0 for none.
 pub fn render_event(
     out: &mut Vec<u8>,
     event: &str,
@@ -134,10 +140,16 @@ pub fn render_event(
     at: &Stamp,
 ) -> io::Result<()> {
     let flow = FlowObject::of_entry(entry, netns, at, event != "resync");
-    line(out, &EventObject { event, portid: (portid != 0).then_some(portid), flow })
+    let mut object = Object::begin(out, "event");
+    object.word("event", event);
+    object.optional("portid", (portid != 0).then_some(portid));
+    object.nested("flow", |out| flow.write(out))?;
+    object.end();
+    out.push(b'\n');
+    Ok(())
 }
 
-/// Writes what a stream of events says about itself: `gap`, `resync_begin` or `resync_end`.
+/// Writes a remark of the event stream about itself: `gap`, `resync_begin` or `resync_end`.
 pub fn render_stream(what: &'static str, lost: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
     line(out, &StreamObject { what, lost })
 }
@@ -149,16 +161,6 @@ fn line<W: Write + ?Sized>(out: &mut W, object: &impl Serialize) -> io::Result<(
 
 fn value<W: Write + ?Sized>(out: &mut W, value: &impl Serialize) -> io::Result<()> {
     harmless::json(out, value)
-}
-
-/// Something that happened to an entry.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "event")]
-struct EventObject<'a> {
-    event: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    portid: Option<u32>,
-    flow: FlowObject<'a>,
 }
 
 #[derive(Serialize)]

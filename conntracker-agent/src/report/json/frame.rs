@@ -1,9 +1,8 @@
-//! What stands before and behind the flows of a JSON report. Fields stand in the order in which they are
-//! written.
+//! Header and footer of a JSON report. The fields are in the order of the output.
 
 use serde::{Serialize, Serializer};
 
-use super::{SCHEMA, values::Time};
+use super::{SCHEMA, object::Time};
 use crate::model::loss::LossCount;
 use crate::report::{Footer, Header, Interface, Totals};
 

@@ -129,14 +129,15 @@ fn a_closed_pipe_is_told_as_one() {
 
 const AT_NS: u64 = 1_800_000_000_000_000_000;
 
-/// The object of an entry, written from the flow that a table of flows makes of it.
+/// The object of the flow that the flow table makes of an entry.
 fn by_flow(entry: &Entry<'_>) -> String {
     let mut table = FlowTable::new(false);
     let kind = EventKind::Entry(EntrySource::Dump, Box::new(entry.into()));
     table.take(FlowEvent { netns: NetnsId(0), at_ns: AT_NS, kind });
     let report = report(table.flows().cloned().collect());
     let mut out = Vec::new();
-    line(&mut out, &FlowObject::new(&report.flows[0], &Names::new(&report.header))).unwrap();
+    FlowObject::new(&report.flows[0], &Names::new(&report.header)).write(&mut out).unwrap();
+    out.push(b'\n');
     String::from_utf8(out).unwrap()
 }
 
@@ -147,7 +148,7 @@ fn same_by_entry(entry: &Entry<'_>) {
     assert_eq!(String::from_utf8(out).unwrap(), by_flow(entry));
 }
 
-/// What an entry of the fixture is turned into, to have what not all have.
+/// Variants of an entry of the fixture, with fields that not all entries have.
 fn varied<'a>(entry: &Entry<'a>) -> impl Iterator<Item = Entry<'a>> {
     let entry = *entry;
     let counters = |packets| Some(Counters { packets, bytes: u64::MAX });

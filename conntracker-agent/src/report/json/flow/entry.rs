@@ -1,12 +1,12 @@
 //! An entry of conntrack's table as the JSON object of a flow: the same object that a report has of the flow which the
 //! entry becomes, made without that flow, because tables have millions of entries.
 
-use super::{CountersObject, DetailsObject, FlowObject, Labels, direction, family, nat, sources};
+use super::{EntryDetails, FlowObject, Labels};
 use crate::{
     conntrack::Entry,
     model::{Origins, Status, ZoneDir},
     report::{
-        json::values::{State, StatusNames, Time},
+        json::object::Time,
         names::{self, Name},
     },
 };
@@ -67,22 +67,18 @@ impl<'a> FlowObject<'a> {
         Self {
             netns: Name::Known(netns.into()),
             zone: *zone,
-            zone_direction: direction(ZoneDir::of_zones(*zone_orig, *zone_reply)),
-            family: family(orig),
-            protocol: (*orig).into(),
-            original: (*orig).into(),
-            reply: reply.map(Into::into),
-            parent: master.map(Into::into),
+            zone_dir: ZoneDir::of_zones(*zone_orig, *zone_reply),
+            original: *orig,
+            reply: *reply,
+            parent: *master,
             quotes: None,
-            nat: nat(*status),
             confirmed: status.contains(Status::SEEN_REPLY),
             no_entry: false,
             fits_several: false,
             dropped: None,
             lost: None,
-            status: StatusNames(*status),
-            status_bits: status.0,
-            state: state.map(State),
+            status: *status,
+            state: *state,
             mark: *mark,
             packet_mark: None,
             interfaces: None,
@@ -93,20 +89,20 @@ impl<'a> FlowObject<'a> {
             counters: counters
                 .iter()
                 .any(Option::is_some)
-                .then(|| CountersObject::from(counters.map(Option::unwrap_or_default))),
+                .then(|| counters.map(Option::unwrap_or_default)),
             first_seen: start.filter(|start| *start < at.ns).map_or(now, Time::Number),
             last_seen: now,
-            sources: sources(Origins { events: event, dump: !event, ..Origins::default() }, false),
+            origins: Origins { events: event, dump: !event, ..Origins::default() },
             process: None,
             traversals: Vec::new(),
-            details: Some(DetailsObject {
+            details: Some(EntryDetails {
                 id: *id,
                 use_count: *use_count,
                 helper: helper.map(String::from_utf8_lossy),
                 labels: Labels::Entry(entry),
                 secctx: secctx.map(String::from_utf8_lossy),
-                start: start.map(Time::Number),
-                stop: stop.map(Time::Number),
+                start: *start,
+                stop: *stop,
             }),
         }
     }
