@@ -40,7 +40,9 @@ pub fn work() -> bool {
             Code { instructions: &instructions(), functions: Some((btf.as_fd(), &functions)) };
         Ok(sys::load_syscall("ct_callbacks", code)?)
     });
-    loaded.inspect_err(|error| log::debug!("functions cannot be called back: {error:#}")).is_ok()
+    loaded
+        .inspect_err(|error| log::debug!("callback functions of BPF programs do not work: {error:#}"))
+        .is_ok()
 }
 
 fn instructions() -> [bpf_insn; 12] {

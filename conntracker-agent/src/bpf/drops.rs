@@ -43,13 +43,13 @@ impl DropSign {
         }
         let none = |why| {
             format!(
-                "the kernel does not tell that netfilter drops a packet: there is no {REASON} (Linux 5.18+), and {why}"
+                "drops by netfilter cannot be recognised: there is no {REASON} (Linux 5.18+), and {why}"
             )
         };
         let kallsyms = kallsyms.map_err(|error| none(format!("{error:#}")))?;
-        let function = kallsyms
-            .span(FUNCTION)
-            .ok_or_else(|| none(format!("/proc/kallsyms does not tell where {FUNCTION} is")))?;
+        let function = kallsyms.span(FUNCTION).ok_or_else(|| {
+            none(format!("/proc/kallsyms does not have the address of {FUNCTION}"))
+        })?;
         Ok(Self::Function { function, unlikely: kallsyms.span(UNLIKELY) })
     }
 
@@ -134,7 +134,7 @@ mod tests {
                      SKB_DROP_REASON_NETFILTER_DROP (Linux 5.18+), and ";
         assert_eq!(
             DropSign::find::<String>(&btf, Ok(&hidden)).unwrap_err(),
-            format!("{begin}/proc/kallsyms does not tell where nf_hook_slow is")
+            format!("{begin}/proc/kallsyms does not have the address of nf_hook_slow")
         );
         assert_eq!(
             DropSign::find(&btf, Err("it is gone")).unwrap_err(),

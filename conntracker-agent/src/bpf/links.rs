@@ -54,7 +54,7 @@ impl Links {
         }
         if lowest != LAST {
             log::info!(
-                "others hang at the ends of the hooks too (namespace {}): attached at priority {lowest} and above",
+                "other programs are attached at the ends of the hooks too (namespace {}): attached at priority {lowest} and above",
                 netns.name
             );
         }

@@ -316,7 +316,9 @@ impl ContextOffsets<'_> {
             let places: [u32; N] =
                 places.try_into().map_err(|_| anyhow!("{function} has too few arguments"))?;
             if found.is_some_and(|other| other != places) {
-                bail!("{function} has its arguments elsewhere than others of its kind");
+                bail!(
+                    "{function} has other arguments than the functions that the programs were loaded for"
+                );
             }
             found = Some(places);
         }

@@ -89,7 +89,7 @@ impl EventsSource {
             if self.sockets.len() == 1 {
                 return Err(error).context("cannot read conntrack events");
             }
-            log::warn!("conntrack events of a namespace are read no more: {error}");
+            log::warn!("conntrack events of a namespace are not received any more: {error}");
             intake.tally.event_overruns += 1;
             self.sockets.remove(&netns);
         }

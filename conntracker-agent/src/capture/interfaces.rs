@@ -78,7 +78,7 @@ impl Interfaces {
                 self.watches.insert(id, watched);
                 self.learn(id);
             }
-            Err(error) => log::warn!("{error:#}: they go by their numbers"),
+            Err(error) => log::warn!("{error:#}: they are printed as numbers"),
         }
     }
 
@@ -118,7 +118,9 @@ impl Interfaces {
                 Ok(names) => names,
                 // An error in one namespace does not affect the others.
                 Err(error) => {
-                    log::warn!("interfaces of a namespace are watched no more: {error}");
+                    log::warn!(
+                        "changes of interfaces in a namespace are not received any more: {error}"
+                    );
                     return false;
                 }
             };

@@ -146,7 +146,7 @@ impl Owners {
         };
         match threads::spawn("owners", walk) {
             Ok(_) => self.walking = Some(receiver),
-            Err(error) => log::debug!("processes are not looked up: {error}"),
+            Err(error) => log::debug!("processes are not searched in /proc: {error}"),
         }
     }
 

@@ -82,7 +82,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         folded: *folded,
         ..header(&namespaces, start_ns, filter_text.clone(), notes)
     };
-    let coverage = Err("a list of the table tells of no rules".to_owned());
+    let coverage = Err("a list of the table has no rules".to_owned());
     let report = Report { header, flows, footer: footer(&total), coverage, untold: Vec::new() };
     report.footer.warn();
     let format = Format::Text { explain: *explain };

@@ -66,7 +66,7 @@ pub fn start() -> Result<ExitCode> {
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
         // The read ends when the daemon closes the pipe: it is ready, or it has failed.
-        stderr.read_to_string(&mut said).context("cannot hear from the daemon")?;
+        stderr.read_to_string(&mut said).context("cannot read the daemon's messages")?;
     }
     if let Some(messages) = said.strip_suffix(READY) {
         messages::say(messages);
@@ -202,7 +202,7 @@ pub fn detach() -> Result<()> {
 pub fn ready() -> Result<()> {
     io::stderr().write_all(READY.as_bytes()).context("cannot tell the starter")?;
     let null = OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
-    dup2_stderr(&null).context("cannot let go of standard error")
+    dup2_stderr(&null).context("cannot close standard error")
 }
 
 #[cfg(test)]

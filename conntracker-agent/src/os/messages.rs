@@ -114,7 +114,8 @@ fn connect() -> Result<syslog::BasicLogger> {
         process: "conntracker".to_owned(),
         pid: std::process::id(),
     };
-    let logger = syslog::unix(formatter).map_err(|e| anyhow!("no syslog at /dev/log: {e}"))?;
+    let logger =
+        syslog::unix(formatter).map_err(|e| anyhow!("no syslog listens at /dev/log: {e}"))?;
     Ok(syslog::BasicLogger::new(logger))
 }
 

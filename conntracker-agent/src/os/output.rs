@@ -69,7 +69,7 @@ impl Destination {
         }
         aside(path)?
             .close()
-            .with_context(|| format!("cannot remove what was written beside {}", path.display()))
+            .with_context(|| format!("cannot remove the partial file beside {}", path.display()))
     }
 
     /// Writes the report that `render` makes. A file gets its name only when it is complete; until then, and after an

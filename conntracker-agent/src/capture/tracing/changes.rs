@@ -59,7 +59,7 @@ impl RuleChanges {
             }
             // Polling finds changes too, if less often.
             Err(error) => {
-                log::warn!("the kernel tells of rule changes in a namespace no more: {error}");
+                log::warn!("changes of rules in a namespace are not received any more: {error}");
                 false
             }
         });

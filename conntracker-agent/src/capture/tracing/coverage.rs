@@ -194,7 +194,7 @@ pub(super) fn note(chains: &[String]) -> Option<String> {
     };
     (!named.is_empty()).then(|| {
         format!(
-            "packets are not traced in chains of bridges, devices and ARP: what happens in {}{others} is not known",
+            "packets are not traced in chains of bridges, devices and ARP: rules of {}{others} are not reported",
             named.join(", ")
         )
     })

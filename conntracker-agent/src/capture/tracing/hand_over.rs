@@ -29,7 +29,7 @@ impl RuleTracer {
             (first, plans)
         } else {
             self.namespaces.get(id)?.untold.push(format!(
-                "rules are not traced: their counters lie in {total} places of memory, too many to be read"
+                "rules are not traced: their counters are in {total} separate ranges of memory, which are too many"
             ));
             (0, [].as_slice())
         };

@@ -374,7 +374,7 @@ impl RuleTracer {
         if unlisted > 0 {
             namespace
                 .untold
-                .push(format!("{unlisted} base chains were not listed: what they do is not known"));
+                .push(format!("{unlisted} base chains were not listed: their rules are unknown"));
         }
         let unseen = match &mut self.probes {
             Some(probes) => probes.arrange(programs, id, &index, &plans)?,
@@ -388,7 +388,7 @@ impl RuleTracer {
         }));
         namespace.notes.extend(unseen.targets.values().map(|why| {
             format!(
-                "rules of ip_tables with the same target are told by their counters alone: {why}"
+                "rules of ip_tables with the same target are identified by their counters alone: {why}"
             )
         }));
         // The functions now include our own links.

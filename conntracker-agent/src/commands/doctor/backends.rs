@@ -134,9 +134,9 @@ pub(super) fn lost_packets(kernel: &Kernel) -> Finding {
             Ok("told with the kernel's reason; functions are hidden (kernel.kptr_restrict)")
         }
         (false, true) => Ok("told with the function that drops them: reasons need Linux 5.17"),
-        (false, false) => {
-            Err(anyhow!("neither reasons (Linux 5.17) nor functions (/proc/kallsyms) are told"))
-        }
+        (false, false) => Err(anyhow!(
+            "the kernel has no drop reasons (Linux 5.17), and /proc/kallsyms hides functions"
+        )),
     };
     finding("lost packets", text.map(str::to_owned), "they are told without a reason")
 }

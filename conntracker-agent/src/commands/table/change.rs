@@ -104,10 +104,10 @@ fn done(matched: Matched, what: &str) -> ExitCode {
     let Matched { done, gone, dump } = matched;
     log::info!("{done} {} {what}", if done == 1 { "entry" } else { "entries" });
     if gone > 0 {
-        log::info!("{gone} more had ended by then");
+        log::info!("{gone} more had ended meanwhile");
     }
     if dump.rejected > 0 {
-        log::warn!("{} entries could not be decoded, and were left alone", dump.rejected);
+        log::warn!("{} entries could not be decoded, and were not changed", dump.rejected);
     }
     if done > 0 { ExitCode::SUCCESS } else { NOTHING.into() }
 }

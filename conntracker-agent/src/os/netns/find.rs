@@ -74,10 +74,7 @@ impl Sweep {
     pub fn unread(&self) -> Vec<String> {
         let why = self.why.as_ref();
         why.map(|why| {
-            format!(
-                "those of {} processes or mounts, which cannot be looked at: {why}",
-                self.unread
-            )
+            format!("those of {} processes or mounts, which cannot be read: {why}", self.unread)
         })
         .into_iter()
         .collect()

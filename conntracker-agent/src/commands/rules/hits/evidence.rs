@@ -136,9 +136,7 @@ pub fn incomplete(report: &Report) -> Option<String> {
     let coverage = match &report.coverage {
         Ok(coverage) => coverage,
         Err(why) => {
-            return Some(format!(
-                "no rule can be told that none matched: rules are not traced: {why}"
-            ));
+            return Some(format!("no rule can be called unmatched: rules are not traced: {why}"));
         }
     };
     let of_hooks = report
@@ -151,9 +149,9 @@ pub fn incomplete(report: &Report) -> Option<String> {
         .map(|lost| format!("{}={}", lost.loss.name(), lost.count))
         .collect();
     if counts.is_empty() && coverage.untold {
-        counts.push("packets of which no more is known than the chain".to_owned());
+        counts.push("packets of which only the chain is known".to_owned());
     }
     (!counts.is_empty()).then(|| {
-        format!("not of all rules it can be told that none matched: {}", counts.join(", "))
+        format!("not every rule without a match can be called unmatched: {}", counts.join(", "))
     })
 }
