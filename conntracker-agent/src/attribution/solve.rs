@@ -40,12 +40,12 @@ pub fn solve(program: &Program, seen: &Observation) -> Solution {
     if !is_of(program, seen) {
         return chains_only(program, seen, Finding::Contradiction);
     }
-    let solution = solve_known(program, seen);
+    let solution = solve_with_fields(program, seen);
     if solution.finding != Finding::Contradiction || seen.packet == Packet::default() {
         return solution;
     }
     let unknown = Observation { packet: Packet::default(), ..seen.clone() };
-    match solve_known(program, &unknown).finding {
+    match solve_with_fields(program, &unknown).finding {
         Finding::Contradiction => solution,
         // The fields of the packet contradict the counters, so only the counters are used.
         _ => Solution { finding: Finding::Contradiction, ..exact_only(program, seen) },
@@ -53,7 +53,7 @@ pub fn solve(program: &Program, seen: &Observation) -> Solution {
 }
 
 /// As [`solve`], with all known fields of the packet.
-fn solve_known(program: &Program, seen: &Observation) -> Solution {
+fn solve_with_fields(program: &Program, seen: &Observation) -> Solution {
     let dropped = seen.outcome == Outcome::Dropped;
     for (sudden, finding) in [(false, Finding::Agrees), (true, Finding::Unexplained)] {
         if sudden && !dropped {

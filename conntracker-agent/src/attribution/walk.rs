@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
     // What has yet to be met.
 
     /// Whether a chain may be entered again.
-    fn comes_again(&self, id: ChainId, rest: u32) -> bool {
+    fn may_reenter(&self, id: ChainId, rest: u32) -> bool {
         let Some(chain) = self.program.chain(id) else { return false };
         let leads = |spot: Spot| {
             let caller = self.program.chain(spot.chain);
@@ -197,7 +197,7 @@ impl<'a> Walk<'a> {
             // Paths out of other chains lead to the policy of the base chain.
             spot.chain == at.id && !(at.chain.base.is_some() && spot.index == at.chain.end())
         };
-        self.pending.remaining(rest).any(behind) && !self.comes_again(at.id, rest)
+        self.pending.remaining(rest).any(behind) && !self.may_reenter(at.id, rest)
     }
 
     /// Whether the remaining counters can still move from a base chain on.

@@ -41,7 +41,9 @@ pub fn work() -> bool {
         Ok(sys::load_syscall("ct_callbacks", code)?)
     });
     loaded
-        .inspect_err(|error| log::debug!("callback functions of BPF programs do not work: {error:#}"))
+        .inspect_err(|error| {
+            log::debug!("callback functions of BPF programs do not work: {error:#}")
+        })
         .is_ok()
 }
 

@@ -21,7 +21,7 @@ const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
 /// Reasons that lose no packet: another receiver has it (copies for packet sockets, frames for other hosts), it is a
 /// duplicate, or it is freed after it was received.
-const UNTOLD: [&str; 14] = [
+const LOSSLESS_REASONS: [&str; 14] = [
     "PACKET_SOCK_ERROR",
     "OTHERHOST",
     "UNHANDLED_PROTO",
@@ -39,7 +39,7 @@ const UNTOLD: [&str; 14] = [
 ];
 
 /// The same of functions that free packets without a reason.
-const UNTOLD_FUNCTIONS: [&str; 20] = [
+const LOSSLESS_FUNCTIONS: [&str; 20] = [
     "__sk_destruct",
     "__udp4_lib_mcast_deliver",
     "__udp6_lib_mcast_deliver",
@@ -111,11 +111,11 @@ impl Reasons {
                 reasons.not_specified = number;
             }
             if let Some(word) = reasons.untold.get_mut(number as usize / 64)
-                && UNTOLD.contains(&name)
+                && LOSSLESS_REASONS.contains(&name)
             {
                 *word |= 1 << (number % 64);
             }
-            reasons.by_number.insert(number, kept(name));
+            reasons.by_number.insert(number, leak_name(name));
         }
         reasons
     }
@@ -156,11 +156,11 @@ impl Reasons {
         }
         let Self { functions, droppers, .. } = self;
         // Parts that the compiler has moved or cloned are named by their function.
-        let name = |name: &str| kept(name.split('.').next().unwrap_or(name));
+        let name = |name: &str| leak_name(name.split('.').next().unwrap_or(name));
         let function =
             *droppers.entry(location).or_insert_with(|| functions.at(location).map(name));
         match function {
-            Some(name) if UNTOLD_FUNCTIONS.contains(&name) => None,
+            Some(name) if LOSSLESS_FUNCTIONS.contains(&name) => None,
             Some(name) => Some(Cause::Function(name)),
             None => Some(Cause::Reason(NOT_SPECIFIED)),
         }
@@ -168,7 +168,7 @@ impl Reasons {
 }
 
 /// Leaks a name: the kernel has only a few hundred reasons, and as many functions that drop packets.
-fn kept(name: &str) -> &'static str {
+fn leak_name(name: &str) -> &'static str {
     Box::leak(name.to_owned().into_boxed_str())
 }
 

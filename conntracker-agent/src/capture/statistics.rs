@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The counters that are reported, and their words.
-const TOLD: [(&str, &str); 5] = [
+const REPORTED: [(&str, &str); 5] = [
     ("drop", "packets dropped: no room for an entry, or its tuple was taken"),
     ("insert_failed", "of these because the tuple was taken"),
     ("early_drop", "entries removed before their time, to make room"),
@@ -69,7 +69,7 @@ fn grown(before: &[CpuStats], now: &[CpuStats]) -> Option<String> {
         };
         now.iter().map(of_cpu).sum()
     };
-    let parts: Vec<String> = TOLD
+    let parts: Vec<String> = REPORTED
         .iter()
         .map(|(name, meaning)| (name, meaning, grown(name)))
         .filter(|(.., count)| *count > 0)

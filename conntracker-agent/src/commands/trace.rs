@@ -23,7 +23,7 @@ use crate::{
     os::{
         daemon, descriptors, event_loop, messages,
         output::{Destination, Written},
-        signals::{Asked, Signals},
+        signals::{SignalRequest, Signals},
     },
     report::{Format, Report},
 };
@@ -246,9 +246,9 @@ impl Schedule {
         tokio::select! {
             biased;
             asked = signals.next() => match asked {
-                Asked::End => Request::Finish,
-                Asked::Report => Request::Report,
-                Asked::Reopen => {
+                SignalRequest::End => Request::Finish,
+                SignalRequest::Report => Request::Report,
+                SignalRequest::Reopen => {
                     messages::reopen();
                     Request::Report
                 }

@@ -40,7 +40,7 @@ impl<'c> Dump<'c> {
     #[expect(clippy::should_implement_trait, reason = "a lending iterator, which Iterator is not")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         let found = self.advance(|_| ())?;
-        Ok(found.and_then(|(found, ())| again(&found, &self.conntrack.dump_buffer)))
+        Ok(found.and_then(|(found, ())| decode_found(&found, &self.conntrack.dump_buffer)))
     }
 
     /// Hands the entries that are left to `each`, as they arrive, without copying them or allocating for
@@ -97,7 +97,7 @@ impl Drop for Dump<'_> {
 
 /// Decodes an entry for the second time, because the borrow checker does not accept a loop that returns a borrow of
 /// the buffer in one branch and gives it back in the other.
-pub(super) fn again<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
+pub(super) fn decode_found<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
     Entry::decode(found.message(buffer).payload).ok()
 }
 

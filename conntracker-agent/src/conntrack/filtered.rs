@@ -13,7 +13,7 @@ impl Filter {
             CommonFields { reply: reply.as_ref(), status: *status, state: *state, mark: *mark };
         self.allows_tuple(orig, *zone)
             && self.allows_ends(orig, known.reply)
-            && self.allows_known(&known)
+            && self.allows_common(&known)
             && self.label.allows(|wanted| entry.label_numbers().any(|label| label == *wanted))
             && self.helper.allows(|wanted| entry.helper == Some(wanted.as_bytes()))
     }

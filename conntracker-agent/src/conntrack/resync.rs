@@ -214,7 +214,7 @@ impl Core {
     fn table(&mut self, listener: &mut Listener) -> Result<Option<Step>, Error> {
         let State::Table(cursor) = &mut self.state else { return Ok(None) };
         if cursor.answer().datagram_is_read() {
-            self.put_aside(listener)?;
+            self.store_events(listener)?;
         }
         let State::Table(cursor) = &mut self.state else { return Ok(None) };
         match cursor.step(&self.dumps, &mut self.dump_buffer, |_| ())? {
@@ -246,7 +246,7 @@ impl Core {
     }
 
     /// Stores events from the socket during a dump, up to the largest size of its buffer.
-    fn put_aside(&mut self, listener: &mut Listener) -> Result<(), Error> {
+    fn store_events(&mut self, listener: &mut Listener) -> Result<(), Error> {
         for _ in 0..DATAGRAMS {
             if self.overrun || self.end >= self.options.buffer.limit {
                 return Ok(());

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
-use super::dump::again;
+use super::dump::decode_found;
 use super::items::{EventItem, EventStats, OwnedItem};
 use super::resync::{Core, Step};
 use super::stream::EventStream;
@@ -49,7 +49,7 @@ impl AsyncDump {
     /// The next entry, borrowed until the next call; `None` at the end. It loses nothing when it is cancelled.
     pub async fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         let found = poll_fn(|cx| self.poll_advance(cx, |_| ())).await?;
-        Ok(found.and_then(|(found, ())| again(&found, &self.buffer)))
+        Ok(found.and_then(|(found, ())| decode_found(&found, &self.buffer)))
     }
 
     /// What was dumped so far.

@@ -39,7 +39,7 @@ const BYTES: usize = 256 << 20;
 const SAID: usize = 4096;
 
 /// Interval between two checks of the limits.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// Time that a killed program may take to end.
 const KILLED: Duration = Duration::from_secs(1);
@@ -154,7 +154,7 @@ fn listen(
         if let Some(why) = limits.exceeded(out.len()) {
             return Ok(Err(why));
         }
-        let wait = if ended.is_some() { Duration::ZERO } else { LOOK_EVERY };
+        let wait = if ended.is_some() { Duration::ZERO } else { CHECK_EVERY };
         let fds = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
         let ready = readable(fds, wait)?;
         if ready == [false; 2] {
@@ -185,7 +185,7 @@ fn listen(
     }
 }
 
-/// Which of the pipes are readable or at their end. Without pipes it waits for [`LOOK_EVERY`].
+/// Which of the pipes are readable or at their end. Without pipes it waits for [`CHECK_EVERY`].
 fn readable(pipes: [Option<BorrowedFd<'_>>; 2], wait: Duration) -> io::Result<[bool; 2]> {
     let mut fds: Vec<PollFd<'_>> =
         pipes.iter().flatten().map(|pipe| PollFd::new(*pipe, PollFlags::POLLIN)).collect();

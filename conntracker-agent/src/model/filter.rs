@@ -298,7 +298,7 @@ impl Filter {
     }
 
     /// Whether the fields that entries and flows have in common pass.
-    pub(crate) fn allows_known(&self, known: &CommonFields<'_>) -> bool {
+    pub(crate) fn allows_common(&self, known: &CommonFields<'_>) -> bool {
         let CommonFields { reply, status, state, mark } = *known;
         let ports = reply.and_then(ports);
         let to = |bit, address: fn(&Tuple) -> IpAddr, net: &Option<IpNet>| {
@@ -348,7 +348,7 @@ impl Filter {
         let helper = details.and_then(|details| details.helper.as_ref());
         self.allows_tuple(&key.orig, key.zone)
             && self.allows_ends(&key.orig, known.reply)
-            && self.allows_known(&known)
+            && self.allows_common(&known)
             && self.label.allows(|wanted| details.is_some_and(|of| of.labels.contains(wanted)))
             && self.helper.allows(|wanted| helper == Some(wanted))
             && self.iif.allows(|wanted| met(&|(iif, _)| iif, wanted))

@@ -47,7 +47,7 @@ pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        apart(self.0, |plain, harmful| {
+        split_at_harmful(self.0, |plain, harmful| {
             f.write_str(plain)?;
             harmful.map_or(Ok(()), |c| write!(f, "{}", c.escape_default()))
         })
@@ -55,7 +55,7 @@ impl fmt::Display for OneLine<'_> {
 }
 
 /// Calls `each` with each piece of plain text and the harmful character that follows it.
-fn apart<E>(
+fn split_at_harmful<E>(
     text: &str,
     mut each: impl FnMut(&str, Option<char>) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -72,7 +72,7 @@ fn apart<E>(
 /// Appends bytes, with `?` in place of harmful characters and of bytes that are not UTF-8.
 pub fn bytes(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
-        let appended = apart(chunk.valid(), |plain, harmful| {
+        let appended = split_at_harmful(chunk.valid(), |plain, harmful| {
             out.extend_from_slice(plain.as_bytes());
             out.extend(harmful.map(|_| b'?'));
             Ok::<_, std::convert::Infallible>(())
@@ -101,7 +101,7 @@ impl Formatter for Escaped {
         if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return writer.write_all(fragment.as_bytes());
         }
-        apart(fragment, |plain, harmful| {
+        split_at_harmful(fragment, |plain, harmful| {
             writer.write_all(plain.as_bytes())?;
             let mut units = [0; 2];
             let units = harmful.map_or(&mut [][..], |c| c.encode_utf16(&mut units));

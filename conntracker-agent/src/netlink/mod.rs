@@ -20,7 +20,7 @@ pub use wire::DecodeError;
 pub fn load_modules() {
     let ask = || -> Result<(), Error> {
         ctnetlink::stats::global(&mut Socket::netfilter()?)?;
-        nftables::wake(&mut Socket::netfilter()?)
+        nftables::request_generation(&mut Socket::netfilter()?)
     };
     if let Err(error) = ask() {
         log::debug!("asking for the modules of netfilter: {error}");

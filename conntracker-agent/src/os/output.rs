@@ -67,7 +67,7 @@ impl Destination {
                 return Err(error).with_context(|| format!("cannot look at {}", path.display()));
             }
         }
-        aside(path)?
+        create_partial(path)?
             .close()
             .with_context(|| format!("cannot remove the partial file beside {}", path.display()))
     }
@@ -94,7 +94,7 @@ impl Destination {
             }
             Self::File(path) => {
                 let what = || format!("cannot write {}", path.display());
-                let file = whole(aside(path)?, render).with_context(what)?;
+                let file = write_synced(create_partial(path)?, render).with_context(what)?;
                 // rename(2) replaces the name itself and does not follow a symbolic link that was made meanwhile.
                 file.persist(path).map_err(|e| e.error).with_context(what)?;
                 Ok(Written::Whole)
@@ -114,10 +114,10 @@ impl Destination {
         let directories = [env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")];
         let made = directories
             .iter()
-            .find_map(|directory| made_in(directory, "conntracker-", ".report").ok());
+            .find_map(|directory| create_in(directory, "conntracker-", ".report").ok());
         let kept =
             made.context("no directory of temporary files can be written").and_then(|file| {
-                let file = whole(file, render)?;
+                let file = write_synced(file, render)?;
                 let (_, path) = file.keep().map_err(|e| e.error)?;
                 Ok(path)
             });
@@ -138,7 +138,7 @@ pub enum Written {
 }
 
 /// Writes all of a file, to the disk.
-fn whole(
+fn write_synced(
     file: NamedTempFile,
     render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<NamedTempFile> {
@@ -150,7 +150,7 @@ fn whole(
 }
 
 /// A new file in the directory of `path` (O_EXCL, so no link is followed), removed unless persisted.
-fn aside(path: &Path) -> Result<NamedTempFile> {
+fn create_partial(path: &Path) -> Result<NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -161,12 +161,12 @@ fn aside(path: &Path) -> Result<NamedTempFile> {
         .to_string_lossy();
     let prefix = format!(".{name}.");
     remove_partial(directory, &prefix);
-    made_in(directory, &prefix, PARTIAL)
+    create_in(directory, &prefix, PARTIAL)
         .with_context(|| format!("cannot create a file in {}", directory.display()))
 }
 
 /// Makes a file in a directory. It is locked while it is open, which shows other runs that it is being written.
-fn made_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
+fn create_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(prefix)
         .suffix(suffix)
@@ -248,7 +248,7 @@ mod tests {
         }
         let to = Destination::File(path("r.log"));
         // Another run that writes right now.
-        let writing = made_in(dir.path(), ".r.log.", PARTIAL).unwrap();
+        let writing = create_in(dir.path(), ".r.log.", PARTIAL).unwrap();
         to.check().unwrap();
         assert!(left.iter().all(|name| !path(name).exists()));
         assert!(others.iter().all(|name| path(name).exists()));

@@ -21,7 +21,7 @@ const ONE_INTERRUPT: Duration = Duration::from_millis(250);
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum SignalRequest {
     /// SIGINT, SIGTERM, and SIGHUP in the foreground: write the last report and end.
     End,
     /// SIGUSR1: a report.
@@ -31,7 +31,7 @@ pub(crate) enum Asked {
 }
 
 /// Signals that are handled from now on.
-pub(crate) struct Signals(UnboundedReceiver<Asked>);
+pub(crate) struct Signals(UnboundedReceiver<SignalRequest>);
 
 impl Signals {
     /// Installs the handlers. SIGHUP does not end a `daemon`, and stays ignored if it was (nohup(1)).
@@ -41,9 +41,9 @@ impl Signals {
         let (asked, receiver) = mpsc::unbounded_channel();
         let (sender, installed) = sync::mpsc::channel();
         let hangup = if daemon {
-            Some(Asked::Reopen)
+            Some(SignalRequest::Reopen)
         } else {
-            (!is_ignored(SignalKind::hangup())).then_some(Asked::End)
+            (!is_ignored(SignalKind::hangup())).then_some(SignalRequest::End)
         };
         let listen = move || {
             let listening = event_loop::block_on(async {
@@ -63,7 +63,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> SignalRequest {
         match self.0.recv().await {
             Some(asked) => asked,
             // The thread never ends before the process.
@@ -93,7 +93,11 @@ impl Handlers {
 
     /// Passes signals on, for ever. A second Ctrl-C ends the process at once, because the first may be waiting for a
     /// disk.
-    async fn listen(mut self, on_hangup: Option<Asked>, asked: &UnboundedSender<Asked>) {
+    async fn listen(
+        mut self,
+        on_hangup: Option<SignalRequest>,
+        asked: &UnboundedSender<SignalRequest>,
+    ) {
         let mut interrupted: Option<Instant> = None;
         let mut ending = false;
         loop {
@@ -115,13 +119,13 @@ impl Handlers {
                         process::exit(EXIT_INTERRUPTED);
                     }
                     interrupted.get_or_insert_with(Instant::now);
-                    Asked::End
+                    SignalRequest::End
                 }
-                _ = terminate.recv() => Asked::End,
-                _ = report.recv() => Asked::Report,
+                _ = terminate.recv() => SignalRequest::End,
+                _ = report.recv() => SignalRequest::Report,
                 asked = hung_up => asked,
             };
-            ending |= now == Asked::End;
+            ending |= now == SignalRequest::End;
             // The receiver may be gone, if the command is ending.
             let _ = asked.send(now);
         }

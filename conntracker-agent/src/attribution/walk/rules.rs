@@ -165,7 +165,7 @@ impl<'a> Walk<'a> {
             let found = self.evaluate(state, rule);
             self.met(At { state: after, ..at }, rule, evidence, &found);
         }
-        if counts && (knowledge == Knowledge::Loose || self.comes_again(id, state.rest)) {
+        if counts && (knowledge == Knowledge::Loose || self.may_reenter(id, state.rest)) {
             // It is met another time.
             if knowledge == Knowledge::Loose {
                 let found = self.evaluate(state, rule);

@@ -31,14 +31,14 @@ const MOST_NAMED: usize = 8;
 
 /// Coverage of the rules of one epoch.
 #[derive(Debug, Default)]
-pub(super) struct Sight {
+pub(super) struct EpochCoverage {
     /// By table, chain and rule: why matches of the rule may be missing.
     rules: Vec<Vec<Vec<Option<Unseen>>>>,
     /// They were there when the observation began.
     from_start: bool,
 }
 
-impl Sight {
+impl EpochCoverage {
     /// Coverage of rules that are traced, except at the base chains in `unobserved`.
     pub fn new(
         ruleset: &Ruleset,

@@ -15,7 +15,7 @@ use conntracker_common::{
 };
 
 use super::{
-    coverage::Sight,
+    coverage::EpochCoverage,
     facts,
     plan::{HookPlan, Others},
     probed::{self, Addresses},
@@ -59,7 +59,7 @@ pub(super) struct Epoch {
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
     /// Coverage of its rules; only for `rules hits`.
-    sight: Option<Sight>,
+    coverage_of_epoch: Option<EpochCoverage>,
     /// Base chains that some packet met without further facts about their rules.
     untold: BTreeSet<ChainId>,
 }
@@ -109,14 +109,14 @@ impl Epoch {
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
-            sight: None,
+            coverage_of_epoch: None,
             untold: BTreeSet::new(),
         }
     }
 
     /// Keeps what is seen of the rules.
-    pub fn watched(self, sight: Option<Sight>) -> Self {
-        Self { sight, ..self }
+    pub fn watched(self, coverage_of_epoch: Option<EpochCoverage>) -> Self {
+        Self { coverage_of_epoch, ..self }
     }
 
     /// The traversal of a record, and whether model and counters contradict each other.
@@ -161,7 +161,7 @@ impl Epoch {
             self.solved.insert(key, steps.clone());
             steps
         };
-        self.note_untold(record, &chains, doubt, contradiction);
+        self.note_unresolved_chains(record, &chains, doubt, contradiction);
         let from_conntrack = record.reply.is_some();
         let marks = self.marks(record);
         let traversal = Traversal {
@@ -187,7 +187,7 @@ impl Epoch {
     /// Notes the base chains whose rules a record leaves open. A counter that did not move proves that its rule did
     /// not match, unless other packets moved counters too or the record names only some; probes report each chain of
     /// nf_tables separately.
-    fn note_untold(
+    fn note_unresolved_chains(
         &mut self,
         record: &PathRecord,
         chains: &[ChainId],
@@ -209,9 +209,9 @@ impl Epoch {
 
     /// Adds what is known of its rules.
     pub fn add_to(&self, coverage: &mut Coverage) {
-        let Self { number, sight, ruleset, program, untold, .. } = self;
-        if let Some(sight) = sight {
-            sight.add_to(coverage, *number, ruleset, program, untold);
+        let Self { number, coverage_of_epoch, ruleset, program, untold, .. } = self;
+        if let Some(coverage_of_epoch) = coverage_of_epoch {
+            coverage_of_epoch.add_to(coverage, *number, ruleset, program, untold);
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) use self::{
     probes::RuleProbes,
 };
 use self::{
-    coverage::Sight, epoch::Epoch, hook_points::hook_point_name, join::Join,
+    coverage::EpochCoverage, epoch::Epoch, hook_points::hook_point_name, join::Join,
     namespaces::Namespaces, plan::Planner, plan::Unresolved, probed::Addresses, probes::Unseen,
     tally::RuleTally,
 };
@@ -198,21 +198,21 @@ impl RuleTracer {
         if let Some(probes) = &mut self.probes
             && self.tidy_at.is_some_and(|at| at <= Instant::now())
         {
-            if let Err(error) = probes.tidy() {
+            if let Err(error) = probes.detach_unneeded() {
                 log::warn!("probes that no rules need stay attached: {error:#}");
             }
             self.tidy_at = None;
         }
         let traced: Vec<NetnsId> = self.namespaces.traced().map(|(id, _)| id).collect();
         for id in traced {
-            if let Err(error) = self.look(programs, id) {
+            if let Err(error) = self.check_namespace(programs, id) {
                 self.fail(id, &error);
             }
         }
     }
 
     /// Checks whether the rules of a namespace have changed.
-    fn look(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+    fn check_namespace(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
         let namespace = self.namespaces.get(id)?;
         if namespace.listing.is_some() || Instant::now() < namespace.not_before {
             return Ok(());
@@ -419,13 +419,13 @@ impl RuleTracer {
         let unobserved = coverage::unobserved(&index, &ruleset, &join, traced);
         let untraceable = coverage::untraceable(&ruleset, &unobserved);
         let may_drop = coverage::may_drop(&ruleset, &unobserved);
-        let sight = self.options.coverage.then(|| {
+        let coverage_of_epoch = self.options.coverage.then(|| {
             let addresses = addresses.as_ref();
-            Sight::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
+            EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
-            .watched(sight);
+            .watched(coverage_of_epoch);
         let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(coverage::note(&untraceable));
         // They may have existed when a packet was dropped.

@@ -160,7 +160,7 @@ impl RuleProbes {
 
     /// Detaches probes that no rules need. Attaching and detaching take long, so this waits until the rulesets have
     /// stopped changing.
-    pub(super) fn tidy(&mut self) -> Result<()> {
+    pub(super) fn detach_unneeded(&mut self) -> Result<()> {
         let needed: BTreeSet<&String> = self.needed.values().flatten().collect();
         Ok(self.probes.retain(|function| needed.contains(function))?)
     }

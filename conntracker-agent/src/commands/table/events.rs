@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
     connect,
-    format::{EntryFormat, Look, With},
+    format::{ConntrackFormat, EntryFormat, With},
 };
 use crate::{
     capture::dumps,
@@ -23,7 +23,7 @@ use crate::{
         clock::Clock,
         event_loop, messages,
         netns::Netns,
-        signals::{Asked, Signals},
+        signals::{SignalRequest, Signals},
     },
     report::{
         conntrack::{EventInfo, Format, Origin, Renderer, Timestamp},
@@ -94,8 +94,8 @@ async fn listen(events: &Events, mut signals: Signals) -> Result<ExitCode> {
         }
         let printed = tokio::select! {
             asked = signals.next() => match asked {
-                Asked::End => break Ok(()),
-                Asked::Report | Asked::Reopen => printer.out.flush(),
+                SignalRequest::End => break Ok(()),
+                SignalRequest::Report | SignalRequest::Reopen => printer.out.flush(),
             },
             () = &mut end => break Ok(()),
             _ = flush.tick() => printer.out.flush(),
@@ -132,7 +132,7 @@ struct Printer<'a> {
     netns: &'a Netns,
     clock: Clock,
     /// `None`: JSON.
-    look: Option<Look>,
+    conntrack_format: Option<ConntrackFormat>,
     line: Vec<u8>,
     out: BufWriter<io::Stdout>,
 }
@@ -143,7 +143,7 @@ impl<'a> Printer<'a> {
             events,
             netns,
             clock: Clock::new()?,
-            look: events.format.look(),
+            conntrack_format: events.format.conntrack_format(),
             line: Vec::new(),
             out: BufWriter::with_capacity(1 << 16, io::stdout()),
         })
@@ -151,7 +151,7 @@ impl<'a> Printer<'a> {
 
     /// The renderer of conntrack's own formats; `None`: JSON.
     fn renderer(&self, now_ns: u64) -> Option<Renderer<'_>> {
-        self.look.as_ref().map(|look| look.renderer(now_ns))
+        self.conntrack_format.as_ref().map(|conntrack_format| conntrack_format.renderer(now_ns))
     }
 
     /// Whether to print the time of events.

@@ -33,23 +33,23 @@ pub struct With {
 
 impl EntryFormat {
     /// The format of conntrack(8); `None` for a format of our own.
-    pub(super) fn look(self) -> Option<Look> {
+    pub(super) fn conntrack_format(self) -> Option<ConntrackFormat> {
         match self {
-            Self::Conntrack(format, with) => Some(Look::new(format, with)),
+            Self::Conntrack(format, with) => Some(ConntrackFormat::new(format, with)),
             Self::Csv | Self::Ndjson => None,
         }
     }
 }
 
 /// Formats of conntrack(8), with what a [`Renderer`] borrows.
-pub(super) struct Look {
+pub(super) struct ConntrackFormat {
     format: Format,
     with: With,
     calendar: Calendar,
     labels: Option<LabelMap>,
 }
 
-impl Look {
+impl ConntrackFormat {
     /// Reads what the format needs. Labels without a name are left out of plain lines and XML, as
     /// conntrack(8) does.
     fn new(format: Format, with: With) -> Self {

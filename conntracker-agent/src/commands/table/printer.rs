@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::format::{EntryFormat, Look};
+use super::format::{ConntrackFormat, EntryFormat};
 use crate::{
     conntrack::Entry,
     live::notes::HOW_TO_ACTIVATE,
@@ -31,7 +31,7 @@ pub struct Printer<'a> {
 enum Body {
     /// As conntrack(8) prints them.
     Conntrack {
-        look: Look,
+        conntrack_format: ConntrackFormat,
         /// Whether lines name the namespace even if the format has no field for it.
         several: bool,
     },
@@ -52,15 +52,15 @@ struct Report {
 impl<'a> Printer<'a> {
     /// Prints entries outside of a report. `several`: they are of more than one namespace.
     pub fn begin(format: EntryFormat, several: bool, out: &'a mut dyn Write) -> io::Result<Self> {
-        let body = match (format.look(), format) {
-            (Some(look), _) => Body::Conntrack { look, several },
+        let body = match (format.conntrack_format(), format) {
+            (Some(conntrack_format), _) => Body::Conntrack { conntrack_format, several },
             (None, EntryFormat::Csv) => Body::Csv,
             (None, _) => Body::Ndjson,
         };
         let mut printer = Self::new(body, out)?;
         match &printer.body {
-            Body::Conntrack { look, .. } => {
-                look.renderer(printer.now_ns).begin(&mut printer.buffer);
+            Body::Conntrack { conntrack_format, .. } => {
+                conntrack_format.renderer(printer.now_ns).begin(&mut printer.buffer);
             }
             Body::Csv => csv::header(&mut printer.buffer),
             Body::Ndjson | Body::Report(_) => {}
@@ -84,8 +84,8 @@ impl<'a> Printer<'a> {
     pub fn entry(&mut self, netns: &str, entry: &Entry<'_>) -> io::Result<()> {
         let Self { body, now_ns, now, buffer, out } = self;
         match body {
-            Body::Conntrack { look, several } => {
-                let renderer = look.renderer(*now_ns);
+            Body::Conntrack { conntrack_format, several } => {
+                let renderer = conntrack_format.renderer(*now_ns);
                 renderer.entry(buffer, entry);
                 if *several && renderer.format == Format::Plain {
                     buffer.pop();
@@ -107,7 +107,9 @@ impl<'a> Printer<'a> {
     pub fn end(self, footer: &Footer) -> io::Result<()> {
         let Self { body, now_ns, now: _, mut buffer, out } = self;
         match body {
-            Body::Conntrack { look, .. } => look.renderer(now_ns).end(&mut buffer),
+            Body::Conntrack { conntrack_format, .. } => {
+                conntrack_format.renderer(now_ns).end(&mut buffer)
+            }
             Body::Csv | Body::Ndjson => {}
             Body::Report(report) => report.end(&mut buffer, footer)?,
         }

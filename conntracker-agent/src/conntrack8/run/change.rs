@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::failure::operation_failed;
 use super::list::no_expectation;
 use super::printer::{calendar, renderer};
-use super::{Outcome, Session, connected, found, say};
+use super::{Outcome, Session, connected, found, print_line};
 use crate::conntrack::{
     Change, Entry, ExpectKey, Kind, MarkChange, NewEntry, NewExpectation, ProtoChange, ProtoState,
 };
@@ -85,7 +85,7 @@ impl Session {
                     return Ok(());
                 }
                 Err(error) => {
-                    say(&operation_failed(&error).message);
+                    print_line(&operation_failed(&error).message);
                     refused += 1;
                     return Ok(());
                 }
@@ -105,7 +105,7 @@ impl Session {
     /// Removes all entries.
     pub(super) fn flush(&mut self, family: Option<u8>) -> Outcome {
         connected(&mut self.conntrack)?.flush(family, None)?;
-        say("connection tracking table has been emptied.");
+        print_line("connection tracking table has been emptied.");
         Ok(ExitCode::SUCCESS)
     }
 
@@ -132,7 +132,7 @@ impl Session {
     /// Removes all expectations.
     pub(super) fn flush_expectations(&mut self) -> Outcome {
         connected(&mut self.conntrack)?.flush_expectations(None)?;
-        say("expectation table has been emptied.");
+        print_line("expectation table has been emptied.");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -35,7 +35,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(code) => code,
         // Nobody reads any more: that is fine.
         Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(failure) => tell(&failure.reason()),
+        Err(failure) => print_rejection(&failure.reason()),
     }
 }
 
@@ -63,8 +63,8 @@ fn warn(arguments: &Arguments) {
 }
 
 /// Prints why the command failed; returns the exit status.
-fn tell(why: &Rejection) -> ExitCode {
-    say(&why.message);
+fn print_rejection(why: &Rejection) -> ExitCode {
+    print_line(&why.message);
     if why.is_usage() {
         eprintln!("Try `conntrack -h' or 'conntrack --help' for more information.");
     }
@@ -72,7 +72,7 @@ fn tell(why: &Rejection) -> ExitCode {
 }
 
 /// Prints a line on standard error in the name of conntrack(8).
-fn say(text: &str) {
+fn print_line(text: &str) {
     eprintln!("{} {}", title(), OneLine(text));
 }
 
@@ -181,7 +181,7 @@ impl Session {
     fn summarize(&mut self, number: u64, what: &str) -> Result<(), Failure> {
         self.printer.flush()?;
         if self.summary {
-            say(&format!("{number} {what}."));
+            print_line(&format!("{number} {what}."));
         }
         Ok(())
     }

@@ -268,7 +268,7 @@ impl Build {
         let RuleObject { family, table, chain, mut rule, maps, .. } = object;
         self.sets.resolve(family, &table, &mut rule.clauses);
         if !maps.is_empty() {
-            self.look_into(family, &table, maps, &mut rule);
+            self.add_map_verdicts(family, &table, maps, &mut rule);
         }
         let chain = self
             .chain_at
@@ -284,7 +284,7 @@ impl Build {
     }
 
     /// Adds the verdicts of named verdict maps to the actions of a rule.
-    fn look_into(&self, family: Family, table: &str, maps: Vec<String>, rule: &mut Rule) {
+    fn add_map_verdicts(&self, family: Family, table: &str, maps: Vec<String>, rule: &mut Rule) {
         let mut verdicts = Verdicts {
             actions: std::mem::take(&mut rule.actions),
             targets: std::mem::take(&mut rule.targets),

@@ -90,7 +90,7 @@ pub enum Received {
 
 /// The fill of the buffer is checked once for so many datagrams, which are a small part of the smallest default
 /// buffer.
-const LOOK_EVERY: u32 = 64;
+const CHECK_EVERY: u32 = 64;
 
 /// A socket in some multicast groups, which never waits.
 pub struct Listener {
@@ -123,7 +123,7 @@ impl Listener {
             Ok(datagram) => {
                 let len = datagram.len();
                 self.received = self.received.wrapping_add(1);
-                if self.received.is_multiple_of(LOOK_EVERY)
+                if self.received.is_multiple_of(CHECK_EVERY)
                     && self.socket.waiting().is_some_and(|(waiting, fits)| waiting > fits / 2)
                 {
                     self.grow()?;

@@ -69,7 +69,7 @@ impl Explanation<'_> {
             if flow.dropped() {
                 say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
             }
-            for (by, packets) in by_whom(drops) {
+            for (by, packets) in by_dropper(drops) {
                 say("dropped by", &fmt::from_fn(|f| dropped_by(by, packets, f)))?;
             }
             if let Some(Clash { reply, holder }) = drops.clash() {
@@ -178,7 +178,7 @@ enum Dropper<'a> {
 }
 
 /// Packets by dropper, if that is more than one rule, or conntrack.
-fn by_whom(drops: &Drops) -> Vec<(Dropper<'_>, u64)> {
+fn by_dropper(drops: &Drops) -> Vec<(Dropper<'_>, u64)> {
     let mut all: Vec<(Dropper<'_>, u64)> = Vec::new();
     for DroppedAt { place, by, packets } in drops.dropped() {
         let dropper = match (place.cause, by) {
