@@ -113,7 +113,7 @@ pub enum RecordError {
     /// A conntrack entry that began or was replied to, but is not there.
     #[error("record of kind {0}, which tells of a conntrack entry, without one")]
     NoEntry(u8),
-    /// Another flow where none can be told, or none where one must be.
+    /// A second flow in a record that cannot have one, or none in a record that must.
     #[error("record with a second tuple of protocol {0} that cannot be another flow's")]
     Other(u8),
     /// An event of unknown kind, or a truncated one.
@@ -266,7 +266,7 @@ impl Record {
         if !common.has_entry() && matches!(kind, Kind::New | Kind::Replied) {
             return Err(RecordError::NoEntry(common.kind));
         }
-        // Of entries only those that were expected tell another flow; of headers, errors do.
+        // Only records of expected entries, and of ICMP errors without an entry, have a second flow.
         let other = common.other_proto != 0;
         if common.has_entry() && other != (kind == Kind::Parent) || kind == Kind::Parent && !other {
             return Err(RecordError::Other(common.other_proto));

@@ -83,7 +83,7 @@ pub(crate) fn spawn(
 ) -> io::Result<()> {
     threads::spawn("dump", move || {
         let result = run(&netns, id, &request, &sender);
-        // A closed channel means that the loop has ended: nobody is interested any more.
+        // A closed channel means that the loop has ended.
         let _ = sender.blocking_send(DumpMessage::Done(id, result));
     })
     .map(drop)
