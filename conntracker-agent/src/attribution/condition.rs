@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::packet::{Maybe, Packet};
 use crate::firewall::clause::{Condition, Elements, Field, Operand, Test};
 
-/// Whether something is so.
+/// The result of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tri {
     Yes,

@@ -2,7 +2,7 @@
 
 use super::{SolvedVerdict, Spot};
 
-/// What a packet met.
+/// A rule, policy, return or base chain that a packet met.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Met {
     pub spot: Spot,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::path::Provenance;
 
-/// What makes edges one item.
+/// The key that joins edges to one item.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     /// The counter of a spot moved, and still has to move this many times.
@@ -27,11 +27,11 @@ enum Key {
 /// A step that every path has.
 pub(super) struct Item<'a> {
     edges: Vec<&'a Edge>,
-    /// What is met there.
+    /// The spot that is met.
     pub spot: Spot,
-    /// A counter tells it.
+    /// Whether a counter proves it.
     pub counted: bool,
-    /// It stands in order.
+    /// Whether it has an order.
     pub placed: bool,
     /// Its level, if it has only one.
     level: Option<usize>,

@@ -64,9 +64,9 @@ pub struct Observation {
     /// Rules of [`Program::watch`] that the packet matched, in order, with the verdicts of their targets; `None` if
     /// no probe watched the targets.
     pub targets_seen: Option<Vec<(Spot, SolvedVerdict)>>,
-    /// What became of the packet.
+    /// The verdict of the packet at the hook.
     pub outcome: Outcome,
-    /// What else is known of it.
+    /// The known fields of the packet.
     pub packet: Packet,
 }
 
@@ -100,7 +100,7 @@ pub struct Solved {
     pub chain: ChainId,
     /// Index of the rule, `rules.len()` for policy or return; `None`: only the base chain is known.
     pub index: Option<u32>,
-    /// What the step did.
+    /// The verdict of the step.
     pub verdict: SolvedVerdict,
     /// How it is known.
     pub provenance: Provenance,
@@ -115,7 +115,7 @@ pub enum SolvedVerdict {
     Accept,
     /// Dropped.
     Drop,
-    /// Dropped, and the sender was told.
+    /// Dropped, with an answer to the sender.
     Reject,
     /// Went on to the next rule.
     Continue,

@@ -51,7 +51,7 @@ pub struct Endpoints {
     pub ports: [Maybe<u16>; 2],
 }
 
-/// What a packet's headers say.
+/// The headers of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Headers {
     /// Source and destination address.
@@ -72,7 +72,7 @@ pub enum Maybe<T> {
     Is(T),
     /// One of these.
     Either(T, T),
-    /// Something from here to there.
+    /// A value in a range.
     Between(T, T),
 }
 
@@ -92,7 +92,7 @@ pub struct Translation {
     pub address: IpAddr,
     /// and the port.
     pub port: Option<u16>,
-    /// The address was another one before.
+    /// Whether the address changed.
     pub changed: bool,
 }
 

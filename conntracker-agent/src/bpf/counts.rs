@@ -115,7 +115,7 @@ pub struct DropCount {
     pub hook: Option<u8>,
     /// The packets had no conntrack entry.
     pub from_headers: bool,
-    /// Who dropped them.
+    /// The cause of the drop.
     pub cause: RawCause,
     /// When the first and the last one was dropped (nanoseconds since boot).
     pub seen_ns: (u64, u64),

@@ -23,7 +23,7 @@ use crate::model::{Status, Tuple, counters::Counters, state::ProtoState};
 pub struct EndLayout {
     /// Member offsets.
     pub offsets: EndOffsets,
-    /// What else they need.
+    /// Further numbers that they need.
     pub numbers: EndNumbers,
 }
 

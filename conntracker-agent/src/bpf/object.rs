@@ -99,7 +99,7 @@ pub struct Programs {
     memory: KernelMemory,
     /// How they run loops ([`loops`]).
     loops: u32,
-    /// What they report.
+    /// Which flows they report.
     mode: Mode,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,

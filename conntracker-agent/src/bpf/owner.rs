@@ -18,7 +18,7 @@ const REALTIME: &str = "/sys/kernel/realtime";
 pub struct OwnerLayout {
     /// Member offsets.
     pub offsets: OwnerOffsets,
-    /// What else they need.
+    /// Further numbers that they need.
     pub numbers: OwnerNumbers,
 }
 

@@ -91,7 +91,7 @@ fn device_name(r: &mut &[u8]) -> [u8; IFNAMSIZ] {
     name
 }
 
-/// Something that a probe saw.
+/// An event that a probe saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The n-th base chain of the hook point begins.
@@ -110,7 +110,7 @@ pub enum Event {
     Target {
         /// The address of its data.
         data: u64,
-        /// What it returned.
+        /// The return value.
         result: u32,
     },
 }

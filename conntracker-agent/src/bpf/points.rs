@@ -32,7 +32,7 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no function of this kernel {purpose}: {}", tried.join("; "))]
 pub struct NoPoint {
-    /// What was wanted of it.
+    /// The purpose that it was needed for.
     pub purpose: &'static str,
     /// Why each alternative was not taken.
     pub tried: Vec<String>,
@@ -118,7 +118,7 @@ const EVALUATOR: &[Wanted] = &[Pointer("nft_expr"), Pointer("nft_regs"), Pointer
 /// include/linux/netfilter/x_tables.h, `xt_target.target`.
 const TARGET: &[Wanted] = &[Pointer("sk_buff"), Pointer("xt_action_param")];
 
-/// Where functions are looked for.
+/// The sources of functions, and the user's exclusions.
 #[derive(Clone, Copy)]
 pub struct Search<'a> {
     /// The kernel's BTF.

@@ -17,7 +17,7 @@ use conntracker_common::{
 use super::{owner::Owner, reasons::RawCause};
 use crate::model::{L4, Status, Tuple, flow::Counted};
 
-/// What a record says happened.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A new conntrack entry.
@@ -74,7 +74,7 @@ pub struct Dropped {
     pub counted: bool,
     /// Hash of the path on which it was dropped; 0: it was not traced.
     pub path_hash: u64,
-    /// Who dropped it.
+    /// The cause of the drop.
     pub cause: RawCause,
 }
 

@@ -20,9 +20,9 @@ pub enum Function {
     NfTables,
     /// Evaluates a table of ip_tables or ip6_tables.
     Legacy,
-    /// A BPF program: ours, or somebody else's.
+    /// A BPF program, of this agent or of another program.
     Bpf,
-    /// Something else, which has no rules.
+    /// Another function, which evaluates no rules.
     Other,
 }
 

@@ -1,4 +1,4 @@
-//! What to observe, and how.
+//! What to observe and how.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -68,7 +68,7 @@ pub enum BackendChoice {
     Netlink,
 }
 
-/// What to observe, and how.
+/// What to observe and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Namespaces.

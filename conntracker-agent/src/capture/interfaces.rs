@@ -84,7 +84,7 @@ impl Interfaces {
 
     /// Stops watching a namespace that has ended; the names of its interfaces are kept.
     pub fn remove(&mut self, id: NetnsId) {
-        // What had no record yet.
+        // Interfaces that no record had yet.
         self.learn(id);
         self.watches.remove(&id);
     }

@@ -27,7 +27,7 @@ const INITIAL_PIDS: u64 = 0xefff_fffc;
 /// Where control groups of version 2 are mounted: alone, or beside those of version 1.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// Who has a socket open.
+/// The processes that have a socket open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Holder {
     /// Absent if there are several.
@@ -36,7 +36,7 @@ struct Holder {
     comm: Option<String>,
 }
 
-/// What a walk found.
+/// The result of a walk through /proc.
 #[derive(Debug, Default)]
 struct Found {
     holders: HashMap<u64, Holder>,

@@ -6,7 +6,7 @@ use crate::netlink::ctnetlink::{
     Expectation, Kind,
 };
 
-/// What to listen to, and how.
+/// Options of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventOptions {
     /// Kinds of events.
@@ -52,7 +52,7 @@ pub struct Gap {
 /// `ResyncEnd`; some repeat what the dump had, so a `New` may be about an entry that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<E, X> {
-    /// Something happened to an entry.
+    /// An event of an entry.
     Event {
         /// What.
         kind: Kind,
@@ -61,7 +61,7 @@ pub enum Item<E, X> {
         /// The entry, as far as this kind of event describes it.
         entry: E,
     },
-    /// Something happened to an expectation.
+    /// An event of an expectation.
     Expect {
         /// What: New or Destroy.
         kind: Kind,

@@ -25,7 +25,7 @@ const PATIENCE: usize = 64;
 /// Datagrams stored at once, so that a flood of events does not stop the dump.
 const DATAGRAMS: usize = 1024;
 
-/// What comes next; [`Core::item`] shows it.
+/// The next step of the stream; [`Core::item`] returns its item.
 pub(super) enum Step {
     Event(Found),
     Gap(Gap),
@@ -37,7 +37,7 @@ pub(super) enum Step {
 }
 
 enum State {
-    /// Events are told as they come.
+    /// Events are passed on as they arrive.
     Live,
     /// Events are passed on until the buffer was empty once, at the latest after so many datagrams.
     Draining(usize),

@@ -13,7 +13,7 @@ use crate::conntrack::{
 };
 use conntracker_common::record::FAMILY_V4;
 
-/// What a command line asks for.
+/// The command of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// How to use it, and the options of a protocol.
@@ -35,7 +35,7 @@ pub enum Command {
     Get {
         /// Its name.
         key: EntryKey,
-        /// What else it must have.
+        /// Further conditions.
         filter: Filter,
         /// How to print it.
         output: Output,
@@ -78,7 +78,7 @@ pub enum Command {
     Flush(Option<u8>),
     /// The number of entries.
     Count,
-    /// What CPUs have counted.
+    /// Print the counters of the CPUs.
     Stats,
     /// List expectations.
     ListExpectations {
@@ -99,12 +99,12 @@ pub enum Command {
     FlushExpectations,
     /// The number of expectations.
     CountExpectations,
-    /// What CPUs have counted of expectations.
+    /// Print the counters of the CPUs about expectations.
     ExpectationStats,
 }
 
 impl Command {
-    /// What a command line asks for.
+    /// The command of a command line.
     pub fn parse(arguments: &[String], names: &Names) -> Result<Self, Rejection> {
         let mut arguments = Arguments::read(arguments, names)?;
         arguments.name_labels(&names.labels)?;

@@ -1,4 +1,4 @@
-//! What a command changes in entries.
+//! The changes that a command makes to entries.
 
 use conntracker_common::{
     IPPROTO_DCCP, IPPROTO_GRE, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
@@ -19,7 +19,7 @@ pub struct Edit {
     pub status: u32,
     /// The mark: the kernel clears the bits of the mask, then flips those of the value.
     pub mark: Option<Mark>,
-    /// Labels to set and to take away.
+    /// Labels to set and to clear.
     pub labels: Option<LabelChange>,
     /// State of the tracker, and its protocol.
     pub state: Option<(u8, u8)>,

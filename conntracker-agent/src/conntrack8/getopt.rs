@@ -1,10 +1,10 @@
 //! Parses options like getopt_long(3): several short ones in one argument (`-Lz`), values attached or separate,
 //! unique abbreviations of long ones, operands anywhere, and only operands behind `--`.
 
-/// What may follow an option.
+/// The values of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// Nothing.
+    /// No value.
     Nothing,
     /// A value.
     Value,
@@ -21,7 +21,7 @@ pub struct Definition<T: 'static> {
     pub short: Option<char>,
     /// Its names, without `--`.
     pub long: &'static [&'static str],
-    /// What may follow.
+    /// Its values.
     pub takes: Takes,
     /// What it is.
     pub id: T,

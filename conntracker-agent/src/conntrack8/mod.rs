@@ -52,7 +52,7 @@ impl Rejection {
         Self { message: message.into(), status: USAGE }
     }
 
-    /// Anything else.
+    /// Any other failure.
     #[must_use]
     pub fn failure(message: impl Into<String>) -> Self {
         Self { message: message.into(), status: FAILURE }

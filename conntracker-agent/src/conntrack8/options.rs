@@ -3,7 +3,7 @@
 use super::getopt::{Definition, Takes};
 use super::proto_opt::ProtoOpt;
 
-/// What is to be done.
+/// The action of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// -L
@@ -47,7 +47,7 @@ impl Verb {
     }
 }
 
-/// What it is done to.
+/// The table that a command works on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Table {
     /// Entries.
@@ -55,7 +55,7 @@ pub enum Table {
     Conntrack,
     /// Expectations.
     Expect,
-    /// Entries whose end is not told yet.
+    /// Entries whose DESTROY event was not delivered yet.
     Dying,
     /// Entries not in the table yet.
     Unconfirmed,
@@ -171,7 +171,7 @@ pub enum Id {
     Opt(Opt),
     /// An option of a protocol.
     Proto(ProtoOpt),
-    /// `-a`, which means nothing any more.
+    /// `-a`, which is obsolete.
     Ignored,
 }
 

@@ -1,4 +1,4 @@
-//! What stands behind options.
+//! Parsers of option values.
 
 use std::net::IpAddr;
 
@@ -80,7 +80,7 @@ impl Output {
                 OutputWord::Ktimestamp => self.ktimestamp = true,
                 OutputWord::Timestamp => self.timestamp = true,
                 OutputWord::Labels => self.labels = true,
-                // Events tell it anyway.
+                // Events always print it.
                 OutputWord::Userspace => {}
             }
         }
@@ -124,7 +124,7 @@ pub(super) fn words(text: &str) -> Result<(bool, bool), Rejection> {
     Ok((save, other))
 }
 
-/// What a word of `-u` is.
+/// The meaning of a word of `-u`.
 #[derive(Clone, Copy)]
 enum StatusWord {
     Set(u32),

@@ -1,4 +1,4 @@
-//! What a rule does with a packet.
+//! The actions of rules.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ pub enum Action {
     Accept,
     /// Drops it.
     Drop,
-    /// Drops it and tells the sender.
+    /// Drops it and sends an answer.
     Reject,
     /// Goes to another chain and comes back.
     Jump,
@@ -26,7 +26,7 @@ pub enum Action {
     Synproxy,
     /// Sends it out of a device (netdev).
     Forward,
-    /// Something that this version does not know.
+    /// An action that this version does not know.
     Unknown,
 }
 

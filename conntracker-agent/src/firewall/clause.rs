@@ -16,13 +16,13 @@ pub enum Clause {
     Map(VerdictMap),
     /// The rule's own counter.
     Counter,
-    /// A verdict, or something that can give one.
+    /// A verdict, or a statement that can give one.
     Verdict,
     /// Sets a mark.
     Mark {
         /// Of the connection, not the packet.
         connection: bool,
-        /// To this; `None`: to something else.
+        /// The new value; `None` if it is unknown.
         value: Option<u32>,
     },
     /// Changes headers: later conditions see other values than conntrack's tuples have.
@@ -38,7 +38,7 @@ pub struct Condition {
     pub operands: Vec<Operand>,
     /// The condition is met by values that are not in the set.
     pub negated: bool,
-    /// What it is compared with.
+    /// The values that it is compared with.
     pub set: Elements,
 }
 
@@ -130,7 +130,7 @@ pub enum Field {
     },
 }
 
-/// What values are compared with.
+/// The right side of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elements {
     /// These, each with a test for each operand.
@@ -157,7 +157,7 @@ pub enum Test {
     Name([u8; 16]),
     /// It is a name that begins so.
     NameStart(Box<[u8]>),
-    /// It is anything.
+    /// Any value.
     Any,
     /// Not known.
     Unknown,

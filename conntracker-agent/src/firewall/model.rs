@@ -18,7 +18,7 @@ pub struct Table {
     pub family: Family,
     /// Name.
     pub name: String,
-    /// Who holds it.
+    /// The part of the kernel that holds it.
     pub backend: Backend,
     /// nf_tables' handle: a table that is deleted and made again has another one.
     pub handle: Option<u64>,
@@ -107,7 +107,7 @@ pub enum ChainItem<'a> {
     Return,
 }
 
-/// Where a base chain hangs.
+/// The hook of a base chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Base {
     /// Type.

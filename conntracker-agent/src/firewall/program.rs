@@ -134,7 +134,7 @@ pub(super) fn output(program: &Path, args: &[&str], limits: &Limits) -> Result<S
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// What a program has printed.
+/// The output of a program.
 #[derive(Default)]
 struct Printed {
     out: Vec<u8>,

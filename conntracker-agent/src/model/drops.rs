@@ -1,4 +1,4 @@
-//! What is known of a flow's dropped packets.
+//! Dropped and lost packets of a flow, by drop point.
 
 use conntracker_common::hook::{FORWARD, LOCAL_IN, POST_ROUTING, PRE_ROUTING};
 
@@ -7,7 +7,7 @@ use super::{Tuple, path::Step};
 /// Drop points that a flow keeps apart, at most; packets dropped at others share one count.
 const MOST: usize = 32;
 
-/// Who dropped packets.
+/// What dropped packets, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// A function at a hook of netfilter: a rule, a policy.
@@ -21,7 +21,7 @@ pub enum Cause {
     Function(&'static str),
 }
 
-/// What conntrack dropped packets for.
+/// Why conntrack dropped packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConntrackCause {
     /// The table was full (nf_conntrack_max), and no old entry could be evicted early.
@@ -30,7 +30,7 @@ pub enum ConntrackCause {
     InsertFailed,
     /// Too many entries have the hash of the new one.
     ChainTooLong,
-    /// Something else.
+    /// Another cause.
     Other,
 }
 
@@ -99,7 +99,7 @@ impl Cause {
 /// Where packets of a flow were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DropPoint {
-    /// Who dropped them.
+    /// What dropped them.
     pub cause: Cause,
     /// Netfilter hook number (`enum nf_inet_hooks`); for packets that another part of the kernel dropped, the last
     /// hook that they have passed. `None` if it is unknown.

@@ -14,7 +14,7 @@ pub use self::rule::RuleFilter;
 use super::state::ProtoState;
 use super::{Drops, Flow, L4, Status, Tuple};
 
-/// A value, or everything but it.
+/// A value that must, or must not, match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Term<T> {
     /// Excludes instead of includes.
@@ -82,7 +82,7 @@ pub enum StatusIs {
 }
 
 impl StatusIs {
-    /// What [`Self::Unreplied`] is called.
+    /// Name of [`Self::Unreplied`].
     const UNREPLIED: &str = "unreplied";
 
     /// All names.

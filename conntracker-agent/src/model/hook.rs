@@ -7,19 +7,19 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
-    /// Of a device, before everything else.
+    /// Packets of one device, before all other hooks.
     Ingress,
-    /// Everything that came in.
+    /// Received packets, before they are routed.
     Prerouting,
-    /// For this host.
+    /// Packets for this host.
     Input,
-    /// For others.
+    /// Packets that are forwarded.
     Forward,
-    /// From this host.
+    /// Packets from this host.
     Output,
-    /// Everything that goes out.
+    /// Routed packets that leave this host.
     Postrouting,
-    /// Of a device, after everything else.
+    /// Packets of one device, after all other hooks.
     Egress,
 }
 

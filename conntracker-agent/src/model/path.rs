@@ -214,7 +214,7 @@ pub enum Verdict {
     Accept,
     /// Dropped.
     Drop,
-    /// Dropped, and the sender was told.
+    /// Dropped, with an answer to the sender.
     Reject,
     /// Went on to the next rule.
     Continue,
@@ -265,7 +265,7 @@ impl Verdict {
 pub struct Step {
     /// Where.
     pub site: Arc<Site>,
-    /// What it did.
+    /// Its verdict.
     pub verdict: Verdict,
     /// How it is known.
     pub provenance: Provenance,
@@ -295,7 +295,7 @@ pub struct Traversal {
     pub direction: Direction,
     /// State of the packet.
     pub state: CtState,
-    /// What became of it.
+    /// The verdict at the hook.
     pub outcome: Outcome,
     /// Number of the ruleset's epoch, from 1.
     pub epoch: u32,

@@ -23,7 +23,7 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 /// NLMSGERR_ATTR_MSG, a string.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// What was noticed besides the answer.
+/// Facts about the answer, besides its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
     /// Messages of another request, for another port or not from the kernel, which are skipped.

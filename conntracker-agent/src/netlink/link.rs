@@ -42,7 +42,7 @@ pub struct InterfaceWatch {
 pub struct Noticed {
     /// Interfaces that are new or have changed: index and name, in the order of the changes.
     pub names: Vec<(u32, String)>,
-    /// Some were lost: [`InterfaceWatch::list`] tells.
+    /// Whether notifications were lost, so that [`InterfaceWatch::list`] must be called.
     pub lost: bool,
     /// There are no more.
     pub all: bool,

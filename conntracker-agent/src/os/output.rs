@@ -85,7 +85,7 @@ impl Destination {
                         Ok(Written::Closed)
                     }
                     Err(error) => {
-                        // Nor what failed.
+                        // Nor must the buffer be flushed after an error.
                         let _ = out.into_parts();
                         Err(error).context("cannot write to standard output")
                     }
@@ -133,7 +133,7 @@ impl Destination {
 pub enum Written {
     /// All of it was written.
     Whole,
-    /// Who reads it has closed the pipe.
+    /// The reader has closed the pipe.
     Closed,
 }
 

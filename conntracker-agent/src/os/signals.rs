@@ -19,7 +19,7 @@ const EXIT_INTERRUPTED: i32 = 128 + libc::SIGINT;
 /// Two SIGINT within this time are one Ctrl-C: timeout(1) sends it to the process and then to its group.
 const ONE_INTERRUPT: Duration = Duration::from_millis(250);
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SignalRequest {
     /// SIGINT, SIGTERM, and SIGHUP in the foreground: write the last report and end.

@@ -12,7 +12,7 @@ use crate::{
 pub(crate) enum Unseen {
     /// Packets are not traced at the hook of its chain.
     NotObserved,
-    /// Nothing in it tells that it matches.
+    /// No counter of it moves exactly on a match.
     NoCounter,
     /// It has a counter, which is not read.
     NotRead,

@@ -15,7 +15,7 @@ const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 pub struct SiteVisits<'a> {
     /// The site; one of several if they print the same line.
     pub site: &'a Site,
-    /// What happened there, each time.
+    /// The step of each visit.
     pub visits: Vec<Visit<'a>>,
 }
 

@@ -12,7 +12,7 @@ use super::{
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its type.
     pub kind: ParameterKind,
 }
 

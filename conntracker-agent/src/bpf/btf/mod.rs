@@ -56,7 +56,7 @@ const KIND_ENUM64: u8 = 19;
 /// Depth of the search through anonymous members. C allows more, but the kernel does not use it.
 const MAX_DEPTH: usize = 16;
 
-/// What went wrong with BTF.
+/// Why BTF cannot be read, or lacks something.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file could not be read.
@@ -109,7 +109,7 @@ pub struct Btf {
     first_string: u32,
     /// Structures and unions with members, by name.
     structs: HashMap<String, Vec<u32>>,
-    /// Functions by name, once somebody asks.
+    /// Functions by name, indexed on first use.
     functions: OnceLock<HashMap<Box<str>, u32>>,
 }
 
@@ -121,7 +121,7 @@ struct Type {
     vlen: usize,
     /// Size, or the id of the type referred to.
     size_or_ref: u32,
-    /// Position of what follows the fixed part.
+    /// Position behind the fixed part.
     tail: usize,
 }
 

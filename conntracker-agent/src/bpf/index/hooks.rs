@@ -19,7 +19,7 @@ const MOST: u16 = 1024;
 /// A function at a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookFunction {
-    /// What it is.
+    /// The kind of the function.
     pub function: Function,
     /// Where it is.
     pub address: u64,

@@ -185,7 +185,7 @@ pub(super) enum Rules {
         size: u64,
         data: u64,
         rule: RuleHeader,
-        /// Set in what follows the last rule.
+        /// Set in the header behind the last rule.
         is_last: Bits,
     },
     /// Older kernels: `nft_chain.rules_gen_X` points to an array of pointers to rules that ends with a zero.

@@ -36,7 +36,7 @@ pub struct Fingerprint {
     pub legacy: Vec<Guard>,
 }
 
-/// Everything, at one moment.
+/// The whole ruleset in kernel memory, read consistently.
 #[derive(Clone, Debug)]
 pub struct Index {
     /// Functions at the hooks.

@@ -29,7 +29,7 @@ pub struct TableReader {
     layout: EntryLayout,
 }
 
-/// What was read.
+/// Counts of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Entries.

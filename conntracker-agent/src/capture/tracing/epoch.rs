@@ -77,7 +77,7 @@ enum Seen {
     },
 }
 
-/// What an observation was solved to.
+/// The solution of an observation.
 #[derive(Clone, Debug)]
 struct Found {
     steps: Arc<[Step]>,
@@ -361,7 +361,7 @@ fn is_translated(record: &PathRecord) -> bool {
     record.reply.is_some_and(|reply| record.orig.inverted() != Some(reply))
 }
 
-/// What the solver needs to know.
+/// The observation of a record, for the solver.
 pub(super) fn observation(
     record: &PathRecord,
     plan: &HookPlan,

@@ -72,7 +72,7 @@ const TIDY_AFTER: Duration = Duration::from_secs(30);
 /// The most modules that are loaded one after the other while the ruleset is read.
 const MODULES_AT_ONCE: usize = 4;
 
-/// What the user wants.
+/// The user's options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleOptions {
     /// Trace also one packet in so many, at random, of flows whose paths are known; 0: none.

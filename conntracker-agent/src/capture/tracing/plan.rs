@@ -57,7 +57,7 @@ pub(super) struct Others {
 /// A link to attach, at a priority between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkWanted {
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// Higher than this,
     pub above: i32,

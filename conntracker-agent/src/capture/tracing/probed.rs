@@ -41,7 +41,7 @@ pub(super) struct Addresses {
     /// Expressions before the last one that may end their rule with a verdict.
     early: HashMap<u64, Spot>,
     chains: HashMap<u64, ChainId>,
-    /// Those of them that are looked at.
+    /// Rules whose matches probes see.
     told: HashSet<Spot>,
     /// The data of targets of ip_tables that a probe watches.
     targets: HashMap<u64, Spot>,

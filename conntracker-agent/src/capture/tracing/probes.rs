@@ -78,7 +78,7 @@ impl fmt::Debug for RuleProbes {
 /// Functions to which no probe could be attached, by address, with the reason.
 pub(super) type Refused = BTreeMap<u64, String>;
 
-/// What cannot be looked at.
+/// What probes cannot see.
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
     /// Evaluators of nf_tables.

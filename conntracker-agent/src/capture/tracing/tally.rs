@@ -1,4 +1,4 @@
-//! What is counted of rules.
+//! Counters about the tracing of rules.
 
 /// Counts of failures, and of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

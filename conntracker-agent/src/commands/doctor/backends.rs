@@ -24,7 +24,7 @@ pub(super) struct Loaded {
     pub without_rules: Option<anyhow::Error>,
 }
 
-/// What was found out.
+/// The findings.
 pub(super) struct Backends {
     pub findings: Vec<Finding>,
     /// The programs of the backend that would be used.

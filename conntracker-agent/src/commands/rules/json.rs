@@ -57,7 +57,7 @@ struct ChainObject<'a> {
     end: End,
 }
 
-/// What happens after the last rule.
+/// The policy or return after the last rule.
 #[derive(Serialize)]
 struct End {
     #[serde(rename = "type")]

@@ -56,7 +56,7 @@ pub fn count(netns: &NetnsChoice, filter: &Filter) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What there is of one namespace.
+/// The counts of one namespace.
 struct Stats {
     netns: String,
     table: GlobalStats,

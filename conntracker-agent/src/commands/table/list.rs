@@ -87,13 +87,13 @@ pub fn run(list: &List) -> Result<ExitCode> {
     }
 }
 
-/// What was read of all namespaces.
+/// Counts over all namespaces.
 #[derive(Clone, Copy, Default)]
 struct Total {
     dump: DumpStats,
     /// Entries handed to the printer, which may end before the dump does.
     printed: u64,
-    /// Security contexts that cannot be told.
+    /// Entries whose security context cannot be read.
     secret: u64,
 }
 
@@ -116,7 +116,7 @@ fn once(list: &List) -> Result<Total> {
     Destination::Stdout
         .write(|out| {
             if list.watch.is_some() && io::stdout().is_terminal() {
-                // To the upper left, and everything away.
+                // Cursor to the upper left, and clear the screen.
                 out.write_all(b"\x1b[H\x1b[J")?;
             }
             let mut printer = match list.format {

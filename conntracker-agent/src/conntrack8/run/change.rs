@@ -1,4 +1,4 @@
-//! What makes, changes and removes.
+//! Commands that make, change and remove.
 
 use std::process::ExitCode;
 

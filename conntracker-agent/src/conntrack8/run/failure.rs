@@ -1,4 +1,4 @@
-//! What ends a command early.
+//! Failures of commands.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub(super) enum Failure {
     Kernel(Error),
     /// Standard output cannot be written.
     Output(io::Error),
-    /// Nobody reads standard output any more.
+    /// The reader has closed standard output.
     Closed,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn operation_failed(error: &Error) -> Rejection {
     Rejection::failure(format!("Operation failed: {why}"))
 }
 
-/// What strerror(3) says.
+/// The text of strerror(3).
 pub(super) fn strerror(error: &io::Error) -> String {
     let text = error.to_string();
     // The standard library appends the number.

@@ -122,7 +122,7 @@ fn read(line: &Line<'_>, names: &Names) -> Result<Arguments, Rejection> {
     Arguments::read(arguments, names).map_err(|why| at(line, why))
 }
 
-/// What a line asks for.
+/// The command of a line.
 fn command(
     line: &Line<'_>,
     names: &mut NameFiles,

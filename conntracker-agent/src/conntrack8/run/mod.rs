@@ -33,7 +33,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        // Nobody reads any more: that is fine.
+        // A closed pipe is no error.
         Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => print_rejection(&failure.reason()),
     }
@@ -125,7 +125,7 @@ impl NameFiles {
     }
 }
 
-/// What commands are run with.
+/// The state that commands share.
 struct Session {
     names: Names,
     conntrack: Option<Conntrack>,

@@ -38,7 +38,7 @@ pub(super) struct Loaded {
     pub skipped: super::Skipped,
     /// Rules whose text is missing.
     pub without_text: usize,
-    /// What is missing, and why.
+    /// Notes about what is missing, and why.
     pub notes: Vec<String>,
 }
 

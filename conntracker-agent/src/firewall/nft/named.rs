@@ -128,7 +128,7 @@ pub(super) type Key = (Family, String, String);
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     named: HashMap<Key, Named>,
-    /// Those that rules let packets change.
+    /// Sets that rules let packets change.
     updated: HashSet<Key>,
     elements: HashMap<(Key, Vec<Field>), Elements>,
     verdicts: HashMap<(Key, Vec<Field>), MapElements>,

@@ -16,11 +16,11 @@ use crate::{
     model::table::Family,
 };
 
-/// What iptables-nft-save and ip6tables-nft-save wrote.
+/// The listings of iptables-nft-save and ip6tables-nft-save.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
     listings: Vec<(Family, String)>,
-    /// What could not be listed, and why.
+    /// Notes about what could not be listed, and why.
     notes: Vec<String>,
 }
 

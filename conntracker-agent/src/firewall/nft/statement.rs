@@ -1,4 +1,4 @@
-//! What the statements of a rule can do (libnftables-json(5), "STATEMENTS").
+//! The effects of a rule's statements (libnftables-json(5), "STATEMENTS").
 
 use serde_json::Value;
 

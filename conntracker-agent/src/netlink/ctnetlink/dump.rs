@@ -29,7 +29,7 @@ pub enum List {
     Unconfirmed,
 }
 
-/// What a dump consisted of.
+/// Counts of a dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpStats {
     /// Entries decoded that match.
@@ -68,10 +68,10 @@ impl DumpStats {
     }
 }
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<T> {
-    /// What was looked for.
+    /// The item.
     Item(T),
     /// A datagram without it was read: the caller may do other work before it goes on.
     More,

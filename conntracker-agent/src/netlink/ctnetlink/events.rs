@@ -92,7 +92,7 @@ impl<'a> ExpectEvent<'a> {
     }
 }
 
-/// What one [`Events::drain`] did.
+/// Counts of one [`Events::drain`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Messages handed on, decoded or not.

@@ -74,7 +74,7 @@ pub struct FilterSupport {
 }
 
 impl TupleFilter {
-    /// Whether everything matches.
+    /// Whether every entry matches.
     #[must_use]
     pub fn is_any(&self) -> bool {
         *self == Self::default()

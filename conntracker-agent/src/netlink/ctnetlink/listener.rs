@@ -76,7 +76,7 @@ impl Default for EventBuffer {
     }
 }
 
-/// What [`Listener::receive`] found.
+/// The result of [`Listener::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A datagram of so many bytes.
@@ -84,7 +84,7 @@ pub enum Received {
     /// The buffer was full, and events have been lost since. The kernel queues no more events until the buffer was
     /// read empty.
     Overrun,
-    /// Nothing.
+    /// No datagram.
     Nothing,
 }
 

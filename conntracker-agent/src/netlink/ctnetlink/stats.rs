@@ -1,4 +1,4 @@
-//! How full the table is, and what each CPU has counted.
+//! The size of the table, and the counters of each CPU.
 
 use super::dump::message_type;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]

@@ -165,7 +165,7 @@ pub struct OwnedAttribute {
     pub within: [Option<u16>; DEPTH - 1],
     /// Its own type.
     pub kind: u16,
-    /// What it holds.
+    /// Its payload.
     pub payload: Vec<u8>,
 }
 

@@ -57,7 +57,7 @@ fn is_gone(error: &io::Error) -> bool {
         || (error.raw_os_error().is_none() && error.kind() == io::ErrorKind::NotFound)
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Namespaces: our own first, then those of `ip netns`, those that are mounted elsewhere, and those of
@@ -93,7 +93,7 @@ impl Sweep {
 pub fn all() -> io::Result<Sweep> {
     let own = fs::metadata(OWN)?;
     let mut names = match read_dir_names(Path::new(RUN_NETNS)) {
-        // Nobody has used ip-netns(8) yet.
+        // The directory does not exist before ip-netns(8) was used.
         Err(error) if is_gone(&error) => Vec::new(),
         names => names?,
     };

@@ -6,7 +6,7 @@ use super::{expect, plain, save, xml};
 use crate::conntrack::{Entry, Expectation, Kind};
 use crate::model::harmless;
 
-/// What entries are printed as.
+/// The format of entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// A line of `key=value`.

@@ -169,7 +169,7 @@ impl Explanation<'_> {
     }
 }
 
-/// What dropped packets.
+/// The rule, or the part of the kernel, that dropped packets.
 #[derive(Clone, Copy, PartialEq)]
 enum Dropper<'a> {
     Rule(&'a Step),

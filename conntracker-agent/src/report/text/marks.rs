@@ -61,7 +61,7 @@ pub(super) struct Marked<'a> {
     by: By<'a>,
 }
 
-/// What must have changed it.
+/// The rule or chain that changed it.
 #[derive(PartialEq)]
 enum By<'a> {
     Rule(&'a Site),

@@ -57,7 +57,7 @@ fn explanation(place: &SiteVisits<'_>, flow: &Flow, out: &mut dyn Write) -> io::
     list("state", ways().map(|way| State::of(way, flow)), out)?;
     list("epoch", ways().map(|way| way.epoch), out)?;
     list("doubt", ways().filter_map(|way| Some(way.doubt?.name())), out)?;
-    // Last: it may hold anything.
+    // The text is last, because it may have any characters.
     list("rule", site.text.iter().map(|text| crate::model::harmless::one_line(text)), out)
 }
 
