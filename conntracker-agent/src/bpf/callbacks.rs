@@ -42,7 +42,7 @@ pub fn work() -> bool {
     });
     loaded
         .inspect_err(|error| {
-            log::debug!("callback functions of BPF programs do not work: {error:#}")
+            log::debug!("callback functions of BPF programs do not work: {error:#}");
         })
         .is_ok()
 }

@@ -59,7 +59,7 @@ pub(super) struct Epoch {
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
     /// Coverage of its rules; only for `rules hits`.
-    coverage_of_epoch: Option<EpochCoverage>,
+    rule_coverage: Option<EpochCoverage>,
     /// Base chains that some packet met without further facts about their rules.
     untold: BTreeSet<ChainId>,
 }
@@ -109,14 +109,14 @@ impl Epoch {
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
-            coverage_of_epoch: None,
+            rule_coverage: None,
             untold: BTreeSet::new(),
         }
     }
 
     /// Keeps what is seen of the rules.
-    pub fn watched(self, coverage_of_epoch: Option<EpochCoverage>) -> Self {
-        Self { coverage_of_epoch, ..self }
+    pub fn watched(self, rule_coverage: Option<EpochCoverage>) -> Self {
+        Self { rule_coverage, ..self }
     }
 
     /// The traversal of a record, and whether model and counters contradict each other.
@@ -209,9 +209,9 @@ impl Epoch {
 
     /// Adds what is known of its rules.
     pub fn add_to(&self, coverage: &mut Coverage) {
-        let Self { number, coverage_of_epoch, ruleset, program, untold, .. } = self;
-        if let Some(coverage_of_epoch) = coverage_of_epoch {
-            coverage_of_epoch.add_to(coverage, *number, ruleset, program, untold);
+        let Self { number, rule_coverage, ruleset, program, untold, .. } = self;
+        if let Some(rule_coverage) = rule_coverage {
+            rule_coverage.add_to(coverage, *number, ruleset, program, untold);
         }
     }
 

@@ -419,13 +419,13 @@ impl RuleTracer {
         let unobserved = coverage::unobserved(&index, &ruleset, &join, traced);
         let untraceable = coverage::untraceable(&ruleset, &unobserved);
         let may_drop = coverage::may_drop(&ruleset, &unobserved);
-        let coverage_of_epoch = self.options.coverage.then(|| {
+        let rule_coverage = self.options.coverage.then(|| {
             let addresses = addresses.as_ref();
             EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
-            .watched(coverage_of_epoch);
+            .watched(rule_coverage);
         let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(coverage::note(&untraceable));
         // They may have existed when a packet was dropped.

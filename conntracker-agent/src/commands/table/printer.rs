@@ -108,7 +108,7 @@ impl<'a> Printer<'a> {
         let Self { body, now_ns, now: _, mut buffer, out } = self;
         match body {
             Body::Conntrack { conntrack_format, .. } => {
-                conntrack_format.renderer(now_ns).end(&mut buffer)
+                conntrack_format.renderer(now_ns).end(&mut buffer);
             }
             Body::Csv | Body::Ndjson => {}
             Body::Report(report) => report.end(&mut buffer, footer)?,
