@@ -130,7 +130,7 @@ mod tests {
     fn where_nothing_tells_it_is_said_why() {
         let btf = kernel("ubuntu-5.15.0-25");
         let hidden = symbols("0000000000000000 T nf_hook_slow\n0000000000000000 T next\n");
-        let begin = "the kernel does not tell that netfilter drops a packet: there is no \
+        let begin = "drops by netfilter cannot be recognised: there is no \
                      SKB_DROP_REASON_NETFILTER_DROP (Linux 5.18+), and ";
         assert_eq!(
             DropSign::find::<String>(&btf, Ok(&hidden)).unwrap_err(),

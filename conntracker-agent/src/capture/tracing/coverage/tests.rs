@@ -128,12 +128,10 @@ fn chains_of_bridges_and_devices_are_named_and_idle_ones_are_not() {
     assert_eq!(named, ["bridge t/i", "netdev t/e", "inet t/early"]);
     let said = note(&named).unwrap();
     assert!(
-        said.contains(
-            "chains of bridges, devices and ARP: what happens in bridge t/i, netdev t/e,"
-        ),
+        said.contains("chains of bridges, devices and ARP: rules of bridge t/i, netdev t/e,"),
         "{said}"
     );
     let many: Vec<String> = (0..20).map(|n| format!("bridge t/{n}")).collect();
-    assert!(note(&many).unwrap().contains("bridge t/7 and 12 more is"));
+    assert!(note(&many).unwrap().contains("bridge t/7 and 12 more are"));
     assert_eq!(note(&[]), None);
 }
