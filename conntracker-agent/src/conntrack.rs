@@ -155,17 +155,17 @@ use crate::netlink::socket::RECEIVE_BYTES;
 
 /// The connection tracking table of one network namespace. Needs CAP_NET_ADMIN there.
 pub struct Conntrack {
-    /// For single requests, so that they can be made in the middle of a dump.
+    /// A second socket, so that single requests can be made during a dump.
     requests: Socket,
     buffer: Vec<u8>,
     dumps: Socket,
     dump_buffer: Vec<u8>,
-    /// A dump that was given up: the kernel begins no other on the socket before it is read.
+    /// The answer of an unfinished dump: the kernel begins no other on the socket before it was read.
     unread: Option<Answer>,
 }
 
 impl Conntrack {
-    /// Opens the table of the calling thread's network namespace. It stays that one's, whichever
+    /// Opens the table of the calling thread's network namespace. The connection stays with that namespace, whichever
     /// thread uses it.
     pub fn connect() -> Result<Self, Error> {
         Ok(Self {
@@ -195,7 +195,7 @@ impl Conntrack {
     /// Hands the entries that match `request` to `each` as they arrive, in constant memory and without
     /// copying or allocating.
     ///
-    /// After an error the answer may be half read: connect again.
+    /// After an error the rest of the answer may be unread: connect again.
     pub fn dump_with(
         &mut self,
         request: &DumpRequest,
@@ -207,14 +207,13 @@ impl Conntrack {
         })
     }
 
-    /// Dumps a list in a program on tokio, within its runtime. The connection becomes the dump's.
+    /// Dumps a list within tokio's runtime. The dump takes the connection.
     #[cfg(feature = "tokio")]
     pub fn into_async_dump(self, list: List, request: &DumpRequest) -> Result<AsyncDump, Error> {
         AsyncDump::start(self, list, request)
     }
 
-    /// Listens to events. The connection becomes the stream's, which reads the table with it after
-    /// events were lost.
+    /// Listens to events. The stream takes the connection, to read the table after events were lost.
     pub fn into_events(self, options: &EventOptions) -> Result<EventStream, Error> {
         EventStream::start(self, options)
     }
@@ -233,7 +232,7 @@ impl Conntrack {
         Requests::new(&mut self.requests, &mut self.buffer).get(key, make)
     }
 
-    /// An entry, whose accounting is set back to 0 after it was read.
+    /// As [`Self::get`]; the kernel then resets the accounting of the entry.
     pub fn get_and_zero(&mut self, key: &EntryKey) -> Result<Option<ConntrackEntry>, Error> {
         self.get_entry(key, true)
     }
@@ -259,11 +258,10 @@ impl Conntrack {
         requests::create(&mut self.requests, &mut self.buffer, entry, false)
     }
 
-    /// Changes an entry. The identifier in `key` is not looked at: the kernel has no such request.
+    /// Changes an entry. The identifier in `key` is ignored, because the kernel does not compare it.
     ///
-    /// # Errors
-    /// ENOENT if there is no such entry; for others see the fields of [`Change`]. The changes before
-    /// the one that was refused are made.
+    /// # Errors ENOENT if there is no such entry; for others see the fields of [`Change`]. The changes before the
+    /// refused one are made.
     pub fn update(&mut self, key: &EntryKey, change: &Change) -> Result<(), Error> {
         requests::update(&mut self.requests, &mut self.buffer, key, change)
     }
@@ -277,9 +275,8 @@ impl Conntrack {
         }
     }
 
-    /// Removes all entries, or those of a family (AF_INET or AF_INET6; Linux 5.3+, before that it is
-    /// ignored or always heeded), or those whose `mark & mask` is a value. For anything else see
-    /// [`Self::delete_matching`].
+    /// Removes all entries, or those of a family (AF_INET or AF_INET6; Linux 5.3+, older kernels ignore it or always
+    /// apply it), or those whose `mark & mask` is a value. For anything else see [`Self::delete_matching`].
     pub fn flush(&mut self, family: Option<u8>, mark: Option<(u32, u32)>) -> Result<(), Error> {
         requests::flush(&mut self.requests, &mut self.buffer, family, mark)
     }
@@ -294,7 +291,7 @@ impl Conntrack {
         stats::global(&mut self.requests)
     }
 
-    /// What each CPU has counted: a row for each CPU that there may be.
+    /// The counters of each possible CPU.
     pub fn cpu_stats(&mut self) -> Result<Vec<CpuStats>, Error> {
         stats::per_cpu(&mut self.requests)
     }
@@ -304,13 +301,12 @@ impl Conntrack {
         stats::expectations_per_cpu(&mut self.requests)
     }
 
-    /// Which filters the running kernel knows, asked of it in the network namespace of the calling
-    /// thread.
+    /// Which filters the running kernel has, probed in the network namespace of the calling thread.
     pub fn filter_support() -> Result<FilterSupport, Error> {
         support::probe()
     }
 
-    /// Reads the rest of a dump that was given up.
+    /// Reads the rest of an unfinished dump.
     fn skip_unread(&mut self) -> Result<(), Error> {
         if let Some(mut answer) = self.unread.take() {
             while answer.advance(&self.dumps, &mut self.dump_buffer)?.is_some() {}

@@ -10,3 +10,6 @@ pub const FORWARD: u8 = 2;
 pub const LOCAL_OUT: u8 = 3;
 /// Packets that go out, routed.
 pub const POST_ROUTING: u8 = 4;
+
+/// Number of hooks of IPv4 and IPv6: NF_INET_NUMHOOKS, which does not count ingress.
+pub const HOOKS: u8 = 5;

@@ -5,6 +5,7 @@
 //! must agree to the byte. [`ABI_VERSION`] changes with any of it and is compared at load.
 #![no_std]
 
+pub mod conntrack;
 pub mod counters;
 pub mod end;
 pub mod hook;

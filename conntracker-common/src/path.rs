@@ -23,9 +23,6 @@ pub const PATH_ANSWERED: u8 = 32;
 /// Seen by probes in functions of the kernel: [`event`]s tell the base chains that the packet met.
 pub const PATH_PROBED: u8 = 16;
 
-/// `nf_conn.status` bits: an address was translated (IPS_NAT_MASK).
-pub const IPS_NAT: u32 = 1 << 4 | 1 << 5;
-
 /// Counters that one record can name.
 pub const MAX_MOVED: usize = 64;
 

@@ -1,14 +1,13 @@
 //! What the agent tells the programs about the rules of a namespace, and how a traced packet's
 //! counters are numbered: the n-th counter of a plan is *slot* n.
 
+use crate::hook::HOOKS;
+
 /// The hooks' main part: everything after conntrack's own function.
 pub const SEGMENT_MAIN: u8 = 0;
 /// The part of PREROUTING and OUTPUT before conntrack's own function (raw tables), where no packet
 /// has a conntrack entry yet.
 pub const SEGMENT_EARLY: u8 = 1;
-
-/// NF_INET_NUMHOOKS without ingress: hooks of IPv4 and IPv6.
-pub const HOOKS: u8 = 5;
 
 /// Hook points that a packet can be at: [`hook_point`] of each family, segment and hook.
 pub const HOOK_POINTS: usize = 4 * HOOKS as usize;

@@ -302,6 +302,23 @@ fn events_are_those_that_happen_and_the_table_comes_first_if_wanted() {
     assert!(said[1..4].iter().all(|object| event(object) == "resync"));
 }
 
+#[test]
+fn events_end_in_order_whichever_signal_asks_for_it() {
+    let lab = with_flows();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let args = ["events", "--netns", &lab.router.name, "--table-first", "--format", "xml"];
+        let mut command = command(args).unwrap();
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut events = Guarded::spawn(&mut command).unwrap();
+        events.wait_for("resync_end", PATIENCE).unwrap();
+        // Of a trace this asks for a report. Here it writes what is in the buffer.
+        events.signal(Signal::SIGUSR1).unwrap();
+        assert!(events.stop(signal, PATIENCE).unwrap().success(), "{signal}: {}", events.stderr());
+        let document = events.stdout();
+        assert!(document.trim_end().ends_with("</conntrack>"), "{signal}: {document}");
+    }
+}
+
 /// Lines, sorted, without what counts down or up.
 fn timeless(text: &str) -> Vec<String> {
     let without = |line: &str| {

@@ -32,7 +32,7 @@ impl Program {
         program
     }
 
-    /// Finds out what rules do to packets that conditions then see.
+    /// Finds the changes that rules make to packets and that later conditions see.
     fn find_changes(&mut self, ruleset: &Ruleset) {
         let of_ip = |chain: &&ProgramChain| {
             let family = ruleset.tables.get(chain.table as usize).map(|table| table.family);
@@ -45,7 +45,7 @@ impl Program {
         let untracks = |kind: &String| {
             ["notrack", "text", "xt", "xt target CT", "xt target NOTRACK"].contains(&kind.as_str())
         };
-        // `sends` has what it may be that is not known.
+        // An unknown statement may send packets, so it counts as one that does.
         let sends = |kind: &String| {
             ["dup", "synproxy", "text", "xt", "xt target SYNPROXY", "xt target TEE"]
                 .contains(&kind.as_str())
@@ -151,7 +151,7 @@ impl Build<'_> {
         let outcomes = &mut self.program.outcomes[from..];
         outcomes.sort_unstable();
         let goes_on = *outcomes == [RuleOutcome::Continue];
-        // nft_synproxy_do_eval() lets packets other than TCP break off the rule, after its counter.
+        // nft_synproxy_do_eval() ends the rule for packets other than TCP, after its counter.
         let breaks = !legacy && outcomes.contains(&RuleOutcome::Synproxy);
         ProgramRule {
             knowledge: match counted {
@@ -237,8 +237,8 @@ impl Build<'_> {
         }
     }
 
-    /// Finds out how often a packet can enter each chain: the sum over the rules that lead there, in
-    /// an order in which callers come before callees.
+    /// Computes how often a packet can enter each chain: the sum over the rules that lead to it, with callers before
+    /// callees.
     fn entries(&mut self) {
         let first = self.first as usize;
         let Program { chains, outcomes, .. } = &mut *self.program;
@@ -272,7 +272,7 @@ impl Build<'_> {
                 }
             }
         }
-        // Rules and chains that are not in the model may lead anywhere, if packets come there.
+        // Rules and chains that are not in the model may lead to any chain, if packets reach them.
         let (mut wander, mut wander_blindly) = (0, 0);
         for chain in &*chains {
             let wanders = |rule: &&ProgramRule| ways_of(rule).contains(&RuleOutcome::Wander);
@@ -289,7 +289,7 @@ impl Build<'_> {
         for ((chain, callers), blindly) in chains.iter_mut().zip(callers).zip(called_blindly) {
             if chain.base.is_none() {
                 chain.entered_again |= wander | wander_blindly;
-                // The kernel takes no loops: a model with one is wrong somewhere.
+                // The kernel accepts no loops, so a model with one is wrong.
                 if callers > 0 {
                     chain.entered_again = u8::MAX;
                 }
@@ -299,8 +299,7 @@ impl Build<'_> {
     }
 }
 
-/// Whether a part of a rule may set marks in a way that is not known: extensions of xtables do, but for
-/// those that are known not to.
+/// Whether a part of a rule may set marks to an unknown value. Extensions of xtables may, except those in the list.
 fn may_mark(kind: &str) -> bool {
     const HARMLESS: [&str; 16] = [
         "ACCEPT",
@@ -326,8 +325,8 @@ fn may_mark(kind: &str) -> bool {
     }
 }
 
-/// Whether what is unknown of a rule is a target of xtables, which gives verdicts and nothing else.
-/// nft cannot write rules with those, and iptables none with anything else that is unknown.
+/// Whether the unknown part of a rule is a target of xtables, which only gives verdicts. nft cannot write rules with
+/// such targets, and iptables writes no other unknown parts.
 fn of_xtables(rule: &Rule) -> bool {
     rule.kinds.iter().any(|kind| kind == "xt" || kind.starts_with("xt target "))
         && !rule.kinds.iter().any(|kind| kind == "text" || kind == "vmap")

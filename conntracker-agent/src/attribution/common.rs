@@ -1,8 +1,7 @@
-//! What all paths through a graph have in common.
+//! The steps that all paths through a graph share.
 //!
-//! Only nodes and edges from which the goal can be reached count. In a topological order of them, a
-//! node that no edge passes over is on every path, and so is an edge that alone leads over a gap
-//! between two neighbours.
+//! Only nodes and edges from which the goal can be reached are live. In a topological order of the live nodes, a node
+//! that no edge skips is on every path, and so is the edge that alone spans a gap between two neighbours.
 
 use std::collections::VecDeque;
 
@@ -11,14 +10,14 @@ use super::{
     graph::{BEGIN, Edge, GOAL, Graph, Met},
 };
 
-/// The live part of a graph: what lies on a way to the goal.
+/// The live part of a graph: the nodes and edges on paths to the goal.
 pub(super) struct Live<'a> {
     graph: &'a Graph,
     /// Position of each node in topological order; `None` for those that are not live.
     positions: Vec<Option<usize>>,
     /// Live edges, by node.
     pub edges: Vec<&'a Edge>,
-    /// For each gap behind a position: how many edges lead over it.
+    /// For each gap behind a position: the number of edges that span it.
     over: Vec<usize>,
 }
 
@@ -27,9 +26,9 @@ pub(super) struct Live<'a> {
 pub(super) enum Left {
     /// By this step, on every path.
     By(Spot),
-    /// By one of several; the verdict, if they have it in common.
+    /// By one of several rules, with the verdict if they share it.
     Somehow(SolvedVerdict),
-    /// It cannot be told how far the packet came. The flag: it may have been dropped here.
+    /// Unknown, because the packet may not have come that far. The flag: it may have been dropped here.
     Perhaps(bool),
     /// The packet did not come here.
     Never,
@@ -47,14 +46,14 @@ impl<'a> Live<'a> {
             graph.edges.iter().filter(|edge| alive(edge.from) && alive(edge.to)).collect();
         let mut this = Self { graph, positions: Vec::new(), edges, over: Vec::new() };
         let count = this.sort(&live);
-        // The kernel takes no loops: a model with one is wrong somewhere.
+        // The kernel accepts no loops, so a model with one is wrong.
         (count == live.iter().filter(|live| **live).count()).then(|| {
             this.count_edges_over_gaps(count);
             this
         })
     }
 
-    /// Puts the nodes in topological order, and returns how many could be.
+    /// Sorts the nodes topologically, and returns how many it could sort.
     fn sort(&mut self, live: &[bool]) -> usize {
         let mut incoming = vec![0_usize; live.len()];
         for edge in &self.edges {
@@ -108,7 +107,7 @@ impl<'a> Live<'a> {
         self.over.get(gaps).is_some_and(|over| over.contains(&1))
     }
 
-    /// Behind which positions a path can be that has gone over one of these edges.
+    /// For each position, whether a path through one of these edges can lie behind it.
     pub fn behind(&self, edges: &[&Edge]) -> Vec<bool> {
         let mut reached = vec![false; self.over.len()];
         for edge in edges {
@@ -159,17 +158,17 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Whether some path goes through rules that are not known.
+    /// Whether some path goes through unknown rules.
     pub fn has_opaque(&self) -> bool {
         self.edges.iter().any(|edge| edge.opaque)
     }
 
-    /// Whether some path goes through rules of a base chain that are not known.
+    /// Whether some path goes through unknown rules of a base chain.
     pub fn is_opaque(&self, base: usize) -> bool {
         self.exits(base).any(|edge| edge.opaque)
     }
 
-    /// Whether counters decided all that led to a step since its base chain was entered.
+    /// Whether counters decided every rule between the beginning of the base chain and a step.
     pub fn is_without_choice(&self, edge: &Edge) -> bool {
         let (level, to) = (self.level(edge.from), self.position(edge.from));
         let mut places = self.graph.nodes.iter().zip(&self.positions);

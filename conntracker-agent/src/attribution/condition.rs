@@ -1,13 +1,13 @@
-//! Conditions of rules against what is known of a packet: met, not met, or not known.
+//! Evaluates conditions of rules with the known fields of a packet: met, not met, or unknown.
 //!
-//! A condition is said to be met, or not, only if it is so for every value that a packet can have.
+//! A condition is met, or not met, only if that is so for every value that the packet can have.
 
 use std::net::IpAddr;
 
 use super::packet::{Maybe, Packet};
 use crate::firewall::clause::{Condition, Elements, Field, Operand, Test};
 
-/// Whether something is so.
+/// The result of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tri {
     Yes,
@@ -60,13 +60,13 @@ pub(super) struct PacketAtRule<'a> {
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value<'a> {
-    /// The packet has no such field: the rule ends.
+    /// The packet lacks the field, so the rule ends.
     Absent,
     Unknown,
     Is(u128),
     Either(u128, u128),
     Between(u128, u128),
-    /// Bits that are known, and those of them that are set.
+    /// The known bits, and those of them that are set.
     Bits(u128, u128),
     Name(&'a [u8; 16]),
 }
@@ -94,7 +94,7 @@ impl PacketAtRule<'_> {
             Elements::Listed(all) => any(all.iter().map(|tests| all_of(&values, tests))),
         };
         match (negated, self.may_be_absent(operands)) {
-            // What is not there does not match either way.
+            // An absent field matches neither the condition nor its negation.
             (true, true) if found == Tri::No => Tri::Unknown,
             (false, true) if found == Tri::Yes => Tri::Unknown,
             (true, _) => found.not(),
@@ -102,7 +102,7 @@ impl PacketAtRule<'_> {
         }
     }
 
-    /// Whether the key of an element is what the packet has.
+    /// Whether the key of an element equals the packet's values.
     pub fn looks_up(&self, operands: &[Operand], key: &[Test]) -> Tri {
         let values: Vec<Value<'_>> = operands.iter().map(|operand| self.operand(operand)).collect();
         if values.contains(&Value::Absent) {
@@ -114,7 +114,7 @@ impl PacketAtRule<'_> {
         }
     }
 
-    /// Whether a packet may not have what is looked at, as far as is known.
+    /// Whether the packet may lack one of the operands.
     fn may_be_absent(&self, operands: &[Operand]) -> bool {
         let Packet { v6, proto, entry, .. } = self.packet;
         operands.iter().any(|operand| match operand.field {
@@ -215,7 +215,7 @@ impl PacketAtRule<'_> {
                     None => Value::Unknown,
                 })
             }
-            // Its value has the length of the connection's family, which the key does not say.
+            // The length of its value depends on the family of the connection, which the key does not have.
             Field::CtAddress { v6: None, .. } => needs_entry(Value::Unknown),
             Field::Address { v6: of, .. } if v6.is_some_and(|v6| v6 != of) => Value::Absent,
             Field::Address { dst, .. } => {
@@ -242,7 +242,7 @@ impl PacketAtRule<'_> {
         }
     }
 
-    /// Whether it is of another family or protocol.
+    /// Whether the packet is known to be of another family or protocol.
     fn lacks(&self, v6: Option<bool>, proto: Option<u8>) -> bool {
         let differs =
             |of: Option<bool>| of.is_some_and(|of| self.packet.v6.is_some_and(|v6| v6 != of));
@@ -320,7 +320,7 @@ fn number_is(value: u128, test: &Test) -> Tri {
     }
 }
 
-/// Whether all values are what the tests of an element ask for.
+/// Whether all values pass the tests of an element.
 fn all_of(values: &[Value<'_>], tests: &[Test]) -> Tri {
     let each = values.iter().zip(tests).map(|(value, test)| value.is(test));
     each.fold(Tri::of(values.len() == tests.len()), Tri::and)

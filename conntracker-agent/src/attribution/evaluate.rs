@@ -1,4 +1,5 @@
-//! Rules against what is known of a packet: whether they match, with which verdicts, and what they set.
+//! Evaluates rules with the known fields of a packet: whether they match, with which verdicts, and which marks they
+//! set.
 
 use super::{
     condition::{PacketAtRule, Tri},
@@ -12,24 +13,24 @@ use crate::firewall::clause::{
 /// What conditions say of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Evaluation {
-    /// Whether it matches, that is: does what it can do.
+    /// Whether the rule matches, so that its actions are carried out.
     pub matches: Tri,
-    /// What it can do, if that is not all that is written in it.
+    /// The possible outcomes, if the packet excludes some of the rule's.
     pub outcomes: Option<Vec<RuleOutcome>>,
 }
 
-/// What clauses do to packet mark and connmark.
+/// How the clauses set packet mark and connmark.
 pub(super) fn markings(clauses: &[Clause]) -> [Marking; 2] {
     let mut markings = [Marking::default(); 2];
     let mut decided = false;
     for clause in clauses {
         match clause {
-            // Packets that got a verdict before do not come here.
+            // Packets that already got a verdict do not reach this clause.
             Clause::Mark { connection, .. } if decided => {
                 markings[usize::from(*connection)] = Marking::ANYHOW;
             }
             Clause::Mark { connection, value } => {
-                // Of the connmark it depends on whether there is a connection.
+                // Setting the connmark has no effect on packets without an entry.
                 let number = value.filter(|_| !connection);
                 markings[usize::from(*connection)].sets = number.map_or(Sets::Anything, Sets::To);
             }
@@ -45,14 +46,13 @@ pub(super) fn markings(clauses: &[Clause]) -> [Marking; 2] {
     markings
 }
 
-/// Whether a verdict can be given before the rule's own counter: then the counter says nothing of the
-/// packets that got one.
+/// Whether the rule can give a verdict before its counter, which then does not count those packets.
 pub(super) fn decides_before_counter(clauses: &[Clause]) -> bool {
     let counter = clauses.iter().rposition(|clause| *clause == Clause::Counter);
     counter.is_some_and(|at| clauses[..at].iter().any(Clause::gives_verdict))
 }
 
-/// What must be known of a packet to tell whether a rule matches.
+/// The fields of a packet that decide whether a rule matches.
 pub(super) fn needs(clauses: &[Clause]) -> Needs {
     let fields = |operands: &[Operand]| {
         operands.iter().fold(Needs::NONE, |sum, operand| sum.and(Needs::of(operand.field)))
@@ -147,7 +147,7 @@ impl ProgramRule {
         Evaluation { matches: matches.and(found), outcomes: Some(possible) }
     }
 
-    /// Whether a translation by this rule makes of addresses what they became.
+    /// Whether this rule can have made this translation.
     pub fn may_make(&self, translation: &Translation) -> bool {
         let mut all = self.clauses.iter().filter_map(|clause| match clause {
             Clause::Translate(translate) => Some(translate),

@@ -2,13 +2,13 @@
 
 use super::{SolvedVerdict, Spot};
 
-/// What a packet met.
+/// A rule, policy, return or base chain that a packet met.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Met {
     pub spot: Spot,
     pub verdict: SolvedVerdict,
-    /// Its counter moved, and moves only if it is met: how often it has yet to move after this. So
-    /// every path meets it with each number below the count, once.
+    /// For a rule whose counter moved, and moves only on a match: how often the counter still has to move after this.
+    /// Every path meets the rule once with each number below the count.
     pub counted: Option<u32>,
 }
 
@@ -17,18 +17,18 @@ pub(super) struct Met {
 pub(super) struct Edge {
     pub from: u32,
     pub to: u32,
-    /// `None` if it leaves no trace, or is not known.
+    /// The step; `None` if the edge leaves no trace or is unknown.
     pub met: Option<Met>,
-    /// The path through the rest of the base chain is not known.
+    /// The path through the rest of the base chain is unknown.
     pub opaque: bool,
 }
 
-/// What is to be known of a state afterwards.
+/// What later stages need to know about a state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Info {
     /// Twice the number of base chains behind it, one more if it is in a base chain.
     pub level: usize,
-    /// A rule that no counter tells of may decide here.
+    /// A rule without a counter may decide here.
     pub choice: bool,
 }
 

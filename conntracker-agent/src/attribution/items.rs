@@ -1,8 +1,8 @@
-//! Steps that all paths have, and their order.
+//! The steps that all paths share, and their order.
 //!
-//! An item is a set of edges of which every path has exactly one: it was met. Two items stand in order
-//! if no path meets them the other way round. Where a chain can have been entered from several rules,
-//! there are items without order: those are set apart, so that all others have one.
+//! An item is a set of edges of which every path has exactly one, so its rule was met. Two items are ordered if no
+//! path meets them in the opposite order. If several rules can have entered a chain, some items have no order: these
+//! are set apart, so that all others have one.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::model::path::Provenance;
 
-/// What makes edges one item.
+/// The key that joins edges to one item.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    /// The counter of a spot moved, and has yet to move so often.
+    /// The counter of a spot moved, and still has to move this many times.
     Counted(Spot, u32),
-    /// A base chain is left, always by the same rule.
+    /// All paths leave a base chain by the same rule.
     Exit(usize),
     /// An edge by its number, on all paths.
     Edge(usize),
@@ -27,11 +27,11 @@ enum Key {
 /// A step that every path has.
 pub(super) struct Item<'a> {
     edges: Vec<&'a Edge>,
-    /// What is met there.
+    /// The spot that is met.
     pub spot: Spot,
-    /// A counter tells it.
+    /// Whether a counter proves it.
     pub counted: bool,
-    /// It stands in order.
+    /// Whether it has an order.
     pub placed: bool,
     /// Its level, if it has only one.
     level: Option<usize>,
@@ -41,7 +41,7 @@ pub(super) struct Item<'a> {
 }
 
 impl Item<'_> {
-    /// Whether it is in a base chain (an index of the observation) for sure.
+    /// Whether the item is certain to be in this base chain (an index of the observation).
     pub fn is_in(&self, base: usize) -> bool {
         self.level == Some(2 * base + 1)
     }
@@ -63,7 +63,7 @@ impl Item<'_> {
     }
 }
 
-/// All items, those that stand in order by it. `left`: how each base chain was left.
+/// All items; those that have an order are sorted. `left`: how each base chain was left.
 pub(super) fn items<'a>(program: &Program, live: &Live<'a>, left: &[Left]) -> Vec<Item<'a>> {
     let mut found: BTreeMap<Key, Vec<&Edge>> = BTreeMap::new();
     for (number, &edge) in live.edges.iter().enumerate() {
@@ -90,7 +90,7 @@ fn item<'a>(live: &Live<'_>, edges: Vec<&'a Edge>) -> Option<Item<'a>> {
     let Met { spot, counted, .. } = first.met?;
     let level = live.level(first.from);
     let one_level = edges.iter().all(|edge| live.level(edge.from) == level);
-    // Rules that are not known may have met it too.
+    // Unknown rules may have met it too.
     let on_all = edges.len() == 1 && live.is_on_all(first);
     let sure = counted.is_none() || on_all || !live.has_opaque();
     Some(Item {
@@ -104,8 +104,8 @@ fn item<'a>(live: &Live<'_>, edges: Vec<&'a Edge>) -> Option<Item<'a>> {
     })
 }
 
-/// Sets items apart until no two of those that are left can be met in either order. Those that are
-/// an edge on all paths can stay: they have an order. Rules of base chains stay if they can.
+/// Sets items apart until every two of the others have an order. An item that is one edge on all paths has an order
+/// and stays. Rules of base chains are kept where possible.
 fn set_apart(live: &Live<'_>, items: &mut [Item<'_>], is_base: impl Fn(ChainId) -> bool) {
     let mut against: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
     let mut behind: Vec<Option<Vec<bool>>> = vec![None; items.len()];
@@ -117,7 +117,7 @@ fn set_apart(live: &Live<'_>, items: &mut [Item<'_>], is_base: impl Fn(ChainId) 
             if !(items[a].placed && items[b].placed) {
                 continue;
             }
-            // In topological order `a` begins first, so that it can be met first.
+            // `a` comes first in topological order, so a path can meet it first.
             let reached = behind[b].get_or_insert_with(|| live.behind(&items[b].edges));
             if items[a].edges.iter().any(|edge| reached[live.position(edge.from)]) {
                 against[a].push(b);

@@ -1,9 +1,9 @@
-//! From counters that moved to rules that matched. Pure: no kernel needed.
+//! Attribution: from counters that moved to rules that matched. Pure, without a kernel.
 //!
-//! A [`Program`] is the ruleset as the kernel evaluates it, with what its counters can tell. An
-//! [`Observation`] is what was seen of one packet at one hook. [`solve`] finds every path through the
-//! program that agrees with the observation, and says only what all of them have in common. Where probes
-//! saw the rules themselves, [`replay`] puts them into the chains they belong to.
+//! A [`Program`] is the ruleset as the kernel evaluates it, with the meaning of its counters. An [`Observation`] has
+//! the facts about one packet at one hook. [`solve`] finds every path through the program that agrees with the
+//! observation, and returns only the steps that all of them share. Where probes saw the rules themselves, [`replay`]
+//! puts them into their chains.
 
 mod build;
 mod common;
@@ -33,8 +33,8 @@ use crate::model::path::{Outcome, Provenance};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChainId(pub u32);
 
-/// A place that can have a counter: a rule (index from 0), or the end of a chain, at index
-/// `rules.len()` (ip_tables counts policies and implicit returns, nf_tables does not).
+/// A rule (index from 0), or the end of a chain (index `rules.len()`): what can have a counter. ip_tables counts
+/// policies and implicit returns, nf_tables does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spot {
     /// The chain.
@@ -50,29 +50,29 @@ pub struct Observation {
     pub v6: bool,
     /// Base chains that the packet met, in order; for a dropped packet, those it may have met.
     pub chains: Vec<ChainId>,
-    /// For a dropped packet: the chains of `chains` among which it was dropped, from (inclusive) and
-    /// to (inclusive). Links between chains tell; otherwise all of them.
+    /// For a dropped packet: the first and the last of `chains` that may have dropped it. Links between chains narrow
+    /// that down; without them it is all of them.
     pub among: (usize, usize),
-    /// For a dropped packet: where else it may have been dropped, by a hook that is no base chain
-    /// (conntrack's own). `n` stands for the place before `chains[n]`; empty: nowhere.
+    /// For a dropped packet: positions at which a hook function that is no base chain (conntrack's own) may have
+    /// dropped it. `n` is the position before `chains[n]`.
     pub elsewhere: Vec<usize>,
     /// Spots whose counters moved, and by how many packets; ascending, each once.
     pub moved: Vec<(Spot, u32)>,
-    /// Whether `moved` is all that moved: false if counters were not read. Then no conclusion
-    /// may be drawn from a counter that did not move, nor from one that did.
+    /// Whether `moved` has every counter that moved: false if some were not read. Then counters prove nothing,
+    /// neither those that moved nor those that did not.
     pub complete: bool,
-    /// Rules that [`Program::watch`] names and that the packet matched, in order, and what their
-    /// targets said; `None` if their targets were not looked at.
+    /// Rules of [`Program::watch`] that the packet matched, in order, with the verdicts of their targets; `None` if
+    /// no probe watched the targets.
     pub targets_seen: Option<Vec<(Spot, SolvedVerdict)>>,
-    /// What became of the packet.
+    /// The verdict of the packet at the hook.
     pub outcome: Outcome,
-    /// What else is known of it.
+    /// The known fields of the packet.
     pub packet: Packet,
 }
 
 impl Observation {
-    /// How often rules and ends of chains were met, as far as that can be relied on; ascending, each
-    /// once. Targets that were looked at tell of their rules whatever else moved the counters.
+    /// How often rules and ends of chains were met, as far as that is certain; ascending, each once. Watched targets
+    /// prove matches of their rules even where other packets moved the counters.
     fn evidence(&self, program: &Program) -> Vec<(Spot, u32)> {
         let Some(targets_seen) = &self.targets_seen else {
             return if self.complete { self.moved.clone() } else { Vec::new() };
@@ -100,11 +100,11 @@ pub struct Solved {
     pub chain: ChainId,
     /// Index of the rule, `rules.len()` for policy or return; `None`: only the base chain is known.
     pub index: Option<u32>,
-    /// What the step did.
+    /// The verdict of the step.
     pub verdict: SolvedVerdict,
     /// How it is known.
     pub provenance: Provenance,
-    /// When it was met is known: it stands in order. OtherFlows follow behind the last of those.
+    /// Whether its position in the order of the steps is known. Steps without one follow behind the others.
     pub placed: bool,
 }
 
@@ -115,7 +115,7 @@ pub enum SolvedVerdict {
     Accept,
     /// Dropped.
     Drop,
-    /// Dropped, and the sender was told.
+    /// Dropped, with an answer to the sender.
     Reject,
     /// Went on to the next rule.
     Continue,
@@ -129,6 +129,6 @@ pub enum SolvedVerdict {
     Queue,
     /// Taken.
     Stolen,
-    /// Matched; which of its verdicts it gave is not known.
+    /// It matched; which of its verdicts it gave is unknown.
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! What is known of a packet at a hook, besides the counters that it moved.
+//! The known fields of a packet at a hook, besides the counters that it moved.
 
 use std::net::IpAddr;
 
@@ -11,25 +11,25 @@ pub struct Packet {
     pub v6: Option<bool>,
     /// Protocol above IP.
     pub proto: Option<u8>,
-    /// What its headers say at each base chain of the observation.
+    /// Its headers at each base chain of the observation.
     pub headers: Vec<Headers>,
     /// Interface of input, and of output.
     pub interfaces: [Option<Interface>; 2],
-    /// Bits of `ct state` that it can have, one of them.
+    /// The bits of `ct state`, of which it has one.
     pub states: Vec<u32>,
     /// Whether it has a conntrack entry.
     pub entry: Option<bool>,
     /// It is of the reply direction.
     pub reply: Option<bool>,
-    /// Bits of `ct status` that are known, and those that are set.
+    /// The known bits of `ct status`, and those that are set.
     pub status: (u32, u32),
     /// The original and the reply direction of its entry.
     pub tuples: [Option<Endpoints>; 2],
-    /// Packet mark and connmark when it comes to each base chain of the observation, where known.
+    /// Packet mark and connmark at the beginning of each base chain of the observation, where known.
     pub marks: Vec<(Option<u32>, Option<u32>)>,
-    /// What NAT did at this hook, to a packet of which it decides.
+    /// The translation at this hook, if NAT decides about this packet.
     pub translation: Option<Translation>,
-    /// The rule that dropped it told the sender.
+    /// The rule that dropped it sent an answer (reject).
     pub answered: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Endpoints {
     pub ports: [Maybe<u16>; 2],
 }
 
-/// What a packet's headers say.
+/// The headers of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Headers {
     /// Source and destination address.
@@ -62,7 +62,7 @@ pub struct Headers {
     pub icmp: Option<(u8, u8)>,
 }
 
-/// A value as far as it is known.
+/// A value that may be unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Maybe<T> {
     /// It is not.
@@ -72,7 +72,7 @@ pub enum Maybe<T> {
     Is(T),
     /// One of these.
     Either(T, T),
-    /// Something from here to there.
+    /// A value in a range.
     Between(T, T),
 }
 
@@ -83,7 +83,7 @@ impl<T: PartialEq> Maybe<T> {
     }
 }
 
-/// What became of the addresses of a packet at a hook where NAT decided of it.
+/// How NAT changed the addresses of a packet at a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Translation {
     /// It is about sources.
@@ -92,11 +92,11 @@ pub struct Translation {
     pub address: IpAddr,
     /// and the port.
     pub port: Option<u16>,
-    /// The address was another one before.
+    /// Whether the address changed.
     pub changed: bool,
 }
 
-/// Which parts of a packet rules ask for: the others need not be told apart.
+/// The fields of a packet that rules compare; packets that differ in others alone are alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs(u16);
 

@@ -1,5 +1,5 @@
-//! What a packet has yet to meet on its way: counters that still have to move, targets that still have to
-//! run. Paths that have the same left are in the same state, so each such state has a number.
+//! What a packet still has to meet: counters that must move, targets that must run. Paths with the same remainder are
+//! in the same state, so each remainder has a number.
 
 use super::{Observation, SolvedVerdict, Spot, interner::Interner, program::Program};
 
@@ -7,11 +7,11 @@ use super::{Observation, SolvedVerdict, Spot, interner::Interner, program::Progr
 pub(super) struct Pending<'a> {
     /// What tells, ascending, and how often.
     evidence: Vec<(Spot, u32)>,
-    /// Of each of them: its target was looked at.
+    /// For each of them: whether its target was watched.
     watched: Vec<bool>,
     /// Targets that ran, in order.
     targets_seen: &'a [(Spot, SolvedVerdict)],
-    /// How often each has yet to be met.
+    /// How often each still has to be met.
     states: Interner<Box<[u32]>>,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Pending<'a> {
         self.states.number(self.evidence.iter().map(|&(_, count)| count).collect()).0
     }
 
-    /// Nothing matters any more: the end of all paths.
+    /// The empty remainder, at the end of all paths.
     pub fn none(&mut self) -> u32 {
         self.states.number(Box::default()).0
     }
@@ -48,18 +48,18 @@ impl<'a> Pending<'a> {
         self.counts(rest).iter().all(|&count| count == 0)
     }
 
-    /// How often a place has yet to be met.
+    /// How often a spot still has to be met.
     pub fn left(&self, rest: u32, spot: Spot) -> u32 {
         let at = self.evidence.binary_search_by_key(&spot, |(spot, _)| *spot).ok();
         at.and_then(|at| self.counts(rest).get(at)).copied().unwrap_or_default()
     }
 
-    /// The places that have yet to be met, ascending.
+    /// The spots that still have to be met, ascending.
     pub fn remaining(&self, rest: u32) -> impl Iterator<Item = Spot> {
         self.from(rest, 0)
     }
 
-    /// Those of them that are not before a place.
+    /// Those of them from a spot on.
     pub fn remaining_from(&self, rest: u32, from: Spot) -> impl Iterator<Item = Spot> {
         self.from(rest, self.evidence.partition_point(|(spot, _)| *spot < from))
     }
@@ -70,7 +70,7 @@ impl<'a> Pending<'a> {
         evidence.filter(|(_, count)| **count > 0).map(|((spot, _), _)| *spot)
     }
 
-    /// Places are met: those left are as `left` says.
+    /// The remainder after spots were met; `left` has their new numbers.
     pub fn spend(&mut self, rest: u32, left: impl Fn(Spot, u32) -> u32) -> u32 {
         let counts = self.evidence.iter().zip(self.counts(rest));
         let counts = counts.map(|((spot, _), &count)| left(*spot, count)).collect();

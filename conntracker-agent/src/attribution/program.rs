@@ -1,4 +1,4 @@
-//! The ruleset of a namespace as the kernel evaluates it, with what its counters can tell.
+//! The ruleset of a namespace as the kernel evaluates it, with the meaning of its counters.
 
 use super::{ChainId, Observation, SolvedVerdict, Spot, packet::Needs};
 use crate::firewall::{
@@ -6,14 +6,12 @@ use crate::firewall::{
     model::{ChainType, Policy},
 };
 
-/// What is known of the kernel's side of a ruleset: which chains are as they were listed, and which
-/// counters are read.
+/// The kernel's side of a ruleset: which chains are as listed, and which counters are read.
 pub trait Counters {
-    /// Whether the kernel's rules of a chain are those of the model, handle by handle.
+    /// Whether the kernel's chain has the rules of the model, handle by handle.
     fn agrees(&self, table: usize, chain: usize) -> bool;
 
-    /// Whether the counter of a rule is read; that of the end of the chain at index `rules.len()`,
-    /// which is asked for in ip_tables only.
+    /// Whether the counter of a rule is read. Index `rules.len()` is the end of the chain, for ip_tables only.
     fn reads(&self, table: usize, chain: usize, rule: usize) -> bool;
 }
 
@@ -26,13 +24,13 @@ pub struct Program {
     pub(super) first: Vec<u32>,
     /// What rules can do, rule by rule.
     pub(super) outcomes: Vec<RuleOutcome>,
-    /// By hook: what rules ask of packets where no counter tells, and what all of them ask.
+    /// By hook: the fields that rules without a counter compare, and those that any rule compares.
     pub(super) needs: [[Needs; 2]; HOOKS],
-    /// Headers of packets are what conntrack knows of them: no rule changes them otherwise.
+    /// Whether headers of packets follow from conntrack's tuples, because no rule changes them otherwise.
     pub(super) keeps_headers: bool,
-    /// No rule sends packets but those that reject.
+    /// Whether only rules that reject send packets.
     pub(super) only_rejects_send: bool,
-    /// A rule takes packets out of conntrack's hands.
+    /// Whether a rule untracks packets (`notrack`).
     pub(super) untracks: bool,
 }
 
@@ -44,22 +42,22 @@ const HOOKS: usize = 8;
 pub(super) enum Knowledge {
     /// It moves exactly when the rule matches.
     Exact,
-    /// Conditions stand behind it: without it no match, but it may move without one.
+    /// Conditions follow it: it moves on every match, and also on some packets that do not match.
     Bound,
-    /// A verdict can be given before it: a match need not move it.
+    /// A verdict can precede it: a match need not move it.
     Loose,
-    /// There is none, or it is not read.
+    /// There is no counter, or it is not read.
     Blind,
 }
 
 impl Knowledge {
-    /// Whether a rule can do what it does although no counter moves.
+    /// Whether a rule can match without moving a counter.
     pub fn is_silent(self) -> bool {
         matches!(self, Self::Loose | Self::Blind)
     }
 }
 
-/// What a rule can do with a packet that it matches.
+/// An outcome of a rule that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RuleOutcome {
     Continue,
@@ -70,25 +68,25 @@ pub(super) enum RuleOutcome {
     Goto(ChainId),
     Return,
     Queue,
-    /// Accepts, or drops if it cannot translate; base chains of type nat behind it are passed over
-    /// (`nf_nat_inet_fn` of net/netfilter/nf_nat_core.c).
+    /// Accepts, or drops if it cannot translate; the kernel skips later base chains of type nat (`nf_nat_inet_fn` of
+    /// net/netfilter/nf_nat_core.c).
     Nat,
     /// The same for packets of one family; those of the other one go on.
     NatOf {
         v6: bool,
     },
-    /// Takes the packet, drops it, or lets those go on that are no part of a handshake.
+    /// Takes the packet, drops it, or lets it go on if it is no part of a handshake.
     Synproxy,
     Stolen,
     /// Any verdict.
     Unknown,
-    /// Any verdict, maybe after rules that are not in the model.
+    /// Any verdict, possibly after rules that are not in the model.
     Wander,
 }
 
 impl RuleOutcome {
-    /// Whether packets go through something that is not in the model, or through programs, or are made
-    /// anew: what they are afterwards is not known.
+    /// Whether packets leave the model: unknown rules, user space or a new packet. Their fields are unknown
+    /// afterwards.
     pub(super) fn leaves_model(self) -> bool {
         matches!(self, Self::Queue | Self::Synproxy | Self::Wander)
     }
@@ -119,26 +117,26 @@ pub(super) struct ProgramChain {
     pub index: u32,
     /// Policy and type of a base chain.
     pub base: Option<(Policy, ChainType)>,
-    /// A bit for each hook from which it can be entered at all, and for each from which one packet
-    /// can enter it more than once.
+    /// A bit for each hook from which the chain can be entered, and for each from which one packet can enter it more
+    /// than once.
     pub entered: u8,
     pub entered_again: u8,
     /// A rule without a counter can lead here.
     pub called_blindly: bool,
     /// Its rules are the kernel's.
     pub known: bool,
-    /// Its end has a counter that is read.
+    /// Whether its end has a counter that is read.
     pub end_counts: bool,
-    /// nf_tables, where the depth of jumps is limited.
+    /// Whether it is a chain of nf_tables, which limits the depth of jumps.
     pub nft: bool,
     pub rules: Vec<ProgramRule>,
-    /// Rules that can do something else than go on without a counter that tells, ascending.
+    /// Rules that can give a verdict without moving a counter, ascending.
     pub blind: Vec<u32>,
-    /// Rules that can set marks without a counter that tells, ascending.
+    /// Rules that can set marks without moving a counter, ascending.
     pub marking: Vec<u32>,
 }
 
-/// What a rule that matches does to a mark.
+/// How a matching rule changes a mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sets {
     #[default]
@@ -152,7 +150,7 @@ pub(super) enum Sets {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marking {
     pub sets: Sets,
-    /// It may do so although it does not match: conditions follow.
+    /// Whether it may set the mark without a match, because conditions follow.
     pub early: bool,
 }
 
@@ -179,44 +177,44 @@ impl Marking {
 #[derive(Debug)]
 pub(super) struct ProgramRule {
     pub knowledge: Knowledge,
-    /// A target of xtables that goes on: it drops packets that it cannot change.
+    /// Whether it has a target of xtables that lets packets go on but drops those that it cannot change.
     pub fragile: bool,
-    /// Its target is looked at when it runs.
+    /// Whether a probe watches its target.
     pub watched: bool,
-    /// What it asks of packets, if it is one of nf_tables.
+    /// Its clauses, if it is a rule of nf_tables.
     pub clauses: Vec<Clause>,
-    /// Of the elements of its verdict map, what they do.
+    /// The outcomes of the elements of its verdict map.
     pub map_outcomes: Option<Vec<RuleOutcome>>,
-    /// What it does to packet mark and connmark.
+    /// How it changes packet mark and connmark.
     pub markings: [Marking; 2],
     /// Its part of `Program::outcomes`.
     pub outcomes: (u32, u32),
 }
 
 impl Program {
-    /// Takes from what is known of a packet what no rule at its hook asks for: then packets are alike
-    /// that take the same path.
+    /// Removes the fields of a packet that no rule at its hook compares, so that packets with the same path become
+    /// equal.
     pub fn forget_unneeded(&self, seen: &mut Observation) {
         let hook = seen.chains.first().and_then(|&id| self.chain(id)).map_or(0, ProgramChain::hook);
         let needs = self.needs.get(hook.trailing_zeros() as usize);
-        // Where counters were not read, rules are as if they had none.
+        // If counters were not read, all rules count as rules without one.
         let needs = needs.map_or(Needs::NONE, |needs| needs[usize::from(!seen.complete)]);
         seen.packet.keep(needs);
     }
 
-    /// Whether packets' headers are what conntrack knows of them.
+    /// Whether headers of packets follow from conntrack's tuples.
     #[must_use]
     pub fn keeps_headers(&self) -> bool {
         self.keeps_headers
     }
 
-    /// Whether rules send no packets but to tell a sender that its own was rejected.
+    /// Whether only rules that reject send packets.
     #[must_use]
     pub fn only_rejects_send(&self) -> bool {
         self.only_rejects_send
     }
 
-    /// Whether a rule takes packets out of conntrack's hands.
+    /// Whether a rule untracks packets (`notrack`).
     #[must_use]
     pub fn untracks(&self) -> bool {
         self.untracks
@@ -239,8 +237,7 @@ impl Program {
         self.chains.get(id.0 as usize)
     }
 
-    /// The targets of these rules are looked at when they run: [`super::Observation::targets_seen`] has
-    /// those that did.
+    /// Marks rules whose targets a probe watches: [`super::Observation::targets_seen`] has those that ran.
     pub fn watch(&mut self, rules: impl Iterator<Item = Spot>) {
         for Spot { chain, index } in rules {
             let chain = self.chains.get_mut(chain.0 as usize);
@@ -254,8 +251,8 @@ impl Program {
         self.chain(spot.chain)?.rules.get(spot.index as usize)
     }
 
-    /// Whether it is seen of each packet whether it matched a rule: its counter moves then and only then,
-    /// or its target is looked at.
+    /// Whether every match of a rule is seen, and no other packet: its counter moves only then, or a probe watches
+    /// its target.
     #[must_use]
     pub fn tells(&self, spot: Spot) -> bool {
         self.rule(spot).is_some_and(|rule| rule.watched || rule.knowledge == Knowledge::Exact)
@@ -269,7 +266,7 @@ impl Program {
         &self.outcomes[rule.outcomes.0 as usize..rule.outcomes.1 as usize]
     }
 
-    /// Whether a rule can lead to a chain at once.
+    /// Whether a rule can lead to a chain directly.
     pub(super) fn leads(&self, rule: &ProgramRule, to: ChainId) -> bool {
         let outcomes = self.outcomes(rule);
         [RuleOutcome::Jump(to), RuleOutcome::Goto(to), RuleOutcome::Wander]
@@ -290,7 +287,7 @@ impl ProgramChain {
         self.rules.len() as u32
     }
 
-    /// Whether one packet can enter it more than once on its way through a hook.
+    /// Whether one packet can enter it more than once at a hook.
     pub fn entered_again(&self, hook: u8) -> bool {
         self.entered_again & hook != 0
     }

@@ -1,5 +1,5 @@
-//! From the rules that probes saw a packet match, in order, to steps. There is nothing to solve: a chain
-//! goes on until the next rule is not one of its own.
+//! Replay: from the rules that probes saw a packet match, in order, to steps. Nothing must be solved: a chain ends
+//! where the next rule belongs to another one.
 
 use super::{
     ChainId, Finding, Program, Solution, Solved, SolvedVerdict, Spot,
@@ -12,12 +12,12 @@ use crate::{firewall::model::Policy, model::path::Provenance};
 pub struct Match {
     /// The rule.
     pub spot: Spot,
-    /// What it did; `None`: the one thing that it can do.
+    /// Its verdict; `None`: the only one that it can give.
     pub verdict: Option<SolvedVerdict>,
 }
 
-/// The steps of a packet in one base chain. `end`: how it left the chain, as far as the kernel's function
-/// told ([`SolvedVerdict::Unknown`] if it did not).
+/// The steps of a packet in one base chain. `end`: the verdict that the kernel's function returned
+/// ([`SolvedVerdict::Unknown`] if it was not seen).
 #[must_use]
 pub fn replay(program: &Program, base: ChainId, met: &[Match], end: SolvedVerdict) -> Solution {
     let mut replay =
@@ -37,7 +37,7 @@ pub fn replay(program: &Program, base: ChainId, met: &[Match], end: SolvedVerdic
         provenance: Provenance::Chain,
         placed: true,
     };
-    // What drops a packet without a rule's word is an extension that could not read or change it.
+    // An extension that cannot read or change a packet drops it without a verdict of the rule.
     let sudden = end == SolvedVerdict::Drop && went.is_some();
     let finding = if sudden { Finding::Unexplained } else { Finding::Contradiction };
     let mut steps = Vec::new();
@@ -49,7 +49,7 @@ pub fn replay(program: &Program, base: ChainId, met: &[Match], end: SolvedVerdic
     Solution { steps, finding }
 }
 
-/// What the kernel's function returns for a verdict.
+/// The verdict of the kernel's function after a verdict of a rule.
 fn kind(verdict: SolvedVerdict) -> SolvedVerdict {
     match verdict {
         SolvedVerdict::Reject => SolvedVerdict::Drop,
@@ -80,7 +80,7 @@ impl<'a> Replay<'a> {
         self.steps.push(Solved { chain, index, verdict, provenance, placed });
     }
 
-    /// `None`: this cannot have happened in these rules.
+    /// `None`: these rules do not allow it.
     fn meet(&mut self, met: &Match) -> Option<()> {
         let Match { spot, verdict } = *met;
         while self.at.0 != spot.chain || spot.index < self.at.1 {
@@ -112,7 +112,7 @@ impl<'a> Replay<'a> {
         Some(())
     }
 
-    /// Goes back to where the chain was called, or to the policy.
+    /// Returns to the rule behind the jump, or to the policy.
     fn back(&mut self) -> Option<()> {
         let end = self.chain(self.base)?.end();
         self.at = self.stack.pop().unwrap_or((self.base, end));
@@ -154,7 +154,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// The verdict of a rule that has but one, by an expression that gives no other.
+/// The verdict of a rule that can give only one.
 fn only(outcomes: &[RuleOutcome]) -> Option<SolvedVerdict> {
     match *outcomes {
         [outcome] => outcome.verdict(),

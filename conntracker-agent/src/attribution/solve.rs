@@ -12,11 +12,10 @@ use crate::{
     model::path::{Outcome, Provenance},
 };
 
-/// What an observation says of a packet's path.
+/// The path of a packet, as far as an observation proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Solution {
-    /// Steps in the order in which the packet met them; then those of which counters leave open when
-    /// it was.
+    /// Steps in the order in which the packet met them; then those whose order the counters leave open.
     pub steps: Vec<Solved>,
     /// How well the observation agrees with the program.
     pub finding: Finding,
@@ -25,37 +24,36 @@ pub struct Solution {
 /// How well an observation agrees with a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finding {
-    /// There are paths that agree with it; the steps are what they have in common.
+    /// Some paths agree with it; the steps are those that all of them share.
     Agrees,
-    /// There are too many paths: the steps are those that counters told on their own.
+    /// There are too many paths: the steps are those that counters prove alone.
     Exhausted,
-    /// No verdict of a rule explains that the packet was dropped. (Extensions of xtables drop
-    /// packets that they cannot read or change.)
+    /// No verdict of a rule explains the drop. (Extensions of xtables drop packets that they cannot read or change.)
     Unexplained,
-    /// No path agrees with it: what the kernel evaluates is not this program.
+    /// No path agrees with it, so the kernel evaluates another program.
     Contradiction,
 }
 
-/// Finds the steps that all paths through the program have in common that agree with the observation.
+/// Finds the steps that are common to all paths through the program which agree with the observation.
 #[must_use]
 pub fn solve(program: &Program, seen: &Observation) -> Solution {
     if !is_of(program, seen) {
         return chains_only(program, seen, Finding::Contradiction);
     }
-    let solution = solve_known(program, seen);
+    let solution = solve_with_fields(program, seen);
     if solution.finding != Finding::Contradiction || seen.packet == Packet::default() {
         return solution;
     }
     let unknown = Observation { packet: Packet::default(), ..seen.clone() };
-    match solve_known(program, &unknown).finding {
+    match solve_with_fields(program, &unknown).finding {
         Finding::Contradiction => solution,
-        // The packet is not what it was taken for: counters alone are to be relied on.
+        // The fields of the packet contradict the counters, so only the counters are used.
         _ => Solution { finding: Finding::Contradiction, ..exact_only(program, seen) },
     }
 }
 
-/// As [`solve`], with all that is known of the packet.
-fn solve_known(program: &Program, seen: &Observation) -> Solution {
+/// As [`solve`], with all known fields of the packet.
+fn solve_with_fields(program: &Program, seen: &Observation) -> Solution {
     let dropped = seen.outcome == Outcome::Dropped;
     for (sudden, finding) in [(false, Finding::Agrees), (true, Finding::Unexplained)] {
         if sudden && !dropped {
@@ -71,7 +69,7 @@ fn solve_known(program: &Program, seen: &Observation) -> Solution {
     chains_only(program, seen, Finding::Contradiction)
 }
 
-/// Whether an observation can be of this program at all.
+/// Whether an observation has only chains and rules of this program.
 fn is_of(program: &Program, seen: &Observation) -> bool {
     let is_base = |&id| program.chain(id).is_some_and(|chain| chain.base.is_some());
     let is_there = |&(Spot { chain, index }, _): &(Spot, u32)| {
@@ -96,7 +94,7 @@ fn steps(program: &Program, seen: &Observation, live: &Live<'_>) -> Vec<Solved> 
     let step = |item: &Item<'_>| {
         let end = program.chain(item.spot.chain).map_or(0, ProgramChain::end);
         let step = item.step(live, end, seen.complete);
-        // On a path that is not known it may have done something else.
+        // On an unknown path the rule may have given another verdict.
         let known = item.placed || !live.has_opaque();
         let verdict = if known { None } else { exact_verdict(program, seen, item.spot) };
         Solved { verdict: verdict.unwrap_or(step.verdict), ..step }
@@ -127,7 +125,7 @@ fn placed(steps: &[Solved]) -> impl Iterator<Item = Solved> {
     steps.iter().copied().filter(|step| step.placed)
 }
 
-/// Whether a rule of a base chain is known to have decided.
+/// Whether the steps have the rule that decided in a base chain.
 fn is_decided(steps: &[Solved], base: ChainId) -> bool {
     use SolvedVerdict::{Accept, Drop, Reject, Stolen};
     steps.iter().any(|step| {
@@ -137,8 +135,8 @@ fn is_decided(steps: &[Solved], base: ChainId) -> bool {
     })
 }
 
-/// Exact steps that are not among those known already, in program order. A packet meets the rules of
-/// a base chain in this order, those of other chains it may meet at any time.
+/// Exact steps that `steps` lacks, in program order. A packet meets the rules of a base chain in this order, but
+/// those of other chains at any time.
 fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solved> {
     let mut found = Vec::new();
     for (spot, count) in seen.evidence(program) {
@@ -158,8 +156,8 @@ fn missing(program: &Program, seen: &Observation, known: &[Solved]) -> Vec<Solve
     found
 }
 
-/// What a rule did whose counter moved, or whose target ran, as far as that tells; `None` if it may not
-/// have matched.
+/// The verdict of a rule whose counter moved or whose target ran, as far as that proves it; `None` if the rule may
+/// not have matched.
 fn exact_verdict(program: &Program, seen: &Observation, spot: Spot) -> Option<SolvedVerdict> {
     let chain = program.chain(spot.chain)?;
     let Some(rule) = chain.rules.get(spot.index as usize) else {
@@ -185,7 +183,7 @@ fn only_verdict(program: &Program, seen: &Observation, rule: &ProgramRule) -> So
     }
 }
 
-/// Steps that counters tell on their own, and base chains.
+/// Steps that counters prove alone, and base chains.
 fn exact_only(program: &Program, seen: &Observation) -> Solution {
     let evidence = missing(program, seen, &[]);
     let mut steps = Vec::new();
@@ -202,7 +200,7 @@ fn chains_only(program: &Program, seen: &Observation, finding: Finding) -> Solut
     Solution { steps: chain_steps(program, seen).flatten().collect(), finding }
 }
 
-/// What is known of each base chain without a look into it.
+/// What is known of each base chain without its rules.
 fn chain_steps(program: &Program, seen: &Observation) -> impl Iterator<Item = Option<Solved>> {
     let (first, last) = seen.among;
     let dropped = seen.outcome == Outcome::Dropped;

@@ -1,4 +1,4 @@
-//! Rulesets of a few lines, what moved, and what follows.
+//! Rulesets of a few lines, observations, and the steps that follow.
 
 mod answered;
 mod fields;
@@ -111,7 +111,7 @@ fn a_chain_that_is_met_twice() {
         "in/1 jump user exact, user/2 continue exact, user/end return exact, in/3 jump user exact, \
          user/2 continue exact, user/end return exact, in/end accept exact",
     );
-    // Once each: all of it happened, but which came first is not known.
+    // Each happened once, but their order is unknown.
     check(
         ruleset,
         "passed in/1 in/3 user/1 user/2",
@@ -371,7 +371,7 @@ fn a_chain_that_the_kernel_has_otherwise_hides_its_rules() {
 
 #[test]
 fn chains_that_no_packet_can_come_to_do_not_count() {
-    // What is not known of them would leave open whether counters of `user` moved by them.
+    // Their unknown rules could have moved the counters of `user`.
     let mut ruleset = "base in accept\n c jump user\n c accept\n".to_owned();
     ruleset += "differs idle\nchain dead\n - wander\nother out accept\n - wander\nchain user\n";
     let mut seen = "passed in/1 in/2".to_owned();

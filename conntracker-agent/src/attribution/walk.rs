@@ -1,9 +1,8 @@
 //! Every path through a program that agrees with an observation, as a graph.
 //!
-//! A node is a state of the search: where it is, where it will come back to, and which
-//! counters still have to move. Paths that come to the same state go on as one, so that a ruleset
-//! without counters costs about as many nodes as it has rules that decide. Rules whose counter did
-//! not move cost nothing.
+//! A node is a state of the search: its position, its stack of jumps, and the counters that still have to move. Paths
+//! that reach the same state are merged, so a ruleset without counters costs about as many nodes as it has rules that
+//! decide. Rules whose counter did not move cost nothing.
 
 use super::{
     ChainId, Observation, SolvedVerdict, Spot,
@@ -14,19 +13,19 @@ use super::{
 };
 use crate::{firewall::model::ChainType, model::path::Outcome};
 
-/// Moments and steps between them that are looked at, at most.
+/// The most nodes and edges of one search.
 const BUDGET: usize = 20_000;
 /// `NFT_JUMP_STACK_SIZE` of include/net/netfilter/nf_tables.h.
 const JUMPS: u32 = 16;
 
 mod rules;
 
-/// What is the same at every place of a state.
+/// The part of a state that does not depend on the position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct SearchState {
     /// Index of the base chain in the observation.
     base: usize,
-    /// Number of the counters that have yet to move.
+    /// Number of the remainder: the counters that still have to move.
     rest: u32,
     /// A rule has translated the addresses.
     translated: bool,
@@ -38,7 +37,7 @@ struct SearchState {
 enum SearchPoint {
     /// Before a base chain.
     Gate,
-    /// In a chain; `stack` is the number of where jumps come back to.
+    /// In a chain; `stack` is the number of the stack of jumps.
     At { chain: ChainId, index: u32, stack: u32 },
     /// The end of the path.
     Goal,
@@ -46,18 +45,18 @@ enum SearchPoint {
 
 type Node = (SearchState, SearchPoint);
 
-/// Where the innermost jump comes back to, the stack below, and the depth.
+/// The position that the innermost jump returns to, the stack below it, and the depth.
 type Frame = (ChainId, u32, u32, u32);
 
 /// The bottom of the stack.
 const EMPTY: u32 = 0;
 
-/// There are more paths than can be looked at.
+/// There are more paths than the budget allows.
 #[derive(Debug)]
 pub(super) struct Exhausted;
 
-/// Finds the paths. `sudden`: the packet may have been dropped by something else than a verdict
-/// (matches and targets of xtables drop packets that they cannot read or change).
+/// Finds the paths. `sudden`: the packet may have been dropped without a verdict (matches and targets of xtables drop
+/// packets that they cannot read or change).
 pub(super) fn walk(
     program: &Program,
     seen: &Observation,
@@ -93,11 +92,11 @@ struct Walk<'a> {
     /// The node that is being left.
     from: u32,
     exhausted: bool,
-    /// Whether rules ask for marks, so that they have to be followed.
+    /// Whether rules compare marks, so that the search must follow them.
     marks: bool,
 }
 
-/// A rule, and where and when the packet is at it.
+/// A rule, with its position and the state of the search there.
 #[derive(Clone, Copy)]
 struct At<'a> {
     state: SearchState,
@@ -180,8 +179,8 @@ impl<'a> Walk<'a> {
 
     // What has yet to be met.
 
-    /// Whether a chain may be entered once more.
-    fn comes_again(&self, id: ChainId, rest: u32) -> bool {
+    /// Whether a chain may be entered again.
+    fn may_reenter(&self, id: ChainId, rest: u32) -> bool {
         let Some(chain) = self.program.chain(id) else { return false };
         let leads = |spot: Spot| {
             let caller = self.program.chain(spot.chain);
@@ -192,17 +191,16 @@ impl<'a> Walk<'a> {
             && (chain.called_blindly || self.pending.remaining(rest).any(leads))
     }
 
-    /// Whether counters of a chain have yet to move that no longer can, when it is left, or gone on
-    /// in behind them.
+    /// Whether leaving a chain, or skipping rules in it, makes it impossible for its remaining counters to move.
     fn leaves_behind(&self, at: &At<'_>, rest: u32) -> bool {
         let behind = |spot: Spot| {
-            // A base chain's policy is where ways out of other chains lead.
+            // Paths out of other chains lead to the policy of the base chain.
             spot.chain == at.id && !(at.chain.base.is_some() && spot.index == at.chain.end())
         };
-        self.pending.remaining(rest).any(behind) && !self.comes_again(at.id, rest)
+        self.pending.remaining(rest).any(behind) && !self.may_reenter(at.id, rest)
     }
 
-    /// Whether the counters that have yet to move can still do so, from a base chain on.
+    /// Whether the remaining counters can still move from a base chain on.
     fn can_finish(&self, base: usize, rest: u32) -> bool {
         let later = self.seen.chains.get(base..).unwrap_or_default();
         self.pending.remaining(rest).all(|spot| {
@@ -243,7 +241,7 @@ impl<'a> Walk<'a> {
         SearchState { base, rest, translated: false, marks: [None; 2] }
     }
 
-    /// Marks before a base chain; `now`: those behind the one before.
+    /// Marks before a base chain; `now`: those behind the previous one.
     fn marks(&self, base: usize, now: [Option<u32>; 2]) -> [Option<u32>; 2] {
         match self.seen.packet.marks.get(base) {
             Some((packet, connection)) => [packet.or(now[0]), connection.or(now[1])],
@@ -257,7 +255,7 @@ impl<'a> Walk<'a> {
         self.edge((SearchState { base, marks, ..state }, SearchPoint::Gate), met);
     }
 
-    /// Whether a path that ends here tells all that was seen.
+    /// Whether a path that ends here explains the whole observation.
     fn is_evident(&self, state: SearchState) -> bool {
         // Only rules change an address; NAT without a rule keeps it.
         let translation = &self.seen.packet.translation;
@@ -286,7 +284,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes through the rest of a base chain on a path that the model does not have.
+    /// Follows an unknown path through the rest of a base chain.
     fn opaque(&mut self, state: SearchState, chain: &ProgramChain) {
         let table = |id: ChainId| self.program.chain(id).map(|chain| (chain.table, chain.base));
         let later = self.seen.chains.get(state.base + 1..).unwrap_or_default();
@@ -298,7 +296,7 @@ impl<'a> Walk<'a> {
             })
         };
         if self.pending.remaining(state.rest).any(|spot| shared(spot.chain)) {
-            // Which of two base chains moved them cannot be told.
+            // Either of two base chains may have moved them.
             self.exhausted = true;
             return;
         }

@@ -1,5 +1,4 @@
-//! Is conntrack active in a namespace? It is where its hook functions are registered, which the
-//! kernel does when a rule needs them, and undoes when the last such rule goes.
+//! Whether conntrack is active in a namespace: the kernel registers its hook functions while a rule needs them.
 
 use super::{
     index::hooks::{AllHooks, HookList},

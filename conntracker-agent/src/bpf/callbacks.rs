@@ -1,11 +1,10 @@
-//! Whether the kernel calls back the functions that programs name.
+//! Whether the kernel calls the right callback functions of programs.
 //!
-//! Linux 5.13 to 5.15 number a program's functions while they find them, and keep the number of one whose
-//! address is taken. If another one is found later that lies before it, the number is that of a wrong
-//! function; if it is larger than all of them, the kernel reads what it should not. Fixed in Linux 5.16
-//! by commit 3990ed4c4266 ("bpf: Stop caching subprog index in the bpf_pseudo_func insn"), which 5.15.55
-//! has, too. Nothing tells but to try, with a program in which the wrong function is refused for
-//! certain.
+//! Linux 5.13 to 5.15 number the functions of a program while they discover them, and store the number of a callback
+//! at once. If they later discover a function in front of it, the number means another function; if it exceeds all of
+//! them, the kernel reads beyond an array. Linux 5.16 fixed that by commit 3990ed4c4266 ("bpf: Stop caching subprog
+//! index in the bpf_pseudo_func insn"), which 5.15.55 has too. Only an attempt shows the error: the verifier refuses
+//! this program if it takes the wrong function.
 
 use std::os::fd::AsFd;
 
@@ -19,7 +18,8 @@ const EXIT: u8 = 0x95;
 const LOAD: u8 = 0x18;
 const MOVE: u8 = 0xb7;
 
-/// Values of `src_reg` (include/uapi/linux/bpf.h): what is called, or loaded, is a function.
+/// Values of `src_reg` (include/uapi/linux/bpf.h): the instruction calls, or loads the address of, a function of the
+/// program.
 const PSEUDO_CALL: u8 = 1;
 const PSEUDO_FUNC: u8 = 4;
 
@@ -27,8 +27,8 @@ const PSEUDO_FUNC: u8 = 4;
 const STATIC: u32 = 3;
 const GLOBAL: u32 = 4;
 
-/// Where the functions begin, and what each is. The last one is named to be called back, before the one
-/// ahead of it is found: that is the one that a kernel with the error takes it for.
+/// The start and type of each function. The callback is the last one, and its address is loaded before the kernel
+/// discovers the one in front of it: a kernel with the error takes that one for the callback.
 const FUNCTIONS: [(u32, u32); 4] = [(0, STATIC), (6, STATIC), (8, GLOBAL), (10, STATIC)];
 
 /// Whether it does.
@@ -40,12 +40,16 @@ pub fn work() -> bool {
             Code { instructions: &instructions(), functions: Some((btf.as_fd(), &functions)) };
         Ok(sys::load_syscall("ct_callbacks", code)?)
     });
-    loaded.inspect_err(|error| log::debug!("functions cannot be called back: {error:#}")).is_ok()
+    loaded
+        .inspect_err(|error| {
+            log::debug!("callback functions of BPF programs do not work: {error:#}");
+        })
+        .is_ok()
 }
 
 fn instructions() -> [bpf_insn; 12] {
-    // The code, the registers of the target and of the source, and a number; of functions that is the
-    // distance behind the instruction.
+    // The code, the destination and source registers, and the immediate value; for functions it is the distance from
+    // the next instruction.
     [
         (CALL, 0, PSEUDO_CALL, 5),
         (LOAD, 1, PSEUDO_FUNC, 8),

@@ -1,18 +1,16 @@
-//! The programs' counters, and entries of the maps in which they count, decoded from bytes. Pure: no kernel needed.
+//! The programs' counters and the entries of their counting maps, decoded from bytes. Pure, without a kernel.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Buf;
 use conntracker_common::{
     counters::{COUNTERS, Counter},
+    hook::HOOKS,
     record::{FLAG_FROM_HEADERS, FLAG_LOST, HOOK_UNKNOWN},
     seen::{DropKey, DropValue, SeenKey, SeenValue},
 };
 
-use super::{
-    reasons::RawCause,
-    record::{HOOKS, take},
-};
+use super::{reasons::RawCause, record::take};
 use crate::model::flow::Counted;
 use crate::model::{L4, Tuple};
 
@@ -27,7 +25,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// From the values, in the order of the counters.
+    /// From values in the order of the counters.
     #[must_use]
     pub fn new(values: [u64; COUNTERS as usize]) -> Self {
         Self(values)
@@ -40,7 +38,7 @@ impl Counters {
     }
 }
 
-/// Addresses and ports as keys of maps have them: IPv4 as `::ffff:a.b.c.d`.
+/// Addresses and ports as in keys of maps: IPv4 as `::ffff:a.b.c.d`.
 struct Ends {
     addresses: [IpAddr; 2],
     ports: [[u8; 2]; 2],
@@ -117,7 +115,7 @@ pub struct DropCount {
     pub hook: Option<u8>,
     /// The packets had no conntrack entry.
     pub from_headers: bool,
-    /// Who dropped them.
+    /// The cause of the drop.
     pub cause: RawCause,
     /// When the first and the last one was dropped (nanoseconds since boot).
     pub seen_ns: (u64, u64),

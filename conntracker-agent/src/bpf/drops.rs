@@ -1,4 +1,4 @@
-//! How drops by netfilter are told from others at the tracepoint `kfree_skb`.
+//! How the tracepoint `kfree_skb` shows that netfilter dropped a packet.
 
 use std::fmt;
 
@@ -10,17 +10,18 @@ use super::{
 /// The enumerator whose value the programs compare the tracepoint's reason with.
 const REASON: &str = "SKB_DROP_REASON_NETFILTER_DROP";
 
-/// The one function that drops packets for netfilter (net/netfilter/core.c; `nf_hook_slow_list` calls it
-/// for each packet), and what the compiler may have put elsewhere of it.
+/// The only function that drops packets for netfilter (net/netfilter/core.c; `nf_hook_slow_list` calls it for each
+/// packet). The compiler may have moved a part of it elsewhere.
 const FUNCTION: &str = "nf_hook_slow";
 const UNLIKELY: &str = "nf_hook_slow.cold";
 
 /// What tells that it was netfilter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropSign {
-    /// The reason, of which the number varies (Linux 5.18+, unless the distribution has added it).
+    /// The drop reason, whose number differs between kernels (Linux 5.18+, and older kernels of distributions that
+    /// added it).
     Reason(u32),
-    /// The address to which `kfree_skb` returns: it is in `nf_hook_slow`.
+    /// The address that `kfree_skb` returns to, which lies in `nf_hook_slow`.
     Function {
         /// All of the function, or nearly all.
         function: Span,
@@ -30,10 +31,9 @@ pub enum DropSign {
 }
 
 impl DropSign {
-    /// The reason, where there is one.
+    /// The drop reason, or the function where the kernel has no such reason.
     ///
-    /// # Errors
-    /// The kernel knows no such reason, and /proc/kallsyms does not tell the place.
+    /// # Errors The kernel has no such reason, and /proc/kallsyms does not have the address of the function.
     pub fn find<E: fmt::Display>(
         btf: &KernelBtf,
         kallsyms: Result<&Kallsyms, E>,
@@ -43,17 +43,17 @@ impl DropSign {
         }
         let none = |why| {
             format!(
-                "the kernel does not tell that netfilter drops a packet: there is no {REASON} (Linux 5.18+), and {why}"
+                "drops by netfilter cannot be recognised: there is no {REASON} (Linux 5.18+), and {why}"
             )
         };
         let kallsyms = kallsyms.map_err(|error| none(format!("{error:#}")))?;
-        let function = kallsyms
-            .span(FUNCTION)
-            .ok_or_else(|| none(format!("/proc/kallsyms does not tell where {FUNCTION} is")))?;
+        let function = kallsyms.span(FUNCTION).ok_or_else(|| {
+            none(format!("/proc/kallsyms does not have the address of {FUNCTION}"))
+        })?;
         Ok(Self::Function { function, unlikely: kallsyms.span(UNLIKELY) })
     }
 
-    /// The number of the reason; 0: it is not the reason that tells.
+    /// The number of the reason; 0 if the address is compared instead.
     #[must_use]
     pub fn reason(self) -> u32 {
         match self {
@@ -62,7 +62,7 @@ impl DropSign {
         }
     }
 
-    /// Address and length of each place; zeros: none.
+    /// Address and length of each part of the function; zeros for none.
     #[must_use]
     pub fn spans(self) -> [u64; 4] {
         match self {
@@ -130,11 +130,11 @@ mod tests {
     fn where_nothing_tells_it_is_said_why() {
         let btf = kernel("ubuntu-5.15.0-25");
         let hidden = symbols("0000000000000000 T nf_hook_slow\n0000000000000000 T next\n");
-        let begin = "the kernel does not tell that netfilter drops a packet: there is no \
+        let begin = "drops by netfilter cannot be recognised: there is no \
                      SKB_DROP_REASON_NETFILTER_DROP (Linux 5.18+), and ";
         assert_eq!(
             DropSign::find::<String>(&btf, Ok(&hidden)).unwrap_err(),
-            format!("{begin}/proc/kallsyms does not tell where nf_hook_slow is")
+            format!("{begin}/proc/kallsyms does not have the address of nf_hook_slow")
         );
         assert_eq!(
             DropSign::find(&btf, Err("it is gone")).unwrap_err(),

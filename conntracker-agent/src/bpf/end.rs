@@ -1,4 +1,4 @@
-//! Records of the ends of flows, decoded from bytes, and what the programs need to make them.
+//! Records of ends of flows, decoded from bytes, and the offsets that the programs need for them.
 
 use bytes::Buf;
 use conntracker_common::{
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::model::{Status, Tuple, counters::Counters, state::ProtoState};
 
-/// Where the programs find what they tell of an end.
+/// Offsets and numbers that the programs need to report an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndLayout {
     /// Member offsets.
     pub offsets: EndOffsets,
-    /// What else they need.
+    /// Further numbers that they need.
     pub numbers: EndNumbers,
 }
 
@@ -66,15 +66,15 @@ pub struct End {
     pub zone: u16,
     /// `nf_conntrack_zone.dir`: 1 original, 2 reply, 3 both.
     pub zone_dir: u8,
-    /// The entry was in the table; otherwise its first packet was lost before.
+    /// Whether the entry was in the table; otherwise its first packet was lost before that.
     pub confirmed: bool,
     /// Accounting of the original and the reply direction, where it is on.
     pub counters: Option<[Counters; 2]>,
-    /// When it was confirmed (nanoseconds since the epoch), where time stamps are on.
+    /// When it was confirmed (nanoseconds since the epoch), where timestamps are on.
     pub start_ns: Option<u64>,
-    /// Ticks of the kernel's clock since its time was over.
+    /// Ticks of the kernel's clock since its timeout.
     pub overdue: u32,
-    /// State that the tracker of the protocol kept.
+    /// State of the protocol's tracker.
     pub state: Option<ProtoState>,
 }
 

@@ -1,4 +1,4 @@
-//! Kernel memory by way of program `read_memory`, off the packet path.
+//! Reads kernel memory with program `read_memory`, off the packet path.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ struct Header {
 }
 
 impl Header {
-    /// Decodes it; there are enough bytes for it.
+    /// Decodes it; the caller has checked the length.
     fn decode(mut bytes: &[u8]) -> Self {
         let mut word = || bytes.get_u64_ne();
         Self { net: word(), task: word(), copied: word() }
@@ -64,7 +64,7 @@ impl KernelMemory {
         Ok(self.thread(sys::run)?.task)
     }
 
-    /// What the program tells of the thread that runs it.
+    /// The program's answer about the thread that runs it.
     fn thread(&mut self, run: impl FnOnce(BorrowedFd<'_>) -> io::Result<u32>) -> Result<Header> {
         self.ask(&[])?;
         if run(self.program.as_fd())? != 0 {
@@ -73,7 +73,7 @@ impl KernelMemory {
         Ok(Header::decode(&self.reply.read(REPLY_HEADER)))
     }
 
-    /// Writes a request; returns the length of what it asks for.
+    /// Writes a request; returns the number of bytes that it asks for.
     fn ask(&mut self, pieces: &[(u64, u32)]) -> Result<usize> {
         let mut request = Vec::with_capacity(8 + 16 * pieces.len());
         request.put_u64_ne(pieces.len() as u64);

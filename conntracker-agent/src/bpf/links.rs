@@ -1,4 +1,4 @@
-//! Netfilter links: where, at which priority, and what to do when that is taken.
+//! Netfilter links: their hooks, their priorities, and the search for a free priority.
 
 use std::{
     io,
@@ -7,23 +7,25 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use aya_obj::generated::bpf_insn;
-use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
+use conntracker_common::{
+    hook::{LOCAL_IN, POST_ROUTING},
+    record::{FAMILY_V4, FAMILY_V6},
+};
 use nix::sched::{CloneFlags, unshare};
 
 use super::sys;
 use crate::os::{netns::Netns, threads};
 
-/// NF_INET_LOCAL_IN and NF_INET_POST_ROUTING: every packet that confirms a flow passes the end of
-/// exactly one of them.
-const HOOKS: [u8; 2] = [1, 4];
+/// Every packet that confirms a flow passes the end of exactly one of these hooks.
+pub const CONFIRMING_HOOKS: [u8; 2] = [LOCAL_IN, POST_ROUTING];
 
-/// Just before conntrack confirms: at INT_MAX (NF_IP_PRI_CONNTRACK_CONFIRM), and for IPv6 that is
-/// delivered locally at INT_MAX - 1 (`ipv6_conntrack_ops` of net/netfilter/nf_conntrack_proto.c).
+/// The last priority before conntrack confirms, which it does at INT_MAX (NF_IP_PRI_CONNTRACK_CONFIRM), and for
+/// locally delivered IPv6 at INT_MAX - 1 (`ipv6_conntrack_ops` of net/netfilter/nf_conntrack_proto.c).
 const LAST: i32 = i32::MAX - 2;
 
-/// Priorities tried below [`LAST`] when others are there already: as many second instances of us,
-/// or last-minute base chains, as anyone has.
-const NEIGHBOURS: i32 = 64;
+/// Priorities of one link that are tried before it is given up: no hook has as many second instances of us, or
+/// base chains of neighbouring priorities.
+const TRIED_PRIORITIES: usize = 64;
 
 /// Links of one namespace. Dropping them detaches the programs.
 #[derive(Debug)]
@@ -38,9 +40,9 @@ impl Links {
         let mut links = Vec::new();
         let mut lowest = LAST;
         for family in [FAMILY_V4, FAMILY_V6] {
-            for hook in HOOKS {
+            for hook in CONFIRMING_HOOKS {
                 let (link, priority) =
-                    netns.enter(|| attach_one(program, family, hook)).with_context(|| {
+                    netns.enter(|| attach_last(program, family, hook)).with_context(|| {
                         format!(
                             "cannot attach a netfilter link in namespace `{}` (family {family}, hook {hook})",
                             netns.name
@@ -52,7 +54,7 @@ impl Links {
         }
         if lowest != LAST {
             log::info!(
-                "others hang at the ends of the hooks too (namespace {}): attached at priority {lowest} and above",
+                "other programs are attached at the ends of the hooks too (namespace {}): attached at priority {lowest} and above",
                 netns.name
             );
         }
@@ -61,27 +63,40 @@ impl Links {
 }
 
 /// Attaches at the highest free priority.
-fn attach_one(program: BorrowedFd<'_>, family: u8, hook: u8) -> io::Result<(OwnedFd, i32)> {
-    for priority in (LAST - NEIGHBOURS..=LAST).rev() {
+fn attach_last(program: BorrowedFd<'_>, family: u8, hook: u8) -> io::Result<(OwnedFd, i32)> {
+    attach(program, family, hook, (i32::MIN + 1..=LAST).rev())?.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("all {TRIED_PRIORITIES} priorities below INT_MAX are taken"),
+        )
+    })
+}
+
+/// Attaches at the first of these priorities that is free; `None`: all that were tried are taken. The calling thread
+/// is in the namespace.
+pub fn attach(
+    program: BorrowedFd<'_>,
+    family: u8,
+    hook: u8,
+    priorities: impl Iterator<Item = i32>,
+) -> io::Result<Option<(OwnedFd, i32)>> {
+    for priority in priorities.take(TRIED_PRIORITIES) {
         match sys::link_netfilter(program, family, hook, priority) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(error) => return Err(error),
-            Ok(link) => return Ok((link, priority)),
+            Ok(link) => return Ok(Some((link, priority))),
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::ResourceBusy,
-        format!("all {NEIGHBOURS} priorities below INT_MAX are taken"),
-    ))
+    Ok(None)
 }
 
-/// Whether the kernel takes netfilter programs and links at all: loads the smallest program and
-/// attaches it in a namespace made for the purpose, so that no packet ever meets it.
+/// Whether the kernel accepts netfilter programs and links: loads the smallest program and attaches it in a new
+/// namespace, where no packet meets it.
 pub fn probe() -> Result<()> {
     let program = sys::load_netfilter("ct_probe", returning(NF_ACCEPT)[..].into())?;
     let attached = threads::spawn("probe", move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        attach_one(program.as_fd(), FAMILY_V4, HOOKS[0])
+        attach_last(program.as_fd(), FAMILY_V4, LOCAL_IN)
     })?
     .join();
     match attached {

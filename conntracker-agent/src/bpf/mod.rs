@@ -1,8 +1,8 @@
 //! The BPF half: offsets from BTF, loading, links, the ring.
 //!
-//! In reading order: [`btf`] and [`offsets`] (what the running kernel looks like), [`object`] (the
-//! programs and their maps), [`links`] (attaching), [`ring`] and [`record`] (what comes back),
-//! [`sys`] (the only unsafe `bpf(2)` calls).
+//! In reading order: [`btf`] and [`offsets`] (what the running kernel looks like), [`object`] (the programs and their
+//! maps), [`links`] (attaching), [`ring`] and [`record`] (the programs' records), [`sys`] (the only unsafe `bpf(2)`
+//! calls).
 
 pub mod activity;
 pub mod btf;
@@ -14,6 +14,7 @@ pub mod events;
 pub mod index;
 mod kernel_memory;
 pub mod links;
+mod loader;
 pub mod object;
 pub mod offsets;
 pub mod owner;
@@ -21,7 +22,6 @@ pub mod path;
 mod plans;
 pub mod points;
 pub mod probes;
-mod raw;
 pub mod reasons;
 pub mod record;
 pub mod ring;

@@ -1,9 +1,7 @@
-//! The BPF object: embedded at build time, loaded in two steps.
-//!
-//! aya loads the maps and the tracepoint program; `raw` loads the program types that it does
-//! not have.
+//! The programs that see packets, and their maps.
 
 use std::{
+    collections::HashMap as StdHashMap,
     hash::{BuildHasher, RandomState},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
@@ -12,15 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf, EbpfLoader,
     maps::{
         Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
     },
-    programs::{ProgramError, RawTracePoint},
     util::nr_cpus,
 };
 use conntracker_common::{
-    ABI_SECTION, ABI_VERSION,
     counters::COUNTERS,
     loops,
     offsets::NftOffsets,
@@ -28,7 +23,6 @@ use conntracker_common::{
     probes::Arguments,
     seen::{Mode, REPORT_EACH},
 };
-use object::{Object as _, ObjectSection as _};
 
 use super::{
     callbacks,
@@ -36,24 +30,20 @@ use super::{
     drops::DropSign,
     end::EndLayout,
     kernel_memory::KernelMemory,
+    loader::{self, Loader, long_words, words},
     offsets::Layout,
     owner::OwnerLayout,
-    raw::RawObject,
     reasons::Reasons,
     sys,
 };
 use crate::netlink::ctnetlink::stats::CpuStats;
 
-/// The BPF object, or nothing in a build without an eBPF toolchain (see build.rs).
-pub(super) static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conntracker.bpf.o"));
-
 /// Name of the netfilter program.
 const FLOW_END: &str = "flow_end";
 /// Name of the program that reads kernel memory.
 pub(super) const READ_MEMORY: &str = "read_memory";
-/// Name of the tracepoint program, and of its tracepoint.
-const PACKET_DROPPED: (&str, &str) = ("packet_dropped", "kfree_skb");
+/// Name of the program at tracepoint kfree_skb.
+const PACKET_DROPPED: &str = "packet_dropped";
 
 /// Sizes of the kernel side.
 #[derive(Clone, Copy, Debug)]
@@ -64,13 +54,13 @@ pub struct Sizes {
     pub seen_entries: u32,
     /// Entries of each of the two maps of drops.
     pub drop_entries: u32,
-    /// Flows whose paths are remembered as known.
+    /// Flows whose paths are cached.
     pub known_flows: u32,
 }
 
 impl Default for Sizes {
-    /// 32 MiB hold 150,000 new flows of IPv4, each with its way through one hook; the map of flows takes
-    /// about 20 MiB, those of drops 10 MiB each, that of known paths 4 MiB.
+    /// 32 MiB hold 150,000 new flows of IPv4, each with a path through one hook; the map of flows takes about 20 MiB,
+    /// those of drops 10 MiB each, the path cache 4 MiB.
     fn default() -> Self {
         Self {
             ring_bytes: 32 << 20,
@@ -100,13 +90,16 @@ pub enum Seeing {
 
 /// The loaded programs and maps.
 pub struct Programs {
-    ebpf: Ebpf,
-    raw: RawObject,
+    maps: StdHashMap<String, Map>,
+    loader: loader::Programs,
     netfilter: Option<NetfilterPrograms>,
+    /// The program at tracepoint kfree_skb, and what keeps it attached there.
+    packet_dropped: OwnedFd,
+    drops: Option<OwnedFd>,
     memory: KernelMemory,
     /// How they run loops ([`loops`]).
     loops: u32,
-    /// What they report.
+    /// Which flows they report.
     mode: Mode,
     #[cfg(feature = "bpf-log")]
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
@@ -136,16 +129,16 @@ struct RulePrograms {
 }
 
 impl NetfilterPrograms {
-    fn load(raw: &RawObject, trace_rules: bool) -> Result<Self> {
-        let flow_end = raw.load(FLOW_END, sys::load_netfilter)?;
-        let rules = if trace_rules { Some(RulePrograms::load(raw)?) } else { None };
+    fn load(programs: &loader::Programs, trace_rules: bool) -> Result<Self> {
+        let flow_end = programs.load(FLOW_END, sys::load_netfilter)?;
+        let rules = if trace_rules { Some(RulePrograms::load(programs)?) } else { None };
         Ok(Self { flow_end, rules })
     }
 }
 
 impl RulePrograms {
-    fn load(raw: &RawObject) -> Result<Self> {
-        let load = |name| raw.load(name, sys::load_netfilter);
+    fn load(programs: &loader::Programs) -> Result<Self> {
+        let load = |name| programs.load(name, sys::load_netfilter);
         Ok(Self {
             main: [load("hook_open")?, load("hook_gap")?, load("hook_close")?],
             early: [load("early_open")?, load("early_gap")?, load("early_close")?],
@@ -154,8 +147,8 @@ impl RulePrograms {
 }
 
 impl Programs {
-    /// Loads what is needed for flows and, if wanted, for rules and for packets that get `lost` elsewhere than
-    /// in netfilter; attaches nothing.
+    /// Loads the programs for flows and, if wanted, for rules and for packets that another part of the kernel drops
+    /// (`lost`); attaches nothing.
     pub fn load(
         layout: &Layout,
         drops: DropSign,
@@ -164,9 +157,8 @@ impl Programs {
         trace_rules: bool,
         seeing: Seeing,
     ) -> Result<Self> {
-        check_abi(OBJECT)?;
-        let offsets = layout.offsets.to_array();
-        // Woken four times per ring: early enough to drain, seldom enough to cost nothing.
+        // The programs wake the agent four times per ring, which is early enough to drain it and rare enough to cost
+        // nothing.
         let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
         let path_cache_sets = if trace_rules {
             sizes.known_flows.div_ceil(PATH_CACHE_WAYS).next_power_of_two()
@@ -182,7 +174,6 @@ impl Programs {
         };
         // The longest loop has a round for each counter.
         let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
-        let drop_spans = drops.spans();
         let untold = lost.map_or([0; 4], Reasons::untold);
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
@@ -190,65 +181,61 @@ impl Programs {
                 (1, arguments, nft, *layout.ends.as_ref().unwrap_or(&EndLayout::NONE))
             }
         };
-        let (arguments, nft) = (arguments.to_array(), nft.to_array());
         let owners = layout.owners.as_ref().unwrap_or(&OwnerLayout::NONE);
-        let (owner_offsets, owner_numbers) = (owners.offsets.to_array(), owners.numbers.to_array());
-        let (end_offsets, end_numbers) = (ends.offsets.to_array(), ends.numbers.to_array());
-        let mut ebpf = EbpfLoader::new()
-            .override_global("OFFSETS", offsets.as_slice(), true)
-            .override_global("NFT_OFFSETS", nft.as_slice(), true)
-            .override_global("ARGUMENTS", arguments.as_slice(), true)
-            .override_global("END_OFFSETS", end_offsets.as_slice(), true)
-            .override_global("END_NUMBERS", end_numbers.as_slice(), true)
-            .override_global("OWNER_OFFSETS", owner_offsets.as_slice(), true)
-            .override_global("OWNER_NUMBERS", owner_numbers.as_slice(), true)
-            .override_global("PROBES", &probes, true)
-            .override_global("LOOPS", &loops, true)
-            .override_global("PATH_CACHE_SETS", &path_cache_sets, true)
-            .override_global("HASH_KEY", random_key().as_slice(), true)
-            .override_global("SWITCHES", layout.switches.as_slice(), true)
-            .override_global("TRACE_RULES", &u32::from(trace_rules), true)
-            .override_global("DROP_REASON", &drops.reason(), true)
-            .override_global("DROP_SPANS", drop_spans.as_slice(), true)
-            .override_global("LOST_PACKETS", &u32::from(lost.is_some()), true)
-            .override_global("NO_REASON", &lost.map_or(0, Reasons::not_specified), true)
-            .override_global("UNTOLD_REASONS", untold.as_slice(), true)
-            .override_global("STATS", layout.stats.as_slice(), true)
-            .override_global("WAKE_BYTES", &wake_bytes, true)
-            .map_max_entries("RECORDS", sizes.ring_bytes)
-            .map_max_entries("SEEN_FLOWS", sizes.seen_entries)
-            .map_max_entries("DROPS_0", sizes.drop_entries)
-            .map_max_entries("DROPS_1", sizes.drop_entries)
-            .map_max_entries("PATH_CACHE", path_cache_sets)
-            .map_max_entries("BEFORE", frames)
-            .map_max_entries("AFTER", frames)
-            .map_max_entries("PATH_SCRATCH", frames)
-            .map_max_entries("ROUNDS", rounds)
-            .load(OBJECT)
-            .context("cannot create the BPF maps")?;
-        let raw = RawObject::relocated(OBJECT, &ebpf)?;
+        let one = |number: u32| words(&[number]);
+        let (programs, maps) = Loader::new()?
+            .constants(&[
+                ("OFFSETS", words(&layout.offsets.to_array())),
+                ("NFT_OFFSETS", words(&nft.to_array())),
+                ("ARGUMENTS", words(&arguments.to_array())),
+                ("END_OFFSETS", words(&ends.offsets.to_array())),
+                ("END_NUMBERS", words(&ends.numbers.to_array())),
+                ("OWNER_OFFSETS", words(&owners.offsets.to_array())),
+                ("OWNER_NUMBERS", words(&owners.numbers.to_array())),
+                ("PROBES", one(probes)),
+                ("LOOPS", one(loops)),
+                ("PATH_CACHE_SETS", one(path_cache_sets)),
+                ("HASH_KEY", long_words(&random_key())),
+                ("SWITCHES", words(&layout.switches)),
+                ("TRACE_RULES", one(trace_rules.into())),
+                ("DROP_REASON", one(drops.reason())),
+                ("DROP_SPANS", long_words(&drops.spans())),
+                ("LOST_PACKETS", one(lost.is_some().into())),
+                ("NO_REASON", one(lost.map_or(0, Reasons::not_specified))),
+                ("UNTOLD_REASONS", long_words(&untold)),
+                ("STATS", words(&layout.stats)),
+                ("WAKE_BYTES", long_words(&[wake_bytes])),
+            ])?
+            .max_entries("RECORDS", sizes.ring_bytes)?
+            .max_entries("SEEN_FLOWS", sizes.seen_entries)?
+            .max_entries("DROPS_0", sizes.drop_entries)?
+            .max_entries("DROPS_1", sizes.drop_entries)?
+            .max_entries("PATH_CACHE", path_cache_sets)?
+            .max_entries("BEFORE", frames)?
+            .max_entries("AFTER", frames)?
+            .max_entries("PATH_SCRATCH", frames)?
+            .max_entries("ROUNDS", rounds)?
+            .load()?;
         let netfilter = match seeing {
-            Seeing::Links => Some(NetfilterPrograms::load(&raw, trace_rules)?),
+            Seeing::Links => Some(NetfilterPrograms::load(&programs, trace_rules)?),
             Seeing::Probes { .. } => None,
         };
         let memory = KernelMemory::new(
-            raw.load(READ_MEMORY, sys::load_syscall)?,
-            array(&ebpf, "MEMORY_REQUEST")?,
-            array(&ebpf, "MEMORY")?,
+            programs.load(READ_MEMORY, sys::load_syscall)?,
+            maps.fd("MEMORY_REQUEST")?,
+            maps.fd("MEMORY")?,
         )
         .context("cannot map the maps of program read_memory")?;
-        let program: &mut RawTracePoint = ebpf
-            .program_mut(PACKET_DROPPED.0)
-            .context("the BPF object has no drop program")?
-            .try_into()?;
-        program.load().map_err(refused)?;
+        let packet_dropped = programs.load(PACKET_DROPPED, sys::load_raw_tracepoint)?;
         Ok(Self {
             #[cfg(feature = "bpf-log")]
-            logger: aya_log::EbpfLogger::init(&mut ebpf)
+            logger: aya_log::EbpfLogger::init_from_id(sys::program_id(packet_dropped.as_fd())?)
                 .context("the BPF programs do not log: build with `cargo xtask build --bpf-log`")?,
-            ebpf,
-            raw,
+            maps: maps.into_typed()?,
+            loader: programs,
             netfilter,
+            packet_dropped,
+            drops: None,
             memory,
             loops,
             mode: Mode { report: REPORT_EACH, fold: 0, drops: 0, reserved: 0 },
@@ -261,7 +248,7 @@ impl Programs {
         Some(self.netfilter.as_ref()?.flow_end.as_fd())
     }
 
-    /// Why they cannot read counters of rules; `None` if they can, as nearly everywhere.
+    /// Why the programs cannot read counters of rules; `None` if they can, as on nearly all kernels.
     #[must_use]
     pub fn without_counters(&self) -> Option<&'static str> {
         (self.loops == loops::NONE).then_some(
@@ -275,7 +262,7 @@ impl Programs {
         name: &str,
         load: impl FnOnce(&str, sys::Code<'_>) -> Result<OwnedFd, sys::LoadError>,
     ) -> Result<OwnedFd> {
-        self.raw.load(name, load)
+        self.loader.load(name, load)
     }
 
     /// A program around base chains; `None` if rules are not traced, and with probes.
@@ -288,17 +275,14 @@ impl Programs {
 
     /// Attaches the drop program; it is detached when `self` is dropped.
     pub fn attach_drops(&mut self) -> Result<()> {
-        let program: &mut RawTracePoint = self
-            .ebpf
-            .program_mut(PACKET_DROPPED.0)
-            .context("the BPF object has no drop program")?
-            .try_into()?;
-        program.attach(PACKET_DROPPED.1).context("cannot attach to tracepoint kfree_skb")?;
+        let attached = sys::attach_tracepoint(self.packet_dropped.as_fd(), c"kfree_skb")
+            .context("cannot attach to tracepoint kfree_skb")?;
+        self.drops = Some(attached);
         Ok(())
     }
 
-    /// Reports drops of the namespace with this cookie, and traces its rules as those of the n-th. `stats` are
-    /// conntrack's counters there as they are now.
+    /// Reports drops of the namespace with this cookie, and traces its rules under this number. `stats` are
+    /// conntrack's present counters there.
     pub fn trace_netns(&mut self, cookie: u64, number: u32, stats: &[CpuStats]) -> Result<()> {
         let mut counted = vec![[0u32; 3]; nr_cpus().map_err(|(_, error)| error)?];
         for cpu in stats {
@@ -321,13 +305,13 @@ impl Programs {
         let removed = traced.remove(&cookie);
         let mut known: PerCpuHashMap<_, u64, [u32; 3]> =
             PerCpuHashMap::try_from(self.map_mut("CONNTRACK_STATS")?)?;
-        // It may never have been observed.
+        // The namespace may never have been observed.
         if_there(known.remove(&cookie))?;
         Ok(if_there(removed)?)
     }
 
-    /// Changes what is reported from now on: each flow, or a folded key once ([`Mode::report`]); keys are
-    /// folded or not.
+    /// Sets which flows the programs report, each one or each folded key once ([`Mode::report`]), and whether they
+    /// fold keys.
     pub fn report(&mut self, report: u32, fold: bool) -> Result<()> {
         self.set_mode(Mode { report, fold: u32::from(fold), ..self.mode })
     }
@@ -340,13 +324,13 @@ impl Programs {
         Ok(())
     }
 
-    /// Takes the counts of dropped packets. The programs count in the other map from here on; those that
-    /// are running are waited for, so that no packet is missed or counted twice.
+    /// Takes the counts of dropped packets. The programs count in the other map from now on, and this call waits for
+    /// those that are running, so that no packet is missed or counted twice.
     pub fn take_drops(&mut self) -> Result<Vec<DropCount>> {
         let full = if self.mode.drops == 0 { "DROPS_0" } else { "DROPS_1" };
         self.set_mode(Mode { drops: self.mode.drops ^ 1, ..self.mode })?;
         if sys::wait_for_programs().is_err() {
-            // With nohz_full, or in a sandbox: programs run for microseconds.
+            // membarrier(2) fails with nohz_full and in some sandboxes. Programs run for microseconds.
             thread::sleep(PROGRAMS_RUN);
         }
         let Map::HashMap(map) = self.map(full)? else { bail!("{full} is no hash map") };
@@ -356,7 +340,7 @@ impl Programs {
 
     /// Takes the ring; there is one.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
-        let map = self.ebpf.take_map("RECORDS").context("the ring was taken already")?;
+        let map = self.maps.remove("RECORDS").context("the ring was taken already")?;
         Ok(RingBuf::try_from(map)?)
     }
 
@@ -376,11 +360,11 @@ impl Programs {
         Ok(Counters::new(values))
     }
 
-    /// All entries of the map of flows. Entries that come or go meanwhile may be missed.
+    /// All entries of the map of flows. Entries that are added or evicted meanwhile may be missed.
     pub fn seen(&self) -> Result<Vec<Seen>> {
         let map: HashMap<_, SeenKeyBytes, SeenValueBytes> =
             HashMap::try_from(self.map("SEEN_FLOWS")?)?;
-        // An entry evicted between its key's and its value's lookup is an error of that entry only.
+        // An entry that was evicted between the lookups of its key and its value is skipped.
         Ok(map.iter().flatten().map(|(key, value)| Seen::decode(&key, &value)).collect())
     }
 
@@ -393,7 +377,7 @@ impl Programs {
         Ok(())
     }
 
-    /// Tells where packets can meet a base chain; `None`: no longer.
+    /// Sets the hook point of a base chain; `None` removes it.
     pub fn set_chain(&mut self, key: ChainKey, hooked: Option<HookedChain>) -> Result<()> {
         let mut map: HashMap<_, [u64; 2], [u32; 4]> = HashMap::try_from(self.map_mut("CHAINS")?)?;
         let ChainKey { chain, family, hook } = key;
@@ -402,7 +386,7 @@ impl Programs {
             Some(HookedChain { plan, hook_point, number, first }) => {
                 map.insert(key, [plan, hook_point, number, first], 0)?;
             }
-            // The memory of a chain that is gone may be that of another one, gone since, too.
+            // The entry may have been removed before, for another chain that had the same memory.
             None => if_there(map.remove(&key))?,
         }
         Ok(())
@@ -414,36 +398,22 @@ impl Programs {
     }
 
     pub(super) fn map(&self, name: &str) -> Result<&Map> {
-        self.ebpf.map(name).with_context(|| format!("the BPF object has no map {name}"))
+        self.maps.get(name).with_context(|| loader::no_map(name))
     }
 
     pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
-        self.ebpf.map_mut(name).with_context(|| format!("the BPF object has no map {name}"))
+        self.maps.get_mut(name).with_context(|| loader::no_map(name))
     }
 }
 
-/// A key that who sends packets cannot know.
+/// A hash key that senders of packets cannot know.
 fn random_key() -> [u64; 2] {
     // The standard library seeds its hashers from the kernel's random numbers.
     let word = || RandomState::new().hash_one(0);
     [word(), word()]
 }
 
-/// What the verifier dislikes stands at the end of what it says.
-fn refused(error: ProgramError) -> anyhow::Error {
-    let source = match error {
-        ProgramError::LoadError { io_error, verifier_log } => sys::LoadError {
-            name: PACKET_DROPPED.0.to_owned(),
-            source: io_error,
-            log: verifier_log.to_string(),
-        },
-        other => return other.into(),
-    };
-    source.into()
-}
-
-/// Success also where the key of an entry to be removed is not there. The kernel says so by ENOENT, which aya
-/// does not tell from other errors.
+/// Ignores that a key to be removed does not exist: ENOENT, which aya does not distinguish from other errors.
 fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
@@ -456,30 +426,5 @@ fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-/// Descriptor of an array.
-fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
-    match ebpf.map(name) {
-        Some(Map::Array(data)) => Ok(data.fd().as_fd()),
-        _ => bail!("the BPF object has no array {name}"),
-    }
-}
-
-/// Entries of one set of the cache of known paths.
+/// Entries of one set of the path cache.
 const PATH_CACHE_WAYS: u32 = 4;
-
-/// Refuses an object of another ABI, and a build without an object.
-pub(super) fn check_abi(bytes: &[u8]) -> Result<()> {
-    if bytes.is_empty() {
-        bail!("this build has no BPF object: run `cargo xtask build`");
-    }
-    let file = object::File::parse(bytes).context("the BPF object is not an ELF file")?;
-    let section = file
-        .section_by_name(ABI_SECTION)
-        .context("the BPF object does not state its ABI version")?;
-    match section.data()? {
-        [ABI_VERSION] => Ok(()),
-        found => bail!(
-            "the BPF object has ABI version {found:?}, the agent [{ABI_VERSION}]: run `cargo xtask build`"
-        ),
-    }
-}

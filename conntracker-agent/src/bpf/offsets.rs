@@ -1,4 +1,4 @@
-//! What the programs need to know of the running kernel: member offsets, mostly.
+//! The facts about the running kernel that the programs need, mostly member offsets.
 
 use conntracker_common::{
     offsets::{ASSUMED, Offsets, STAT_MEMBERS},
@@ -12,7 +12,7 @@ use super::{
     owner::OwnerLayout,
 };
 
-/// The kernel's layout, as far as the programs depend on it.
+/// The part of the kernel's layout that the programs depend on.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// Member offsets.
@@ -21,14 +21,13 @@ pub struct Layout {
     pub has_loop: bool,
     /// Where hooks, chains and rules are.
     pub index: IndexLayout,
-    /// Where ends of flows are, or what is missing for them.
+    /// The layout for ends of flows, or what is missing for them.
     pub ends: Result<EndLayout, String>,
-    /// `task_struct.nvcsw` and `task_struct.nivcsw`: how often a task was switched out; [`ABSENT`] if BTF does
-    /// not tell.
+    /// `task_struct.nvcsw` and `task_struct.nivcsw`: how often a task was switched out; [`ABSENT`] if BTF lacks them.
     pub switches: [u32; 2],
     /// [`STAT_MEMBERS`]; [`ABSENT`] if BTF does not tell.
     pub stats: [u32; STAT_MEMBERS.len()],
-    /// Where owners of sockets are, or what is missing for them.
+    /// The layout for owners of sockets, or what is missing for them.
     pub owners: Result<OwnerLayout, String>,
 }
 
@@ -79,7 +78,7 @@ pub(super) fn offsets(btf: &KernelBtf) -> Result<Offsets, LayoutError> {
     Ok(Offsets::from_array(&btf.member_offsets(Offsets::MEMBERS)?))
 }
 
-/// Whether members are where programs take them to be, as (struct, member path, offset).
+/// Checks that members have the offsets that the programs assume, as (struct, member path, offset).
 pub(super) fn check(
     btf: &KernelBtf,
     assumed: &[(&'static str, &'static str, u32)],

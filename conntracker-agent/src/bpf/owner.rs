@@ -1,4 +1,4 @@
-//! Owners of sockets: decoded from what follows a record, and what the programs need to tell them.
+//! Owners of sockets, decoded from the bytes behind a record, and the offsets that the programs need for them.
 
 use std::fs;
 
@@ -10,15 +10,15 @@ use conntracker_common::{
 
 use super::btf::{BtfError, KernelBtf};
 
-/// Says on kernels with PREEMPT_RT that they are.
+/// File that only kernels with PREEMPT_RT have.
 const REALTIME: &str = "/sys/kernel/realtime";
 
-/// Where the programs find the owner of a socket.
+/// Offsets and numbers that the programs need for the owner of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnerLayout {
     /// Member offsets.
     pub offsets: OwnerOffsets,
-    /// What else they need.
+    /// Further numbers that they need.
     pub numbers: OwnerNumbers,
 }
 
@@ -40,14 +40,14 @@ impl OwnerLayout {
     }
 }
 
-/// Bytes of a task's stack in the kernel, where softirqs have another one: on x86_64 (THREAD_SIZE of
+/// Bytes of a task's kernel stack, where softirqs have a stack of their own: on x86_64 (THREAD_SIZE of
 /// arch/x86/include/asm/page_64_types.h) without PREEMPT_RT.
 fn stack_bytes() -> u32 {
     let realtime = fs::read_to_string(REALTIME).is_ok_and(|text| text.trim() == "1");
     if cfg!(target_arch = "x86_64") && !realtime { 4 << 12 } else { 0 }
 }
 
-/// The owner of a socket, as the programs tell it.
+/// The owner of a socket, as the programs report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// User.
@@ -61,7 +61,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Decodes it; there are enough bytes for it in `r`.
+    /// Decodes it; the caller has checked the length of `r`.
     pub(super) fn decode(r: &mut &[u8]) -> Self {
         let known = |number: u64| (number != 0).then_some(number);
         let cgroup = known(r.get_u64_ne());

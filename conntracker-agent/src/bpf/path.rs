@@ -1,10 +1,11 @@
-//! Ring records of packets' ways through hooks, decoded from bytes. Pure: no kernel needed.
+//! Ring records of packets' paths through hooks, decoded from bytes. Pure, without a kernel.
 
 use bytes::Buf;
 use conntracker_common::{
+    conntrack::IPS_NAT,
     path::{
-        DeviceName, IPS_NAT, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_ANSWERED,
-        PATH_NAT, PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
+        DeviceName, KIND_PATH, MAX_EVENT_WORDS, MAX_MOVED, Marks, Moved, PATH_ANSWERED, PATH_NAT,
+        PATH_NESTED, PATH_PROBED, PATH_TRUNCATED, PathHead, event,
     },
     plan::{SEGMENT_EARLY, hook_point},
     record::{FAMILY_V4, FAMILY_V6, Tuple4, Tuple6},
@@ -24,7 +25,7 @@ pub struct PathRecord {
     pub orig: Tuple,
     /// Reply direction at the end; `None` if the packet had no conntrack entry.
     pub reply: Option<Tuple>,
-    /// Reply direction at the beginning, if it was another one.
+    /// Reply direction at the beginning, if it differed.
     pub reply_before: Option<Tuple>,
     /// Conntrack zone.
     pub zone: u16,
@@ -38,7 +39,7 @@ pub struct PathRecord {
     pub status: u32,
     /// `enum ip_conntrack_info`.
     pub info: u8,
-    /// Interface of input, as the hook's functions were told.
+    /// Input interface, as the hook functions got it.
     pub iif: Option<Device>,
     /// Interface of output.
     pub oif: Option<Device>,
@@ -46,13 +47,13 @@ pub struct PathRecord {
     pub hook_point: u32,
     /// Epoch of the ruleset.
     pub epoch: u32,
-    /// Hash of the path, by which dropped packets are counted.
+    /// Hash of the path; dropped packets are counted by it.
     pub path_hash: u64,
     /// It was dropped.
     pub dropped: bool,
     /// Links between base chains that it passed.
     pub gaps: u8,
-    /// OtherFlows moved the same counters meanwhile.
+    /// Others moved the same counters meanwhile.
     pub nested: bool,
     /// Not all counters that moved are named.
     pub truncated: bool,
@@ -62,11 +63,11 @@ pub struct PathRecord {
     pub marks: Vec<(u32, u32)>,
     /// Counters that moved: slot, packets.
     pub moved: Vec<(u16, u16)>,
-    /// What probes saw, in order; `None` from links, which see counters alone.
+    /// Events from probes, in order; `None` from links, which see only counters.
     pub events: Option<Vec<Event>>,
 }
 
-/// An interface, as it was when the packet met it.
+/// An interface, with its name when the packet met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Device {
     /// Its index.
@@ -90,26 +91,26 @@ fn device_name(r: &mut &[u8]) -> [u8; IFNAMSIZ] {
     name
 }
 
-/// Something that a probe saw.
+/// An event that a probe saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The n-th base chain of the hook point begins.
     Enter(u32),
     /// It ends, its function having returned this.
     Leave(u32),
-    /// The rule matched whose last expression is at this address, or one before that gave a verdict.
+    /// The rule matched whose last expression, or an earlier one that gave a verdict, is at this address.
     Rule {
         /// The address.
         expression: u64,
-        /// The verdict, if it is not the one that stands in the rule: `nft_verdict.code`, and the
-        /// address of the chain that it leads to.
+        /// The verdict, if it is not written in the rule: `nft_verdict.code`, and the address of the chain that it
+        /// leads to.
         verdict: Option<(i32, Option<u64>)>,
     },
     /// A target of ip_tables ran.
     Target {
         /// The address of its data.
         data: u64,
-        /// What it returned.
+        /// The return value.
         result: u32,
     },
 }
@@ -313,7 +314,7 @@ mod tests {
                 netns_cookie: 77,
                 orig: tuple([10, 0, 0, 1], [10, 0, 0, 2], 40_000, 53),
                 reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
-                // Nothing was translated before: the original direction turned round.
+                // Nothing was translated before, so it is the original direction inverted.
                 reply_before: Some(tuple([10, 0, 0, 2], [10, 0, 0, 1], 53, 40_000)),
                 zone: 12,
                 fragment: false,

@@ -1,4 +1,4 @@
-//! Plans and ranges of counters, as the programs read them.
+//! Plans and ranges of counters, in the layout that the programs read.
 
 use anyhow::Result;
 use aya::maps::Array;
@@ -38,8 +38,8 @@ impl Programs {
     }
 
     /// Sets, or with `None` removes, the plan of a hook point of the n-th namespace. The kernel copies it word by
-    /// word while programs read it: the epoch tells them whether it is whole. It becomes 0 before anything
-    /// else changes, and is set when the rest is in place.
+    /// word while programs read it, so its epoch shows them whether it is complete: the epoch becomes 0 before
+    /// anything else changes, and is set last.
     pub fn set_plan(&mut self, namespace: u32, hook_point: u32, plan: Option<&Plan>) -> Result<()> {
         let index = plan_index(namespace, hook_point);
         let mut map: Array<_, [u64; PLAN_WORDS]> = Array::try_from(self.map_mut("PLANS")?)?;

@@ -1,8 +1,7 @@
-//! Which functions of the kernel to attach to, and where their arguments are.
+//! The kernel functions to attach to, and the positions of their arguments.
 //!
-//! Told by what BTF and /proc/kallsyms have, never by the kernel's version. What one kernel lacks has an
-//! alternative for each purpose; which one was taken, and why those before it were not, is part of the
-//! answer.
+//! BTF and /proc/kallsyms decide, never the kernel's version. Each purpose has alternatives for kernels that lack a
+//! function; the result says which one was taken, and why not those before it.
 
 use self::Wanted::{Pointer, PointerOrVoid};
 use super::btf::{Function, KernelBtf, Parameter, ParameterKind};
@@ -16,7 +15,7 @@ pub struct Point {
     pub module: Option<String>,
     /// Its type id in the BTF of that module, or in vmlinux's.
     pub btf_id: u32,
-    /// Position of each argument that the purpose wants, in the purpose's order; the first is 0.
+    /// Positions of the arguments that the purpose needs, in its order; the first is 0.
     pub args: Vec<u8>,
 }
 
@@ -33,7 +32,7 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no function of this kernel {purpose}: {}", tried.join("; "))]
 pub struct NoPoint {
-    /// What was wanted of it.
+    /// The purpose that it was needed for.
     pub purpose: &'static str,
     /// Why each alternative was not taken.
     pub tried: Vec<String>,
@@ -42,20 +41,20 @@ pub struct NoPoint {
 /// The functions for each purpose.
 #[derive(Clone, Debug)]
 pub struct Points {
-    /// A packet goes through the functions at a hook. Arguments: sk_buff, nf_hook_state.
+    /// The function that runs all functions at a hook for a packet. Arguments: sk_buff, nf_hook_state.
     pub hook: Result<Choice, NoPoint>,
-    /// A packet goes through a base chain of nf_tables. Arguments: nft_pktinfo, nft_chain.
+    /// The function that evaluates a base chain of nf_tables for a packet. Arguments: nft_pktinfo, nft_chain.
     pub nft_chain: Result<Choice, NoPoint>,
-    /// A packet goes through a table of ip_tables. Arguments: sk_buff, nf_hook_state, xt_table.
+    /// The function that evaluates a table of ip_tables for a packet. Arguments: sk_buff, nf_hook_state, xt_table.
     pub ip_table: Result<Choice, NoPoint>,
     /// The same of ip6_tables.
     pub ip6_table: Result<Choice, NoPoint>,
-    /// A packet is about to confirm a flow. Arguments: sk_buff and, if the function is one at the hooks,
-    /// nf_hook_state: without it neither hook nor interfaces are known, and replies are not seen.
+    /// The function that a packet meets just before it confirms a flow. Arguments: sk_buff and, for a hook function,
+    /// nf_hook_state: without it hook and interfaces are unknown, and replies are not seen.
     pub confirm: Result<Choice, NoPoint>,
-    /// A confirmed flow is removed from the table. Argument: nf_conn.
+    /// The function that removes a confirmed flow from the table. Argument: nf_conn.
     pub delete: Result<Choice, NoPoint>,
-    /// A flow ends, confirmed or not. Argument: nf_conn, or the nf_conntrack that it begins with.
+    /// The function that ends a flow, confirmed or not. Argument: nf_conn, or the nf_conntrack that it begins with.
     pub destroy: Result<Choice, NoPoint>,
 }
 
@@ -95,9 +94,8 @@ const IP_TABLE: &[Alternative] = &[Alternative { functions: &["ipt_do_table"], a
 /// net/ipv6/netfilter/ip6_tables.c.
 const IP6_TABLE: &[Alternative] = &[Alternative { functions: &["ip6t_do_table"], args: TABLE }];
 
-/// net/netfilter/nf_conntrack_proto.c: one function at the hooks since Linux 6.3. There was a
-/// `nf_confirm` before, with other arguments, which not every packet came to. nf_conntrack_core.c: what
-/// all of them call.
+/// net/netfilter/nf_conntrack_proto.c has one hook function since Linux 6.3. An older `nf_confirm` has other
+/// arguments and does not see every packet. nf_conntrack_core.c has the function that all of them call.
 const CONFIRM: &[Alternative] = &[
     Alternative { functions: &["nf_confirm"], args: PACKET },
     Alternative { functions: &["ipv4_confirm", "ipv6_confirm"], args: PACKET },
@@ -120,14 +118,14 @@ const EVALUATOR: &[Wanted] = &[Pointer("nft_expr"), Pointer("nft_regs"), Pointer
 /// include/linux/netfilter/x_tables.h, `xt_target.target`.
 const TARGET: &[Wanted] = &[Pointer("sk_buff"), Pointer("xt_action_param")];
 
-/// Where functions are looked for.
+/// The sources of functions, and the user's exclusions.
 #[derive(Clone, Copy)]
 pub struct Search<'a> {
     /// The kernel's BTF.
     pub btf: &'a KernelBtf,
-    /// Tells whether /proc/kallsyms has a function of this name.
+    /// Whether /proc/kallsyms has a function of this name.
     pub exists: &'a dyn Fn(&str) -> bool,
-    /// Functions that the user does not want to be attached to.
+    /// Functions that the user excluded.
     pub avoid: &'a [String],
 }
 
@@ -167,7 +165,7 @@ impl Search<'_> {
             .map_err(|why| NoPoint { purpose: "is the target", tried: vec![why] })
     }
 
-    /// The first alternative of which all functions are there.
+    /// The first alternative whose functions all exist.
     fn choose(
         &self,
         purpose: &'static str,
@@ -185,7 +183,7 @@ impl Search<'_> {
         Err(NoPoint { purpose, tried: passed_over })
     }
 
-    /// A function with these arguments, or why not.
+    /// The function with these arguments, or why it cannot be used.
     fn point(&self, function: &str, wanted: &[Wanted]) -> Result<Point, String> {
         let Self { btf, exists, avoid } = self;
         if avoid.iter().any(|avoided| avoided == function) {
@@ -198,7 +196,7 @@ impl Search<'_> {
                 format!("`{function}` is neither in the kernel's BTF nor in /proc/kallsyms")
             });
         };
-        // What the compiler has changed has another name there, such as `nf_confirm.isra.0`.
+        // A function that the compiler has changed has another name there, such as `nf_confirm.isra.0`.
         if !exists(function) {
             return Err(format!("`{function}` is not in /proc/kallsyms"));
         }

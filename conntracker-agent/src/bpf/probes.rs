@@ -46,7 +46,7 @@ impl fmt::Display for Method {
 pub struct Hookup {
     program: &'static str,
     at_end: bool,
-    /// The program at the end needs it where that has no arguments.
+    /// Whether it is needed only with kprobes, whose program at the return has no arguments.
     kprobe_only: bool,
 }
 
@@ -62,7 +62,8 @@ const fn for_end(program: &'static str) -> Hookup {
     Hookup { program, at_end: false, kprobe_only: true }
 }
 
-/// What is done at a function: the end goes first, so that what begins can end.
+/// The programs of a function. The one at its end is attached first, so that every call that was seen to begin is
+/// seen to end.
 pub type Hookups = &'static [Hookup];
 
 /// `nf_hook_slow`.
@@ -77,7 +78,7 @@ pub const MATCHES: Hookups = &[begin("rule_matches")];
 pub const EXPRESSION: Hookups = &[end("expression_ends"), for_end("expression_begins")];
 /// Targets of xtables.
 pub const TARGET: Hookups = &[end("target_ends"), for_end("target_begins")];
-/// Functions through which packets go that are about to confirm a flow.
+/// Programs of the function that packets meet just before they confirm a flow.
 pub const CONFIRM: Hookups = &[begin("confirms")];
 /// `nf_ct_delete`.
 pub const DELETE: Hookups = &[begin("flow_deleted")];
@@ -91,7 +92,7 @@ pub struct Probes {
     kprobes: HashMap<&'static str, OwnedFd>,
     /// By function.
     attached: HashMap<String, Vec<Attached>>,
-    /// Runs that the kernel left out of programs that are gone.
+    /// Missed runs of programs that were detached.
     missed_before: u64,
 }
 
@@ -110,10 +111,9 @@ impl Probes {
         Self { method, kprobes: HashMap::new(), attached: HashMap::new(), missed_before: 0 }
     }
 
-    /// Attaches programs to a function, unless they are.
+    /// Attaches programs to a function, unless they are attached.
     ///
-    /// # Errors
-    /// The kernel refuses; nothing is attached to the function then.
+    /// # Errors The kernel refuses one; then none stays attached to the function.
     pub fn attach(&mut self, programs: &Programs, point: &Point, hookups: Hookups) -> Result<()> {
         if self.attached.contains_key(&point.function) {
             return Ok(());
@@ -142,8 +142,7 @@ impl Probes {
 
     /// Detaches from all functions but these.
     ///
-    /// # Errors
-    /// What the programs missed cannot be asked for any more.
+    /// # Errors The number of missed runs cannot be read.
     pub fn retain(&mut self, keep: impl Fn(&String) -> bool) -> io::Result<()> {
         let gone = self.attached.extract_if(|function, _| !keep(function));
         let gone: Vec<Attached> = gone.flat_map(|(_, attached)| attached).collect();
@@ -151,8 +150,8 @@ impl Probes {
         Ok(())
     }
 
-    /// Runs that the kernel left out because the program was running on that CPU already (Linux 5.12+,
-    /// of kprobes 6.7+; before, it does not count them).
+    /// Runs that the kernel skipped because the program was running on that CPU already (counted since Linux 5.12,
+    /// for kprobes since 6.7).
     ///
     /// # Errors
     /// As those of [`sys::missed_runs`].
@@ -189,7 +188,7 @@ fn fentry(programs: &Programs, point: &Point, hookup: &Hookup) -> Result<Attache
     Ok(Attached { program: Some(program), _link: link })
 }
 
-/// Whether the kernel takes programs in its functions at all: attaches the smallest one for a moment.
+/// Whether the kernel accepts programs in its functions: attaches the smallest one and detaches it.
 pub fn check(points: &Points, method: Method) -> Result<()> {
     let hook = points.hook.clone()?;
     let point = hook.points.first().context("no function")?;
@@ -239,8 +238,8 @@ fn target(point: &Point) -> Result<OwnedTarget> {
 
 /// Where programs find arguments.
 ///
-/// # Errors
-/// A function that flows need is missing. Those that rules need may be: a module that is not loaded.
+/// # Errors A function that flows need is missing. Functions that rules need may be missing, because their module may
+/// be loaded later.
 pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing> {
     let places = ContextOffsets { btf, method };
     let everywhere = Search { btf, exists: &|_| true, avoid: &[] };
@@ -259,8 +258,8 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
         [arguments.nft_pkt, arguments.nft_chain] = places.of(choice)?;
         arguments.nft_result = places.result(choice)?;
     }
-    // Before ip_tables is loaded: its functions are such as hang at hooks since Linux 5.16, and those all
-    // have the same arguments (include/linux/netfilter.h, `nf_hookfn`).
+    // Before ip_tables is loaded: since Linux 5.16 its functions are hook functions, which all have the same
+    // arguments (include/linux/netfilter.h, `nf_hookfn`).
     arguments.xt_table = places.argument(0)?;
     (arguments.xt_skb, arguments.xt_state) = (places.argument(1)?, places.argument(2)?);
     arguments.xt_result = places.result_behind(3)?;
@@ -279,8 +278,8 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
         let choice = Choice { points: vec![point], passed_over: Vec::new() };
         [arguments.eval_expr, arguments.eval_regs, arguments.eval_pkt] = places.of(&choice)?;
     }
-    // As do all targets those of `xt_target.target`. Where they find their data is known even before
-    // x_tables is loaded: it is the second word, behind the target.
+    // All targets have the arguments of `xt_target.target`. The offset of their data is known before x_tables is
+    // loaded: it is the second word, behind the target.
     (arguments.target_skb, arguments.target_par) = (places.argument(0)?, places.argument(1)?);
     arguments.target_result = places.result_behind(2)?;
     arguments.par_targinfo = btf.member_offset("xt_action_param", "targinfo").unwrap_or(8);
@@ -291,8 +290,7 @@ pub fn seeing(btf: &KernelBtf, points: &Points, method: Method) -> Result<Seeing
     Ok(Seeing::Probes { arguments, nft })
 }
 
-/// Registers in which functions get their arguments, and that of the result, as members of
-/// `struct pt_regs` (System V ABI; AAPCS64).
+/// Registers of arguments and of the result, as members of `struct pt_regs` (System V ABI; AAPCS64).
 #[cfg(target_arch = "x86_64")]
 const REGISTERS: (&[&str], &str) = (&["di", "si", "dx", "cx", "r8", "r9"], "ax");
 #[cfg(target_arch = "aarch64")]
@@ -308,7 +306,7 @@ struct ContextOffsets<'a> {
 }
 
 impl ContextOffsets<'_> {
-    /// Those of a purpose's arguments, which are the same in all functions that serve it.
+    /// Registers of a purpose's arguments, which are the same in all functions of the purpose.
     fn of<const N: usize>(&self, choice: &Choice) -> Result<[u32; N]> {
         let mut found: Option<[u32; N]> = None;
         for point in &choice.points {
@@ -318,7 +316,9 @@ impl ContextOffsets<'_> {
             let places: [u32; N] =
                 places.try_into().map_err(|_| anyhow!("{function} has too few arguments"))?;
             if found.is_some_and(|other| other != places) {
-                bail!("{function} has its arguments elsewhere than others of its kind");
+                bail!(
+                    "{function} has other arguments than the functions that the programs were loaded for"
+                );
             }
             found = Some(places);
         }
@@ -343,7 +343,7 @@ impl ContextOffsets<'_> {
         self.result_behind(function.parameters.len())
     }
 
-    /// That of the result of a function with so many arguments.
+    /// Register of the result of a function with this number of arguments.
     fn result_behind(&self, arguments: usize) -> Result<u32> {
         match self.method {
             Method::Fentry => Ok(arguments as u32 * 8),

@@ -13,15 +13,15 @@ use crate::model::{Cause, ConntrackCause};
 /// What the enumerators' names begin with.
 const PREFIX: &str = "SKB_DROP_REASON_";
 
-/// What the names of another enumeration begin with behind that: subsystems, by the upper bits of a reason.
+/// Second prefix, of the enumeration of subsystems, which are the upper bits of a reason.
 const SUBSYSTEMS: &str = "SUBSYS_";
 
 /// The reason of drops that have none.
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
-/// Reasons by which no packet is lost: another receiver has it (copies for packet sockets, frames for other
-/// hosts), it was received before, or it is freed after it was received.
-const UNTOLD: [&str; 14] = [
+/// Reasons that lose no packet: another receiver has it (copies for packet sockets, frames for other hosts), it is a
+/// duplicate, or it is freed after it was received.
+const LOSSLESS_REASONS: [&str; 14] = [
     "PACKET_SOCK_ERROR",
     "OTHERHOST",
     "UNHANDLED_PROTO",
@@ -39,7 +39,7 @@ const UNTOLD: [&str; 14] = [
 ];
 
 /// The same of functions that free packets without a reason.
-const UNTOLD_FUNCTIONS: [&str; 20] = [
+const LOSSLESS_FUNCTIONS: [&str; 20] = [
     "__sk_destruct",
     "__udp4_lib_mcast_deliver",
     "__udp6_lib_mcast_deliver",
@@ -70,12 +70,12 @@ pub struct RawCause {
     /// `enum skb_drop_reason`; of those that netfilter dropped, one of `CONNTRACK_`
     /// ([`conntracker_common::record`]).
     pub reason: u32,
-    /// To where the function returns that dropped it, if there is no reason; else 0.
+    /// The return address in the function that dropped it, if there is no reason; else 0.
     pub location: u64,
 }
 
 impl RawCause {
-    /// A function at a hook of netfilter, and not conntrack's.
+    /// A drop by a function at a netfilter hook, other than conntrack's.
     pub const NETFILTER: Self = Self { lost: false, reason: CONNTRACK_PASSED, location: 0 };
 }
 
@@ -87,7 +87,7 @@ pub struct Reasons {
     not_specified: u32,
     untold: [u64; 4],
     functions: Arc<Functions>,
-    /// Those that have dropped packets, by addresses in them: `None` has no name.
+    /// Functions that have dropped packets, by an address in them; `None` if no symbol has it.
     droppers: HashMap<u64, Option<&'static str>>,
 }
 
@@ -111,11 +111,11 @@ impl Reasons {
                 reasons.not_specified = number;
             }
             if let Some(word) = reasons.untold.get_mut(number as usize / 64)
-                && UNTOLD.contains(&name)
+                && LOSSLESS_REASONS.contains(&name)
             {
                 *word |= 1 << (number % 64);
             }
-            reasons.by_number.insert(number, kept(name));
+            reasons.by_number.insert(number, leak_name(name));
         }
         reasons
     }
@@ -126,7 +126,7 @@ impl Reasons {
         self.not_specified
     }
 
-    /// A bit for each reason that is not told.
+    /// A bit for each reason that is not reported.
     #[must_use]
     pub fn untold(&self) -> [u64; 4] {
         self.untold
@@ -138,7 +138,7 @@ impl Reasons {
         !self.by_number.is_empty()
     }
 
-    /// What numbers say; `None`: no packet was lost.
+    /// The cause that the numbers mean; `None` if no packet was lost.
     pub fn cause(&mut self, raw: RawCause) -> Option<Cause> {
         let RawCause { lost, reason, location } = raw;
         if !lost {
@@ -155,20 +155,20 @@ impl Reasons {
             return Some(Cause::Reason(name.unwrap_or(NOT_SPECIFIED)));
         }
         let Self { functions, droppers, .. } = self;
-        // Parts that the compiler has put elsewhere, or made anew, are told as the function that they are of.
-        let name = |name: &str| kept(name.split('.').next().unwrap_or(name));
+        // Parts that the compiler has moved or cloned are named by their function.
+        let name = |name: &str| leak_name(name.split('.').next().unwrap_or(name));
         let function =
             *droppers.entry(location).or_insert_with(|| functions.at(location).map(name));
         match function {
-            Some(name) if UNTOLD_FUNCTIONS.contains(&name) => None,
+            Some(name) if LOSSLESS_FUNCTIONS.contains(&name) => None,
             Some(name) => Some(Cause::Function(name)),
             None => Some(Cause::Reason(NOT_SPECIFIED)),
         }
     }
 }
 
-/// Keeps a name for good: the kernel has a few hundred reasons, and as many functions that drop packets.
-fn kept(name: &str) -> &'static str {
+/// Leaks a name: the kernel has only a few hundred reasons, and as many functions that drop packets.
+fn leak_name(name: &str) -> &'static str {
     Box::leak(name.to_owned().into_boxed_str())
 }
 

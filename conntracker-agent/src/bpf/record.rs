@@ -1,10 +1,11 @@
-//! Ring records and map entries, decoded from bytes. Pure: no kernel needed.
+//! Ring records and map entries, decoded from bytes. Pure, without a kernel.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Buf;
 use conntracker_common::{
     ABI_VERSION,
+    hook::HOOKS,
     owner::Owner as OwnerBytes,
     record::{
         FAMILY_V4, FAMILY_V6, FLAG_COUNTED, FLAG_FRAGMENT, FLAG_FROM_HEADERS, FLAG_INTERFACES,
@@ -16,7 +17,7 @@ use conntracker_common::{
 use super::{owner::Owner, reasons::RawCause};
 use crate::model::{L4, Status, Tuple, flow::Counted};
 
-/// What a record says happened.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A new conntrack entry.
@@ -60,27 +61,27 @@ pub struct Record {
     pub hook: Option<u8>,
     /// A later fragment, or a packet cut short: ports are zero.
     pub fragment: bool,
-    /// The kernel's count for the folded key; `None` if this record stands for itself.
+    /// The programs' count for the folded key; `None` if this record stands for one flow.
     pub counted: Option<Counted>,
     /// The owner of the packet's socket.
     pub owner: Option<Owner>,
 }
 
-/// What a record says of a dropped packet only.
+/// Fields of a record that only dropped packets have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// It is counted in the map of drops, too.
+    /// Whether it is counted in the map of drops, too.
     pub counted: bool,
     /// Hash of the path on which it was dropped; 0: it was not traced.
     pub path_hash: u64,
-    /// Who dropped it.
+    /// The cause of the drop.
     pub cause: RawCause,
 }
 
 /// Why a record was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Shorter than a header, or not as long as its kind and family make it.
+    /// Shorter than a header, or of another length than its kind and family require.
     #[error("record of {found} bytes, expected {expected}")]
     Length {
         /// Bytes there.
@@ -106,25 +107,22 @@ pub enum RecordError {
     /// A netfilter hook that does not exist.
     #[error("record of unknown netfilter hook {0}")]
     Hook(u8),
-    /// A part of a hook that does not exist.
+    /// A segment of a hook that does not exist.
     #[error("record of unknown hook segment {0}")]
     Segment(u8),
     /// A conntrack entry that began or was replied to, but is not there.
     #[error("record of kind {0}, which tells of a conntrack entry, without one")]
     NoEntry(u8),
-    /// Another flow where none can be told, or none where one must be.
+    /// A second flow in a record that cannot have one, or none in a record that must.
     #[error("record with a second tuple of protocol {0} that cannot be another flow's")]
     Other(u8),
-    /// An event of unknown kind, or one whose end is missing.
+    /// An event of unknown kind, or a truncated one.
     #[error("record with an event that says nothing: {0:#x}")]
     Event(u64),
 }
 
 const ALL_FLAGS: u8 =
     FLAG_COUNTED | FLAG_FRAGMENT | FLAG_FROM_HEADERS | FLAG_INTERFACES | FLAG_OWNER;
-
-/// Number of netfilter hooks of IPv4 and IPv6 (NF_INET_NUMHOOKS).
-pub(super) const HOOKS: u8 = 5;
 
 /// The next `N` bytes; the caller has checked the length.
 pub(super) fn take<const N: usize>(r: &mut &[u8]) -> [u8; N] {
@@ -151,7 +149,7 @@ fn l4(r: &mut &[u8], proto: u8) -> L4 {
     L4::from_kernel(proto, src, dst)
 }
 
-/// What every record begins with: its header and `FlowBody`.
+/// The beginning of every record: its header and `FlowBody`.
 pub(super) struct Common {
     pub kind: u8,
     pub ktime_ns: u64,
@@ -172,7 +170,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Decodes it. There are enough bytes for it in `r`; the record has `len`.
+    /// Decodes it; the caller has checked the length of `r`. The record has `len` bytes.
     pub fn decode(r: &mut &[u8], len: usize) -> Result<Self, RecordError> {
         let kind = r.get_u8();
         let version = r.get_u8();
@@ -268,7 +266,7 @@ impl Record {
         if !common.has_entry() && matches!(kind, Kind::New | Kind::Replied) {
             return Err(RecordError::NoEntry(common.kind));
         }
-        // Of entries only those that were expected tell another flow; of headers, errors do.
+        // Only records of expected entries, and of ICMP errors without an entry, have a second flow.
         let other = common.other_proto != 0;
         if common.has_entry() && other != (kind == Kind::Parent) || kind == Kind::Parent && !other {
             return Err(RecordError::Other(common.other_proto));

@@ -21,8 +21,7 @@ impl RecordRing {
         Ok(Self { ring: watch(ring)? })
     }
 
-    /// Waits until the programs think a wakeup worthwhile. They do not for a few records: drain by
-    /// timer as well.
+    /// Waits until the programs wake the agent. They do not for a few records, so the caller must drain by timer too.
     pub async fn ready(&mut self) -> io::Result<()> {
         self.ring.readable_mut().await?.clear_ready();
         Ok(())

@@ -1,4 +1,4 @@
-//! Functions that hang at netfilter's hooks, told by their addresses.
+//! Functions at netfilter's hooks, identified by their addresses.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -20,9 +20,9 @@ pub enum Function {
     NfTables,
     /// Evaluates a table of ip_tables or ip6_tables.
     Legacy,
-    /// A BPF program: ours, or somebody else's.
+    /// A BPF program, of this agent or of another program.
     Bpf,
-    /// Something else, which has no rules.
+    /// Another function, which evaluates no rules.
     Other,
 }
 
@@ -64,10 +64,11 @@ fn classify(name: &str) -> Option<Function> {
 /// /proc/kallsyms as it was read.
 pub struct Kallsyms(String);
 
-/// Functions by their addresses: some megabytes, so that no packet has to wait until /proc/kallsyms is read again.
+/// Functions by their addresses. They take some megabytes, which saves reading /proc/kallsyms again while packets
+/// wait.
 #[derive(Debug, Default)]
 pub struct Functions {
-    /// Where each begins, and where its name does.
+    /// The start of each function, and of its name.
     starts: Vec<(u64, u32)>,
     /// The names, a line for each.
     names: String,
@@ -93,10 +94,9 @@ pub struct Name {
 }
 
 impl Kallsyms {
-    /// Reads it: a tenth of a second.
+    /// Reads /proc/kallsyms, which takes a tenth of a second.
     ///
-    /// # Errors
-    /// It hides addresses (kernel.kptr_restrict).
+    /// # Errors The kernel hides addresses (kernel.kptr_restrict).
     pub fn read() -> Result<Self> {
         let text = fs::read_to_string("/proc/kallsyms").context("cannot read /proc/kallsyms")?;
         Self::parse(text)
@@ -148,7 +148,7 @@ impl Kallsyms {
         functions
     }
 
-    /// Where a function of vmlinux lies; `None` if there is none of this name, or if addresses are hidden.
+    /// Address and length of a function of vmlinux; `None` if there is none of this name, or if addresses are hidden.
     #[must_use]
     pub fn span(&self, function: &str) -> Option<Span> {
         let wanted =
@@ -159,8 +159,8 @@ impl Kallsyms {
         (start != 0).then_some(Span { start, len })
     }
 
-    /// The names of what is at these addresses. There may be several, some of them of functions that are
-    /// no more: the initial code of a module is freed, and its memory used again.
+    /// The names of the symbols at these addresses. An address may have several, because the memory of a module's
+    /// initial code is freed and reused.
     #[must_use]
     pub fn at(&self, wanted: &BTreeSet<u64>) -> HashMap<u64, Vec<Name>> {
         let mut found: HashMap<u64, Vec<Name>> = HashMap::new();
@@ -187,7 +187,7 @@ pub struct Span {
 #[derive(Clone, Debug)]
 pub struct Symbols {
     known: HashMap<u64, Function>,
-    /// Functions that were looked for and do not matter.
+    /// Addresses that were looked up and are of no interest.
     others: HashSet<u64>,
 }
 
@@ -205,8 +205,8 @@ impl Symbols {
         self.known.get(&address).copied().unwrap_or(Function::Other)
     }
 
-    /// Looks again if one of these functions has not been looked for: a module was loaded since. True
-    /// if one of them matters.
+    /// Reads the symbols again if one of these addresses was not looked up before, because a module was loaded since.
+    /// True if one of them is a function of interest.
     ///
     /// # Errors
     /// As [`Kallsyms::read`].

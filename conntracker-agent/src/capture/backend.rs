@@ -1,4 +1,4 @@
-//! Which source of live flows: the most exact one that works here.
+//! Chooses the source of live flows: the most exact one that works here.
 
 use std::{io, sync::Arc};
 
@@ -40,7 +40,7 @@ pub(crate) enum Backend {
 pub(crate) struct Reason {
     /// In a clause, for reports.
     pub short: String,
-    /// With what the kernel said of the others.
+    /// The reason, with the kernel's errors of the other backends.
     pub full: String,
 }
 
@@ -98,7 +98,7 @@ impl Starter<'_> {
         self.packets(PacketBackend::Links).await.with_context(context)
     }
 
-    /// By the method that was asked for, or the first one that works.
+    /// Probes by the method that was asked for, or by the first one that works.
     async fn probes(&self) -> Result<(Backend, String), Without> {
         let by = async |method| {
             let context =
@@ -160,13 +160,13 @@ impl Starter<'_> {
         }
     }
 
-    /// Whether a backend traces rules, if they are wanted.
+    /// Whether a backend traces rules, if rules are wanted.
     fn sees_rules(&self, backend: &Backend) -> bool {
         self.config.rules.is_none() || backend.rules().is_some()
     }
 }
 
-/// Starts the backend that the user chose, or the best; says why.
+/// Starts the backend that the user chose, or the best one; returns it with the reason.
 pub(crate) async fn start(
     config: &Config,
     namespaces: &[Arc<Netns>],
@@ -215,7 +215,7 @@ impl Backend {
         matches!(self, Self::Packets(..))
     }
 
-    /// Whether the kernel counts flows of a folded key by itself.
+    /// Whether the programs count flows of a folded key.
     pub fn counts_in_kernel(&self) -> bool {
         matches!(self, Self::Packets(..))
     }
@@ -239,7 +239,7 @@ impl Backend {
         }
     }
 
-    /// Reads the rules of the namespaces that are observed, where that has not been done yet.
+    /// Reads the rules of the observed namespaces that were not read yet.
     pub async fn read_rules(&mut self, hurry: &Hurry) -> Result<()> {
         match self {
             Self::Packets(_, source) => source.read_rules(hurry).await,
@@ -247,7 +247,7 @@ impl Backend {
         }
     }
 
-    /// Nothing is to be known any more of a namespace that is gone.
+    /// Forgets a namespace that has ended.
     pub fn forget_all_of(&mut self, id: NetnsId) {
         match self {
             Self::Packets(_, source) => source.forget_all_of(id),
@@ -278,7 +278,7 @@ impl Backend {
         }
     }
 
-    /// Why rules are not traced although they could be with another kernel or other rights.
+    /// Why rules are not traced, if another kernel or more privileges would allow it.
     pub fn without_rules(&self) -> &str {
         match self {
             Self::Packets(_, source) => source.without_rules().unwrap_or("declined"),
@@ -299,7 +299,7 @@ impl Backend {
         matches!(self, Self::Packets(PacketBackend::Probes(_), source) if source.without_ends().is_none())
     }
 
-    /// Why this backend sees no ends of flows although it could with another kernel.
+    /// Why this backend sees no ends of flows, if another kernel would allow it.
     pub fn without_ends(&self) -> Option<&str> {
         match self {
             Self::Packets(PacketBackend::Probes(_), source) => source.without_ends(),
@@ -323,7 +323,7 @@ impl Backend {
         }
     }
 
-    /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
+    /// Takes the programs' counts of dropped packets: all, or only if their map is nearly full.
     pub fn take_drops(&mut self, intake: &mut Intake<'_>, all: bool) -> Result<()> {
         match self {
             Self::Packets(_, source) => source.take_drops(intake, all),
@@ -339,7 +339,7 @@ impl Backend {
         }
     }
 
-    /// Whether conntrack is active in a namespace; `None` if this backend cannot tell.
+    /// Whether conntrack is active in a namespace; `None` if this backend cannot find out.
     pub fn activity(&mut self, netns: &Netns) -> Option<Result<Activity>> {
         match self {
             Self::Packets(_, source) => Some(source.activity(netns)),
@@ -355,7 +355,7 @@ impl Backend {
         }
     }
 
-    /// Runs of probes that the kernel left out; `None` where there are none.
+    /// Runs of probes that the kernel skipped; `None` without probes.
     pub fn missed(&self) -> Result<Option<u64>> {
         match self {
             Self::Packets(_, source) => source.missed(),

@@ -1,4 +1,4 @@
-//! What to observe, and how.
+//! What to observe and how.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,12 +19,12 @@ pub enum NetnsChoice {
     Current,
     /// These.
     Named(Vec<String>),
-    /// All that there are, also those that come later.
+    /// All namespaces, also those that are created later.
     All,
 }
 
 impl NetnsChoice {
-    /// Opens them. Says which of all are there but cannot be opened.
+    /// Opens them, and warns about those that cannot be opened.
     pub fn open(&self) -> Result<Vec<Arc<Netns>>> {
         let (opened, refused) = self.open_or_refuse()?;
         for why in refused {
@@ -33,7 +33,7 @@ impl NetnsChoice {
         Ok(opened)
     }
 
-    /// Opens them, and tells which of all are there but cannot be opened, and why.
+    /// Opens them, and returns a line for each that cannot be opened.
     pub(crate) fn open_or_refuse(&self) -> Result<(Vec<Arc<Netns>>, Vec<String>)> {
         let mut refused = Vec::new();
         let opened = match self {
@@ -68,16 +68,16 @@ pub enum BackendChoice {
     Netlink,
 }
 
-/// What to observe, and how.
+/// What to observe and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Namespaces.
     pub netns: NetnsChoice,
     /// Backend.
     pub backend: BackendChoice,
-    /// How probes are attached; `None`: by fentry, and where that does not work by kprobes.
+    /// How probes are attached; `None`: by fentry, or by kprobes where that fails.
     pub attach: Option<Method>,
-    /// Functions of the kernel that probes leave alone: alternatives are taken.
+    /// Functions of the kernel that probes must not use; alternatives are taken.
     pub avoid: Vec<String>,
     /// Which flows.
     pub filter: Filter,
@@ -87,7 +87,7 @@ pub struct Config {
     pub fold: bool,
     /// How to trace rules; `None` for flows only (`-c`).
     pub rules: Option<RuleOptions>,
-    /// Tell packets, too, that get lost elsewhere in the kernel than in netfilter.
+    /// Whether to report packets that another part of the kernel than netfilter drops.
     pub lost: bool,
     /// Room for flows: those that nothing told of for the longest time are summed up.
     pub max_flows: usize,
@@ -100,8 +100,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether flows fold as they are seen, in the kernel and in the table: not if the filter asks
-    /// for something that the folded key does not decide. They fold when the report is made then.
+    /// Whether flows are folded as they are seen, in the programs and in the flow table. If the filter needs more
+    /// than the folded key, they are folded when the report is made.
     pub(crate) fn folds_at_once(&self) -> bool {
         self.fold && self.filter.folded_key_decides()
     }

@@ -20,7 +20,7 @@ use crate::{
 /// Entries per message.
 const BATCH: usize = 512;
 
-/// Messages under way; a dump waits for the loop rather than pile up memory.
+/// Messages in the channel; a dump waits for the loop when it is full, so that memory stays bounded.
 pub(crate) const CHANNEL: usize = 8;
 
 /// From a dump's thread to the loop.
@@ -31,14 +31,14 @@ pub(crate) enum DumpMessage {
     Done(NetnsId, Result<DumpStats>),
 }
 
-/// What of the filter the kernel can apply to the dumps of a trace: only what never changes of an entry. An
-/// entry that a dump does not show is taken to be gone.
+/// The part of the filter that the kernel applies to dumps of a trace: only on values that never change, because an
+/// entry that a dump lacks counts as ended.
 pub(crate) fn lasting(filter: &Filter) -> DumpRequest {
     DumpRequest { mark: None, status: None, ..request(filter) }
 }
 
-/// What of the filter the kernel can apply. It may ignore what it does not know: flows are filtered
-/// again here.
+/// The part of the filter that the kernel can apply. It may ignore conditions that it does not know, so flows are
+/// filtered again here.
 pub(crate) fn request(filter: &Filter) -> DumpRequest {
     let host = |nets: &AnyOf<IpNet>| {
         nets.single().filter(|net| net.prefix_len() == net.max_prefix_len()).map(IpNet::addr)
@@ -74,8 +74,7 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
 
 /// Starts a dump.
 ///
-/// # Errors
-/// No thread can be had.
+/// # Errors The kernel refuses a thread.
 pub(crate) fn spawn(
     netns: Arc<Netns>,
     id: NetnsId,
@@ -84,7 +83,7 @@ pub(crate) fn spawn(
 ) -> io::Result<()> {
     threads::spawn("dump", move || {
         let result = run(&netns, id, &request, &sender);
-        // A closed channel means that the loop has ended: nobody is interested any more.
+        // A closed channel means that the loop has ended.
         let _ = sender.blocking_send(DumpMessage::Done(id, result));
     })
     .map(drop)
@@ -108,7 +107,7 @@ fn run(
     Ok(stats)
 }
 
-/// Dumps the conntrack table of a namespace. Entries that cannot be decoded are only counted.
+/// Dumps the conntrack table of a namespace. Entries that cannot be decoded are counted.
 pub(crate) fn for_each(
     netns: &Netns,
     request: &DumpRequest,

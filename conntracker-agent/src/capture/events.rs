@@ -84,11 +84,12 @@ impl EventsSource {
             }
         }
         for (netns, error) in broken {
-            // Without any source there is nothing to go on with; dumps still tell of one among several.
+            // Without its only socket the backend has no source. With several namespaces, dumps still cover the one
+            // that failed.
             if self.sockets.len() == 1 {
                 return Err(error).context("cannot read conntrack events");
             }
-            log::warn!("conntrack events of a namespace are read no more: {error}");
+            log::warn!("conntrack events of a namespace are not received any more: {error}");
             intake.tally.event_overruns += 1;
             self.sockets.remove(&netns);
         }

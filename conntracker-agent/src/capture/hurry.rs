@@ -1,4 +1,4 @@
-//! How long the start waits for rulesets. Programs list them, and programs can hang.
+//! The time that the start waits for rulesets, because the programs that list them may hang.
 
 use std::{cell::Cell, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Until when to wait; once that is over it stays over.
+/// A deadline that is set once and stays over.
 #[derive(Debug)]
 pub struct Hurry {
     patience: Duration,
@@ -17,7 +17,7 @@ pub struct Hurry {
 }
 
 impl Hurry {
-    /// Waits no longer than this, whenever that begins.
+    /// A deadline this long after the wait begins.
     #[must_use]
     pub fn within(patience: Duration) -> Self {
         let until = Cell::new(Instant::now() + patience);

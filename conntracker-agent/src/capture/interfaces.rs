@@ -1,9 +1,8 @@
-//! Interfaces by the names that they had when packets met them.
+//! Interfaces by the names that they had when packets passed them.
 //!
-//! Records name interfaces by their indices. An interface that is renamed keeps its index, and the index of one
-//! that is gone may be given to another, so that flows refer to neither: what they refer to is the number of an
-//! index together with a name. The kernel tells of each change of a name. What packets have told by then is taken
-//! first, under the old name.
+//! Records have the indices of interfaces. A renamed interface keeps its index, and the kernel may reuse the index of
+//! a removed one, so flows refer to the number of a pair of index and name. The kernel notifies of each change of a
+//! name; records that came before it are drained first, under the old name.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,10 +21,10 @@ use crate::{
     },
 };
 
-/// Numbers from here on are those of later names of an index; the first name's number is the index.
+/// Numbers from this one on belong to later names of an index. The number of the first name is the index.
 const LATER: u32 = 1 << 31;
 
-/// A change of names that is to be made.
+/// Changes of names that are not applied yet.
 pub(crate) type Renamed = Vec<(NetnsId, u32, String)>;
 
 /// Interfaces of all namespaces.
@@ -44,7 +43,7 @@ struct NamedInterface {
     numbers: HashMap<(u32, String), u32>,
     /// The same the other way round.
     names: HashMap<u32, (u32, String)>,
-    /// Indices that had no name when it was asked for.
+    /// Indices for which the kernel had no name.
     nameless: HashSet<u32>,
 }
 
@@ -61,7 +60,7 @@ impl NamedInterface {
         number
     }
 
-    /// Whether an index has a name already, and another one.
+    /// Whether an index has another name already.
     fn differs(&self, index: u32, name: &str) -> bool {
         self.now.get(&index).is_some_and(|now| now != name)
     }
@@ -79,18 +78,18 @@ impl Interfaces {
                 self.watches.insert(id, watched);
                 self.learn(id);
             }
-            Err(error) => log::warn!("{error:#}: they go by their numbers"),
+            Err(error) => log::warn!("{error:#}: they are printed as numbers"),
         }
     }
 
-    /// A namespace is gone; what its interfaces were called stays known.
+    /// Stops watching a namespace that has ended; the names of its interfaces are kept.
     pub fn remove(&mut self, id: NetnsId) {
-        // What had no record yet.
+        // Interfaces that no record had yet.
         self.learn(id);
         self.watches.remove(&id);
     }
 
-    /// No flow refers to those of a namespace that is gone.
+    /// Forgets the interfaces of a namespace that has ended, when no flow refers to them.
     pub fn forget(&mut self, id: NetnsId) {
         self.known.remove(&id);
     }
@@ -100,8 +99,8 @@ impl Interfaces {
         any_ready(&mut self.watches).await
     }
 
-    /// Reads what has changed. Interfaces that are new are known then; other names are returned, to be applied
-    /// when all has been taken that packets told by now.
+    /// Reads changes. New interfaces are added at once; new names of known ones are returned, to be applied when the
+    /// records of earlier packets were drained.
     pub fn read(&mut self) -> Renamed {
         let mut renamed = Vec::new();
         let Self { watches, known } = self;
@@ -117,9 +116,11 @@ impl Interfaces {
             });
             let names = match read {
                 Ok(names) => names,
-                // What is wrong with one namespace is no matter of the others.
+                // An error in one namespace does not affect the others.
                 Err(error) => {
-                    log::warn!("interfaces of a namespace are watched no more: {error}");
+                    log::warn!(
+                        "changes of interfaces in a namespace are not received any more: {error}"
+                    );
                     return false;
                 }
             };
@@ -150,7 +151,7 @@ impl Interfaces {
             known.now.contains_key(&index) || known.nameless.contains(&index)
         };
         if index != 0 && !self.known.get(&id).is_some_and(asked) {
-            // It is newer than what has been read.
+            // The interface is newer than the last reading.
             self.learn(id);
         }
         let known = self.known.entry(id).or_default();
@@ -161,7 +162,7 @@ impl Interfaces {
         index
     }
 
-    /// The number of an interface with the name that the kernel tells.
+    /// The number of an interface with the name that a record has.
     pub fn number_named(&mut self, id: NetnsId, index: u32, name: &str) -> u32 {
         self.known.entry(id).or_default().number(index, name)
     }
@@ -175,8 +176,7 @@ impl Interfaces {
         all.into_iter()
     }
 
-    /// Asks the kernel for interfaces that are not known yet. Other names than those that are known come as
-    /// changes.
+    /// Lists the interfaces and adds new ones. New names of known ones arrive as changes.
     fn learn(&mut self, id: NetnsId) {
         let Some(watched) = self.watches.get_mut(&id) else { return };
         match watched.get_mut().list() {

@@ -1,4 +1,4 @@
-//! What the running kernel is like, found out once for all backends.
+//! The properties of the running kernel, read once for all backends.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     netlink,
 };
 
-/// BTF, and what follows from it and from /proc/kallsyms.
+/// BTF, and the layout that follows from it and from /proc/kallsyms.
 pub(crate) struct Kernel {
     pub btf: Arc<KernelBtf>,
     pub layout: Layout,
@@ -29,8 +29,8 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Looks at it. Distributions have conntrack and nf_tables in modules, which the kernel loads when
-    /// somebody asks for them: so does this. Functions of the names in `avoid` are left alone.
+    /// Reads them. It makes the kernel load the modules of conntrack and nf_tables first, because their BTF is
+    /// needed. Functions named in `avoid` are not used.
     pub fn running(avoid: &[String]) -> Result<Self> {
         netlink::load_modules();
         let btf = Arc::new(KernelBtf::of_running_kernel()?);
@@ -51,10 +51,9 @@ impl Kernel {
         Ok(Self { btf, layout, points, avoid, drops, symbols, functions })
     }
 
-    /// What tells drops by netfilter from others.
+    /// How drops by netfilter are recognised.
     ///
-    /// # Errors
-    /// There is nothing.
+    /// # Errors The kernel offers neither the reason nor the function.
     pub fn drops(&self) -> Result<DropSign> {
         self.drops.clone().map_err(|error| anyhow!(error))
     }
@@ -64,10 +63,9 @@ impl Kernel {
         Reasons::of(&self.btf, Arc::clone(&self.functions))
     }
 
-    /// What tells functions at hooks by their addresses.
+    /// The symbols of functions at hooks.
     ///
-    /// # Errors
-    /// /proc/kallsyms tells nothing.
+    /// # Errors /proc/kallsyms hides addresses.
     pub fn symbols(&self) -> Result<Symbols> {
         self.symbols.clone().map_err(|error| anyhow!(error))
     }

@@ -1,4 +1,4 @@
-//! Where live flows come from: packets seen by BPF programs (`links`, `probes`), or conntrack's dumps and events
+//! The sources of live flows: BPF programs that see packets (`links`, `probes`), or conntrack's dumps and events
 //! (`netlink`); and the rules that the packets met ([`tracing`]).
 
 pub mod backend;

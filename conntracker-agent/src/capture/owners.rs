@@ -1,8 +1,7 @@
-//! Processes that own sockets, looked up where the kernel's programs told the socket alone: who has it
-//! open, as `ss -p` does, right when the record of the flow arrives.
+//! Processes that own sockets, looked up in /proc like `ss -p` does, where a record has the socket but not the
+//! process.
 //!
-//! Looking takes a walk through /proc, in a thread, at most four times a second, and for sockets only
-//! that nobody has told of yet.
+//! A thread walks through /proc, at most four times a second, and only for sockets whose process is unknown.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -19,16 +18,16 @@ use crate::{bpf::owner::Owner, model::process::Process, os::threads};
 /// Between two walks through /proc, or through control groups.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Sockets that are looked for at once, and that are remembered before it is looked which of them flows are of.
+/// The most sockets of one walk, and the number of known sockets from which unused ones are removed.
 const MOST: usize = 65_536;
 
-/// The initial pid namespace (PROC_PID_INIT_INO), of which the programs tell pids.
+/// The initial pid namespace (PROC_PID_INIT_INO), whose pids the programs report.
 const INITIAL_PIDS: u64 = 0xefff_fffc;
 
 /// Where control groups of version 2 are mounted: alone, or beside those of version 1.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// Who has a socket open.
+/// The processes that have a socket open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Holder {
     /// Absent if there are several.
@@ -37,7 +36,7 @@ struct Holder {
     comm: Option<String>,
 }
 
-/// What a walk found.
+/// The result of a walk through /proc.
 #[derive(Debug, Default)]
 struct Found {
     holders: HashMap<u64, Holder>,
@@ -56,7 +55,7 @@ pub(crate) struct Owners {
     wanted_cgroups: HashSet<u64>,
     /// Control groups that were not found.
     unknown_cgroups: HashSet<u64>,
-    /// When so much is remembered, what no flow refers to is forgotten.
+    /// Number of stored entries at which those that no flow refers to are removed.
     forget_at: usize,
     walking: Option<Receiver<Found>>,
     walked: Option<Instant>,
@@ -96,28 +95,28 @@ impl Owners {
         }
     }
 
-    /// What is remembered, as far as it grows.
+    /// Number of stored entries.
     fn remembered(&self) -> usize {
         self.found.holders.len() + self.unknown_cgroups.len()
     }
 
-    /// Whether so much is remembered that it is worth to look what is of use.
+    /// Whether there are so many entries that unused ones should be removed.
     pub fn are_many(&self) -> bool {
         self.remembered() >= self.forget_at
     }
 
-    /// Forgets what none of these processes needs: as long as there are new sockets they are looked for.
+    /// Removes the entries that none of these processes needs.
     pub fn keep<'a>(&mut self, processes: impl Iterator<Item = &'a Process>) {
         let (sockets, cgroups): (HashSet<_>, HashSet<_>) =
             processes.map(|process| (process.inode, process.cgroup_id)).unzip();
         self.found.holders.retain(|inode, _| sockets.contains(&Some(*inode)));
         self.found.cgroups.retain(|id, _| cgroups.contains(&Some(*id)));
         self.unknown_cgroups.retain(|id| cgroups.contains(&Some(*id)));
-        // No more often than the rest has doubled.
+        // The next removal waits until the number of entries has doubled.
         self.forget_at = MOST.max(2 * self.remembered());
     }
 
-    /// Takes what was found, and looks for what is wanted.
+    /// Takes the results of the last walk, and starts the next one.
     pub fn poll(&mut self) {
         if let Some(walking) = &self.walking {
             match walking.try_recv() {
@@ -147,11 +146,11 @@ impl Owners {
         };
         match threads::spawn("owners", walk) {
             Ok(_) => self.walking = Some(receiver),
-            Err(error) => log::debug!("processes are not looked up: {error}"),
+            Err(error) => log::debug!("processes are not searched in /proc: {error}"),
         }
     }
 
-    /// Adds what was found out about a process.
+    /// Adds what is known about a process.
     pub fn complete(&self, process: &mut Process) {
         if !self.same_pids {
             process.pid = None;
@@ -180,12 +179,12 @@ fn users(passwd: &str) -> HashMap<u32, String> {
     passwd.lines().rev().filter_map(user).collect()
 }
 
-/// What the program that has a socket open is called; `None` if nobody here has it, or several do.
+/// Name of the program that has a socket open; `None` if no process of this /proc has it, or several have.
 pub(crate) fn program(inode: u64) -> Option<String> {
     holders(&HashSet::from([inode])).remove(&inode)?.comm
 }
 
-/// The sockets' holders, of all processes that /proc shows.
+/// The holders of the sockets, among all processes of /proc.
 fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
     let mut all: HashMap<u64, BTreeSet<(u32, String)>> = HashMap::new();
     for pid in numbers(Path::new("/proc")) {
@@ -194,7 +193,7 @@ fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
             all.entry(inode).or_default().insert((pid, comm));
         }
     }
-    // Sockets that no process in this /proc has open are not looked up again.
+    // Sockets that no process of this /proc has open are not looked up again.
     let holder = |inode| all.get(inode).map(Holder::of).unwrap_or_default();
     sockets.iter().map(|inode| (*inode, holder(inode))).collect()
 }
@@ -225,7 +224,7 @@ fn held(pid: u32, sockets: &HashSet<u64>) -> io::Result<Vec<(u64, String)>> {
         let link = descriptors.join(number.to_string());
         let Some(inode) = socket(&link).filter(|inode| sockets.contains(inode)) else { continue };
         let comm = fs::read_to_string(process.join("comm"))?;
-        // The number may have gone to another process before its name was read.
+        // Another process may have got the pid before its name was read.
         if socket(&link) == Some(inode) {
             held.push((inode, comm.trim_end_matches('\n').to_owned()));
         }
@@ -327,7 +326,7 @@ mod tests {
         let [mut first, _] = of_flows;
         owners.complete(&mut first);
         assert_eq!(first.pid, Some(7));
-        // If flows are of all of them, they stay, and are not looked through at each record.
+        // If flows need all of them, they stay, and the next record does not search them again.
         let many: Vec<Process> = (1..=MOST as u64).map(process).collect();
         for process in &many {
             owners.found.holders.insert(process.inode.unwrap(), Holder::default());

@@ -1,5 +1,5 @@
-//! What conntrack counts itself (`conntrack -S`), since a namespace is observed: it removes entries and finds packets
-//! invalid without telling anybody.
+//! Conntrack's own counters (`conntrack -S`) since the observation of a namespace began, because no event reports
+//! evicted entries and invalid packets.
 
 use std::{collections::BTreeMap, io};
 
@@ -13,8 +13,8 @@ use crate::{
     report::OneLine,
 };
 
-/// What is told of the counters, in these words.
-const TOLD: [(&str, &str); 5] = [
+/// The counters that are reported, and their words.
+const REPORTED: [(&str, &str); 5] = [
     ("drop", "packets dropped: no room for an entry, or its tuple was taken"),
     ("insert_failed", "of these because the tuple was taken"),
     ("early_drop", "entries removed before their time, to make room"),
@@ -22,8 +22,8 @@ const TOLD: [(&str, &str); 5] = [
     ("error", "ICMP errors that fit no entry, or are damaged"),
 ];
 
-/// What each CPU has counted in a namespace; nothing where the kernel does not tell (then the first packet that
-/// conntrack drops on a CPU may be told as dropped by it for the wrong reason).
+/// The counters of each CPU in a namespace; none where the kernel does not send them (the first packet that conntrack
+/// drops on a CPU may then get the wrong cause).
 pub(crate) fn of(netns: &Netns) -> Vec<CpuStats> {
     let stats = netns.enter(|| {
         let mut socket = Socket::netfilter().map_err(io::Error::other)?;
@@ -35,7 +35,7 @@ pub(crate) fn of(netns: &Netns) -> Vec<CpuStats> {
     })
 }
 
-/// The counters of when namespaces began to be observed.
+/// The counters at the beginning of the observation of each namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Statistics(BTreeMap<NetnsId, Vec<CpuStats>>);
 
@@ -50,7 +50,7 @@ impl Statistics {
         self.0.remove(&id);
     }
 
-    /// What has been counted since then, if that is anything.
+    /// The increase since then, if there is any.
     pub fn note(&self, id: NetnsId, netns: &Netns) -> Option<String> {
         let before = self.0.get(&id).filter(|before| !before.is_empty())?;
         grown(before, &of(netns))
@@ -69,7 +69,7 @@ fn grown(before: &[CpuStats], now: &[CpuStats]) -> Option<String> {
         };
         now.iter().map(of_cpu).sum()
     };
-    let parts: Vec<String> = TOLD
+    let parts: Vec<String> = REPORTED
         .iter()
         .map(|(name, meaning)| (name, meaning, grown(name)))
         .filter(|(.., count)| *count > 0)

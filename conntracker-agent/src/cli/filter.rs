@@ -225,15 +225,15 @@ impl FilterArgs {
     }
 }
 
-/// All values of an option, however they were given.
+/// All values of an option, given in one list or in several.
 fn any_of<T>(lists: Vec<Listed<T>>) -> AnyOf<T> {
     AnyOf(lists.into_iter().flat_map(|list| list.0).collect())
 }
 
-/// Why no flow can pass a filter, if it says so itself.
+/// Why no flow can pass the filter: two of its options contradict each other.
 fn contradiction(filter: &Filter) -> Option<String> {
     let Filter { proto, src, dst, reply_src, reply_dst, host, state, family, .. } = filter;
-    // An option allows a family if any of its values does.
+    // An option allows a family if one of its values does.
     let nets = |of: &AnyOf<IpNet>, v4: bool| {
         let mut plain = of.0.iter().filter(|term| !term.negated).peekable();
         plain.peek().is_none() || plain.any(|term| matches!(term.value, IpNet::V4(_)) == v4)
@@ -283,7 +283,7 @@ mod tests {
         filter: FilterArgs,
     }
 
-    /// What is wrong with options that are each right.
+    /// Why options contradict each other, each of which is valid.
     fn why(line: &str) -> Option<String> {
         let words = std::iter::once("filter").chain(line.split(' '));
         let FilterArgs { proto, src, dst, host, state, family, .. } =

@@ -14,7 +14,7 @@ use conntracker::{
 pub enum DumpFormat {
     /// The classic report.
     Report,
-    /// What is printed while the table is being read.
+    /// A format that is printed while the table is read.
     List(ListFormat),
 }
 
@@ -59,7 +59,7 @@ fn without_timestamp(with: With) -> Result<With, String> {
     Ok(with)
 }
 
-/// The one format of these, `plain` if there is none, and what to print besides.
+/// The format among these, `plain` if none is given, and the extra fields to print.
 fn words(text: &str, formats: &[&'static str]) -> Result<(&'static str, With), String> {
     let mut format = None;
     let mut with = With::default();

@@ -102,7 +102,7 @@ fn bad_usage(why: &str) -> ! {
     refuse(&Cli::command().error(ErrorKind::ArgumentConflict, OneLine(why)))
 }
 
-/// The same error, of arguments that stay within their lines: they may be names that strangers have chosen.
+/// The same error with its arguments in one line each, because scripts may pass names that others chose.
 fn one_line_error(error: clap::Error) -> clap::Error {
     let clean = std::env::args_os().map(|arg| OneLine(&arg.to_string_lossy()).to_string());
     match Cli::try_parse_from(clean) {

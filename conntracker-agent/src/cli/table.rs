@@ -225,7 +225,7 @@ fn status_of(given: Vec<Listed<StatusIs>>) -> Option<Status> {
     all.peek()?;
     for Term { negated, value } in all {
         let (bits, mask) = value.bits();
-        // What is not to be so is the other way round.
+        // A negated status asks for the opposite of its bits.
         let bits = if negated { mask & !bits } else { bits };
         (set, clear) = (set.union(Status(bits)), clear.union(Status(mask & !bits)));
     }
@@ -303,7 +303,7 @@ pub fn update(args: UpdateArgs) -> Result<ExitCode> {
     change::update(netns.as_deref(), &filter, &change)
 }
 
-/// A command that changes what a filter allows is not to change everything by mistake.
+/// Refuses a change of all entries unless it was asked for, because a filter may have been forgotten.
 fn some_or_all(command: &str, all: bool, filter: &Filter) {
     match (all, filter.is_everything()) {
         (false, true) => super::bad_usage(&format!(

@@ -1,4 +1,4 @@
-//! Values of options, parsed: each error says what was wrong and what would do.
+//! Parsers of option values. Each error says what was wrong and what is accepted.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -105,7 +105,7 @@ pub fn ports(text: &str) -> Result<Ports, String> {
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
-    // A name may hold a hyphen: only numbers make a range.
+    // A service name may hold a hyphen, so only numbers make a range.
     let numbers = text
         .split_once([':', '-'])
         .and_then(|(low, high)| Some((low.parse::<u16>().ok()?, high.parse::<u16>().ok()?)));
@@ -202,7 +202,7 @@ pub fn state(text: &str) -> Result<Listed<String>, String> {
 /// The longest name of an interface (IFNAMSIZ), and of a helper (NF_CT_HELPER_NAME_LEN).
 const NAME_BYTES: usize = 15;
 
-/// An interface that there can be (`dev_valid_name` of net/core/dev.c).
+/// A name that an interface can have (`dev_valid_name` of net/core/dev.c).
 pub fn interface(text: &str) -> Result<Term<String>, String> {
     term(text, |t| {
         let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
@@ -213,7 +213,7 @@ pub fn interface(text: &str) -> Result<Term<String>, String> {
     })
 }
 
-/// A helper that there can be.
+/// A name that a helper can have.
 pub fn helper(text: &str) -> Result<Term<String>, String> {
     term(text, one_helper)
 }
@@ -248,6 +248,7 @@ pub fn max_flows(text: &str) -> Result<usize, String> {
 }
 
 /// How often something is to be done again: at most ten times a second.
+/// An interval of 100 ms or more.
 pub fn interval(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(100);
     match duration(text)? {

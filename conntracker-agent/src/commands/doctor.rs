@@ -1,5 +1,4 @@
-//! `conntracker doctor`: one line for each thing this system offers or lacks, why, and what is used
-//! instead.
+//! `conntracker doctor`: a line for each thing that this system offers or lacks, with the reason and the substitute.
 
 mod backends;
 mod preemption;
@@ -154,7 +153,7 @@ fn capabilities() -> Vec<Finding> {
         .collect()
 }
 
-/// Whether conntrack is active: its hooks tell exactly, entries in its table tell that it is.
+/// Whether conntrack is active: its hook functions prove both answers, entries in its table prove that it is.
 fn active(netns: &Netns, loaded: Option<&mut Loaded>, settings: &Settings) -> Finding {
     let found = loaded.map(|Loaded { programs, layout, .. }| {
         let net = programs.kernel_memory().net(netns)?;
@@ -224,7 +223,7 @@ fn conntrack(netns: &Arc<Netns>, loaded: Option<&mut Loaded>) -> Vec<Finding> {
     ]
 }
 
-/// Whether the programs can read counters, which alone tell rules of iptables-legacy.
+/// Whether the programs can read counters, without which rules of iptables-legacy cannot be traced.
 fn counters(loaded: Option<&Loaded>) -> Finding {
     let result = loaded.context("needs links or probes").and_then(|loaded| {
         match loaded.programs.without_counters() {

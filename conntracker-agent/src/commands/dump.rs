@@ -1,6 +1,6 @@
-//! `conntracker dump`: the flows that conntrack has now, listed once. Here as the classic report, which is
-//! folded and sorted; the formats that are written while the table is being read are in
-//! [`list`](crate::commands::table::list).
+//! `conntracker dump`: the flows that conntrack has now, listed once. This module makes the classic report, which is
+//! folded and sorted; [`list`](crate::commands::table::list) has the formats that are written while the table is
+//! read.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -39,7 +39,7 @@ pub struct Dump {
     pub filter_text: Vec<String>,
     /// Merge flows by their folded key.
     pub fold: bool,
-    /// With what else is known of each flow.
+    /// Whether to print all other known facts about each flow.
     pub explain: bool,
 }
 
@@ -83,7 +83,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         folded: *folded,
         ..header(&namespaces, start_ns, filter_text.clone(), notes)
     };
-    let coverage = Err("a list of the table tells of no rules".to_owned());
+    let coverage = Err("a list of the table has no rules".to_owned());
     let report = Report { header, flows, footer: footer(&total), coverage, untold: Vec::new() };
     report.footer.warn();
     let format = Format::Text { explain: *explain };
@@ -91,7 +91,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The header of a list of the flows of one moment.
+/// The header of a report without an observation.
 pub(crate) fn header(
     namespaces: &[Arc<Netns>],
     at_ns: u64,
@@ -133,7 +133,7 @@ pub(crate) fn footer(stats: &DumpStats) -> Footer {
     }
 }
 
-/// What there is to say of tables that are full or almost.
+/// Remarks about tables that are full or nearly full.
 pub(crate) fn fullness(namespaces: &[Arc<Netns>]) -> Vec<String> {
     namespaces.iter().filter_map(|netns| Settings::of(netns).ok()?.fullness()).collect()
 }

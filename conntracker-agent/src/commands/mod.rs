@@ -1,4 +1,4 @@
-//! What conntracker does for each of its commands: messages and exit codes are said here alone.
+//! The commands. Only they print messages and choose exit codes.
 
 pub mod doctor;
 pub mod dump;

@@ -1,4 +1,4 @@
-//! `conntracker rules`: the ruleset, with the names and numbers that traces use.
+//! `conntracker rules`: the ruleset, with the names and positions that traces use.
 
 pub mod hits;
 mod json;
@@ -62,7 +62,7 @@ pub fn show(show: &Show) -> Result<ExitCode> {
         Format::Text => text::render(&selected, out),
         Format::Json => json::render(&netns.name, &ruleset, &selected, out),
     })?;
-    // What could not be looked at is not empty.
+    // A part that could not be read is not empty.
     Ok(if partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

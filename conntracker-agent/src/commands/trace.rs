@@ -21,18 +21,17 @@ use crate::{
     capture::{Config, Hurry},
     live::{Observer, Output, Request, Status},
     os::{
-        daemon, descriptors, messages,
+        daemon, descriptors, event_loop, messages,
         output::{Destination, Written},
-        signals::{Asked, Signals},
+        signals::{SignalRequest, Signals},
     },
     report::{Format, Report},
 };
 
-/// How long to wait for the first rulesets before packets are observed without.
+/// Time to wait for the first rulesets before packets are observed without them.
 const FIRST_RULES_WITHIN: Duration = Duration::from_secs(10);
 
-/// Exit status when records were lost and it matters: `--strict` asks for it, or a rule cannot be told that
-/// none matched.
+/// Exit status when something was lost and the user asked for completeness (`--strict`), or needs it (`rules hits`).
 pub(crate) const EXIT_LOST: u8 = 3;
 
 /// Where the process lives.
@@ -64,7 +63,7 @@ pub struct Trace {
     pub interval: Option<Duration>,
     /// Lost records are worth an exit status.
     pub strict: bool,
-    /// Say details on standard error: why other backends were not taken.
+    /// Print details on standard error: why other backends were not taken.
     pub verbose: bool,
 }
 
@@ -84,7 +83,7 @@ pub fn run(trace: Trace) -> Result<ExitCode> {
     }
     let pidfile = pidfile.clone();
     let result = daemonize(&pidfile, trace);
-    // Standard error is only heard until the daemon observes.
+    // The starter reads standard error only until the daemon observes.
     if let (Err(error), Ok(())) = (&result, logged) {
         log::error!("{error:#}");
     }
@@ -115,14 +114,10 @@ fn observe(trace: Trace) -> Result<ExitCode> {
     descriptors::raise_limit();
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install(trace.mode != Mode::Foreground)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    runtime.block_on(observe_until_told(trace, signals))
+    event_loop::block_on(trace_until_end(trace, signals))
 }
 
-async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> {
+async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
     let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
     if verbose {
         messages::say_details();
@@ -158,12 +153,7 @@ async fn observe_until_told(trace: Trace, signals: Signals) -> Result<ExitCode> 
         last: Status::default(),
         lost: false,
     };
-    let schedule = Arc::new(Mutex::new(schedule));
-    let requests = || {
-        let schedule = Arc::clone(&schedule);
-        async move { schedule.lock().await.next().await }
-    };
-    let output = observer.run(requests, output).await?;
+    let output = schedule.observe(observer, output).await?;
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
@@ -175,7 +165,7 @@ pub(crate) struct Schedule {
     /// Of the time since the start.
     end: Option<Instant>,
     interval: Option<Interval>,
-    /// What was asked for before there was anything to report, and whether there is by now.
+    /// A request that came before the observation began, and whether it has begun.
     early: Option<Request>,
     observing: bool,
 }
@@ -186,7 +176,7 @@ impl Schedule {
         Self { signals, duration, every, end: None, interval: None, early: None, observing: false }
     }
 
-    /// Starts to observe. Whoever wants it to end before rules were read need not wait for them.
+    /// Starts to observe. A signal that ends the trace ends the wait for rules too.
     ///
     /// # Errors
     /// No backend works, or a namespace cannot be entered.
@@ -218,8 +208,21 @@ impl Schedule {
         self.early = Some(Request::Finish);
     }
 
+    /// Observes until the end is due, and hands all reports to `output`, which it gives back.
+    ///
+    /// # Errors
+    /// The observation, or what `output` did with a report, failed.
+    pub async fn observe<O: Output>(self, observer: Observer, output: O) -> Result<O> {
+        let schedule = Arc::new(Mutex::new(self));
+        let requests = || {
+            let schedule = Arc::clone(&schedule);
+            async move { schedule.lock().await.next().await }
+        };
+        observer.run(requests, output).await
+    }
+
     /// What is to be done next.
-    pub async fn next(&mut self) -> Request {
+    async fn next(&mut self) -> Request {
         if self.observing
             && let Some(early) = self.early.take()
         {
@@ -243,9 +246,9 @@ impl Schedule {
         tokio::select! {
             biased;
             asked = signals.next() => match asked {
-                Asked::End => Request::Finish,
-                Asked::Report => Request::Report,
-                Asked::Reopen => {
+                SignalRequest::End => Request::Finish,
+                SignalRequest::Report => Request::Report,
+                SignalRequest::Reopen => {
                     messages::reopen();
                     Request::Report
                 }
@@ -279,7 +282,7 @@ impl Output for Writer {
             written => written,
         };
         let totals = report.totals();
-        // Nobody reads on: nothing that follows would be read.
+        // The reader has closed the pipe, so the trace ends.
         if written? == Written::Closed {
             return Ok(ControlFlow::Break(()));
         }

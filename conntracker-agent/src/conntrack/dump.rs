@@ -7,16 +7,16 @@ use crate::netlink::Error;
 use crate::netlink::ctnetlink::{ConntrackEntry, Cursor, DumpRequest, DumpStats, Entry, List};
 use crate::netlink::exchange::Found;
 
-/// Entries of a dump that is over before a thread for it would have begun.
+/// Entries up to which a dump ends sooner than a thread starts.
 const SHORT: u32 = 1000;
 
-/// A dump, read while the kernel makes it: however large the table, 64 KiB of memory, and eight times
-/// as much where a thread receives ahead ([`Self::for_each`]).
+/// A dump, read while the kernel makes it. It takes 64 KiB of memory however large the table is, and eight times as
+/// much where a thread receives ahead ([`Self::for_each`]).
 ///
 /// [`Self::next`] lends entries without copying them; as an iterator (`for entry in dump`) each entry
 /// is copied. Dropping it before its end is fine: the next dump skips the rest first.
 ///
-/// The table changes meanwhile: an entry made or ended during the dump may or may not be in it.
+/// The table changes meanwhile: an entry that begins or ends during the dump may be in it or not.
 pub struct Dump<'c> {
     conntrack: &'c mut Conntrack,
     cursor: Option<Cursor>,
@@ -33,14 +33,14 @@ impl<'c> Dump<'c> {
         Ok(Self { conntrack, cursor: Some(cursor) })
     }
 
-    /// The next entry, borrowed until the one after it is asked for; `None` at the end. Messages that
-    /// cannot be decoded are skipped and counted ([`Self::stats`]).
+    /// The next entry, borrowed until the next call; `None` at the end. Messages that cannot be decoded are skipped
+    /// and counted ([`Self::stats`]).
     ///
     /// Each entry is decoded once more than by [`Conntrack::dump_with`], the fastest way.
     #[expect(clippy::should_implement_trait, reason = "a lending iterator, which Iterator is not")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         let found = self.advance(|_| ())?;
-        Ok(found.and_then(|(found, ())| again(&found, &self.conntrack.dump_buffer)))
+        Ok(found.and_then(|(found, ())| decode_found(&found, &self.conntrack.dump_buffer)))
     }
 
     /// Hands the entries that are left to `each`, as they arrive, without copying them or allocating for
@@ -95,9 +95,9 @@ impl Drop for Dump<'_> {
     }
 }
 
-/// An entry that was decoded before, decoded again: the compiler cannot be told that a loop gives up
-/// its loan of the buffer only when it does not return it.
-pub(super) fn again<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
+/// Decodes an entry for the second time, because the borrow checker does not accept a loop that returns a borrow of
+/// the buffer in one branch and gives it back in the other.
+pub(super) fn decode_found<'b>(found: &Found, buffer: &'b [u8]) -> Option<Entry<'b>> {
     Entry::decode(found.message(buffer).payload).ok()
 }
 
@@ -110,7 +110,7 @@ impl<'c> IntoIterator for Dump<'c> {
     }
 }
 
-/// The entries of a dump, each of its own.
+/// The entries of a dump as owned copies.
 pub struct Entries<'c> {
     dump: Dump<'c>,
     failed: bool,

@@ -9,8 +9,8 @@ use crate::netlink::ctnetlink::{
 };
 
 impl Conntrack {
-    /// Hands the expectations that `request` asks for to `each`, as they arrive. The number of those
-    /// that could not be decoded is returned.
+    /// Hands the expectations that `request` asks for to `each` as they arrive. Returns the number of those that
+    /// could not be decoded.
     pub fn expectations_with(
         &mut self,
         request: &ExpectRequest,

@@ -1,4 +1,4 @@
-//! What an event stream is asked for, and what it tells.
+//! Options and items of an event stream.
 
 use crate::netlink::DecodeError;
 use crate::netlink::ctnetlink::{
@@ -6,17 +6,17 @@ use crate::netlink::ctnetlink::{
     Expectation, Kind,
 };
 
-/// What to listen to, and how.
+/// Options of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventOptions {
     /// Kinds of events.
     pub groups: EventGroups,
-    /// Entries that are meant, in events and when the table is read anew. DESTROY events have fewer
-    /// attributes than others: what is not there counts as 0.
+    /// Entries to report, of events and of a resync. DESTROY events have fewer attributes than others, and absent
+    /// ones count as 0.
     pub filter: DumpRequest,
     /// The socket's receive buffer.
     pub buffer: EventBuffer,
-    /// Whether to read the table anew after events were lost.
+    /// Whether to dump the table after events were lost.
     pub resync: bool,
 }
 
@@ -35,25 +35,24 @@ impl Default for EventOptions {
 /// Events were lost: the receive buffer was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Times that this has happened so far, this one included.
+    /// Number of overruns so far, this one included.
     pub overruns: u64,
-    /// Events lost so far; more may be lost until the next [`Item::ResyncBegin`], which has the sum.
-    /// `None` if the kernel does not say (before Linux 4.12).
+    /// Events lost so far; more may be lost until the next [`Item::ResyncBegin`], which has the sum. `None` before
+    /// Linux 4.12, which does not count them.
     pub lost: Option<u64>,
     /// Bytes of the receive buffer from now on.
     pub buffer: usize,
 }
 
-/// What the stream tells, in order.
+/// An item of the stream.
 ///
-/// A gap stands before those events that were still in the buffer when it was noticed. Then, if
-/// resync is on, the table is read: between `ResyncBegin` and `ResyncEnd` stand all entries there
-/// are. Whatever else was known is gone, though its end was not told. Events that came while the table
-/// was read come after `ResyncEnd`; some are about what the resync has told already, so that a `New`
-/// may be about an entry that is known.
+/// A gap comes before the events that were still in the buffer when the loss was noticed. Then, if resync is on, the
+/// stream dumps the table: between `ResyncBegin` and `ResyncEnd` it has every entry of the table. An entry that is
+/// not among them has ended, though its DESTROY event was lost. Events that arrive during the dump come after
+/// `ResyncEnd`; some repeat what the dump had, so a `New` may be about an entry that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<E, X> {
-    /// Something happened to an entry.
+    /// An event of an entry.
     Event {
         /// What.
         kind: Kind,
@@ -62,7 +61,7 @@ pub enum Item<E, X> {
         /// The entry, as far as this kind of event describes it.
         entry: E,
     },
-    /// Something happened to an expectation.
+    /// An event of an expectation.
     Expect {
         /// What: New or Destroy.
         kind: Kind,
@@ -73,7 +72,7 @@ pub enum Item<E, X> {
     },
     /// Events were lost.
     Gap(Gap),
-    /// All entries follow. With the number of events lost so far, if the kernel says it.
+    /// The entries of the table follow. The number of events lost so far, if the kernel counts them.
     ResyncBegin(Option<u64>),
     /// An entry of the table.
     Resync(E),
@@ -121,7 +120,7 @@ pub struct EventStats {
     pub rejected: u64,
     /// Times that the receive buffer was full.
     pub overruns: u64,
-    /// Events lost; `None` if the kernel does not say (before Linux 4.12).
+    /// Events lost; `None` before Linux 4.12, which does not count them.
     pub lost: Option<u64>,
     /// Times that the table was read anew.
     pub resyncs: u64,

@@ -1,4 +1,4 @@
-//! What is done to each entry that a request matches.
+//! Requests for each entry that a dump matches.
 
 use nix::errno::Errno;
 
@@ -8,12 +8,12 @@ use crate::netlink::ctnetlink::{
 };
 use crate::netlink::{Error, Socket};
 
-/// What became of the entries that a request matched.
+/// Numbers of entries that a request matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Matched {
     /// Entries deleted or changed.
     pub done: u64,
-    /// Entries that had ended by themselves between being dumped and being asked for.
+    /// Entries that ended between the dump and the request.
     pub gone: u64,
     /// The dump that found them.
     pub dump: DumpStats,
@@ -39,7 +39,7 @@ impl<'c> Requests<'c> {
         self.read(key, false, make)
     }
 
-    /// As [`Self::get`], and sets the accounting of the entry back to 0.
+    /// As [`Self::get`]; the kernel then resets the accounting of the entry.
     pub fn get_and_zero<T>(
         &mut self,
         key: &EntryKey,
@@ -87,7 +87,8 @@ impl Conntrack {
         self.delete_where(request, |_| true, each)
     }
 
-    /// As [`Self::delete_matching`], of those entries alone that are `wanted`: what a request cannot say.
+    /// As [`Self::delete_matching`], only for entries that are `wanted`, for conditions that a request cannot
+    /// express.
     pub fn delete_where(
         &mut self,
         request: &DumpRequest,
@@ -114,7 +115,8 @@ impl Conntrack {
         self.update_where(request, |_| true, change, each)
     }
 
-    /// As [`Self::update_matching`], of those entries alone that are `wanted`: what a request cannot say.
+    /// As [`Self::update_matching`], only for entries that are `wanted`, for conditions that a request cannot
+    /// express.
     pub fn update_where(
         &mut self,
         request: &DumpRequest,
@@ -125,8 +127,8 @@ impl Conntrack {
         self.act_on_matching(request, wanted, |requests, key| requests.update(key, change), each)
     }
 
-    /// Hands the entries that match to `each` as they arrive, with the means to ask about them, to change
-    /// them or to remove them. An error of `each` ends it; connect again then.
+    /// Hands the entries that match to `each` as they arrive, with [`Requests`] to read, change or remove them. An
+    /// error of `each` ends the dump; connect again then.
     pub fn for_each_matching<E: From<Error>>(
         &mut self,
         request: &DumpRequest,

@@ -1,9 +1,9 @@
-//! What the event stream does next, without waiting.
+//! The event stream without waiting: events, losses and the resync after them.
 //!
-//! A full receive buffer loses everything until it is read empty (NETLINK_S_CONGESTED of
-//! net/netlink/af_netlink.c). So what it has is read first, and the table only then: what happens
-//! later than the table was read is in the buffer. While the table is read, events are put aside, for
-//! it takes a second for each million of entries.
+//! After the receive buffer was full, the kernel drops every event until the buffer was read empty
+//! (NETLINK_S_CONGESTED of net/netlink/af_netlink.c). So the stream empties the buffer first and dumps the table
+//! then: events after the dump are in the buffer. Events that arrive during the dump are stored, because it takes a
+//! second for each million entries.
 
 use super::items::{EventItem, EventOptions, EventStats, Gap, Item};
 use crate::netlink::ctnetlink::{
@@ -15,17 +15,17 @@ use crate::netlink::socket::RECEIVE_BYTES;
 use crate::netlink::wire::{DecodeError, Message, Messages, align};
 use crate::netlink::{Error, Socket};
 
-/// No event takes less of the receive buffer: `struct sk_buff`, and a head that has room for
-/// `struct skb_shared_info`.
+/// The least space of the receive buffer that an event takes: `struct sk_buff`, and a head with room for `struct
+/// skb_shared_info`.
 const LEAST_BYTES: usize = 512;
 /// First message type that belongs to a protocol.
 const NLMSG_MIN_TYPE: u16 = 0x10;
-/// Datagrams without anything to tell after which it is time to look after something else.
+/// Datagrams without an item after which a call returns, so that the caller can do other work.
 const PATIENCE: usize = 64;
-/// Datagrams put aside at once, so that a flood of them does not keep the table from being read.
+/// Datagrams stored at once, so that a flood of events does not stop the dump.
 const DATAGRAMS: usize = 1024;
 
-/// What comes next; [`Core::item`] shows it.
+/// The next step of the stream; [`Core::item`] returns its item.
 pub(super) enum Step {
     Event(Found),
     Gap(Gap),
@@ -37,9 +37,9 @@ pub(super) enum Step {
 }
 
 enum State {
-    /// Events are told as they come.
+    /// Events are passed on as they arrive.
     Live,
-    /// So they are, until the buffer was empty once: at the latest after so many datagrams.
+    /// Events are passed on until the buffer was empty once, at the latest after so many datagrams.
     Draining(usize),
     /// The table is read.
     Table(Cursor),
@@ -87,7 +87,7 @@ impl Core {
         EventStats { lost: listener.lost(), buffer: listener.buffer(), ..self.stats }
     }
 
-    /// What comes next; `End` if nothing does before the socket is readable.
+    /// The next step; `End` if there is none before the socket is readable.
     pub fn step(&mut self, listener: &mut Listener) -> Result<Progress<Step>, Error> {
         for _ in 0..PATIENCE {
             let step = match &mut self.state {
@@ -146,7 +146,7 @@ impl Core {
             let message = match Messages::new(unread).next()? {
                 Ok(message) => message,
                 Err(error) => {
-                    // Of what follows nobody knows where it begins.
+                    // The start of the next message is unknown.
                     self.next = self.end;
                     self.stats.rejected += 1;
                     return Some(Step::Rejected(error));
@@ -173,7 +173,7 @@ impl Core {
 
     /// Receives when all is read.
     fn receive(&mut self, listener: &mut Listener) -> Result<Received, Error> {
-        // What was put aside is not needed again so soon.
+        // Large buffers are needed during a resync only.
         if self.events.len() > RECEIVE_BYTES {
             self.events = vec![0; RECEIVE_BYTES];
         }
@@ -188,11 +188,11 @@ impl Core {
         Ok(received)
     }
 
-    /// Tells of a loss, and sees to it that the table is read when the buffer was empty.
+    /// Reports a loss, and plans the dump for when the buffer was read empty.
     fn gap(&mut self, listener: &mut Listener) -> Step {
         self.stats.overruns += 1;
         if self.options.resync {
-            // The kernel accounts for twice the size that is asked for.
+            // The kernel allows twice the size that was asked for.
             self.state = State::Draining(2 * listener.buffer() / LEAST_BYTES + 1);
         }
         Step::Gap(Gap {
@@ -214,7 +214,7 @@ impl Core {
     fn table(&mut self, listener: &mut Listener) -> Result<Option<Step>, Error> {
         let State::Table(cursor) = &mut self.state else { return Ok(None) };
         if cursor.answer().datagram_is_read() {
-            self.put_aside(listener)?;
+            self.store_events(listener)?;
         }
         let State::Table(cursor) = &mut self.state else { return Ok(None) };
         match cursor.step(&self.dumps, &mut self.dump_buffer, |_| ())? {
@@ -245,8 +245,8 @@ impl Core {
         Ok(Step::ResyncEnd(stats))
     }
 
-    /// Takes events out of the socket while the table is read, as many as its buffer may ever have.
-    fn put_aside(&mut self, listener: &mut Listener) -> Result<(), Error> {
+    /// Stores events from the socket during a dump, up to the largest size of its buffer.
+    fn store_events(&mut self, listener: &mut Listener) -> Result<(), Error> {
         for _ in 0..DATAGRAMS {
             if self.overrun || self.end >= self.options.buffer.limit {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! The event stream: what happens, what was missed, and the table anew after that.
+//! The event stream: events, losses, and a dump of the table after each loss.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::resync::Core;
 use crate::netlink::Error;
 use crate::netlink::ctnetlink::{Listener, Progress};
 
-/// Events of a network namespace, for threads that wait.
+/// Events of a network namespace; calls block.
 ///
-/// With `net.netfilter.nf_conntrack_events` at 2, the default since Linux 5.19, the kernel notes
-/// events only of flows that began while anybody listened: of an older one not even the end is told.
+/// With `net.netfilter.nf_conntrack_events` at 2, the default since Linux 5.19, the kernel reports events only of
+/// flows that began while a socket listened: an older flow has not even a DESTROY event.
 pub struct EventStream {
     pub(super) listener: Listener,
     pub(super) core: Core,
@@ -42,8 +42,7 @@ impl EventStream {
         Ok(self.core.item(step))
     }
 
-    /// The next item; `None` if there is none within this time. A signal that is caught ends the
-    /// waiting too.
+    /// The next item; `None` if there is none within this time, or if a signal handler interrupted the wait.
     pub fn next_within(&mut self, timeout: Duration) -> Result<Option<EventItem<'_>>, Error> {
         let end = Instant::now() + timeout;
         let step = loop {
@@ -59,7 +58,7 @@ impl EventStream {
         Ok(Some(self.core.item(step)))
     }
 
-    /// Reads the table now, as after a loss: a stream that begins so knows all flows there are.
+    /// Dumps the table now, as after a loss, so that a stream can begin with all existing flows.
     pub fn resync(&mut self) {
         self.core.resync();
     }
@@ -69,10 +68,10 @@ impl EventStream {
         self.core.stats(&mut self.listener)
     }
 
-    /// Waits until there is something; false if a signal or the time ended that.
+    /// Waits until the socket is readable; false after a signal or the timeout.
     fn wait(&self, timeout: Option<Duration>) -> Result<bool, Error> {
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
-            // Up, for a millisecond is the least that poll(2) waits.
+            // Rounded up, because poll(2) counts milliseconds.
             let millis = timeout.as_nanos().div_ceil(1_000_000);
             u32::try_from(millis).ok().and_then(|m| m.try_into().ok()).unwrap_or(PollTimeout::MAX)
         });
@@ -91,8 +90,7 @@ impl AsRawFd for EventStream {
     }
 }
 
-/// The descriptor that is readable when there are events; not so during a resync, which does not wait
-/// for anything.
+/// The descriptor is readable when there are events. During a resync it may not be, because a resync never waits.
 impl AsFd for EventStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()

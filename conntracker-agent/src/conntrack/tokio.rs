@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::Conntrack;
-use super::dump::again;
+use super::dump::decode_found;
 use super::items::{EventItem, EventStats, OwnedItem};
 use super::resync::{Core, Step};
 use super::stream::EventStream;
@@ -21,7 +21,7 @@ use crate::netlink::exchange::Found;
 use crate::netlink::{Error, Socket};
 use crate::os::watch::watch;
 
-/// A dump for programs on tokio; as [`Dump`](super::Dump) otherwise. It has a connection to itself.
+/// A dump for programs on tokio, otherwise as [`Dump`](super::Dump). It owns its connection.
 ///
 /// Dropping it ends the dump.
 pub struct AsyncDump {
@@ -46,11 +46,10 @@ impl AsyncDump {
         Ok(Self { socket, cursor, buffer: dump_buffer, failed: false })
     }
 
-    /// The next entry, borrowed until the one after it is asked for; `None` at the end. It loses
-    /// nothing when it is cancelled.
+    /// The next entry, borrowed until the next call; `None` at the end. It loses nothing when it is cancelled.
     pub async fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         let found = poll_fn(|cx| self.poll_advance(cx, |_| ())).await?;
-        Ok(found.and_then(|(found, ())| again(&found, &self.buffer)))
+        Ok(found.and_then(|(found, ())| decode_found(&found, &self.buffer)))
     }
 
     /// What was dumped so far.
@@ -65,8 +64,8 @@ impl AsyncDump {
         mut make: impl FnMut(&Entry<'_>) -> T,
     ) -> Poll<Result<Option<(Found, T)>, Error>> {
         loop {
-            // The kernel makes a dump as it is read, so that the socket is ready all the time. Tokio
-            // makes us pause here when it is another task's turn.
+            // The kernel makes a dump while it is read, so the socket is always ready. This call yields when tokio's
+            // budget for the task is used up.
             let ready = if self.cursor.answer().datagram_is_read() {
                 Some(ready!(self.socket.poll_read_ready(cx)).map_err(waiting)?)
             } else {
@@ -92,7 +91,7 @@ fn waiting(source: io::Error) -> Error {
     Error::System { call: "waiting for the socket", source }
 }
 
-/// Each entry of its own; ends after an error.
+/// Yields owned entries; ends after an error.
 impl Stream for AsyncDump {
     type Item = Result<ConntrackEntry, Error>;
 
@@ -116,8 +115,8 @@ impl EventStream {
     }
 }
 
-/// Events of a network namespace, for programs on tokio. As a [`Stream`] it copies each item, and ends
-/// after an error only.
+/// Events of a network namespace, for programs on tokio. As a [`Stream`] it copies each item and ends only after an
+/// error.
 pub struct AsyncEventStream {
     listener: AsyncFd<Listener>,
     core: Core,
@@ -127,13 +126,13 @@ pub struct AsyncEventStream {
 impl AsyncEventStream {
     /// The next item. It loses nothing when it is cancelled.
     ///
-    /// A resync does not wait, and a piece of it (some 100 entries) is made within this call.
+    /// A resync does not wait: a call decodes a part of it (some 100 entries).
     pub async fn next(&mut self) -> Result<EventItem<'_>, Error> {
         let step = poll_fn(|cx| self.poll_step(cx)).await?;
         Ok(self.core.item(step))
     }
 
-    /// Reads the table now, as after a loss.
+    /// Dumps the table now, as after a loss.
     pub fn resync(&mut self) {
         self.core.resync();
     }

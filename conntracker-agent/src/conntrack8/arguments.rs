@@ -1,4 +1,4 @@
-//! A command line, option by option; whether it makes sense is looked at in [`super::command`].
+//! Parses a command line, option by option; [`super::command`] checks whether the options fit together.
 
 use std::net::IpAddr;
 
@@ -43,15 +43,15 @@ pub struct Arguments {
     pub id: Option<u32>,
     /// Zone of both directions, of the original and of the reply direction.
     pub zones: [Option<u16>; 3],
-    /// Translation of the source, of the destination, of either: of any, or to an address.
+    /// NAT of the source, of the destination, of either: any translation, or one to an address.
     pub nat: [Option<Option<Translated>>; 3],
-    /// Labels that are looked for, once [`Self::name_labels`] has told them.
+    /// Labels to match, after [`Self::name_labels`] has resolved them.
     pub labels: Option<u128>,
     /// Labels to add, as above.
     pub label_add: Option<u128>,
-    /// Labels to take away, as above; `u128::MAX` are all.
+    /// Labels to remove, as above; `u128::MAX` is all.
     pub label_del: Option<u128>,
-    /// The file that names of labels are in.
+    /// The file with the names of labels.
     pub labelmap: Option<String>,
     /// The helper of a new entry.
     pub helper: Option<String>,
@@ -61,10 +61,9 @@ pub struct Arguments {
     pub buffer: Option<usize>,
     /// How to print.
     pub output: Output,
-    /// Options that mean nothing any more, for a warning each.
+    /// Number of obsolete options, each of which gets a warning.
     pub ignored: usize,
-    /// Options about labels, and what stands behind them: which labels that are depends on `labelmap`,
-    /// wherever that stands.
+    /// Options about labels with their values. `labelmap`, which may follow later, decides which labels they mean.
     label_texts: Vec<(Opt, Option<String>)>,
     given: u32,
 }
@@ -88,8 +87,7 @@ impl Arguments {
             })?;
             behind_command &= behind;
             match id {
-                // 1.4.7 passed over all that is attached to a command, and there are callers who attach
-                // commands (`-LSC`).
+                // 1.4.7 ignored everything that is attached to a command, and some callers attach commands (`-LSC`).
                 Id::Verb(_) if behind_command => {}
                 Id::Verb(verb) => {
                     read.command(verb, value.as_deref())?;
@@ -120,10 +118,9 @@ impl Arguments {
         self.output.labels || !self.label_texts.is_empty()
     }
 
-    /// Finds out which labels are meant.
+    /// Resolves the labels.
     ///
-    /// # Errors
-    /// One that has no such name, and is no number of a label either.
+    /// # Errors A text that is neither the name nor the number of a label.
     pub fn name_labels(&mut self, names: &LabelMap) -> Result<(), Rejection> {
         for (opt, text) in &self.label_texts {
             let labels = match text {
@@ -236,7 +233,7 @@ impl Arguments {
         let value: u32 = match opt {
             ProtoOpt::State => values::state(proto, text)?.into(),
             ProtoOpt::Role => values::role(text)?.into(),
-            // As it stands in the packet: see `save` of the renderers.
+            // The bytes as in the packet: see `save` of the renderers.
             ProtoOpt::OrigVtag | ProtoOpt::ReplyVtag => u32::from_be(values::number(text, name)?),
             ProtoOpt::IcmpType | ProtoOpt::IcmpCode => values::decimal::<u8>(text, name)?.into(),
             ProtoOpt::IcmpId => values::decimal::<u16>(text, name)?.into(),
@@ -266,7 +263,7 @@ impl Arguments {
         }
     }
 
-    /// An address with a prefix implies the mask of its place.
+    /// A prefix length sets the mask of the address.
     fn masked(&mut self, text: &str, which: usize) -> Result<Masked, Rejection> {
         let masked = values::masked(text)?;
         self.of_family(masked.address)?;

@@ -1,4 +1,4 @@
-//! A command line that makes sense, as what it asks for.
+//! A valid command line as a command.
 
 use super::arguments::Arguments;
 use super::create::{expect_key, key, new_entry, new_expectation};
@@ -13,7 +13,7 @@ use crate::conntrack::{
 };
 use conntracker_common::record::FAMILY_V4;
 
-/// What a command line asks for.
+/// The command of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// How to use it, and the options of a protocol.
@@ -35,7 +35,7 @@ pub enum Command {
     Get {
         /// Its name.
         key: EntryKey,
-        /// What else it must have.
+        /// Further conditions.
         filter: Filter,
         /// How to print it.
         output: Output,
@@ -60,7 +60,7 @@ pub enum Command {
     Create {
         /// The entry.
         entry: Box<NewEntry>,
-        /// Whether it is fine if there is one (-A).
+        /// Whether an existing entry is no error (-A).
         lenient: bool,
     },
     /// Show events.
@@ -78,7 +78,7 @@ pub enum Command {
     Flush(Option<u8>),
     /// The number of entries.
     Count,
-    /// What CPUs have counted.
+    /// Print the counters of the CPUs.
     Stats,
     /// List expectations.
     ListExpectations {
@@ -99,19 +99,19 @@ pub enum Command {
     FlushExpectations,
     /// The number of expectations.
     CountExpectations,
-    /// What CPUs have counted of expectations.
+    /// Print the counters of the CPUs about expectations.
     ExpectationStats,
 }
 
 impl Command {
-    /// What a command line asks for.
+    /// The command of a command line.
     pub fn parse(arguments: &[String], names: &Names) -> Result<Self, Rejection> {
         let mut arguments = Arguments::read(arguments, names)?;
         arguments.name_labels(&names.labels)?;
         Self::of(&arguments)
     }
 
-    /// What arguments ask for, whose labels have been named.
+    /// The command of arguments whose labels were resolved.
     pub fn of(arguments: &Arguments) -> Result<Self, Rejection> {
         let verb = arguments.verb.unwrap_or(Verb::Help);
         if verb == Verb::Help {
@@ -122,14 +122,14 @@ impl Command {
         }
         check(arguments, verb)?;
         let a = arguments;
-        // Whoever names labels wants to see them, unless they go.
+        // A command that names labels prints them, unless it removes them.
         let named = a.has(Opt::Label) || a.has(Opt::LabelAdd) || a.has(Opt::LabelDel);
         let labels = named && verb != Verb::Delete;
         let output = Output { labels: a.output.labels || labels, ..a.output };
         Ok(match (verb, a.table) {
             (Verb::Help | Verb::Version, _) => Self::Version,
             (Verb::List, Table::Expect) => {
-                // Of expectations those of IPv4 are meant, unless said otherwise.
+                // Without a family, commands on expectations mean IPv4.
                 Self::ListExpectations { family: a.family.or(Some(FAMILY_V4)), output }
             }
             (Verb::List, table) => Self::List {
@@ -146,7 +146,7 @@ impl Command {
             (Verb::Get, _) => {
                 let key = key(a)?;
                 let mut filter = filter(a)?;
-                // What names the entry need not be looked at again.
+                // The entry's key needs no comparison.
                 filter.request.orig = TupleFilter::default();
                 if key.reply {
                     filter.request.reply = TupleFilter::default();
@@ -242,7 +242,7 @@ fn check_option(name: &str, given: bool, needed: bool, allowed: bool) -> Result<
     }
 }
 
-/// One direction must have both ends; that is the original one, unless none of its ends is given.
+/// One direction must have both addresses: the original one, unless it has none.
 fn both(orig: [bool; 2], reply: [bool; 2], names: [&str; 4]) -> Result<(), Rejection> {
     let [src, dst, reply_src, reply_dst] = names;
     let missing =
@@ -258,12 +258,12 @@ fn both(orig: [bool; 2], reply: [bool; 2], names: [&str; 4]) -> Result<(), Rejec
 fn filter(a: &Arguments) -> Result<Filter, Rejection> {
     let mut filter = changed(a);
     let [both, orig, reply] = a.zones;
-    // The kernel looks at all zones of an entry at once; which one it is, is looked at later.
+    // The kernel compares all zones of an entry; this program then checks which of them it is.
     filter.request.zone = [both, orig, reply].into_iter().flatten().find(|&zone| zone != 0);
     filter.request.mark = a.mark.map(|mark| (mark.value, mark.mask));
     if let Some(status) = a.status {
         if status.mask == 0 {
-            // What the kernel answers to a filter without bits.
+            // The kernel's answer to a filter without bits.
             return Err(Rejection::failure("Operation failed: invalid parameters"));
         }
         filter.request.status = Some((status.value, status.mask));
@@ -275,12 +275,12 @@ fn filter(a: &Arguments) -> Result<Filter, Rejection> {
     Ok(filter)
 }
 
-/// Which entries are meant by options that are no change (-U).
+/// The filter that the options of -U which are no changes make.
 fn changed(a: &Arguments) -> Filter {
     let [src, dst] = [0, 1].map(|n| {
         let address = a.orig[n].map(|masked| masked.address);
         let net = address.zip(a.masks[n]).map(|(address, mask)| Net { address, mask });
-        // With all bits it is an address, which the kernel can compare.
+        // With a full mask it is an address, which the kernel can compare.
         (if net.is_some() { None } else { address }, net)
     });
     let icmp = |opt| a.of(opt);

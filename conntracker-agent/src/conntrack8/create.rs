@@ -23,7 +23,7 @@ pub(super) fn key(a: &Arguments) -> Result<EntryKey, Rejection> {
     Ok(if by_orig { EntryKey::orig(orig) } else { EntryKey::reply(reply) })
 }
 
-/// Both directions. What is not given of one follows from the other.
+/// Both directions. Missing parts of one follow from the other.
 fn directions(a: &Arguments) -> Result<(Tuple, Tuple), Rejection> {
     let invalid = || Rejection::failure("Operation failed: invalid parameters");
     let proto = a.proto.ok_or_else(invalid)?;
@@ -58,7 +58,7 @@ fn directions(a: &Arguments) -> Result<(Tuple, Tuple), Rejection> {
         l4(reply_sport.or(dport), reply_dport.or(sport)),
     )?;
     match orig.l4 {
-        // The types are each other's; the one that is given is that of the direction that is.
+        // The ICMP types of both directions answer each other; the given one belongs to the given direction.
         L4::Icmp { .. } if src.is_some() => {
             let l4 = orig.inverted().ok_or_else(invalid)?.l4;
             Ok((orig, Tuple { l4, ..reply }))
@@ -118,7 +118,7 @@ pub(super) fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
     })
 }
 
-/// A state of TCP that no packets have led to: the tracker knows no window to hold packets against, and
+/// A state of TCP that was set and not reached by packets: the tracker has no window to check packets against, so it
 /// must be liberal (IP_CT_TCP_FLAG_ bits of nf_conntrack_tcp.h).
 pub(super) fn liberal_tcp(state: u8) -> ProtoChange {
     const SACK_PERM: u8 = 0x02;

@@ -1,4 +1,4 @@
-//! What a command changes in entries.
+//! The changes that a command makes to entries.
 
 use conntracker_common::{
     IPPROTO_DCCP, IPPROTO_GRE, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
@@ -10,18 +10,18 @@ use super::proto_opt::ProtoOpt;
 use crate::conntrack::LabelChange;
 use crate::conntrack8::values::Mark;
 
-/// What changes of an entry. Much of it depends on what the entry has.
+/// The changes of an entry. Many depend on its present values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
     /// Seconds until it ends.
     pub timeout: Option<u32>,
     /// Status bits to set.
     pub status: u32,
-    /// The mark: bits of the mask are cleared, then those of the value flipped.
+    /// The mark: the kernel clears the bits of the mask, then flips those of the value.
     pub mark: Option<Mark>,
-    /// Labels to set and to take away.
+    /// Labels to set and to clear.
     pub labels: Option<LabelChange>,
-    /// State of the tracker, and the protocol that it is of.
+    /// State of the tracker, and its protocol.
     pub state: Option<(u8, u8)>,
     /// Verification tags.
     pub vtags: [Option<u32>; 2],
@@ -37,7 +37,7 @@ pub(super) fn has_ends(proto: u8) -> bool {
     )
 }
 
-/// Numbers that were checked when they were read.
+/// Narrows a number that was checked when it was parsed.
 pub(super) fn narrow<T: TryFrom<u32>>(value: u32) -> Option<T> {
     T::try_from(value).ok()
 }

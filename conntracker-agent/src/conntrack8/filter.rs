@@ -27,12 +27,12 @@ impl Net {
     }
 }
 
-/// Which entries: all that is given must hold.
+/// The filter of a command: all conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// What the library compares, and the kernel as far as it can.
+    /// The conditions that the library checks, or the kernel where it can.
     pub request: DumpRequest,
-    /// Source and destination of the original direction, where not all of their bits count.
+    /// Source and destination of the original direction, under masks.
     pub nets: [Option<Net>; 2],
     /// Zone of both directions, 0 for none; of the original and of the reply direction alone.
     pub zones: [Option<u16>; 3],
@@ -40,7 +40,7 @@ pub struct Filter {
     pub state: Option<u8>,
     /// The role of the original direction of DCCP.
     pub role: Option<u8>,
-    /// Translation of the source, of the destination, of either: of any, or to an address.
+    /// NAT of the source, of the destination, of either: any translation, or one to an address.
     pub nat: [Option<Option<Translated>>; 3],
     /// Labels that must be set.
     pub labels: u128,
@@ -53,7 +53,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether everything is meant, or everything of a family.
+    /// Whether the filter allows every entry, or every one of a family.
     #[must_use]
     pub fn is_any(&self) -> bool {
         let any = Self {
@@ -63,7 +63,7 @@ impl Filter {
         *self == any
     }
 
-    /// Whether an entry that `request` matches is meant.
+    /// Whether an entry that `request` matches passes the other conditions.
     #[must_use]
     pub fn matches(&self, entry: &Entry<'_>) -> bool {
         let Self { request: _, nets, zones, state, role, nat, labels, secmark, id, timeout } = self;
@@ -106,7 +106,7 @@ fn has_labels(entry: &Entry<'_>, wanted: u128) -> bool {
     wanted == 0 || labels(entry) & wanted == wanted
 }
 
-/// Whether the source is translated, and to this.
+/// Whether the source is translated, to this address if one is given.
 fn src_translated(entry: &Entry<'_>, to: Option<Translated>) -> bool {
     let Some(reply) = entry.reply.filter(|_| entry.status.contains(Status::SRC_NAT)) else {
         return false;
@@ -115,7 +115,7 @@ fn src_translated(entry: &Entry<'_>, to: Option<Translated>) -> bool {
     translated(from, (reply.dst, ports(&reply).map(|(_, dst)| dst)), to)
 }
 
-/// Whether the destination is translated, and to this.
+/// Whether the destination is translated, to this address if one is given.
 fn dst_translated(entry: &Entry<'_>, to: Option<Translated>) -> bool {
     let Some(reply) = entry.reply.filter(|_| entry.status.contains(Status::DST_NAT)) else {
         return false;
@@ -134,7 +134,7 @@ fn ports(tuple: &Tuple) -> Option<(u16, u16)> {
 /// An end of a direction.
 type End = (IpAddr, Option<u16>);
 
-/// Whether an end became what is wanted, and was not that before.
+/// Whether NAT changed an end to the given one.
 fn translated(from: End, became: End, to: Option<Translated>) -> bool {
     let Some(Translated { address, port }) = to else { return true };
     let address_is = from.0 != became.0 && became.0 == address;

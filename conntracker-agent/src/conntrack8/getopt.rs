@@ -1,16 +1,16 @@
-//! Options the way getopt_long(3) reads them: short ones together (`-Lz`), values attached or not,
-//! long ones shortened as far as they are unique, operands anywhere, `--` before nothing but operands.
+//! Parses options like getopt_long(3): several short ones in one argument (`-Lz`), values attached or separate,
+//! unique abbreviations of long ones, operands anywhere, and only operands behind `--`.
 
-/// What may follow an option.
+/// The values of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// Nothing.
+    /// No value.
     Nothing,
     /// A value.
     Value,
     /// A value, attached or as the next argument unless that begins with `-`.
     Maybe,
-    /// As `Maybe`, but what is attached are further options.
+    /// As `Maybe`, but attached letters are further options.
     MaybeNext,
 }
 
@@ -21,7 +21,7 @@ pub struct Definition<T: 'static> {
     pub short: Option<char>,
     /// Its names, without `--`.
     pub long: &'static [&'static str],
-    /// What may follow.
+    /// Its values.
     pub takes: Takes,
     /// What it is.
     pub id: T,
@@ -34,27 +34,26 @@ pub struct Found<T> {
     pub id: T,
     /// Its value, if it has one.
     pub value: Option<String>,
-    /// It is a letter behind another one of the same argument.
+    /// Whether it follows another letter in the same argument.
     pub behind: bool,
 }
 
 /// Why an argument is not an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// There is none of this name, or several begin with it.
+    /// No option has this name, or several begin with it.
     Unknown(String),
     /// It needs a value.
     NoValue(String),
 }
 
-/// Reads arguments one option at a time. What follows may depend on what was read before: the options
-/// are given anew each time.
+/// Reads arguments one option at a time. Each call gets the definitions, because they may depend on earlier options.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     arguments: &'a [String],
-    /// Letters of an argument that are yet to be read.
+    /// Unread letters of the present argument.
     letters: &'a str,
-    /// Whether they stand behind one that was read.
+    /// Whether they follow a letter that was read.
     behind: bool,
 }
 
@@ -65,7 +64,7 @@ impl<'a> Reader<'a> {
         Self { arguments, letters: "", behind: false }
     }
 
-    /// The next option; `None` if there is no more. Operands are passed over.
+    /// The next option; `None` at the end. Operands are skipped.
     pub fn next<T: Copy + PartialEq>(
         &mut self,
         definitions: &[&[Definition<T>]],
@@ -155,7 +154,7 @@ fn all<'d, T>(definitions: &'d [&'d [Definition<T>]]) -> impl Iterator<Item = &'
     definitions.iter().flat_map(|some| some.iter())
 }
 
-/// The option of this name, or the one that alone begins with it.
+/// The option with this name, or the only one that begins with it.
 fn find<'d, T: Copy + PartialEq>(
     name: &str,
     definitions: &'d [&'d [Definition<T>]],

@@ -1,11 +1,11 @@
 //! The command line of conntrack(8), argument for argument.
 //!
-//! The pure part takes arguments and returns a [`Command`]: [`getopt`] finds options, [`options`] and
-//! [`protocols`] say which there are and what goes with what, [`values`] reads what stands behind
-//! them, [`arguments`] puts it together, [`command`] checks and resolves it (with `create` for new entries), [`filter`] is which
-//! entries it is about. `run` does it with the library.
+//! The pure part takes arguments and returns a [`Command`]: [`getopt`] splits the arguments, [`options`] and
+//! [`protocols`] define the options and which of them go together, [`values`] parses their values, [`arguments`]
+//! collects them, [`command`] checks and resolves them (with `create` for new entries), [`filter`] selects entries.
+//! `run` carries the command out with the library.
 //!
-//! What is compatible, and with what: docs/conntrack.md.
+//! docs/conntrack.md describes the compatibility.
 
 pub mod arguments;
 pub mod command;
@@ -28,7 +28,7 @@ pub use self::filter::Filter;
 pub use self::names::Names;
 pub use self::run::run;
 
-/// The version of conntrack(8) that this behaves as, and calls itself where that one says its version.
+/// The version of conntrack(8) that this behaves like, and prints as its own.
 pub const VERSION: &str = "1.4.9";
 
 /// Bad usage.
@@ -36,7 +36,7 @@ const USAGE: u8 = 2;
 /// Anything else that did not work.
 const FAILURE: u8 = 1;
 
-/// Why a command line, or what it asks for, was refused.
+/// Why a command line or its command was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// One line.
@@ -52,7 +52,7 @@ impl Rejection {
         Self { message: message.into(), status: USAGE }
     }
 
-    /// Anything else.
+    /// Any other failure.
     #[must_use]
     pub fn failure(message: impl Into<String>) -> Self {
         Self { message: message.into(), status: FAILURE }

@@ -28,7 +28,7 @@ impl Names {
         Self { labels: LabelMap::parse(labels), protocols: numbers }
     }
 
-    /// The number of a protocol by its name or another name of it.
+    /// The number of a protocol by its name or an alias.
     #[must_use]
     pub fn protocol(&self, name: &str) -> Option<u8> {
         self.protocols.get(name).copied()

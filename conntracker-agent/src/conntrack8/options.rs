@@ -1,9 +1,9 @@
-//! The options that do not depend on the protocol, and with which command each of them goes.
+//! The options that do not depend on the protocol, and the commands that take each of them.
 
 use super::getopt::{Definition, Takes};
 use super::proto_opt::ProtoOpt;
 
-/// What is to be done.
+/// The action of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// -L
@@ -33,7 +33,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// The name by which errors call it, without `--`.
+    /// Its name in errors, without `--`.
     #[must_use]
     pub fn long(self) -> &'static str {
         name(Id::Verb(self))
@@ -47,7 +47,7 @@ impl Verb {
     }
 }
 
-/// What it is done to.
+/// The table that a command works on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Table {
     /// Entries.
@@ -55,14 +55,14 @@ pub enum Table {
     Conntrack,
     /// Expectations.
     Expect,
-    /// Entries whose end is not told yet.
+    /// Entries whose DESTROY event was not delivered yet.
     Dying,
     /// Entries not in the table yet.
     Unconfirmed,
 }
 
 impl Table {
-    /// A table by its name, or the beginning of that.
+    /// A table by its name or an abbreviation.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [
@@ -77,8 +77,7 @@ impl Table {
     }
 }
 
-/// An option that is neither a command nor of a protocol, in the order in which what is missing or not
-/// allowed is told.
+/// An option that is neither a command nor of a protocol. Missing or wrong options are reported in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names that `long` has")]
 pub enum Opt {
@@ -150,20 +149,20 @@ impl Opt {
         Self::Helper,
     ];
 
-    /// The name by which errors call it, without `--`.
+    /// Its name in errors, without `--`.
     #[must_use]
     pub fn long(self) -> &'static str {
         name(Id::Opt(self))
     }
 }
 
-/// The first long name of an option; empty for one that has none.
+/// The first long name of an option; empty if it has none.
 fn name(id: Id) -> &'static str {
     let definition = DEFINITIONS.iter().find(|definition| definition.id == id);
     definition.and_then(|definition| definition.long.first()).copied().unwrap_or_default()
 }
 
-/// What an argument that begins with `-` is.
+/// The meaning of an argument that begins with `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Id {
     /// A command.
@@ -172,7 +171,7 @@ pub enum Id {
     Opt(Opt),
     /// An option of a protocol.
     Proto(ProtoOpt),
-    /// `-a`, which means nothing any more.
+    /// `-a`, which is obsolete.
     Ignored,
 }
 
@@ -202,7 +201,7 @@ pub const DEFINITIONS: &[Definition<Id>] = &[
     verb('U', &["update"], Verb::Update),
     verb('E', &["event"], Verb::Events),
     verb('F', &["flush"], Verb::Flush),
-    // The one command whose table may be attached to its letter.
+    // Only this command's table may be attached to its letter.
     Definition {
         short: Some('C'),
         long: &["count"],
@@ -245,7 +244,7 @@ pub const DEFINITIONS: &[Definition<Id>] = &[
     Definition { short: Some('a'), long: &["nat-range"], takes: Takes::Value, id: Id::Ignored },
 ];
 
-/// Which options a command needs, and which it takes besides.
+/// The options that a command requires, and those that it allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<T: 'static> {
     /// Needed.
@@ -265,7 +264,7 @@ impl<T: PartialEq> Rule<T> {
     }
 }
 
-/// Which options go with a command; `None` if there is no such command for the table.
+/// The options of a command; `None` if the table has no such command.
 #[must_use]
 pub fn rule(verb: Verb, table: Table) -> Option<Rule<Opt>> {
     use Opt::{

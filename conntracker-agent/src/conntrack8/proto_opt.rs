@@ -1,7 +1,7 @@
 //! Options that belong to a protocol.
 
-/// What an option of a protocol is about, in the order in which what is missing or not allowed is told.
-/// Ports of TCP and its like, and keys of GRE, are the same here.
+/// The meaning of a protocol's option. Missing or wrong options are reported in this order. Ports and keys of GRE are
+/// the same here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names of the options say it")]
 pub enum ProtoOpt {

@@ -1,4 +1,4 @@
-//! The options of protocols, which exist once `-p` has named one.
+//! The options of protocols, which exist after `-p`.
 
 use conntracker_common::{
     IPPROTO_DCCP, IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP,
@@ -59,7 +59,7 @@ const ICMPV6: &[Definition<Id>] = &[
     option(&["icmpv6-id"], IcmpId),
 ];
 
-/// The options of a protocol; the first name of each is that by which errors call it.
+/// The options of a protocol; errors use the first name of each.
 #[must_use]
 pub fn definitions(proto: u8) -> &'static [&'static [Definition<Id>]] {
     match proto {
@@ -74,7 +74,7 @@ pub fn definitions(proto: u8) -> &'static [&'static [Definition<Id>]] {
     }
 }
 
-/// The name by which errors call an option of a protocol.
+/// The name of a protocol's option in errors.
 #[must_use]
 pub fn long(proto: u8, opt: ProtoOpt) -> &'static str {
     definitions(proto)
@@ -86,7 +86,7 @@ pub fn long(proto: u8, opt: ProtoOpt) -> &'static str {
         .unwrap_or("port")
 }
 
-/// Which options of a protocol go with a command.
+/// The options of a protocol that a command takes.
 #[must_use]
 pub fn rule(proto: u8, verb: Verb, table: Table) -> Rule<ProtoOpt> {
     let expect = table == Table::Expect;
@@ -117,7 +117,7 @@ pub fn rule(proto: u8, verb: Verb, table: Table) -> Rule<ProtoOpt> {
         Verb::List | Verb::Delete | Verb::Events if !expect => {
             (&[], &[OrigSrc, OrigDst, ReplySrc, ReplyDst, State, Role, IcmpType, IcmpCode, IcmpId])
         }
-        // What goes with expectations is the same for all that have ports.
+        // Commands on expectations take the same options for all protocols with ports.
         Verb::Get | Verb::Delete if !definitions(proto).is_empty() && !is_icmp(proto) => {
             (&[OrigSrc, OrigDst, ReplySrc, ReplyDst], &[])
         }

@@ -77,13 +77,13 @@ fn filters_go_to_the_kernel_where_it_can_tell() {
         (Some(2), Some((1, 0xff)), Some((4, 4)))
     );
     assert_eq!((by.request.orig.dport, by.request.reply.sport), (Some(443), Some(5)));
-    // The kernel does not know parts of addresses.
+    // The kernel cannot compare parts of addresses.
     let nets = filter("-L -s 192.0.2.1/24 -d 10.0.0.0 --mask-dst 255.0.0.0");
     assert_eq!(nets.request.orig, TupleFilter::default());
     assert!(nets.nets[0].unwrap().contains("192.0.2.200".parse().unwrap()));
     assert!(!nets.nets[1].unwrap().contains("11.0.0.1".parse().unwrap()));
     assert!(!nets.nets[1].unwrap().contains("::".parse().unwrap()));
-    // It would leave out entries with a zone for one direction, which are in zone 0 here.
+    // The kernel would leave out entries with a zone for one direction, which count as zone 0 here.
     assert_eq!(filter("-L -w 0").request.zone, None);
     assert_eq!(filter("-L -w 5").request.zone, Some(5));
     assert_eq!(filter("-L --reply-zone 5").zones, [None, None, Some(5)]);
@@ -191,7 +191,7 @@ fn bad_usage_is_told_as_conntrack_tells_it() {
     assert_eq!(parse("-L -o save -o id"), Err(save));
 }
 
-/// Words that command lines are made of, and some that they are not.
+/// Words of command lines, and some other words.
 fn word() -> impl Strategy<Value = String> {
     let options: Vec<&'static str> =
         options::DEFINITIONS
@@ -219,7 +219,7 @@ proptest! {
 
     #[test]
     fn no_command_line_makes_it_panic(arguments in proptest::collection::vec(word(), 0..12)) {
-        // Whatever comes out: a command, or a line that says why not.
+        // The result is a command, or a line with the reason.
         if let Err(Rejection { message, status }) = Command::parse(&arguments, &names()) {
             prop_assert!(!message.is_empty() && !message.contains('\n') || arguments.iter().any(|a| a.contains('\n')));
             prop_assert!(status == USAGE || status == FAILURE);

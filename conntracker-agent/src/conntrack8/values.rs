@@ -1,4 +1,4 @@
-//! What stands behind options.
+//! Parsers of option values.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::conntrack::{EventGroups, ProtoState};
 use crate::model::Status;
 use crate::report::conntrack::{Format, LabelMap};
 
-/// An address and the bits of it that count.
+/// An address and a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masked {
     /// The address.
@@ -22,7 +22,7 @@ pub struct Masked {
     pub mask: Option<IpAddr>,
 }
 
-/// The other end of a translation: an address, and perhaps a port.
+/// The target of a translation: an address and possibly a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translated {
     /// Address.
@@ -47,7 +47,7 @@ pub struct StatusBits {
     pub value: u32,
     /// Bits that count.
     pub mask: u32,
-    /// `SRC_NAT` or `DST_NAT` were given, which are options of their own.
+    /// Whether `SRC_NAT` or `DST_NAT` were given, for which there are other options.
     pub ignored: [bool; 2],
 }
 
@@ -80,7 +80,7 @@ impl Output {
                 OutputWord::Ktimestamp => self.ktimestamp = true,
                 OutputWord::Timestamp => self.timestamp = true,
                 OutputWord::Labels => self.labels = true,
-                // Events tell it anyway.
+                // Events always print it.
                 OutputWord::Userspace => {}
             }
         }
@@ -112,7 +112,7 @@ const OUTPUTS: [(&str, OutputWord); 8] = [
     ("save", OutputWord::Save),
 ];
 
-/// Whether `-o` has words besides `save`, which stands alone.
+/// Whether `-o` has the word `save`, and whether it has other words.
 pub(super) fn words(text: &str) -> Result<(bool, bool), Rejection> {
     let (mut save, mut other) = (false, false);
     for word in text.split(',') {
@@ -124,7 +124,7 @@ pub(super) fn words(text: &str) -> Result<(bool, bool), Rejection> {
     Ok((save, other))
 }
 
-/// What a word of `-u` is.
+/// The meaning of a word of `-u`.
 #[derive(Clone, Copy)]
 enum StatusWord {
     Set(u32),
@@ -181,7 +181,7 @@ pub(super) fn events(text: &str) -> Result<EventGroups, Rejection> {
     groups.ok_or_else(|| bad_parameter(text))
 }
 
-/// The first of some names that begins with a word, in whatever case.
+/// The first of some names that begins with a word, in any case.
 fn name<T: Copy>(word: &str, names: &[(&str, T)]) -> Result<T, Rejection> {
     let begins =
         |name: &str| name.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
@@ -196,7 +196,7 @@ fn bad_parameter(text: &str) -> Rejection {
     Rejection::usage(format!("Bad parameter `{text}'"))
 }
 
-/// A number of an option, with 0x hexadecimal and with 0 octal, as strtoul(3) has them; but in full, and
+/// The number of an option: hexadecimal after 0x and octal after 0, as in strtoul(3), but without trailing text and
 /// in range.
 pub(super) fn number<T: TryFrom<u64>>(text: &str, option: &str) -> Result<T, Rejection> {
     let parsed = if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -232,7 +232,7 @@ fn in_range<T: TryFrom<u64>>(
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(refused)
 }
 
-/// As [`number`], of one of the options about which 1.4.9 has words of its own, by their letter.
+/// As [`number`], for an option whose error names its letter in 1.4.9.
 pub(super) fn lettered<T: TryFrom<u64>>(text: &str, letter: char) -> Result<T, Rejection> {
     number(text, "").map_err(|_| unexpected(text, letter))
 }
@@ -255,7 +255,7 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Rejection> {
     text.parse().map_err(|_| Rejection::usage(format!("Invalid IP address `{text}'")))
 }
 
-/// An address that may have the length of its prefix behind it.
+/// An address with an optional prefix length.
 pub(super) fn masked(text: &str) -> Result<Masked, Rejection> {
     let Some((host, length)) = text.split_once('/') else {
         return Ok(Masked { address: address(text)?, mask: None });
@@ -357,7 +357,7 @@ pub(super) fn state(proto: u8, text: &str) -> Result<u8, Rejection> {
         IPPROTO_DCCP => "DCCP",
         _ => "TCP",
     };
-    // Number 9 of TCP has two names: the kernel's, and that of what it was once for.
+    // Number 9 of TCP has two names, the present one and an old one.
     let known = if name == "TCP" && text == "LISTEN" { "SYN_SENT2" } else { text };
     ProtoState::number_of(proto, known).ok_or_else(|| {
         // The same words, with another beginning.

@@ -1,4 +1,4 @@
-//! What a rule does with a packet.
+//! The actions of rules.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ pub enum Action {
     Accept,
     /// Drops it.
     Drop,
-    /// Drops it and tells the sender.
+    /// Drops it and sends an answer.
     Reject,
     /// Goes to another chain and comes back.
     Jump,
@@ -22,11 +22,11 @@ pub enum Action {
     Queue,
     /// Translates an address and lets it pass.
     Nat,
-    /// Answers it in the stead of a server.
+    /// Answers the handshake in place of the server.
     Synproxy,
     /// Sends it out of a device (netdev).
     Forward,
-    /// Something that this version does not know.
+    /// An action that this version does not know.
     Unknown,
 }
 
@@ -34,9 +34,9 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
-    /// The end of that chain comes back to the next rule.
+    /// The packet returns to the next rule after the end of that chain.
     Jump,
-    /// The end of that chain goes where the end of this one does.
+    /// The packet leaves that chain to where the end of this chain would lead.
     Goto,
 }
 

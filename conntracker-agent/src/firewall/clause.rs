@@ -1,6 +1,5 @@
-//! What a rule of nf_tables asks of packets and does to them, statement by statement, as far as the
-//! listing tells. What is not understood is there as something that is not known: nothing is left out
-//! that may end a rule.
+//! The statements of a rule of nf_tables, in order. A statement that this parser does not understand becomes an
+//! unknown clause, because it may end the rule.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -13,20 +12,20 @@ pub enum Clause {
     Condition(Condition),
     /// The rule may end here.
     Unknown,
-    /// A verdict map: the rule ends here, with the verdict of the element that is found.
+    /// A verdict map: the rule ends here, with the verdict of the matching element.
     Map(VerdictMap),
     /// The rule's own counter.
     Counter,
-    /// A verdict, or something that can give one.
+    /// A verdict, or a statement that can give one.
     Verdict,
     /// Sets a mark.
     Mark {
         /// Of the connection, not the packet.
         connection: bool,
-        /// To this; `None`: to something else.
+        /// The new value; `None` if it is unknown.
         value: Option<u32>,
     },
-    /// Changes headers: conditions that follow see something else than conntrack knows.
+    /// Changes headers: later conditions see other values than conntrack's tuples have.
     Headers,
     /// Translates addresses (a [`Clause::Verdict`] follows).
     Translate(Translate),
@@ -37,13 +36,13 @@ pub enum Clause {
 pub struct Condition {
     /// What is looked at.
     pub operands: Vec<Operand>,
-    /// It is met by what is not in the set.
+    /// The condition is met by values that are not in the set.
     pub negated: bool,
-    /// What it is compared with.
+    /// The values that it is compared with.
     pub set: Elements,
 }
 
-/// Something that conditions look at, under a mask.
+/// A value that conditions compare, under a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operand {
     /// What.
@@ -52,7 +51,7 @@ pub struct Operand {
     pub mask: u128,
 }
 
-/// A part of a packet, or of what the kernel knows of it.
+/// A field of a packet, or of the kernel's data about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// `meta nfproto`.
@@ -122,7 +121,7 @@ pub enum Field {
         /// ICMPv6.
         v6: bool,
     },
-    /// Something whose value is not known; only packets of this family or protocol have it.
+    /// A field whose value is unknown, which only packets of this family or protocol have.
     Other {
         /// IPv6, or IPv4.
         v6: Option<bool>,
@@ -131,7 +130,7 @@ pub enum Field {
     },
 }
 
-/// What values are compared with.
+/// The right side of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elements {
     /// These, each with a test for each operand.
@@ -158,7 +157,7 @@ pub enum Test {
     Name([u8; 16]),
     /// It is a name that begins so.
     NameStart(Box<[u8]>),
-    /// It is anything.
+    /// Any value.
     Any,
     /// Not known.
     Unknown,
@@ -209,9 +208,9 @@ pub enum MapVerdict {
 pub struct Translate {
     /// Of sources (snat, masquerade), not destinations.
     pub source: bool,
-    /// To an address from here to there, if that is said.
+    /// The range of addresses, if the rule has one.
     pub addresses: Option<(IpAddr, IpAddr)>,
-    /// To a port from here to there, if that is said.
+    /// The range of ports, if the rule has one.
     pub ports: Option<(u16, u16)>,
 }
 

@@ -2,8 +2,8 @@
 
 use super::action::Action;
 
-/// Targets after which the packet goes on to the next rule. Some of them drop a packet that they
-/// cannot change (TCPMSS on a broken header): the kernel's verdict tells.
+/// Targets after which the packet goes on to the next rule. Some drop a packet that they cannot change (TCPMSS on a
+/// broken header); the verdict of the hook shows that.
 const GO_ON: &[&str] = &[
     "AUDIT",
     "CHECKSUM",
@@ -35,7 +35,7 @@ const GO_ON: &[&str] = &[
     "ULOG",
 ];
 
-/// What a target can do, apart from letting the packet go on.
+/// What a target can do, besides letting the packet go on.
 pub(super) fn actions(target: &str) -> &'static [Action] {
     match target {
         "ACCEPT" => &[Action::Accept],

@@ -1,11 +1,11 @@
-//! What iptables' own tables look like, in ip_tables and in nf_tables.
+//! How to recognise the tables of iptables, in ip_tables and in nf_tables.
 //!
-//! nf_tables does not say which program made a table; nft's warning `table ip filter is managed by
-//! iptables-nft` goes by the presence of xt expressions, so it misses tables of simple rules. Here a
-//! table of family ip or ip6 is iptables' if it has a name and base chains that iptables makes (name,
-//! type, hook and priority: `xtables_ipv4` of iptables/nft.c), and either an xt expression, which nft
-//! cannot write, or rules that all have iptables' shape: one counter, with no condition after it.
-//! A table that somebody writes with nft to look just so is listed by iptables as its own, and here.
+//! nf_tables does not record which program made a table. nft's warning `table ip filter is managed by iptables-nft`
+//! depends on xt expressions, so it misses tables of simple rules. Here a table of family ip or ip6 is iptables' if
+//! it has a name and base chains that iptables makes (name, type, hook and priority: `xtables_ipv4` of
+//! iptables/nft.c), and either an xt expression, which nft cannot write, or rules that all have iptables' shape: one
+//! counter, with no condition after it. A table of this shape that was written with nft counts as one of iptables,
+//! here as in iptables itself.
 
 use super::model::{ChainType, Rule, Table};
 use crate::model::{

@@ -46,7 +46,7 @@ fn load_family(family: Family, limits: &Limits, loaded: &mut Loaded) -> Result<(
         return Ok(());
     }
     for program in programs.into_iter().filter_map(program::find) {
-        // -c: counters. No -t: naming a table would make it, and load its module.
+        // -c: counters. No -t, because naming a table would make it and load its module.
         let saved = program::output(&program, &["-c"], limits)?;
         if !save::is_of_nf_tables(&saved) {
             let Loaded { tables, skipped, .. } = loaded;
@@ -63,8 +63,8 @@ fn load_family(family: Family, limits: &Limits, loaded: &mut Loaded) -> Result<(
     Ok(())
 }
 
-/// Tables that exist in this namespace. Without a look here first, iptables-legacy-save would load
-/// modules, and from then on packets would pass tables that were not there before.
+/// Tables that exist in this namespace. They are read first, because iptables-legacy-save would otherwise load
+/// modules, and packets would pass new tables from then on.
 fn in_use(file: &str) -> Result<Vec<String>> {
     // The namespace of this thread: /proc/net is that of the process.
     let path = format!("/proc/thread-self/net/{file}");

@@ -1,9 +1,9 @@
-//! The firewall as data: tables, chains and rules of nf_tables (nft, iptables-nft) and of ip_tables
-//! (iptables-legacy) in one model. Reading it changes nothing: rules are listed by the programs that
-//! belong to them, and no kernel module is loaded.
+//! The firewall as data: tables, chains and rules of nf_tables (nft, iptables-nft) and of ip_tables (iptables-legacy)
+//! in one model. Reading it changes nothing: the firewall's own programs list the rules, and no kernel module is
+//! loaded.
 //!
-//! In reading order: [`model`] is what there is; `nft` joins nft's two listings, `legacy` reads
-//! iptables-legacy-save; `iptables` tells whose tables are whose.
+//! In reading order: [`model`] has the data; `nft` joins nft's two listings, `legacy` reads iptables-legacy-save;
+//! `iptables` recognises the tables of iptables.
 
 pub mod action;
 pub mod clause;
@@ -29,7 +29,7 @@ use crate::{
     os::netns::Netns,
 };
 
-/// The generation of rules of nf_tables in a namespace where nobody has made any (`nf_tables_init_net` of
+/// The generation of nf_tables' rules in a namespace that never had any (`nf_tables_init_net` of
 /// net/netfilter/nf_tables_api.c).
 const NEVER_CHANGED: u32 = 1;
 
@@ -42,21 +42,19 @@ pub struct Ruleset {
     /// Tables in display order: raw, mangle, nat, filter, security of iptables, then the others by
     /// family and name.
     pub tables: Vec<Table>,
-    /// What could not be read, by kind. If a `rule` or `line` is among it, positions after it may be
-    /// too low.
+    /// Number of objects that could not be read, by kind. After a skipped `rule` or `line`, positions may be too low.
     pub skipped: Skipped,
-    /// What else the reader of this should know.
+    /// Further remarks for the user.
     pub notes: Vec<String>,
-    /// What could not be looked at, and why: there may be rules that are not here.
+    /// What could not be read, and why: rules may be missing here.
     pub unread: Vec<String>,
 }
 
 impl Ruleset {
-    /// Reads the ruleset of a namespace. nf_tables and ip_tables are read one after the other, each
-    /// at one moment.
+    /// Reads the ruleset of a namespace. nf_tables and ip_tables are read one after the other, each consistently.
     ///
-    /// # Errors
-    /// No right to enter the namespace or to list rules; a program that fails, hangs, or prints without end.
+    /// # Errors A missing right to enter the namespace or to list rules; a program that fails, hangs or prints
+    /// without end.
     pub fn load(netns: &Netns) -> Result<Self> {
         Self::load_within(netns, &Limits::default())
     }
@@ -72,13 +70,13 @@ impl Ruleset {
     /// Reads the ruleset of the calling thread's namespace.
     fn load_here(limits: &Limits) -> Result<Self> {
         let nft = nft::load(limits)?;
-        // Where no rule of nf_tables was ever made, nothing is missed.
+        // nft is not needed where nf_tables never had a rule.
         let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
         let nft = if empty { Some(nft::Loaded::default()) } else { nft };
         Ok(Self::of(nft, legacy::load(limits)?))
     }
 
-    /// Everything that the reader of this should know.
+    /// All remarks for the user.
     pub fn all_notes(&self) -> impl Iterator<Item = &String> {
         self.notes.iter().chain(&self.unread)
     }

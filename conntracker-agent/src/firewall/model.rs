@@ -18,13 +18,13 @@ pub struct Table {
     pub family: Family,
     /// Name.
     pub name: String,
-    /// Who holds it.
+    /// The part of the kernel that holds it.
     pub backend: Backend,
     /// nf_tables' handle: a table that is deleted and made again has another one.
     pub handle: Option<u64>,
-    /// Made by iptables, legacy or iptables-nft: docs/rules.md says how that is told.
+    /// Whether iptables made it, legacy or iptables-nft: docs/rules.md says how that is recognised.
     pub iptables: bool,
-    /// Flag `dormant`: none of its chains is hooked.
+    /// Flag `dormant`: none of its chains is at a hook.
     pub dormant: bool,
     /// Chains, in display order: base chains by hook and name, then user chains by name.
     pub chains: Vec<Chain>,
@@ -56,7 +56,7 @@ pub struct Chain {
     pub name: String,
     /// nf_tables' handle.
     pub handle: Option<u64>,
-    /// Where it hangs, if it is a base chain.
+    /// Its hook, if it is a base chain.
     pub base: Option<Base>,
     /// Rules in order.
     pub rules: Vec<Rule>,
@@ -69,15 +69,15 @@ impl Chain {
         self.rules.iter().find(|rule| rule.handle == Some(handle))
     }
 
-    /// Whether all that it does is to accept.
+    /// Whether the chain does nothing but accept.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let accepts = self.base.as_ref().is_none_or(|base| base.policy == Policy::Accept);
         accepts && self.rules.is_empty()
     }
 
-    /// Position of what happens after the last rule: the policy of a base chain, the return of a
-    /// user chain. The kernel's TRACE numbers them so (`trace_packet` of net/ipv4/netfilter/ip_tables.c).
+    /// Position after the last rule: that of a base chain's policy or a user chain's return, as the kernel's TRACE
+    /// numbers them (`trace_packet` of net/ipv4/netfilter/ip_tables.c).
     #[must_use]
     pub fn end_position(&self) -> u32 {
         self.rules.len() as u32 + 1
@@ -107,7 +107,7 @@ pub enum ChainItem<'a> {
     Return,
 }
 
-/// Where a base chain hangs.
+/// The hook of a base chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Base {
     /// Type.
@@ -117,7 +117,7 @@ pub struct Base {
     pub hook: Hook,
     /// Priority at the hook: lower ones come first.
     pub priority: i32,
-    /// What becomes of packets that no rule decided.
+    /// The verdict for packets that no rule decided.
     pub policy: Policy,
     /// Packets that met the policy; iptables-legacy counts them, nf_tables does not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub enum ChainType {
     Filter,
     /// Sees the first packet of each connection.
     Nat,
-    /// As filter, and a changed packet is routed again.
+    /// As `filter`; the kernel routes a packet again that the chain changed.
     Route,
 }
 
@@ -173,7 +173,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// By its name: small letters in nft, capitals in iptables.
+    /// By its name: lower case in nft, upper case in iptables.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -212,22 +212,22 @@ pub struct Rule {
     pub handle: Option<u64>,
     /// As nft or iptables-save writes it, without the values of counters.
     pub text: String,
-    /// What it is made of, in order: `match ct`, `lookup`, `counter`, `xt target REJECT`, …
+    /// The kinds of its parts, in order: `match ct`, `lookup`, `counter`, `xt target REJECT`, …
     pub kinds: Vec<String>,
     /// Its own counter, the last one if it has several. Named counters belong to the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counter: Option<Counter>,
-    /// Whether the counter moves exactly when the rule matches: no condition stands after it.
+    /// Whether the counter moves exactly when the rule matches, because no condition follows it.
     pub counts_matches: bool,
-    /// What it can do with a packet, apart from letting it go on to the next rule.
+    /// What it can do with a packet, besides letting it go on to the next rule.
     pub actions: Vec<Action>,
     /// Chains it can go to, those of verdict maps included.
     pub targets: Vec<Target>,
-    /// Of address translation in a table for both families: the one it is for. Packets of the other
-    /// one match, and go on (`nft_nat_inet_eval` of net/netfilter/nft_nat.c).
+    /// The family that a NAT rule in a table for both families translates. Packets of the other family match and go
+    /// on (`nft_nat_inet_eval` of net/netfilter/nft_nat.c).
     #[serde(skip)]
     pub nat_family: Option<Family>,
-    /// What it asks of packets and does to them; empty if that is not known, as in ip_tables.
+    /// Its conditions and statements; empty if they are unknown, as in ip_tables.
     #[serde(skip)]
     pub clauses: Vec<Clause>,
 }

@@ -1,5 +1,5 @@
-//! Runs the programs that list rules: no shell, nothing but reading, and neither longer nor more than is right. A
-//! program that hangs, or prints without end, is ended.
+//! Runs the programs that list rules, without a shell and only to read, with limits on time and output. A program
+//! that hangs or prints without end is killed.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// Where programs are that list rules, if PATH does not have them: that of cron, or of a user, may lack these.
+/// Directories that are searched after PATH, because the PATH of cron or of a user may lack them.
 const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// How long all listings of one ruleset may take together.
@@ -35,16 +35,16 @@ const TIME: Duration = Duration::from_secs(30);
 /// How much one listing may be.
 const BYTES: usize = 256 << 20;
 
-/// How much is kept of what a program says on standard error.
+/// Bytes that are kept of a program's standard error.
 const SAID: usize = 4096;
 
-/// How often it is looked whether to go on.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Interval between two checks of the limits.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long a program may take to end when it is killed.
+/// Time that a killed program may take to end.
 const KILLED: Duration = Duration::from_secs(1);
 
-/// What a reading of the ruleset may take.
+/// Limits on one reading of the ruleset.
 #[derive(Clone, Debug)]
 pub struct Limits {
     until: Instant,
@@ -54,7 +54,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The usual limits, from now on. Once `stopped` is set, programs are ended.
+    /// The usual limits, counted from now. When `stopped` is set, programs are killed.
     #[must_use]
     pub fn new(stopped: &Arc<AtomicBool>) -> Self {
         let stopped = Arc::clone(stopped);
@@ -66,7 +66,7 @@ impl Limits {
         self.exceeded(0).is_some()
     }
 
-    /// Why a program that has printed so much has to end now; `None` if it may go on.
+    /// Why a program that has printed so many bytes must end; `None` if it may go on.
     fn exceeded(&self, printed: usize) -> Option<String> {
         if self.stopped.load(Ordering::Relaxed) {
             Some("was stopped".to_owned())
@@ -86,8 +86,7 @@ impl Default for Limits {
     }
 }
 
-/// Looks a program up in PATH, and then where the system has such programs; relative directories in PATH do not
-/// count.
+/// Searches a program in PATH and then in [`SYSTEM`]; relative directories in PATH are ignored.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -108,7 +107,7 @@ pub(super) fn output(program: &Path, args: &[&str], limits: &Limits) -> Result<S
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // What it starts itself ends with it, and Ctrl-C is for us alone.
+        // A process group, so that its own children are killed with it and Ctrl-C does not reach it.
         .process_group(0)
         .spawn()
         .with_context(cannot)?;
@@ -135,14 +134,14 @@ pub(super) fn output(program: &Path, args: &[&str], limits: &Limits) -> Result<S
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// What a program has printed.
+/// The output of a program.
 #[derive(Default)]
 struct Printed {
     out: Vec<u8>,
     said: Vec<u8>,
 }
 
-/// Reads what a program prints, until it has ended, or has to: why.
+/// Reads a program's output until it ends; the reason if a limit ended it.
 fn listen(
     child: &mut Child,
     Printed { out, said }: &mut Printed,
@@ -155,12 +154,11 @@ fn listen(
         if let Some(why) = limits.exceeded(out.len()) {
             return Ok(Err(why));
         }
-        let wait = if ended.is_some() { Duration::ZERO } else { LOOK_EVERY };
+        let wait = if ended.is_some() { Duration::ZERO } else { CHECK_EVERY };
         let fds = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
         let ready = readable(fds, wait)?;
         if ready == [false; 2] {
-            // What the program has started may hold its pipes open when it has ended itself. What it wrote before
-            // is looked for once more.
+            // Children of the program may keep the pipes open after it has ended. Its last output is read once more.
             match ended {
                 Some(status) => return Ok(Ok(status)),
                 None => ended = child.try_wait()?,
@@ -187,7 +185,7 @@ fn listen(
     }
 }
 
-/// Which of the pipes have something, or are at their end. Without pipes it waits no longer than a moment.
+/// Which of the pipes are readable or at their end. Without pipes it waits for [`CHECK_EVERY`].
 fn readable(pipes: [Option<BorrowedFd<'_>>; 2], wait: Duration) -> io::Result<[bool; 2]> {
     let mut fds: Vec<PollFd<'_>> =
         pipes.iter().flatten().map(|pipe| PollFd::new(*pipe, PollFlags::POLLIN)).collect();
@@ -201,14 +199,14 @@ fn readable(pipes: [Option<BorrowedFd<'_>>; 2], wait: Duration) -> io::Result<[b
     Ok(pipes.map(|pipe| pipe.is_some() && ready.next().unwrap_or(false)))
 }
 
-/// Ends a program and what it has started.
+/// Kills a program and its children.
 fn kill(child: &mut Child) {
     if let Ok(group) = i32::try_from(child.id()) {
         // It may have ended.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
     let start = Instant::now();
-    // One that sticks in the kernel is left to it.
+    // A process that hangs inside the kernel is not waited for any longer.
     while matches!(child.try_wait(), Ok(None)) && start.elapsed() < KILLED {
         thread::sleep(Duration::from_millis(1));
     }

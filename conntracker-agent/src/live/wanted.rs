@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::Request;
 use crate::model::NetnsId;
 
-/// A report that waits for its dumps. OtherFlows come and go meanwhile, those of new namespaces say.
+/// A report that waits for its dumps. Others come and go meanwhile, those of new namespaces say.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub request: Request,

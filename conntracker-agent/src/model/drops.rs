@@ -1,13 +1,13 @@
-//! What is known of a flow's dropped packets.
+//! Dropped and lost packets of a flow, by drop point.
 
 use conntracker_common::hook::{FORWARD, LOCAL_IN, POST_ROUTING, PRE_ROUTING};
 
 use super::{Tuple, path::Step};
 
-/// Distinct places and rules kept per flow; what is dropped elsewhere is counted together.
+/// Drop points that a flow keeps apart, at most; packets dropped at others share one count.
 const MOST: usize = 32;
 
-/// Who dropped packets.
+/// What dropped packets, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// A function at a hook of netfilter: a rule, a policy.
@@ -15,27 +15,27 @@ pub enum Cause {
     Netfilter,
     /// Conntrack itself.
     Conntrack(ConntrackCause),
-    /// Another part of the kernel, for this reason (`enum skb_drop_reason`, without what all names begin with).
+    /// Another part of the kernel, for this reason (`enum skb_drop_reason`, without the prefix `SKB_DROP_REASON_`).
     Reason(&'static str),
     /// Another part of the kernel, without a reason, in this function.
     Function(&'static str),
 }
 
-/// What conntrack dropped packets for.
+/// Why conntrack dropped packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConntrackCause {
-    /// There was no room for a new entry (nf_conntrack_max), nor an old one to be dropped early.
+    /// The table was full (nf_conntrack_max), and no old entry could be evicted early.
     Full,
     /// Another entry has the original or the reply tuple of the new one.
     InsertFailed,
     /// Too many entries have the hash of the new one.
     ChainTooLong,
-    /// Something else.
+    /// Another cause.
     Other,
 }
 
 impl ConntrackCause {
-    /// In a few words, or as conntrack(8) names the counter (`conntrack -S`).
+    /// The name of the counter in `conntrack -S`, or a few words where it has none.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,15 +48,15 @@ impl ConntrackCause {
 }
 
 impl Cause {
-    /// Netfilter did not drop them: they got lost elsewhere in the kernel.
+    /// Whether another part of the kernel than netfilter dropped them.
     #[must_use]
     pub fn is_elsewhere(self) -> bool {
         matches!(self, Self::Reason(_) | Self::Function(_))
     }
 
-    /// The last netfilter hook that packets have passed which got lost elsewhere, and whose routing places them at
-    /// `hook` (`enum nf_inet_hooks`). Forwarding checks TTL, MTU and policies before FORWARD, and IPv6 has chosen
-    /// the device by then; what gives packets to user space is at the hook itself.
+    /// The last netfilter hook that the packets have passed, where another part of the kernel dropped them and their
+    /// route puts them at `hook` (`enum nf_inet_hooks`). Forwarding checks TTL, MTU and policies before FORWARD, and
+    /// IPv6 has chosen the output device by then; a queue to user space drops packets at the hook itself.
     #[must_use]
     pub fn last_hook(self, hook: Option<u8>) -> Option<u8> {
         match (hook, self) {
@@ -66,13 +66,13 @@ impl Cause {
                 Some(POST_ROUTING),
                 Self::Reason("IP_INHDR" | "PKT_TOO_BIG") | Self::Function("ip6_forward"),
             ) => Some(PRE_ROUTING),
-            // Sockets have let go of the route by then.
+            // A socket drops a packet after the kernel has released the packet's route.
             (None, cause) if cause.is_sockets() => Some(LOCAL_IN),
             _ => hook,
         }
     }
 
-    /// A socket of this machine, or the lack of one, lost them.
+    /// Whether a socket of this machine dropped them, or no socket took them.
     fn is_sockets(self) -> bool {
         match self {
             Self::Reason(name) => {
@@ -99,10 +99,10 @@ impl Cause {
 /// Where packets of a flow were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DropPoint {
-    /// Who dropped them.
+    /// What dropped them.
     pub cause: Cause,
-    /// Netfilter hook number (`enum nf_inet_hooks`); of packets that got lost elsewhere, the last hook that they
-    /// have passed. `None` if it could not be told.
+    /// Netfilter hook number (`enum nf_inet_hooks`); for packets that another part of the kernel dropped, the last
+    /// hook that they have passed. `None` if it is unknown.
     pub hook: Option<u8>,
     /// Input interface index, 0 for none.
     pub iif: u32,
@@ -110,18 +110,18 @@ pub struct DropPoint {
     pub oif: u32,
 }
 
-/// Packets that were dropped at one place by one rule.
+/// Packets that were dropped at one drop point by one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedAt {
     /// Where.
     pub place: DropPoint,
-    /// The rule, policy or chain; `None` if the packets were not traced, or if their path does not tell.
+    /// The rule, policy or chain; `None` if the packets were not traced, or if their path leaves it open.
     pub by: Option<Step>,
     /// How many.
     pub packets: u64,
 }
 
-/// Packets that were dropped at more places than are kept.
+/// Packets that were dropped at drop points beyond those that are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Elsewhere {
     dropped: u64,
@@ -131,16 +131,16 @@ struct Elsewhere {
 /// Why an entry could not be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clash {
-    /// The reply tuple that it was to have, address translation included.
+    /// The reply tuple of the entry that was refused, after NAT.
     pub reply: Tuple,
-    /// Original tuple of the entry that has this tuple in one of its directions, if it is known.
+    /// Original tuple of the entry that already has this tuple in one of its directions; `None` if no source had it.
     pub holder: Option<Tuple>,
 }
 
 /// Dropped and lost packets of a flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
-    /// Of the first packet for which there could be no entry because of another one.
+    /// The clash of the first packet whose entry was refused because another entry had its tuple.
     pub(crate) clash: Option<Clash>,
     at: Vec<DroppedAt>,
     elsewhere: Elsewhere,
@@ -159,7 +159,7 @@ impl Drops {
         self.lost().map(|at| at.packets).sum::<u64>() + self.elsewhere.lost
     }
 
-    /// Where and by what, in the order in which that was seen first; at most 32 are kept.
+    /// The drop points, in the order in which they were first seen; at most 32 are kept.
     #[must_use]
     pub fn at(&self) -> &[DroppedAt] {
         &self.at
@@ -175,20 +175,20 @@ impl Drops {
         self.at.iter().filter(|at| at.place.cause.is_elsewhere())
     }
 
-    /// Of the first packet for which there could be no entry because of another one, the tuple that was taken.
+    /// The clash of the first packet whose entry was refused because another entry had its tuple.
     #[must_use]
     pub fn clash(&self) -> Option<Clash> {
         self.clash
     }
 
-    /// Packets that were to be a flow of their own, of which conntrack did not insert the entry.
+    /// Packets that would have begun a flow, but whose entry conntrack did not insert.
     #[must_use]
     pub fn not_inserted(&self) -> u64 {
         let inserts = |at: &&DroppedAt| matches!(at.place.cause, Cause::Conntrack(cause) if cause != ConntrackCause::Full);
         self.at.iter().filter(inserts).map(|at| at.packets).sum()
     }
 
-    /// What conntrack itself dropped packets for, each once.
+    /// Why conntrack itself dropped packets: each cause once.
     #[must_use]
     pub fn by_conntrack(&self) -> Vec<ConntrackCause> {
         let mut causes = Vec::new();
@@ -202,13 +202,13 @@ impl Drops {
         causes
     }
 
-    /// Packets that netfilter dropped at other places, or by other rules, than [`Self::at`] tells.
+    /// Packets that netfilter dropped at drop points that [`Self::at`] does not have.
     #[must_use]
     pub fn elsewhere(&self) -> u64 {
         self.elsewhere.dropped
     }
 
-    /// Packets that got lost at other places than [`Self::at`] tells.
+    /// Packets that the kernel lost at drop points that [`Self::at`] does not have.
     #[must_use]
     pub fn lost_elsewhere(&self) -> u64 {
         self.elsewhere.lost

@@ -14,7 +14,7 @@ pub use self::rule::RuleFilter;
 use super::state::ProtoState;
 use super::{Flow, L4, Status, Tuple};
 
-/// A value, or everything but it.
+/// A value that must, or must not, match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Term<T> {
     /// Excludes instead of includes.
@@ -82,7 +82,7 @@ pub enum StatusIs {
 }
 
 impl StatusIs {
-    /// What [`Self::Unreplied`] is called.
+    /// Name of [`Self::Unreplied`].
     const UNREPLIED: &str = "unreplied";
 
     /// All names.
@@ -90,7 +90,7 @@ impl StatusIs {
         Status::NAMES.into_iter().chain([Self::UNREPLIED])
     }
 
-    /// A status by its name, in whatever case.
+    /// A status by its name, in any case.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
         if text.eq_ignore_ascii_case(Self::UNREPLIED) {
@@ -193,8 +193,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether the folded key of a flow decides: if not, flows must be kept apart until they were
-    /// filtered, and fold afterwards.
+    /// Whether the folded key of a flow is enough to decide. If it is not, flows must stay apart until they were
+    /// filtered, and are folded afterwards.
     #[must_use]
     pub fn folded_key_decides(&self) -> bool {
         let Self {
@@ -273,7 +273,7 @@ impl Filter {
             && family.is_empty()
     }
 
-    /// Whether the flow's original direction passes: what can be told before anything is stored.
+    /// Whether the flow's original direction passes, which can be decided before anything is stored.
     #[must_use]
     pub fn allows_tuple(&self, tuple: &Tuple, zone: u16) -> bool {
         let family = if tuple.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
@@ -287,7 +287,7 @@ impl Filter {
             && self.dport.allows(|range| ports.is_some_and(|(_, dst)| range.contains(&dst)))
     }
 
-    /// Whether addresses and ports pass that may be of either direction.
+    /// Whether the filters that mean either direction allow the addresses and ports.
     pub(crate) fn allows_ends(&self, orig: &Tuple, reply: Option<&Tuple>) -> bool {
         let both = || [Some(orig), reply].into_iter().flatten();
         let host = |net: &IpNet| both().any(|of| net.contains(&of.src) || net.contains(&of.dst));
@@ -297,16 +297,16 @@ impl Filter {
         self.host.allows(host) && self.port.allows(port)
     }
 
-    /// Whether what entries and flows have in common passes.
-    pub(crate) fn allows_known(&self, known: &CommonFields<'_>) -> bool {
+    /// Whether the fields that entries and flows have in common pass.
+    pub(crate) fn allows_common(&self, known: &CommonFields<'_>) -> bool {
         let CommonFields { reply, status, state, mark } = *known;
         let ports = reply.and_then(ports);
         let to = |bit, address: fn(&Tuple) -> IpAddr, net: &Option<IpNet>| {
             status.contains(bit)
                 && net.is_none_or(|net| reply.is_some_and(|reply| net.contains(&address(reply))))
         };
-        // Answers go to the address that the source was translated to, and come from that of the
-        // destination.
+        // Replies go to the address that the source was translated to, and come from the address that the destination
+        // was translated to.
         let src_nat = |net: &Option<IpNet>| to(Status::SRC_NAT, |reply| reply.dst, net);
         let dst_nat = |net: &Option<IpNet>| to(Status::DST_NAT, |reply| reply.src, net);
         let state = state.and_then(|state| state.name());
@@ -348,7 +348,7 @@ impl Filter {
         let helper = details.and_then(|details| details.helper.as_ref());
         self.allows_tuple(&key.orig, key.zone)
             && self.allows_ends(&key.orig, known.reply)
-            && self.allows_known(&known)
+            && self.allows_common(&known)
             && self.label.allows(|wanted| details.is_some_and(|of| of.labels.contains(wanted)))
             && self.helper.allows(|wanted| helper == Some(wanted))
             && self.iif.allows(|wanted| met(&|(iif, _)| iif, wanted))
@@ -358,7 +358,7 @@ impl Filter {
     }
 }
 
-/// What entries and flows have in common besides the original direction.
+/// The fields, besides the original direction, that entries and flows have in common.
 pub(crate) struct CommonFields<'a> {
     pub reply: Option<&'a Tuple>,
     pub status: Status,

@@ -1,8 +1,8 @@
-//! Text of strangers: names of namespaces and processes, comments of rules, what other programs say. Whoever
-//! chooses it must not choose what a terminal does, where a line ends, or in which order it reads.
+//! Text that others chose: names of namespaces and processes, comments of rules, messages of other programs. It must
+//! not control the terminal, end a line or reverse the reading order.
 //!
-//! Each way out has its form: [`OneLine`] for text and messages, [`bytes()`] for the lines of conntrack(8), and
-//! [`json`] for JSON. Which characters are meant is said once, by [`is_harmful`].
+//! Each output has its own escape: [`OneLine`] for text and messages, [`bytes()`] for the lines of conntrack(8), and
+//! [`json`] for JSON. [`is_harmful`] alone decides which characters are escaped.
 
 use std::borrow::Cow;
 use std::{
@@ -14,9 +14,8 @@ use std::{
 use serde::Serialize;
 use serde_json::{Serializer, ser::Formatter};
 
-/// Characters that show nothing themselves and change how what stands around them is shown (category Cf of
-/// Unicode, without the signs of Arabic and other scripts, which are seen), and those that end a line
-/// (Zl, Zp).
+/// Invisible characters that change how the text around them is shown (category Cf of Unicode, without the visible
+/// signs of Arabic and other scripts), and those that end a line (Zl, Zp).
 const FORMATS: [RangeInclusive<char>; 11] = [
     '\u{ad}'..='\u{ad}',
     // Arabic letter mark.
@@ -36,28 +35,27 @@ const FORMATS: [RangeInclusive<char>; 11] = [
     '\u{e0000}'..='\u{e007f}',
 ];
 
-/// Whether a character does something instead of standing for itself: control characters, those of C1
-/// included, which some terminals obey; and characters that are not seen and change how others are.
+/// Whether a character must be escaped: control characters, including C1, which some terminals obey, and invisible
+/// characters that change how the text around them is shown.
 #[must_use]
 pub fn is_harmful(c: char) -> bool {
     c.is_control() || (!c.is_ascii() && FORMATS.iter().any(|range| range.contains(&c)))
 }
 
-/// Text that stays within its line and shows what it consists of: what is harmful is spelled out
-/// (`\n`, `\u{202e}`).
+/// Text that stays in its line: harmful characters are written as escapes (`\n`, `\u{202e}`).
 pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        apart(self.0, |plain, harmful| {
+        split_at_harmful(self.0, |plain, harmful| {
             f.write_str(plain)?;
             harmful.map_or(Ok(()), |c| write!(f, "{}", c.escape_default()))
         })
     }
 }
 
-/// Hands out plain text, and behind each piece of it the harmful character that ends it.
-fn apart<E>(
+/// Calls `each` with each piece of plain text and the harmful character that follows it.
+fn split_at_harmful<E>(
     text: &str,
     mut each: impl FnMut(&str, Option<char>) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -71,10 +69,10 @@ fn apart<E>(
     each(rest, None)
 }
 
-/// Appends bytes as they are, but `?` for what is harmful or no UTF-8.
+/// Appends bytes, with `?` in place of harmful characters and of bytes that are not UTF-8.
 pub fn bytes(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
-        let appended = apart(chunk.valid(), |plain, harmful| {
+        let appended = split_at_harmful(chunk.valid(), |plain, harmful| {
             out.extend_from_slice(plain.as_bytes());
             out.extend(harmful.map(|_| b'?'));
             Ok::<_, std::convert::Infallible>(())
@@ -84,8 +82,8 @@ pub fn bytes(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Writes a value as JSON in one line. Strings are the same to whoever reads it: what is harmful stands there as
-/// `\u001b`.
+/// Writes a value as JSON in one line. Harmful characters are written as escapes (`\u001b`), which a JSON parser
+/// reads back.
 pub fn json<W: io::Write + ?Sized>(out: &mut W, value: &impl Serialize) -> io::Result<()> {
     Ok(value.serialize(&mut Serializer::with_formatter(out, Escaped))?)
 }
@@ -99,7 +97,11 @@ impl Formatter for Escaped {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        apart(fragment, |plain, harmful| {
+        // Nearly all strings are plain ASCII, the names of fields among them.
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        split_at_harmful(fragment, |plain, harmful| {
             writer.write_all(plain.as_bytes())?;
             let mut units = [0; 2];
             let units = harmful.map_or(&mut [][..], |c| c.encode_utf16(&mut units));
@@ -108,7 +110,7 @@ impl Formatter for Escaped {
     }
 }
 
-/// The same text, each of its lines as [`OneLine`].
+/// The text with each line as [`OneLine`].
 #[must_use]
 pub fn lines(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -119,12 +121,12 @@ pub fn lines(text: &str) -> String {
     clean
 }
 
-/// One line, and nothing that a terminal would obey: comments may hold any bytes.
+/// The text in one line without characters that a terminal would obey, because comments of rules may hold any bytes.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
-    // The block of a rule is easier to read in one line than with its line breaks spelled out.
+    // A rule of several lines is easier to read joined than with escaped line breaks.
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     Cow::Owned(OneLine(&lines.join(" ")).to_string())
 }

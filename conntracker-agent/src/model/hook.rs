@@ -1,28 +1,40 @@
 //! Hooks of netfilter.
 
+use conntracker_common::hook;
 use serde::Serialize;
 
 /// A hook, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
-    /// Of a device, before everything else.
+    /// Packets of one device, before all other hooks.
     Ingress,
-    /// Everything that came in.
+    /// Received packets, before they are routed.
     Prerouting,
-    /// For this host.
+    /// Packets for this host.
     Input,
-    /// For others.
+    /// Packets that are forwarded.
     Forward,
-    /// From this host.
+    /// Packets from this host.
     Output,
-    /// Everything that goes out.
+    /// Routed packets that leave this host.
     Postrouting,
-    /// Of a device, after everything else.
+    /// Packets of one device, after all other hooks.
     Egress,
 }
 
 impl Hook {
+    /// The hooks of IPv4, IPv6 and inet by their numbers (`enum nf_inet_hooks`).
+    pub const BY_NUMBER: [Self; hook::HOOKS as usize + 1] = {
+        let mut hooks = [Self::Ingress; _];
+        hooks[hook::PRE_ROUTING as usize] = Self::Prerouting;
+        hooks[hook::LOCAL_IN as usize] = Self::Input;
+        hooks[hook::FORWARD as usize] = Self::Forward;
+        hooks[hook::LOCAL_OUT as usize] = Self::Output;
+        hooks[hook::POST_ROUTING as usize] = Self::Postrouting;
+        hooks
+    };
+
     /// By its name in nft.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

@@ -1,10 +1,10 @@
-//! What can be lost, and how often it was: one list, from which the footer of reports, JSON and `--strict` are made.
-//! docs/limitations.md says what helps against each.
+//! Everything that a report can lack, as one list: the footer of reports, JSON and `--strict` are made from it.
+//! docs/limitations.md says what to do about each.
 
 /// Declares [`Loss`], and with each variant its name, where it is counted, and its sentence.
 macro_rules! losses {
     ($($variant:ident = $name:literal, $counted:ident: $sentence:literal;)*) => {
-        /// Something that a report should have had and has not, or a cause why it may lack something.
+        /// Something that a report lacks, or a reason why it may lack something.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Loss {

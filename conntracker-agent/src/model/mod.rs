@@ -1,5 +1,5 @@
-//! The nouns: what a tuple, a flow, a path, a filter is, and when two are the same. No I/O, and nothing here knows a
-//! ring record, a netlink attribute or a listing.
+//! The nouns: tuples, flows, paths and filters, and when two of them are equal. Nothing here does I/O or knows ring
+//! records, netlink attributes or listings of rules.
 
 pub mod counters;
 mod drops;

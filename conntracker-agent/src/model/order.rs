@@ -6,8 +6,8 @@ use conntracker_common::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP}
 
 use super::{Flow, FlowKey, L4, Tuple};
 
-/// Position of the block that a flow's lines stand in: the six of the original tool in its order,
-/// then the others by protocol number, IPv4 before IPv6.
+/// Number of the block of lines that a flow belongs to: first the six blocks of the original tool in its order, then
+/// one for each other protocol number, IPv4 before IPv6.
 #[must_use]
 pub fn block(tuple: &Tuple) -> u16 {
     match (tuple.proto, tuple.src) {
@@ -31,8 +31,8 @@ pub fn numbers(l4: L4) -> (u16, u16) {
     }
 }
 
-/// Report order. Total: flows that print alike are told apart by ICMP identifier, zone and
-/// namespace, so that the same flows always stand in the same order.
+/// The order of a report. Flows that print alike are ordered by ICMP identifier, zone and namespace, so that the
+/// order of the same flows never changes.
 #[must_use]
 pub fn compare(a: &FlowKey, b: &FlowKey) -> Ordering {
     let rank = |key: &FlowKey| {

@@ -1,4 +1,4 @@
-//! Where packets of a flow went through the firewall: the traversals of hooks that were traced.
+//! The paths of a flow's packets through the firewall: each traversal of a hook that was traced.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -28,7 +28,7 @@ impl Direction {
     }
 }
 
-/// What conntrack thought of a packet (`enum ip_conntrack_info`), as rules see it with `ct state`.
+/// The state that conntrack gave a packet (`enum ip_conntrack_info`), as `ct state` of a rule has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CtState {
     /// `new`.
@@ -39,9 +39,9 @@ pub enum CtState {
     Related,
     /// `untracked`.
     Untracked,
-    /// `invalid`: conntrack is there and gave the packet no entry.
+    /// `invalid`: conntrack is active and gave the packet no entry.
     Invalid,
-    /// The packet was before conntrack's own hook (raw tables): not known yet.
+    /// The packet had not reached conntrack's hook function yet (raw tables), so it had no state.
     Early,
 }
 
@@ -60,8 +60,8 @@ impl CtState {
     }
 }
 
-/// Why a packet is [`CtState::Invalid`], as far as it can be known. The kernel keeps no reason for a packet: its log
-/// (`nf_conntrack_log_invalid`) alone tells whether it was the checksum, the window or the state.
+/// Why a packet is [`CtState::Invalid`]. The kernel stores no reason with the packet; only its log
+/// (`nf_conntrack_log_invalid`) names the checksum, the window or the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Invalidity {
     /// No entry has its tuple, and it cannot begin a flow: a TCP packet in mid-connection with
@@ -103,14 +103,14 @@ impl Outcome {
     }
 }
 
-/// Why a traversal is known less exactly than its counters could tell.
+/// Why the steps of a traversal are less exact than its counters allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Doubt {
     /// Another packet ran on the same CPU meanwhile and moved the same counters.
     Nested,
-    /// The chain has more counters than are read.
+    /// The chain has more counters than the programs read.
     Capped,
-    /// What the kernel holds and what nft or iptables-save listed differ.
+    /// The rules in kernel memory differ from those that nft or iptables-save listed.
     Mismatch,
 }
 
@@ -129,7 +129,7 @@ impl Doubt {
 /// How a step is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provenance {
-    /// The kernel's counters told, with no other reading of them.
+    /// The kernel's counters, or its evaluation of the rule, prove it.
     Exact,
     /// The only possibility that the ruleset leaves.
     Inferred,
@@ -149,7 +149,7 @@ impl Provenance {
     }
 }
 
-/// What stands at a step. The order is that of report lines.
+/// The kind of a step. The order is that of report lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SiteKind {
     /// The policy of a base chain.
@@ -158,7 +158,7 @@ pub enum SiteKind {
     Rule,
     /// The end of a user chain.
     Return,
-    /// A base chain of which no more is known.
+    /// A base chain whose rules are unknown.
     Chain,
 }
 
@@ -175,7 +175,7 @@ impl SiteKind {
     }
 }
 
-/// A place in the ruleset that a packet met. Equal sites of different epochs are one.
+/// A rule, policy, return or base chain that a packet met. Equal sites of different epochs are one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Site {
     /// Part of the kernel.
@@ -214,7 +214,7 @@ pub enum Verdict {
     Accept,
     /// Dropped.
     Drop,
-    /// Dropped, and the sender was told.
+    /// Dropped, with an answer to the sender.
     Reject,
     /// Went on to the next rule.
     Continue,
@@ -228,7 +228,7 @@ pub enum Verdict {
     Queue,
     /// Taken by the rule (synproxy, forward).
     Stolen,
-    /// The rule matched; which of its verdicts it gave is not known.
+    /// The rule matched, and which of its verdicts it gave is unknown.
     Unknown,
 }
 
@@ -265,11 +265,11 @@ impl Verdict {
 pub struct Step {
     /// Where.
     pub site: Arc<Site>,
-    /// What it did.
+    /// Its verdict.
     pub verdict: Verdict,
     /// How it is known.
     pub provenance: Provenance,
-    /// When it was met is known: it stands in order.
+    /// Whether its position in the order of the steps is known.
     pub placed: bool,
 }
 
@@ -278,7 +278,7 @@ pub struct Step {
 pub struct MarksBehind {
     /// The chain, as a site of kind [`SiteKind::Chain`].
     pub chain: Arc<Site>,
-    /// No other chain stands between it and the link before.
+    /// Whether no other chain lies between it and the link before.
     pub alone: bool,
     /// Packet mark.
     pub packet: u32,
@@ -295,7 +295,7 @@ pub struct Traversal {
     pub direction: Direction,
     /// State of the packet.
     pub state: CtState,
-    /// What became of it.
+    /// The verdict at the hook.
     pub outcome: Outcome,
     /// Number of the ruleset's epoch, from 1.
     pub epoch: u32,
@@ -309,15 +309,14 @@ pub struct Traversal {
     pub nat: Option<(Tuple, Tuple)>,
     /// The packet was a fragment.
     pub fragment: bool,
-    /// Steps, in the order in which the packet met them; then those of which the counters leave open
-    /// when that was.
+    /// Steps, in the order in which the packet met them; then those whose order the counters leave open.
     pub steps: Arc<[Step]>,
-    /// Why they are not all exact, if something came in between.
+    /// Why they are not all exact, if a cause is known.
     pub doubt: Option<Doubt>,
 }
 
 impl Traversal {
-    /// What dropped the packet, if it was dropped and that is known.
+    /// The step that dropped the packet, if it was dropped and the step is known.
     #[must_use]
     pub fn dropped_by(&self) -> Option<&Step> {
         let drops = |step: &&Step| matches!(step.verdict, Verdict::Drop | Verdict::Reject);
@@ -325,15 +324,15 @@ impl Traversal {
     }
 }
 
-/// Paths of one flow that are searched one by one; beyond them there is an index.
+/// Up to so many paths of one flow are compared one by one; more of them get an index.
 const SEARCHED: usize = 16;
 
-/// The paths that packets of one flow took: each once, with the number of packets seen on it, in the
-/// order in which they were seen first.
+/// The distinct paths of one flow's packets, each with the number of packets that took it, in the order in which they
+/// were first seen.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     all: Vec<(Arc<Traversal>, u64)>,
-    /// Where each is, if there are many: a folded flow behind NAT has a path for each translation.
+    /// Index of each path, if there are many: a folded flow behind NAT has a path for each translation.
     #[expect(clippy::box_collection, reason = "few flows have one: 8 bytes in the others, not 48")]
     index: Option<Box<HashMap<Arc<Traversal>, usize>>>,
 }
@@ -382,12 +381,12 @@ impl Paths {
         }
     }
 
-    /// The ways, with the number of packets seen on each.
+    /// The paths, each with the number of packets that took it.
     pub fn iter(&self) -> impl Iterator<Item = (&Traversal, u64)> {
         self.all.iter().map(|(traversal, packets)| (&**traversal, *packets))
     }
 
-    /// As [`Self::iter`], with the memory that ways share.
+    /// As [`Self::iter`], with the shared memory of each path.
     pub fn shared(&self) -> impl Iterator<Item = (&Arc<Traversal>, u64)> {
         self.all.iter().map(|(traversal, packets)| (traversal, *packets))
     }

@@ -2,10 +2,10 @@
 
 use super::path::Direction;
 
-/// Who has the socket of a flow. What is not known for sure is not there.
+/// The process that has the socket of a flow. Fields that cannot be proved are absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Whose packets it sends: the original direction's, or the answers.
+    /// The direction whose packets it sends.
     pub direction: Direction,
     /// User of the socket.
     pub uid: u32,

@@ -36,7 +36,7 @@ const DCCP: [&str; 10] = [
     "INVALID",
 ];
 
-/// What a protocol's tracker keeps of a flow. DESTROY events carry the state alone.
+/// What a protocol's tracker stores of a flow. DESTROY events have the state alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtoState {
     /// TCP.
@@ -88,7 +88,7 @@ impl ProtoState {
         names.iter().position(|known| *known == name).map(|number| number as u8)
     }
 
-    /// Whether a state of a protocol is called so, in whatever case; of any protocol without one.
+    /// Whether the protocol has a state of this name, in any case; without a protocol, whether any has.
     #[must_use]
     pub fn is_called(proto: Option<u8>, name: &str) -> bool {
         let of = |wanted: u8, names: &[&str]| {

@@ -1,33 +1,35 @@
 //! `nf_conn.status`, also CTA_STATUS: `enum ip_conntrack_status` of
 //! include/uapi/linux/netfilter/nf_conntrack_common.h.
 
+use conntracker_common::conntrack;
+
 /// IPS_ bits of a conntrack entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Status(pub u32);
 
 impl Status {
-    /// Made by an expectation (an FTP data connection, say).
-    pub const EXPECTED: Self = Self(1 << 0);
+    /// An expectation announced it (an FTP data connection, say).
+    pub const EXPECTED: Self = Self(conntrack::IPS_EXPECTED);
     /// Packets were seen in both directions.
-    pub const SEEN_REPLY: Self = Self(1 << 1);
-    /// Not to be dropped early when the table is full (IPS_ASSURED): packets were seen in both directions.
-    pub const ASSURED: Self = Self(1 << 2);
+    pub const SEEN_REPLY: Self = Self(conntrack::IPS_SEEN_REPLY);
+    /// Conntrack does not evict it early when the table is full, because packets were seen in both directions.
+    pub const ASSURED: Self = Self(conntrack::IPS_ASSURED);
     /// In the hash table: the first packet has left the machine or reached its socket.
-    pub const CONFIRMED: Self = Self(1 << 3);
+    pub const CONFIRMED: Self = Self(conntrack::IPS_CONFIRMED);
     /// The source address or port is translated.
-    pub const SRC_NAT: Self = Self(1 << 4);
+    pub const SRC_NAT: Self = Self(conntrack::IPS_SRC_NAT);
     /// The destination address or port is translated.
-    pub const DST_NAT: Self = Self(1 << 5);
+    pub const DST_NAT: Self = Self(conntrack::IPS_DST_NAT);
     /// Sequence numbers are adjusted.
-    pub const SEQ_ADJUST: Self = Self(1 << 6);
+    pub const SEQ_ADJUST: Self = Self(conntrack::IPS_SEQ_ADJUST);
     /// Being deleted.
-    pub const DYING: Self = Self(1 << 9);
-    /// Its timeout is not set anew by packets.
-    pub const FIXED_TIMEOUT: Self = Self(1 << 10);
+    pub const DYING: Self = Self(conntrack::IPS_DYING);
+    /// Packets do not prolong its timeout.
+    pub const FIXED_TIMEOUT: Self = Self(conntrack::IPS_FIXED_TIMEOUT);
     /// Handled by a flowtable.
-    pub const OFFLOAD: Self = Self(1 << 14);
+    pub const OFFLOAD: Self = Self(conntrack::IPS_OFFLOAD);
     /// Handled by hardware.
-    pub const HW_OFFLOAD: Self = Self(1 << 15);
+    pub const HW_OFFLOAD: Self = Self(conntrack::IPS_HW_OFFLOAD);
 
     /// Names of all bits, lowest first, as conntrack(8) and the kernel's source have them.
     pub const NAMES: [&'static str; 16] = [

@@ -1,4 +1,4 @@
-//! What tells tables of the firewall apart: family, the part of the kernel that holds them, name.
+//! What identifies a table of the firewall: its family, the part of the kernel that holds it, and its name.
 
 use std::borrow::Cow;
 
@@ -82,9 +82,9 @@ pub fn label(backend: Backend, family: Family, iptables: bool, name: &str) -> Co
     }
 }
 
-/// What may follow a table that somebody names: its name, or family and name, both with or without the mark
-/// of the part of the kernel that holds it (`filter`, `ip filter`, `filter (legacy)`, `filter (nft)`). Names
-/// may hold anything, so that only a table can tell where its own ends in a text.
+/// What follows the name of this table in `text`, for each form of the name that `text` begins with: its name, or
+/// family and name, each with or without its backend (`filter`, `ip filter`, `filter (legacy)`, `filter (nft)`).
+/// Names may hold any character, so a text can only be split by comparing it with a table.
 pub(crate) fn after_table<'a>(
     text: &'a str,
     backend: Backend,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use conntracker_common::{FOLDED_PORT, IPPROTO_GRE, has_ports, is_icmp};
 
-/// What tells flows between the same two addresses apart.
+/// What distinguishes flows between the same two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum L4 {
     /// TCP, UDP, UDP-Lite, SCTP, DCCP: ports in host byte order.
@@ -65,8 +65,8 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// The tuple by which flows are merged unless `--no-fold`: a source port above 1023 becomes
-    /// 1024, an ICMP identifier 0. Destination ports and GRE keys stay.
+    /// The tuple that flows are folded by, unless `--no-fold`: a source port above 1023 becomes 1024, an ICMP
+    /// identifier 0. Destination ports and GRE keys stay.
     #[must_use]
     pub fn folded(self) -> Self {
         let l4 = match self.l4 {
@@ -77,7 +77,7 @@ impl Tuple {
         Self { l4, ..self }
     }
 
-    /// Whether this may be what [`Self::folded`] made of several tuples.
+    /// Whether several tuples fold to this one.
     #[must_use]
     pub fn may_be_folded(&self) -> bool {
         matches!(self.l4, L4::Ports { src: FOLDED_PORT, .. } | L4::Icmp { id: 0, .. })
@@ -99,8 +99,8 @@ impl Tuple {
         Some(Self { src: self.dst, dst: self.src, proto: self.proto, l4 })
     }
 
-    /// Whether messages of this ICMP (`v4`) or ICMPv6 type are answered by those of another, without
-    /// which conntrack makes no entry for them.
+    /// Whether messages of this ICMP (`v4`) or ICMPv6 type have a type that answers them; conntrack makes entries for
+    /// those alone.
     #[must_use]
     pub fn has_inverse(v4: bool, icmp_type: u8) -> bool {
         inverse_icmp(v4, icmp_type).is_some()

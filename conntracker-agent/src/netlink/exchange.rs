@@ -12,7 +12,7 @@ use super::wire::{Attributes, DecodeError, HEADER, Message, Messages, align};
 const NLMSG_ERROR: u16 = 2;
 /// NLMSG_DONE: the end of a dump.
 const NLMSG_DONE: u16 = 3;
-/// First type that belongs to a protocol; those below, NLMSG_NOOP say, carry nothing.
+/// First message type of a protocol. Lower types (NLMSG_NOOP, say) have no payload.
 const NLMSG_MIN_TYPE: u16 = 0x10;
 /// NLM_F_DUMP_INTR: the table changed so that the dump may lack entries.
 const NLM_F_DUMP_INTR: u16 = 0x10;
@@ -23,17 +23,16 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 /// NLMSGERR_ATTR_MSG, a string.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// What was noticed besides the answer.
+/// Facts about the answer, besides its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
-    /// Messages of another request, for another port, or not of the kernel: skipped.
+    /// Messages of another request, for another port or not from the kernel, which are skipped.
     pub foreign: u64,
     /// Messages that carry NLM_F_DUMP_INTR.
     pub interrupted: u64,
 }
 
-/// How far an answer has been read. The bytes are in the caller's buffer, which must be the same one
-/// all the time.
+/// An answer and how far it was read. Its bytes are in the caller's buffer, which must be the same one in each call.
 #[derive(Debug)]
 pub struct Answer {
     request: &'static str,
@@ -77,8 +76,8 @@ impl Answer {
     /// Finds the next message of the answer, receiving a datagram into `buffer` where needed; `None`
     /// when the answer has ended. `buffer` should have [`super::socket::RECEIVE_BYTES`].
     ///
-    /// EAGAIN of a socket that does not wait leaves everything as it was. After a datagram that makes
-    /// no sense the answer counts as ended, though messages of it may still be on their way.
+    /// EAGAIN of a nonblocking socket changes nothing. A malformed datagram ends the answer, though messages of it
+    /// may still arrive.
     pub fn advance(&mut self, socket: &Socket, buffer: &mut [u8]) -> Result<Option<Found>, Error> {
         while !self.ended {
             let unread = buffer.get(self.next..self.end).unwrap_or_default();
@@ -90,7 +89,7 @@ impl Answer {
                 continue;
             };
             let message = message.map_err(|source| {
-                // The end of the answer may be among what can no longer be told apart.
+                // The end of the answer may be in the part of the datagram that cannot be parsed.
                 self.ended = true;
                 Error::Malformed { request: self.request, source }
             })?;
@@ -133,8 +132,8 @@ impl Answer {
 }
 
 impl Socket {
-    /// Sends `request`, whose answer [`Answer::advance`] reads. The request must be a dump or have
-    /// NLM_F_ACK, for otherwise no end is sent. `name` says what is asked for, in errors.
+    /// Sends `request`, whose answer [`Answer::advance`] reads. The request must be a dump or have NLM_F_ACK, because
+    /// otherwise the kernel sends no end. `name` names the request in errors.
     ///
     /// A dump that is not read to its end makes the kernel refuse the next one on the same socket
     /// with EBUSY.
@@ -147,8 +146,8 @@ impl Socket {
     /// Sends `request` and hands each message of its answer to `each`, until the answer ends; see
     /// [`Self::begin`] and [`Answer::advance`].
     ///
-    /// After an error messages of the answer may still be on their way: later requests skip them
-    /// by their number, but not so a dump. Open a new socket then.
+    /// After an error, messages of the answer may still arrive. Later requests skip them by their sequence number,
+    /// but the kernel refuses another dump: open a new socket for one.
     pub fn ask(
         &mut self,
         name: &'static str,

@@ -20,7 +20,7 @@ const IFINFOMSG: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 /// IFLA_EXT_MASK, u32 in host byte order.
 const IFLA_EXT_MASK: u16 = 29;
-/// RTEXT_FILTER_SKIP_STATS: leave out what costs most and is not used here.
+/// RTEXT_FILTER_SKIP_STATS: leave out the statistics, which cost most and are not needed.
 const SKIP_STATS: u32 = 1 << 3;
 
 /// RTNLGRP_LINK: interfaces that come, change and go.
@@ -29,8 +29,8 @@ const RTNLGRP_LINK: u32 = 1;
 /// Datagrams taken at once.
 const DATAGRAMS: usize = 1024;
 
-/// The interfaces of the network namespace in which it was opened, also when used from a thread in another
-/// one, and what the kernel tells of their names.
+/// The interfaces of a network namespace: their names, and a socket that receives changes of them. It belongs to the
+/// namespace in which it was opened, also when a thread of another one uses it.
 pub struct InterfaceWatch {
     asking: Socket,
     changes: Socket,
@@ -42,7 +42,7 @@ pub struct InterfaceWatch {
 pub struct Noticed {
     /// Interfaces that are new or have changed: index and name, in the order of the changes.
     pub names: Vec<(u32, String)>,
-    /// Some were lost: [`InterfaceWatch::list`] tells.
+    /// Whether notifications were lost, so that [`InterfaceWatch::list`] must be called.
     pub lost: bool,
     /// There are no more.
     pub all: bool,
@@ -82,7 +82,7 @@ impl InterfaceWatch {
             match self.changes.receive(&mut self.buffer) {
                 Ok(datagram) => {
                     for message in Messages::new(datagram).flatten() {
-                        // Those that tell of something else have no name.
+                        // Messages about other objects have no interface name.
                         if let Ok((index, name)) = decode(&message) {
                             let name = String::from_utf8_lossy(name).into_owned();
                             noticed.names.push((index, name));

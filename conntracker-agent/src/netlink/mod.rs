@@ -15,12 +15,12 @@ pub mod wire;
 pub use socket::{Error, Socket};
 pub use wire::DecodeError;
 
-/// Has the kernel load the modules of conntrack and nf_tables, as asking them something does. Which
-/// distributions have them built in, or not at all, does not matter here.
+/// Makes the kernel load the modules of conntrack and nf_tables by sending each a request. Errors are ignored: the
+/// modules may be built in, or missing.
 pub fn load_modules() {
     let ask = || -> Result<(), Error> {
         ctnetlink::stats::global(&mut Socket::netfilter()?)?;
-        nftables::wake(&mut Socket::netfilter()?)
+        nftables::request_generation(&mut Socket::netfilter()?)
     };
     if let Err(error) = ask() {
         log::debug!("asking for the modules of netfilter: {error}");

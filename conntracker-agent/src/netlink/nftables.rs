@@ -1,4 +1,4 @@
-//! Of nf_tables: notifications that its rules have changed (include/uapi/linux/netfilter/nf_tables.h).
+//! Notifications of nf_tables about changed rules (include/uapi/linux/netfilter/nf_tables.h).
 
 #[cfg(feature = "tokio")]
 use crate::os::watch::Watched;
@@ -17,15 +17,15 @@ const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFT_MSG_GETGEN: u8 = 16;
 const NFTA_GEN_ID: u16 = 1;
 
-/// Asks for the generation of the rules: after that the module of nf_tables is loaded, if there is one.
-pub(super) fn wake(socket: &mut Socket) -> Result<(), Error> {
+/// Asks for the generation of the rules, which makes the kernel load the module of nf_tables.
+pub(super) fn request_generation(socket: &mut Socket) -> Result<(), Error> {
     let request = Request::netfilter(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, ACK, 0);
     let mut buffer = vec![0; RECEIVE_BYTES];
     socket.ask("generation of nf_tables", request, &mut buffer, |_| {}).map(|_| ())
 }
 
-/// The generation of the rules in the network namespace of the calling thread: another one after each
-/// change. `None` if the kernel does not say.
+/// The generation of the rules in the network namespace of the calling thread, which differs after each change.
+/// `None` if the kernel does not answer.
 #[must_use]
 pub fn generation() -> Option<u32> {
     let ask = || -> Result<Option<u32>, Error> {
@@ -50,7 +50,8 @@ const NFNLGRP_NFTABLES: u32 = 7;
 /// Datagrams taken at once.
 const DATAGRAMS: usize = 1024;
 
-/// A socket that the kernel sends changes to. What they are is not looked at: the rules are read anew.
+/// A socket that receives changes of rules. Their contents are ignored, because a change makes the agent list all
+/// rules again.
 pub struct Changes {
     socket: Socket,
     buffer: Vec<u8>,
@@ -65,8 +66,8 @@ impl Changes {
         Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES] })
     }
 
-    /// Takes what has arrived; true if everything was taken. That the buffer was full, and changes were
-    /// lost, is as good as a change.
+    /// Reads the notifications that have arrived; true if none is left. An overrun, which lost changes, counts as a
+    /// change.
     pub fn drain(&mut self) -> Result<bool, Error> {
         for _ in 0..DATAGRAMS {
             match self.socket.receive(&mut self.buffer) {

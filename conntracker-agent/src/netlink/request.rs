@@ -17,7 +17,7 @@ pub const EXCL: u16 = 0x200;
 /// NLM_F_ROOT | NLM_F_MATCH: everything that matches.
 pub const DUMP: u16 = 0x300;
 
-/// A request in the making; [`crate::netlink::Socket`] numbers and sends it.
+/// A request that is being built; [`crate::netlink::Socket`] numbers and sends it.
 #[derive(Clone, Debug)]
 pub struct Request {
     bytes: BytesMut,
@@ -43,7 +43,7 @@ impl Request {
         Self::new(u16::from_be_bytes([subsystem, message]), flags).raw(&[family, 0, 0, 0])
     }
 
-    /// As [`Self::netfilter`], with `nfgenmsg.version` 1: a flush with it keeps to its family.
+    /// As [`Self::netfilter`], with `nfgenmsg.version` 1, which makes a flush respect the family.
     #[must_use]
     pub fn netfilter_v1(subsystem: u8, message: u8, flags: u16, family: u8) -> Self {
         Self::new(u16::from_be_bytes([subsystem, message]), flags).raw(&[family, 1, 0, 0])
@@ -64,7 +64,7 @@ impl Request {
         self.raw(&[0; ATTRIBUTE_HEADER]).raw_unaligned(payload).close(start, kind)
     }
 
-    /// Appends an attribute if there is something to put into it.
+    /// Appends an attribute if it has a value.
     #[must_use]
     pub fn optional<const N: usize>(self, kind: u16, payload: Option<[u8; N]>) -> Self {
         match payload {
@@ -90,8 +90,7 @@ impl Request {
         fill(self.raw(&[0; ATTRIBUTE_HEADER])).close(start, kind | NESTED)
     }
 
-    /// The finished bytes. `None` when an attribute is longer than its 16-bit length can say, or
-    /// the message longer than its 32 bits can.
+    /// The finished bytes. `None` if an attribute or the message is too long for its length field.
     #[must_use]
     pub fn finish(mut self, seq: u32, portid: u32) -> Option<Bytes> {
         let len = u32::try_from(self.bytes.len()).ok().filter(|_| !self.too_long)?;

@@ -20,15 +20,15 @@ use crate::os::watch::Watched;
 /// The kernel's port id (netlink(7)).
 const KERNEL: u32 = 0;
 
-/// SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h): messages that the socket had no room for, the
-/// last of the numbers that SO_MEMINFO returns.
+/// SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h): the last number of SO_MEMINFO, the messages that found the
+/// buffer full.
 const MEMINFO_DROPS: usize = 8;
 
 /// Bytes of the buffer that datagrams are received into: ctnetlink dumps come in pieces of up to
 /// 32 KiB, rtnetlink's in pieces of up to 64 KiB where the buffer allows.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// Why something asked of the kernel did not work.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
@@ -46,7 +46,7 @@ pub enum Error {
         request: &'static str,
         /// The error number of the answer.
         errno: Errno,
-        /// The kernel's own words (NETLINK_EXT_ACK), where it has some.
+        /// The kernel's message (NETLINK_EXT_ACK), if it sent one.
         message: Option<String>,
     },
     /// The answer makes no sense.
@@ -70,7 +70,7 @@ pub enum Error {
     RequestTooLong(&'static str),
 }
 
-/// The kernel's own words, or ours where they say more.
+/// The kernel's message, or ours where that says more.
 fn hint(errno: Errno, message: Option<&str>) -> String {
     match (errno, message) {
         (_, Some(message)) => format!(" ({message})"),
@@ -99,13 +99,13 @@ impl Error {
 
 /// A netlink socket with a port id chosen by the kernel.
 ///
-/// It belongs to the network namespace of the thread that opened it, whichever thread uses it, and
-/// is closed when dropped. It blocks until [`Self::set_nonblocking`].
+/// It belongs to the network namespace of the thread that opened it, whichever thread uses it. Calls block until
+/// [`Self::set_nonblocking`].
 pub struct Socket {
     inner: NlSocket,
     portid: u32,
     seq: u32,
-    /// Datagrams that others than the kernel have sent.
+    /// Datagrams from other senders than the kernel.
     strangers: AtomicU64,
 }
 
@@ -149,16 +149,15 @@ impl Socket {
         getsockopt(self, RcvBuf).map_err(|e| Error::system("getsockopt(SO_RCVBUF)", e))
     }
 
-    /// Messages that the socket had no room for since it was opened, modulo 2^32; `None` on kernels
-    /// that do not say (before Linux 4.12).
+    /// Messages that have found the receive buffer full since the socket was opened, modulo 2^32; `None` before Linux
+    /// 4.12.
     #[must_use]
     pub fn drops(&self) -> Option<u32> {
         let info: [u8; 4 * (MEMINFO_DROPS + 1)] = sockopt::get(self, libc::SO_MEMINFO).ok()?;
         info.last_chunk().copied().map(u32::from_ne_bytes)
     }
 
-    /// Bytes that wait in the receive buffer, and those that fit into it, with the kernel's own bookkeeping;
-    /// `None` on kernels that do not say (before Linux 4.12).
+    /// Bytes in the receive buffer and its size, both with the kernel's own structures; `None` before Linux 4.12.
     #[must_use]
     pub fn waiting(&self) -> Option<(u32, u32)> {
         let info: [u8; 8] = sockopt::get(self, libc::SO_MEMINFO).ok()?;
@@ -173,23 +172,22 @@ impl Socket {
             .map_err(|e| Error::system("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))
     }
 
-    /// Sends a request under a sequence number of its own, which is returned. `name` says what is
-    /// asked for, in errors.
+    /// Sends a request and returns its sequence number. `name` names the request in errors.
     pub fn send(&mut self, name: &'static str, request: Request) -> Result<u32, Error> {
-        // Notifications have sequence number 0, so no request does.
+        // Sequence number 0 is that of notifications, so no request has it.
         self.seq = self.seq.checked_add(1).unwrap_or(1);
         let bytes = request.finish(self.seq, self.portid).ok_or(Error::RequestTooLong(name))?;
         retry(|| self.inner.send(&bytes, Msg::empty())).map_err(|e| Error::system("send", e))?;
         Ok(self.seq)
     }
 
-    /// Receives one datagram of the kernel's. Who has CAP_NET_ADMIN in a namespace may send to the sockets of
-    /// others there: such datagrams are not looked at, and counted.
+    /// Receives one datagram from the kernel. A process with CAP_NET_ADMIN in the namespace may send to the socket
+    /// too: such datagrams are counted and ignored.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
         loop {
             let (have, sender) = retry(|| {
                 let mut into = [IoSliceMut::new(buffer)];
-                // With MSG_TRUNC the length is that of the datagram, not of the part that fits.
+                // With MSG_TRUNC the call returns the length of the datagram, not of the part that fits.
                 let received = recvmsg::<NetlinkAddr>(
                     self.inner.as_raw_fd(),
                     &mut into,
@@ -207,7 +205,7 @@ impl Socket {
         }
     }
 
-    /// Datagrams that others than the kernel have sent to this socket; they were ignored.
+    /// Datagrams from other senders than the kernel, which were ignored.
     #[must_use]
     pub fn strangers(&self) -> u64 {
         self.strangers.load(Ordering::Relaxed)

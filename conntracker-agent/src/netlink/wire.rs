@@ -1,10 +1,9 @@
 //! Netlink framing over bytes that stay where they were received: messages (`struct nlmsghdr` of
 //! include/uapi/linux/netlink.h) and their attributes (`struct nlattr`).
 //!
-//! Headers are in host byte order; what attributes hold is up to the protocol (netfilter: network
-//! byte order). Whatever the bytes, reading them ends, and ends without a panic: a length that
-//! cannot be is an error, and after an error an iterator is finished, for nobody knows where the
-//! next item would begin.
+//! Headers are in host byte order; the protocol decides about payloads (netfilter: network byte order). Every
+//! sequence of bytes is read to an end without a panic: an impossible length is an error, after which the iterator
+//! ends, because the start of the next item is unknown.
 
 /// Bytes of `struct nlmsghdr`.
 pub const HEADER: usize = 16;
@@ -15,10 +14,10 @@ pub const NFGENMSG: usize = 4;
 /// Bits of an attribute's type that are not NLA_F_NESTED or NLA_F_NET_BYTEORDER.
 const TYPE_MASK: u16 = 0x3fff;
 
-/// Why bytes are not what they should be.
+/// Why bytes cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Bytes are left that are too few for a header.
+    /// The remaining bytes are too few for a header.
     #[error("{what} header truncated to {have} bytes")]
     TruncatedHeader {
         /// What the header belongs to.
@@ -26,7 +25,7 @@ pub enum DecodeError {
         /// Bytes there are.
         have: usize,
     },
-    /// The length field is smaller than the header it stands in.
+    /// The length field is smaller than the header itself.
     #[error("{what} length {len} is less than its header")]
     LengthTooSmall {
         /// What the length belongs to.
@@ -34,7 +33,7 @@ pub enum DecodeError {
         /// Value of the length field.
         len: usize,
     },
-    /// The length field points beyond the bytes there are.
+    /// The length field points behind the end of the bytes.
     #[error("{what} length {len} exceeds the {have} bytes left")]
     LengthTooLarge {
         /// What the length belongs to.
@@ -54,7 +53,7 @@ pub enum DecodeError {
         /// Bytes of its type.
         want: usize,
     },
-    /// An attribute without which the message means nothing.
+    /// The message lacks a required attribute.
     #[error("attribute {0} is missing")]
     Missing(&'static str),
     /// Neither AF_INET nor AF_INET6.
@@ -233,7 +232,7 @@ pub const fn align(len: usize) -> usize {
     len.saturating_add(3) & !3
 }
 
-/// What stands between the header of an item and its end.
+/// The bytes between the header of an item and its end.
 fn body<'a>(
     what: &'static str,
     bytes: &'a [u8],

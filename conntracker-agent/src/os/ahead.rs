@@ -1,13 +1,13 @@
-//! Two threads, one that asks the kernel and one that reads what it gave: what follows is fetched meanwhile.
+//! Two threads that share buffers: one receives from the kernel while the other reads what was received before.
 
 use std::sync::mpsc::{channel, sync_channel};
 use std::{io, thread};
 
-/// Has a thread fill `buffers`, over and over, while this one empties them in the same order. `fill` says
-/// whether there is more. What was filled before an error of `fill` is emptied; an error of `empty` ends both.
+/// Starts a thread that fills `buffers` again and again while the calling thread empties them in the same order.
+/// `fill` says whether there is more. Buffers filled before an error of `fill` are emptied; an error of `empty` ends
+/// both threads.
 ///
-/// # Errors
-/// The outer one: no thread can be had, and nothing was done.
+/// # Errors The outer error: the kernel refused a thread, and nothing was done.
 pub fn ahead<B: Send, F: Send, E: From<F>>(
     buffers: Vec<B>,
     mut fill: impl FnMut(&mut B) -> Result<bool, F> + Send,
@@ -31,7 +31,7 @@ pub fn ahead<B: Send, F: Send, E: From<F>>(
     };
     thread::scope(move |scope| {
         let filling = thread::Builder::new().spawn_scoped(scope, fill_all)?;
-        // However this ends, both channels are closed then, and so the thread ends too.
+        // When this loop ends, for whatever reason, both channels are closed, so the thread ends too.
         for mut buffer in to_empty {
             if let Err(error) = empty(&mut buffer) {
                 return Ok(Err(error));

@@ -1,5 +1,5 @@
-//! Inside there is one clock: time since boot, which kernel records carry and nobody can set. The time of day is
-//! what it becomes where it is printed.
+//! The agent uses one clock, the time since boot, because kernel records have it and nobody can set it. Output
+//! converts it to the time of day.
 
 use std::{
     io,
@@ -17,9 +17,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Asks how long a tick of the kernel's clock is.
+    /// Reads the length of a tick of the kernel's clock.
     pub fn new() -> io::Result<Self> {
-        // The coarse clocks go from tick to tick.
+        // The resolution of the coarse clocks is one tick.
         let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
         Ok(Self { tick_ns: tick.tv_nsec().cast_unsigned() })
     }
@@ -49,7 +49,7 @@ impl Clock {
 }
 
 fn since_boot_ns() -> u64 {
-    // It fails only where the kernel does not know the clock: `Clock::new` would have failed, too.
+    // The call fails only where the kernel lacks the clock, and `Clock::new` would have failed there too.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
         time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
     })

@@ -1,7 +1,7 @@
-//! Running in the background: detach, one instance per pidfile, tell the starter how it went.
+//! The daemon: it detaches, runs once per pidfile, and tells its starter whether it runs.
 //!
-//! The starter runs this program again, without fork(2) (and so without unsafe code), and waits until the
-//! daemon says that it observes, or why it cannot.
+//! The starter runs this program again instead of calling fork(2), which would be unsafe code, and waits until the
+//! daemon observes or says why it cannot.
 
 use std::{
     env,
@@ -28,7 +28,7 @@ use nix::{
 
 use crate::os::messages;
 
-/// Set in the daemon's environment: it is the one that was started.
+/// Environment variable that tells a process that it is the daemon.
 const MARKER: &str = "CONNTRACKER_DAEMON";
 
 /// Where the pidfile is unless `--pidfile` says otherwise.
@@ -37,7 +37,7 @@ pub const PIDFILE: &str = "/run/conntracker.pid";
 /// Where reports go unless `-o` says otherwise.
 pub const REPORT: &str = "/var/log/conntracker/conntracker.log";
 
-/// What the daemon is called in lists of processes, though it is run as /proc/self/exe.
+/// Name of the daemon in lists of processes, because it is run as /proc/self/exe.
 const NAME: &str = "conntracker";
 
 /// What the daemon writes when it observes.
@@ -51,9 +51,8 @@ pub fn is_daemon() -> bool {
 
 /// Starts the daemon with the same arguments and waits until it is ready.
 ///
-/// # Errors
-/// It could not be started. If it started but failed, its message is passed on and the exit code is
-/// its own.
+/// # Errors The daemon could not be started. If it started and failed, its message is printed and its exit code
+/// returned.
 pub fn start() -> Result<ExitCode> {
     let mut child = Command::new("/proc/self/exe")
         .arg0(NAME)
@@ -66,8 +65,8 @@ pub fn start() -> Result<ExitCode> {
         .context("cannot start the daemon")?;
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
-        // Ends when the daemon lets go of it: when it is ready, or when it has failed.
-        stderr.read_to_string(&mut said).context("cannot hear from the daemon")?;
+        // The read ends when the daemon closes the pipe: it is ready, or it has failed.
+        stderr.read_to_string(&mut said).context("cannot read the daemon's messages")?;
     }
     if let Some(messages) = said.strip_suffix(READY) {
         messages::say(messages);
@@ -101,8 +100,8 @@ impl Pidfile {
                     path.display()
                 );
             }
-            // Between opening and locking, the daemon before may have ended and removed it: others would lock the
-            // file that takes its place.
+            // Between the open and the lock the previous daemon may have ended and removed the file. A lock on a
+            // removed file would keep nobody out.
             let named = match fs::symlink_metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 named => named.with_context(what)?,
@@ -143,7 +142,8 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        // Removed while locked, if it is ours still: somebody may have removed it, and another daemon have come.
+        // The file is removed while it is locked, and only if it is still ours: it may have been removed and made
+        // anew by another daemon.
         let same = |named: &Metadata| {
             self.lock
                 .metadata()
@@ -155,19 +155,18 @@ impl Drop for Pidfile {
     }
 }
 
-/// The right to write a report as a daemon: for as long as this lives, no other daemon has it, whatever becomes of
-/// the pidfile.
+/// The claim of a daemon to a report's name. No other daemon gets it while this one lives, even if the pidfile is
+/// removed.
 #[derive(Debug)]
 pub struct Claim {
     _socket: UnixDatagram,
 }
 
 impl Claim {
-    /// Claims the report of this name. The claim is an abstract socket (unix(7)): no file of it can be left, nor
-    /// removed.
+    /// Claims the report of this name. The claim is an abstract socket (unix(7)), because that leaves no file that
+    /// could stay behind or be removed.
     ///
-    /// # Errors
-    /// Another daemon has it, or the directory cannot be looked at.
+    /// # Errors Another daemon has it, or the directory cannot be read.
     pub fn report(path: &Path) -> Result<Self> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let meta =
@@ -199,11 +198,11 @@ pub fn detach() -> Result<()> {
     env::set_current_dir("/").context("cannot change to /")
 }
 
-/// Tells the starter that all is well, and lets go of its standard error.
+/// Tells the starter that the daemon is ready, and closes the starter's standard error.
 pub fn ready() -> Result<()> {
     io::stderr().write_all(READY.as_bytes()).context("cannot tell the starter")?;
     let null = OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
-    dup2_stderr(&null).context("cannot let go of standard error")
+    dup2_stderr(&null).context("cannot close standard error")
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit to what the kernel allows: each namespace that is observed takes some five descriptors, and
-/// the usual limit of 1024 is a courtesy to programs that use select(2).
+/// Raises the soft limit to the hard one: each observed namespace takes some five descriptors, and the usual 1024 are
+/// there only for programs that use select(2).
 pub fn raise_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
@@ -15,7 +15,7 @@ pub fn raise_limit() {
     }
 }
 
-/// Says of an error what to do about it, if descriptors have run out.
+/// What to do about an error, if descriptors have run out.
 #[must_use]
 pub fn hint(error: &anyhow::Error) -> &'static str {
     let ran_out =

@@ -1,4 +1,4 @@
-//! Messages to people: to standard error in the foreground, to syslog (so the journal) as a daemon.
+//! Messages to the user: to standard error in the foreground, to syslog (and so the journal) as a daemon.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -36,7 +36,7 @@ impl Log for Stderr {
         let text = OneLine(&text);
         let status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut err = io::stderr().lock();
-        // Nobody can be told that standard error is gone.
+        // An error here has nowhere to go: standard error is gone.
         let _ = match &*status {
             Some(line) => write!(err, "{CLEAR_LINE}conntracker: {level}{text}\n{line}"),
             None => writeln!(err, "conntracker: {level}{text}"),
@@ -48,13 +48,13 @@ impl Log for Stderr {
 
 /// Messages go to standard error.
 pub fn to_stderr() {
-    // Only the first logger of a process counts.
+    // A process takes its first logger only.
     if log::set_logger(&Stderr).is_ok() {
         log::set_max_level(level());
     }
 }
 
-/// Messages go to syslog, facility daemon.
+/// Sends messages to syslog, facility daemon.
 ///
 /// # Errors
 /// Nobody listens at /dev/log.
@@ -66,7 +66,7 @@ pub fn to_syslog() -> Result<()> {
     Ok(())
 }
 
-/// Messages that go to syslog go to the one that listens now: it may have been started anew.
+/// Connects to syslog again, because syslog may have been restarted.
 pub fn reopen() {
     if let Some(Err(error)) = SYSLOG.get().map(Syslog::connect) {
         log::warn!("{error:#}");
@@ -94,7 +94,7 @@ impl Log for Syslog {
     fn log(&self, record: &Record<'_>) {
         let text = record.args().to_string();
         if let Some(logger) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            // Neither a log nor whoever looks at it may take it for anything else.
+            // A message must not look like another line of the log.
             logger.log(
                 &Record::builder()
                     .metadata(record.metadata().clone())
@@ -114,7 +114,8 @@ fn connect() -> Result<syslog::BasicLogger> {
         process: "conntracker".to_owned(),
         pid: std::process::id(),
     };
-    let logger = syslog::unix(formatter).map_err(|e| anyhow!("no syslog at /dev/log: {e}"))?;
+    let logger =
+        syslog::unix(formatter).map_err(|e| anyhow!("no syslog listens at /dev/log: {e}"))?;
     Ok(syslog::BasicLogger::new(logger))
 }
 
@@ -123,7 +124,7 @@ pub fn say_details() {
     log::set_max_level(LevelFilter::Debug);
 }
 
-/// What is said: details only where `CONNTRACKER_LOG=debug` asks for them.
+/// The level of messages: details only with `CONNTRACKER_LOG=debug`.
 fn level() -> LevelFilter {
     match std::env::var_os("CONNTRACKER_LOG") {
         Some(level) if level == "debug" => LevelFilter::Debug,
@@ -131,7 +132,7 @@ fn level() -> LevelFilter {
     }
 }
 
-/// Says something on standard error. Nobody can be told that it is gone: the terminal, say.
+/// Writes to standard error. An error is ignored, because there is nowhere else to write it.
 pub fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

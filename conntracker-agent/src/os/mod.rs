@@ -1,4 +1,4 @@
-//! The operating system, but for BPF and netlink: namespaces, the clock, processes, files, what is said to the user.
+//! The operating system without BPF and netlink: namespaces, the clock, processes, files, messages to the user.
 
 pub(crate) mod ahead;
 #[cfg(feature = "cli")]
@@ -8,7 +8,10 @@ pub mod daemon;
 #[cfg(feature = "cli")]
 pub mod descriptors;
 #[cfg(feature = "cli")]
+pub(crate) mod event_loop;
+#[cfg(feature = "cli")]
 pub(crate) mod memory;
+#[cfg(feature = "cli")]
 pub mod messages;
 #[cfg(feature = "cli")]
 pub mod netns;

@@ -1,4 +1,4 @@
-//! Network namespaces: naming them, finding them, working inside one.
+//! Network namespaces: their names, how to find them, how to enter one.
 
 pub mod find;
 
@@ -27,8 +27,7 @@ const OWN: &str = "/proc/self/ns/net";
 /// A network namespace, held open until it is released.
 #[derive(Debug)]
 pub struct Netns {
-    /// Its name for people: that of `ip netns`, `-` for the agent's own, `pid:N` or the
-    /// place where it is mounted for others.
+    /// Its name in output: that of `ip netns`, `-` for the agent's own, `pid:N` or its mount point for others.
     pub name: String,
     /// `net->net_cookie` (SO_NETNS_COOKIE, Linux 5.14+); `None` on older kernels.
     pub cookie: Option<u64>,
@@ -52,7 +51,7 @@ impl Netns {
         } else {
             Path::new(RUN_NETNS).join(name)
         };
-        // Whatever else is wrong with it opening it tells.
+        // Opening it reports every other error.
         if fs::metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             bail!(
                 "no network namespace `{name}` ({} does not exist; see `ip netns list`)",
@@ -62,8 +61,8 @@ impl Netns {
         Self::open(name.to_owned(), &path)
     }
 
-    /// Every namespace that can be found now ([`find::all`]), our own first; and those that are there but
-    /// cannot be opened, each with the reason.
+    /// Every namespace that [`find::all`] finds, our own first; and a line for each that cannot be opened, with the
+    /// reason.
     pub fn all() -> Result<(Vec<Self>, Vec<String>)> {
         let own = Self::current()?;
         let found = find::all()?;
@@ -85,7 +84,7 @@ impl Netns {
         self.file().is_some()
     }
 
-    /// Lets it go: it ends when nobody else refers to it. It cannot be entered any more.
+    /// Closes it, so that the kernel removes it when nobody else refers to it. It cannot be entered after that.
     pub fn release(&self) {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

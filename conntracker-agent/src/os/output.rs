@@ -1,4 +1,4 @@
-//! Where reports go: standard output, or a file that is whole or not there.
+//! Where reports go: standard output, or a file that appears only when it is complete.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 /// Mode of report files: they tell who talks to whom.
 const MODE: u32 = 0o640;
 
-/// How the names of files end that are not complete, and how many random characters stand before that.
+/// Suffix of files that are not complete, and the number of random characters before it.
 const PARTIAL: &str = ".partial";
 const RANDOM: usize = 6;
 
@@ -37,7 +37,7 @@ impl Destination {
         if name == "-" { Self::Stdout } else { Self::File(PathBuf::from(name)) }
     }
 
-    /// Finds out before hours of tracing whether the report could be written.
+    /// Checks before the trace begins, which may take hours, that the report can be written.
     ///
     /// # Errors
     /// The directory cannot be written, or the name is taken by something that is not a regular
@@ -67,25 +67,25 @@ impl Destination {
                 return Err(error).with_context(|| format!("cannot look at {}", path.display()));
             }
         }
-        aside(path)?
+        create_partial(path)?
             .close()
-            .with_context(|| format!("cannot remove what was written beside {}", path.display()))
+            .with_context(|| format!("cannot remove the partial file beside {}", path.display()))
     }
 
-    /// Writes a report by way of `render`. A file appears under its name only when it is complete;
-    /// until then, and if anything fails, what was there stays. A closed pipe is success.
+    /// Writes the report that `render` makes. A file gets its name only when it is complete; until then, and after an
+    /// error, the previous file stays. A closed pipe is success.
     pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
         match self {
             Self::Stdout => {
                 let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
                 match render(&mut out).and_then(|()| out.flush()) {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                        // Nothing more will get through: do not try again when dropped.
+                        // The pipe is closed, so the buffer must not be flushed when it is dropped.
                         let _ = out.into_parts();
                         Ok(Written::Closed)
                     }
                     Err(error) => {
-                        // Nor what failed.
+                        // Nor must the buffer be flushed after an error.
                         let _ = out.into_parts();
                         Err(error).context("cannot write to standard output")
                     }
@@ -94,31 +94,30 @@ impl Destination {
             }
             Self::File(path) => {
                 let what = || format!("cannot write {}", path.display());
-                let file = whole(aside(path)?, render).with_context(what)?;
-                // rename(2) replaces the name itself: a symbolic link that has come to stand there
-                // meanwhile is not followed.
+                let file = write_synced(create_partial(path)?, render).with_context(what)?;
+                // rename(2) replaces the name itself and does not follow a symbolic link that was made meanwhile.
                 file.persist(path).map_err(|e| e.error).with_context(what)?;
                 Ok(Written::Whole)
             }
         }
     }
 
-    /// Writes a report that could not be written where it was to go (`error`) to the directory of temporary files:
-    /// there will be no other time. Returns the error, which says where the report is.
+    /// Writes a report whose destination failed with `error` to the directory of temporary files, because this is the
+    /// last chance. Returns the error with the path of the report.
     #[must_use]
     pub fn fall_back(
         &self,
         error: anyhow::Error,
         render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> anyhow::Error {
-        // Not what TMPDIR says alone: that may be the full disk.
+        // /tmp is tried too, because TMPDIR may be on the full disk.
         let directories = [env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")];
         let made = directories
             .iter()
-            .find_map(|directory| made_in(directory, "conntracker-", ".report").ok());
+            .find_map(|directory| create_in(directory, "conntracker-", ".report").ok());
         let kept =
             made.context("no directory of temporary files can be written").and_then(|file| {
-                let file = whole(file, render)?;
+                let file = write_synced(file, render)?;
                 let (_, path) = file.keep().map_err(|e| e.error)?;
                 Ok(path)
             });
@@ -134,12 +133,12 @@ impl Destination {
 pub enum Written {
     /// All of it was written.
     Whole,
-    /// Who reads it has closed the pipe.
+    /// The reader has closed the pipe.
     Closed,
 }
 
 /// Writes all of a file, to the disk.
-fn whole(
+fn write_synced(
     file: NamedTempFile,
     render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<NamedTempFile> {
@@ -151,7 +150,7 @@ fn whole(
 }
 
 /// A new file in the directory of `path` (O_EXCL, so no link is followed), removed unless persisted.
-fn aside(path: &Path) -> Result<NamedTempFile> {
+fn create_partial(path: &Path) -> Result<NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -162,24 +161,24 @@ fn aside(path: &Path) -> Result<NamedTempFile> {
         .to_string_lossy();
     let prefix = format!(".{name}.");
     remove_partial(directory, &prefix);
-    made_in(directory, &prefix, PARTIAL)
+    create_in(directory, &prefix, PARTIAL)
         .with_context(|| format!("cannot create a file in {}", directory.display()))
 }
 
-/// A new file in a directory. It is locked as long as it is open, which tells that somebody writes it.
-fn made_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
+/// Makes a file in a directory. It is locked while it is open, which shows other runs that it is being written.
+fn create_in(directory: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(prefix)
         .suffix(suffix)
         .rand_bytes(RANDOM)
         .permissions(fs::Permissions::from_mode(MODE))
         .tempfile_in(directory)?;
-    // Where files cannot be locked, one that is left stays.
+    // On a file system without locks, a partial file stays after a crash.
     let _ = file.as_file().try_lock();
     Ok(file)
 }
 
-/// Removes what runs have left beside a report that were killed while they wrote it.
+/// Removes the partial files of runs that were killed while they wrote a report.
 fn remove_partial(directory: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -194,7 +193,7 @@ fn remove_partial(directory: &Path, prefix: &str) {
             && file.metadata().is_ok_and(|meta| meta.is_file())
             && file.try_lock().is_ok()
         {
-            // Whoever wrote it is gone: its lock is.
+            // The lock is free, so the writer has ended.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -249,7 +248,7 @@ mod tests {
         }
         let to = Destination::File(path("r.log"));
         // Another run that writes right now.
-        let writing = made_in(dir.path(), ".r.log.", PARTIAL).unwrap();
+        let writing = create_in(dir.path(), ".r.log.", PARTIAL).unwrap();
         to.check().unwrap();
         assert!(left.iter().all(|name| !path(name).exists()));
         assert!(others.iter().all(|name| path(name).exists()));

@@ -1,4 +1,4 @@
-//! Signals, heard by a thread of its own: whatever else is under way, from the first moment on.
+//! Signals, received by a thread of their own, so that they are handled even while the agent starts or waits.
 
 use std::{
     fs, process, sync,
@@ -11,62 +11,50 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
-use crate::os::threads;
+use crate::os::{event_loop, threads};
 
-/// Exit status after a second Ctrl-C, as a shell tells it.
+/// Exit status after a second Ctrl-C, as a shell reports it.
 const EXIT_INTERRUPTED: i32 = 128 + libc::SIGINT;
 
-/// Within this time two SIGINT are one Ctrl-C: timeout(1) sends it to the process, and to its group.
+/// Two SIGINT within this time are one Ctrl-C: timeout(1) sends it to the process and then to its group.
 const ONE_INTERRUPT: Duration = Duration::from_millis(250);
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// SIGINT, SIGTERM; SIGHUP in the foreground: the last report, and the end.
+pub(crate) enum SignalRequest {
+    /// SIGINT, SIGTERM, and SIGHUP in the foreground: write the last report and end.
     End,
     /// SIGUSR1: a report.
     Report,
-    /// SIGHUP for a daemon: what it holds open is opened anew.
+    /// SIGHUP for a daemon: open the log and the report again.
     Reopen,
 }
 
 /// Signals that are handled from now on.
-pub(crate) struct Signals(UnboundedReceiver<Asked>);
+pub(crate) struct Signals(UnboundedReceiver<SignalRequest>);
 
 impl Signals {
-    /// Handles them. `daemon`: SIGHUP is no end. A SIGHUP that is ignored (nohup(1)) stays so.
+    /// Installs the handlers. SIGHUP does not end a `daemon`, and stays ignored if it was (nohup(1)).
     ///
-    /// # Errors
-    /// No thread, or no handler.
+    /// # Errors The kernel refuses a thread or a handler.
     pub fn install(daemon: bool) -> Result<Self> {
         let (asked, receiver) = mpsc::unbounded_channel();
         let (sender, installed) = sync::mpsc::channel();
         let hangup = if daemon {
-            Some(Asked::Reopen)
+            Some(SignalRequest::Reopen)
         } else {
-            (!is_ignored(SignalKind::hangup())).then_some(Asked::End)
+            (!is_ignored(SignalKind::hangup())).then_some(SignalRequest::End)
         };
         let listen = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()
-                .context("cannot start the event loop of signals");
-            match runtime {
-                Ok(runtime) => runtime.block_on(async {
-                    match Handlers::install(hangup.is_some()) {
-                        Ok(handlers) => {
-                            // The other end waits for it.
-                            let _ = sender.send(Ok(()));
-                            handlers.listen(hangup, &asked).await;
-                        }
-                        Err(error) => {
-                            let _ = sender.send(Err(error));
-                        }
-                    }
-                }),
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                }
+            let listening = event_loop::block_on(async {
+                let handlers = Handlers::install(hangup.is_some())?;
+                // The thread that called `install` waits for this, so the channel is open.
+                let _ = sender.send(Ok(()));
+                handlers.listen(hangup, &asked).await;
+                Ok(())
+            });
+            if let Err(error) = listening {
+                let _ = sender.send(Err(error));
             }
         };
         threads::spawn("signals", listen)?;
@@ -75,10 +63,10 @@ impl Signals {
     }
 
     /// The next one.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> SignalRequest {
         match self.0.recv().await {
             Some(asked) => asked,
-            // The thread never ends before us.
+            // The thread never ends before the process.
             None => std::future::pending().await,
         }
     }
@@ -103,8 +91,13 @@ impl Handlers {
         })
     }
 
-    /// Tells of signals, for ever. A second Ctrl-C ends the process at once: the first one may be waiting for a disk.
-    async fn listen(mut self, on_hangup: Option<Asked>, asked: &UnboundedSender<Asked>) {
+    /// Passes signals on, for ever. A second Ctrl-C ends the process at once, because the first may be waiting for a
+    /// disk.
+    async fn listen(
+        mut self,
+        on_hangup: Option<SignalRequest>,
+        asked: &UnboundedSender<SignalRequest>,
+    ) {
         let mut interrupted: Option<Instant> = None;
         let mut ending = false;
         loop {
@@ -122,24 +115,24 @@ impl Handlers {
                 _ = interrupt.recv() => {
                     let again = interrupted.is_some_and(|first| first.elapsed() >= ONE_INTERRUPT);
                     if again || (ending && interrupted.is_none()) {
-                        // Nothing is said: whoever hangs may hold standard error.
+                        // No message: the thread that hangs may hold the lock of standard error.
                         process::exit(EXIT_INTERRUPTED);
                     }
                     interrupted.get_or_insert_with(Instant::now);
-                    Asked::End
+                    SignalRequest::End
                 }
-                _ = terminate.recv() => Asked::End,
-                _ = report.recv() => Asked::Report,
+                _ = terminate.recv() => SignalRequest::End,
+                _ = report.recv() => SignalRequest::Report,
                 asked = hung_up => asked,
             };
-            ending |= now == Asked::End;
-            // Nobody may be interested any more.
+            ending |= now == SignalRequest::End;
+            // The receiver may be gone, if the command is ending.
             let _ = asked.send(now);
         }
     }
 }
 
-/// Whether a signal is ignored by this process since it was started.
+/// Whether this process has ignored a signal since it started.
 fn is_ignored(kind: SignalKind) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

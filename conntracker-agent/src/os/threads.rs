@@ -1,5 +1,5 @@
-//! Threads. The kernel may have no more of them (RLIMIT_NPROC, pids.max of a control group): that is an error of
-//! what needed one, where `std::thread::spawn` would panic.
+//! Threads. The kernel may refuse one (RLIMIT_NPROC, pids.max of a control group): these functions return the error,
+//! where `std::thread::spawn` would panic.
 
 use std::{
     io,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::poll_fn, io, os::fd::AsRawFd, task::Pol
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A source of events that owns the one descriptor it is polled by.
+/// A source of events that owns the descriptor it is polled by.
 ///
 /// # Safety
 /// `as_raw_fd` returns the same open descriptor for the whole life of the value.
@@ -33,7 +33,7 @@ pub async fn any_ready<K, T: Watched>(sources: &mut BTreeMap<K, AsyncFd<T>>) -> 
     .await
 }
 
-/// Everything was read: the source is ready again when something arrives.
+/// Clears the readiness of a source that was read to its end, so that the next data makes it ready again.
 pub fn drained<T: Watched>(source: &mut AsyncFd<T>) {
     let _ =
         source.try_io_mut(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));

@@ -1,4 +1,4 @@
-//! Of which rules it can be told whether packets met them.
+//! Coverage: for each rule, whether the trace would have seen a packet that matched it.
 
 use std::collections::HashMap;
 
@@ -7,18 +7,18 @@ use crate::{
     model::table::{Backend, Family},
 };
 
-/// Why it cannot be told of a rule whether packets met it.
+/// Why the trace may have missed packets that matched a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Unseen {
-    /// Packets are not traced where its chain hangs.
+    /// Packets are not traced at the hook of its chain.
     NotObserved,
-    /// Nothing in it tells that it matches.
+    /// No counter of it moves exactly on a match.
     NoCounter,
     /// It has a counter, which is not read.
     NotRead,
-    /// Of a packet that came to its hook no more is known than the chain.
+    /// Of some packet at its hook only the base chain is known.
     Untold,
-    /// It came while packets were observed: some may have met it before they were traced.
+    /// It was added during the observation: packets may have matched it before its epoch began.
     Late,
 }
 
@@ -32,12 +32,12 @@ pub(crate) struct RuleKey {
     pub id: RuleId,
 }
 
-/// What tells it from the others of its chain.
+/// The identity of a rule in its chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RuleId {
     /// nf_tables' handle.
     Handle(u64),
-    /// Position and text: in ip_tables nothing else tells that it is still the same.
+    /// Position and text, because rules of ip_tables have no handle.
     Numbered(u32, String),
 }
 
@@ -56,26 +56,27 @@ impl RuleKey {
     }
 }
 
-/// All rules that were there while packets were observed.
+/// All rules that existed during the observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Coverage {
-    /// Why nothing can be told of a rule, and the last epoch that had it.
+    /// Why matches of a rule may be missing, and the last epoch that had it.
     rules: HashMap<RuleKey, (Option<Unseen>, u32)>,
     /// The last two epochs.
     epochs: (u32, u32),
-    /// Of some packets no more is known than the chains that they met.
+    /// Whether only the base chains are known of some packets.
     pub untold: bool,
     /// What could not be traced, and why.
     pub notes: Vec<String>,
 }
 
 impl Coverage {
-    /// Of the rules that are known, why it cannot be told whether packets met them; `None` if it can.
+    /// Each known rule, with the reason why matches of it may be missing; `None` if none can.
     pub fn iter(&self) -> impl Iterator<Item = (&RuleKey, Option<Unseen>)> {
         self.rules.iter().map(|(key, (unseen, _))| (key, *unseen))
     }
 
-    /// Adds an epoch, or says more of the last ones. `from_start`: it was there when the observation began.
+    /// Adds an epoch, or adds facts about one of the last epochs. `from_start`: it existed when the observation
+    /// began.
     pub fn add<'a>(
         &mut self,
         epoch: u32,

@@ -1,5 +1,5 @@
-//! Entries of conntrack's table as comma-separated values (RFC 4180, but with line feeds alone): a line of
-//! names, then a line for each entry. What an entry does not have is empty.
+//! Entries of conntrack's table as comma-separated values (RFC 4180, but with line feeds alone): a line of names,
+//! then a line for each entry. Absent values are empty.
 
 use super::conntrack::digits::{canonical_address, decimal};
 use crate::{

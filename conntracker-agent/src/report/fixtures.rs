@@ -50,7 +50,7 @@ pub fn confirmed(mut flow: Flow) -> Flow {
     flow
 }
 
-/// A packet that netfilter dropped at each place (hook, input and output interface); 255 for an unknown hook.
+/// A packet that netfilter dropped at each drop point (hook, input and output interface); 255 is an unknown hook.
 pub fn drops(places: &[(u8, u32, u32)]) -> Option<Box<Drops>> {
     let by_netfilter: Vec<_> =
         places.iter().map(|&(hook, iif, oif)| (Cause::Netfilter, hook, iif, oif)).collect();
@@ -177,7 +177,7 @@ pub fn ways(all: Vec<(Traversal, u64)>) -> Paths {
     paths
 }
 
-/// Ways through tables of iptables and of nft, in which everything occurs.
+/// Paths through tables of iptables and of nft, with steps of every kind.
 fn paths() -> Paths {
     use Provenance::{Chain, Exact, Inferred};
     let mark = |text: &str, site: Site| Site { text: Some(text.to_owned()), ..site };
@@ -255,7 +255,7 @@ fn paths() -> Paths {
     ])
 }
 
-/// A packet that the policy of a chain dropped, and one that something in another chain did.
+/// A packet that the policy of a chain dropped, and one that an unknown rule of another chain dropped.
 fn blocked_paths() -> Paths {
     let dropped = |site, provenance| {
         let mut way = traversal(Hook::Input, vec![step(site, Verdict::Drop, provenance)]);
@@ -270,8 +270,7 @@ fn blocked_paths() -> Paths {
     ])
 }
 
-/// A report in which everything occurs that can be known of a flow, and flows of which next to
-/// nothing is known.
+/// A report with flows that have every field, and flows that have hardly any.
 pub fn sample() -> Report {
     let mut translated = ports(6, "10.0.0.2", 1024, "192.0.2.80", 443);
     translated.reply = Some(ports(6, "192.0.2.80", 443, "198.51.100.1", 40123).key.orig);

@@ -1,30 +1,30 @@
-//! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects,
-//! `docs/report.schema.json` is their JSON Schema; what changes here changes there.
+//! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects and
+//! `docs/report.schema.json` is their JSON Schema, so a change here needs one there.
 
-mod entry;
 mod flow;
 mod frame;
+mod object;
 mod path;
 mod tuple;
-mod values;
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use self::entry::Stamp;
+pub use self::flow::Stamp;
 use self::{
     flow::FlowObject,
     frame::{FooterObject, HeaderObject},
+    object::Object,
 };
-use super::{Footer, Header, Report, Totals, conntrack::digits::decimal, names::Names};
+use super::{Footer, Header, Report, Totals, names::Names};
 use crate::{conntrack::Entry, model::harmless};
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
 /// not when one is added.
 pub const SCHEMA: &str = "conntracker-report/1";
 
-/// How the objects of a report are put together.
+/// How the objects of a report are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// One JSON document.
@@ -37,8 +37,11 @@ pub enum Style {
 pub fn render(style: Style, report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let names = Names::new(&report.header);
     let mut stream = Stream::begin(style, &report.header, out)?;
+    let mut object = Vec::new();
     for flow in &report.flows {
-        stream.object(out, |out| value(out, &FlowObject::new(flow, &names)))?;
+        object.clear();
+        FlowObject::new(flow, &names).write(&mut object)?;
+        stream.object(out, |out| out.write_all(&object))?;
     }
     stream.end(out, &report.footer, &report.totals())
 }
@@ -69,7 +72,7 @@ impl Stream {
         Ok(Self { style, empty: true })
     }
 
-    /// Writes what stands before a flow, and `flow` writes it.
+    /// Writes the separator before a flow, and then the flow by `flow`.
     fn object<W: Write + ?Sized>(
         &mut self,
         out: &mut W,
@@ -91,10 +94,7 @@ impl Stream {
         netns: &str,
         at: &Stamp,
     ) -> io::Result<()> {
-        self.object(out, |out| {
-            entry::object(out, entry, netns, at, false);
-            Ok(())
-        })
+        self.object(out, |out| FlowObject::of_entry(entry, netns, at, false).write(out))
     }
 
     /// Writes what stands behind the flows.
@@ -116,15 +116,21 @@ impl Stream {
     }
 }
 
-/// Appends an entry of conntrack's table in the namespace of this name, read at this time, on a line of its
-/// own that is part of no report.
-pub fn render_entry(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Stamp) {
-    entry::object(out, entry, netns, at, false);
+/// Appends an entry of conntrack's table in the namespace of this name, read at this time, as a line outside of any
+/// report.
+pub fn render_entry(
+    out: &mut Vec<u8>,
+    entry: &Entry<'_>,
+    netns: &str,
+    at: &Stamp,
+) -> io::Result<()> {
+    FlowObject::of_entry(entry, netns, at, false).write(out)?;
     out.push(b'\n');
+    Ok(())
 }
 
-/// Appends something that happened to an entry: `new`, `update` or `destroy`, or `resync` for what was
-/// found in the table. `portid` is that of who did it, 0 for nobody.
+/// Appends an event of an entry: `new`, `update` or `destroy`, or `resync` for an entry that a dump found. `portid`
+/// is that of the process that caused it, 0 for none.
 pub fn render_event(
     out: &mut Vec<u8>,
     event: &str,
@@ -132,20 +138,18 @@ pub fn render_event(
     entry: &Entry<'_>,
     netns: &str,
     at: &Stamp,
-) {
-    for part in [r#"{"type":"event","event":""#, event, r#"""#] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    if portid != 0 {
-        out.extend_from_slice(br#","portid":"#);
-        decimal(out, portid);
-    }
-    out.extend_from_slice(br#","flow":"#);
-    entry::object(out, entry, netns, at, event != "resync");
-    out.extend_from_slice(b"}\n");
+) -> io::Result<()> {
+    let flow = FlowObject::of_entry(entry, netns, at, event != "resync");
+    let mut object = Object::begin(out, "event");
+    object.word("event", event);
+    object.optional("portid", (portid != 0).then_some(portid));
+    object.nested("flow", |out| flow.write(out))?;
+    object.end();
+    out.push(b'\n');
+    Ok(())
 }
 
-/// Writes what a stream of events says about itself: `gap`, `resync_begin` or `resync_end`.
+/// Writes a remark of the event stream about itself: `gap`, `resync_begin` or `resync_end`.
 pub fn render_stream(what: &'static str, lost: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
     line(out, &StreamObject { what, lost })
 }

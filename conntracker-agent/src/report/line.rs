@@ -28,12 +28,12 @@ impl Numbering {
     }
 }
 
-/// Label of the block that a flow stands in.
+/// Label of the block that a flow belongs to.
 fn label(tuple: &Tuple) -> String {
     let family = if tuple.is_ipv4() { "v4" } else { "v6" };
     match (tuple.proto, tuple.is_ipv4()) {
         (IPPROTO_ICMPV6, false) => "ICMPv6".to_owned(),
-        // ICMP in IPv6 packets is as little ICMPv6 as TCP is.
+        // ICMP in IPv6 packets is not ICMPv6, so it has a label of its own.
         (proto @ IPPROTO_ICMP, false) => format!("P{proto}{family}"),
         (proto, _) => match protocol::name(proto) {
             Some(name) => format!("{}{family}", name.to_ascii_uppercase()),
@@ -49,7 +49,7 @@ pub struct Ends<A> {
     pub src: A,
     /// Destination address.
     pub dst: A,
-    /// Ports, or what the protocol has for them.
+    /// Ports or their counterpart.
     pub l4: L4,
 }
 

@@ -1,4 +1,4 @@
-//! Reports: what is printed, apart from how. Renderers take a [`Report`] and return text.
+//! Reports: the contents in [`Report`], and the renderers that write them.
 
 pub mod conntrack;
 pub(crate) mod coverage;
@@ -25,7 +25,7 @@ use crate::model::{Drops, Flow, NetnsId, loss::LossCount, other::OtherFlows};
 pub enum Format {
     /// The classic report.
     Text {
-        /// With what else is known of each flow.
+        /// Whether to print all other known facts about each flow.
         explain: bool,
     },
     /// The bytes of the original tool's version 0.1.
@@ -45,10 +45,9 @@ pub struct Report {
     pub flows: Vec<Flow>,
     /// Last lines.
     pub footer: Footer,
-    /// For the rules of the first namespace, whether it can be told that no packet met them, if that was
-    /// asked for; or why rules were not traced.
+    /// Coverage of the rules of the first namespace, if it was asked for; or why rules were not traced.
     pub(crate) coverage: Result<Coverage, String>,
-    /// What was to be told and is not, besides losses: the backend or rules that could not be had.
+    /// What the report was asked for and lacks, besides losses: the backend or the rules that were not available.
     pub untold: Vec<String>,
 }
 
@@ -61,7 +60,7 @@ pub struct Namespace {
     pub name: String,
     /// Interfaces that the flows refer to.
     pub interfaces: Vec<Interface>,
-    /// Base chains that hang where packets are not traced, and may have dropped some.
+    /// Base chains at hooks where packets are not traced, which may have dropped some.
     pub untraced: Vec<String>,
 }
 
@@ -101,14 +100,14 @@ pub struct Header {
     pub folded: bool,
     /// Ruleset epochs seen; `None` where rules are not traced.
     pub epochs: Option<u64>,
-    /// What the reader must know: conntrack inactive, accounting off, drops not visible.
+    /// Remarks that the reader needs: conntrack inactive, accounting off, drops not visible.
     pub notes: Vec<String>,
 }
 
 /// Totals and losses.
 #[derive(Clone, Debug, Default)]
 pub struct Footer {
-    /// What the kernel programs and netlink reported, by name (records, events, dumped entries …).
+    /// Counts of what the BPF programs and netlink delivered, by name (records, events, dumped entries …).
     pub sources: Vec<(&'static str, u64)>,
     /// Every loss counter, those at zero too.
     pub losses: Vec<LossCount>,
@@ -146,7 +145,7 @@ pub struct Totals {
     pub dropped: u64,
     /// Packets dropped.
     pub dropped_packets: u64,
-    /// With packets that got lost elsewhere in the kernel.
+    /// Flows with packets that another part of the kernel dropped.
     pub lost: u64,
     /// Packets that got lost there.
     pub lost_packets: u64,

@@ -12,14 +12,11 @@ use serde::Serialize;
 
 pub use crate::model::harmless::OneLine;
 use crate::{
-    model::{Cause, DropPoint, DroppedAt, Drops, NetnsId, state::ProtoState},
+    model::{Cause, DropPoint, DroppedAt, Drops, NetnsId, hook::Hook, state::ProtoState},
     report::{Header, Namespace},
 };
 
-/// `enum nf_inet_hooks` (include/uapi/linux/netfilter.h).
-const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
-
-/// A name, or the number of what has no name here.
+/// A name, or a number that has no name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Name<'a> {
@@ -77,10 +74,9 @@ impl<'a> Names<'a> {
         Name::new(self.namespaces.get(&id).copied(), id.0)
     }
 
-    /// Base chains that may have dropped packets of a place, though packets are not traced there: none if it
-    /// is known what dropped them. If there are any, the hook is not known: what a packet's routing says of it
-    /// is not true of chains of devices behind POSTROUTING, nor of bridges, which give packets routes of
-    /// their own.
+    /// Base chains that may have dropped the packets of a drop point although packets are not traced there; none if
+    /// the dropper is known. If there are any, the hook is unknown: the route of a packet does not show chains of
+    /// devices behind POSTROUTING, nor bridges, which give packets a route of their own.
     #[must_use]
     pub fn suspects(&self, netns: NetnsId, at: &DroppedAt) -> &'a [String] {
         let unknown = at.by.is_none() && at.place.cause == Cause::Netfilter;
@@ -95,7 +91,7 @@ impl<'a> Names<'a> {
         if open { untraced } else { &[] }
     }
 
-    /// Places where netfilter dropped packets, as far as they are known.
+    /// The drop points of netfilter, as far as they are known.
     #[must_use]
     pub fn drop_places(&self, netns: NetnsId, drops: &Drops) -> Vec<DropPoint> {
         let mut places = Vec::new();
@@ -119,11 +115,11 @@ impl<'a> Names<'a> {
 /// A netfilter hook.
 #[must_use]
 pub fn hook(number: u8) -> Name<'static> {
-    Name::new(HOOKS.get(usize::from(number)).copied(), number)
+    Name::new(Hook::BY_NUMBER.get(usize::from(number)).map(|hook| hook.name()), number)
 }
 
-/// What a reason, or a function, for which the kernel drops packets means; `None`: its name says it, or it is not
-/// known here (include/net/dropreason-core.h).
+/// The meaning of a drop reason, or of a function that drops packets; `None` if the name says it, or if it is unknown
+/// (include/net/dropreason-core.h).
 #[must_use]
 pub fn meaning(reason: &str) -> Option<&'static str> {
     Some(match reason {

@@ -1,4 +1,4 @@
-//! What packets of a flow met, place by place, in the order of report lines.
+//! The sites that packets of a flow met, in the order of report lines.
 
 use crate::model::{
     Flow,
@@ -10,12 +10,12 @@ use crate::model::{
 /// iptables' tables, in the order of report lines; all others come after them.
 const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
-/// A place that packets of a flow met.
+/// A site that packets of a flow met.
 #[derive(Debug)]
 pub struct SiteVisits<'a> {
-    /// Where; one of several if they print the same line.
+    /// The site; one of several if they print the same line.
     pub site: &'a Site,
-    /// What happened there, each time.
+    /// The step of each visit.
     pub visits: Vec<Visit<'a>>,
 }
 
@@ -47,8 +47,8 @@ impl Visit<'_> {
     }
 }
 
-/// The places that packets of a flow met, each once. `apart`: those that differ in anything, such as
-/// rules of different epochs with the same number; otherwise those that print different lines.
+/// The sites that packets of a flow met, each once. `apart`: sites that differ in anything are separate, such as
+/// rules of different epochs with the same position; otherwise sites that print the same line are one.
 #[must_use]
 pub fn sites_visited(flow: &Flow, apart: bool) -> Vec<SiteVisits<'_>> {
     let mut visits: Vec<Visit<'_>> = flow
@@ -58,7 +58,7 @@ pub fn sites_visited(flow: &Flow, apart: bool) -> Vec<SiteVisits<'_>> {
             traversal.steps.iter().map(move |step| Visit { traversal, step })
         })
         .collect();
-    // A stable sort: visits of one place stay in the order in which they were seen first.
+    // The sort is stable: visits of one site stay in the order in which they were first seen.
     visits.sort_by(|a, b| line(a).cmp(&line(b)).then_with(|| rule(a).cmp(&rule(b))));
     let same = |a: &Visit<'_>, b: &Visit<'_>| line(a) == line(b) && (!apart || rule(a) == rule(b));
     let mut places: Vec<SiteVisits<'_>> = visits
@@ -72,8 +72,8 @@ pub fn sites_visited(flow: &Flow, apart: bool) -> Vec<SiteVisits<'_>> {
     places
 }
 
-/// What a line says of a place. Tables of iptables go by their name alone, those of
-/// iptables-legacy with a mark.
+/// The parts of the line of a site. Tables of iptables are printed by their name alone, those of iptables-legacy with
+/// a mark.
 fn line<'a>(
     visit: &Visit<'a>,
 ) -> (Option<Family>, Backend, &'a str, &'a str, SiteKind, Option<u32>) {
@@ -82,13 +82,13 @@ fn line<'a>(
     (family, site.backend, &site.table, &site.chain, site.kind, site.position)
 }
 
-/// What tells rules apart that print the same line.
+/// The identity of rules that print the same line.
 fn rule<'a>(visit: &Visit<'a>) -> (Family, Option<u64>, Option<&'a str>) {
     let site = &*visit.step.site;
     (site.family, site.handle, site.text.as_deref())
 }
 
-/// Tables, then hooks, then chains; in a chain by type and position.
+/// By table, hook and chain; within a chain by type and position.
 fn order<'a>(
     place: &SiteVisits<'a>,
 ) -> (usize, Family, &'a str, Backend, Option<Hook>, &'a str, SiteKind, Option<u32>) {

@@ -1,7 +1,7 @@
 //! The report as text: a comment header, a line for each flow, a comment footer.
 //!
-//! The lines are those of version 0.1, which people grep: a flow, and below it the rules that its
-//! packets met. What 0.1 did not know follows at the end of a line, and `--explain` says the rest.
+//! The lines are those of version 0.1, which scripts search: a flow, and below it the rules that its packets met.
+//! Facts that 0.1 did not have follow at the end of a line; `--explain` prints the rest.
 
 mod explain;
 mod marks;
@@ -23,13 +23,13 @@ use crate::model::{
     ConntrackCause, Drops, Flow, loss::LossCount, order, other::FlowSums, protocol,
 };
 
-/// Where the lines below a flow begin: below the addresses.
+/// Indent of the lines below a flow, which aligns them with the addresses.
 const INDENT: usize = 32;
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextOptions {
-    /// Say below each flow what else is known of it.
+    /// Print all other known facts below each flow.
     pub explain: bool,
 }
 
@@ -93,7 +93,7 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
     let folded = report.header.folded;
     let mut numbering = Numbering::default();
     let mut lines = 0;
-    // Identifiers of ICMP flows do not print, nor do namespaces where there is but one.
+    // ICMP identifiers are not printed, nor is the namespace if there is only one.
     let place =
         |flow: &Flow| (many_namespaces.then_some(flow.key.netns), flow.key.zone, !flow.key.entry);
     for alike in report.flows.chunk_by(same_ends) {
@@ -123,7 +123,7 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
     Ok(lines)
 }
 
-/// Whether two lines differ in nothing but what comes after the addresses and ports.
+/// Whether two lines have the same addresses and ports.
 fn same_ends(a: &Flow, b: &Flow) -> bool {
     let ends = |flow: &Flow| {
         let orig = &flow.key.orig;
@@ -166,7 +166,7 @@ fn flags(flow: &Flow) -> impl fmt::Display {
     fmt::from_fn(move |f| if set.is_empty() { Ok(()) } else { write!(f, " ({})", set.join(", ")) })
 }
 
-/// Reasons for which packets got lost elsewhere in the kernel, each once.
+/// Reasons of drops by other parts of the kernel, each once.
 fn reasons(drops: &Drops) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     for reason in drops.lost().filter_map(|at| at.place.cause.elsewhere()) {

@@ -1,10 +1,9 @@
 //! `--compat v0.1`: byte for byte what version 0.1 of the C tool printed, oddities included, so that
 //! its reports and ours can be compared with diff(1).
 //!
-//! It ordered flows by values in network byte order read as the little-endian integers of its
-//! machine, IPv6 addresses by their text, and destination ports before source ports. It printed
-//! ICMP types and codes as 0, and only knew what conntrack told it. Of rules it knew table, chain,
-//! type and position.
+//! It sorted IPv4 addresses and ports in network byte order as little-endian integers, IPv6 addresses by their text,
+//! and destination ports before source ports. It printed ICMP types and codes as 0, and had no other source than
+//! conntrack. Of rules it had table, chain, type and position.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +22,7 @@ use crate::model::{
     path::{Site, SiteKind},
 };
 
-/// Tables that version 0.1 had names for; all others were one to it.
+/// Tables that version 0.1 had names for; it treated all others as one.
 const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
 
 /// Blocks of other protocols come after those of version 0.1.
@@ -56,13 +55,13 @@ pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Flows that were only ever dropped never got a conntrack entry.
+/// Flows without an entry were unknown to version 0.1.
 fn known_to_conntrack(flow: &Flow) -> bool {
     flow.merged() > 0
 }
 
-/// A folded tuple as version 0.1 printed it. It told ICMP flows apart by type and code, but two bytes
-/// were swapped where there was one: every one of its lines says 0.
+/// A folded tuple as version 0.1 printed it. It keyed ICMP flows by type and code, but swapped the bytes of a value
+/// of one byte, so it always printed 0.
 fn printed(folded: Tuple) -> Tuple {
     let l4 = match folded.l4 {
         L4::Icmp { .. } => L4::Icmp { kind: 0, code: 0, id: 0 },
@@ -78,7 +77,7 @@ struct Line<'a> {
     traces: BTreeSet<Trace<'a>>,
 }
 
-/// A place in the ruleset, in the order of version 0.1.
+/// A site, in the order of version 0.1.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Trace<'a> {
     rank: usize,
@@ -89,7 +88,7 @@ struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// What it could not print, a base chain without a position, is left out.
+    /// `None` for a base chain without a position, which version 0.1 could not print.
     fn of(site: &'a Site) -> Option<Self> {
         let Site { table, chain, kind, position, .. } = site;
         let rank = TABLES.iter().position(|name| name == table).unwrap_or(TABLES.len());
@@ -162,8 +161,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// IPv6 as glibc writes it. std differs in one thing: glibc writes the last four bytes after twelve
-/// zero ones as an IPv4 address, unless they begin with two more zeros.
+/// IPv6 as glibc writes it, which differs from std in one case: behind twelve zero bytes glibc writes the last four
+/// as an IPv4 address, unless they begin with two zeros.
 fn inet_ntop(address: Ipv6Addr) -> String {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {

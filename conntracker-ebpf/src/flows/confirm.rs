@@ -1,6 +1,10 @@
 //! New and replied flows, seen where conntrack is about to confirm them.
 
 use conntracker_common::{
+    conntrack::{
+        IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_RELATED, IPS_ASSURED,
+        IPS_CONFIRMED, IPS_EXPECTED, IPS_SEEN_REPLY,
+    },
     counters::Counter,
     has_ports,
     hook::POST_ROUTING,
@@ -20,10 +24,7 @@ use crate::{
     },
     flows::seen,
     packet::{
-        conntrack::{
-            CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, Entry, IPS_ASSURED,
-            IPS_CONFIRMED, IPS_EXPECTED, IPS_SEEN_REPLY,
-        },
+        conntrack::Entry,
         emit::{emit, emit_owned, now},
         facts::Facts,
         owner::{self, Local},
@@ -55,16 +56,16 @@ pub fn observe(view: impl View, context: *const u8) {
     }
     let info = nfct.info();
     // The original direction of a flow whose reply was seen (and reported) before.
-    if info == CT_ESTABLISHED {
+    if info == IP_CT_ESTABLISHED {
         return;
     }
     let Some(entry) = nfct.entry() else { return };
     let Some(status) = entry.status() else { return count(Counter::ReadFailed) };
     // Only packets of the original direction confirm an entry: the reset that a reject rule sends
     // carries the entry of the packet it refuses, which dies unconfirmed.
-    let is_new = status & IPS_CONFIRMED == 0 && matches!(info, CT_RELATED | CT_NEW);
-    let is_reply =
-        info == CT_ESTABLISHED_REPLY && status & (IPS_SEEN_REPLY | IPS_ASSURED) == IPS_SEEN_REPLY;
+    let is_new = status & IPS_CONFIRMED == 0 && matches!(info, IP_CT_RELATED | IP_CT_NEW);
+    let is_reply = info == IP_CT_ESTABLISHED_REPLY
+        && status & (IPS_SEEN_REPLY | IPS_ASSURED) == IPS_SEEN_REPLY;
     if !is_new && !is_reply {
         return;
     }

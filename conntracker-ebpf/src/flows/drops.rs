@@ -1,6 +1,7 @@
 //! Packets that the kernel dropped: netfilter, or another part of it.
 
 use conntracker_common::{
+    conntrack::IPS_TEMPLATE,
     counters::Counter,
     hook::{POST_ROUTING, PRE_ROUTING},
     record::{CONNTRACK_FULL, FLAG_COUNTED, HOOK_UNKNOWN, KIND_DROP, KIND_LOST},
@@ -19,7 +20,7 @@ use crate::{
         ends, stats,
     },
     packet::{
-        conntrack::{Entry, IPS_TEMPLATE, Nfct},
+        conntrack::{Entry, Nfct},
         dst,
         emit::{emit, now},
         facts::Facts,

@@ -3,6 +3,7 @@
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use conntracker_common::{
     IPPROTO_SCTP, IPPROTO_TCP,
+    conntrack::{IPS_CONFIRMED, IPS_DYING, IPS_TEMPLATE},
     counters::Counter,
     end::{END_COUNTERS, END_START, END_STATE, END_UNCONFIRMED, EndBody},
     probes::ABSENT,
@@ -16,7 +17,7 @@ use crate::{
         netns,
     },
     packet::{
-        conntrack::{Entry, IPS_CONFIRMED, IPS_DYING, IPS_TEMPLATE},
+        conntrack::Entry,
         emit::{emit_end, now},
         facts::Facts,
     },

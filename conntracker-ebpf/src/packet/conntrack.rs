@@ -1,5 +1,7 @@
 //! Reading `struct nf_conn`.
 
+use conntracker_common::conntrack::{IP_CT_NEW, IP_CT_RELATED};
+
 use super::tuple::KernelTuple;
 use crate::{
     base::{
@@ -9,32 +11,8 @@ use crate::{
     packet::facts::Facts,
 };
 
-/// `nf_conn.status` bit: a template (`ct zone set`, `CT --zone`) that a rule before conntrack attached, not an entry.
-pub const IPS_TEMPLATE: u32 = 1 << 11;
-
 /// Low bits of `sk_buff._nfct`: `enum ip_conntrack_info`.
 const NFCT_INFOMASK: u64 = 7;
-
-/// Reply seen, this packet in the original direction.
-pub const CT_ESTABLISHED: u64 = 0;
-/// Of an expectation, or an ICMP error about the entry.
-pub const CT_RELATED: u64 = 1;
-/// No reply was seen yet.
-pub const CT_NEW: u64 = 2;
-/// A packet of the reply direction.
-pub const CT_ESTABLISHED_REPLY: u64 = 3;
-
-/// `nf_conn.status` bit: a helper of another entry expected this one.
-pub const IPS_EXPECTED: u32 = 1;
-/// `nf_conn.status` bit: a packet of the reply direction was seen.
-pub const IPS_SEEN_REPLY: u32 = 1 << 1;
-/// `nf_conn.status` bit: not to be evicted early.
-pub const IPS_ASSURED: u32 = 1 << 2;
-/// `nf_conn.status` bit: in the hash table.
-pub const IPS_CONFIRMED: u32 = 1 << 3;
-
-/// `nf_conn.status` bit: taken out of the hash table.
-pub const IPS_DYING: u32 = 1 << 9;
 
 /// `sk_buff._nfct` taken apart.
 #[derive(Clone, Copy)]
@@ -54,14 +32,14 @@ impl Nfct {
 
     /// `enum ip_conntrack_info`.
     #[inline(always)]
-    pub const fn info(self) -> u64 {
-        self.0 & NFCT_INFOMASK
+    pub const fn info(self) -> u8 {
+        (self.0 & NFCT_INFOMASK) as u8
     }
 
     /// Whether the packet may be the first of its flow: only such a packet can find it unconfirmed.
     #[inline(always)]
     pub const fn may_be_first(self) -> bool {
-        matches!(self.info(), CT_NEW | CT_RELATED)
+        matches!(self.info(), IP_CT_NEW | IP_CT_RELATED)
     }
 
     /// Address of the `nf_conn`, 0 if there is none.

@@ -1,8 +1,9 @@
 //! The end of a packet's way through a hook: what is reported of it.
 
 use conntracker_common::{
+    conntrack::{IPS_NAT, IPS_TEMPLATE},
     counters::Counter,
-    path::{IPS_NAT, PATH_NAT, PATH_NESTED, PATH_PROBED, PathBody},
+    path::{PATH_NAT, PATH_NESTED, PATH_PROBED, PathBody},
     plan::{self, MAX_GAPS, SEGMENT_EARLY},
 };
 
@@ -14,7 +15,7 @@ use crate::{
         mode,
     },
     packet::{
-        conntrack::{IPS_TEMPLATE, Nfct},
+        conntrack::Nfct,
         emit::{self, PathScratch},
         hash::{Hash, tuple_hash},
         headers,
@@ -167,7 +168,7 @@ fn after(scratch: &mut PathScratch, skb: u64) -> Option<After> {
     let mut complete = read_into(skb + offset!(skb_mark) as u64, &mut after.packet_mark);
     // What is there before conntrack's own function is not its word on this packet.
     if scratch.head.path.segment != SEGMENT_EARLY {
-        scratch.head.path.info = nfct.info() as u8;
+        scratch.head.path.info = nfct.info();
         if let Some(entry) = nfct.entry() {
             complete &= entry.mark(&mut after.ct_mark);
             if entry.status()? & IPS_NAT != 0 {

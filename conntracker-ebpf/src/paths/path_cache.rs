@@ -3,7 +3,7 @@
 //! entry was replaced is traced again.
 
 use aya_ebpf::{helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
-use conntracker_common::plan::{HOOKS, Tracing};
+use conntracker_common::{hook::HOOKS, plan::Tracing};
 
 use crate::base::globals::path_cache_sets;
 
@@ -30,8 +30,8 @@ pub fn tracing() -> Tracing {
 
 /// Bit of packets of `info` (`enum ip_conntrack_info`, at most 7) at a hook.
 #[inline(always)]
-pub fn bit(info: u64, hook: u8) -> u64 {
-    1 << ((info & 7) * HOOKS as u64 + hook as u64 % HOOKS as u64)
+pub fn bit(info: u8, hook: u8) -> u64 {
+    1 << ((info & 7) as u64 * HOOKS as u64 + hook as u64 % HOOKS as u64)
 }
 
 /// Bit of packets that conntrack has not seen yet.

@@ -8,11 +8,12 @@
 
 use conntracker_common::{
     counters::Counter,
+    hook::HOOKS,
     path::{
         MAX_EVENT_WORDS, PATH_PROBED, PATH_TRUNCATED,
         event::{self, NFT_BREAK, NFT_CONTINUE, NFT_GOTO, NFT_JUMP},
     },
-    plan::{self, HOOKS, SEGMENT_MAIN},
+    plan::{self, SEGMENT_MAIN},
     record::{FAMILY_V4, FAMILY_V6},
 };
 

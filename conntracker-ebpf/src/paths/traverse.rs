@@ -3,12 +3,11 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use conntracker_common::{
+    conntrack::{IPS_CONFIRMED, IPS_NAT},
     counters::Counter,
-    path::{DeviceName, IPS_NAT, Marks},
-    plan::{
-        self, HOOKS as HOOK_NUMBER, MAX_GAPS, MAX_NAMESPACES, SAMPLED_ONE_IN, SEGMENT_EARLY,
-        Tracing,
-    },
+    hook,
+    path::{DeviceName, Marks},
+    plan::{self, MAX_GAPS, MAX_NAMESPACES, SAMPLED_ONE_IN, SEGMENT_EARLY, Tracing},
     record::{FAMILY_V6, HOOK_UNKNOWN},
 };
 
@@ -21,7 +20,7 @@ use crate::{
         mode, netns,
     },
     packet::{
-        conntrack::{Entry, IPS_CONFIRMED, Nfct},
+        conntrack::{Entry, Nfct},
         emit::now,
         hash::{Hash, tuple_hash},
         headers,
@@ -37,7 +36,7 @@ use crate::{
 };
 
 /// Distance of the hook points of a hook's two segments.
-const HOOKS: u32 = HOOK_NUMBER as u32;
+const HOOKS: u32 = hook::HOOKS as u32;
 
 /// A packet as the path cache knows it.
 #[derive(Clone, Copy)]

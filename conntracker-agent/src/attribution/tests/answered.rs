@@ -1,4 +1,4 @@
-//! Packets whose sender was told: a rule rejected them.
+//! Packets that a rule rejected with an answer to the sender.
 
 use super::{check, language::counted};
 

@@ -119,7 +119,7 @@ fn passes(test: &Test, seen: Seen, decide: &mut impl Decide) -> bool {
     }
 }
 
-/// What a rule that gives a verdict makes of a packet.
+/// The result of a rule that gives a verdict.
 enum Next {
     Base(bool),
     Caller,
@@ -243,7 +243,7 @@ impl<'a, D: Decide> Kernel<'a, D> {
         None
     }
 
-    /// What becomes of the packet; `None`: it goes to the next rule.
+    /// The result for the packet; `None`: it goes to the next rule.
     fn rule(&mut self, id: ChainId, rule: &Rule, index: u32) -> Option<Next> {
         for clause in &rule.clauses {
             match clause {

@@ -1,4 +1,4 @@
-//! The kernel's evaluation of a ruleset, with what it does to counters.
+//! The kernel's evaluation of a ruleset, with its counters.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct Truth {
     pub fates: Vec<Fate>,
 }
 
-/// What a base chain did that the packet met.
+/// The result of a base chain that the packet met.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fate {
     pub base: ChainId,

@@ -1,4 +1,4 @@
-//! Words for rulesets, observations and solutions.
+//! A notation for rulesets, observations and solutions.
 //!
 //! A ruleset is one table: `base NAME POLICY` (`nat NAME POLICY`, `other NAME POLICY` on another
 //! hook), `chain NAME`, `differs NAME` for one that the kernel has otherwise, and rules: `c` with an

@@ -1,5 +1,5 @@
-//! Random rules with conditions on real fields, random packets, and some of what can be known of them:
-//! what is claimed is what happened, and what follows is claimed.
+//! Random rules with conditions on real fields, random packets, and a part of their fields: every step that is
+//! claimed has happened, and every step that follows is claimed.
 
 use proptest::prelude::*;
 
@@ -47,7 +47,7 @@ fn real(v6: bool, bases: usize, tape: &mut impl Decide) -> Real {
     }
 }
 
-/// All that is to be known of a packet.
+/// All fields of a packet.
 fn known(real: &Real, kernel: &Kernel<'_, impl Decide>, nat: Option<usize>) -> Packet {
     let has_ports = [6, 17].contains(&real.proto);
     let entry = real.tuples.is_some();
@@ -87,7 +87,7 @@ fn known(real: &Real, kernel: &Kernel<'_, impl Decide>, nat: Option<usize>) -> P
     }
 }
 
-/// Takes some of it away, and leaves some of it open.
+/// Removes some of the fields and makes others ambiguous.
 fn blur(packet: &mut Packet, real: &Real, tape: &mut impl Decide) {
     let mut gone = || tape.below(4) == 0;
     if gone() {
@@ -190,7 +190,7 @@ proptest! {
             }
             let solution = solve(&named.program, &seen);
             assert_true(&named, truth, &solution);
-            // The same without what no rule asks for.
+            // The same without the fields that no rule compares.
             let mut less = seen.clone();
             named.program.forget_unneeded(&mut less);
             assert_true(&named, truth, &solve(&named.program, &less));

@@ -1,4 +1,4 @@
-//! Random rulesets and packets: what is claimed is what happened.
+//! Random rulesets and packets: every step that is claimed has happened.
 
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ impl Decide for Tape<'_> {
 /// Every series of decisions, one after the other.
 #[derive(Default)]
 struct Odometer {
-    /// What is decided, and out of how many.
+    /// Each decision, and the number of its alternatives.
     digits: Vec<(usize, usize)>,
     at: usize,
 }
@@ -85,7 +85,7 @@ fn generate(tape: &mut impl Decide, style: Style, longest: usize) -> String {
         rules(tape, style, legacy, nat, onwards, longest, &mut text);
     }
     for (n, name) in ["x", "y", "z"].iter().enumerate() {
-        // The kernel has it otherwise: its rules and counters are not known.
+        // The kernel's chain differs: its rules and counters are unknown.
         let differs = style == Style::Mixed && tape.below(8) == 0;
         writeln!(text, "{} {name}", if differs { "differs" } else { "chain" }).unwrap();
         rules(tape, style, legacy, false, &["x", "y", "z"][n + 1..], longest, &mut text);
@@ -192,7 +192,7 @@ pub fn assert_true(named: &Named, truth: &Truth, solution: &Solution) {
             if step.verdict != SolvedVerdict::Unknown {
                 let accepted = step.verdict == SolvedVerdict::Accept;
                 assert_eq!(Some(accepted), truth.fate(step.chain), "{}", said());
-                // It is the last that is said of the base chain.
+                // It is the last step of the base chain.
                 let end = truth.fates.iter().find(|fate| fate.base == step.chain).unwrap().steps;
                 assert!(at <= end, "{} is too late: {}", show(named, step), said());
                 at = end;
@@ -267,7 +267,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
-    /// If all that can have happened agrees on the rule that decided, it is told.
+    /// If all possible paths agree about the rule that decided, it is claimed.
     #[test]
     fn what_is_certain_is_claimed(
         style in style(),
@@ -293,7 +293,7 @@ proptest! {
                 break;
             }
         }
-        // Of what is not in the model only the interpreter knows.
+        // Only the interpreter knows what is not in the model.
         let known = is_known(&named);
         for fate in truth.fates.iter().filter(|_| known) {
             let decider = fate.decider;

@@ -1,4 +1,4 @@
-//! Rules that were met in order, and what follows.
+//! Rules that were met in order, and the steps that follow.
 
 use SolvedVerdict::{Accept, Drop};
 

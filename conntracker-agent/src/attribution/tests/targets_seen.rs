@@ -1,4 +1,4 @@
-//! Targets that were looked at when they ran: what they tell beside counters, and without them.
+//! Targets that a probe watched: what they prove with counters, and without them.
 
 use super::check;
 

@@ -1,4 +1,4 @@
-//! What rules can do with a packet that comes to them.
+//! What a rule can do with a packet that reaches it.
 
 use super::{At, EMPTY, JUMPS, SearchPoint, SearchState, Walk};
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
     firewall::model::{ChainType, Policy},
 };
 
-/// What is known of a rule that is met.
+/// The evidence about a rule that is met.
 #[derive(Clone, Copy)]
 struct Evidence {
-    /// Something of its own tells that it is met, and will do so this many times more.
+    /// Its own counter or target proves the match, and must do so this many times more.
     left: Option<u32>,
     /// What its target said.
     verdict: Option<SolvedVerdict>,
@@ -32,7 +32,7 @@ impl Evidence {
 }
 
 impl<'a> Walk<'a> {
-    /// Goes to a place of a chain: to the next rule there that matters.
+    /// Continues at a position of a chain: at the next rule that matters.
     pub(super) fn arrive(
         &mut self,
         state: SearchState,
@@ -45,13 +45,13 @@ impl<'a> Walk<'a> {
         let (index, passed) = self.next_stop(state, id, chain, index);
         let to = self.edge((state, SearchPoint::At { chain: id, index, stack }), met);
         if passed {
-            // That they did not match is not known from counters.
+            // Counters do not prove that these rules did not match.
             self.choice_at(to);
         }
     }
 
-    /// The first rule from a place on that may have matched, and that then matters; or the end. The flag:
-    /// rules were passed over because of what is known of the packet.
+    /// The first rule from a position on that may have matched and matters; or the end. The flag: rules were skipped
+    /// because of the packet's fields.
     fn next_stop(
         &self,
         state: SearchState,
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         (found.unwrap_or(next), passed)
     }
 
-    /// Whether a rule can do something, as far as the packet is known.
+    /// Whether a rule can have an effect on this packet.
     fn may_matter(&self, state: SearchState, chain: &ProgramChain, index: u32) -> bool {
         let Some(rule) = chain.rules.get(index as usize) else { return false };
         let targets_seen = rule.watched && self.seen.targets_seen.is_some();
@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
         };
         let next = if targets_seen { self.pending.next_target(state.rest) } else { None };
         if targets_seen && next.is_none_or(|(next, _)| next != spot) {
-            // OtherFlows have to be met first, or this one was before.
+            // Other rules must be met first, or this one was met before.
             return self.miss(at, rule);
         }
         let pending = self.pending.left(state.rest, spot) > 0;
@@ -158,14 +158,14 @@ impl<'a> Walk<'a> {
             verdict: next.map(|(_, verdict)| verdict),
         };
         if counted {
-            // That it matched is known; conditions say no more.
+            // The match is proved; conditions add nothing.
             let all = Evaluation { matches: Tri::Yes, outcomes: None };
             self.met(At { state: after, ..at }, rule, evidence, &all);
         } else {
             let found = self.evaluate(state, rule);
             self.met(At { state: after, ..at }, rule, evidence, &found);
         }
-        if counts && (knowledge == Knowledge::Loose || self.comes_again(id, state.rest)) {
+        if counts && (knowledge == Knowledge::Loose || self.may_reenter(id, state.rest)) {
             // It is met another time.
             if knowledge == Knowledge::Loose {
                 let found = self.evaluate(state, rule);
@@ -194,7 +194,7 @@ impl<'a> Walk<'a> {
             }
         }
         if found.matches != Tri::Yes {
-            // Where it does nothing but go on, both are the same.
+            // A rule that only goes on is the same with and without a match.
             let same =
                 !decides && self.marked(at.state, rule, true) == self.marked(at.state, rule, false);
             if !(same && found.matches == Tri::Unknown) {
@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What is known of the marks behind a rule.
+    /// The known marks behind a rule.
     fn marked(&self, state: SearchState, rule: &ProgramRule, matched: bool) -> SearchState {
         if !self.marks {
             return state;
@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes on behind a rule that does not match.
+    /// Continues behind a rule that does not match.
     fn miss(&mut self, at: At<'a>, rule: &ProgramRule) {
         self.arrive(self.marked(at.state, rule, false), at.id, at.index + 1, at.stack, None);
     }
@@ -253,7 +253,7 @@ impl<'a> Walk<'a> {
                 }
             }
             RuleOutcome::Queue => {
-                // A program may let it go on, or not; or there is no such program.
+                // A program in user space may accept the packet or drop it, or no such program exists.
                 self.pass(state, met(SolvedVerdict::Queue));
                 self.stop(state, met(SolvedVerdict::Queue));
             }
@@ -294,7 +294,7 @@ impl<'a> Walk<'a> {
         base.is_some_and(|(_, kind)| kind == ChainType::Nat)
     }
 
-    /// Whether a rule can have translated as it was.
+    /// Whether a rule can have made the observed translation.
     fn may_translate(&self, at: &At<'_>) -> bool {
         let rule = self.program.rule(at.spot());
         match (&self.seen.packet.translation, rule) {
@@ -303,14 +303,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Leaves a chain: back to where it was called, or to the policy.
+    /// Leaves a chain: to the rule behind the jump, or to the policy.
     fn leave(&mut self, at: At<'a>, met: Option<Met>) {
         let At { state, stack, .. } = at;
         if self.leaves_behind(&at, state.rest) {
             return;
         }
         if stack == EMPTY {
-            // Not the chain that a goto led to: the policy belongs to the base chain.
+            // The policy is that of the base chain, not of a chain that a goto led to.
             if let Some((id, base)) = self.base(state.base) {
                 self.arrive(state, id, base.end(), EMPTY, met);
             }

@@ -1,4 +1,4 @@
-//! BTF of kernels in tests/fixtures/btf, for the tests of whoever looks something up.
+//! BTF of kernels in tests/fixtures/btf, for tests of lookups.
 
 use std::{fs, path::PathBuf, sync::Arc};
 

@@ -12,11 +12,11 @@ use super::{
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its type.
     pub kind: ParameterKind,
 }
 
-/// What a parameter is, through typedefs and qualifiers.
+/// The type of a parameter, without typedefs and qualifiers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
     /// A pointer to a structure or union of this name.
@@ -64,7 +64,7 @@ impl Btf {
 
     fn parameter_kind(&self, id: u32) -> Result<ParameterKind, BtfError> {
         let id = self.strip(id)?;
-        // The last of a variable list has no type.
+        // The last parameter of a variadic function has no type.
         if id == 0 {
             return Ok(ParameterKind::Other);
         }

@@ -4,15 +4,14 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::{Btf, BtfError, MemberAt, Parameter, SYSFS};
 
-/// Modules that may hold structures and functions which vmlinux lacks, in the order in which they are
-/// searched; after them [`EXTENSIONS`].
+/// Modules with structures and functions that vmlinux may lack, in the order of the search; [`EXTENSIONS`] follow.
 const MODULES: &[&str] =
     &["nf_conntrack", "nf_nat", "nf_tables", "x_tables", "ip_tables", "ip6_tables"];
 
-/// What names of modules begin with that have expressions of nf_tables, or targets of xtables.
+/// Prefixes of the names of modules with expressions of nf_tables or targets of xtables.
 const EXTENSIONS: &[&str] = &["nft_", "xt_", "ipt_", "ip6t_"];
 
-/// What names of structures begin with, and the module that has such.
+/// Prefixes of names of structures, and the module that defines them.
 const OWNERS: &[(&str, &str)] = &[
     ("nf_conn", "nf_conntrack"),
     ("nf_nat", "nf_nat"),
@@ -41,14 +40,14 @@ pub struct Function {
 }
 
 impl KernelBtf {
-    /// Reads that of the running kernel, and of modules that are loaded now.
+    /// Reads the BTF of the running kernel and of the modules that are loaded.
     pub fn of_running_kernel() -> Result<Self, BtfError> {
         let modules = Vec::new();
         let alone = Self { vmlinux: Btf::vmlinux()?, modules };
         Ok(alone.with_new_modules()?.unwrap_or(alone))
     }
 
-    /// The same with modules of the running kernel that were loaded since; `None` if there are none.
+    /// The same with the modules that were loaded since; `None` if there are none.
     pub fn with_new_modules(&self) -> Result<Option<Self>, BtfError> {
         let known = |name: &String| self.modules.iter().any(|(known, _)| known == name);
         let mut modules = self.modules.clone();
@@ -62,7 +61,7 @@ impl KernelBtf {
         Ok(new.then(|| Self { vmlinux: Arc::clone(&self.vmlinux), modules }))
     }
 
-    /// Puts blobs together; those of modules have `vmlinux` for their base.
+    /// Joins blobs; `vmlinux` is the base of those of modules.
     #[cfg(test)]
     pub(super) fn new(vmlinux: Arc<Btf>, modules: Vec<(String, Arc<Btf>)>) -> Self {
         Self { vmlinux, modules }
@@ -115,8 +114,8 @@ impl KernelBtf {
         std::iter::once((None, &*self.vmlinux)).chain(modules)
     }
 
-    /// The first answer: what vmlinux has is never wrong, what it lacks a module may have. Of errors,
-    /// the one of whoever knows the structure says most.
+    /// The first answer of vmlinux and then of the modules. If all fail, the error of the blob that has the
+    /// structure.
     fn first<T>(&self, ask: impl Fn(&Btf) -> Result<T, BtfError>) -> Result<T, BtfError> {
         let mut error = None;
         for (_, btf) in self.blobs() {
@@ -135,7 +134,7 @@ impl KernelBtf {
         })
     }
 
-    /// The module that has such a structure, if there is no BTF of it.
+    /// The module that defines the structure, if its BTF is missing.
     fn absent_owner(&self, strukt: &str) -> Option<&'static str> {
         let (_, owner) = OWNERS.iter().find(|(begin, _)| strukt.starts_with(begin))?;
         let loaded = self.modules.iter().any(|(name, _)| name == owner);

@@ -2,7 +2,7 @@
 
 use super::{BtfError, KernelBtf, MemberAt};
 
-/// Tells where members are: BTF, or a test.
+/// A source of member offsets: BTF, or a test.
 pub trait Members {
     /// Offset in bytes of a member, by structure and path.
     fn offset(&self, strukt: &str, path: &str) -> Result<u32, BtfError>;
@@ -21,7 +21,7 @@ impl Members for KernelBtf {
     }
 }
 
-/// Defines a structure of offsets in bytes, which it can find by their structures and paths.
+/// Defines a structure of byte offsets, which are looked up by structure and member path.
 macro_rules! layout {
     ($(#[$doc:meta])* $name:ident { $($field:ident = $strukt:literal . $path:literal;)* }) => {
         $(#[$doc])*

@@ -30,7 +30,7 @@ impl Btf {
         self.member(name, path, |place| place.bits == 0 && place.bit % 8 == 0).map(MemberAt::byte)
     }
 
-    /// Place of a bit field of a structure.
+    /// Position of a bit field in a structure.
     pub fn bit_field(&self, name: &str, path: &str) -> Result<MemberAt, BtfError> {
         self.member(name, path, |place| place.bits != 0)
     }
@@ -53,7 +53,7 @@ impl Btf {
         Err(BtfError::NoMember { name: name.to_owned(), path: path.to_owned() })
     }
 
-    /// Place of a member path inside a type.
+    /// Position of a member path in a type.
     fn resolve(&self, mut id: u32, path: &str) -> Result<Option<MemberAt>, BtfError> {
         let mut place = MemberAt::default();
         for part in path.split('.') {
@@ -70,7 +70,7 @@ impl Btf {
         Ok(Some(place))
     }
 
-    /// (place, type) of a member, searched through anonymous members.
+    /// (position, type) of a member, searched through anonymous members too.
     fn find_member(
         &self,
         id: u32,

@@ -1,11 +1,11 @@
 //! A small reader of BTF (Documentation/bpf/btf.rst): struct member offsets, enumerators, functions.
 //!
-//! One read of the file, one pass over the types; split BTF of modules on top of vmlinux's. Only
-//! what lookup of offsets and functions needs: aya has no public way to ask for a member's offset.
+//! One read of the file, one pass over the types; split BTF of modules on top of vmlinux's. It reads only what
+//! lookups of offsets and functions need; aya has no public function for the offset of a member.
 //!
-//! What sysfs shows of a module is always to be read on top of vmlinux's BTF: where a module brought
-//! a base of its own (section .BTF.base, Linux 6.11+, modules built outside of the kernel's tree), the
-//! kernel has relocated it (kernel/bpf/btf.c, `btf_relocate`).
+//! A module's BTF in sysfs always has vmlinux's as its base. If a module was built with a base of its own (section
+//! .BTF.base, Linux 6.11+, modules outside of the kernel's tree), the kernel has relocated it (kernel/bpf/btf.c,
+//! `btf_relocate`).
 
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -30,7 +30,7 @@ pub use self::{
 
 pub(super) use self::layout::layout;
 
-/// Where the kernel shows its own BTF (CONFIG_DEBUG_INFO_BTF) and that of its modules.
+/// Directory with the BTF of the kernel (CONFIG_DEBUG_INFO_BTF) and of its modules.
 pub const SYSFS: &str = "/sys/kernel/btf";
 
 const MAGIC: u16 = 0xeb9f;
@@ -53,10 +53,10 @@ const KIND_DECL_TAG: u8 = 17;
 const KIND_TYPE_TAG: u8 = 18;
 const KIND_ENUM64: u8 = 19;
 
-/// Anonymous members are searched this deep; C allows more, the kernel does not use it.
+/// Depth of the search through anonymous members. C allows more, but the kernel does not use it.
 const MAX_DEPTH: usize = 16;
 
-/// What went wrong with BTF.
+/// Why BTF cannot be read, or lacks something.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file could not be read.
@@ -67,13 +67,13 @@ pub enum BtfError {
         /// Why.
         source: io::Error,
     },
-    /// The bytes are not BTF as this reader knows it.
+    /// The bytes are not BTF, or have parts that this reader does not know.
     #[error("not valid BTF: {0}")]
     Format(&'static str),
     /// No structure of that name.
     #[error("the kernel's BTF has no `struct {0}`")]
     NoStruct(String),
-    /// No structure of that name, and no BTF of the module that has it.
+    /// There is no structure of that name, and no BTF of the module that defines it.
     #[error(
         "the kernel's BTF has no `struct {name}`: module {module} is not loaded, or has no BTF"
     )]
@@ -109,7 +109,7 @@ pub struct Btf {
     first_string: u32,
     /// Structures and unions with members, by name.
     structs: HashMap<String, Vec<u32>>,
-    /// Functions by name, once somebody asks.
+    /// Functions by name, indexed on first use.
     functions: OnceLock<HashMap<Box<str>, u32>>,
 }
 
@@ -121,7 +121,7 @@ struct Type {
     vlen: usize,
     /// Size, or the id of the type referred to.
     size_or_ref: u32,
-    /// Position of what follows the fixed part.
+    /// Position behind the fixed part.
     tail: usize,
 }
 
@@ -196,7 +196,7 @@ impl Btf {
         let info = read_u32(&self.data, at + 4)?;
         Ok(Type {
             name: read_u32(&self.data, at)?,
-            // Both have got more bits in Linux 7.x; before, these were zero.
+            // Linux 7.x widened both fields; older kernels have zeros in the new bits.
             kind: (info >> 24 & 0x7f) as u8,
             kind_flag: info >> 31 == 1,
             vlen: (info & 0x00ff_ffff) as usize,

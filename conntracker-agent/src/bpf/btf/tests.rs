@@ -168,7 +168,7 @@ fn rules_have_their_handle_where_each_kernel_puts_it() {
     }
 }
 
-/// What probes on flows ask for, under the same name in all kernels.
+/// Members that probes on flows need, which all kernels have under the same name.
 #[test]
 fn flows_sockets_and_tasks_have_the_same_members_everywhere() {
     for name in KERNELS {
@@ -217,7 +217,7 @@ fn structures_of_a_module_that_is_not_loaded_are_told() {
 
 #[test]
 fn the_running_kernel_is_read() {
-    // Builds without BTF exist; the offsets test of the lab covers those that matter.
+    // Some kernels have no BTF; the lab's test of offsets covers the others.
     let Ok(btf) = Btf::vmlinux() else { return };
     assert_eq!(btf.member_offset("list_head", "prev").unwrap(), 8);
     assert!(btf.function("nf_hook_slow").is_some());

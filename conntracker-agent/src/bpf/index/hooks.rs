@@ -1,7 +1,7 @@
-//! Which functions hang at the hooks of a namespace, in the order in which packets meet them.
+//! The functions at the hooks of a namespace, in the order in which packets meet them.
 
 use anyhow::{Result, bail};
-use conntracker_common::plan::{Guard, HOOKS};
+use conntracker_common::{hook::HOOKS, plan::Guard};
 
 use super::{
     layout::{Hooks, IndexLayout},
@@ -12,20 +12,20 @@ use crate::bpf::symbols::{Function, Symbols};
 /// `struct nf_hook_entry`: function and private pointer.
 const ENTRY_BYTES: u64 = 16;
 
-/// More functions than this at one hook are taken for memory that was used again
-/// (MAX_HOOK_COUNT of net/netfilter/core.c is 1024).
+/// The most functions at one hook (MAX_HOOK_COUNT of net/netfilter/core.c). More of them mean that the memory was
+/// reused.
 const MOST: u16 = 1024;
 
 /// A function at a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookFunction {
-    /// What it is.
+    /// The kind of the function.
     pub function: Function,
     /// Where it is.
     pub address: u64,
     /// Its private pointer: the chain of nf_tables, the table of ip_tables.
     pub private: u64,
-    /// Its priority; of base chains of NAT, that of the NAT function which calls them.
+    /// Its priority; for base chains of NAT, that of the NAT function that calls them.
     pub priority: i32,
     /// For base chains of NAT: their own priority among themselves.
     pub nat_priority: Option<i32>,
@@ -34,7 +34,7 @@ pub struct HookFunction {
 /// One hook of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookList {
-    /// Where the array of functions stands, and what stands there now.
+    /// Address and value of the pointer to the array of functions.
     pub guard: Guard,
     /// The functions. Those that NAT calls follow it.
     pub functions: Vec<HookFunction>,
@@ -43,8 +43,8 @@ pub struct HookList {
 /// All hooks of a namespace: IPv4's, then IPv6's.
 pub type AllHooks = [[HookList; HOOKS as usize]; 2];
 
-/// Reads them. `net` is the address of the namespace. Functions of modules that were loaded since
-/// symbols were read are looked for.
+/// Reads them. `net` is the address of the namespace. Symbols are read again for functions of modules that were
+/// loaded since.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     layout: &IndexLayout,
@@ -108,7 +108,7 @@ fn read_once(
     Ok([family()?, family()?])
 }
 
-/// Where each hook's array of functions stands now.
+/// Address and value of each hook's pointer to its array of functions.
 pub(super) fn guards(reader: &mut Reader<'_>, hooks: &Hooks, net: u64) -> Result<Vec<Guard>> {
     let addresses: Vec<u64> = [hooks.net_v4, hooks.net_v6]
         .into_iter()
@@ -127,8 +127,8 @@ fn entries(reader: &mut Reader<'_>, hooks: &Hooks, at: u64) -> Result<Vec<(u64, 
     if number > MOST {
         return Err(Gone.into());
     }
-    // Behind the entries stand as many pointers to the structures they were registered with
-    // (`nf_hook_entries_get_hook_ops` of include/linux/netfilter.h).
+    // As many pointers to the `nf_hook_ops` of the entries follow them (`nf_hook_entries_get_hook_ops` of
+    // include/linux/netfilter.h).
     let bytes = reader.bytes(at + hooks.entries, u64::from(number) * (ENTRY_BYTES + 8))?;
     let registered: Vec<u64> = (0..u64::from(number))
         .map(|i| u64_at(&bytes, u64::from(number) * ENTRY_BYTES + i * 8) + hooks.priority)

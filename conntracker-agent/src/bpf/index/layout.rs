@@ -1,4 +1,4 @@
-//! Where the members are that the index reads.
+//! Offsets of the members that the index reads.
 
 use aya::util::nr_cpus;
 use conntracker_common::plan::RANGE_SHARED;
@@ -20,7 +20,7 @@ layout! {
 }
 
 layout! {
-    /// The second level of hooks that NAT base chains hang at.
+    /// The second level of hooks, which NAT base chains are registered at.
     Nat {
         entries = "nf_nat_lookup_hook_priv"."entries";
     }
@@ -84,7 +84,7 @@ pub(super) struct Legacy {
 }
 
 impl Legacy {
-    /// That of IPv4, and that of IPv6. Each is a module, which may be loaded without the other.
+    /// The layouts of IPv4 and IPv6. Each is in a module that may be loaded without the other.
     fn find(members: &dyn Members) -> [Result<Self, BtfError>; 2] {
         let v4 = || Ok(Self { table: XtTables::find(members)?, entry: IpEntry::find(members)? });
         let v6 = || {
@@ -101,7 +101,7 @@ impl Legacy {
 pub(super) enum BaseSeq {
     /// In `struct net` (Linux 6.17+), at this offset.
     Net(u64),
-    /// In nf_tables' own part of the namespace, which is found through its list of tables.
+    /// In nf_tables' own structure of the namespace, which is found through its list of tables.
     PerNet {
         /// `net.gen`.
         net_gen: u64,
@@ -149,14 +149,14 @@ impl Bits {
         Self { word: u64::from(place.bit / 64 * 8), shift: place.bit % 64, len: place.bits }
     }
 
-    /// Its value in the structure at an offset of these bytes.
+    /// The value of the bit field in a structure at an offset of these bytes.
     pub fn get(self, bytes: &[u8], at: u64) -> u64 {
         let mask = 1u64.checked_shl(self.len).map_or(u64::MAX, |end| end - 1);
         u64_at(bytes, at + self.word) >> self.shift & mask
     }
 }
 
-/// What stands before the expressions of a rule.
+/// The header of a rule, before its expressions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RuleHeader {
     pub handle: Bits,
@@ -176,19 +176,19 @@ impl RuleHeader {
     }
 }
 
-/// How chains hold the rules that are evaluated, one set for each generation.
+/// How chains store the active rules, one set for each generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rules {
-    /// Linux 5.17+: `nft_chain.blob_gen_X` points to a blob, in which one rule follows the other.
+    /// Linux 5.17+: `nft_chain.blob_gen_X` points to a blob of consecutive rules.
     Blobs {
         chain: [u64; 2],
         size: u64,
         data: u64,
         rule: RuleHeader,
-        /// Set in what follows the last rule.
+        /// Set in the header behind the last rule.
         is_last: Bits,
     },
-    /// Before: `nft_chain.rules_gen_X` points to an array of pointers to rules that ends with a zero.
+    /// Older kernels: `nft_chain.rules_gen_X` points to an array of pointers to rules that ends with a zero.
     Arrays { chain: [u64; 2], rule: RuleHeader },
 }
 
@@ -213,7 +213,7 @@ impl Rules {
     }
 }
 
-/// `struct nft_lookup`: what an expression that looks for an element holds.
+/// `struct nft_lookup`: the data of an expression that looks up an element.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
     /// The register that gets the element's data.
@@ -230,7 +230,7 @@ impl Lookup {
         })
     }
 
-    /// Whether what it finds is a verdict; the expression's own data begin at `data` of `rule`.
+    /// Whether the lookup yields a verdict; the data of the expression begin at `data` of `rule`.
     pub fn gives_verdict(&self, rule: &[u8], data: u64) -> bool {
         const NFT_REG_VERDICT: u8 = 0;
         const NFT_SET_MAP: u32 = 8;
@@ -245,9 +245,9 @@ pub(super) struct NfTablesLayout {
     pub tables: NfTables,
     pub base_seq: BaseSeq,
     pub rules: Rules,
-    /// Where a counter's data have the pointer to its numbers.
+    /// Offset of the per-CPU pointer in a counter's data.
     pub counter_pointer: u64,
-    /// `None`: which lookups give verdicts cannot be told, so any may.
+    /// `None`: the layout is unknown, so any lookup may give a verdict.
     pub lookup: Option<Lookup>,
 }
 
@@ -257,8 +257,8 @@ impl NfTablesLayout {
             tables: NfTables::find(members)?,
             base_seq: BaseSeq::find(members)?,
             rules: Rules::find(members)?,
-            // Before Linux 5.18 this is in a module of its own, which may be loaded later. It is the
-            // only member.
+            // Before Linux 5.18 the structure is in a module of its own, which may be loaded later. This is its only
+            // member.
             counter_pointer: members
                 .offset("nft_counter_percpu_priv", "counter")
                 .map_or(0, u64::from),
@@ -267,8 +267,8 @@ impl NfTablesLayout {
     }
 }
 
-/// All of it. Parts that the kernel does not have (modules that are not loaded) are errors that say so;
-/// they matter once there are such rules.
+/// The whole layout. Parts that the kernel lacks (modules that are not loaded) are errors, which matter only when
+/// such rules exist.
 #[derive(Clone, Debug)]
 pub struct IndexLayout {
     pub(super) hooks: Hooks,
@@ -278,7 +278,7 @@ pub struct IndexLayout {
     /// Of IPv4 and IPv6.
     pub(super) legacy: [Result<Legacy, String>; 2],
     pub(super) xt_packets: u64,
-    /// There can be but one CPU: ip_tables counts in its entries.
+    /// The kernel supports one CPU only, so ip_tables counts in its entries.
     pub(super) one_cpu: bool,
 }
 
@@ -304,7 +304,7 @@ impl IndexLayout {
         self.nf_tables.is_ok() && self.legacy.iter().all(Result::is_ok) && self.nat.is_ok()
     }
 
-    /// `Range::word` of counters, of nf_tables and of ip_tables.
+    /// `Range::word` of counters of nf_tables and of ip_tables.
     #[must_use]
     pub fn words(&self) -> (u16, u16) {
         let legacy = (self.xt_packets / 8) as u16;
@@ -325,8 +325,8 @@ mod tests {
             let tables = layout.nf_tables.unwrap();
             let arrays = matches!(tables.rules, Rules::Arrays { chain: [0, 8], .. });
             assert_eq!(arrays, name.contains("5.15"), "{name}");
-            // The number of the last commit came to `struct net` in Linux 6.17, and to older ones
-            // with corrections.
+            // Linux 6.17 moved the number of the last commit to `struct net`, and so did stable updates of older
+            // kernels.
             let per_net = matches!(tables.base_seq, BaseSeq::PerNet { .. });
             assert_eq!(per_net, arrays || name == "debian-6.1", "{name}");
             assert_eq!((tables.counter_pointer, layout.counter_packets), (0, 8), "{name}");
@@ -335,7 +335,7 @@ mod tests {
                 let XtTables { target, target_function, .. } = legacy.unwrap().table;
                 assert_eq!((target, target_function), (8, 48), "{name}");
             }
-            // What is taken for granted before x_tables is loaded.
+            // The value that is assumed before x_tables is loaded.
             let data = kernel(name).member_offset("xt_action_param", "targinfo").unwrap();
             assert_eq!(data, 8, "{name}");
         }

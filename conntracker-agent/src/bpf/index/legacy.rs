@@ -1,10 +1,10 @@
-//! Tables of ip_tables and ip6_tables as the kernel evaluates them: entries one behind the other
-//! (net/ipv4/netfilter/ip_tables.c), chains told apart by the targets that stand between them.
+//! Tables of ip_tables and ip6_tables as the kernel evaluates them: consecutive entries
+//! (net/ipv4/netfilter/ip_tables.c), in which special targets separate the chains.
 
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
-use conntracker_common::plan::{Guard, HOOKS};
+use conntracker_common::{hook::HOOKS, plan::Guard};
 
 use super::{
     layout::{IpEntry, Legacy, XtTables},
@@ -18,17 +18,17 @@ const TARGET_DATA: u64 = 32;
 /// XT_FUNCTION_MAXNAMELEN and XT_EXTENSION_MAXNAMELEN.
 const NAME_BYTES: u64 = 30;
 
-/// Target that stands before each user chain, with its name, and at the very end.
+/// Target that precedes each user chain, with its name, and ends the table.
 const ERROR: &str = "ERROR";
 
 /// Names of the built-in chains by hook.
 pub const BUILT_IN: [&str; HOOKS as usize] =
     ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
-/// A target that a function of its own is (`xt_target.target`).
+/// A target that the kernel calls as a function (`xt_target.target`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegacyTarget {
-    /// Address of its data, by which the function is told the rule (`xt_action_param.targinfo`).
+    /// Address of its data, which the function gets (`xt_action_param.targinfo`) and which identifies the rule.
     pub data: u64,
     /// Address of the function.
     pub function: u64,
@@ -39,13 +39,13 @@ pub struct LegacyTarget {
 pub struct LegacyChain {
     /// Name.
     pub name: String,
-    /// Per-CPU pointers to the counters of its rules and, last, of its policy or return; where there can
-    /// be but one CPU, the counters' addresses.
+    /// Per-CPU pointers to the counters of its rules and, last, of its policy or return; on a kernel for one CPU, the
+    /// addresses of the counters.
     pub counters: Vec<u64>,
-    /// Of each rule and, last, of the policy or return; `None` where `ipt_do_table` does it by itself:
-    /// verdicts and jumps.
+    /// The targets of its rules and, last, of its policy or return; `None` for verdicts and jumps, which
+    /// `ipt_do_table` evaluates itself.
     pub targets: Vec<Option<LegacyTarget>>,
-    /// Where each entry is in the table, and its target.
+    /// The offset of each entry in the table, and its target.
     entries: Vec<(u64, u64)>,
 }
 
@@ -65,7 +65,7 @@ pub struct LegacyTable {
     pub v6: bool,
     /// Name.
     pub name: String,
-    /// Where the pointer to its entries stands, and what stands there now.
+    /// Address and value of the pointer to its entries.
     pub guard: Guard,
     /// Chains.
     pub chains: Vec<LegacyChain>,
@@ -125,8 +125,8 @@ fn targets(
     Ok(())
 }
 
-/// Where a built-in chain begins; 0xffffffff at hooks that the table does not have. Its policy is the
-/// last entry before the next chain.
+/// The start of a built-in chain; 0xffffffff at hooks that the table does not have. Its policy is the last entry
+/// before the next chain.
 struct BuiltIn {
     name: &'static str,
     begin: u64,

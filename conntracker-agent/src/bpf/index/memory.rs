@@ -3,26 +3,25 @@
 use anyhow::Result;
 use conntracker_common::kernel_memory;
 
-/// Reads kernel memory. The kernel may change or free it at any time: whoever reads checks afterwards
-/// that nothing did (see [`super::Index::read`]).
+/// Reads kernel memory. The kernel may change or free it at any time, so the caller checks afterwards that nothing
+/// changed (see [`super::Index::read`]).
 pub trait Memory {
-    /// Copies pieces, as (address, length), one behind the other. Lengths and number are within the
-    /// limits of [`kernel_memory`].
+    /// Copies pieces, given as (address, length), into one buffer. Their lengths and number are within the limits of
+    /// [`kernel_memory`].
     ///
-    /// # Errors
-    /// A piece cannot be read: [`Gone`], or the program that reads failed.
+    /// # Errors A piece cannot be read ([`Gone`]), or the program failed.
     fn pieces(&mut self, pieces: &[(u64, u32)]) -> Result<Vec<u8>>;
 }
 
-/// Memory that was there a moment ago is not any more.
+/// The kernel has freed or changed the memory.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel's tables changed while they were read")]
 pub struct Gone;
 
-/// Structures with more than this are taken for memory that was freed and used again.
+/// The most bytes of a structure. More of them mean that the memory was freed and reused.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Bytes of a long stretch that are copied in one go.
+/// Bytes of a long piece that are copied at once.
 const PER_GO: u64 = (kernel_memory::BYTES - kernel_memory::PIECE_BYTES) as u64;
 
 /// What walkers need, on top of [`Memory`].
@@ -56,7 +55,7 @@ impl<'a> Reader<'a> {
         self.stretches(&[(address, len)])
     }
 
-    /// Stretches of memory as (address, length), one behind the other.
+    /// Copies pieces of any length, given as (address, length), into one buffer.
     pub fn stretches(&mut self, wanted: &[(u64, u64)]) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         let (mut pieces, mut together) = (Vec::new(), 0);

@@ -1,6 +1,6 @@
-//! The ruleset as it lies in kernel memory: which functions hang at the hooks, which rules their chains
-//! have, and where the rules' counters are. Nothing here runs on the packet path: a BPF program copies
-//! memory ([`memory::Memory`]), this understands it, and what changed meanwhile is read again.
+//! The ruleset in kernel memory: the functions at the hooks, the rules of their chains, and the addresses of the
+//! rules' counters. Nothing here runs on the packet path: a BPF program copies memory ([`memory::Memory`]), this
+//! module decodes it, and reads again what changed meanwhile.
 
 pub mod hooks;
 pub mod layout;
@@ -22,10 +22,10 @@ use self::{
 };
 use super::symbols::{Function, Symbols};
 
-/// How often memory is read that changes while it is read.
+/// Attempts to read memory that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// What tells whether anything changed: cheap to read, and to compare.
+/// Values that show whether anything changed; they are cheap to read and to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Arrays of functions at the hooks.
@@ -36,14 +36,14 @@ pub struct Fingerprint {
     pub legacy: Vec<Guard>,
 }
 
-/// Everything, at one moment.
+/// The whole ruleset in kernel memory, read consistently.
 #[derive(Clone, Debug)]
 pub struct Index {
     /// Functions at the hooks.
     pub hooks: AllHooks,
     /// nf_tables' commits.
     pub generation: Generation,
-    /// Chains of nf_tables, of tables that hang at a hook.
+    /// Chains of nf_tables, of tables with a base chain at a hook.
     pub nft: Vec<NftChain>,
     /// Tables of ip_tables.
     pub legacy: Vec<LegacyTable>,
@@ -65,8 +65,7 @@ pub fn hooks_of(
 impl Index {
     /// Reads the namespace at address `net`.
     ///
-    /// # Errors
-    /// It keeps changing ([`Gone`]), or the kernel lays out its rules in a way that is not known.
+    /// # Errors It keeps changing ([`Gone`]), or this kernel's layout of rules is unknown.
     pub fn read(
         memory: &mut dyn Memory,
         layout: &IndexLayout,
@@ -146,16 +145,15 @@ impl Index {
 }
 
 impl Fingerprint {
-    /// Whether the rules are the same, whatever else hangs at the hooks.
+    /// Whether the rules are the same, whatever other functions are at the hooks.
     #[must_use]
     pub fn same_rules(&self, other: &Self) -> bool {
         self.generation == other.generation && self.legacy == other.legacy
     }
 
-    /// What stands at the same places now.
+    /// The fingerprint of the same addresses now.
     ///
-    /// # Errors
-    /// Memory cannot be read any more: it has changed.
+    /// # Errors The memory has changed, so that it cannot be read.
     pub fn now(&self, memory: &mut dyn Memory) -> Result<Self> {
         let Self { hooks, generation, legacy } = self;
         let mut reader = Reader::new(memory);

@@ -14,7 +14,7 @@ use super::{
     memory::{Gone, Reader, u32_at, u64_at},
 };
 
-/// Lists longer than this are taken for memory that was used again.
+/// The most chains of a list. More of them mean that the memory was reused.
 const MOST_CHAINS: usize = 1 << 20;
 
 /// A chain.
@@ -30,16 +30,16 @@ pub struct NftChain {
     pub rules: Vec<NftRule>,
 }
 
-/// What must be the same before and after reading.
+/// Values that must be the same before and after the read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Generation {
-    /// Where `base_seq` stands; 0 if there is no nf_tables.
+    /// Address of `base_seq`; 0 if there is no nf_tables.
     pub base_seq_at: u64,
     /// Its value.
     pub base_seq: u32,
 }
 
-/// All chains of the tables of which a base chain hangs at a hook.
+/// All chains of the tables with a base chain at a hook.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     layout: &NfTablesLayout,
@@ -68,7 +68,7 @@ pub(super) fn read(
     Ok(chains)
 }
 
-/// Where the namespace counts commits, and how far it has come.
+/// Address and value of the namespace's number of commits.
 pub(super) fn generation(
     reader: &mut Reader<'_>,
     layout: &NfTablesLayout,
@@ -84,7 +84,7 @@ pub(super) fn generation(
             let len = u32_at(&reader.word(generic + gen_len)?.to_ne_bytes(), 0);
             let parts = reader.bytes(generic + gen_ptr, u64::from(len.min(512)) * 8)?;
             let parts: BTreeSet<u64> = parts.chunks_exact(8).map(|word| u64_at(word, 0)).collect();
-            // The head of the list of tables lies in the part that is wanted.
+            // The head of the list of tables lies in the structure that is searched.
             let mut node = table + layout.tables.table_list;
             let mut found = None;
             for _ in 0..MOST_CHAINS {

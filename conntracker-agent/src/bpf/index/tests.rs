@@ -1,4 +1,4 @@
-//! The walkers on memory that was laid out by hand: what they find, and that no garbage confuses them.
+//! The readers on memory that was laid out by hand, with valid contents and with garbage.
 
 use std::collections::{BTreeMap, BTreeSet};
 

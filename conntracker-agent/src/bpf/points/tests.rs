@@ -1,4 +1,4 @@
-//! The choice on kernels of fixtures, and on kernels that lack something.
+//! The choice on the kernels of the fixtures, and on kernels that lack functions.
 
 use super::*;
 use crate::bpf::btf::fixtures::{KERNELS, kernel, kernel_without};
@@ -98,7 +98,7 @@ fn what_the_user_wants_to_be_left_alone_is_passed_over() {
     assert!(search.evaluator("nft_lookup_eval").is_ok());
 }
 
-/// What BTF says of a function and what attaching to it needs are of the same blob.
+/// The BTF of a function and the type id for attaching come from the same blob.
 #[test]
 fn type_ids_are_those_of_the_modules_own_btf() {
     let btf = kernel("debian-6.12");

@@ -23,10 +23,10 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// Entries that are asked for at once; more if a single bucket of the map has more.
+/// Entries of one batch; more if a single bucket of the map has more.
 const ENTRIES: usize = 4096;
 
-/// Takes all entries out of a hash map. No program may use the map meanwhile.
+/// Removes and returns all entries of a hash map. No program may use the map meanwhile.
 ///
 /// # Errors
 /// EINVAL or ENOTSUPP before Linux 5.6.
@@ -36,7 +36,7 @@ pub fn take_all<const K: usize, const V: usize>(
     let mut all = Vec::new();
     let mut keys = vec![[0u8; K]; ENTRIES];
     let mut values = vec![[0u8; V]; ENTRIES];
-    // Where the kernel goes on: the number of a bucket.
+    // Position of the next batch: the number of a bucket.
     let (mut from, mut next) = (0u32, 0u32);
     let mut first = true;
     loop {
@@ -52,7 +52,7 @@ pub fn take_all<const K: usize, const V: usize>(
         let end = match bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attr) {
             Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            // A bucket has more entries than there is room for; none of them was taken.
+            // A bucket has more entries than the batch, so none of them was taken.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && attr.count == 0 => {
                 let more = keys.len() * 2;
                 keys.resize(more, [0; K]);

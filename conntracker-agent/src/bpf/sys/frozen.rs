@@ -1,4 +1,4 @@
-//! Maps whose value is a constant to programs.
+//! Maps whose value programs see as a constant.
 
 use std::{
     io,
@@ -25,8 +25,8 @@ struct MapFreeze {
     map_fd: u32,
 }
 
-/// Writes the one value of an array and freezes it: programs that are loaded from then on take it for
-/// constant (Linux 5.2+). `value` is as long as the map's values are.
+/// Writes the one value of an array and freezes it, so that the verifier takes it for a constant in programs that are
+/// loaded later (Linux 5.2+). `value` has the length of the map's values.
 pub fn freeze(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
     let map_fd = map.as_raw_fd().cast_unsigned();
     let key = 0u32;

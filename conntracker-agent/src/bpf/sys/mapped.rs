@@ -6,8 +6,7 @@ use std::{
     ptr::NonNull,
 };
 
-/// An array map in our own memory (made with BPF_F_MMAPABLE, Linux 5.5+): its one value, from the
-/// beginning.
+/// The one value of an array map, mapped into our memory (BPF_F_MMAPABLE, Linux 5.5+).
 #[derive(Debug)]
 pub struct MappedArray {
     address: NonNull<u8>,
@@ -40,7 +39,7 @@ impl MappedArray {
         }
     }
 
-    /// Writes at the beginning; what does not fit is left out.
+    /// Writes at the beginning; bytes beyond the end are left out.
     pub fn write(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(self.len);
         // SAFETY: the mapping has at least `len` bytes and is ours; the program that reads it runs only
@@ -48,7 +47,7 @@ impl MappedArray {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.as_ptr(), len) }
     }
 
-    /// The whole value. Whoever runs a program that writes there has this exclusively.
+    /// The whole value. `&mut self` keeps the caller from running a program that writes there meanwhile.
     pub fn bytes(&mut self) -> &[u8] {
         // SAFETY: as in `write`; nobody writes while the borrow lasts.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.len) }

@@ -1,4 +1,4 @@
-//! The only unsafe `bpf(2)` calls, and maps in our own memory: what aya cannot do.
+//! The only unsafe `bpf(2)` calls, and maps in our memory, for what aya does not offer.
 
 mod batch;
 mod frozen;
@@ -22,11 +22,13 @@ use aya_obj::generated::{
     },
 };
 
+#[cfg(feature = "bpf-log")]
+pub use self::probe::program_id;
 pub use self::{
     batch::{take_all, wait_for_programs},
     frozen::freeze,
     mapped::MappedArray,
-    probe::{attach_kprobe, attach_tracing, missed_runs, module_btf},
+    probe::{attach_kprobe, attach_tracepoint, attach_tracing, missed_runs, module_btf},
 };
 
 /// Size of the verifier log asked for when a load fails.
@@ -110,9 +112,9 @@ struct BtfLoad {
 /// Instructions of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Code<'a> {
-    /// The instructions, those of its functions behind its own.
+    /// The instructions of the program, followed by those of its functions.
     pub instructions: &'a [bpf_insn],
-    /// Types of its functions, which callbacks (bpf_loop) need: the BTF object and where each begins.
+    /// Types of its functions, which callbacks (bpf_loop) need: the BTF object, and the start of each function.
     pub functions: Option<(BorrowedFd<'a>, &'a [bpf_func_info])>,
 }
 
@@ -134,7 +136,7 @@ pub struct LoadError {
     pub log: String,
 }
 
-/// The verifier says what it dislikes at the end.
+/// The verifier's reason is at the end of its log.
 fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.lines().rev().take(4).collect();
     if lines.is_empty() {
@@ -191,7 +193,8 @@ pub fn load_syscall(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     prog_load(name, BPF_PROG_TYPE_SYSCALL, code, attr)
 }
 
-/// Loads a program of type BPF_PROG_TYPE_RAW_TRACEPOINT, to be [`run`] (Linux 5.10+).
+/// Loads a program of type BPF_PROG_TYPE_RAW_TRACEPOINT, to be attached ([`attach_tracepoint`]) or [`run`] (Linux
+/// 5.10+).
 pub fn load_raw_tracepoint(name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
     prog_load(name, BPF_PROG_TYPE_RAW_TRACEPOINT, code, ProgLoad::default())
 }
@@ -243,7 +246,7 @@ fn prog_load(
         Ok(fd) => return Ok(fd),
         Err(error) => error,
     };
-    // Once more for the verifier's log; a load that works needs none.
+    // The second load is for the verifier's log, which a successful load does not need.
     let mut log = vec![0u8; LOG_BYTES];
     attr.log_level = 1;
     attr.log_size = LOG_BYTES as u32;

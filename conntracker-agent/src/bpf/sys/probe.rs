@@ -1,7 +1,7 @@
 //! Attaching to functions of the kernel.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs, io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
@@ -18,7 +18,7 @@ use aya_obj::generated::{
 
 use super::{bpf, bpf_fd};
 
-/// The kernel's performance monitoring unit for kprobes: a file with its number.
+/// File with the number of the kernel's performance monitoring unit for kprobes.
 const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
 
 /// Bit of `perf_event_attr.config` for probes at the return
@@ -71,10 +71,24 @@ struct BtfInfo {
     kernel_btf: u32,
 }
 
-/// Attaches a program of type TRACING where it was loaded for. It is detached with the last descriptor.
+/// Attaches a program of type TRACING to the function that it was loaded for. It is detached with the last
+/// descriptor.
 pub fn attach_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    raw_tracepoint_open(program, 0)
+}
+
+/// Attaches a program of type RAW_TRACEPOINT. It is detached with the last descriptor.
+///
+/// # Errors
+/// ENOENT if the kernel has no tracepoint of this name.
+pub fn attach_tracepoint(program: BorrowedFd<'_>, tracepoint: &CStr) -> io::Result<OwnedFd> {
+    raw_tracepoint_open(program, tracepoint.as_ptr() as u64)
+}
+
+/// `name`: address of a string; 0 for a program that was loaded for what it is attached to.
+fn raw_tracepoint_open(program: BorrowedFd<'_>, name: u64) -> io::Result<OwnedFd> {
     let prog_fd = program.as_raw_fd().cast_unsigned();
-    bpf_fd(BPF_RAW_TRACEPOINT_OPEN, &mut RawTracepoint { name: 0, prog_fd, padding: 0 })
+    bpf_fd(BPF_RAW_TRACEPOINT_OPEN, &mut RawTracepoint { name, prog_fd, padding: 0 })
 }
 
 /// Attaches a program of type KPROBE to the beginning of a function (`name` or `module:name`), or with
@@ -132,8 +146,19 @@ pub fn attach_kprobe(
     )
 }
 
-/// How often the kernel left a program out because it was running already (`recursion_misses`).
+/// How often the kernel skipped a program because it was running already (`recursion_misses`).
 pub fn missed_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(program_info(program)?.recursion_misses)
+}
+
+/// The kernel's number of a program.
+#[cfg(feature = "bpf-log")]
+pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(program_info(program)?.id)
+}
+
+/// What the kernel says of a program.
+fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     // SAFETY: plain numbers, for which zero is a value.
     let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
     let mut get = GetInfo {
@@ -142,7 +167,7 @@ pub fn missed_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
         info: std::ptr::from_mut(&mut info) as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut get)?;
-    Ok(info.recursion_misses)
+    Ok(info)
 }
 
 /// The BTF object of a module that is loaded; `None` if there is none of that name.
@@ -157,7 +182,7 @@ pub fn module_btf(module: &str) -> io::Result<Option<OwnedFd>> {
         id = next.next_id;
         let mut get = GetId { id, next_id: 0, open_flags: 0 };
         let btf = match bpf_fd(BPF_BTF_GET_FD_BY_ID, &mut get) {
-            // Gone meanwhile: of a program, or of a module that was unloaded.
+            // The BTF object has gone meanwhile, with its program or module.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
             result => result?,
         };

@@ -1,5 +1,5 @@
-//! An entry as the program copied it: what ctnetlink would tell of it (`ctnetlink_fill_info` of
-//! net/netfilter/nf_conntrack_netlink.c), read from the structures themselves.
+//! Decodes an entry that the program copied: the same values as ctnetlink sends (`ctnetlink_fill_info` of
+//! net/netfilter/nf_conntrack_netlink.c), read from the kernel's structures.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,14 +39,13 @@ impl<'a> Copy<'a> {
         Self { helper, conn, ext }
     }
 
-    /// Whether rules of SECMARK gave it a security mark: what that is called only the kernel's security
-    /// module can tell.
+    /// Whether a rule with SECMARK gave it a security mark, whose name only the kernel's security module has.
     pub fn has_secmark(&self, layout: &EntryLayout) -> bool {
         layout.secmark.is_some_and(|at| u32_at(self.conn, at) != 0)
     }
 
-    /// The entry, at a time in ticks; `None` if its time is over (the kernel only has not noticed yet), or if
-    /// it is of no family that we know.
+    /// The entry at a time in ticks; `None` if its timeout is over (and the kernel has not removed it yet), or if its
+    /// family is neither IPv4 nor IPv6.
     pub fn entry(&self, layout: &EntryLayout, jiffies: u32) -> Option<Entry<'a>> {
         let Self { helper, conn, .. } = *self;
         let members = &layout.conn;
@@ -136,7 +135,7 @@ impl<'a> Copy<'a> {
                 })
             }
             IPPROTO_SCTP => layout.sctp.map(|members| ProtoState::Sctp {
-                // An enumeration; of its 32 bits this byte tells.
+                // An enumeration of 32 bits, whose values fit into this byte.
                 state: byte(members.state),
                 vtag: [vtag(members.vtag), vtag(members.vtag_reply)],
             }),

@@ -1,6 +1,6 @@
-//! Where conntrack's hash table is. Its address is in a variable, `nf_conntrack_hash`, and many kernels tell
-//! where functions are but not where variables are (CONFIG_KALLSYMS_ALL). Those next to it are in files of
-//! sysctl, though, and a hash table proves itself: each of its chains ends in the number of its bucket.
+//! Finds conntrack's hash table. The variable `nf_conntrack_hash` has its address, but many kernels list the
+//! addresses of functions and not of variables (CONFIG_KALLSYMS_ALL). Variables next to it belong to files of sysctl,
+//! though, and a hash table can be recognised: each of its chains ends in the number of its bucket.
 
 use std::{
     fs::{self, File},
@@ -15,17 +15,17 @@ use crate::bpf::{
     kernel_memory::KernelMemory,
 };
 
-/// Files whose variables are near: `nf_conntrack_max` is in the same source file
-/// (net/netfilter/nf_conntrack_core.c), what `nf_conntrack_buckets` shows in the next one.
+/// Files whose variables are near: that of `nf_conntrack_max` is in the same source file
+/// (net/netfilter/nf_conntrack_core.c), that of `nf_conntrack_buckets` in the next one.
 const FILES: [&str; 2] = ["nf_conntrack_max", "nf_conntrack_buckets"];
 
 /// Where they are.
 const DIRECTORY: &str = "/proc/sys/net/netfilter";
 
-/// Bytes before and behind a variable in which the address is looked for.
+/// Bytes before and behind a variable that are searched.
 const AROUND: u64 = 4096;
 
-/// Bytes that are looked at in one go: what follows the variables may not be readable.
+/// Bytes that are read at once, because the memory behind the variables may not be readable.
 const STRETCH: u64 = 512;
 
 /// Tables are allocated in whole pages.
@@ -58,7 +58,7 @@ impl HashTable {
         bail!("conntrack's hash table cannot be found in this kernel's memory");
     }
 
-    /// Looks for the address of a table near a variable.
+    /// Searches for the address of a table near a variable.
     fn near(memory: &mut dyn Memory, variable: u64, size: u32) -> Option<Self> {
         let variable = variable & !7;
         // Outwards: it is most likely close by.
@@ -77,12 +77,12 @@ impl HashTable {
         None
     }
 
-    /// Whether that can be an address of whole pages in the kernel's half of all addresses.
+    /// Whether the address is one of whole pages in the kernel's half of the address space.
     fn is_plausible(&self) -> bool {
         self.buckets.is_multiple_of(PAGE) && self.buckets.cast_signed() < 0
     }
 
-    /// Whether some chains, among them the first and the last, end in the numbers of their buckets.
+    /// Whether some chains, the first and the last among them, end in the numbers of their buckets.
     fn is_one(&self, memory: &mut dyn Memory) -> bool {
         let last = self.size.saturating_sub(1);
         [0, 1, last / 3, last / 2, last.saturating_sub(1), last]
@@ -110,7 +110,7 @@ pub(super) fn size() -> Result<u32> {
     text.trim().parse().with_context(|| path)
 }
 
-/// Address of the variable behind a file of sysctl that a task has open.
+/// Address of the variable of a sysctl file that a task has open.
 fn variable(memory: &mut dyn Memory, layout: &Sysctl, task: u64, fd: u64) -> Result<u64> {
     let files = word(memory, task + layout.task_files)?;
     let table = word(memory, files + layout.files_table)?;
@@ -136,7 +136,7 @@ mod tests {
     const TABLE: u64 = 0xffff_8880_0200_0000;
     const NODE: u64 = 0xffff_8880_0300_0040;
 
-    /// Words at addresses; what is within 8 KiB of the variable is 0 otherwise, and nothing else is there.
+    /// Words at addresses. Other memory within 8 KiB of the variable is 0; the rest is unreadable.
     struct Fake(BTreeMap<u64, u64>);
 
     impl Memory for Fake {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_table_is_none() {
-        // Of another size, a chain that never ends, one that ends elsewhere, and one that leads nowhere.
+        // Another size, a chain without an end, one that ends elsewhere, and one that leads to unreadable memory.
         assert_eq!(HashTable::near(&mut memory(VARIABLE), VARIABLE, 65), None);
         for next in [NODE, 3, NODE + 8] {
             let mut memory = memory(VARIABLE);

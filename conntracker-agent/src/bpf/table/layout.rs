@@ -1,4 +1,4 @@
-//! Where members are that reading the table needs.
+//! Offsets of the members that the table's reader needs.
 
 use anyhow::{Context, Result};
 use conntracker_common::{
@@ -80,7 +80,7 @@ layout! {
 }
 
 layout! {
-    /// From a file of sysctl to the variable behind it.
+    /// The path from a sysctl file to its variable.
     Sysctl {
         task_files = "task_struct"."files";
         files_table = "files_struct"."fdt";
@@ -92,7 +92,7 @@ layout! {
     }
 }
 
-/// An extension that kernels can be built without: its number, and its members.
+/// An optional extension of the kernel: its number, and its members.
 type Extension<T> = Option<(u32, T)>;
 
 /// How entries lie in memory.
@@ -126,7 +126,7 @@ pub(super) struct TableLayout {
 }
 
 impl TableLayout {
-    /// Resolves it; `hz` are the ticks of a second.
+    /// Looks the offsets up; `hz` is the number of ticks in a second.
     pub fn resolve(btf: &KernelBtf, hz: u32) -> Result<Self, LayoutError> {
         check(btf, TABLE_ASSUMED)?;
         let entry = EntryLayout::resolve(btf, hz)?;
@@ -190,10 +190,10 @@ impl EntryLayout {
     }
 }
 
-/// Ticks of a second (CONFIG_HZ): coarse clocks go from tick to tick.
+/// Ticks in a second (CONFIG_HZ), from the resolution of a coarse clock.
 pub(super) fn hz() -> Result<u32> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?.tv_nsec().cast_unsigned();
-    // Rounded, for 300 do not divide a second.
+    // Rounded, because 300 does not divide a second.
     let hz = (1_000_000_000 + tick / 2).checked_div(tick).context("the clock has no ticks")?;
     Ok(u32::try_from(hz)?)
 }

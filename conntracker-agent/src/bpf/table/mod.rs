@@ -1,9 +1,8 @@
-//! conntrack's table as it lies in the kernel's memory: the same entries, in the same order, as a dump by
-//! netlink tells, without conntrack's locks and without messages. A BPF program copies entries (program
-//! `table`), here they are understood.
+//! conntrack's table in the kernel's memory: the same entries, in the same order, as in a netlink dump, but without
+//! conntrack's locks and without messages. A BPF program (`table`) copies entries, and this module decodes them.
 //!
-//! In reading order: `layout` (where members are), `find` (where the hash table is), `programs` and
-//! `reader` (who copies), `entry` (what it copied).
+//! In reading order: `layout` (offsets of members), `find` (the hash table), `programs` and `reader` (the copy),
+//! `entry` (the decoding).
 
 mod entry;
 mod find;

@@ -1,13 +1,9 @@
-//! The programs, loaded without aya's loader: it parses all of the kernel's BTF for what they do not have,
-//! and makes the maps of all programs. That takes as long as reading some hundred thousand entries.
+//! The programs that copy conntrack's table, with their own maps alone: those of all programs are tens of
+//! MiB, which the kernel would have to allocate first.
 
-use std::{
-    collections::HashMap,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-};
+use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result};
-use aya::maps::MapData;
+use anyhow::Result;
 use conntracker_common::{
     offsets::Offsets,
     table::{Part, Walk},
@@ -16,16 +12,13 @@ use conntracker_common::{
 use super::layout::TableLayout;
 use crate::bpf::{
     kernel_memory::KernelMemory,
-    object::{OBJECT, READ_MEMORY, check_abi},
-    raw::RawObject,
+    loader::{CONSTANTS, Loader, words},
+    object::READ_MEMORY,
     sys::{self, MappedArray},
 };
 
 /// Name of the program that copies entries.
 pub(super) const TABLE: &str = "table";
-
-/// Section of the constants.
-const CONSTANTS: &str = ".rodata";
 
 /// The maps that the programs use.
 const MAPS: [&str; 7] =
@@ -42,55 +35,26 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads them.
     pub fn load(offsets: Offsets, layout: &TableLayout) -> Result<Self> {
-        check_abi(OBJECT)?;
-        let mut object = aya_obj::Object::parse(OBJECT)?;
-        let [offsets, table_offsets, numbers] = [
-            bytes(&offsets.to_array()),
-            bytes(&layout.offsets.to_array()),
-            bytes(&layout.numbers.to_array()),
-        ];
-        object.patch_map_data(HashMap::from([
-            ("OFFSETS", (&*offsets, true)),
-            ("TABLE_OFFSETS", (&*table_offsets, true)),
-            ("TABLE_NUMBERS", (&*numbers, true)),
-        ]))?;
-        let mut maps = HashMap::new();
-        for name in MAPS {
-            let map = object.maps.get(name).cloned();
-            let map = map.with_context(|| format!("the BPF object has no map {name}"))?;
-            let constants = (name == CONSTANTS).then(|| map.data().to_vec());
-            // Names of maps are of letters, digits, `_` and `.`, and short.
-            let map = MapData::create(map, name, None).context("cannot create the BPF maps")?;
-            if let Some(constants) = constants {
-                sys::freeze(map.fd().as_fd(), &constants)?;
-            }
-            maps.insert(name, map);
-        }
-        // The object's other maps are those of programs that are not loaded. The kernel would refuse one
-        // that uses this.
-        let of_others = -1;
-        let raw = RawObject::with_maps(object, |name| {
-            Some(maps.get(name).map_or(of_others, |map| map.fd().as_fd().as_raw_fd()))
-        })?;
-        let fd = |name: &str| -> BorrowedFd<'_> { maps[name].fd().as_fd() };
+        let (programs, maps) = Loader::new()?
+            .constants(&[
+                ("OFFSETS", words(&offsets.to_array())),
+                ("TABLE_OFFSETS", words(&layout.offsets.to_array())),
+                ("TABLE_NUMBERS", words(&layout.numbers.to_array())),
+            ])?
+            .load_with(MAPS.into_iter())?;
         let memory = KernelMemory::new(
-            raw.load(READ_MEMORY, sys::load_syscall)?,
-            fd("MEMORY_REQUEST"),
-            fd("MEMORY"),
+            programs.load(READ_MEMORY, sys::load_syscall)?,
+            maps.fd("MEMORY_REQUEST")?,
+            maps.fd("MEMORY")?,
         )?;
         Ok(Self {
-            table: raw.load(TABLE, sys::load_raw_tracepoint)?,
-            walk: MappedArray::new(fd("WALK"), size_of::<Walk>())?,
+            table: programs.load(TABLE, sys::load_raw_tracepoint)?,
+            walk: MappedArray::new(maps.fd("WALK")?, size_of::<Walk>())?,
             parts: [
-                MappedArray::new(fd("TABLE_0"), size_of::<Part>())?,
-                MappedArray::new(fd("TABLE_1"), size_of::<Part>())?,
+                MappedArray::new(maps.fd("TABLE_0")?, size_of::<Part>())?,
+                MappedArray::new(maps.fd("TABLE_1")?, size_of::<Part>())?,
             ],
             memory,
         })
     }
-}
-
-/// Numbers as they lie in memory.
-fn bytes(numbers: &[u32]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }

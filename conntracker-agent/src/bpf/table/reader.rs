@@ -1,4 +1,4 @@
-//! The program that copies entries, and who runs it.
+//! Runs the program that copies entries.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -29,23 +29,22 @@ pub struct TableReader {
     layout: EntryLayout,
 }
 
-/// What was read.
+/// Counts of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Entries.
     pub entries: u64,
-    /// Those that have a security context, which cannot be told.
+    /// Entries with a security context, which cannot be read.
     pub secret: u64,
-    /// The hash table was resized meanwhile: entries may be missing or come twice.
+    /// Whether the hash table was resized meanwhile, so that entries may be missing or come twice.
     pub resized: bool,
 }
 
 impl TableReader {
-    /// Loads the program, and finds the table.
+    /// Loads the program and finds the table.
     ///
-    /// # Errors
-    /// EPERM without CAP_BPF and CAP_PERFMON; a kernel without BTF or `bpf_loop`, or one whose structures
-    /// are not what they were when this was written.
+    /// # Errors EPERM without CAP_BPF and CAP_PERFMON; a kernel without BTF or `bpf_loop`, or with structures that
+    /// this version does not know.
     pub fn open() -> Result<Self> {
         netlink::load_modules();
         let btf = KernelBtf::of_running_kernel()?;
@@ -59,8 +58,8 @@ impl TableReader {
         Ok(Self { programs, table, layout: layout.entry })
     }
 
-    /// Hands the entries of a namespace to `each`, in the order of the hash table, while a thread has the
-    /// program copy those that follow. An error of `each` ends it.
+    /// Hands the entries of a namespace to `each`, in the order of the hash table, while a thread runs the program
+    /// for those that follow. An error of `each` ends it.
     pub fn for_each<E: From<anyhow::Error>>(
         &mut self,
         netns: &Netns,
@@ -95,7 +94,7 @@ impl TableReader {
     }
 }
 
-/// Map `TABLE_0` or `TABLE_1`, and what the program said of it.
+/// Map `TABLE_0` or `TABLE_1`, and the result of the program for it.
 struct Copies<'a> {
     number: u32,
     memory: &'a mut MappedArray,
@@ -121,7 +120,7 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    /// Runs the program once; false if the table ends with that.
+    /// Runs the program once; false if the end of the table was reached.
     fn fill(&mut self, copies: &mut Copies<'_>) -> Result<bool> {
         copies.filled = 0;
         let HashTable { buckets, size } = self.table;

@@ -1,4 +1,4 @@
-//! What the tracer of rules knows beside the ways of packets: what it cannot see, and why.
+//! What the tracer of rules reports besides paths: what it cannot see, and why.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{RuleTracer, namespaces::Namespace};
 use crate::{firewall::Ruleset, model::NetnsId, os::netns::Netns, report::coverage::Coverage};
 
 impl RuleTracer {
-    /// What was seen of the rules of a namespace, in all epochs.
+    /// Coverage of the rules of a namespace, in all epochs.
     pub fn coverage(&self, id: NetnsId) -> Coverage {
         let Some(namespace) = self.namespaces.known(id) else { return Coverage::default() };
         let mut coverage = namespace.coverage.clone();
@@ -18,17 +18,18 @@ impl RuleTracer {
         coverage
     }
 
-    /// Base chains of a namespace that hang, or hung, where no packets are traced, and may have dropped some.
+    /// Base chains of a namespace, present and past, at hooks where packets are not traced, which may have dropped
+    /// some.
     pub fn may_drop(&self, id: NetnsId) -> &[String] {
         self.namespaces.known(id).map_or(&[], |namespace| &namespace.may_drop)
     }
 
-    /// The rulesets of now, as far as they were read.
+    /// The present rulesets, as far as they were read.
     pub fn rulesets(&self) -> impl Iterator<Item = &Ruleset> {
         self.namespaces.all().filter_map(|namespace| Some(namespace.epochs[0].as_ref()?.ruleset()))
     }
 
-    /// What should be traced now and is not, namespace by namespace.
+    /// What should be traced and is not, by namespace.
     pub fn untraced(&self) -> impl Iterator<Item = String> {
         let there = self.namespaces.all().filter(|of| of.netns.is_held());
         there.flat_map(|of| {

@@ -1,4 +1,4 @@
-//! Waiting for changes of the rules of nf_tables, in each namespace.
+//! Waits for changes of the rules of nf_tables, in each namespace.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -57,9 +57,9 @@ impl RuleChanges {
                 }
                 true
             }
-            // Changes are looked for as well, if less often.
+            // Polling finds changes too, if less often.
             Err(error) => {
-                log::warn!("the kernel tells of rule changes in a namespace no more: {error}");
+                log::warn!("changes of rules in a namespace are not received any more: {error}");
                 false
             }
         });

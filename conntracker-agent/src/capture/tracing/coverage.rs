@@ -1,7 +1,7 @@
-//! Of which rules it can be told whether packets met them. Pure.
+//! Coverage: for each rule, whether the trace would have seen a packet that matched it. Pure.
 //!
-//! That a rule was not among the steps of any packet means that none matched it only if each packet that
-//! came its way was traced, and if something tells when it matches.
+//! A rule without a step proves that no packet matched it only if every packet that reached it was traced, and if a
+//! counter or probe shows its matches.
 
 use std::collections::BTreeSet;
 
@@ -26,20 +26,20 @@ use crate::{
     report::coverage::{Coverage, Unseen},
 };
 
-/// Base chains that a note names at most.
+/// The most base chains that a note names.
 const MOST_NAMED: usize = 8;
 
-/// What is seen of the rules of one epoch.
+/// Coverage of the rules of one epoch.
 #[derive(Debug, Default)]
-pub(super) struct Sight {
-    /// By table and chain: why nothing is known of a rule.
+pub(super) struct EpochCoverage {
+    /// By table, chain and rule: why matches of the rule may be missing.
     rules: Vec<Vec<Vec<Option<Unseen>>>>,
     /// They were there when the observation began.
     from_start: bool,
 }
 
-impl Sight {
-    /// Of the rules as they are traced: `unobserved` are the base chains whose packets are not.
+impl EpochCoverage {
+    /// Coverage of rules that are traced, except at the base chains in `unobserved`.
     pub fn new(
         ruleset: &Ruleset,
         join: &Join,
@@ -81,7 +81,7 @@ impl Sight {
         Self { rules, from_start }
     }
 
-    /// Adds what is known of an epoch. `untold`: base chains of which some packets told no more.
+    /// Adds the coverage of an epoch. `untold`: base chains about which some packets had no more facts.
     pub fn add_to(
         &self,
         coverage: &mut Coverage,
@@ -106,13 +106,12 @@ impl Sight {
     }
 }
 
-/// Whether the rule has a counter that tells when it matches.
+/// Whether the rule has a counter that moves exactly when it matches.
 fn has_counter(table: &Table, rule: &Rule) -> bool {
     rule.counts_matches || table.backend == Backend::Legacy
 }
 
-/// Base chains that packets meet where no plan has them traced. Chains of a table that sleeps are met by
-/// none.
+/// Base chains that packets meet and that no plan traces. No packet meets chains of a dormant table.
 pub(super) fn unobserved(
     index: &Index,
     ruleset: &Ruleset,
@@ -143,7 +142,7 @@ pub(super) fn unobserved(
         let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
         missed.extend(bases.map(|(c, _)| (t, c)).filter(|at| !hooked.contains(at)));
     }
-    // Where all that hangs at a hook accepts everything there is nothing to be traced.
+    // A hook whose base chains accept everything needs no trace.
     missed.retain(|at| !is_idle(ruleset, *at));
     missed
 }
@@ -152,13 +151,13 @@ fn is_idle(ruleset: &Ruleset, (t, c): ChainAt) -> bool {
     ruleset.tables[t].chains[c].is_idle()
 }
 
-/// Whether packets can be traced at all where a base chain hangs.
+/// Whether packets can be traced at the hook of a base chain.
 fn is_traceable(table: &Table, hook: Hook) -> bool {
     matches!(table.family, Family::Ip | Family::Ip6 | Family::Inet)
         && !matches!(hook, Hook::Ingress | Hook::Egress)
 }
 
-/// Base chains that hang where packets are never traced: of bridges, devices, ARP.
+/// Base chains at hooks where packets are never traced: bridges, devices, ARP.
 pub(super) fn untraceable(ruleset: &Ruleset, unobserved: &BTreeSet<ChainAt>) -> Vec<String> {
     let chains = unobserved.iter().filter_map(|&(t, c)| {
         let table = &ruleset.tables[t];
@@ -169,7 +168,7 @@ pub(super) fn untraceable(ruleset: &Ruleset, unobserved: &BTreeSet<ChainAt>) -> 
     chains.collect()
 }
 
-/// Of those, the ones that may drop a packet of a flow. ARP is none.
+/// Those of them that may drop a packet of a flow, which ARP is not.
 pub(super) fn may_drop(ruleset: &Ruleset, unobserved: &BTreeSet<ChainAt>) -> Vec<String> {
     let drops = |&(t, c): &ChainAt| {
         let table = &ruleset.tables[t];
@@ -195,7 +194,7 @@ pub(super) fn note(chains: &[String]) -> Option<String> {
     };
     (!named.is_empty()).then(|| {
         format!(
-            "packets are not traced in chains of bridges, devices and ARP: what happens in {}{others} is not known",
+            "packets are not traced in chains of bridges, devices and ARP: rules of {}{others} are not reported",
             named.join(", ")
         )
     })

@@ -1,21 +1,24 @@
-//! One ruleset of one namespace, and what records of packets that met it mean. Pure.
+//! An epoch: one ruleset of one namespace, which turns records of packets into traversals. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use conntracker_common::plan::{SEGMENT_EARLY, hook, segment};
+use conntracker_common::{
+    conntrack::{
+        IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_RELATED, IP_CT_RELATED_REPLY, IP_CT_UNTRACKED,
+        IPS_DST_NAT_DONE, IPS_EXPECTED, IPS_SRC_NAT_DONE,
+    },
+    hook::{LOCAL_OUT, PRE_ROUTING},
+    plan::{SEGMENT_EARLY, hook, segment},
+};
 
 use super::{
-    coverage::Sight,
+    coverage::EpochCoverage,
     facts,
     plan::{HookPlan, Others},
     probed::{self, Addresses},
-    uapi::{
-        CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_RELATED_REPLY, CT_UNTRACKED, IPS_DST_NAT_DONE,
-        IPS_EXPECTED, IPS_SRC_NAT_DONE,
-    },
 };
 use crate::{
     attribution::{
@@ -34,12 +37,7 @@ use crate::{
     report::coverage::Coverage,
 };
 
-/// Hooks by number.
-const HOOKS: [Hook; 5] =
-    [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
-
-/// Distinct ways that are kept in memory once, per epoch; the others are as good, but each its own. And of
-/// what was seen, how much is remembered at once.
+/// The most distinct paths of an epoch that share their memory, and the most solved observations that are cached.
 const SHARED: usize = 65_536;
 
 /// A ruleset as packets met it.
@@ -50,23 +48,23 @@ pub(super) struct Epoch {
     ruleset: Ruleset,
     program: Program,
     plans: BTreeMap<u32, HookPlan>,
-    /// Conntrack is active for IPv4, and for IPv6.
+    /// Whether conntrack is active for IPv4, and for IPv6.
     tracked: [bool; 2],
-    /// Flows fold: a record speaks for all of a folded key that take its path.
+    /// Whether flows are folded: a record then stands for all flows of its folded key that take its path.
     folds: bool,
     /// With probes: where rules and chains are.
     addresses: Option<Addresses>,
-    /// Steps of what was seen before, by hook point.
+    /// Steps of solved observations, by hook point.
     solved: HashMap<(u32, Seen), Found>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
-    /// Which of its rules are observed; only for `rules hits`.
-    sight: Option<Sight>,
-    /// Base chains of which some packet told no more than that it met them.
+    /// Coverage of its rules; only for `rules hits`.
+    rule_coverage: Option<EpochCoverage>,
+    /// Base chains that some packet met without further facts about their rules.
     untold: BTreeSet<ChainId>,
 }
 
-/// What was seen of a packet at a hook point, as far as its steps depend on it.
+/// The facts about a packet at a hook point that decide its steps.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Seen {
     Counters(Box<Observation>),
@@ -79,13 +77,13 @@ enum Seen {
     },
 }
 
-/// What an observation was solved to.
+/// The solution of an observation.
 #[derive(Clone, Debug)]
 struct Found {
     steps: Arc<[Step]>,
-    /// Base chains of which no more is known.
+    /// Base chains whose rules are unknown for this packet.
     chains: Arc<[ChainId]>,
-    /// No way through the rules agrees with it.
+    /// Whether no path through the rules agrees with it.
     contradiction: bool,
 }
 
@@ -111,17 +109,17 @@ impl Epoch {
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
-            sight: None,
+            rule_coverage: None,
             untold: BTreeSet::new(),
         }
     }
 
     /// Keeps what is seen of the rules.
-    pub fn watched(self, sight: Option<Sight>) -> Self {
-        Self { sight, ..self }
+    pub fn watched(self, rule_coverage: Option<EpochCoverage>) -> Self {
+        Self { rule_coverage, ..self }
     }
 
-    /// The way that a record tells of, and whether model and counters contradict each other.
+    /// The traversal of a record, and whether model and counters contradict each other.
     pub fn traversal(&mut self, record: &PathRecord) -> Result<(Arc<Traversal>, bool), Unresolved> {
         let plan = self.plans.get(&record.hook_point).ok_or(Unresolved::Reference)?;
         let doubt = doubt(record, plan);
@@ -163,14 +161,14 @@ impl Epoch {
             self.solved.insert(key, steps.clone());
             steps
         };
-        self.note_untold(record, &chains, doubt, contradiction);
+        self.note_unresolved_chains(record, &chains, doubt, contradiction);
         let from_conntrack = record.reply.is_some();
         let marks = self.marks(record);
         let traversal = Traversal {
             marks,
-            hook: HOOKS[usize::from(hook(record.hook_point))],
+            hook: Hook::BY_NUMBER[usize::from(hook(record.hook_point))],
             direction: match record.info {
-                CT_ESTABLISHED_REPLY | CT_RELATED_REPLY if from_conntrack => Direction::Reply,
+                IP_CT_ESTABLISHED_REPLY | IP_CT_RELATED_REPLY if from_conntrack => Direction::Reply,
                 _ => Direction::Original,
             },
             state: self.state(record),
@@ -186,10 +184,10 @@ impl Epoch {
         Ok((self.share(traversal), contradiction))
     }
 
-    /// Takes down of which base chains a record does not tell what happened there. Counters that did not
-    /// move tell that their rules did not match, unless others moved them, or not all are named; probes
-    /// tell of each chain of nf_tables by itself.
-    fn note_untold(
+    /// Notes the base chains whose rules a record leaves open. A counter that did not move proves that its rule did
+    /// not match, unless other packets moved counters too or the record names only some; probes report each chain of
+    /// nf_tables separately.
+    fn note_unresolved_chains(
         &mut self,
         record: &PathRecord,
         chains: &[ChainId],
@@ -211,9 +209,9 @@ impl Epoch {
 
     /// Adds what is known of its rules.
     pub fn add_to(&self, coverage: &mut Coverage) {
-        let Self { number, sight, ruleset, program, untold, .. } = self;
-        if let Some(sight) = sight {
-            sight.add_to(coverage, *number, ruleset, program, untold);
+        let Self { number, rule_coverage, ruleset, program, untold, .. } = self;
+        if let Some(rule_coverage) = rule_coverage {
+            rule_coverage.add_to(coverage, *number, ruleset, program, untold);
         }
     }
 
@@ -233,7 +231,7 @@ impl Epoch {
         new
     }
 
-    /// Marks behind the chains that links separate from the next ones; probes take them at each.
+    /// Marks behind each chain that a link separates from the next one; probes read them at each chain.
     fn marks(&mut self, record: &PathRecord) -> Arc<[MarksBehind]> {
         let Some(plan) = self.plans.get(&record.hook_point) else { return Arc::new([]) };
         let marks = match &record.events {
@@ -266,11 +264,11 @@ impl Epoch {
         }
         let v6 = usize::from(record.orig.src.is_ipv6());
         match (record.reply, record.info) {
-            (None, CT_UNTRACKED) => CtState::Untracked,
+            (None, IP_CT_UNTRACKED) => CtState::Untracked,
             (None, _) if self.tracked[v6] => CtState::Invalid,
             (None, _) => CtState::Untracked,
-            (Some(_), CT_NEW) => CtState::New,
-            (Some(_), CT_RELATED | CT_RELATED_REPLY) => CtState::Related,
+            (Some(_), IP_CT_NEW) => CtState::New,
+            (Some(_), IP_CT_RELATED | IP_CT_RELATED_REPLY) => CtState::Related,
             (Some(_), _) => CtState::Established,
         }
     }
@@ -281,7 +279,7 @@ impl Epoch {
         Some(Step { site, verdict: self.verdict(verdict), provenance, placed })
     }
 
-    /// A site, each of which is in memory once.
+    /// The site of a rule, which is in memory once.
     fn site_of(&mut self, chain: ChainId, index: Option<u32>) -> Option<Arc<Site>> {
         if let Some(known) = self.sites.get(&(chain, index)) {
             return Some(Arc::clone(known));
@@ -356,30 +354,27 @@ fn doubt(record: &PathRecord, plan: &HookPlan) -> Option<Doubt> {
     }
 }
 
-/// NF_INET_LOCAL_OUT.
-const OUTPUT: u8 = 3;
-
-/// Whether NAT may have sent a packet another way than it was routed: it belongs to a flow whose
-/// addresses are translated (`nf_nat_ipv4_local_fn` of net/netfilter/nf_nat_proto.c). The status would
-/// tell, but is read of first packets only.
+/// Whether NAT may have routed a packet again, because the addresses of its flow are translated
+/// (`nf_nat_ipv4_local_fn` of net/netfilter/nf_nat_proto.c). The status would show that, but programs read it of
+/// first packets only.
 fn is_translated(record: &PathRecord) -> bool {
     record.reply.is_some_and(|reply| record.orig.inverted() != Some(reply))
 }
 
-/// What the solver needs to know.
+/// The observation of a record, for the solver.
 pub(super) fn observation(
     record: &PathRecord,
     plan: &HookPlan,
     doubt: Option<Doubt>,
 ) -> Result<Observation, Unresolved> {
     let done = match hook(record.hook_point) {
-        0 | 3 => IPS_DST_NAT_DONE,
+        PRE_ROUTING | LOCAL_OUT => IPS_DST_NAT_DONE,
         _ => IPS_SRC_NAT_DONE,
     };
-    // `nf_nat_inet_fn` of net/netfilter/nf_nat_core.c. Related are the first packets of flows that were
-    // expected, and ICMP errors about others, which have no say in NAT.
-    let first = record.info == CT_NEW
-        || (matches!(record.info, CT_RELATED | CT_RELATED_REPLY)
+    // `nf_nat_inet_fn` of net/netfilter/nf_nat_core.c. The first packets of expected flows are related, and so are
+    // ICMP errors, for which NAT decides nothing.
+    let first = record.info == IP_CT_NEW
+        || (matches!(record.info, IP_CT_RELATED | IP_CT_RELATED_REPLY)
             && record.status & IPS_EXPECTED != 0);
     let translates = record.reply.is_some() && first && record.status & done == 0;
     let mut moved: Vec<(Spot, u32)> = record
@@ -397,12 +392,12 @@ pub(super) fn observation(
     let mut chains = Vec::new();
     let mut elsewhere = Vec::new();
     // `nf_nat_icmp_reply_translation` of net/netfilter/nf_nat_proto.c.
-    let error = matches!(record.info, CT_RELATED | CT_RELATED_REPLY);
+    let error = matches!(record.info, IP_CT_RELATED | IP_CT_RELATED_REPLY);
     let may_drop = |others: Others| record.dropped && (others.strangers || (others.nat && error));
     let mut among: Option<(usize, usize)> = None;
-    // Behind chains that change the mark or the addresses of what goes out it is routed again: there
-    // may be no route (`ip_route_me_harder` of net/ipv4/netfilter.c).
-    let routed_again = hook(record.hook_point) == OUTPUT;
+    // The kernel routes outgoing packets again behind chains that change their mark or addresses, and may find no
+    // route (`ip_route_me_harder` of net/ipv4/netfilter.c).
+    let routed_again = hook(record.hook_point) == LOCAL_OUT;
     let mut behind_nat = None;
     for (number, planned) in plan.chains.iter().enumerate() {
         if (from..to).contains(&number) && may_drop(planned.after) {
@@ -410,7 +405,7 @@ pub(super) fn observation(
         }
         let Some((_, chain)) = planned.chain else { continue };
         if planned.nat {
-            // A reset that a rule sends is related too, and meets NAT as first packets do.
+            // A reset that a rule sends is related too, and meets NAT like a first packet.
             let met = translates || (error && moved.iter().any(|(spot, _)| spot.chain == chain));
             behind_nat = Some(chains.len() + usize::from(met));
             if !met {

@@ -1,24 +1,24 @@
-//! What a record tells of its packet besides counters, for the conditions of rules. Pure.
+//! The fields of a packet that follow from its record, for the conditions of rules. Pure.
 //!
-//! A record has the tuples of the packet's conntrack entry, not its headers. What these were at a base
-//! chain follows from direction, hook and NAT: `D` is the tuple of the packet's direction, as the packet
-//! came in; `T` is the other direction's turned round, as it goes out. Destinations change from `D` to `T`
-//! at PREROUTING and OUTPUT, sources at INPUT and POSTROUTING, at NAT's priority (`nf_nat_packet` of
-//! net/netfilter/nf_nat_core.c). Where it is not certain on which side a packet is, both are possible.
+//! A record has the tuples of the packet's conntrack entry, not its headers. Direction, hook and NAT decide what
+//! these were at a base chain: `D` is the tuple of the packet's direction, as the packet came in; `T` is the other
+//! direction's tuple inverted, as the packet goes out. Destinations change from `D` to `T` at PREROUTING and OUTPUT,
+//! sources at INPUT and POSTROUTING, at NAT's priority (`nf_nat_packet` of net/netfilter/nf_nat_core.c). Where it is
+//! uncertain whether a packet was translated yet, both are possible.
 
 use std::net::IpAddr;
 
 use conntracker_common::{
     FOLDED_PORT,
+    conntrack::{
+        IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_RELATED, IP_CT_UNTRACKED, IPS_DST_NAT,
+        IPS_DST_NAT_DONE, IPS_NAT, IPS_SRC_NAT, IPS_SRC_NAT_DONE,
+    },
+    hook::{FORWARD, LOCAL_IN, LOCAL_OUT, PRE_ROUTING},
     plan::{SEGMENT_EARLY, hook, segment},
 };
 
-use super::{
-    plan::{HookPlan, PlannedChain},
-    uapi::{
-        CT_ESTABLISHED_REPLY, CT_NEW, CT_RELATED, CT_UNTRACKED, IPS_DST_NAT_DONE, IPS_SRC_NAT_DONE,
-    },
-};
+use super::plan::{HookPlan, PlannedChain};
 use crate::{
     attribution::{
         ChainId, Observation, Program,
@@ -28,19 +28,9 @@ use crate::{
     model::{L4, Tuple},
 };
 
-/// Bits of `ct state`: `NF_CT_STATE_BIT` and its like.
+/// Bits of `ct state`: `NF_CT_STATE_BIT` and the similar macros.
 const STATE_INVALID: u32 = 1;
 const STATE_UNTRACKED: u32 = 64;
-
-/// `nf_conn.status` bits.
-const IPS_SRC_NAT: u32 = 1 << 4;
-const IPS_DST_NAT: u32 = 1 << 5;
-
-/// Hooks by number.
-const PREROUTING: u8 = 0;
-const INPUT: u8 = 1;
-const FORWARD: u8 = 2;
-const OUTPUT: u8 = 3;
 
 /// NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC.
 const NAT_DST: i32 = -100;
@@ -49,10 +39,10 @@ const NAT_SRC: i32 = 100;
 /// LOOPBACK_IFINDEX.
 const LOOPBACK: u32 = 1;
 
-/// IPv6 extension headers, behind which the protocol was not found.
+/// IPv6 extension headers. A record with one as its protocol has no transport header.
 const EXTENSIONS: [u8; 7] = [0, 43, 44, 50, 51, 60, 135];
 
-/// What is known of the packet of a record.
+/// The known fields of the packet of a record.
 pub(super) fn packet(
     record: &PathRecord,
     plan: &HookPlan,
@@ -63,7 +53,7 @@ pub(super) fn packet(
     let early = segment(record.hook_point) == SEGMENT_EARLY;
     let v6 = record.orig.src.is_ipv6();
     let entry = record.reply.filter(|_| !early);
-    let related = entry.is_some() && matches!(record.info % CT_ESTABLISHED_REPLY, CT_RELATED);
+    let related = entry.is_some() && matches!(record.info % IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED);
     let chains: Vec<Option<&PlannedChain>> =
         seen.chains.iter().map(|chain| planned(plan, *chain)).collect();
     let from_headers = record.reply.is_none();
@@ -73,7 +63,7 @@ pub(super) fn packet(
         interfaces: [record.iif, record.oif].map(|device| Some(interface(device))),
         states: if early { Vec::new() } else { states(record, program) },
         entry: (!early).then_some(entry.is_some()),
-        reply: entry.map(|_| record.info >= CT_ESTABLISHED_REPLY),
+        reply: entry.map(|_| record.info >= IP_CT_ESTABLISHED_REPLY),
         marks: marks(record, plan, seen),
         answered: record.answered
             && record.dropped
@@ -92,7 +82,7 @@ pub(super) fn packet(
                 let mut all: Vec<Headers> =
                     chains.iter().map(|chain| nat.headers(*chain)).collect();
                 if folds {
-                    let client = usize::from(record.info >= CT_ESTABLISHED_REPLY);
+                    let client = usize::from(record.info >= IP_CT_ESTABLISHED_REPLY);
                     let translated = source_translated(&record.orig, &reply);
                     for headers in &mut all {
                         headers.ports[client] = folded(headers.ports[client], translated);
@@ -106,7 +96,7 @@ pub(super) fn packet(
     if let Some(reply) = entry {
         packet.tuples = [
             Some(endpoints(&record.orig, folds.then_some(0))),
-            // Whether the client's port is the same there is another flow's own affair.
+            // Another flow of the folded key may have another client port in the reply direction.
             Some(endpoints(&reply, folds.then_some(1))).filter(|_| {
                 record.reply_before.is_none() && !(folds && source_translated(&record.orig, &reply))
             }),
@@ -114,7 +104,7 @@ pub(super) fn packet(
         if record.reply_before.is_none() {
             packet.status = status(&record.orig, &reply);
             if folds && record.orig.src == reply.dst {
-                // Another flow of the same key may have kept its port, or not.
+                // Another flow of the folded key may have kept its port, or not.
                 packet.status.0 &= !IPS_SRC_NAT;
             }
         }
@@ -142,16 +132,16 @@ fn interface(device: Option<Device>) -> Interface {
 /// Bits of `ct state` (`nft_ct_get_eval` of net/netfilter/nft_ct.c).
 fn states(record: &PathRecord, program: &Program) -> Vec<u32> {
     match (record.reply, record.info) {
-        (Some(_), info) if info < CT_UNTRACKED => vec![2 << (info % CT_ESTABLISHED_REPLY)],
+        (Some(_), info) if info < IP_CT_UNTRACKED => vec![2 << (info % IP_CT_ESTABLISHED_REPLY)],
         (Some(_), _) => Vec::new(),
-        // A rule may have said so on the way.
-        (None, CT_UNTRACKED) if program.untracks() => vec![STATE_INVALID, STATE_UNTRACKED],
-        (None, CT_UNTRACKED) => vec![STATE_UNTRACKED],
+        // A rule at this hook may have untracked it.
+        (None, IP_CT_UNTRACKED) if program.untracks() => vec![STATE_INVALID, STATE_UNTRACKED],
+        (None, IP_CT_UNTRACKED) => vec![STATE_UNTRACKED],
         (None, _) => vec![STATE_INVALID],
     }
 }
 
-/// The bits of `ct status` that NAT sets, as it has left the tuples.
+/// The bits of `ct status` that NAT sets, derived from the tuples.
 fn status(orig: &Tuple, reply: &Tuple) -> (u32, u32) {
     let Some(plain) = orig.inverted() else { return (0, 0) };
     let ports = |tuple: &Tuple| match tuple.l4 {
@@ -168,10 +158,10 @@ fn status(orig: &Tuple, reply: &Tuple) -> (u32, u32) {
     if plain.dst != reply.dst || one.1 != other.1 {
         set |= IPS_SRC_NAT;
     }
-    (IPS_SRC_NAT | IPS_DST_NAT, set)
+    (IPS_NAT, set)
 }
 
-/// Marks when the packet came to each chain, where links tell.
+/// Marks at the beginning of each chain, where links read them.
 fn marks(
     record: &PathRecord,
     plan: &HookPlan,
@@ -193,7 +183,7 @@ fn marks(
     all.collect()
 }
 
-/// `client`: which of the two ports is the client's, if flows fold.
+/// `client`: which of the two ports is the client's, if flows are folded.
 fn endpoints(tuple: &Tuple, client: Option<usize>) -> Endpoints {
     let mut all = ports(tuple).map_or([Maybe::Unknown; 2], |ports| ports.map(Maybe::Is));
     if let Some(client) = client {
@@ -202,8 +192,8 @@ fn endpoints(tuple: &Tuple, client: Option<usize>) -> Endpoints {
     Endpoints { addresses: [tuple.src, tuple.dst], ports: all }
 }
 
-/// What a port of the client stands for in a report that folds: a record speaks for all flows of its folded
-/// key. `translated`: NAT may have made anything of the others.
+/// The ports that a client's port stands for if flows are folded, because a record stands for all flows of its folded
+/// key. `translated`: NAT may have given the other flows any port.
 fn folded(port: Maybe<u16>, translated: bool) -> Maybe<u16> {
     match port {
         _ if translated => Maybe::Unknown,
@@ -220,7 +210,7 @@ fn ports(tuple: &Tuple) -> Option<[u16; 2]> {
     }
 }
 
-/// Headers whose source is that of one of two tuples, and the destination likewise.
+/// Headers with the source of one of two tuples, and the destination of one of them.
 fn headers(one: &Tuple, other: &Tuple, readable: bool) -> Headers {
     let addresses = [Maybe::either(one.src, other.src), Maybe::either(one.dst, other.dst)];
     let mut headers = Headers { addresses, ..Headers::default() };
@@ -235,7 +225,7 @@ fn headers(one: &Tuple, other: &Tuple, readable: bool) -> Headers {
     headers
 }
 
-/// Which of two tuples a part of the headers is of.
+/// The tuple that an end of the headers comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Before,
@@ -248,22 +238,22 @@ struct Nat {
     hook: u8,
     before: Tuple,
     after: Tuple,
-    /// NAT has not looked at the source, the destination before this hook.
+    /// Whether NAT had not decided about the source, and the destination, before this hook.
     fresh: (bool, bool),
-    /// It came in through the loopback interface: all that is done on the way out has been done.
+    /// Whether it came in through the loopback interface, so that its translations on output are done.
     looped: bool,
-    /// NAT changes packets here. (Entries stay translated when the last rule of NAT is gone.)
+    /// Whether NAT translates packets here. (Entries stay translated after the last NAT rule was removed.)
     works: bool,
 }
 
 impl Nat {
     fn of(record: &PathRecord, reply: Tuple, works: bool) -> Self {
-        let (mine, other) = if record.info >= CT_ESTABLISHED_REPLY {
+        let (mine, other) = if record.info >= IP_CT_ESTABLISHED_REPLY {
             (reply, record.orig)
         } else {
             (record.orig, reply)
         };
-        let first = record.info == CT_NEW;
+        let first = record.info == IP_CT_NEW;
         let fresh = |done| first && record.status & done == 0;
         Self {
             hook: hook(record.hook_point),
@@ -284,15 +274,15 @@ impl Nat {
         headers(&one, &other, true)
     }
 
-    /// Where source and destination are at a chain.
+    /// The tuples that source and destination come from at a chain.
     fn sides(&self, chain: &PlannedChain) -> (Side, Side) {
         let passed = |priority: i32| match chain.priority {
             _ if chain.nat => Some(false),
             at if at == priority => None,
             at => Some(at > priority),
         };
-        // A packet can go through PREROUTING and POSTROUTING twice (VRF): only of the first one of a flow
-        // is it known that it does not for the second time.
+        // A packet can pass PREROUTING and POSTROUTING twice (VRF). Only for the first packet of a flow is it certain
+        // that this is the first time.
         let side = |passed: Option<bool>, fresh: bool| match passed {
             Some(true) => Side::After,
             Some(false) if fresh => Side::Before,
@@ -300,17 +290,17 @@ impl Nat {
         };
         let source = if self.looped { Side::Either } else { Side::Before };
         match self.hook {
-            PREROUTING => (source, side(passed(NAT_DST), self.fresh.1 && !self.looped)),
-            OUTPUT => (Side::Before, side(passed(NAT_DST), self.fresh.1)),
-            INPUT => (side(passed(NAT_SRC), !self.looped), Side::After),
+            PRE_ROUTING => (source, side(passed(NAT_DST), self.fresh.1 && !self.looped)),
+            LOCAL_OUT => (Side::Before, side(passed(NAT_DST), self.fresh.1)),
+            LOCAL_IN => (side(passed(NAT_SRC), !self.looped), Side::After),
             FORWARD => (source, Side::After),
             _ => (side(passed(NAT_SRC), self.fresh.0), Side::After),
         }
     }
 }
 
-/// A tuple with the source of one and the destination of another; where it may be either, that of `before`
-/// if `first`.
+/// A tuple with the source of one and the destination of another. Where both are possible, that of `before` if
+/// `first`.
 fn pick(before: &Tuple, after: &Tuple, source: Side, destination: Side, first: bool) -> Tuple {
     let of = |side| match side {
         Side::Before => before,
@@ -325,26 +315,26 @@ fn pick(before: &Tuple, after: &Tuple, source: Side, destination: Side, first: b
     Tuple { src: source.src, dst: destination.dst, l4, ..*before }
 }
 
-/// The other direction turned round: a packet as it goes out.
+/// The other direction's tuple inverted: the packet as it goes out.
 fn turned(mine: &Tuple, other: &Tuple) -> Tuple {
     let l4 = match other.l4 {
         L4::Ports { src, dst } => L4::Ports { src: dst, dst: src },
-        // What kind of message it is NAT does not change.
+        // NAT does not change the ICMP type and code.
         _ => mine.l4,
     };
     Tuple { src: other.dst, dst: other.src, l4, ..*mine }
 }
 
-/// What NAT did to a packet of which it decided here.
+/// The translation of a packet, if NAT decided about it at this hook.
 fn translation(
     record: &PathRecord,
     reply: &Tuple,
     chains: &[Option<&PlannedChain>],
 ) -> Option<Translation> {
-    if record.info != CT_NEW || !chains.iter().flatten().any(|chain| chain.nat) {
+    if record.info != IP_CT_NEW || !chains.iter().flatten().any(|chain| chain.nat) {
         return None;
     }
-    let source = !matches!(hook(record.hook_point), PREROUTING | OUTPUT);
+    let source = !matches!(hook(record.hook_point), PRE_ROUTING | LOCAL_OUT);
     let before: IpAddr = if source { record.orig.src } else { record.orig.dst };
     let (address, port) = if source {
         (reply.dst, ports(reply).map(|ports| ports[1]))

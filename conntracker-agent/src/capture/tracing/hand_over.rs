@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl RuleTracer {
-    /// Gives the plans to the programs; `false` if there is no room for them.
+    /// Writes the plans into the programs' maps; `false` if there is no room.
     pub(super) fn hand_over(
         &mut self,
         programs: &mut Programs,
@@ -29,7 +29,7 @@ impl RuleTracer {
             (first, plans)
         } else {
             self.namespaces.get(id)?.untold.push(format!(
-                "rules are not traced: their counters lie in {total} places of memory, too many to be read"
+                "rules are not traced: their counters are in {total} separate ranges of memory, which are too many"
             ));
             (0, [].as_slice())
         };
@@ -77,8 +77,7 @@ impl RuleTracer {
         Ok(reserved.is_some())
     }
 
-    /// Room for ranges that no plan refers to: neither those of now nor, as packets may be under way,
-    /// those of before.
+    /// Reserves ranges that no plan refers to, neither a present one nor a previous one, which packets may still use.
     fn reserve(&mut self, id: NetnsId, number: u32) -> Option<u32> {
         let taken: Vec<(u32, u32)> = self.namespaces.all().map(|n| n.ranges).collect();
         let free = |first: u32| {

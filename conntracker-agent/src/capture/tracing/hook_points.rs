@@ -1,15 +1,18 @@
-//! Places by name and number, and what they have in common. Pure.
+//! Hook points: their names, numbers and shared counters. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 
-use conntracker_common::plan::{self, Range};
+use conntracker_common::{
+    hook::HOOKS,
+    plan::{self, Range},
+};
 
 use super::plan::HookPlan;
 use crate::bpf::index::legacy::BUILT_IN;
 
 /// Index of a hook point's hook in [`Fingerprint::hooks`].
 pub(super) fn hook_index(hook_point: u32) -> usize {
-    usize::from(is_v6(hook_point)) * usize::from(plan::HOOKS) + usize::from(plan::hook(hook_point))
+    usize::from(is_v6(hook_point)) * usize::from(HOOKS) + usize::from(plan::hook(hook_point))
 }
 
 /// Whether a hook point is one of IPv6.
@@ -17,7 +20,7 @@ pub(super) fn is_v6(hook_point: u32) -> bool {
     hook_point >= plan::hook_point(true, 0, 0)
 }
 
-/// What people call a hook point.
+/// The name of a hook point in messages.
 pub(super) fn hook_point_name(hook_point: u32) -> String {
     let family = if is_v6(hook_point) { "IPv6" } else { "IPv4" };
     format!("{} of {family}", BUILT_IN[usize::from(plan::hook(hook_point))])

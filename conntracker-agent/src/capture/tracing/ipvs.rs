@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Its sysctls, in each namespace while the module is loaded.
+/// Its sysctls, which each namespace has while the module is loaded.
 const SYSCTLS: &str = "/proc/sys/net/ipv4/vs";
 
 /// Whether it is loaded.

@@ -1,4 +1,4 @@
-//! The kernel's view of the rules and the listed one, joined chain by chain and rule by rule. Pure.
+//! Joins the rules in kernel memory with the listed ones, chain by chain and rule by rule. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,7 +19,7 @@ use crate::{
     model::table::{Backend, Family},
 };
 
-/// Counters read for one base chain and all chains it leads to; those beyond are not read.
+/// The most counters that are read for one base chain and all chains it leads to.
 const MOST_COUNTERS: usize = 4096;
 
 /// Index of a table in the ruleset, and of a chain in the table.
@@ -28,21 +28,21 @@ pub(super) type ChainAt = (usize, usize);
 /// Which counter belongs to which rule.
 #[derive(Debug, Default)]
 pub(super) struct Join {
-    /// Per-CPU pointers of each chain whose rules are the kernel's: a rule each, and in ip_tables one
-    /// for the end of the chain.
+    /// Per-CPU pointers to the counters of each chain that agrees with the kernel's: one for each rule, and in
+    /// ip_tables one for the end of the chain.
     counters: HashMap<ChainAt, Vec<Option<u64>>>,
     nft: HashMap<u64, ChainAt>,
     legacy: HashMap<(u64, String), ChainAt>,
     /// Counters that the cap left out, as (chain, index).
     capped: BTreeSet<(ChainAt, usize)>,
-    /// Counters that are moved where no link sees it.
+    /// Counters that packets may move where no link sees them.
     hidden: BTreeSet<(ChainAt, usize)>,
-    /// Chains whose rules are not what was listed.
+    /// Chains whose rules differ from the listed ones.
     pub mismatched: Vec<String>,
 }
 
 impl Join {
-    /// Joins. Chains that are listed but hang at no hook have no counters here.
+    /// Joins both. Listed chains that no hook leads to have no counters here.
     pub fn new(index: &Index, ruleset: &Ruleset) -> Self {
         let mut join = Self::default();
         for chain in &index.nft {
@@ -68,18 +68,18 @@ impl Join {
         }
     }
 
-    /// Whether the kernel's rules of a chain are those that were listed.
+    /// Whether the kernel's rules of a chain are the listed ones.
     pub fn agrees_at(&self, at: ChainAt) -> bool {
         self.counters.contains_key(&at)
     }
 
-    /// A chain of nf_tables by its address, and whether its rules are those that were listed.
+    /// A chain of nf_tables by its address, and whether its rules are the listed ones.
     pub fn nft_chain(&self, address: u64) -> Option<(ChainAt, bool)> {
         let at = *self.nft.get(&address)?;
         Some((at, self.agrees_at(at)))
     }
 
-    /// A chain of ip_tables, if its rules are those that were listed.
+    /// A chain of ip_tables, if its rules are the listed ones.
     pub fn legacy_chain(&self, table: u64, chain: &str) -> Option<ChainAt> {
         let at = *self.legacy.get(&(table, chain.to_owned()))?;
         self.agrees_at(at).then_some(at)
@@ -94,7 +94,7 @@ impl Join {
             .filter_map(|(index, counter)| Some((index, (*counter)?)))
     }
 
-    /// Has counters not read, as (chain, index): packets move them that no link sees.
+    /// Excludes counters, given as (chain, index), because packets that no link sees move them.
     pub fn hide(&mut self, counters: impl Iterator<Item = (ChainAt, u32)>) {
         self.hidden.extend(counters.map(|(chain, index)| (chain, index as usize)));
     }
@@ -116,7 +116,7 @@ impl Join {
             let c = table.chains.iter().position(|listed| listed.handle == Some(chain.handle))?;
             Some((t, c))
         });
-        // Chains of blocks within rules are not listed; the rules that lead there are not understood.
+        // nft does not list the chains of blocks within rules, and the rules that lead to them are unknown ones.
         let Some(at) = found else { return };
         self.nft.insert(chain.address, at);
         let listed = &ruleset.tables[at.0].chains[at.1];
@@ -164,7 +164,7 @@ impl Join {
         self.mismatched.push(format!("{}/{chain}", table.label()));
     }
 
-    /// Leaves out what is more than [`MOST_COUNTERS`] behind one base chain.
+    /// Excludes the counters beyond [`MOST_COUNTERS`] of one base chain.
     fn cap(&mut self, ruleset: &Ruleset) {
         let bases: Vec<ChainAt> = self.nft.values().chain(self.legacy.values()).copied().collect();
         for base in bases {
@@ -179,7 +179,7 @@ impl Join {
         }
     }
 
-    /// Leaves out what is more than [`MAX_SLOTS`] at one hook.
+    /// Excludes the counters beyond [`MAX_SLOTS`] of one hook.
     fn cap_hooks(&mut self, index: &Index, ruleset: &Ruleset) {
         for (hook, list) in index.hooks.iter().flat_map(|family| (0..).zip(family)) {
             let mut read = BTreeSet::new();
@@ -211,7 +211,7 @@ impl Counters for Join {
     }
 }
 
-/// The chains that packets of a base chain can come to: the nearest first, the base chain before them.
+/// The chains that packets can reach from a base chain: the base chain first, then the others by distance.
 pub(super) fn reachable(ruleset: &Ruleset, base: ChainAt) -> Vec<ChainAt> {
     let Some(table) = ruleset.tables.get(base.0) else { return Vec::new() };
     let numbers: HashMap<&str, usize> =

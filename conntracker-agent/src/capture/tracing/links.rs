@@ -1,6 +1,6 @@
-//! The links around base chains that are attached now, kept where they are still right.
+//! The links around base chains. Those that still fit are kept when the ruleset changes.
 
-use std::{collections::HashMap, io, os::fd::OwnedFd};
+use std::{collections::HashMap, iter, os::fd::OwnedFd};
 
 use anyhow::{Context, Result};
 use conntracker_common::{
@@ -14,16 +14,13 @@ use super::{
 };
 use crate::{
     bpf::{
+        links,
         object::{Programs, Role},
-        sys,
     },
     os::netns::Netns,
 };
 
-/// Priorities tried before giving up on a link.
-const NEIGHBOURS: i32 = 64;
-
-/// Place, role, and number among those of the same role.
+/// Hook point, role, and number among those of the same role.
 type Key = (u32, Role, usize);
 
 /// Links around the base chains of one namespace.
@@ -31,8 +28,8 @@ type Key = (u32, Role, usize);
 pub(super) struct ChainLinks(HashMap<Key, (OwnedFd, i32)>);
 
 impl ChainLinks {
-    /// Attaches what the plans want and is not there, detaches what they do not want. Returns the hook points
-    /// that could not be given all their links, and why.
+    /// Attaches the links that the plans need and detaches the others. Returns the hook points that did not get all
+    /// their links, and why.
     pub fn arrange(
         &mut self,
         programs: &Programs,
@@ -48,7 +45,7 @@ impl ChainLinks {
                 *number += 1;
             }
         }
-        // What opens goes first and comes last, so that packets in between find a link that closes.
+        // Opening links are detached first and attached last, so that every traced packet meets a closing link.
         let mut gone: Vec<Key> = self
             .0
             .iter()
@@ -72,16 +69,8 @@ impl ChainLinks {
                 .rule_program(segment(hook_point), role)
                 .context("the programs that trace rules are not loaded")?;
             let family = if is_v6(hook_point) { FAMILY_V6 } else { FAMILY_V4 };
-            let attached = netns.enter(|| {
-                for priority in priorities(&wanted) {
-                    match sys::link_netfilter(program, family, hook(hook_point), priority) {
-                        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
-                        Err(error) => return Err(error),
-                        Ok(link) => return Ok(Some((link, priority))),
-                    }
-                }
-                Ok::<_, io::Error>(None)
-            });
+            let attached = netns
+                .enter(|| links::attach(program, family, hook(hook_point), priorities(&wanted)));
             match attached {
                 Ok(Some(link)) => {
                     self.0.insert(key, link);
@@ -105,14 +94,35 @@ impl ChainLinks {
     }
 }
 
-/// Priorities that would do: next to the chains first, so that strangers in between cost nothing.
+/// Priorities between the two that are wanted, those nearest to our chains first: hook functions of others in
+/// between would run while the packet is traced. The kernel takes neither INT_MIN nor INT_MAX.
 fn priorities(wanted: &LinkWanted) -> impl Iterator<Item = i32> {
     let LinkWanted { role, above, below } = *wanted;
-    let low = above.saturating_add(1).max(i32::MIN + 1);
-    let high = below.saturating_sub(1).min(i32::MAX - 1);
+    let mut between = above.saturating_add(1)..below;
     let opens = role == Role::Open;
-    (0..NEIGHBOURS).map_while(move |n| {
-        let priority = if opens { high.checked_sub(n)? } else { low.checked_add(n)? };
-        (low..=high).contains(&priority).then_some(priority)
-    })
+    iter::from_fn(move || if opens { between.next_back() } else { between.next() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(role: Role, above: i32, below: i32) -> Vec<i32> {
+        priorities(&LinkWanted { role, above, below }).take(3).collect()
+    }
+
+    #[test]
+    fn priorities_lie_between_both_and_begin_beside_our_chains() {
+        assert_eq!(first(Role::Open, -200, 0), [-1, -2, -3]);
+        assert_eq!(first(Role::Gap, 0, 10), [1, 2, 3]);
+        assert_eq!(first(Role::Close, 0, 3), [1, 2]);
+        assert!(first(Role::Open, 4, 5).is_empty());
+    }
+
+    #[test]
+    fn the_least_and_the_greatest_number_are_no_priority() {
+        assert_eq!(first(Role::Open, i32::MIN, i32::MIN + 2), [i32::MIN + 1]);
+        assert_eq!(first(Role::Close, i32::MAX - 2, i32::MAX), [i32::MAX - 1]);
+        assert!(first(Role::Close, i32::MAX, i32::MAX).is_empty());
+    }
 }

@@ -1,4 +1,4 @@
-//! Rulesets are listed in threads of their own: the programs that list them take their time.
+//! Lists rulesets in threads of their own, because the programs that list them take long.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ pub(crate) struct Listed {
     pub(crate) result: Result<Ruleset>,
 }
 
-/// The threads. When this is dropped, the programs that they run are ended, and then they.
+/// The threads. Dropping this kills the programs that they run, which ends the threads.
 pub(crate) struct Listers {
     sender: UnboundedSender<Listed>,
     stopped: Arc<AtomicBool>,
@@ -34,12 +34,12 @@ pub(crate) struct Listers {
 }
 
 impl Listers {
-    /// None yet; what they list comes by `sender`.
+    /// No threads yet. They will send their results by `sender`.
     pub fn new(sender: UnboundedSender<Listed>) -> Self {
         Self { sender, stopped: Arc::default(), running: Vec::new() }
     }
 
-    /// Whether there are as many as there may be.
+    /// Whether the most threads are running.
     pub fn are_busy(&mut self) -> bool {
         self.running.retain(|thread| !thread.is_finished());
         self.running.len() >= MOST

@@ -1,10 +1,10 @@
-//! Tracing rules: for each namespace the ruleset of now (an epoch), the links around its base chains,
-//! and what the records of packets mean.
+//! Traces rules: for each namespace it has the present ruleset (an epoch) and the links around its base chains, and
+//! turns records of packets into traversals.
 //!
-//! A change is noticed (nf_tables tells; ip_tables' pointers and the hooks are looked at), the ruleset is
-//! listed in a thread of its own, kernel memory is read again, and if nothing changed meanwhile the two
-//! are joined, links are arranged and plans handed to the programs. Until then packets are not traced:
-//! the programs see for themselves that their plans do not hold any more, and count.
+//! After a change (nf_tables notifies; the pointers of ip_tables and the hooks are polled) a thread lists the ruleset
+//! and kernel memory is read again. If nothing changed meanwhile, the two are joined, links are attached and plans
+//! are written for the programs. Until then packets are not traced: the programs notice that their plans are
+//! outdated, and count the packets.
 
 mod answers;
 mod changes;
@@ -24,7 +24,6 @@ mod probes;
 mod remarks;
 mod start;
 mod tally;
-mod uapi;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -38,7 +37,7 @@ pub(crate) use self::{
     probes::RuleProbes,
 };
 use self::{
-    coverage::Sight, epoch::Epoch, hook_points::hook_point_name, join::Join,
+    coverage::EpochCoverage, epoch::Epoch, hook_points::hook_point_name, join::Join,
     namespaces::Namespaces, plan::Planner, plan::Unresolved, probed::Addresses, probes::Unseen,
     tally::RuleTally,
 };
@@ -60,28 +59,29 @@ use crate::{
     os::netns::Netns,
 };
 
-/// How often hooks and tables of ip_tables are compared with the epoch: the kernel notifies of neither.
+/// Interval between two comparisons of the hooks and the tables of ip_tables with the epoch, because the kernel
+/// notifies of neither.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// How long to wait after a ruleset could not be listed.
+/// Time between two attempts to list a ruleset, after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How long rules have to be the same before probes go that they do not need.
+/// Time without a change of rules after which unneeded probes are detached.
 const TIDY_AFTER: Duration = Duration::from_secs(30);
 
-/// Modules that may be loaded one after the other while their parts of the ruleset are read.
+/// The most modules that are loaded one after the other while the ruleset is read.
 const MODULES_AT_ONCE: usize = 4;
 
-/// What the user wants.
+/// The user's options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleOptions {
-    /// Trace also one packet in so many, by chance, of flows whose paths are known; 0: none.
+    /// Trace also one packet in so many, at random, of flows whose paths are known; 0: none.
     pub sample: u32,
     /// Links between all base chains.
     pub per_chain: bool,
-    /// New flows whose folded key has taken the same path many times are not all traced.
+    /// Trace only some of the new flows whose folded key has taken the same path many times.
     pub sampling: bool,
-    /// Keep of which rules it can be told whether packets met them.
+    /// Keep the coverage of rules.
     pub coverage: bool,
     /// Flows fold.
     pub folds: bool,
@@ -104,14 +104,14 @@ pub(crate) struct RuleTracer {
     pub tally: RuleTally,
     listers: Listers,
     next_poll: Instant,
-    /// Nobody has been told yet that packets are observed.
+    /// Whether the trace is starting: the user was not told yet that packets are observed.
     starting: bool,
     /// When probes are tidied up.
     tidy_at: Option<Instant>,
 }
 
 impl RuleTracer {
-    /// Traces no namespace yet; rulesets that are listed come by `sender`.
+    /// Traces no namespace yet. Threads send listed rulesets by `sender`.
     pub fn new(
         layout: &Layout,
         symbols: Symbols,
@@ -136,7 +136,7 @@ impl RuleTracer {
         }
     }
 
-    /// One more namespace: its number for the programs. Its rules are listed at the next poll.
+    /// Adds a namespace and returns its number for the programs. Its rules are listed at the next poll.
     pub fn add(&mut self, programs: &mut Programs, id: NetnsId, netns: &Arc<Netns>) -> Result<u32> {
         let net = programs.kernel_memory().net(netns)?;
         Ok(self.namespaces.add(id, netns, net)?.slot)
@@ -154,7 +154,7 @@ impl RuleTracer {
         }
     }
 
-    /// Nothing is to be known any more of a namespace that is gone.
+    /// Forgets a namespace that has ended.
     pub fn forget_all_of(&mut self, id: NetnsId) {
         self.namespaces.remove(id);
     }
@@ -164,7 +164,7 @@ impl RuleTracer {
         let Self { layout, symbols, .. } = self;
         for _ in 0..MODULES_AT_ONCE {
             match Index::read(programs.kernel_memory(), layout, symbols, net) {
-                // The module of the rules may have been loaded since.
+                // The module with the rules may have been loaded since.
                 Err(error) if !error.is::<Gone>() && !layout.is_complete() => {
                     *layout = Layout::of_running_kernel()?.index;
                 }
@@ -174,13 +174,13 @@ impl RuleTracer {
         Index::read(programs.kernel_memory(), layout, symbols, net)
     }
 
-    /// The rules of a namespace could not be read: tried again later.
+    /// Notes that the rules of a namespace could not be read, and when to try again.
     fn fail(&mut self, id: NetnsId, error: &anyhow::Error) {
         self.tally.failed += 1;
         if let Ok(namespace) = self.namespaces.get(id) {
             namespace.not_before = Instant::now() + AFTER_FAILURE;
             let why = format!("{error:#}");
-            // It is tried again and again: said once.
+            // The message comes once, though the attempts go on.
             if namespace.failed.as_ref() != Some(&why) {
                 log::warn!("{why}; rules are not traced until it can be read");
             }
@@ -188,8 +188,8 @@ impl RuleTracer {
         }
     }
 
-    /// Looks whether anything changed, if it is time to; always with `now`. What is wrong with one namespace is no
-    /// matter of the others.
+    /// Checks whether anything changed, if the interval has passed; with `now` in any case. An error in one namespace
+    /// does not affect the others.
     pub fn poll(&mut self, programs: &mut Programs, now: bool) {
         if !now && Instant::now() < self.next_poll {
             return;
@@ -198,21 +198,21 @@ impl RuleTracer {
         if let Some(probes) = &mut self.probes
             && self.tidy_at.is_some_and(|at| at <= Instant::now())
         {
-            if let Err(error) = probes.tidy() {
+            if let Err(error) = probes.detach_unneeded() {
                 log::warn!("probes that no rules need stay attached: {error:#}");
             }
             self.tidy_at = None;
         }
         let traced: Vec<NetnsId> = self.namespaces.traced().map(|(id, _)| id).collect();
         for id in traced {
-            if let Err(error) = self.look(programs, id) {
+            if let Err(error) = self.check_namespace(programs, id) {
                 self.fail(id, &error);
             }
         }
     }
 
-    /// Looks whether the rules of a namespace have changed.
-    fn look(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
+    /// Checks whether the rules of a namespace have changed.
+    fn check_namespace(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
         let namespace = self.namespaces.get(id)?;
         if namespace.listing.is_some() || Instant::now() < namespace.not_before {
             return Ok(());
@@ -234,12 +234,12 @@ impl RuleTracer {
         if self.listers.are_busy() { Ok(()) } else { self.renew(programs, id) }
     }
 
-    /// Begins a new epoch, if need be after listing the ruleset in a thread.
+    /// Begins a new epoch, after a thread has listed the ruleset if the rules changed.
     fn renew(&mut self, programs: &mut Programs, id: NetnsId) -> Result<()> {
         let index = match self.index(programs, id) {
             Ok(index) => index,
             Err(error) if error.is::<Gone>() => {
-                // It keeps changing: the next poll tries again.
+                // The ruleset keeps changing; the next poll tries again.
                 self.tally.races += 1;
                 return Ok(());
             }
@@ -251,7 +251,7 @@ impl RuleTracer {
         if let (Some(epoch), Some(listed)) = (current, &namespace.listed)
             && now.same_rules(listed)
         {
-            // Only functions at the hooks have changed: somebody else's links, or conntrack's.
+            // Only functions at the hooks have changed: conntrack's, or links of another program.
             let (ruleset, listed) = (epoch.ruleset().clone(), listed.clone());
             self.begin(programs, id, ruleset, &listed)?;
             return Ok(());
@@ -285,7 +285,7 @@ impl RuleTracer {
         }
     }
 
-    /// Begins an epoch, if the ruleset is still the one that was listed: false if not.
+    /// Begins an epoch, if the ruleset is still the listed one; false if not.
     fn begin(
         &mut self,
         programs: &mut Programs,
@@ -302,7 +302,7 @@ impl RuleTracer {
             Err(error) => return Err(error),
         };
         let now = index.fingerprint();
-        // Functions at the hooks may have come or gone: that is no change of rules by itself.
+        // Added or removed functions at the hooks are no change of rules.
         if !now.same_rules(before) {
             self.tally.races += 1;
             return Ok(false);
@@ -347,8 +347,8 @@ impl RuleTracer {
                 break (program, plans);
             }
             for (hook_point, why) in failed {
-                // Packets move counters there that no link sees, maybe those of other hooks, too: a
-                // reject's answer in the middle of the packet that it answers.
+                // At these hook points packets move counters unseen, perhaps counters of other hooks too: the answer
+                // of a reject is sent while the rejected packet is traced.
                 let slots = plans
                     .iter()
                     .filter(|plan| plan.hook_point == hook_point)
@@ -374,7 +374,7 @@ impl RuleTracer {
         if unlisted > 0 {
             namespace
                 .untold
-                .push(format!("{unlisted} base chains were not listed: what they do is not known"));
+                .push(format!("{unlisted} base chains were not listed: their rules are unknown"));
         }
         let unseen = match &mut self.probes {
             Some(probes) => probes.arrange(programs, id, &index, &plans)?,
@@ -388,10 +388,10 @@ impl RuleTracer {
         }));
         namespace.notes.extend(unseen.targets.values().map(|why| {
             format!(
-                "rules of ip_tables with the same target are told by their counters alone: {why}"
+                "rules of ip_tables with the same target are identified by their counters alone: {why}"
             )
         }));
-        // Our own links are among the functions now.
+        // The functions now include our own links.
         let index = match self.index(programs, id) {
             Ok(index) => index,
             Err(error) if error.is::<Gone>() => {
@@ -419,16 +419,16 @@ impl RuleTracer {
         let unobserved = coverage::unobserved(&index, &ruleset, &join, traced);
         let untraceable = coverage::untraceable(&ruleset, &unobserved);
         let may_drop = coverage::may_drop(&ruleset, &unobserved);
-        let sight = self.options.coverage.then(|| {
+        let rule_coverage = self.options.coverage.then(|| {
             let addresses = addresses.as_ref();
-            Sight::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
+            EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
-            .watched(sight);
+            .watched(rule_coverage);
         let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(coverage::note(&untraceable));
-        // They may have been there when it was seen.
+        // They may have existed when a packet was dropped.
         namespace.may_drop.extend(may_drop);
         namespace.may_drop.sort_unstable();
         namespace.may_drop.dedup();
@@ -445,7 +445,7 @@ impl RuleTracer {
         Ok(true)
     }
 
-    /// What a record tells; `None` (counted) if nothing can be said.
+    /// The traversal of a record; `None`, which is counted, if it cannot be resolved.
     pub fn resolve(&mut self, id: NetnsId, record: &PathRecord) -> Option<Arc<Traversal>> {
         let namespace = self.namespaces.get(id).ok()?;
         let epoch =
@@ -461,7 +461,7 @@ impl RuleTracer {
         };
         self.tally.contradictions += u64::from(contradiction);
         self.tally.nested += u64::from(record.nested);
-        // Chains of NAT, which see only the first packet of a flow, leave others with nothing to tell.
+        // Later packets of a flow skip chains of NAT, so their traversal may be empty.
         let tells = !traversal.steps.is_empty()
             || traversal.packet_mark.0 != traversal.packet_mark.1
             || traversal.connmark.is_some_and(|(before, after)| before != after)
@@ -474,7 +474,7 @@ impl RuleTracer {
         self.tally.epochs
     }
 
-    /// Runs of probes that the kernel left out.
+    /// Runs of probes that the kernel skipped.
     pub fn missed(&self) -> Result<u64> {
         self.probes.as_ref().map_or(Ok(0), RuleProbes::missed)
     }

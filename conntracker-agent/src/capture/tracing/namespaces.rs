@@ -20,42 +20,42 @@ pub(super) struct Namespace {
     pub cookie: u64,
     /// Address of its `struct net`.
     pub net: u64,
-    /// Its number for the programs, free again when it is gone.
+    /// Its number for the programs, which is reused after it has ended.
     pub slot: u32,
-    /// It is gone, or there was no number left: nothing is done any more.
+    /// Whether it has ended, or got no number: nothing is traced in it.
     pub gone: bool,
     pub links: ChainLinks,
-    /// The epoch of now, and that before: its records may still be in the ring.
+    /// The present epoch and the previous one, whose records may still be in the ring.
     pub epochs: [Option<Epoch>; 2],
-    /// What stood in the kernel when plans were made; `None` when they do not hold.
+    /// Fingerprint of the kernel's rules when the plans were made; `None` if the plans are outdated.
     pub current: Option<Fingerprint>,
-    /// What stood there when the rules of the epoch of now were listed.
+    /// Fingerprint when the rules of the present epoch were listed.
     pub listed: Option<Fingerprint>,
-    /// What stood there when the listing began that is under way.
+    /// Fingerprint when the running listing began.
     pub listing: Option<Fingerprint>,
-    /// Its rules could not be read: why, and when to try again.
+    /// Why its rules could not be read.
     pub failed: Option<String>,
     pub not_before: Instant,
     /// Ranges of its plans: (first, number).
     pub ranges: (u32, u32),
-    /// Counters of its rules that are not read: there are too many.
+    /// Counters of its rules that are not read, because there are too many.
     pub capped: usize,
-    /// What was seen of the rules of epochs that are over.
+    /// Coverage of the rules of past epochs.
     pub coverage: Coverage,
-    /// Base chains that hang where no packets are traced, and may drop some.
+    /// Base chains at hooks where packets are not traced, which may drop some.
     pub may_drop: Vec<String>,
-    /// What else there is to be said of its rules.
+    /// Further remarks about its rules.
     pub notes: Vec<String>,
-    /// What should be traced and is not, and why.
+    /// What should be traced and is not, with the reason.
     pub untold: Vec<String>,
 }
 
-/// All of them. Those that are gone stay known: they have no records any more, but had.
+/// All namespaces. Those that have ended stay, because flows have their traversals.
 #[derive(Default)]
 pub(super) struct Namespaces(BTreeMap<NetnsId, Namespace>);
 
 impl Namespaces {
-    /// One more, at this address. Its rules are listed at the next poll.
+    /// Adds a namespace at this address. Its rules are listed at the next poll.
     pub fn add(&mut self, id: NetnsId, netns: &Arc<Netns>, net: u64) -> Result<&Namespace> {
         let taken: BTreeSet<u32> = self.traced().map(|(_, of)| of.slot).collect();
         let free = (0..MAX_NAMESPACES).find(|slot| !taken.contains(slot));
@@ -85,7 +85,7 @@ impl Namespaces {
         Ok(self.0.entry(id).insert_entry(namespace).into_mut())
     }
 
-    /// One of them.
+    /// A namespace.
     ///
     /// # Errors
     /// It was never added.
@@ -98,7 +98,7 @@ impl Namespaces {
         self.0.get(&id)
     }
 
-    /// All, in the order in which they came.
+    /// All namespaces, in the order in which they were added.
     pub fn all(&self) -> impl Iterator<Item = &Namespace> {
         self.0.values()
     }
@@ -113,12 +113,12 @@ impl Namespaces {
         self.0.iter().filter(|(_, of)| !of.gone).map(|(id, of)| (*id, of))
     }
 
-    /// Nothing is to be known of it any more.
+    /// Forgets a namespace.
     pub fn remove(&mut self, id: NetnsId) {
         self.0.remove(&id);
     }
 
-    /// Ends what is done for one; `None` if nothing is.
+    /// Stops tracing in a namespace; `None` if it was not traced.
     pub fn end(&mut self, id: NetnsId) -> Option<&Namespace> {
         let namespace = self.0.get_mut(&id).filter(|namespace| !namespace.gone)?;
         namespace.gone = true;

@@ -1,7 +1,8 @@
-//! Where links are needed so that counters tell the rules apart, and which counters they read. Pure.
+//! Plans: where links are needed so that counters identify the rules, and which counters they read. Pure.
 
-use conntracker_common::plan::{
-    self, Guard, MAX_GAPS, MAX_SLOTS, RANGE_COUNTERS, Range, SEGMENT_EARLY, SEGMENT_MAIN,
+use conntracker_common::{
+    hook::{LOCAL_OUT, PRE_ROUTING},
+    plan::{self, Guard, MAX_GAPS, MAX_SLOTS, RANGE_COUNTERS, Range, SEGMENT_EARLY, SEGMENT_MAIN},
 };
 
 use super::join::{ChainAt, Join, reachable};
@@ -12,6 +13,7 @@ use crate::{
             Index,
             hooks::{HookFunction, HookList},
         },
+        links::CONFIRMING_HOOKS,
         object::Role,
         symbols::Function,
     },
@@ -24,10 +26,7 @@ use crate::{
 };
 
 /// PREROUTING and OUTPUT, where conntrack has its own function.
-const TRACKED_HOOKS: [u8; 2] = [0, 3];
-
-/// INPUT and POSTROUTING, at whose ends flows are seen anyway.
-const LAST_HOOKS: [u8; 2] = [1, 4];
+const TRACKED_HOOKS: [u8; 2] = [PRE_ROUTING, LOCAL_OUT];
 
 /// A base chain at a hook point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,27 +37,27 @@ pub(super) struct PlannedChain {
     pub address: u64,
     /// It is one of ip_tables.
     pub legacy: bool,
-    /// It sees the first packet of a flow only.
+    /// Whether it sees only the first packet of a flow.
     pub nat: bool,
     /// Priority at the hook.
     pub priority: i32,
-    /// What hangs between the chain before and this one.
+    /// Functions between the previous chain and this one.
     pub after: Others,
 }
 
-/// Functions at a hook that are no base chains.
+/// Functions at a hook other than base chains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Others {
-    /// NAT, which drops ICMP errors that it cannot translate.
+    /// NAT is among them, which drops ICMP errors that it cannot translate.
     pub nat: bool,
-    /// Something that may drop, as far as is known here.
+    /// An unknown function is among them, which may drop packets.
     pub strangers: bool,
 }
 
-/// A link that is wanted, at a priority between two others.
+/// A link to attach, at a priority between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkWanted {
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// Higher than this,
     pub above: i32,
@@ -73,7 +72,7 @@ pub(super) struct HookPlan {
     pub hook_point: u32,
     /// Base chains in order.
     pub chains: Vec<PlannedChain>,
-    /// What hangs behind the last chain, before the link that closes.
+    /// Functions between the last chain and the closing link.
     pub end: Others,
     /// For each link between chains: the number of chains before it.
     pub gaps: Vec<usize>,
@@ -85,8 +84,7 @@ pub(super) struct HookPlan {
     pub ranges: Vec<Range>,
     /// Tables of ip_tables.
     pub legacy: Vec<Guard>,
-    /// NAT is at work in the family, and nothing else of the kind: packets of translated flows are
-    /// translated where NAT does it.
+    /// Whether NAT, and nothing else like it (IPVS), translates packets of the family.
     pub translates: bool,
 }
 
@@ -98,16 +96,16 @@ pub(super) struct Planner<'a> {
     pub program: &'a Program,
     /// Separate all chains.
     pub per_chain: bool,
-    /// Probes see packets: no links, and of nf_tables no counters.
+    /// Whether probes see packets, which need no links, and no counters of nf_tables.
     pub probes: bool,
     /// IPVS is loaded.
     pub ipvs: bool,
-    /// `Range::word` of counters, of nf_tables and of ip_tables.
+    /// `Range::word` of counters of nf_tables and of ip_tables.
     pub words: (u16, u16),
 }
 
 impl Planner<'_> {
-    /// The plans of all hook points where rules can do something.
+    /// The plans of all hook points where rules can have an effect.
     pub fn plans(&self) -> Vec<HookPlan> {
         let mut plans = Vec::new();
         for (v6, family) in [false, true].into_iter().zip(&self.index.hooks) {
@@ -149,7 +147,7 @@ impl Planner<'_> {
             }
         }
         let mut end_of_hook = Others::default();
-        if segment == SEGMENT_EARLY || !LAST_HOOKS.contains(&hook) {
+        if segment == SEGMENT_EARLY || !CONFIRMING_HOOKS.contains(&hook) {
             links.push(LinkWanted { role: Role::Close, above: last, below });
         } else {
             end_of_hook = end;
@@ -174,7 +172,7 @@ impl Planner<'_> {
         Some(HookPlan { hook_point, chains, end, gaps, links, slots, ranges, legacy, translates })
     }
 
-    /// The base chains among functions, and what hangs behind the last one.
+    /// The base chains among functions, and the other functions behind the last one.
     fn chains(&self, hook: u8, functions: &[HookFunction]) -> (Vec<PlannedChain>, Others) {
         let mut chains: Vec<PlannedChain> = Vec::new();
         let mut others = Others::default();
@@ -212,9 +210,8 @@ impl Planner<'_> {
         &self.ruleset.tables[at.0].chains[at.1]
     }
 
-    /// Whether links between the chains tell more than their counters: of a dropped packet, when a
-    /// rule without a counter may have dropped it and there is more than one chain to have done so; of a
-    /// mark, when there is more than one chain to have set it.
+    /// Whether links between the chains show more than counters do: which of several chains dropped a packet, if a
+    /// rule without a counter may have, or which of several chains set a mark.
     fn separates(&self, chains: &[PlannedChain]) -> bool {
         let dropping = chains.iter().filter(|chain| self.can_drop(chain, false)).count();
         let marking = chains.iter().filter(|chain| self.can_mark(chain)).count();
@@ -232,8 +229,8 @@ impl Planner<'_> {
         })
     }
 
-    /// Whether a chain can drop packets; with `unseen`, without a counter that tells. (Rules of NAT do
-    /// when they find no free port.)
+    /// Whether a chain can drop packets; with `unseen`, without moving a counter. (NAT rules do when they find no
+    /// free port.)
     fn can_drop(&self, chain: &PlannedChain, unseen: bool) -> bool {
         let Some((at, _)) = chain.chain else { return true };
         let base = self.listed(at);
@@ -261,7 +258,7 @@ impl Planner<'_> {
         })
     }
 
-    /// The counters of all chains that packets can come to, in the order of their memory.
+    /// The counters of all chains that packets can reach, in the order of their addresses.
     fn counters(&self, chains: &[PlannedChain]) -> (Vec<Spot>, Vec<Range>) {
         let mut found: Vec<(u64, u16, Spot)> = Vec::new();
         let counted = chains.iter().filter(|chain| chain.legacy || !self.probes);
@@ -280,7 +277,7 @@ impl Planner<'_> {
         found.sort_unstable_by_key(|(address, _, spot)| (*address, *spot));
         // Chains that several base chains lead to.
         found.dedup_by_key(|(_, _, spot)| *spot);
-        // More are not read: [`Join`] sees to it.
+        // [`Join`] excludes the others.
         debug_assert!(found.len() <= MAX_SLOTS as usize, "{} counters at one hook", found.len());
         let mut ranges: Vec<Range> = Vec::new();
         for (slot, (address, word, _)) in (0..).zip(&found) {
@@ -322,9 +319,9 @@ fn tracking(hook: u8, list: &HookList) -> i32 {
         .map_or(i32::MIN, |found| found.priority)
 }
 
-/// What a record could not be turned into.
+/// Why a record could not be resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unresolved {
-    /// No such hook point or counter in this epoch.
+    /// The epoch has no such hook point or counter.
     Reference,
 }

@@ -1,5 +1,5 @@
-//! What records of probes mean: rules of nf_tables by the addresses of their expressions, tables of
-//! ip_tables by their counters and by the data of their targets. Pure.
+//! Resolves records of probes: rules of nf_tables by the addresses of their expressions, tables of ip_tables by their
+//! counters and by the data of their targets. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,16 +41,16 @@ pub(super) struct Addresses {
     /// Expressions before the last one that may end their rule with a verdict.
     early: HashMap<u64, Spot>,
     chains: HashMap<u64, ChainId>,
-    /// Those of them that are looked at.
+    /// Rules whose matches probes see.
     told: HashSet<Spot>,
-    /// The data of targets of ip_tables that are looked at.
+    /// The data of targets of ip_tables that a probe watches.
     targets: HashMap<u64, Spot>,
-    /// Base chains from which packets come to rules that cannot be seen.
+    /// Base chains from which packets reach rules that probes cannot see.
     blind: HashSet<ChainId>,
 }
 
 impl Addresses {
-    /// Of all chains that were listed as the kernel has them.
+    /// Addresses of all chains whose rules are the listed ones.
     pub fn new(
         index: &Index,
         ruleset: &Ruleset,
@@ -109,12 +109,12 @@ impl Addresses {
         addresses
     }
 
-    /// Rules of ip_tables whose targets are looked at.
+    /// Rules of ip_tables whose targets a probe watches.
     pub fn watched(&self) -> impl Iterator<Item = Spot> {
         self.targets.values().copied()
     }
 
-    /// Whether it is seen of each packet whether it matched a rule of nf_tables.
+    /// Whether probes see every match of a rule of nf_tables.
     pub fn tells(&self, spot: Spot) -> bool {
         self.told.contains(&spot)
     }
@@ -128,8 +128,8 @@ impl Addresses {
         Some(Match { spot, verdict })
     }
 
-    /// The rule that an expression has ended: its last one, or one before by a verdict. Before Linux 5.17 the
-    /// programs tell of those too when the rule goes on.
+    /// The rule that ended with an expression: its last one, or an earlier one with a verdict. Before Linux 5.17 the
+    /// programs report earlier ones also when the rule goes on.
     fn ended(&self, expression: u64, verdict: Option<(i32, Option<u64>)>) -> Option<Spot> {
         let early = || {
             verdict.filter(|(code, _)| *code != event::NFT_CONTINUE)?;
@@ -138,7 +138,7 @@ impl Addresses {
         self.rules.get(&expression).or_else(early).copied()
     }
 
-    /// What a verdict's code (`enum nft_verdicts`, and netfilter's own) says.
+    /// The verdict of a code (`enum nft_verdicts`, and netfilter's own).
     fn verdict(&self, code: i32, chain: Option<u64>) -> Option<SolvedVerdict> {
         use event::{NFT_CONTINUE, NFT_GOTO, NFT_JUMP, NFT_RETURN};
         let chain = || self.chains.get(&chain?).copied();
@@ -174,18 +174,18 @@ fn target(result: u32) -> SolvedVerdict {
     }
 }
 
-/// What a packet did in one base chain.
+/// The visit of a packet to one base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Visit {
     /// Number among the chains of the hook point.
     number: usize,
-    /// Rules that it matched, as far as they are known.
+    /// The known rules that it matched.
     met: Vec<Match>,
-    /// Rules of ip_tables whose targets ran, and what those said.
+    /// Rules of ip_tables whose targets ran, with the verdicts of those.
     targets_seen: Vec<(Spot, SolvedVerdict)>,
-    /// A rule that is not in the listing was among them.
+    /// Whether it matched a rule that is not in the listing.
     stray: bool,
-    /// What the chain's function returned; `None`: the packet did not come to its end.
+    /// The result of the chain's function; `None` if the packet did not reach its end.
     returned: Option<u32>,
 }
 
@@ -212,13 +212,13 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
             Event::Rule { expression, verdict } => {
                 let visit = visits.last_mut()?;
                 match addresses.matched(expression, verdict) {
-                    // An evaluator may have called another one, with the same expression: one for both
-                    // families that of one of them. No rule is met twice with none in between.
+                    // An evaluator may call another one with the same expression: that of the family inet calls that
+                    // of IPv4 or IPv6. No rule matches twice in succession.
                     Some(found) => match visit.met.last_mut() {
                         Some(last) if last.spot == found.spot => *last = found,
                         _ => visit.met.push(found),
                     },
-                    // Of no rule: others of its expressions are evaluated by the same functions.
+                    // The expression ends no rule, because the probed functions evaluate other expressions too.
                     None => visit.stray |= addresses.ended(expression, verdict).is_some(),
                 }
             }
@@ -227,7 +227,7 @@ fn visits(events: &[Event], addresses: &Addresses) -> Option<Vec<Visit>> {
     Some(visits)
 }
 
-/// The steps of a record, and whether they contradict the rules.
+/// The steps of a record, and whether they contradict the ruleset.
 pub(super) fn steps(
     record: &PathRecord,
     events: &[Event],
@@ -267,7 +267,7 @@ pub(super) fn steps(
     Ok((steps, contradiction))
 }
 
-/// A table of ip_tables: the counters of the hook that are its own tell, and the targets that ran.
+/// The steps in a table of ip_tables, from the counters that belong to it and the targets that ran.
 fn legacy(
     record: &PathRecord,
     plan: &HookPlan,
@@ -302,14 +302,14 @@ fn legacy(
     ))
 }
 
-/// The marks at the borders that links would have: `gaps` says how many chains are before each. A chain
-/// of NAT may not have been met: then the next one's beginning tells.
+/// The marks at the positions where links would be: `gaps` has the number of chains before each. If the packet
+/// skipped a chain of NAT, the marks are those at the beginning of the next one.
 pub(super) fn marks(record: &PathRecord, events: &[Event], gaps: &[usize]) -> Vec<(u32, u32)> {
     let entered = events.iter().filter_map(|event| match event {
         Event::Enter(number) => Some(*number as usize),
         _ => None,
     });
-    // The first chain has no border before it.
+    // No marks are needed before the first chain.
     let borders: Vec<(usize, (u32, u32))> =
         entered.skip(1).zip(record.marks.iter().copied()).collect();
     gaps.iter()

@@ -1,4 +1,4 @@
-//! Probes that rules need, attached as the rulesets of the observed namespaces ask for them.
+//! The probes that rules need. The rulesets of the observed namespaces decide which are attached.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,8 +26,8 @@ use crate::{
     model::NetnsId,
 };
 
-/// Evaluators that no packet passes without matching: they run, and go on or give the verdict that the
-/// rule has (net/netfilter/nft_*.c). What is not known to be one of these is looked at when it ends.
+/// Evaluators that never end a rule without a match: they go on, or give the rule's verdict (net/netfilter/nft_*.c).
+/// All others need a probe at their end.
 const NEVER_BREAK: &[&str] = &[
     "nft_immediate_eval",
     "nft_counter_eval",
@@ -51,21 +51,21 @@ enum Kind {
     Target,
 }
 
-/// Probes for rules, and what the programs know of chains.
+/// Probes for rules, and the programs' map of chains.
 pub(crate) struct RuleProbes {
     btf: Arc<KernelBtf>,
     points: Points,
     /// Functions that are left alone.
     avoid: Vec<String>,
     method: Method,
-    /// What the programs were told when they were loaded.
+    /// The arguments that the programs were loaded with.
     seeing: Seeing,
     probes: Probes,
     /// Names of evaluators by address.
     names: HashMap<u64, Vec<Name>>,
     /// Functions that each namespace's rules need.
     needed: BTreeMap<NetnsId, BTreeSet<String>>,
-    /// What the map of chains has of each namespace.
+    /// The keys in the map of chains, by namespace.
     chains: HashMap<NetnsId, Vec<ChainKey>>,
 }
 
@@ -75,10 +75,10 @@ impl fmt::Debug for RuleProbes {
     }
 }
 
-/// Functions that could not be attached to, by address, and why.
+/// Functions to which no probe could be attached, by address, with the reason.
 pub(super) type Refused = BTreeMap<u64, String>;
 
-/// What cannot be looked at.
+/// What probes cannot see.
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
     /// Evaluators of nf_tables.
@@ -104,7 +104,7 @@ impl RuleProbes {
         }
     }
 
-    /// Attaches what the rules of a namespace need. Returns what cannot be seen.
+    /// Attaches the probes that the rules of a namespace need. Returns the functions that were refused.
     pub(super) fn arrange(
         &mut self,
         programs: &Programs,
@@ -158,9 +158,9 @@ impl RuleProbes {
         Ok(unseen)
     }
 
-    /// Detaches what no rules need any more. Attaching and detaching take their time: not to be done at
-    /// each change of a ruleset that is being worked on.
-    pub(super) fn tidy(&mut self) -> Result<()> {
+    /// Detaches probes that no rules need. Attaching and detaching take long, so this waits until the rulesets have
+    /// stopped changing.
+    pub(super) fn detach_unneeded(&mut self) -> Result<()> {
         let needed: BTreeSet<&String> = self.needed.values().flatten().collect();
         Ok(self.probes.retain(|function| needed.contains(function))?)
     }
@@ -170,7 +170,7 @@ impl RuleProbes {
         Ok(self.probes.missed()?)
     }
 
-    /// Tells the programs where packets meet the chains of a namespace; `slot` is its number there.
+    /// Writes the hook points of the chains of a namespace into the programs' map; `slot` is its number there.
     pub(super) fn hand_over(
         &mut self,
         programs: &mut Programs,
@@ -199,7 +199,7 @@ impl RuleProbes {
                     .set_chain(key, Some(hook_point))
                     .context("too many base chains in all namespaces together")?;
                 now.push(key);
-                // Chains of NAT are for first packets: others begin with the next one.
+                // Only first packets meet chains of NAT, so others begin at the next chain.
                 first &= chain.nat;
             }
         }
@@ -217,8 +217,8 @@ impl RuleProbes {
         self.hand_over(programs, id, 0, &[])
     }
 
-    /// The functions for a purpose. Their module may have been loaded since the programs were: what
-    /// they were told then must hold.
+    /// The functions for a purpose. Their module may have been loaded after the programs, so their arguments must be
+    /// those that the programs were loaded with.
     fn choice(&mut self, of: impl Fn(&Points) -> Result<Choice, NoPoint>) -> Result<Choice> {
         if let Ok(choice) = of(&self.points) {
             return Ok(choice);
@@ -261,7 +261,7 @@ impl RuleProbes {
         }
         let mut found = Kallsyms::read()?.at(&new);
         self.names.extend(new.iter().map(|at| (*at, found.remove(at).unwrap_or_default())));
-        // They may be those of a module that was loaded since.
+        // They may belong to a module that was loaded since.
         let known = |name: &Name| self.btf.function(&name.function).is_some();
         if !self.names.values().flatten().all(known)
             && let Some(btf) = self.btf.with_new_modules()?

@@ -1,12 +1,12 @@
-//! What the reader of a report must know of its rules.
+//! Remarks about rules for the reader of a report.
 
 use crate::{
     firewall::{Ruleset, model::Rule},
     model::table::{Backend, Family},
 };
 
-/// How rules are told that have no counter of their own; `None` if all have one. With links:
-/// probes see the rules themselves.
+/// A remark about rules without a counter; `None` if all have one. For links only, because probes see the rules
+/// themselves.
 pub(super) fn without_counters(ruleset: &Ruleset) -> Option<String> {
     let of_ip = |family| matches!(family, Family::Ip | Family::Ip6 | Family::Inet);
     let rules: Vec<&Rule> = ruleset

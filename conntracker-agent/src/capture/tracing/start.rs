@@ -1,4 +1,4 @@
-//! The first rulesets, before anybody is told that packets are observed.
+//! The first rulesets, read before the user is told that packets are observed.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{Listed, RuleTracer};
 use crate::{bpf::object::Programs, capture::Hurry, model::NetnsId, os::netns::Netns};
 
-/// Rulesets that changed while they were listed, before tracing begins without one.
+/// Attempts to list a ruleset that keeps changing, before the trace begins without it.
 const ATTEMPTS: usize = 5;
 
 impl RuleTracer {
-    /// Traces the rules of now in all namespaces. Rulesets that take too long to be listed come later, by `listed`.
+    /// Begins to trace the present rules in all namespaces. Rulesets that take too long to list arrive later, by
+    /// `listed`.
     ///
-    /// # Errors
-    /// Rules cannot be traced in this way.
+    /// # Errors This backend cannot trace rules.
     pub async fn start(
         &mut self,
         programs: &mut Programs,
@@ -52,7 +52,8 @@ impl RuleTracer {
         Ok(())
     }
 
-    /// What has not been read by now is read while packets are observed: until then they are not traced.
+    /// Ends the wait. The rulesets that are missing are read while packets are observed, which are not traced until
+    /// then.
     pub fn wait_no_longer(&mut self) {
         for namespace in self.namespaces.all_mut().filter(|of| !of.gone) {
             if namespace.current.is_none() && namespace.failed.is_none() {
@@ -88,7 +89,7 @@ impl RuleTracer {
         }
     }
 
-    /// Whether the rules of all namespaces were read, or could not be.
+    /// Whether the rules of all namespaces were read, or failed to be.
     pub fn have_been_read(&self) -> bool {
         self.namespaces
             .traced()

@@ -1,6 +1,10 @@
 //! From kernel memory and listed rules to links, counters and observations.
 
-use conntracker_common::plan::{Guard, HOOKS, SEGMENT_EARLY, hook_point};
+use conntracker_common::{
+    conntrack::IPS_SRC_NAT_DONE,
+    hook::{FORWARD, HOOKS, POST_ROUTING},
+    plan::{Guard, SEGMENT_EARLY, hook_point},
+};
 
 use super::{
     epoch::observation,
@@ -31,9 +35,6 @@ use crate::{
     },
 };
 
-const FORWARD: u8 = 2;
-const POSTROUTING: u8 = 4;
-
 /// A base chain: hook, priority, type, and for each rule what it does and whether it has a counter.
 struct Wanted {
     hook: u8,
@@ -46,7 +47,7 @@ fn chain(hook: u8, priority: i32, rules: &[(Action, bool)]) -> Wanted {
     Wanted { hook, priority, kind: ChainType::Filter, rules: rules.to_vec() }
 }
 
-/// The same chains in kernel memory and as listed, at the hooks of IPv4, where conntrack hangs too.
+/// The same chains in kernel memory and as listed, at the hooks of IPv4, together with conntrack.
 fn world(wanted: &[Wanted]) -> (Index, Ruleset) {
     let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
     let mut functions: Vec<Vec<HookFunction>> = vec![Vec::new(); HOOKS.into()];
@@ -178,7 +179,7 @@ fn one_pair_of_links_stands_around_the_chains_of_a_hook() {
     assert_eq!(plan.hook_point, hook_point(false, 0, FORWARD));
     assert_eq!(links(plan), [(Role::Open, i32::MIN, -150), (Role::Close, 0, i32::MAX)]);
     assert_eq!(plan.slots.len(), 3);
-    // Neighbours in memory are read in one go.
+    // Adjacent counters are read as one range.
     assert_eq!(plan.ranges.len(), 1);
     assert_eq!((plan.ranges[0].counters, plan.ranges[0].word), (3, 1));
 }
@@ -199,7 +200,7 @@ fn chains_are_separated_where_that_tells_more() {
 
 #[test]
 fn hooks_at_whose_end_flows_are_seen_need_no_link_there() {
-    let plans = plans(&[chain(POSTROUTING, 100, &[COUNTED])], false);
+    let plans = plans(&[chain(POST_ROUTING, 100, &[COUNTED])], false);
     assert_eq!(links(&plans[0]), [(Role::Open, i32::MIN, 100)]);
 }
 
@@ -214,7 +215,7 @@ fn what_comes_before_conntrack_has_links_of_its_own() {
 
 #[test]
 fn chains_that_do_nothing_cost_nothing() {
-    assert_eq!(plans(&[chain(FORWARD, 0, &[]), chain(POSTROUTING, 0, &[])], false), []);
+    assert_eq!(plans(&[chain(FORWARD, 0, &[]), chain(POST_ROUTING, 0, &[])], false), []);
 }
 
 #[test]
@@ -271,9 +272,9 @@ pub(super) fn record(hook_point: u32) -> PathRecord {
 
 #[test]
 fn chains_of_nat_are_met_by_the_first_packet_only() {
-    let mut nat = chain(POSTROUTING, 100, &[(Action::Nat, true)]);
+    let mut nat = chain(POST_ROUTING, 100, &[(Action::Nat, true)]);
     nat.kind = ChainType::Nat;
-    let plan = &plans(&[chain(POSTROUTING, -150, &[COUNTED]), nat], false)[0];
+    let plan = &plans(&[chain(POST_ROUTING, -150, &[COUNTED]), nat], false)[0];
     let met = |change: &dyn Fn(&mut PathRecord)| {
         let mut record = record(plan.hook_point);
         change(&mut record);
@@ -281,7 +282,7 @@ fn chains_of_nat_are_met_by_the_first_packet_only() {
     };
     assert_eq!(met(&|_| {}), 2);
     assert_eq!(met(&|record| record.info = 0), 1, "established");
-    assert_eq!(met(&|record| record.status = 1 << 7), 1, "source NAT was set up before");
+    assert_eq!(met(&|record| record.status = IPS_SRC_NAT_DONE), 1, "source NAT was set up before");
     assert_eq!(met(&|record| record.info = 1), 1, "an ICMP error about it");
     assert_eq!(met(&|record| record.reply = None), 1, "not tracked");
 }

@@ -1,4 +1,4 @@
-//! Which backends that see packets work here, tried as `trace` would use them.
+//! Tries the backends that see packets as `trace` would use them.
 
 use anyhow::{Context, Result, anyhow};
 
@@ -17,19 +17,19 @@ use crate::{
 /// Small maps: these programs see nothing.
 const SIZES: Sizes = Sizes { ring_bytes: 4096, seen_entries: 1, drop_entries: 1, known_flows: 1 };
 
-/// Programs that were loaded, and why those that trace rules were not, if so.
+/// Programs that were loaded, and why those that trace rules were not, if they were refused.
 pub(super) struct Loaded {
     pub programs: Programs,
     pub layout: IndexLayout,
     pub without_rules: Option<anyhow::Error>,
 }
 
-/// What was found out.
+/// The findings.
 pub(super) struct Backends {
     pub findings: Vec<Finding>,
-    /// The programs of the one that would be used.
+    /// The programs of the backend that would be used.
     pub loaded: Option<Loaded>,
-    /// Which one that is, and what it gives.
+    /// The name of that backend, and what it offers.
     pub chosen: Option<String>,
 }
 
@@ -90,7 +90,7 @@ fn by_links(kernel: &Kernel) -> Result<Loaded> {
     Ok(Loaded { programs, layout: kernel.layout.index.clone(), without_rules })
 }
 
-/// Loads and attaches the programs for functions, for a moment: there is no namespace that they observe.
+/// Loads the programs for functions, attaches them and detaches them. They observe no namespace.
 fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     let Kernel { btf, layout, points, .. } = kernel;
     probes::check(points, method)?;
@@ -106,7 +106,7 @@ fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     };
     attach(&points.confirm, probes::CONFIRM)?;
     attach(&points.hook, probes::HOOK)?;
-    // Where nf_tables is not there, there is nothing to trace.
+    // Without nf_tables there are no rules of it to trace.
     let rules = match &points.nft_chain {
         Ok(_) => attach(&points.nft_chain, probes::NFT_CHAIN),
         Err(_) => Ok(()),
@@ -116,7 +116,7 @@ fn by_probes(kernel: &Kernel, method: Method) -> Result<Loaded> {
     Ok(Loaded { programs, layout: layout.index.clone(), without_rules })
 }
 
-/// How drops by netfilter are told from others.
+/// How drops by netfilter are recognised.
 pub(super) fn drops(kernel: &Kernel) -> Finding {
     finding(
         "drops",
@@ -125,7 +125,7 @@ pub(super) fn drops(kernel: &Kernel) -> Finding {
     )
 }
 
-/// How the kernel tells why it drops other packets.
+/// How the cause of other drops is found.
 pub(super) fn lost_packets(kernel: &Kernel) -> Finding {
     let reasons = kernel.reasons();
     let text = match (reasons.any(), kernel.symbols().is_ok()) {
@@ -134,14 +134,14 @@ pub(super) fn lost_packets(kernel: &Kernel) -> Finding {
             Ok("told with the kernel's reason; functions are hidden (kernel.kptr_restrict)")
         }
         (false, true) => Ok("told with the function that drops them: reasons need Linux 5.17"),
-        (false, false) => {
-            Err(anyhow!("neither reasons (Linux 5.17) nor functions (/proc/kallsyms) are told"))
-        }
+        (false, false) => Err(anyhow!(
+            "the kernel has no drop reasons (Linux 5.17), and /proc/kallsyms hides functions"
+        )),
     };
     finding("lost packets", text.map(str::to_owned), "they are told without a reason")
 }
 
-/// Which functions probes take, and why not those that come first.
+/// The functions that probes use, and why not the preferred ones.
 pub(super) fn functions(kernel: &Kernel) -> Vec<Finding> {
     let points = &kernel.points;
     [

@@ -1,14 +1,14 @@
-//! Which preemption model the kernel runs: on some, another task may run between two links of a packet that a
-//! process sends.
+//! The kernel's preemption model. With some models another task may run between two links of a packet that a process
+//! sends.
 
 use std::fs;
 
 use super::Finding;
 
-/// Where the kernel tells the model in use (needs debugfs).
+/// File with the model in use (needs debugfs).
 const MODE: &str = "/sys/kernel/debug/sched/preempt";
 
-/// The finding. `noticed`: the programs can tell whether a task was switched out.
+/// The finding. `noticed`: the programs can detect that a task was switched out.
 pub(super) fn finding(noticed: bool) -> Finding {
     let version = nix::sys::utsname::uname()
         .map(|uname| uname.version().to_string_lossy().into_owned())

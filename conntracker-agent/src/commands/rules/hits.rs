@@ -25,8 +25,8 @@ use crate::{
     report::Report,
 };
 
-/// Prints how often the rules of a namespace were met by the packets of a report. The rulesets are that at
-/// the beginning and that at the end of the observation.
+/// Prints how often the packets of a report met the rules of a namespace. The rulesets are those at the beginning and
+/// at the end of the observation.
 ///
 /// # Errors
 /// `out` cannot be written.
@@ -61,9 +61,9 @@ struct Count {
 /// A report and a ruleset, joined.
 struct Hits<'a> {
     counts: HashMap<Spot<'a>, Count>,
-    /// Flows and packets that were traced at all.
+    /// All flows and packets that were traced.
     traced: Count,
-    /// What packets met and the ruleset does not have any more.
+    /// Rules that packets met and that the ruleset has no more.
     gone: Vec<(&'a Site, Count)>,
     evidence: Evidence<'a>,
     /// What saw the packets.
@@ -123,7 +123,7 @@ impl<'a> Hits<'a> {
         self.counts.get(&spot).copied().unwrap_or_default()
     }
 
-    /// Why it cannot be told that no packet matched a rule; `None`: it can, or one did.
+    /// Why an unseen packet may have matched a rule; `None` if none can, or if one was seen.
     fn doubt(&self, (table, chain, rule): RuleAt<'_>) -> Option<Why> {
         let met = self.count(Spot::of_rule(table, chain, rule)).flows > 0;
         if met { None } else { self.evidence.doubt(table, chain, rule) }
@@ -137,7 +137,7 @@ impl<'a> Hits<'a> {
         })
     }
 
-    /// Rules of which it cannot be told whether packets met them, and why.
+    /// Rules without a seen match that an unseen packet may have matched, with the reason.
     fn unknown(&self, ruleset: &'a Ruleset) -> impl Iterator<Item = (RuleAt<'a>, Why)> {
         rules(ruleset).filter_map(|place| Some((place, self.doubt(place)?)))
     }

@@ -1,4 +1,4 @@
-//! The ruleset as JSON. docs/rules.md describes the objects; what changes here changes there.
+//! The ruleset as JSON. docs/rules.md describes the objects, so a change here needs one there.
 
 use std::{
     borrow::Cow,
@@ -57,7 +57,7 @@ struct ChainObject<'a> {
     end: End,
 }
 
-/// What happens after the last rule.
+/// The policy or return after the last rule.
 #[derive(Serialize)]
 struct End {
     #[serde(rename = "type")]

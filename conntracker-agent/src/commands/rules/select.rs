@@ -12,8 +12,8 @@ pub(super) struct Selected<'a> {
     pub chains: Vec<&'a Chain>,
 }
 
-/// Chooses by `TABLE` or `TABLE/CHAIN`, where TABLE is the name or the label (`inet fw4`, `filter (legacy)`).
-/// Names may hold slashes themselves, so candidates are compared rather than `only` taken apart.
+/// Selects by `TABLE` or `TABLE/CHAIN`, where TABLE is the name or the label (`inet fw4`, `filter (legacy)`). Names
+/// may hold slashes, so candidates are compared with `only` instead of splitting it.
 pub(super) fn select<'a>(tables: &'a [Table], only: Option<&str>) -> Vec<Selected<'a>> {
     tables
         .iter()

@@ -1,9 +1,9 @@
-//! `conntracker rules hits`: observes for a while, then joins what was seen with the ruleset.
+//! `conntracker rules hits`: observes packets, then joins their paths with the ruleset.
 
 use std::{io::Write, ops::ControlFlow, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use super::{Format, hits};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     firewall::Ruleset,
     live::{self, Output, Status},
     model::{NetnsId, filter::Filter},
-    os::{descriptors, messages, netns::Netns, output::Destination, signals::Signals},
+    os::{descriptors, event_loop, messages, netns::Netns, output::Destination, signals::Signals},
     report::Report,
 };
 
@@ -40,11 +40,7 @@ pub fn watch(watch: Watch) -> Result<ExitCode> {
     descriptors::raise_limit();
     // Before anything is attached: a signal from here on ends the observation in order.
     let signals = Signals::install(false)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    runtime.block_on(observe(watch, signals))
+    event_loop::block_on(observe(watch, signals))
 }
 
 async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> Result<ExitCode> {
@@ -73,7 +69,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
     for note in observer.notes() {
         log::info!("{note}");
     }
-    // Counters of before the first packet that counts.
+    // The counters before the first traced packet.
     let before = tokio::select! {
         before = listed(&opened) => before?,
         () = schedule.ended() => Ruleset::default(),
@@ -81,16 +77,11 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
     let printer = Printer { netns: opened, format, before, incomplete: false };
     let ctrl_c = if duration.is_some() { "" } else { "; Ctrl-C ends and prints the rules" };
     log::info!("observing{ctrl_c}");
-    let schedule = Arc::new(Mutex::new(schedule));
-    let requests = || {
-        let schedule = Arc::clone(&schedule);
-        async move { schedule.lock().await.next().await }
-    };
-    let printer = observer.run(requests, printer).await?;
+    let printer = schedule.observe(observer, printer).await?;
     Ok(if printer.incomplete { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
-/// The rules of a namespace. If nobody waits for them any more, the programs that list them are ended.
+/// The rules of a namespace. If this future is dropped, the programs that list them are killed.
 async fn listed(netns: &Arc<Netns>) -> Result<Ruleset> {
     let (sender, mut listed) = mpsc::unbounded_channel();
     let mut listers = Listers::new(sender);
@@ -104,7 +95,7 @@ struct Printer {
     format: Format,
     /// The rules when the observation began.
     before: Ruleset,
-    /// Not all is known that there should be.
+    /// Whether the result is incomplete.
     incomplete: bool,
 }
 
@@ -126,7 +117,7 @@ impl Output for Printer {
             log::warn!("{why}");
             self.incomplete = true;
         }
-        // Of rules that could not be looked at nothing can be told, either; the notes say which.
+        // Rules that could not be read make the result incomplete too; the notes name them.
         self.incomplete |= !ruleset.unread.is_empty();
         Ok(ControlFlow::Break(()))
     }

@@ -15,7 +15,7 @@ use crate::{
     report::Footer,
 };
 
-/// Exit status where nothing matched: as that of conntrack(8).
+/// Exit status if nothing matched, as in conntrack(8).
 const NOTHING: u8 = 1;
 
 /// Opens a namespace by name; `None` is our own.
@@ -80,7 +80,7 @@ pub fn delete(netns: Option<&str>, filter: &Filter, format: EntryFormat) -> Resu
             &dumps::request(filter),
             |entry| filter.allows_entry(entry),
             |entry| {
-                // What cannot be printed is removed all the same, and counted.
+                // An entry that cannot be printed is removed and counted all the same.
                 if printed.is_ok() {
                     printed = printer.entry(&netns.name, entry);
                 }
@@ -104,10 +104,10 @@ fn done(matched: Matched, what: &str) -> ExitCode {
     let Matched { done, gone, dump } = matched;
     log::info!("{done} {} {what}", if done == 1 { "entry" } else { "entries" });
     if gone > 0 {
-        log::info!("{gone} more had ended by then");
+        log::info!("{gone} more had ended meanwhile");
     }
     if dump.rejected > 0 {
-        log::warn!("{} entries could not be decoded, and were left alone", dump.rejected);
+        log::warn!("{} entries could not be decoded, and were not changed", dump.rejected);
     }
     if done > 0 { ExitCode::SUCCESS } else { NOTHING.into() }
 }

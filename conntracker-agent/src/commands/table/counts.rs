@@ -30,8 +30,8 @@ pub enum Format {
     Json,
 }
 
-/// Prints how many entries there are: a number, or with several namespaces a line for each, number and
-/// name. With a filter the table is read, without one the kernel knows.
+/// Prints the number of entries; with several namespaces, a line with number and name for each. With a filter it
+/// reads the table, without one it asks the kernel.
 pub fn count(netns: &NetnsChoice, filter: &Filter) -> Result<ExitCode> {
     messages::to_stderr();
     asked::tell(filter);
@@ -56,7 +56,7 @@ pub fn count(netns: &NetnsChoice, filter: &Filter) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What there is of one namespace.
+/// The counts of one namespace.
 struct Stats {
     netns: String,
     table: GlobalStats,
@@ -64,7 +64,7 @@ struct Stats {
     expectations: Vec<ExpectCpuStats>,
 }
 
-/// Prints how full the tables are, and what the CPUs have counted.
+/// Prints the size of the tables, and the counters of the CPUs.
 pub fn stats(netns: &NetnsChoice, format: Format) -> Result<ExitCode> {
     messages::to_stderr();
     let mut all = Vec::new();

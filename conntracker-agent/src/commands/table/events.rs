@@ -1,4 +1,4 @@
-//! `conntracker events`: what happens in conntrack's table, as it happens, with what was missed.
+//! `conntracker events`: prints events of conntrack's table as they arrive, and losses.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -7,35 +7,35 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
     connect,
-    format::{EntryFormat, Look, With},
+    format::{ConntrackFormat, EntryFormat, With},
 };
 use crate::{
     capture::dumps,
+    commands::trace::EXIT_LOST,
     conntrack::{Entry, EventBuffer, EventGroups, EventItem, EventOptions, Item, Kind},
     live::asked,
     model::filter::Filter,
-    os::{clock::Clock, messages, netns::Netns},
+    os::{
+        clock::Clock,
+        event_loop, messages,
+        netns::Netns,
+        signals::{SignalRequest, Signals},
+    },
     report::{
         conntrack::{EventInfo, Format, Origin, Renderer, Timestamp},
         json::{self, Stamp},
     },
 };
 
-/// How long what was printed may stay in the buffer.
+/// Time that output may stay in the buffer.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 /// Time that is longer than any observation.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
-
-/// Exit status where events were lost, with `--strict`.
-const LOST: u8 = 3;
 
 /// What to listen to.
 #[derive(Clone, Debug)]
@@ -60,22 +60,16 @@ pub struct Events {
     pub strict: bool,
 }
 
-/// Prints events until Ctrl-C, SIGTERM or the end of the time.
+/// Prints events until Ctrl-C, SIGTERM, SIGHUP or the end of the time.
 pub fn run(events: &Events) -> Result<ExitCode> {
     messages::to_stderr();
     asked::tell(&events.filter);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    runtime.block_on(listen(events))
+    // Before anything is subscribed: a signal from here on ends in order.
+    let signals = Signals::install(false)?;
+    event_loop::block_on(listen(events, signals))
 }
 
-async fn listen(events: &Events) -> Result<ExitCode> {
-    // Before anything is subscribed: a signal from here on ends in order.
-    let handler = |kind| signal(kind).context("cannot install a signal handler");
-    let (mut interrupt, mut terminate) =
-        (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+async fn listen(events: &Events, mut signals: Signals) -> Result<ExitCode> {
     let netns = events.netns.as_deref().map_or_else(Netns::current, Netns::named)?;
     let mut stream = connect(&netns)?.into_events(&EventOptions {
         groups: events.groups,
@@ -99,8 +93,10 @@ async fn listen(events: &Events) -> Result<ExitCode> {
             break begun;
         }
         let printed = tokio::select! {
-            _ = interrupt.recv() => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
+            asked = signals.next() => match asked {
+                SignalRequest::End => break Ok(()),
+                SignalRequest::Report | SignalRequest::Reopen => printer.out.flush(),
+            },
             () = &mut end => break Ok(()),
             _ = flush.tick() => printer.out.flush(),
             item = stream.next() => printer.item(&item?),
@@ -128,7 +124,7 @@ async fn listen(events: &Events) -> Result<ExitCode> {
     if stats.rejected > 0 {
         log::warn!("{} events could not be decoded", stats.rejected);
     }
-    Ok(if lost && events.strict { LOST.into() } else { ExitCode::SUCCESS })
+    Ok(if lost && events.strict { EXIT_LOST.into() } else { ExitCode::SUCCESS })
 }
 
 struct Printer<'a> {
@@ -136,7 +132,7 @@ struct Printer<'a> {
     netns: &'a Netns,
     clock: Clock,
     /// `None`: JSON.
-    look: Option<Look>,
+    conntrack_format: Option<ConntrackFormat>,
     line: Vec<u8>,
     out: BufWriter<io::Stdout>,
 }
@@ -147,7 +143,7 @@ impl<'a> Printer<'a> {
             events,
             netns,
             clock: Clock::new()?,
-            look: events.format.look(),
+            conntrack_format: events.format.conntrack_format(),
             line: Vec::new(),
             out: BufWriter::with_capacity(1 << 16, io::stdout()),
         })
@@ -155,10 +151,10 @@ impl<'a> Printer<'a> {
 
     /// The renderer of conntrack's own formats; `None`: JSON.
     fn renderer(&self, now_ns: u64) -> Option<Renderer<'_>> {
-        self.look.as_ref().map(|look| look.renderer(now_ns))
+        self.conntrack_format.as_ref().map(|conntrack_format| conntrack_format.renderer(now_ns))
     }
 
-    /// Whether to tell when events were received.
+    /// Whether to print the time of events.
     fn timestamps(&self) -> bool {
         matches!(self.events.format, EntryFormat::Conntrack(_, With { timestamp: true, .. }))
     }
@@ -192,7 +188,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// What the stream says of itself: lines that begin with `#`, and in XML comments.
+    /// Remarks of the stream about itself: lines that begin with `#`, and in XML comments.
     fn stream(&mut self, what: &'static str, lost: Option<u64>) -> io::Result<()> {
         let Some(renderer) = self.renderer(self.clock.now()) else {
             return json::render_stream(what, lost, &mut self.out);
@@ -229,7 +225,7 @@ impl<'a> Printer<'a> {
                     Some(Kind::Destroy) => "destroy",
                 };
                 let now = Stamp::new(now_ns);
-                json::render_event(&mut line, event, portid, entry, &self.netns.name, &now);
+                json::render_event(&mut line, event, portid, entry, &self.netns.name, &now)?;
             }
         }
         let written = self.out.write_all(&line);

@@ -15,41 +15,41 @@ pub enum EntryFormat {
     Ndjson,
 }
 
-/// What conntrack(8) prints besides if asked for (`-o`).
+/// The optional parts of conntrack(8)'s output (`-o`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct With {
     /// The layer 3 protocol (plain).
     pub extended: bool,
     /// Identifiers (plain; XML has them anyway).
     pub id: bool,
-    /// When entries began and ended, where the kernel keeps that (net.netfilter.nf_conntrack_timestamp).
+    /// Start and end of entries, if the kernel stores them (net.netfilter.nf_conntrack_timestamp).
     pub ktimestamp: bool,
-    /// Labels, with the names that /etc/xtables/connlabel.conf gives them.
+    /// Labels, with their names from /etc/xtables/connlabel.conf.
     pub labels: bool,
-    /// When events came about, if the kernel tells that (Linux 6.14+, nf_conntrack_timestamp), else when they were
+    /// The time of events, if the kernel sends it (Linux 6.14+, nf_conntrack_timestamp), else the time when they were
     /// received.
     pub timestamp: bool,
 }
 
 impl EntryFormat {
-    /// How conntrack(8) would print them; `None` for a format of our own.
-    pub(super) fn look(self) -> Option<Look> {
+    /// The format of conntrack(8); `None` for a format of our own.
+    pub(super) fn conntrack_format(self) -> Option<ConntrackFormat> {
         match self {
-            Self::Conntrack(format, with) => Some(Look::new(format, with)),
+            Self::Conntrack(format, with) => Some(ConntrackFormat::new(format, with)),
             Self::Csv | Self::Ndjson => None,
         }
     }
 }
 
 /// Formats of conntrack(8), with what a [`Renderer`] borrows.
-pub(super) struct Look {
+pub(super) struct ConntrackFormat {
     format: Format,
     with: With,
     calendar: Calendar,
     labels: Option<LabelMap>,
 }
 
-impl Look {
+impl ConntrackFormat {
     /// Reads what the format needs. Labels without a name are left out of plain lines and XML, as
     /// conntrack(8) does.
     fn new(format: Format, with: With) -> Self {

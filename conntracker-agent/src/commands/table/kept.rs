@@ -1,12 +1,12 @@
-//! Entries that outlive the buffer that they were read into.
+//! Entries that outlive the receive buffer.
 
 use crate::{conntrack::Entry, netlink::wire::DecodeError};
 
 /// An entry that is kept.
 pub(super) enum Kept {
-    /// What netlink told: a third of the size of what it says, and decoded again when it is asked for.
+    /// The attributes from netlink, which take a third of the size of a decoded entry and are decoded again on use.
     Attributes { family: u8, raw: Box<[u8]> },
-    /// What was read from the kernel's memory, which has no attributes.
+    /// The fields from the kernel's memory, which has no attributes.
     Fields(Box<Fields>),
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Fields {
 impl Kept {
     /// Keeps an entry.
     pub fn new(entry: &Entry<'_>) -> Self {
-        // Attributes there always are: those of a tuple.
+        // A message always has attributes, those of a tuple.
         if entry.raw.is_empty() {
             Self::Fields(Box::new(Fields::new(entry)))
         } else {
@@ -42,7 +42,7 @@ impl Kept {
 
 impl Fields {
     fn new(entry: &Entry<'_>) -> Self {
-        // Field by field, so that a new one that borrows cannot be forgotten here.
+        // The pattern names every field, so that the compiler reports a new one that is missing here.
         let fields = Entry {
             family: entry.family,
             orig: entry.orig,

@@ -1,5 +1,5 @@
-//! `conntracker dump` in the formats that are written while the table is being read: in the kernel's order
-//! and constant memory, or sorted.
+//! `conntracker dump` in the formats that are written while the table is read: in the kernel's order and in constant
+//! memory, or sorted.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -80,20 +80,20 @@ pub fn run(list: &List) -> Result<ExitCode> {
         total.footer(list.via).warn();
         return Ok(ExitCode::SUCCESS);
     };
-    // Until a signal ends the process: nothing is left behind.
+    // A signal ends the process, which leaves nothing behind.
     loop {
         thread::sleep(every);
         once(list)?;
     }
 }
 
-/// What was read of all namespaces.
+/// Counts over all namespaces.
 #[derive(Clone, Copy, Default)]
 struct Total {
     dump: DumpStats,
-    /// Entries handed to whoever prints, who may have ended before the dump did.
+    /// Entries handed to the printer, which may end before the dump does.
     printed: u64,
-    /// Security contexts that cannot be told.
+    /// Entries whose security context cannot be read.
     secret: u64,
 }
 
@@ -116,7 +116,7 @@ fn once(list: &List) -> Result<Total> {
     Destination::Stdout
         .write(|out| {
             if list.watch.is_some() && io::stdout().is_terminal() {
-                // To the upper left, and everything away.
+                // Cursor to the upper left, and clear the screen.
                 out.write_all(b"\x1b[H\x1b[J")?;
             }
             let mut printer = match list.format {
@@ -165,8 +165,7 @@ impl From<anyhow::Error> for Stopped {
     }
 }
 
-/// Hands the entries that are wanted to `each`, in the order that is wanted, with the number of their
-/// namespace.
+/// Hands the requested entries to `each` in the requested order, with the number of their namespace.
 fn read(
     list: &List,
     namespaces: &[Arc<Netns>],
@@ -201,7 +200,7 @@ fn read(
     Ok(())
 }
 
-/// The kernel lists entries, those that it can tell apart from others.
+/// Reads entries by netlink; the kernel applies the part of the filter that it can.
 fn by_netlink(
     filter: &Filter,
     namespaces: &[Arc<Netns>],

@@ -1,5 +1,5 @@
-//! What the command line does with conntrack's table: `conntracker count`, `stats`, `get`, `create`,
-//! `update`, `delete`, `flush`, `events`, and the formats of `dump` that are streams of entries.
+//! Commands on conntrack's table: `conntracker count`, `stats`, `get`, `create`, `update`, `delete`, `flush`,
+//! `events`, and the formats of `dump` that are streams of entries.
 
 pub mod change;
 pub mod counts;

@@ -1,8 +1,8 @@
-//! Prints entries one after the other, in memory that does not grow with them.
+//! Prints entries one after the other, in constant memory.
 
 use std::io::{self, Write};
 
-use super::format::{EntryFormat, Look};
+use super::format::{ConntrackFormat, EntryFormat};
 use crate::{
     conntrack::Entry,
     live::notes::HOW_TO_ACTIVATE,
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Bytes that are put together before they are written.
+/// Bytes that are collected before they are written.
 const CHUNK: usize = 1 << 16;
 
 /// Prints entries.
@@ -31,8 +31,8 @@ pub struct Printer<'a> {
 enum Body {
     /// As conntrack(8) prints them.
     Conntrack {
-        look: Look,
-        /// Lines tell the namespace also where the format has no place for it.
+        conntrack_format: ConntrackFormat,
+        /// Whether lines name the namespace even if the format has no field for it.
         several: bool,
     },
     Csv,
@@ -44,23 +44,23 @@ enum Body {
 struct Report {
     style: Style,
     header: Header,
-    /// `None` before the first entry: what there is to note of a table without entries stands in the header.
+    /// `None` before the first entry, because the header has the remark about an empty table.
     stream: Option<Stream>,
     totals: Totals,
 }
 
 impl<'a> Printer<'a> {
-    /// Prints entries by themselves. `several`: of more than one namespace.
+    /// Prints entries outside of a report. `several`: they are of more than one namespace.
     pub fn begin(format: EntryFormat, several: bool, out: &'a mut dyn Write) -> io::Result<Self> {
-        let body = match (format.look(), format) {
-            (Some(look), _) => Body::Conntrack { look, several },
+        let body = match (format.conntrack_format(), format) {
+            (Some(conntrack_format), _) => Body::Conntrack { conntrack_format, several },
             (None, EntryFormat::Csv) => Body::Csv,
             (None, _) => Body::Ndjson,
         };
         let mut printer = Self::new(body, out)?;
         match &printer.body {
-            Body::Conntrack { look, .. } => {
-                look.renderer(printer.now_ns).begin(&mut printer.buffer);
+            Body::Conntrack { conntrack_format, .. } => {
+                conntrack_format.renderer(printer.now_ns).begin(&mut printer.buffer);
             }
             Body::Csv => csv::header(&mut printer.buffer),
             Body::Ndjson | Body::Report(_) => {}
@@ -84,8 +84,8 @@ impl<'a> Printer<'a> {
     pub fn entry(&mut self, netns: &str, entry: &Entry<'_>) -> io::Result<()> {
         let Self { body, now_ns, now, buffer, out } = self;
         match body {
-            Body::Conntrack { look, several } => {
-                let renderer = look.renderer(*now_ns);
+            Body::Conntrack { conntrack_format, several } => {
+                let renderer = conntrack_format.renderer(*now_ns);
                 renderer.entry(buffer, entry);
                 if *several && renderer.format == Format::Plain {
                     buffer.pop();
@@ -93,7 +93,7 @@ impl<'a> Printer<'a> {
                 }
             }
             Body::Csv => csv::entry(buffer, netns, entry),
-            Body::Ndjson => json::render_entry(buffer, entry, netns, now),
+            Body::Ndjson => json::render_entry(buffer, entry, netns, now)?,
             Body::Report(report) => report.entry(buffer, netns, entry, now)?,
         }
         if buffer.len() >= CHUNK {
@@ -103,11 +103,13 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// Prints what stands behind the last one; `footer` is that of a report.
+    /// Prints the end of the format; `footer` is that of a report.
     pub fn end(self, footer: &Footer) -> io::Result<()> {
         let Self { body, now_ns, now: _, mut buffer, out } = self;
         match body {
-            Body::Conntrack { look, .. } => look.renderer(now_ns).end(&mut buffer),
+            Body::Conntrack { conntrack_format, .. } => {
+                conntrack_format.renderer(now_ns).end(&mut buffer);
+            }
             Body::Csv | Body::Ndjson => {}
             Body::Report(report) => report.end(&mut buffer, footer)?,
         }
@@ -147,7 +149,7 @@ impl Report {
     }
 }
 
-/// What there is to say of a table without entries.
+/// The remark about a table without entries.
 pub(crate) fn no_entries() -> String {
     format!("the conntrack table is empty. If there is traffic: {HOW_TO_ACTIVATE}")
 }

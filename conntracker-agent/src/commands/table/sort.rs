@@ -125,8 +125,8 @@ impl Sort {
     }
 }
 
-/// The value of a column as a number; 0 where an entry has none. Addresses of IPv4 are those that IPv6 maps
-/// them to, text counts by its first 16 bytes.
+/// The value of a column as a number; 0 where an entry has none. IPv4 addresses are mapped to IPv6, and of text the
+/// first 16 bytes count.
 fn key(column: Column, netns: usize, entry: &Entry<'_>) -> u128 {
     let Entry { orig, reply, counters: [orig_count, reply_count], .. } = entry;
     let reply = reply.as_ref();
@@ -208,11 +208,11 @@ pub struct Sorted {
     waiting: Vec<Waiting>,
 }
 
-/// Entries that may pile up beyond those that are wanted.
+/// Entries beyond `top` that are kept before the next sort.
 const SPARE: usize = 1024;
 
 impl Sorted {
-    /// None yet; of those to come only the first `top`.
+    /// An empty list that keeps only the first `top` entries.
     #[must_use]
     pub fn new(sort: Sort, top: Option<usize>) -> Self {
         Self { sort, top: top.unwrap_or(usize::MAX), waiting: Vec::new() }
@@ -227,7 +227,7 @@ impl Sorted {
         }
     }
 
-    /// Sorts, and gives up those that are not wanted. Equal ones stay in the kernel's order.
+    /// Sorts, and drops entries beyond `top`. Equal ones stay in the kernel's order.
     fn settle(&mut self) {
         let Self { sort, top, waiting } = self;
         waiting.sort_by(|a, b| sort.compare(a.key, b.key));

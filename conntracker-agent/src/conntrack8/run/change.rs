@@ -1,4 +1,4 @@
-//! What makes, changes and removes.
+//! Commands that make, change and remove.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::failure::operation_failed;
 use super::list::no_expectation;
 use super::printer::{calendar, renderer};
-use super::{Outcome, Session, connected, found, say};
+use super::{Outcome, Session, connected, found, print_line};
 use crate::conntrack::{
     Change, Entry, ExpectKey, Kind, MarkChange, NewEntry, NewExpectation, ProtoChange, ProtoState,
 };
@@ -62,7 +62,7 @@ impl Session {
         Ok(found(deleted))
     }
 
-    /// Changes entries. Those that the kernel refuses to change are told of and passed over.
+    /// Changes entries. Those that the kernel refuses to change are reported and skipped.
     pub(super) fn update(&mut self, filter: &Filter, edit: &Edit, output: Output) -> Outcome {
         let Self { names, conntrack, printer, .. } = self;
         let calendar = calendar();
@@ -76,7 +76,7 @@ impl Session {
             match requests.update(&entry.into(), &change) {
                 Ok(()) => {}
                 Err(error) if error.is_refused(Errno::ENOENT) => return Ok(()),
-                // It was made before there was a rule about labels, and has no room for any.
+                // The entry began before a rule matched labels, and has no room for them.
                 Err(error)
                     if error.is_refused(Errno::ENOSPC)
                         && change.labels.is_some()
@@ -85,13 +85,13 @@ impl Session {
                     return Ok(());
                 }
                 Err(error) => {
-                    say(&operation_failed(&error).message);
+                    print_line(&operation_failed(&error).message);
                     refused += 1;
                     return Ok(());
                 }
             }
             updated += 1;
-            // As it is now, unless it has ended already.
+            // The entry after the change, unless it has ended.
             requests.get(&entry.into(), |entry| {
                 renderer.entry(printer.begun(|out| renderer.begin(out)), entry);
             })?;
@@ -105,7 +105,7 @@ impl Session {
     /// Removes all entries.
     pub(super) fn flush(&mut self, family: Option<u8>) -> Outcome {
         connected(&mut self.conntrack)?.flush(family, None)?;
-        say("connection tracking table has been emptied.");
+        print_line("connection tracking table has been emptied.");
         Ok(ExitCode::SUCCESS)
     }
 
@@ -132,13 +132,13 @@ impl Session {
     /// Removes all expectations.
     pub(super) fn flush_expectations(&mut self) -> Outcome {
         connected(&mut self.conntrack)?.flush_expectations(None)?;
-        say("expectation table has been emptied.");
+        print_line("expectation table has been emptied.");
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Edit {
-    /// What changes of an entry; `None` if it is so already, as far as labels are not concerned.
+    /// The change of an entry; `None` if it already has the values. Labels are not compared.
     fn of(&self, entry: &Entry<'_>) -> Option<Change> {
         let status = entry.status.union(Status(self.status));
         let change = Change {
@@ -156,7 +156,7 @@ impl Edit {
         (change != Change::default()).then_some(change)
     }
 
-    /// The new state, if it is another one.
+    /// The new state, if it differs.
     fn state_of(&self, entry: &Entry<'_>) -> Option<ProtoChange> {
         let old = entry.state?;
         let proto = entry.orig.proto;

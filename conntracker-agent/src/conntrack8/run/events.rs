@@ -42,7 +42,7 @@ impl Session {
         };
         let mut stream = Conntrack::connect()?.into_events(&options)?;
         if buffer.is_some() {
-            // As getsockopt(2) says it: twice what was asked for.
+            // getsockopt(2) returns twice the size that was asked for.
             let bytes = stream.stats().buffer * 2;
             eprintln!("NOTICE: Netlink socket buffer size has been set to {bytes} bytes.");
         }
@@ -53,7 +53,7 @@ impl Session {
                 let program = programs.of(*portid);
                 let by = (*portid != 0).then_some(Origin { portid: *portid, program });
                 let at = output.timestamp.then(|| {
-                    // The kernel's, if it has kept it (Linux 6.14+, nf_conntrack_timestamp).
+                    // The kernel's time, if it sent one (Linux 6.14+, nf_conntrack_timestamp).
                     entry.timestamp_event.map_or(time, Timestamp::of_nanoseconds)
                 });
                 let lines = printer.begun(|out| renderer.begin(out));
@@ -93,8 +93,7 @@ impl Session {
     }
 }
 
-/// Hands events to `show`, which says whether it has shown one, until SIGINT or SIGTERM. The number of
-/// those shown.
+/// Hands events to `show` until SIGINT or SIGTERM, and returns how many of them `show` printed.
 fn follow(
     stream: &mut EventStream,
     printer: &mut Printer,

@@ -1,4 +1,4 @@
-//! What ends a command early.
+//! Failures of commands.
 
 use std::io;
 
@@ -7,15 +7,15 @@ use nix::errno::Errno;
 use crate::conntrack::Error;
 use crate::conntrack8::Rejection;
 
-/// Why a command did not come to its end.
+/// Why a command failed.
 pub(super) enum Failure {
-    /// The command line, or the kernel, as conntrack(8) says it.
+    /// An error in the words of conntrack(8).
     Rejected(Rejection),
     /// The kernel.
     Kernel(Error),
     /// Standard output cannot be written.
     Output(io::Error),
-    /// Nobody reads standard output any more.
+    /// The reader has closed standard output.
     Closed,
 }
 
@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-/// What conntrack(8) says of an error of the kernel.
+/// The message of conntrack(8) for an error of the kernel.
 pub(super) fn operation_failed(error: &Error) -> Rejection {
     let why = match error {
         Error::Refused { errno: Errno::EPERM, .. } => {
@@ -65,10 +65,10 @@ pub(super) fn operation_failed(error: &Error) -> Rejection {
     Rejection::failure(format!("Operation failed: {why}"))
 }
 
-/// What strerror(3) says.
+/// The text of strerror(3).
 pub(super) fn strerror(error: &io::Error) -> String {
     let text = error.to_string();
-    // The standard library puts the number behind it.
+    // The standard library appends the number.
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! What shows, and changes nothing but counters (-z).
+//! Commands that print and change nothing but counters (-z).
 
 use std::process::ExitCode;
 
@@ -30,8 +30,8 @@ impl Session {
             printer.line()
         };
         if zero && list == List::Table && !filter.is_any() {
-            // A dump that sets counters back does so with all that the kernel sends, which may be more
-            // than what is shown.
+            // A dump that resets counters would reset those of all entries that the kernel sends, also of those that
+            // are not printed.
             conntrack.for_each_matching(&filter.request, |requests, entry| {
                 if !filter.matches(entry) {
                     return Ok(());

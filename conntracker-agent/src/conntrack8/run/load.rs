@@ -1,4 +1,4 @@
-//! Commands from a file, one a line (-R): as `-o save` writes them.
+//! Commands from a file (-R), one in each line, as `-o save` writes them.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -20,8 +20,8 @@ pub(super) fn file(arguments: &[String]) -> Option<&str> {
     }
 }
 
-/// Runs the commands of a file, `-` for standard input. The file is read twice, line by line: if one of
-/// the lines makes no sense, none is run, and the memory does not grow with the file.
+/// Runs the commands of a file, `-` for standard input. The file is read twice, line by line, so that no command runs
+/// if one of the lines is invalid and memory does not grow with the file.
 pub(super) fn run(file: &str) -> Outcome {
     let mut lines = Lines::open(file)?;
     let mut names = NameFiles::read();
@@ -55,12 +55,12 @@ const LONGEST: u64 = 1 << 18;
 /// The lines of a file that can be read again.
 struct Lines {
     file: File,
-    /// Where they begin: standard input may have been read in part.
+    /// Position of the first line, because standard input may have been read in part.
     start: u64,
 }
 
 impl Lines {
-    /// What is no regular file is copied into one that has no name.
+    /// Opens a file. If it is no regular file, it is copied into an unnamed one.
     fn open(name: &str) -> Result<Self, Rejection> {
         let unreadable = |_| Rejection::usage(format!("Failed to open file {name} for reading"));
         let mut file = if name == "-" {
@@ -122,7 +122,7 @@ fn read(line: &Line<'_>, names: &Names) -> Result<Arguments, Rejection> {
     Arguments::read(arguments, names).map_err(|why| at(line, why))
 }
 
-/// What a line asks for.
+/// The command of a line.
 fn command(
     line: &Line<'_>,
     names: &mut NameFiles,
@@ -154,7 +154,7 @@ fn name(verb: Option<Verb>, table: Table) -> String {
     if table == Table::Expect { format!("-{letter} expect") } else { format!("-{letter}") }
 }
 
-/// The words of a line; double quotes keep one together.
+/// The words of a line; double quotes enclose one word.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -21,11 +21,10 @@ use crate::conntrack::Conntrack;
 use crate::model::harmless::OneLine;
 use crate::report::conntrack::LabelMap;
 
-/// How it went, as far as the exit status is concerned.
+/// The exit status, or why the command failed.
 type Outcome = Result<ExitCode, Failure>;
 
-/// Does what the arguments behind the program's name say, in the network namespace of the calling
-/// thread.
+/// Runs the command of the arguments behind the program's name, in the network namespace of the calling thread.
 #[must_use]
 pub fn run(arguments: &[String]) -> ExitCode {
     let outcome = match load::file(arguments) {
@@ -34,9 +33,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        // Nobody reads any more: that is fine.
+        // A closed pipe is no error.
         Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(failure) => tell(&failure.reason()),
+        Err(failure) => print_rejection(&failure.reason()),
     }
 }
 
@@ -49,7 +48,7 @@ fn run_line(arguments: &[String]) -> Outcome {
     Session::new(names.names).run(&command)
 }
 
-/// Tells of options that have no effect, as conntrack(8) does.
+/// Warns about options without an effect, as conntrack(8) does.
 fn warn(arguments: &Arguments) {
     for _ in 0..arguments.ignored {
         eprintln!("WARNING: ignoring -a, deprecated option.");
@@ -63,17 +62,17 @@ fn warn(arguments: &Arguments) {
     }
 }
 
-/// Says why it did not work; the exit status.
-fn tell(why: &Rejection) -> ExitCode {
-    say(&why.message);
+/// Prints why the command failed; returns the exit status.
+fn print_rejection(why: &Rejection) -> ExitCode {
+    print_line(&why.message);
     if why.is_usage() {
         eprintln!("Try `conntrack -h' or 'conntrack --help' for more information.");
     }
     ExitCode::from(why.status)
 }
 
-/// A line on standard error, in the name of conntrack(8).
-fn say(text: &str) {
+/// Prints a line on standard error in the name of conntrack(8).
+fn print_line(text: &str) {
     eprintln!("{} {}", title(), OneLine(text));
 }
 
@@ -81,7 +80,7 @@ fn title() -> String {
     format!("conntrack v{VERSION} (conntrack-tools):")
 }
 
-/// The files that names are in; without them there are numbers.
+/// The files with names; without them numbers are printed.
 struct NameFiles {
     names: Names,
     /// The file that names of labels were read from.
@@ -90,22 +89,22 @@ struct NameFiles {
     missing: Option<io::Error>,
 }
 
-/// What to do where names of labels are asked for, and there is no file with any.
+/// What to do if names of labels are needed and the file is missing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
-    /// Say so, as conntrack(8) does, and go on.
+    /// Print a warning, as conntrack(8) does, and go on.
     Told,
     Passed,
 }
 
 impl NameFiles {
-    /// Reads /etc/protocols; the names of labels come with the first command line.
+    /// Reads /etc/protocols. The names of labels are read for the first command line.
     fn read() -> Self {
         let protocols = fs::read_to_string("/etc/protocols").unwrap_or_default();
         Self { names: Names::parse("", &protocols), labels: None, missing: None }
     }
 
-    /// Finds out which labels a command line means, by the names that are in the file that it names.
+    /// Resolves the labels of a command line by the names in its file.
     fn name_labels(&mut self, arguments: &mut Arguments, told: Missing) -> Result<(), Rejection> {
         let path = arguments.labelmap.as_deref().unwrap_or(LabelMap::PATH);
         if self.labels.as_deref() != Some(path) {
@@ -126,7 +125,7 @@ impl NameFiles {
     }
 }
 
-/// What commands are run with.
+/// The state that commands share.
 struct Session {
     names: Names,
     conntrack: Option<Conntrack>,
@@ -178,17 +177,17 @@ impl Session {
         Ok(code)
     }
 
-    /// Says how many there were, after they were printed.
+    /// Prints how many entries there were.
     fn summarize(&mut self, number: u64, what: &str) -> Result<(), Failure> {
         self.printer.flush()?;
         if self.summary {
-            say(&format!("{number} {what}."));
+            print_line(&format!("{number} {what}."));
         }
         Ok(())
     }
 }
 
-/// The connection, opened when it is first needed: help needs no privileges.
+/// The connection, opened on first use, because help needs no privileges.
 fn connected(conntrack: &mut Option<Conntrack>) -> Result<&mut Conntrack, Failure> {
     let open = match conntrack.take() {
         Some(open) => open,

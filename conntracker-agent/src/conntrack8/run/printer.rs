@@ -11,11 +11,11 @@ use crate::report::conntrack::{Calendar, Format, Options, Renderer, Timestamp, d
 /// A piece.
 const PIECE: usize = 256 * 1024;
 
-/// What is to be printed, until there is a piece of it.
+/// A buffer for output, which is written in large pieces.
 #[derive(Default)]
 pub(super) struct Printer {
     buffer: Vec<u8>,
-    /// What stands before the first entry was printed, so that something must stand behind the last.
+    /// Whether the beginning of the format was printed, so that its end must be too.
     begun: bool,
 }
 
@@ -25,8 +25,8 @@ impl Printer {
         &mut self.buffer
     }
 
-    /// The buffer, for an entry: `begin` appends what stands before the first one. Where there is none,
-    /// conntrack(8) prints nothing at all, and callers look for that.
+    /// The buffer for an entry. Before the first one `begin` appends the beginning of the format, because without
+    /// entries conntrack(8) prints nothing, and callers rely on that.
     pub fn begun(&mut self, begin: impl FnOnce(&mut Vec<u8>)) -> &mut Vec<u8> {
         if !std::mem::replace(&mut self.begun, true) {
             begin(&mut self.buffer);
@@ -34,7 +34,7 @@ impl Printer {
         &mut self.buffer
     }
 
-    /// Behind the last entry, if there was any, stands what `end` appends.
+    /// Appends the end of the format by `end`, if there was an entry.
     pub fn ended(&mut self, end: impl FnOnce(&mut Vec<u8>)) {
         if std::mem::take(&mut self.begun) {
             end(&mut self.buffer);

@@ -1,4 +1,4 @@
-//! Which program an event is the doing of: whose netlink socket has the port.
+//! Finds the program that caused an event, by the port of its netlink socket.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,19 +8,18 @@ use crate::capture::owners::program as program_of_socket;
 
 /// NETLINK_NETFILTER.
 const PROTOCOL: &str = "12";
-/// How long a netlink port whose program was not found is not looked up again.
+/// Time before a netlink port is looked up again whose program was not found.
 const UNKNOWN: Duration = Duration::from_millis(100);
 
 /// Programs by netlink port.
 #[derive(Default)]
 pub(super) struct Programs {
-    /// And when that was found out: sockets come and go, and ports with them.
+    /// Programs by port, with the time of the lookup, because ports are reused.
     known: HashMap<u32, (Option<String>, Instant)>,
 }
 
 impl Programs {
-    /// What the program with this port is called; `None` if it is gone already, or not to be seen from
-    /// here.
+    /// Name of the program with this port; `None` if it has ended, or is invisible from here.
     pub fn of(&mut self, portid: u32) -> Option<&[u8]> {
         if portid == 0 {
             return None;

@@ -20,16 +20,16 @@ use crate::{
     model::table::{Backend, Family},
 };
 
-/// Options of matches whose value may be any word, `-j` too.
+/// Options of matches whose value may be any word, even `-j`.
 const FREE_TEXT: &[&str] =
     &["--comment", "--string", "--hex-string", "--name", "--hashlimit-name", "--helper", "--path"];
 
-/// Whether it was written by iptables-nft, whose rules nft lists.
+/// Whether iptables-nft wrote this text; nft lists its rules.
 pub(in crate::firewall) fn is_of_nf_tables(saved: &str) -> bool {
     saved.lines().take_while(|line| line.starts_with('#')).any(|line| line.contains("(nf_tables)"))
 }
 
-/// Reads the tables; lines that make no sense are counted as skipped.
+/// Reads the tables; lines that cannot be parsed are counted as skipped.
 pub(in crate::firewall) fn parse(family: Family, saved: &str, skipped: &mut Skipped) -> Vec<Table> {
     let mut tables = Vec::new();
     let mut current: Option<Reader> = None;
@@ -59,7 +59,7 @@ fn next_line<'a>(rest: &mut &'a str) -> Option<&'a str> {
     if rest.is_empty() {
         return None;
     }
-    // A quote that never closes must not swallow the rest.
+    // A quote without an end must not hide the following lines.
     let end = unquoted(rest, b'\n').or_else(|| rest.find('\n'));
     let (line, after) = match end {
         Some(end) => (&rest[..end], &rest[end + 1..]),
@@ -206,7 +206,7 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// Where a byte first stands outside of quotes (`xtables_save_string` of libxtables).
+/// Position of the first such byte outside of quotes (`xtables_save_string` of libxtables).
 fn unquoted(text: &str, wanted: u8) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     text.bytes().position(|byte| {

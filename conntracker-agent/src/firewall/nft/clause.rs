@@ -36,7 +36,7 @@ pub(super) fn condition(of: &Value) -> Clause {
             } else if op == "in" {
                 one(value::bits(first.field, right))
             } else if right.is_array() || right.get("|").is_some() {
-                // Whether one bit or all are meant depends on who wrote the rule.
+                // nft's notation does not say whether one of the bits must be set or all of them.
                 Elements::Unknown
             } else {
                 Elements::Listed(Arc::new([value::tests(&operands, right)]))
@@ -103,7 +103,7 @@ fn map_verdict(of: &Value) -> Option<MapVerdict> {
     })
 }
 
-/// What a reject requires without saying so: nft leaves out conditions that follow from it.
+/// The condition that a reject implies, which nft does not print.
 pub(super) fn reject(of: &Value) -> Option<Clause> {
     let requires = |field, number| {
         let set = Elements::Sorted(Arc::new([(number, number)]));
@@ -149,8 +149,7 @@ pub(super) fn mangle(of: &Value) -> Option<Clause> {
     Some(Clause::Mark { connection, value })
 }
 
-/// Whether something that is set is a part of the headers that conditions look at, as far as they are
-/// known from conntrack.
+/// Whether a statement sets a header field that conditions compare and that is known from conntrack.
 pub(super) fn mangles_headers(of: &Value) -> bool {
     let Some(payload) = of.get("key").and_then(|key| key.get("payload")) else { return false };
     let field = payload.get("field").and_then(Value::as_str);
@@ -186,7 +185,7 @@ fn operand(of: &Value) -> Operand {
     }
 }
 
-/// What only packets have that have a field.
+/// An operand without a known value, for a field that only some packets have.
 fn without_value(field: Field) -> Operand {
     let (v6, proto) = match field {
         Field::Address { v6, .. } => (Some(v6), None),

@@ -1,5 +1,5 @@
-//! nft's JSON (libnftables-json(5)), object by object: what one version of nft writes differently
-//! costs that object, not the ruleset.
+//! nft's JSON (libnftables-json(5)), parsed object by object, so that an object which some version of nft writes
+//! differently is lost alone.
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Objects that say nothing of where packets go.
+/// Objects that have no effect on where packets go.
 const IGNORED: &[&str] = &[
     "metainfo",
     "element",
@@ -62,7 +62,7 @@ impl Listing {
         }
         let Document { nftables } = serde_json::from_str(json)?;
         let mut build = Build::default();
-        // Whatever their order in the listing: tables, then chains, then rules.
+        // Tables, then chains, then rules, whatever their order in the listing.
         let (mut chains, mut rules) = (Vec::new(), Vec::new());
         for object in nftables {
             match object {
@@ -90,8 +90,8 @@ impl Listing {
     }
 }
 
-/// An object of the list, `{"KIND": {…}}`. Rules are digested at once, so that no tree of a whole
-/// ruleset is ever in memory; of large sets not all elements are kept.
+/// An object of the list, `{"KIND": {…}}`. Rules are converted at once, so that the JSON of a whole ruleset is never
+/// in memory; large sets keep only some of their elements.
 enum Object {
     Table(Value),
     Chain(Value),
@@ -159,8 +159,8 @@ fn family(object: &Value) -> Option<Family> {
     Family::parse(text(object, "family")?)
 }
 
-/// Reads a rule. One whose statements make no sense still counts, or all after it in the chain had
-/// wrong positions.
+/// Reads a rule. One whose statements cannot be parsed still counts, because the positions after it would be wrong
+/// otherwise.
 fn rule(object: &Value) -> Option<RuleObject> {
     let expr = object.get("expr").unwrap_or(&Value::Null);
     let Effects { kinds, counter, counts_matches, verdicts, nat_family, maps, updates, clauses } =
@@ -219,7 +219,7 @@ impl Build {
         });
     }
 
-    /// A named set or map; maps whose data are no verdicts are nothing to us.
+    /// A named set or verdict map; other maps are not needed.
     fn set(&mut self, named: Named) {
         let Some(key) = named.key() else { return self.skip("set") };
         if let Some(data) = named.data() {
@@ -268,7 +268,7 @@ impl Build {
         let RuleObject { family, table, chain, mut rule, maps, .. } = object;
         self.sets.resolve(family, &table, &mut rule.clauses);
         if !maps.is_empty() {
-            self.look_into(family, &table, maps, &mut rule);
+            self.add_map_verdicts(family, &table, maps, &mut rule);
         }
         let chain = self
             .chain_at
@@ -283,8 +283,8 @@ impl Build {
         }
     }
 
-    /// Adds what named verdict maps do to what a rule does.
-    fn look_into(&self, family: Family, table: &str, maps: Vec<String>, rule: &mut Rule) {
+    /// Adds the verdicts of named verdict maps to the actions of a rule.
+    fn add_map_verdicts(&self, family: Family, table: &str, maps: Vec<String>, rule: &mut Rule) {
         let mut verdicts = Verdicts {
             actions: std::mem::take(&mut rule.actions),
             targets: std::mem::take(&mut rule.targets),

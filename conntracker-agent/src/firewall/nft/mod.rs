@@ -1,9 +1,9 @@
-//! nf_tables as nft lists it, twice: JSON has what rules are made of, text has how people read them. What nft
-//! does not print of rules of iptables-nft, iptables-nft-save does.
+//! nf_tables as nft lists it, twice: JSON has the parts of rules, text has their notation. iptables-nft-save has the
+//! parts of rules of iptables-nft that nft does not print.
 //!
-//! The two listings are joined by handles. The kernel never gives a handle twice within a table, nor
-//! the handle of a table twice in a namespace, so a text that is found belongs to that very rule;
-//! one that is not found tells that the ruleset changed in between.
+//! Handles join the two listings. The kernel never reuses a handle within a table, nor the handle of a table within a
+//! namespace, so a text with the handle of a rule belongs to that rule. A rule without a text shows that the ruleset
+//! changed in between.
 
 mod clause;
 mod json;
@@ -38,7 +38,7 @@ pub(super) struct Loaded {
     pub skipped: super::Skipped,
     /// Rules whose text is missing.
     pub without_text: usize,
-    /// What is missing, and why.
+    /// Notes about what is missing, and why.
     pub notes: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn load(limits: &Limits) -> Result<Option<Loaded>> {
     let mut attempt = 1;
     loop {
         let before = generation();
-        // nft gives up a listing that the ruleset changes under too often: that is a change, too.
+        // nft gives up a listing when the ruleset changes too often meanwhile, which counts as a change.
         match list(&nft, limits) {
             Ok(loaded) => {
                 let saved = saved::load(&loaded.tables, limits);
@@ -65,7 +65,7 @@ pub(super) fn load(limits: &Limits) -> Result<Option<Loaded>> {
     }
 }
 
-/// Adds texts, and says what is missing. `same`: the ruleset did not change while it was read.
+/// Adds the texts, and notes what is missing. `same`: the ruleset did not change while it was read.
 fn finish(mut loaded: Loaded, saved: Option<Saved>, same: bool) -> Loaded {
     let Loaded { tables, notes, without_text, .. } = &mut loaded;
     if *without_text > 0 {
@@ -86,7 +86,7 @@ fn finish(mut loaded: Loaded, saved: Option<Saved>, same: bool) -> Loaded {
     loaded
 }
 
-/// Makes both listings at the same time. Threads share the namespace of the one that starts them.
+/// Makes both listings at the same time. The threads inherit the namespace of the thread that starts them.
 fn list(nft: &Path, limits: &Limits) -> Result<Loaded> {
     thread::scope(|scope| {
         let texts = threads::spawn_scoped(scope, || {

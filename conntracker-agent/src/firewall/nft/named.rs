@@ -1,4 +1,4 @@
-//! Named sets and maps: their elements, if only who writes rules changes them.
+//! Named sets and maps: their elements, if packets cannot change them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +17,7 @@ use crate::{
     model::table::Family,
 };
 
-/// Elements of one set that are looked at, at most: rules with larger ones are not told apart by them.
+/// The most elements of one set that are kept. Conditions on larger sets stay open.
 const LIMIT: usize = 1 << 18;
 
 /// A set or a verdict map, as it was listed.
@@ -86,13 +86,13 @@ impl<'de> Deserialize<'de> for Listed {
 }
 
 impl Named {
-    /// Whether its elements stay as they are until somebody changes the ruleset. (Packets add elements to
-    /// dynamic ones, and those with a timeout end on their own; neither changes nf_tables' sequence.)
+    /// Whether its elements change only with the ruleset. (Packets add elements to dynamic sets, and elements with a
+    /// timeout expire; neither changes the generation of nf_tables.)
     fn is_constant(&self) -> bool {
         let flag = |value: &Value| value == "dynamic" || value == "timeout";
         let flags = self.flags.as_array();
         let changes = flag(&self.flags) || flags.is_some_and(|flags| flags.iter().any(flag));
-        // Statements of elements are evaluated when one is found, and limits end the rule then.
+        // The kernel evaluates the statements of the element that it finds, and a limit among them may end the rule.
         let counts = |value: &Value| value.get("counter").is_some();
         let statements = self.stmt.as_array();
         let harmless = self.stmt.is_null() || statements.is_some_and(|all| all.iter().all(counts));
@@ -106,7 +106,7 @@ impl Named {
         Some((family, text(&self.table)?, text(&self.name)?))
     }
 
-    /// It maps keys to values, whose type this is.
+    /// Type of the values, if it is a map.
     pub fn data(&self) -> Option<&str> {
         if self.map.is_null() { None } else { Some(self.map.as_str().unwrap_or_default()) }
     }
@@ -128,7 +128,7 @@ pub(super) type Key = (Family, String, String);
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     named: HashMap<Key, Named>,
-    /// Those that rules let packets change.
+    /// Sets that rules let packets change.
     updated: HashSet<Key>,
     elements: HashMap<(Key, Vec<Field>), Elements>,
     verdicts: HashMap<(Key, Vec<Field>), MapElements>,

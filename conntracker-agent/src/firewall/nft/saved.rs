@@ -1,8 +1,7 @@
-//! Rules of iptables-nft as iptables-nft-save writes them. nft has no text for extensions of xtables: their
-//! arguments, comments among them, are missing in its listing, and older versions leave out even their names.
-//! iptables-nft-save has no handles, but lists the same rules in the same order, so that rules are joined by
-//! their position: where the generation of nf_tables stayed the same, chains have as many rules, and what both
-//! listings say of a rule agrees.
+//! Rules of iptables-nft as iptables-nft-save writes them. nft has no text for extensions of xtables: its listing
+//! lacks their arguments, comments among them, and older versions leave out even their names. iptables-nft-save has
+//! no handles, but it lists the same rules in the same order. So positions join the listings, if the generation of
+//! nf_tables did not change, each chain has the same number of rules in both, and both agree about each rule.
 
 use std::collections::HashMap;
 
@@ -17,11 +16,11 @@ use crate::{
     model::table::Family,
 };
 
-/// What iptables-nft-save and ip6tables-nft-save wrote.
+/// The listings of iptables-nft-save and ip6tables-nft-save.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
     listings: Vec<(Family, String)>,
-    /// What could not be listed, and why.
+    /// Notes about what could not be listed, and why.
     notes: Vec<String>,
 }
 
@@ -62,7 +61,7 @@ fn list(family: Family, limits: &Limits) -> Result<String, String> {
 }
 
 impl Saved {
-    /// Gives rules their texts, if the ruleset is still the one that was listed. Returns what is missing.
+    /// Gives rules their texts, if the ruleset is still the one that was listed. Returns notes about what is missing.
     pub fn give_to(self, tables: &mut [Table]) -> Vec<String> {
         let Self { listings, mut notes } = self;
         let different: usize =
@@ -113,8 +112,8 @@ fn give(tables: &mut [Table], family: Family, listing: &str) -> usize {
     different
 }
 
-/// Whether two listings may be of the same rule: what it does, where it leads, and the plain conditions that
-/// both tell.
+/// Whether two listings may be of the same rule: they agree in its action, its target and the plain conditions that
+/// both have.
 fn agree(nft: &Rule, saved: &Rule) -> bool {
     let known =
         !nft.actions.contains(&Action::Unknown) && !saved.actions.contains(&Action::Unknown);
@@ -125,14 +124,14 @@ fn agree(nft: &Rule, saved: &Rule) -> bool {
                 (Some(Some(a)), Some(Some(b))) => a == b,
                 (Some(_), Some(_)) | (None, None) => true,
                 (None, Some(_)) => false,
-                // It may be what nft makes of an extension.
+                // nft may have translated an extension into a native expression.
                 (Some(_), None) => lacks_text(nft),
             },
         )
 }
 
-/// Addresses and interfaces that packets are compared with, as far as they are written alike: for each
-/// kind, whether it is there, and its value if that is a plain one.
+/// Addresses and interfaces in a rule's conditions: for each kind, whether the rule has it, and its value if both
+/// programs write it alike.
 type Plain<'a> = [Option<Option<&'a str>>; 4];
 
 fn plain_of_nft(text: &str) -> Plain<'_> {
@@ -147,7 +146,7 @@ fn plain_of_nft(text: &str) -> Plain<'_> {
 
 fn plain_of_saved(text: &str) -> Plain<'_> {
     let words: Vec<&str> = text.split(' ').collect();
-    // What follows the first match may be any text.
+    // Behind the first match any text may follow.
     let header = words.iter().position(|word| ["-m", "-j", "-g"].contains(word));
     let header = &words[..header.unwrap_or(words.len())];
     ["-s", "-d", "-i", "-o"].map(|wanted| {
@@ -156,8 +155,8 @@ fn plain_of_saved(text: &str) -> Plain<'_> {
     })
 }
 
-/// A value that both write alike, but for quotes, the wildcard of interfaces and the length of a whole
-/// address; `None` for others.
+/// A value that both programs write alike, apart from quotes, the wildcard of interfaces and the prefix length of a
+/// whole address; `None` for others.
 fn plain(value: &str) -> Option<&str> {
     let value = value.trim_matches('"').trim_end_matches(['+', '*']);
     let value = value.strip_suffix("/32").or(value.strip_suffix("/128")).unwrap_or(value);

@@ -1,4 +1,4 @@
-//! What the statements of a rule can do (libnftables-json(5), "STATEMENTS").
+//! The effects of a rule's statements (libnftables-json(5), "STATEMENTS").
 
 use serde_json::Value;
 
@@ -21,13 +21,13 @@ pub(super) struct Effects {
     pub counter: Option<Counter>,
     pub counts_matches: bool,
     pub verdicts: Verdicts,
-    /// Family whose addresses it translates, if it says so.
+    /// Family whose addresses it translates, if the rule has one.
     pub nat_family: Option<Family>,
     /// Named verdict maps that it looks into.
     pub maps: Vec<String>,
     /// Named sets and maps that packets change.
     pub updates: Vec<String>,
-    /// The statements, as far as they matter to whether the rule matches.
+    /// The statements that decide whether the rule matches.
     pub clauses: Vec<Clause>,
 }
 
@@ -104,7 +104,7 @@ impl Effects {
         self.kinds.push(kind.to_owned());
     }
 
-    /// Takes no part in what we know: it may be a condition and may decide.
+    /// Adds an unknown statement: it may be a condition, and it may give a verdict.
     fn unknown(&mut self, kind: &str) {
         self.kind(kind);
         self.counts_matches = false;
@@ -114,8 +114,7 @@ impl Effects {
 
     fn add(&mut self, statement: &Value) {
         let Some((name, value)) = single(statement) else {
-            // What nft has no JSON for it writes as text: blocks of rules within a rule
-            // (`jump { … }`), for one.
+            // nft writes text where it has no JSON: for blocks of rules within a rule (`jump { … }`), for one.
             return self.unknown("text");
         };
         if self.verdicts.add(name, value) {
@@ -132,7 +131,7 @@ impl Effects {
                 self.act(name, Action::Reject);
             }
             "masquerade" | "snat" | "dnat" | "redirect" => {
-                // An address that is looked up in a map may not be there.
+                // A map may lack the address that is looked up.
                 if value.to_string().contains("\"map\"") {
                     self.fallible();
                 }
@@ -146,7 +145,7 @@ impl Effects {
             // These let every packet go on.
             "log" | "notrack" | "ct helper" | "ct timeout" | "ct expectation" => self.kind(name),
             "mangle" => {
-                // Setting a mark to a number always works; other values may not exist.
+                // Setting a mark to a number always works, but another value may be missing in the packet.
                 let mark =
                     value.get("key").and_then(single).is_some_and(|(key, _)| key != "payload");
                 let literal = value.get("value").is_some_and(|v| v.is_number() || v.is_string());
@@ -159,7 +158,7 @@ impl Effects {
                 }
                 self.kind(name);
             }
-            // These let some packets go on and end the rule for others, or may.
+            // These statements may end the rule for some packets.
             "limit" | "quota" | "ct count" | "set" | "map" | "tproxy" | "dup" | "last"
             | "meter" | "flow" | "secmark" => {
                 let set = value.get("set").or_else(|| value.get("map")).and_then(Value::as_str);
@@ -177,7 +176,7 @@ impl Effects {
         self.verdicts.actions.push(action);
     }
 
-    /// A statement that ends the rule for some packets, nobody knows which.
+    /// A statement that ends the rule for some packets, and the listing does not say which.
     fn fallible(&mut self) {
         self.counts_matches = false;
         self.clauses.push(Clause::Unknown);
@@ -188,7 +187,7 @@ impl Effects {
         if let (Some(packets), Some(bytes)) = (number("packets"), number("bytes")) {
             self.kind("counter");
             self.counter = Some(Counter { packets, bytes });
-            // Of packets that a verdict was given before, it says nothing.
+            // The counter does not see packets that got a verdict before it.
             self.counts_matches = !self.clauses.iter().any(Clause::gives_verdict);
             self.clauses.push(Clause::Counter);
         } else {
@@ -238,7 +237,7 @@ impl Effects {
     }
 }
 
-/// What a match looks at: the kind of expression, under any arithmetic.
+/// The kind of expression that a match compares, without the arithmetic around it.
 fn subject(expression: &Value) -> &str {
     match single(expression) {
         Some(("&" | "|" | "^" | "<<" | ">>", operands)) => {

@@ -7,9 +7,9 @@
 //! ⇥⇥iifname "lo" accept # handle 28
 //! ```
 //!
-//! A rule ends with its handle; one that holds a block, or a comment with a line break, takes several
-//! lines. A comment could imitate all of this: a handle that comes twice names no rule, and the
-//! JSON, not the text, says what a rule does.
+//! A rule ends with its handle; one that holds a block, or a comment with a line break, takes several lines. A
+//! comment could imitate all of this. So a handle that comes twice names no rule, and the JSON, not the text, decides
+//! what a rule does.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -45,7 +45,7 @@ struct ChainText {
 }
 
 impl Texts {
-    /// Reads a listing; what it does not understand it passes over.
+    /// Reads a listing; lines that it does not understand are skipped.
     pub fn parse(listing: &str) -> Self {
         let mut texts = Self::default();
         let (mut table, mut chain) = (None, None);
@@ -92,7 +92,7 @@ impl Texts {
 }
 
 impl TableText {
-    /// Gives a table what only the text says. Returns how many rules found no text.
+    /// Gives a table what only the text has. Returns the number of rules without a text.
     pub fn give_to(&mut self, table: &mut Table) -> usize {
         table.dormant = self.dormant;
         let mut missing = 0;
@@ -136,7 +136,7 @@ impl ChainText {
         }
         rule.push_str(text);
         if let Some(handle) = handle {
-            // Where a comment of iptables stood nft leaves a blank.
+            // nft prints a blank in place of a comment of iptables.
             let text = std::mem::take(rule).trim().to_owned();
             match self.rules.entry(handle) {
                 Entry::Vacant(vacant) => _ = vacant.insert(Some(text)),
@@ -151,9 +151,8 @@ fn block(text: &str) -> Option<&str> {
     text.strip_suffix(" {")
 }
 
-/// `TEXT { # handle N`, and maybe more: behind the handle of a table that has an owner stands the name of its
-/// program (` progname NAME`, `table_print` of nftables' src/rule.c), which may be anything. Names of tables
-/// and chains have no blanks.
+/// Splits `TEXT { # handle N`. The name of a program may follow the handle of a table that has an owner (` progname
+/// NAME`, `table_print` of nftables' src/rule.c), and may be any text. Names of tables and chains have no blanks.
 fn split_head(line: &str) -> (&str, Option<u64>) {
     let Some((text, rest)) = line.split_once(" { # handle ") else { return (line, None) };
     let digits = rest.split(' ').next().unwrap_or_default();
@@ -163,7 +162,7 @@ fn split_head(line: &str) -> (&str, Option<u64>) {
     }
 }
 
-/// `TEXT # handle N`: nothing stands behind the handle of a rule (`rule_print`).
+/// Splits `TEXT # handle N`. Nothing follows the handle of a rule (`rule_print`).
 fn split_handle(line: &str) -> (&str, Option<u64>) {
     match line.rsplit_once(" # handle ").map(|(text, handle)| (text, handle.parse())) {
         Some((text, Ok(handle))) => (text, Some(handle)),

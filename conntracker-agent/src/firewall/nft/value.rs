@@ -1,5 +1,5 @@
-//! Values that rules compare with, as nft writes them (libnftables-json(5), "EXPRESSIONS"), to tests of
-//! numbers and names.
+//! Converts the values in conditions, as nft writes them (libnftables-json(5), "EXPRESSIONS"), to tests of numbers
+//! and names.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::firewall::clause::{Elements, Field, Operand, Test, Tests};
 /// Length of the name of an interface (include/uapi/linux/if.h).
 const IFNAMSIZ: usize = 16;
 
-/// The test of an operand that a value on the right side stands for.
+/// The test that the value on the right side of a condition stands for.
 pub(super) fn test(operand: Operand, value: &Value) -> Test {
     let Operand { field, .. } = operand;
     match value {
@@ -33,13 +33,13 @@ pub(super) fn test(operand: Operand, value: &Value) -> Test {
     number(field, value).map_or(Test::Unknown, |number| Test::Range(number, number))
 }
 
-/// Bits, one of which is to be set.
+/// The test for bits of which one must be set.
 pub(super) fn bits(field: Field, value: &Value) -> Test {
     number(field, value).map_or(Test::Unknown, Test::Bits)
 }
 
-/// What an element of a set is, without what belongs to it; `None` if something does that may end the
-/// rule (a limit).
+/// The key of an element of a set, without its counter and comment; `None` if the element has a statement that may
+/// end the rule (a limit).
 pub(super) fn element(value: &Value) -> Option<&Value> {
     let Some(inner) = value.get("elem") else { return Some(value) };
     let harmless = |key: &String| {
@@ -163,7 +163,7 @@ fn named(field: Field, text: &str) -> Option<u128> {
         }
         Field::Icmp { code: false, v6: false } => icmp(text)?.into(),
         Field::Icmp { code: false, v6: true } => icmpv6(text)?.into(),
-        // LOOPBACK_IFINDEX. Of others the name now says nothing about the index that the rule has.
+        // LOOPBACK_IFINDEX. Other names may have belonged to another interface when the rule was made.
         Field::Interface { .. } if text == "lo" => 1,
         _ => return None,
     })

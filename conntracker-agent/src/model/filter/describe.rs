@@ -66,7 +66,7 @@ impl Filter {
         option("oif", oif.texts(Clone::clone));
         option("rule", rule.texts(|place| place.0.clone()));
         for (name, terms) in [("nat", nat), ("src-nat", src_nat), ("dst-nat", dst_nat)] {
-            // A value that may be absent stands behind an equals sign.
+            // An optional value follows an equals sign.
             all.extend(
                 terms.texts(|net| net.map_or(String::new(), |net| net.to_string())).iter().map(
                     |term| match term.as_str() {

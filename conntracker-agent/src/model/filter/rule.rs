@@ -1,4 +1,4 @@
-//! Places in the ruleset, as filters name them.
+//! Chains and rules as filters name them.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use crate::model::{
     table::{Backend, after_table},
 };
 
-/// A place in the ruleset: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names may hold slashes themselves, so
-/// that only a site can tell how the text is to be taken apart.
+/// A chain or rule: `TABLE/CHAIN` or `TABLE/CHAIN/HANDLE`. Names of tables and chains may hold slashes, so the text
+/// is split only when it is compared with a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleFilter(pub(super) String);
 
@@ -20,9 +20,9 @@ impl RuleFilter {
         (!table.is_empty() && !chain.is_empty()).then(|| Self(text.to_owned()))
     }
 
-    /// Whether it means a site, or the chain of one. A table goes by its name or by family and name, with
-    /// `(legacy)` or `(nft)` behind it if only that one is meant; a rule by its handle, or by its position in
-    /// ip_tables, which has no handles.
+    /// Whether the filter means this site or its chain. A table is named by its name or by family and name, followed
+    /// by `(legacy)` or `(nft)` if only that backend is meant; a rule by its handle, or in ip_tables, which has no
+    /// handles, by its position.
     #[must_use]
     pub fn matches(&self, site: &Site) -> bool {
         after_table(&self.0, site.backend, site.family, &site.table).any(|rest| {
@@ -40,7 +40,7 @@ impl fmt::Display for RuleFilter {
     }
 }
 
-/// Whether a site is the rule of a number.
+/// Whether a site is the rule with this handle or position.
 fn is_rule(number: &str, site: &Site) -> bool {
     let own = match site.backend {
         Backend::Nft => site.handle,

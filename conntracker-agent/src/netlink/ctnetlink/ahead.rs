@@ -1,5 +1,5 @@
-//! Long dumps, received in a thread of their own. The kernel makes a datagram in the call that receives the
-//! one before it; so while one processor makes entries, another one can read them.
+//! Long dumps, received by a thread of their own. The kernel fills a datagram within the call that receives the one
+//! before it, so one processor can encode entries while another decodes them.
 
 use super::decode::Entry;
 use super::dump::Cursor;
@@ -17,9 +17,9 @@ struct Datagram {
 }
 
 impl Cursor {
-    /// Hands the rest of the entries to `each`, as [`Self::next`] would, while a thread receives what
-    /// follows. The datagram last received must have been read in full. An error of `each` ends it; the
-    /// answer can be read on then, and so it can if no thread can be had (`false`).
+    /// Hands the remaining entries to `each`, as [`Self::next`] would, while a thread receives the datagrams that
+    /// follow. The last datagram must have been read in full. An error of `each` ends the call, and the answer can be
+    /// read on; so it can where the kernel refuses a thread (`false`).
     ///
     /// It takes eight buffers of [`RECEIVE_BYTES`].
     pub fn for_each_ahead<E: From<Error>>(

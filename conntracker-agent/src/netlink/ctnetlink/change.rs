@@ -1,8 +1,7 @@
-//! What requests say of an entry: which one is meant, what it shall be, what of it shall change.
+//! What requests say about an entry: its key, the values of a new one, and changes.
 //!
-//! What the kernel accepts, and when, is decided in net/netfilter/nf_conntrack_netlink.c; each field
-//! says what it asks for. Of an entry's attributes these cannot be set over ctnetlink: accounting,
-//! timestamps, the identifier, and the security mark (rules set it, SECMARK and `ct secmark`).
+//! net/netfilter/nf_conntrack_netlink.c decides which requests the kernel accepts. ctnetlink cannot set accounting,
+//! timestamps, the identifier and the security mark of an entry (rules set that one: SECMARK and `ct secmark`).
 
 use std::net::IpAddr;
 
@@ -20,9 +19,9 @@ pub struct EntryKey {
     pub tuple: Tuple,
     /// Whether `tuple` is the reply direction.
     pub reply: bool,
-    /// The zone as it applies to that direction: 0 if the entry's zone is for the other one alone.
+    /// The zone of that direction: 0 if the entry's zone applies to the other direction alone.
     pub zone: u16,
-    /// Its identifier, so that an entry made anew with the same tuple is not mistaken for it.
+    /// Its identifier, so that a later entry with the same tuple is not mistaken for it.
     pub id: Option<u32>,
 }
 
@@ -92,7 +91,7 @@ pub struct NatRange {
     pub ports: Option<(u16, u16)>,
 }
 
-/// An entry to be made. No packet is needed for it, but there must be one within `timeout` seconds.
+/// A new entry. No packet makes it, but it ends unless one comes within `timeout` seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEntry {
     /// Original direction.
@@ -109,13 +108,12 @@ pub struct NewEntry {
     pub nat_dst: Option<NatRange>,
     /// Original direction of the entry that expected this one; it must be in the same zone.
     pub master: Option<Tuple>,
-    /// What else it is to have. Its `timeout`, if any, comes before the one above.
+    /// Its other values. A `timeout` among them overrides the one above.
     pub with: Change,
 }
 
 impl NewEntry {
-    /// An entry between two endpoints without translation. `None` for an ICMP message that has no
-    /// answer.
+    /// A new entry without NAT. `None` for an ICMP type that has no reply type.
     #[must_use]
     pub fn new(orig: Tuple, timeout: u32) -> Option<Self> {
         Some(Self {
@@ -131,21 +129,21 @@ impl NewEntry {
     }
 }
 
-/// What an entry is to have from now on; what is `None` stays as it is.
+/// New values of an entry; `None` leaves a value as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Seconds until it ends. An entry with IPS_FIXED_TIMEOUT refuses it with EPERM.
     pub timeout: Option<u32>,
-    /// IPS_ bits, all of them: IPS_CONFIRMED is added. SEEN_REPLY and ASSURED can be set but not taken
-    /// back, EXPECTED and DYING not be changed (EBUSY); bits that are the kernel's own are ignored.
+    /// All IPS_ bits, to which IPS_CONFIRMED is added. The kernel allows to set SEEN_REPLY and ASSURED but not to
+    /// clear them, refuses changes of EXPECTED and DYING (EBUSY), and ignores the bits that it manages itself.
     pub status: Option<Status>,
     /// Connmark.
     pub mark: Option<MarkChange>,
-    /// Labels. ENOSPC if the entry has no room for them: entries have it from the time on when a rule
-    /// in the namespace looks at labels.
+    /// Labels. ENOSPC if the entry has no room for them: the kernel gives room to entries that begin while a rule of
+    /// the namespace matches labels.
     pub labels: Option<LabelChange>,
-    /// Name of the helper. A new entry gets it (EOPNOTSUPP if there is no such helper for the
-    /// protocol); one that exists can only lose it, by the empty name.
+    /// Name of the helper. A new entry gets it (EOPNOTSUPP if the protocol has no such helper); an existing one can
+    /// only lose its helper, by the empty name.
     pub helper: Option<String>,
     /// Data for a helper in user space; sent together with `helper` only.
     pub helper_info: Option<Vec<u8>>,
@@ -158,8 +156,8 @@ pub struct Change {
     pub synproxy: Option<SynProxy>,
 }
 
-/// A new connmark: bits of `mask` are cleared, then those of `value` flipped, so that `value` should
-/// have no others.
+/// A new connmark. The kernel clears the bits of `mask` and then flips those of `value`, so `value` should have no
+/// bits outside `mask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkChange {
     /// Bits.
@@ -251,7 +249,7 @@ impl ProtoChange {
 }
 
 impl From<ProtoState> for ProtoChange {
-    /// The change that leads to this state. Tags and a role that are not known become 0.
+    /// The change that leads to this state. Unknown tags and an unknown role become 0.
     fn from(state: ProtoState) -> Self {
         match state {
             ProtoState::Tcp { state, wscale, flags } => Self::Tcp {

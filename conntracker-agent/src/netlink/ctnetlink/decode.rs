@@ -23,7 +23,7 @@ pub struct SeqAdj {
     pub offset_after: i32,
 }
 
-/// What the SYN proxy keeps of a connection.
+/// What the SYN proxy stores of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SynProxy {
     /// Initial sequence number of the client.
@@ -49,7 +49,7 @@ pub struct Entry<'a> {
     pub reply: Option<Tuple>,
     /// Original direction of the flow that expected this one (the control connection of FTP data).
     pub master: Option<Tuple>,
-    /// Conntrack zone: that of both directions, else that of the one direction that has one.
+    /// Conntrack zone of both directions, or of the one direction that has one.
     pub zone: u16,
     /// Zone of the original direction alone.
     pub zone_orig: Option<u16>,
@@ -98,8 +98,8 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Decodes the payload of an `IPCTNL_MSG_CT_NEW` or `IPCTNL_MSG_CT_DELETE` message: nfgenmsg
-    /// and attributes. Of an attribute that comes twice the last one counts.
+    /// Decodes the payload of an `IPCTNL_MSG_CT_NEW` or `IPCTNL_MSG_CT_DELETE` message: nfgenmsg and attributes. If
+    /// an attribute comes twice, the last one counts.
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let (family, _) = wire::netfilter(payload)?;
         Self::of_attributes(family, payload.get(NFGENMSG..).unwrap_or_default())
@@ -123,8 +123,8 @@ impl<'a> Entry<'a> {
                 CTA_TUPLE_ORIG => orig = Some(tuple::decode(family, &a, unknown)?),
                 CTA_TUPLE_REPLY => reply = Some(tuple::decode(family, &a, unknown)?),
                 CTA_TUPLE_MASTER => master = Some(tuple::decode(family, &a, unknown)?.tuple),
-                // Where 64-bit attributes must be aligned the kernel may put an empty
-                // CTA_TIMESTAMP_PAD before CTA_TIMESTAMP_EVENT, and that has the same number.
+                // Where 64-bit attributes must be aligned, the kernel may put an empty CTA_TIMESTAMP_PAD before
+                // CTA_TIMESTAMP_EVENT. It has the number of CTA_STATUS.
                 CTA_STATUS if a.payload.is_empty() => {}
                 CTA_STATUS => status = a.be32("CTA_STATUS")?,
                 CTA_PROTOINFO => state = state::decode(&a, unknown)?,
@@ -181,7 +181,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// The attributes that have no field here, inner ones included, found anew in [`Self::raw`].
+    /// The attributes that have no field here, nested ones included, searched in [`Self::raw`].
     #[must_use]
     pub fn unknown_attributes(&self) -> UnknownAttributes<'a> {
         UnknownAttributes::new(self.raw, unknown::ENTRY)
@@ -195,7 +195,7 @@ impl<'a> Entry<'a> {
 
 /// Numbers of the bits that are set in a bitmap of machine words, lowest first.
 pub(super) fn label_numbers(bitmap: &[u8]) -> impl Iterator<Item = u16> {
-    // Bytes of a word stand in reverse on big-endian machines.
+    // The bytes of a word are in reverse order on big-endian machines.
     let flip = if cfg!(target_endian = "big") { size_of::<usize>() - 1 } else { 0 };
     (0..bitmap.len().min(usize::from(u16::MAX) / 8) * 8)
         .filter(move |n| bitmap.get((n / 8) ^ flip).is_some_and(|byte| byte >> (n % 8) & 1 == 1))

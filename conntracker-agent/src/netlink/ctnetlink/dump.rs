@@ -1,4 +1,4 @@
-//! All entries of a list, or those that are asked for, one message at a time.
+//! Dumps: the entries of a list that match a request, one message at a time.
 
 use super::decode::Entry;
 use super::filter::DumpRequest;
@@ -17,24 +17,24 @@ pub enum List {
     /// The table.
     #[default]
     Table,
-    /// The table, and the accounting of each entry is set back to 0 as it is read. Do not ask for
-    /// what the kernel cannot tell apart (see [`DumpRequest::left_to_user_space`]): it sets back what
-    /// it sends, not what is left of that.
+    /// The table; the kernel resets the accounting of each entry that it sends. Do not combine it with a filter that
+    /// the kernel does not apply itself (see [`DumpRequest::left_to_user_space`]), because entries that the library
+    /// leaves out are reset too.
     TableZeroing,
-    /// Entries out of the table whose end could not be told to all listeners yet. The kernel filters
-    /// them by family only.
+    /// Entries that have left the table and whose DESTROY event was not delivered to all listeners yet. The kernel
+    /// filters them by family only.
     Dying,
-    /// Entries not in the table yet, whose first packet is still on its way. None since Linux
-    /// 5.19, which has no such list any more. The kernel filters them by family only.
+    /// Entries that are not confirmed, because their first packet is still inside the kernel. Linux 5.19 and newer
+    /// have no such list. The kernel filters them by family only.
     Unconfirmed,
 }
 
-/// What a dump consisted of.
+/// Counts of a dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpStats {
     /// Entries decoded that match.
     pub entries: u64,
-    /// Entries decoded that do not match: the kernel could not tell.
+    /// Entries that the kernel sent and that do not match the request.
     pub left_out: u64,
     /// Messages of the dump that could not be decoded.
     pub rejected: u64,
@@ -68,19 +68,19 @@ impl DumpStats {
     }
 }
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<T> {
-    /// What was looked for.
+    /// The item.
     Item(T),
-    /// A datagram in which it was not: time to look after something else, if there is anything.
+    /// A datagram without it was read: the caller may do other work before it goes on.
     More,
     /// There is no more of it.
     End,
 }
 
-/// A dump under way. The table changes meanwhile: an entry made or ended during the dump may or may
-/// not be in it, and on a resize of the hash table some may come twice.
+/// A running dump. The table changes meanwhile: an entry that begins or ends during the dump may be in it or not, and
+/// a resize of the hash table may repeat entries.
 #[derive(Debug)]
 pub struct Cursor {
     answer: Answer,
@@ -96,8 +96,8 @@ impl Cursor {
         Ok(Self { answer, request: *request, stats: DumpStats::default() })
     }
 
-    /// Finds the next entry that is asked for, makes something of it, and says where it lies in the
-    /// buffer. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
+    /// Finds the next entry that matches, hands it to `make`, and returns the result and where the message lies in
+    /// the buffer. Messages that cannot be decoded are counted and skipped. See [`Answer::advance`].
     pub fn step<T>(
         &mut self,
         socket: &Socket,
@@ -136,7 +136,7 @@ impl Cursor {
         }
     }
 
-    /// What reads messages, which entries are asked for, and the count of them.
+    /// The answer, the request and the statistics, borrowed apart.
     pub(super) fn parts(&mut self) -> (&mut Answer, &DumpRequest, &mut DumpStats) {
         (&mut self.answer, &self.request, &mut self.stats)
     }
@@ -154,7 +154,7 @@ impl Cursor {
         &self.answer
     }
 
-    /// Gives up the dump: its answer, the rest of which must be read before another dump.
+    /// Ends the dump and returns its answer, whose rest must be read before another dump.
     #[must_use]
     pub fn into_answer(self) -> Answer {
         self.answer

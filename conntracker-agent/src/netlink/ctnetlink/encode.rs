@@ -64,7 +64,7 @@ pub(super) fn icmp(proto: u8) -> [u16; 3] {
     }
 }
 
-/// What names an entry. The identifier is looked at by DELETE alone.
+/// The key of an entry. The kernel compares the identifier in DELETE requests only.
 pub(super) fn key(request: Request, key: &EntryKey) -> Request {
     let EntryKey { tuple: of, reply, zone, id } = key;
     let kind = if *reply { CTA_TUPLE_REPLY } else { CTA_TUPLE_ORIG };
@@ -121,14 +121,14 @@ pub(super) fn change(mut request: Request, change: &Change) -> Request {
         change;
     request = request
         .optional(CTA_TIMEOUT, timeout.map(u32::to_be_bytes))
-        // Whatever is in the table is confirmed, and the kernel refuses to take that back.
+        // Every entry of the table is confirmed, and the kernel refuses to clear that bit.
         .optional(CTA_STATUS, status.map(|s| s.union(Status::CONFIRMED).0.to_be_bytes()))
         .optional(CTA_MARK, mark.map(|mark| mark.value.to_be_bytes()));
     if let Some(mask) = mark.map(|mark| mark.mask).filter(|&mask| mask != u32::MAX) {
         request = request.attribute(CTA_MARK_MASK, &mask.to_be_bytes());
     }
     if let Some(LabelChange { value, mask }) = *labels {
-        // Bits outside the mask would flip what is there.
+        // The kernel would flip bits outside the mask.
         request = request
             .attribute(CTA_LABELS, &label_bitmap(value & mask))
             .attribute(CTA_LABELS_MASK, &label_bitmap(mask));
@@ -161,7 +161,7 @@ pub(super) fn change(mut request: Request, change: &Change) -> Request {
     request
 }
 
-/// Labels as they stand in kernel memory: machine words, the lowest label in the first one.
+/// Labels as kernel memory has them: machine words, the lowest label in the first one.
 fn label_bitmap(labels: u128) -> [u8; 16] {
     let mut bitmap = labels.to_le_bytes();
     if cfg!(target_endian = "big") {

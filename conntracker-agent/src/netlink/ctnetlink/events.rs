@@ -25,7 +25,7 @@ const DATAGRAMS: usize = 1024;
 pub enum Kind {
     /// It was made.
     New,
-    /// It changed. Also what a message of a dump is.
+    /// It changed. Messages of a dump have this kind too.
     Update,
     /// It ended.
     Destroy,
@@ -92,19 +92,19 @@ impl<'a> ExpectEvent<'a> {
     }
 }
 
-/// What one [`Events::drain`] did.
+/// Counts of one [`Events::drain`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Messages handed on, decoded or not.
     pub messages: u64,
     /// Messages among them that could not be decoded.
     pub rejected: u64,
-    /// Times the receive buffer had overrun since the last call: each time an unknown number of
-    /// events was lost, and only a dump tells what is in the table now.
+    /// Overruns of the receive buffer since the last call. Each lost an unknown number of events, so that only a dump
+    /// has the present table.
     pub overruns: u64,
-    /// Datagrams that others than the kernel have sent: they were ignored.
+    /// Datagrams from other senders than the kernel, which were ignored.
     pub foreign: u64,
-    /// There may be more: the bound of one call was reached.
+    /// The call reached its bound, and more may have arrived.
     pub more: bool,
 }
 
@@ -124,13 +124,13 @@ impl Drained {
     }
 }
 
-/// A socket that the kernel sends conntrack events to.
+/// A socket that receives conntrack events.
 ///
 /// It never waits: wait until its descriptor is readable (`tokio::io::unix::AsyncFd`, poll(2)), then
 /// call [`Self::drain`] until `more` is false.
 ///
-/// With `nf_conntrack_events=2`, the default, the kernel notes events only of flows that began
-/// while someone listened.
+/// With `nf_conntrack_events=2`, the default, the kernel reports events only of flows that began while a socket
+/// listened.
 pub struct Events {
     listener: Listener,
     buffer: Vec<u8>,
@@ -145,8 +145,8 @@ impl Events {
         Ok(Self { listener, buffer: vec![0; RECEIVE_BYTES] })
     }
 
-    /// Hands what has arrived to `each`: at most 1024 datagrams, so that a flood of events does
-    /// not keep the caller from its other work.
+    /// Hands the events that have arrived to `each`: at most 1024 datagrams, so that a flood of events does not keep
+    /// the caller from its other work.
     pub fn drain(
         &mut self,
         mut each: impl FnMut(Result<Event<'_>, DecodeError>),
@@ -159,7 +159,7 @@ impl Events {
                     let datagram = self.buffer.get(..len).unwrap_or_default();
                     drained.datagram(datagram, &mut each);
                 }
-                // This also counts as a datagram: the bound holds whatever the kernel returns.
+                // An overrun counts as a datagram, so that the loop ends whatever the kernel returns.
                 Received::Overrun => drained.overruns += 1,
                 Received::Nothing => {
                     drained.more = false;

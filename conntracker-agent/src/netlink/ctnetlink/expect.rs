@@ -1,5 +1,5 @@
-//! Expectations: flows that a helper has read of in another one (the data connection of FTP), or that
-//! user space expects.
+//! Expectations: flows that a helper has seen announced in another flow (the data connection of FTP), or that user
+//! space expects.
 
 use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
 
@@ -10,7 +10,7 @@ use super::unknown::{self, OwnedAttribute, UnknownAttributes};
 use crate::model::Tuple;
 use crate::netlink::wire::{self, Attribute, DecodeError, NFGENMSG};
 
-/// `exp->flags`: it stays when a flow has come (NF_CT_EXPECT_PERMANENT).
+/// `exp->flags`: it stays after the expected flow has begun (NF_CT_EXPECT_PERMANENT).
 pub const EXPECT_PERMANENT: u32 = 0x1;
 /// `exp->flags`: flows are not compared with it (NF_CT_EXPECT_INACTIVE).
 pub const EXPECT_INACTIVE: u32 = 0x2;
@@ -22,8 +22,7 @@ pub const EXPECT_USERSPACE: u32 = 0x4;
 pub struct ExpectNat {
     /// Direction of the master flow that expects it: 0 original, 1 reply.
     pub dir: u32,
-    /// Source address and port before translation, of the protocol of the master. The destination
-    /// means nothing.
+    /// Source address and port before translation, of the master's protocol. The destination has no meaning.
     pub tuple: Tuple,
 }
 
@@ -34,8 +33,7 @@ pub struct Expectation<'a> {
     pub family: u8,
     /// The first packet that is expected.
     pub tuple: Tuple,
-    /// Bits of `tuple` that count, in the place of addresses and ports. All bits of the destination
-    /// do.
+    /// Mask of the addresses and ports of `tuple`. All bits of the destination count.
     pub mask: Option<Tuple>,
     /// Original direction of the flow that expects it.
     pub master: Option<Tuple>,
@@ -45,16 +43,15 @@ pub struct Expectation<'a> {
     pub timeout: Option<u32>,
     /// Identifier, the same in dumps and events.
     pub id: Option<u32>,
-    /// Zone. Kernels (to 6.18) do not send it: it is that of the master.
+    /// Zone. Kernels up to 6.18 do not send it; it is the zone of the master.
     pub zone: Option<u16>,
     /// `EXPECT_` bits.
     pub flags: Option<u32>,
-    /// Class of the helper's policy: what of several flows it expects at once.
+    /// Class of the helper's policy, for helpers that expect several kinds of flows.
     pub class: Option<u32>,
     /// Name of the master's helper, without the final NUL.
     pub helper: Option<&'a [u8]>,
-    /// Name of the function called when the flow has come (`nat-follow-master`), without the final
-    /// NUL.
+    /// Name of the function that the kernel calls when the flow begins (`nat-follow-master`), without the final NUL.
     pub function: Option<&'a [u8]>,
     /// Number of attributes that have no field here; [`Self::unknown_attributes`] has them.
     pub unknown: u32,
@@ -109,7 +106,7 @@ impl<'a> Expectation<'a> {
         })
     }
 
-    /// The attributes that have no field here, inner ones included, found anew in [`Self::raw`].
+    /// The attributes that have no field here, nested ones included, searched in [`Self::raw`].
     #[must_use]
     pub fn unknown_attributes(&self) -> UnknownAttributes<'a> {
         UnknownAttributes::new(self.raw, unknown::EXPECTATION)
@@ -245,10 +242,10 @@ pub struct NewExpectation {
     pub zone: u16,
     /// The packet that is expected.
     pub tuple: Tuple,
-    /// Bits of its source address and port that count; of the destination all do.
+    /// Mask of its source address and port. All bits of the destination count.
     pub mask: Tuple,
-    /// Seconds until it ends. Without one, or with a helper that has a policy of its own, the kernel
-    /// takes that one's; [`super::expect_requests::create`] without `exclusive` changes it later.
+    /// Seconds until it ends. Without it, and where the helper has a policy, the kernel takes the timeout of the
+    /// policy; [`super::expect_requests::create`] without `exclusive` changes it later.
     pub timeout: Option<u32>,
     /// `EXPECT_` bits.
     pub flags: u32,
@@ -256,7 +253,7 @@ pub struct NewExpectation {
     pub class: Option<u32>,
     /// Helper of the expected flow; EOPNOTSUPP if there is none of that name.
     pub helper: Option<String>,
-    /// Function to be called when the flow has come; EINVAL if there is none of that name.
+    /// Function that the kernel calls when the flow begins; EINVAL if it has none of that name.
     pub function: Option<String>,
     /// Translation.
     pub nat: Option<ExpectNat>,

@@ -19,7 +19,7 @@ pub fn list(socket: &mut Socket, request: &ExpectRequest) -> Result<Answer, Erro
         Some((master, _)) => encode::family(master.src),
         None => request.family.unwrap_or_default(),
     };
-    // Of a master without a helper the kernel begins no dump; the acknowledgement is then the end.
+    // For a master without a helper the kernel begins no dump, and the acknowledgement is the end of the answer.
     let mut message = message(IPCTNL_MSG_EXP_GET, DUMP | ACK, family);
     if let Some((master, zone)) = request.master {
         message = in_zone(encode::tuple(message, CTA_EXPECT_MASTER, &master, None), zone);
@@ -41,7 +41,7 @@ pub fn decode<'a>(message: &Message<'a>) -> Result<Expectation<'a>, DecodeError>
     }
 }
 
-/// Makes an expectation; EEXIST if it is there and `exclusive`. Otherwise its timeout is changed.
+/// Makes an expectation. If it exists, its timeout is changed, or with `exclusive` the kernel answers EEXIST.
 pub fn create(
     socket: &mut Socket,
     buffer: &mut [u8],

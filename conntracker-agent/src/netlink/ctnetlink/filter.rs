@@ -1,8 +1,8 @@
-//! Which entries a dump is of: what of it the kernel can tell, and the rest.
+//! Filters of dumps: the part that the kernel applies, and the rest.
 //!
-//! The kernel's filters (`ctnetlink_filter_match` of net/netfilter/nf_conntrack_netlink.c) came one by
-//! one, and a kernel ignores those it does not know. So they only save work: every entry is compared
-//! with the request again where it is decoded, and a filter gives the same on each kernel.
+//! The kernel got its filters (`ctnetlink_filter_match` of net/netfilter/nf_conntrack_netlink.c) one by one, and
+//! ignores those it does not know. So they only save work: every decoded entry is compared with the whole request
+//! again, and a filter has the same result on each kernel.
 
 use std::net::IpAddr;
 
@@ -37,7 +37,7 @@ pub struct TupleFilter {
     pub icmp_id: Option<u16>,
 }
 
-/// Which entries are meant; `None` means any. All that is given must hold.
+/// Conditions that all must hold; `None` allows any value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DumpRequest {
     /// AF_INET (2) or AF_INET6 (10).
@@ -57,24 +57,24 @@ pub struct DumpRequest {
     pub reply: TupleFilter,
 }
 
-/// What of a [`DumpRequest`] a kernel can tell; [`super::support::probe`] finds out.
+/// The conditions of a [`DumpRequest`] that the kernel can check; [`super::support::probe`] finds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FilterSupport {
     /// Marks (all kernels with CONFIG_NF_CONNTRACK_MARK).
     pub mark: bool,
     /// Status bits (Linux 5.15+).
     pub status: bool,
-    /// Zones (Linux 6.8+). `None`: that shows in messages of a dump only, and there is no entry.
+    /// Zones (Linux 6.8+). `None` is unknown: only messages of a dump show it, and the table was empty.
     pub zone: Option<bool>,
-    /// Tuples (Linux 5.8+): IPv4 addresses, the protocol, ports of TCP and UDP, identifier, type and
-    /// code of ICMP; all of one family. Not IPv6 addresses: the kernel compares them the wrong way
-    /// round and sends all but those (still so in Linux 6.18). Not ports of other protocols, which it
-    /// does not look at. Not a zone of one direction, which it reads and forgets.
+    /// Tuples (Linux 5.8+): IPv4 addresses, the protocol, ports of TCP and UDP, identifier, type and code of ICMP;
+    /// all of one family. Not IPv6 addresses: the kernel inverts the comparison and sends all entries but the
+    /// matching ones (still so in Linux 6.18). Not ports of other protocols, which it does not compare. Not the zone
+    /// of one direction, which it parses and ignores.
     pub tuple: bool,
 }
 
 impl TupleFilter {
-    /// Whether everything matches.
+    /// Whether every entry matches.
     #[must_use]
     pub fn is_any(&self) -> bool {
         *self == Self::default()
@@ -109,7 +109,7 @@ impl TupleFilter {
         }
     }
 
-    /// The part that the kernel compares rightly among entries of `family`.
+    /// The conditions that the kernel checks correctly for entries of `family`.
     fn in_kernel(&self, family: u8) -> Self {
         let v4 = |a: Option<IpAddr>| a.filter(|a| a.is_ipv4() && family == FAMILY_V4);
         let Self { src, dst, proto, sport, dport, icmp_type, icmp_code, icmp_id } = *self;
@@ -118,7 +118,7 @@ impl TupleFilter {
         match proto {
             Some(IPPROTO_TCP | IPPROTO_UDP) => Self { sport, dport, ..addresses },
             Some(proto @ (IPPROTO_ICMP | IPPROTO_ICMPV6)) => {
-                // It refuses types without a counterpart, which no entry has.
+                // The kernel refuses ICMP types without a reply type, which no entry has.
                 let icmp_type =
                     icmp_type.filter(|&kind| Tuple::has_inverse(proto == IPPROTO_ICMP, kind));
                 Self { icmp_type, icmp_code, icmp_id, ..addresses }
@@ -127,7 +127,7 @@ impl TupleFilter {
         }
     }
 
-    /// What is left to compare where the kernel has compared `done`.
+    /// The conditions that remain when the kernel has checked `done`.
     fn without(self, done: Self) -> Self {
         fn rest<T: PartialEq + Copy>(all: Option<T>, done: Option<T>) -> Option<T> {
             if all == done { None } else { all }
@@ -218,8 +218,8 @@ impl DumpRequest {
             && reply.is_any()
     }
 
-    /// Whether an entry is meant. What its message leaves out counts as 0 (events do so with the
-    /// mark); a direction that it leaves out does not match.
+    /// Whether an entry matches. A value that its message lacks counts as 0 (events leave out a mark of 0); a
+    /// direction that it lacks does not match.
     #[must_use]
     pub fn matches(&self, entry: &Entry<'_>) -> bool {
         let Self { family, mark, status, zone, orig, reply } = self;
@@ -234,8 +234,8 @@ impl DumpRequest {
             && (reply.is_any() || entry.reply.is_some_and(|tuple| reply.matches(&tuple)))
     }
 
-    /// The part of the request that a kernel with `support` leaves to be compared in user space;
-    /// [`Self::is_any`] if none. Dumps of this library do so themselves.
+    /// The conditions that a kernel with `support` does not check; [`Self::is_any`] if there are none. Dumps of this
+    /// library check them.
     #[must_use]
     pub fn left_to_user_space(&self, support: FilterSupport) -> Self {
         let FilterSupport { mark, status, zone, tuple } = support;
@@ -255,7 +255,7 @@ impl DumpRequest {
         self.family.or_else(|| self.orig.family()).or_else(|| self.reply.family())
     }
 
-    /// What of the tuples the kernel can compare, which it does for one family only.
+    /// The conditions on tuples that the kernel can check, which it does for one family only.
     fn tuples_in_kernel(&self) -> [TupleFilter; 2] {
         match self.implied_family() {
             Some(family @ (FAMILY_V4 | FAMILY_V6)) => {
@@ -272,7 +272,7 @@ impl DumpRequest {
                 .attribute(CTA_MARK, &value.to_be_bytes())
                 .attribute(CTA_MARK_MASK, &mask.to_be_bytes());
         }
-        // A mask of no bits compares nothing; the kernel answers EINVAL to it.
+        // The kernel answers EINVAL to a mask without bits, which compares nothing.
         if let Some((value, mask)) = self.status.filter(|&(_, mask)| mask != 0) {
             request = request
                 .attribute(CTA_STATUS, &value.to_be_bytes())
@@ -351,7 +351,7 @@ mod tests {
         let v6 = DumpRequest { orig: v6, ..DumpRequest::default() };
         assert_eq!(encoded(&v6), (10, vec![], vec![]));
         assert_eq!(v6.left_to_user_space(ALL), v6);
-        // Ports of UDP-Lite are not looked at; without a family no tuple is.
+        // The kernel does not compare ports of UDP-Lite, and without a family no tuple at all.
         let lite = TupleFilter { proto: Some(136), sport: Some(1), ..TupleFilter::default() };
         let both = DumpRequest { reply: lite, ..DumpRequest::default() };
         assert!(encoded(&both).1.is_empty());
@@ -359,11 +359,11 @@ mod tests {
         assert_eq!(encoded(&v4), (2, vec![CTA_FILTER, CTA_TUPLE_REPLY], vec![0b1000]));
         let left = v4.left_to_user_space(ALL);
         assert_eq!(left.reply, TupleFilter { sport: Some(1), ..TupleFilter::default() });
-        // An IPv4 address among IPv6 entries: EINVAL, if it were sent.
+        // The kernel would answer EINVAL to an IPv4 address among IPv6 entries.
         let v4_in_v6 = TupleFilter { src: "192.0.2.1".parse().ok(), ..TupleFilter::default() };
         let none = DumpRequest { family: Some(10), orig: v4_in_v6, ..DumpRequest::default() };
         assert!(encoded(&none).1.is_empty());
-        // As would a type that no ICMP entry has.
+        // So would it to a type that no ICMP entry has.
         let icmp = TupleFilter { proto: Some(1), icmp_type: Some(3), ..TupleFilter::default() };
         let icmp = DumpRequest { orig: icmp, ..DumpRequest::default() };
         assert_eq!(encoded(&icmp), (2, vec![CTA_FILTER, CTA_TUPLE_ORIG], vec![0b1000]));

@@ -1,4 +1,4 @@
-//! A socket that the kernel sends events to, and what it does when they come too fast.
+//! A socket that receives events, and what it does when they come too fast.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -57,7 +57,7 @@ impl EventGroups {
 pub struct EventBuffer {
     /// At first.
     pub start: usize,
-    /// It is doubled when it is half full, and each time it overruns, up to this.
+    /// The buffer is doubled when it is half full and after each overrun, up to this size.
     pub limit: usize,
 }
 
@@ -76,31 +76,32 @@ impl Default for EventBuffer {
     }
 }
 
-/// What [`Listener::receive`] found.
+/// The result of [`Listener::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A datagram of so many bytes.
     Datagram(usize),
-    /// The buffer was full some time before, and events were lost since then. Nothing more comes
-    /// until all that is in the buffer is read.
+    /// The buffer was full, and events have been lost since. The kernel queues no more events until the buffer was
+    /// read empty.
     Overrun,
-    /// Nothing.
+    /// No datagram.
     Nothing,
 }
 
-/// Datagrams between two looks at how full the buffer is: a small part of the smallest default.
-const LOOK_EVERY: u32 = 64;
+/// The fill of the buffer is checked once for so many datagrams, which are a small part of the smallest default
+/// buffer.
+const CHECK_EVERY: u32 = 64;
 
 /// A socket in some multicast groups, which never waits.
 pub struct Listener {
     socket: Socket,
     buffer: EventBuffer,
-    /// What is asked for now, and what the kernel granted.
+    /// Size that was asked for last, and size that the kernel granted.
     asked: usize,
     granted: usize,
     /// Datagrams received.
     received: u32,
-    /// `Socket::drops` when it was last looked at, and the sum of all it grew by.
+    /// `Socket::drops` when it was last read, and the sum of all its increments.
     drops: u32,
     lost: u64,
 }
@@ -116,14 +117,13 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Receives a datagram. When the buffer is half full, and on an overrun, it is made larger if it may
-    /// be.
+    /// Receives a datagram. A buffer that is half full or has overrun is enlarged, up to the limit.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Error> {
         match self.socket.receive(buffer) {
             Ok(datagram) => {
                 let len = datagram.len();
                 self.received = self.received.wrapping_add(1);
-                if self.received.is_multiple_of(LOOK_EVERY)
+                if self.received.is_multiple_of(CHECK_EVERY)
                     && self.socket.waiting().is_some_and(|(waiting, fits)| waiting > fits / 2)
                 {
                     self.grow()?;
@@ -146,8 +146,8 @@ impl Listener {
         self.granted
     }
 
-    /// Events that the socket had no room for so far; `None` if the kernel does not say (before Linux
-    /// 4.12). It grows until all that is in the buffer after an overrun is read.
+    /// Events that found the buffer full so far; `None` if the kernel does not count them (before Linux 4.12). After
+    /// an overrun the number grows until the buffer was read empty.
     #[must_use]
     pub fn lost(&mut self) -> Option<u64> {
         let drops = self.socket.drops()?;
@@ -156,7 +156,7 @@ impl Listener {
         Some(self.lost)
     }
 
-    /// Datagrams that others than the kernel have sent: they were ignored.
+    /// Datagrams from other senders than the kernel, which were ignored.
     #[must_use]
     pub fn strangers(&self) -> u64 {
         self.socket.strangers()
@@ -169,7 +169,7 @@ impl Listener {
 
     fn resize(&mut self, bytes: usize) -> Result<(), Error> {
         self.asked = bytes;
-        // The kernel counts its own bookkeeping too, and doubles what it is asked for.
+        // The kernel charges its own structures to the buffer too, and doubles the size that it is asked for.
         self.granted = self.socket.set_receive_buffer(bytes)? / 2;
         if self.granted < bytes {
             log::warn!(

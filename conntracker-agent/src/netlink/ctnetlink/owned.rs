@@ -63,7 +63,7 @@ pub struct ConntrackEntry {
 
 impl From<&Entry<'_>> for ConntrackEntry {
     fn from(entry: &Entry<'_>) -> Self {
-        // Taken apart in full so that a new field cannot be forgotten here.
+        // The pattern names every field, so that the compiler reports a new one that is missing here.
         let Entry {
             family,
             orig,

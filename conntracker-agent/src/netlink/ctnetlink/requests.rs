@@ -12,8 +12,8 @@ use crate::netlink::request::{ACK, CREATE, EXCL, Request};
 use crate::netlink::socket::{Error, Socket};
 use crate::netlink::wire::DecodeError;
 
-/// Asks for an entry and hands it to `make`. With `zero` its accounting is set back to 0. The kernel
-/// does not look at the identifier here: whoever names one compares it.
+/// Asks for an entry and hands it to `make`. With `zero` the kernel resets its accounting. It does not compare the
+/// identifier, so this function does.
 pub fn get<T>(
     socket: &mut Socket,
     buffer: &mut [u8],
@@ -42,8 +42,8 @@ pub fn get<T>(
     made.map_err(|source| Error::Malformed { request: NAME, source })
 }
 
-/// Makes an entry; EEXIST if one of its directions is there, or if `exclusive`. Otherwise what is
-/// there is changed.
+/// Makes an entry. If one with its original direction exists, that one is changed, or with `exclusive` the kernel
+/// answers EEXIST. EEXIST too if another entry has one of its tuples.
 pub fn create(
     socket: &mut Socket,
     buffer: &mut [u8],
@@ -60,7 +60,7 @@ pub fn create(
     acknowledged(socket, buffer, "conntrack create", encode::new_entry(request, entry))
 }
 
-/// Changes an entry; ENOENT if there is none. The kernel does not look at the identifier here.
+/// Changes an entry; ENOENT if there is none. The kernel does not compare the identifier here.
 pub fn update(
     socket: &mut Socket,
     buffer: &mut [u8],
@@ -77,15 +77,15 @@ pub fn delete(socket: &mut Socket, buffer: &mut [u8], key: &EntryKey) -> Result<
     acknowledged(socket, buffer, "conntrack delete", request)
 }
 
-/// Removes all entries, or those of a family, or those whose `mark & mask` is a value. No other filter
-/// is offered here, for a kernel that does not know one would remove everything.
+/// Removes all entries, or those of a family, or those whose `mark & mask` is a value. There is no other filter,
+/// because a kernel that ignores it would remove everything.
 pub fn flush(
     socket: &mut Socket,
     buffer: &mut [u8],
     family: Option<u8>,
     mark: Option<(u32, u32)>,
 ) -> Result<(), Error> {
-    // Without a version the kernel takes all families whatever the header says.
+    // With version 0 the kernel ignores the family in the header and flushes all.
     let request = match family {
         Some(family) => {
             Request::netfilter_v1(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE, ACK, family)

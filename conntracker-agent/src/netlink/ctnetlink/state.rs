@@ -27,7 +27,7 @@ fn tcp(info: &Attribute<'_>, unknown: &mut u32) -> Result<ProtoState, DecodeErro
     let (mut state, mut wscale, mut flags) = (None, [None; 2], [None; 2]);
     for a in info.nested() {
         let a = a?;
-        // The mask beside the flags says what a request changes; in answers it is 0.
+        // The mask next to the flags is for requests; in answers it is 0.
         let bits = |name| a.array(name).map(|[flags, _mask]: [u8; 2]| Some(flags));
         match a.kind {
             CTA_PROTOINFO_TCP_STATE => state = Some(a.u8("CTA_PROTOINFO_TCP_STATE")?),

@@ -1,4 +1,4 @@
-//! How full the table is, and what each CPU has counted.
+//! The size of the table, and the counters of each CPU.
 
 use super::dump::message_type;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
@@ -12,13 +12,13 @@ use crate::netlink::wire::{self, DecodeError, Message};
 pub struct GlobalStats {
     /// Entries now.
     pub entries: u32,
-    /// Entries there may be (nf_conntrack_max); told since Linux 4.18.
+    /// The most entries that the table may have (nf_conntrack_max; Linux 4.18+).
     pub max_entries: Option<u32>,
 }
 
 /// What one CPU has counted since the network namespace was made: `struct ip_conntrack_stat` of
-/// include/linux/netfilter/nf_conntrack_common.h. `None` was not told: the kernel is older than the
-/// counter, or newer than its end. Counters wrap.
+/// include/linux/netfilter/nf_conntrack_common.h. `None`: the kernel is older than the counter, or has dropped it.
+/// Counters wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuStats {
     /// Number of the CPU.
@@ -61,7 +61,7 @@ pub struct ExpectCpuStats {
 impl CpuStats {
     /// Names and values of the counters that the kernel has.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        // Taken apart in full so that a new counter cannot be forgotten here.
+        // The pattern names every field, so that the compiler reports a new counter that is missing here.
         let Self {
             cpu: _,
             found,
@@ -128,7 +128,7 @@ pub fn per_cpu(socket: &mut Socket) -> Result<Vec<CpuStats>, Error> {
 pub fn expectations_per_cpu(socket: &mut Socket) -> Result<Vec<ExpectCpuStats>, Error> {
     let message = (NFNL_SUBSYS_CTNETLINK_EXP, IPCTNL_MSG_EXP_GET_STATS_CPU);
     each_cpu(socket, "expectation statistics of CPUs", message, |message| {
-        // The kernel answers in the name of the other subsystem.
+        // The kernel answers with the message type of the other subsystem.
         if message.kind == message_type(IPCTNL_MSG_EXP_GET_STATS_CPU) {
             decode_expectations(message)
         } else {
@@ -247,7 +247,7 @@ mod tests {
         let want =
             CpuStats { cpu: 0x102, found: Some(3), chain_toolong: Some(4), ..CpuStats::default() };
         assert_eq!(decode_cpu(&message), Ok(want));
-        // The numbers of expectations mean something else there.
+        // The attribute numbers of the statistics of expectations mean something else in those of entries.
         let expectations = decode_expectations(&message).unwrap();
         assert_eq!((expectations.cpu, expectations.create), (0x102, Some(3)));
     }

@@ -1,4 +1,4 @@
-//! Which filters of dumps the running kernel knows, found out by what it does with them.
+//! Which filters of dumps the running kernel has, found by sending them.
 
 use nix::errno::Errno;
 
@@ -13,12 +13,12 @@ use crate::netlink::socket::{Error, RECEIVE_BYTES, Socket};
 /// NLM_F_DUMP_FILTERED: the kernel has a filter for the dump (Linux 5.8+).
 const NLM_F_DUMP_FILTERED: u16 = 0x20;
 
-/// Finds out. An attribute that a kernel does not know it ignores, and then it begins a dump, of which
-/// the first datagram is all that is made: each question has a socket of its own, opened in the
-/// network namespace of the calling thread.
+/// Sends one request for each filter. A kernel ignores an attribute that it does not know and begins a dump. Each
+/// request has a socket of its own, opened in the network namespace of the calling thread, so that only the first
+/// datagram of that dump is made.
 pub fn probe() -> Result<FilterSupport, Error> {
-    // The mark is looked at first: EOPNOTSUPP if there are none. A mask without bits to compare them
-    // with is then EINVAL for those who know status filters.
+    // The kernel checks the mark first: EOPNOTSUPP if it has no marks. A kernel with status filters then answers
+    // EINVAL to a status mask without a status.
     let (refused, _) = first_message(|r| {
         r.attribute(CTA_MARK, &[0; 4])
             .attribute(CTA_MARK_MASK, &[0; 4])
@@ -30,13 +30,13 @@ pub fn probe() -> Result<FilterSupport, Error> {
     } else {
         first_message(|r| r.attribute(CTA_STATUS_MASK, &[0; 4]))?.0 == Some(Errno::EINVAL)
     };
-    // A field that there is not: EOPNOTSUPP, or EINVAL since the attribute's policy says so.
+    // A kernel with tuple filters refuses an unknown field: EOPNOTSUPP, or EINVAL since the attribute's policy checks
+    // it.
     let flags = (1u32 << 31).to_ne_bytes();
     let (refused, _) =
         first_message(|r| r.nested(CTA_FILTER, |r| r.attribute(CTA_FILTER_ORIG_FLAGS, &flags)))?;
     let tuple = refused.is_some();
-    // No wrong value of a zone is possible; but filtered dumps are marked as such. Zone 0 is where
-    // most entries are.
+    // No value of a zone is invalid, but messages of a filtered dump have a flag. Zone 0 has the most entries.
     let (refused, flags) = first_message(|r| r.attribute(CTA_ZONE, &[0; 2]))?;
     let zone = match (refused, flags) {
         (Some(_), _) => Some(false),

@@ -100,8 +100,8 @@ fn decode_protocol(attribute: &Attribute<'_>, unknown: &mut u32) -> Result<(u8, 
         (IPPROTO_ICMP, _) => echo(icmp)?,
         (IPPROTO_ICMPV6, _) => echo(icmpv6)?,
         (_, [Some(src), Some(dst)]) => (src, dst),
-        // A protocol that this kernel has no tracker for: DCCP since Linux 6.17, GRE or SCTP
-        // where they are configured out. The tuple in the kernel has zeros there.
+        // The kernel has no tracker for the protocol (DCCP since Linux 6.17, GRE or SCTP where they are configured
+        // out), and its tuple has zeros.
         (_, [None, None]) => ([0; 2], [0; 2]),
         _ => return Err(DecodeError::Missing("CTA_PROTO_SRC_PORT or CTA_PROTO_DST_PORT")),
     };

@@ -1,7 +1,7 @@
-//! Attributes that the decoders have no field for, found again when they are asked for.
+//! Attributes that the decoders have no field for, searched only on request.
 //!
-//! A newer kernel sends what this version does not know. An entry keeps the bytes that it was decoded
-//! from, so that nothing is lost and nothing is paid for it while entries are read.
+//! A newer kernel may send attributes that this version does not know. An entry keeps the bytes that it was decoded
+//! from, so that they can be searched later and cost nothing while entries are decoded.
 
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
@@ -95,8 +95,8 @@ const PROTOINFO: KnownAttributes = &[
     ),
 ];
 
-/// What [`super::Entry::decode`] knows. That it counts as many unknown attributes as are found here is
-/// a property test.
+/// The attributes that [`super::Entry::decode`] knows. A property test checks that it counts as many unknown
+/// attributes as are found here.
 pub(super) const ENTRY: KnownAttributes = &[
     (CTA_TUPLE_ORIG, Nest(TUPLE)),
     (CTA_TUPLE_REPLY, Nest(TUPLE)),
@@ -151,7 +151,7 @@ pub(super) const EXPECTATION: KnownAttributes = &[
 pub struct UnknownAttribute<'a> {
     /// Types of the attributes that it lies in, outermost first.
     pub within: [Option<u16>; DEPTH - 1],
-    /// Its own type, without flag bits. Which names belong to it depends on where it lies
+    /// Its own type, without flag bits. Its name depends on the attributes around it
     /// (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
     pub kind: u16,
     /// What it holds, as the kernel sent it: numbers of netfilter are in network byte order.
@@ -165,7 +165,7 @@ pub struct OwnedAttribute {
     pub within: [Option<u16>; DEPTH - 1],
     /// Its own type.
     pub kind: u16,
-    /// What it holds.
+    /// Its payload.
     pub payload: Vec<u8>,
 }
 
@@ -179,7 +179,7 @@ impl From<UnknownAttribute<'_>> for OwnedAttribute {
 /// The attributes without a field in a message that was decoded before.
 #[derive(Clone, Debug)]
 pub struct UnknownAttributes<'a> {
-    /// The attributes that are being read, outermost first, and what is known there.
+    /// The attributes that are being read, outermost first, and those that the decoder knows at each level.
     levels: [(Attributes<'a>, KnownAttributes); DEPTH],
     within: [Option<u16>; DEPTH - 1],
     level: usize,
@@ -193,10 +193,10 @@ impl<'a> UnknownAttributes<'a> {
         Self { levels, within: [None; DEPTH - 1], level: 0 }
     }
 
-    /// The next attribute at the level that is being read, and what is known of it.
+    /// The next attribute at the level that is being read, and the decoder's knowledge of it.
     fn step(&mut self) -> Option<(Attribute<'a>, Option<Shape>)> {
         let (attributes, known) = self.levels.get_mut(self.level)?;
-        // What was decoded is well-formed as far as it was read, and was read to its end.
+        // The decoder has read the bytes to their end, so they are well-formed.
         let attribute = attributes.next()?.ok()?;
         let shape = known.iter().find(|(kind, _)| *kind == attribute.kind).map(|(_, shape)| *shape);
         Some((attribute, shape))

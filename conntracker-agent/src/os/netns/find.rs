@@ -1,5 +1,4 @@
-//! Which network namespaces there are. Nothing lists them: they are found by their names, their mounts,
-//! and their processes.
+//! Which network namespaces exist. The kernel has no list of them, so they are found by names, mounts and processes.
 
 use std::{
     collections::HashSet,
@@ -12,12 +11,12 @@ use std::{
 use super::{Netns, OWN, RUN_NETNS};
 use crate::os::descriptors;
 
-/// A namespace that was found, and is not held open.
+/// A namespace that was found and is not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its name, as in [`Netns::name`]: that of `ip netns`, the place where it is mounted, or `pid:N`.
+    /// Its name, as in [`Netns::name`]: that of `ip netns`, its mount point, or `pid:N`.
     pub name: String,
-    /// Its inode. The kernel gives the number away again once the namespace is gone.
+    /// Its inode. The kernel reuses the number after the namespace has ended.
     pub inode: u64,
     path: PathBuf,
 }
@@ -25,9 +24,9 @@ pub struct Found {
 /// Why a namespace that was found is not open.
 #[derive(Debug)]
 pub enum NotOpened {
-    /// It is gone, and perhaps another one has come to its place.
+    /// It has ended, and another one may have its name.
     Gone,
-    /// It is there, but we may not or cannot open it: why, in a line.
+    /// It exists and cannot be opened: the reason, in a line.
     Refused(String),
 }
 
@@ -52,34 +51,30 @@ impl Found {
     }
 }
 
-/// Whether an error says that a file, or the process that it is of, is not there any more. All others say
-/// nothing of the kind.
+/// Whether an error means that a file, or the process it belongs to, has gone. No other error means that.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
         || (error.raw_os_error().is_none() && error.kind() == io::ErrorKind::NotFound)
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Namespaces: our own first, then those of `ip netns`, those that are mounted elsewhere, and those of
     /// processes.
     pub namespaces: Vec<Found>,
-    /// Files that may be of another namespace, and could not be looked at; the error of the first.
+    /// Files that may be another namespace and could not be read; the error of the first.
     unread: u64,
     why: Option<io::Error>,
 }
 
 impl Sweep {
-    /// In a line, what could not be looked at; nothing if all was.
+    /// A line about what could not be read; none if everything was.
     #[must_use]
     pub fn unread(&self) -> Vec<String> {
         let why = self.why.as_ref();
         why.map(|why| {
-            format!(
-                "those of {} processes or mounts, which cannot be looked at: {why}",
-                self.unread
-            )
+            format!("those of {} processes or mounts, which cannot be read: {why}", self.unread)
         })
         .into_iter()
         .collect()
@@ -94,12 +89,11 @@ impl Sweep {
 
 /// All that can be found.
 ///
-/// # Errors
-/// The places to look at cannot be read (too many open files, say): that nothing is found tells nothing then.
+/// # Errors A directory cannot be read (too many open files, say), so that a namespace not found may exist.
 pub fn all() -> io::Result<Sweep> {
     let own = fs::metadata(OWN)?;
     let mut names = match read_dir_names(Path::new(RUN_NETNS)) {
-        // Nobody has used ip-netns(8) yet.
+        // The directory does not exist before ip-netns(8) was used.
         Err(error) if is_gone(&error) => Vec::new(),
         names => names?,
     };
@@ -131,8 +125,7 @@ pub fn all() -> io::Result<Sweep> {
     Ok(sweep)
 }
 
-/// Whether a file is a namespace: a file of that name without one (left after a reboot, say) is of
-/// another file system.
+/// Whether a file is a namespace: a file that is none (left after a reboot, say) is on another file system.
 fn is_netns(found: &Metadata, own: &Metadata) -> bool {
     found.dev() == own.dev()
 }
@@ -144,7 +137,7 @@ fn mounted(line: &str) -> Option<String> {
     root.starts_with("net:[").then(|| unescaped(point))
 }
 
-/// Blanks and backslashes stand there as `\` and three octal digits.
+/// mountinfo writes blanks and backslashes as `\` and three octal digits.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -31,13 +31,13 @@ impl Calendar {
         Self(zone.unwrap_or_else(|_| TimeZone::utc()))
     }
 
-    /// The date; `None` for a year that no date has.
+    /// The date; `None` if the year is out of range.
     fn date(&self, seconds: u64) -> Option<DateTime> {
         let utc = UtcDateTime::from_timespec(i64::try_from(seconds).ok()?, 0).ok()?;
         utc.project(self.0.as_ref()).ok()
     }
 
-    /// Appends a date as ctime(3) writes it, without the end of the line; the seconds if that cannot be.
+    /// Appends a date as ctime(3) writes it, without a line feed; the number of seconds if there is no such date.
     pub(super) fn write(&self, out: &mut Vec<u8>, seconds: u64) {
         let Some(date) = self.date(seconds) else { return decimal(out, seconds) };
         out.extend_from_slice(name(&DAYS, date.week_day()));

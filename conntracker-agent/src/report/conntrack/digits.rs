@@ -1,5 +1,5 @@
-//! Numbers and addresses as text, appended to a buffer: most of a line is made of them, and the
-//! formatting machinery of the standard library takes several times as long.
+//! Numbers and addresses as text, appended to a buffer. Most of a line consists of them, and the standard library's
+//! formatting takes several times as long.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -59,7 +59,7 @@ pub fn address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-/// Appends an address as RFC 5952 writes it, and the standard library.
+/// Appends an address as RFC 5952 and the standard library write it.
 pub fn canonical_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => v4(out, address),

@@ -7,7 +7,7 @@ use super::xml;
 use crate::conntrack::{EXPECT_INACTIVE, EXPECT_PERMANENT, EXPECT_USERSPACE, Expectation, Kind};
 use crate::model::Tuple;
 
-/// First line of a document, and the element that all others stand in.
+/// First line of a document, and the start tag of its root element.
 pub(super) const HEADER: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<expect>\n";
 /// Last line.
 pub(super) const FOOTER: &[u8] = b"</expect>\n";
@@ -18,7 +18,7 @@ const FLAGS: [(u32, &[u8], &[u8]); 3] = [
     (EXPECT_USERSPACE, b"USERSPACE", b"<userspace/>"),
 ];
 
-/// Appends an expectation, without the end of the line.
+/// Appends an expectation, without a line feed.
 pub fn plain(out: &mut Vec<u8>, expectation: &Expectation<'_>) {
     if let Some(timeout) = expectation.timeout {
         field(out, b"", timeout);
@@ -67,8 +67,7 @@ fn tuple(out: &mut Vec<u8>, prefix: &[u8], tuple: &Tuple) {
     ports(out, tuple.l4);
 }
 
-/// Appends an expectation, or what happened to it, as XML, without the end of the line; with a time, if
-/// there is one.
+/// Appends an expectation or an event of one as XML, without a line feed; with a time, if there is one.
 pub fn xml(
     out: &mut Vec<u8>,
     kind: Option<Kind>,

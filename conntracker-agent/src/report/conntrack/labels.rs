@@ -17,8 +17,8 @@ impl LabelMap {
     /// Where names are looked for.
     pub const PATH: &str = "/etc/xtables/connlabel.conf";
 
-    /// Reads the text of such a file. Lines that are no label are passed over, as libnetfilter_conntrack
-    /// does; of several names of a number, and of several numbers of a name, the first one counts.
+    /// Reads the text of such a file. Like libnetfilter_conntrack it skips lines that are no label; of several names
+    /// of a number, and of several numbers of a name, the first one counts.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut map = Self { names: vec![None; usize::from(LABELS)], numbers: HashMap::new() };

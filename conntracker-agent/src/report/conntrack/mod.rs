@@ -1,9 +1,9 @@
 //! What conntrack(8) prints of the table, byte for byte, apart from its defects (docs/conntrack.md).
 //!
-//! [`Renderer`] is what programs call; [`plain`], [`xml`] and [`save`] write one entry each,
-//! [`expect`] one expectation, [`stats`] counters. They append to a buffer and allocate nothing of
-//! their own, for a table may have millions of entries. What is printed with names and local times
-//! takes those from [`labels`] and [`calendar`], which the caller reads.
+//! [`Renderer`] is what programs call; [`plain`], [`xml`] and [`save`] write one entry each, [`expect`] one
+//! expectation, [`stats`] counters. They append to a buffer and allocate nothing else, because a table may have
+//! millions of entries. Names of labels and local times come from [`labels`] and [`calendar`], which the caller
+//! reads.
 
 pub mod calendar;
 pub mod digits;

@@ -1,20 +1,20 @@
-//! What is printed of an entry besides what each format has anyway.
+//! The optional parts of a printed entry.
 
 use super::{Calendar, LabelMap};
 
 /// Nanoseconds.
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-/// What is printed besides. Not all of it concerns each format.
+/// The optional parts to print. Some have no effect on some formats.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// The layer 3 protocol (plain; the others have it anyway).
+    /// The layer 3 protocol (plain; the other formats always have it).
     pub extended: bool,
     /// Identifiers (plain; XML has them anyway).
     pub id: bool,
     /// When entries began and ended.
     pub ktimestamp: bool,
-    /// Labels, and their names (arguments have labels anyway, by number if there are no names).
+    /// Labels, and their names (save format always has labels, by number if there are no names).
     pub labels: Option<&'a LabelMap>,
     /// For times.
     pub calendar: &'a Calendar,

@@ -16,7 +16,7 @@ pub fn tag(out: &mut Vec<u8>, kind: Kind) {
     });
 }
 
-/// Appends an entry, without the end of the line. `now` is in seconds since the epoch.
+/// Appends an entry, without a line feed. `now` is in seconds since the epoch.
 pub fn entry(out: &mut Vec<u8>, entry: &Entry<'_>, options: &Options<'_>, now: u64) {
     if options.extended {
         left_aligned(out, names::family(entry.family), 8);
@@ -77,7 +77,7 @@ fn independent(out: &mut Vec<u8>, entry: &Entry<'_>, options: &Options<'_>, now:
         field(out, b"zone=", zone);
     }
     if let Some(start) = entry.start {
-        // Whole seconds of one less whole seconds of the other, as conntrack(8) counts here.
+        // Both times are cut to whole seconds before the subtraction, as in conntrack(8).
         let end = entry.stop.map_or(now, |stop| stop / SECOND);
         field(out, b"delta-time=", end.saturating_sub(start / SECOND));
     }
@@ -118,7 +118,7 @@ pub(super) fn zone_of_both(entry: &Entry<'_>) -> Option<u16> {
     Some(entry.zone).filter(|&zone| both && zone != 0)
 }
 
-/// Appends addresses, and what the protocol has for ports.
+/// Appends addresses, and the ports or their counterpart.
 fn tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     out.extend_from_slice(b"src=");
     address(out, tuple.src);

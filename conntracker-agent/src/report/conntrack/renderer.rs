@@ -6,7 +6,7 @@ use super::{expect, plain, save, xml};
 use crate::conntrack::{Entry, Expectation, Kind};
 use crate::model::harmless;
 
-/// What entries are printed as.
+/// The format of entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// A line of `key=value`.
@@ -18,23 +18,23 @@ pub enum Format {
     Save,
 }
 
-/// The process that an event is the doing of.
+/// The process that caused an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
     /// Its netlink port.
     pub portid: u32,
-    /// What it is called, if that could be found out.
+    /// Its name, if it was found.
     pub program: Option<&'a [u8]>,
 }
 
-/// What is told of an event besides what it is about.
+/// The facts about an event, besides the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventInfo<'a> {
     /// What happened.
     pub kind: Kind,
-    /// When it came about, or was received; `None` if that is not wanted.
+    /// When it happened, or was received; `None` to leave it out.
     pub at: Option<Timestamp>,
-    /// Who did it; `None` if traffic or time did. XML has no place for it.
+    /// The process that caused it; `None` for packets and timeouts. XML has no element for it.
     pub by: Option<Origin<'a>>,
 }
 
@@ -69,7 +69,7 @@ impl Renderer<'_> {
         self.done(out, Kind::New, entry);
     }
 
-    /// Appends an entry that was removed or changed: as arguments it is what would do that again.
+    /// Appends an entry that was removed or changed; in save format, the arguments that would do that again.
     pub fn done(&self, out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>) {
         match self.format {
             Format::Plain => plain::entry(out, entry, &self.options, self.now),
@@ -113,8 +113,8 @@ impl Renderer<'_> {
         }
     }
 
-    /// Appends an expectation, with a time in front of it (plain) if there is one. As arguments of
-    /// conntrack(8) there is no form that would make it again; it is printed plain.
+    /// Appends an expectation, after a time if there is one (plain). Save format has no arguments for expectations,
+    /// so they are printed plain.
     pub fn expectation(
         &self,
         out: &mut Vec<u8>,

@@ -1,8 +1,8 @@
-//! `conntrack -o save`: each entry as the arguments that `conntrack -R` makes it again with.
+//! `conntrack -o save`: each entry as arguments from which `conntrack -R` makes it again.
 //!
-//! Unlike conntrack(8) it has the mark, the labels and the helper, and translations of nothing but a port; it leaves
-//! out the status bit EXPECTED, which the kernel refuses; and it has what `-R` insists on of DCCP, and of
-//! entries in a flowtable.
+//! Unlike conntrack(8) it has the mark, the labels and the helper, and NAT of a port alone; it leaves out the status
+//! bit EXPECTED, which the kernel refuses; and it has the arguments that `-R` requires for DCCP and for entries in a
+//! flowtable.
 
 use std::net::IpAddr;
 
@@ -23,13 +23,12 @@ const STATUS: [(Status, &[u8]); 3] = [
     (Status::FIXED_TIMEOUT, b"FIXED_TIMEOUT"),
 ];
 
-/// Seconds that an entry without a timeout gets. Those in a flowtable have none, and `-A` insists on one: it
-/// is that of the flowtable itself (net.netfilter.nf_flowtable_tcp_timeout, and _udp_timeout), as the kernel
-/// has it unless told otherwise.
+/// Timeout, in seconds, for entries without one. Entries in a flowtable have none, but `-A` requires it: this is the
+/// kernel's default timeout of a flowtable (net.netfilter.nf_flowtable_tcp_timeout and _udp_timeout).
 const IN_FLOWTABLE: u32 = 30;
 
-/// Appends the arguments that make an entry, or that do what happened to it; without the end of the
-/// line. Labels have names where `names` has one that needs no quotes.
+/// Appends the arguments that make an entry or repeat an event, without a line feed. Labels are named where `names`
+/// has a name that needs no quotes.
 pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&LabelMap>) {
     out.extend_from_slice(match kind {
         Kind::New => b"-A ",
@@ -53,7 +52,7 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
     end(out, *b"-d ", entry.orig.dst, None);
     let [src_port, dst_port] = translated_ports(entry);
     if let Some(reply) = &entry.reply {
-        // What is translated is said as such: the kernel then translates, too.
+        // -g and -n instead of -r and -q make the kernel translate too.
         let src = if entry.status.contains(Status::DST_NAT) { *b"-g " } else { *b"-r " };
         let dst = if entry.status.contains(Status::SRC_NAT) { *b"-n " } else { *b"-q " };
         end(out, src, reply.src, dst_port);
@@ -70,7 +69,7 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
     out.pop();
 }
 
-/// The helper, which conntrack(8) has no option for. A name that cannot stand between quotes is left out.
+/// The helper, for which conntrack(8) has no option. A name that cannot be quoted is left out.
 fn helper(out: &mut Vec<u8>, name: &[u8]) {
     let Some(name) = str::from_utf8(name).ok().filter(|name| !name.contains('"')) else { return };
     if name.contains(is_harmful) {
@@ -98,9 +97,8 @@ fn status(out: &mut Vec<u8>, status: Status) {
     out.push(b' ');
 }
 
-/// The ports that source and destination are translated to, where nothing but the port is. With a port
-/// that differs and an address that does not, the kernel would see no translation in the reply direction:
-/// it must be told to make one.
+/// The ports that source and destination are translated to, where the address is not. The kernel would not recognise
+/// NAT in a reply tuple with the same address and another port, so it must be requested.
 fn translated_ports(entry: &Entry<'_>) -> [Option<u16>; 2] {
     let Some(reply) = entry.reply else { return [None; 2] };
     let (L4::Ports { src, dst }, L4::Ports { src: reply_src, dst: reply_dst }) =
@@ -182,7 +180,7 @@ fn protocol(out: &mut Vec<u8>, entry: &Entry<'_>) {
             option(out, b"--reply-key-src", src);
             option(out, b"--reply-key-dst", dst);
         }
-        // The types of ICMP follow from each other.
+        // The ICMP type of one direction follows from that of the other.
         Some(L4::Icmp { .. } | L4::None) | None => {}
     }
     state(out, entry);
@@ -196,8 +194,8 @@ fn state(out: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     match entry.state {
         Some(ProtoState::Sctp { vtag: [orig, reply], .. }) => {
-            // conntrack(8) reads and writes tags as they stand in the packet, in whatever byte order the
-            // machine has: what one has saved must mean the same to the other.
+            // conntrack(8) reads and writes the bytes of a tag in the packet as a number in the machine's byte order.
+            // Both programs must read each other's files alike.
             for (name, tag) in [(&b"--orig-vtag"[..], orig), (b"--reply-vtag", reply)] {
                 if let Some(tag) = tag {
                     option(out, name, tag.to_be());
@@ -208,7 +206,7 @@ fn state(out: &mut Vec<u8>, entry: &Entry<'_>) {
             out.extend_from_slice(match role {
                 Some(1) => b"--role server ",
                 Some(_) => b"--role client ",
-                // Events of its end have the state alone.
+                // DESTROY events have the state alone.
                 None => b"",
             });
         }
@@ -236,7 +234,7 @@ fn labels(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&Label
     }
 }
 
-/// Whether a name can stand in a line of arguments as it is.
+/// Whether a name needs no quotes in a line of arguments.
 fn is_plain(name: &str) -> bool {
     !name.contains(|c: char| {
         is_harmful(c) || c.is_whitespace() || matches!(c, ',' | '"' | '\'' | '\\')

@@ -4,7 +4,7 @@ use super::digits::decimal;
 use super::plain::field;
 use crate::conntrack::{CpuStats, ExpectCpuStats};
 
-/// Appends what a CPU has counted. Counters that the kernel does not have are left out.
+/// Appends the counters of a CPU. Counters that the kernel lacks are left out.
 pub fn cpu(out: &mut Vec<u8>, stats: &CpuStats) {
     let CpuStats {
         cpu,
@@ -37,7 +37,7 @@ pub fn cpu(out: &mut Vec<u8>, stats: &CpuStats) {
     );
 }
 
-/// Appends what a CPU has counted of expectations.
+/// Appends the counters of a CPU about expectations.
 pub fn expect_cpu(out: &mut Vec<u8>, stats: &ExpectCpuStats) {
     let ExpectCpuStats { cpu, new, create, delete } = *stats;
     let counters = [("expect_new=", new), ("expect_create=", create), ("expect_delete=", delete)];

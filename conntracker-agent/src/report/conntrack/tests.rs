@@ -1,4 +1,4 @@
-//! Lines that conntrack(8) 1.4.7 printed of entries like these, apart from what it does wrong.
+//! Lines that conntrack(8) 1.4.7 printed of such entries, without its defects.
 
 use super::*;
 use crate::conntrack::{Counters, CpuStats, Entry, ExpectCpuStats, Expectation, Kind, ProtoState};
@@ -264,7 +264,7 @@ fn saved_entries_are_arguments() {
     ] {
         assert_eq!(save(&entry), line);
     }
-    // Names of helpers that are programs may hold anything.
+    // A helper in user space may have any name.
     for (helper, end) in [
         (&b"a b"[..], " --helper \"a b\""),
         (b"a\"b", " --label-add 1,5,64,127"),

@@ -1,7 +1,7 @@
 //! `conntrack -o xml`: one element `<flow>` a line.
 //!
-//! Unlike conntrack(8) it has what ICMP has for ports, names the states of SCTP and DCCP (not those of
-//! TCP with the same numbers), and escapes text.
+//! Unlike conntrack(8) it has type, code and identifier of ICMP, the names of SCTP's and DCCP's states (not those of
+//! TCP with the same numbers), and escaped text.
 
 use super::digits::{address, decimal, hexadecimal};
 use super::names;
@@ -10,13 +10,13 @@ use super::plain::zone_of_both;
 use crate::conntrack::{Counters, Entry, Kind};
 use crate::model::{L4, Status, Tuple};
 
-/// First line of a document, and the element that all others stand in.
+/// First line of a document, and the start tag of its root element.
 pub(super) const HEADER: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";
 /// Last line.
 pub(super) const FOOTER: &[u8] = b"</conntrack>\n";
 
-/// Appends an entry, or what happened to it, without the end of the line. `now` is in seconds since the
-/// epoch; `at` is when it happened, if that is to be told.
+/// Appends an entry or an event, without a line feed. `now` is in seconds since the epoch; `at` is the time of the
+/// event, if it is to be printed.
 pub fn entry(
     out: &mut Vec<u8>,
     kind: Option<Kind>,
@@ -126,7 +126,7 @@ fn independent(out: &mut Vec<u8>, entry: &Entry<'_>, options: &Options<'_>, now:
         out.extend_from_slice(b"</timestamp>");
     }
     if let Some(start) = entry.start {
-        // Whole seconds of the difference, while the plain line has the difference of whole seconds.
+        // The difference is cut to whole seconds; the plain line has the difference of whole seconds.
         let delta = match entry.stop {
             Some(stop) => stop.saturating_sub(start) / SECOND,
             None => now.saturating_sub(start / SECOND),
@@ -211,7 +211,7 @@ pub(super) fn number(out: &mut Vec<u8>, name: &str, number: impl Into<u64>) {
     close(out, name);
 }
 
-/// Appends an element with text. Bytes that XML cannot have in any form become `?`.
+/// Appends an element with text. Bytes that XML cannot have even escaped become `?`.
 pub(super) fn text(out: &mut Vec<u8>, name: &str, text: &[u8]) {
     open(out, name);
     for &byte in text {

@@ -1,78 +1,78 @@
-//! A flow as a JSON object. Fields stand in the order in which they are written. What changes here changes
-//! in [`entry`](super::entry) too.
+//! A flow as a JSON object.
 
-use serde::Serialize;
+mod drops;
+mod entry;
+mod process;
 
-use super::tuple::TupleObject;
+use std::{borrow::Cow, io};
+
+pub use self::entry::Stamp;
+use self::{
+    drops::{DroppedObject, InterfacesObject, LostObject},
+    process::ProcessObject,
+};
 use super::{
-    path::{StepObject, TraversalObject},
-    values::{Set, State, StatusNames, Time},
+    object::{Object, Time},
+    path::TraversalObject,
 };
 use crate::{
+    conntrack::Entry,
     model::{
-        Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Origins, Status, Tuple, ZoneDir,
-        counters::Counters, process::Process, protocol,
+        Details, DroppedAt, Flow, Origins, Status, Tuple, ZoneDir, counters::Counters,
+        state::ProtoState,
     },
-    report::names::{self, Name, Names},
+    report::names::{Name, Names},
 };
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "flow")]
+/// What the object of a flow says, whether the flow is of a report or an entry of conntrack's table.
 pub(super) struct FlowObject<'a> {
     netns: Name<'a>,
     zone: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    zone_direction: Option<&'static str>,
-    family: &'static str,
-    protocol: ProtocolObject,
-    original: TupleObject,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply: Option<TupleObject>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent: Option<OtherObject>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quotes: Option<OtherObject>,
-    #[serde(skip_serializing_if = "Set::is_empty")]
-    nat: Set<2>,
+    zone_dir: ZoneDir,
+    original: Tuple,
+    reply: Option<Tuple>,
+    parent: Option<Tuple>,
+    quotes: Option<Tuple>,
     confirmed: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     no_entry: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     fits_several: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     resumed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<DroppedObject<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<LostObject<'a>>,
-    status: StatusNames,
-    status_bits: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<State>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Status,
+    state: Option<ProtoState>,
     mark: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     packet_mark: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     interfaces: Option<InterfacesObject<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     timeout_seconds: Option<u32>,
     flows: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     unconfirmed: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    counters: Option<CountersObject>,
-    first_seen: Time,
-    last_seen: Time,
-    sources: Set<6>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<[Counters; 2]>,
+    first_seen: Time<'a>,
+    last_seen: Time<'a>,
+    origins: Origins,
     process: Option<ProcessObject<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     traversals: Vec<TraversalObject<'a>>,
-    #[serde(flatten)]
-    details: Option<DetailsObject<'a>>,
+    details: Option<EntryDetails<'a>>,
+}
+
+/// What the object says of the entry alone.
+struct EntryDetails<'a> {
+    id: Option<u32>,
+    use_count: Option<u32>,
+    helper: Option<Cow<'a, str>>,
+    labels: Labels<'a>,
+    secctx: Option<Cow<'a, str>>,
+    start: Option<u64>,
+    stop: Option<u64>,
+}
+
+/// Numbers of labels.
+enum Labels<'a> {
+    Numbers(&'a [u16]),
+    /// Those of an entry.
+    Entry(&'a Entry<'a>),
 }
 
 impl<'a> FlowObject<'a> {
@@ -111,14 +111,11 @@ impl<'a> FlowObject<'a> {
         Self {
             netns: names.netns(key.netns),
             zone: key.zone,
-            zone_direction: direction(*zone_dir),
-            family: family(&key.orig),
-            protocol: key.orig.proto.into(),
-            original: key.orig.into(),
-            reply: reply.map(TupleObject::from),
-            parent: parent.as_deref().copied().map(OtherObject::from),
-            quotes: quotes.as_deref().copied().map(OtherObject::from),
-            nat: nat(*status),
+            zone_dir: *zone_dir,
+            original: key.orig,
+            reply: *reply,
+            parent: parent.as_deref().copied(),
+            quotes: quotes.as_deref().copied(),
             confirmed: flow.confirmed(),
             no_entry: !key.entry,
             fits_several: *fits_several,
@@ -128,9 +125,8 @@ impl<'a> FlowObject<'a> {
                 .filter(|_| flow.dropped())
                 .map(|drops| DroppedObject::new(drops, way, suspects)),
             lost: drops.as_ref().filter(|_| flow.lost()).map(|drops| LostObject::new(drops, way)),
-            status: StatusNames(*status),
-            status_bits: status.0,
-            state: state.map(State),
+            status: *status,
+            state: *state,
             mark: *mark,
             packet_mark: *packet_mark,
             interfaces: interfaces.map(|(iif, oif)| way(iif, oif)),
@@ -138,290 +134,159 @@ impl<'a> FlowObject<'a> {
             flows: flow.merged(),
             ended: (*ended > 0).then_some(*ended),
             unconfirmed: flow.never_confirmed(),
-            counters: counters.map(CountersObject::from),
-            first_seen: Time(*first_ns),
-            last_seen: Time(*last_ns),
-            sources: sources(*origins, !paths.is_empty()),
+            counters: *counters,
+            first_seen: Time::Number(*first_ns),
+            last_seen: Time::Number(*last_ns),
+            origins: *origins,
             process: process.as_deref().map(ProcessObject::from),
             traversals: paths.iter().map(|path| TraversalObject::new(flow, path)).collect(),
-            details: details.as_deref().map(DetailsObject::from),
+            details: details.as_deref().map(EntryDetails::from),
         }
     }
-}
 
-fn direction(zone: ZoneDir) -> Option<&'static str> {
-    match zone {
-        ZoneDir::Both => None,
-        ZoneDir::Original => Some("original"),
-        ZoneDir::Reply => Some("reply"),
+    /// Appends the object.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        let Self {
+            netns,
+            zone,
+            zone_dir,
+            original,
+            reply,
+            parent,
+            quotes,
+            confirmed,
+            no_entry,
+            fits_several,
+            resumed,
+            dropped,
+            lost,
+            status,
+            state,
+            mark,
+            packet_mark,
+            interfaces,
+            timeout_seconds,
+            flows,
+            ended,
+            unconfirmed,
+            counters,
+            first_seen,
+            last_seen,
+            origins,
+            process,
+            traversals,
+            details,
+        } = self;
+        let mut object = Object::begin(out, "flow");
+        object.value("netns", netns)?;
+        object.number("zone", *zone);
+        match zone_dir {
+            ZoneDir::Both => {}
+            ZoneDir::Original => object.word("zone_direction", "original"),
+            ZoneDir::Reply => object.word("zone_direction", "reply"),
+        }
+        object.word("family", if original.is_ipv4() { "ipv4" } else { "ipv6" });
+        object.protocol(original.proto);
+        object.tuple("original", original);
+        if let Some(reply) = reply {
+            object.tuple("reply", reply);
+        }
+        if let Some(parent) = parent {
+            object.other_tuple("parent", parent);
+        }
+        if let Some(quoted) = quotes {
+            object.other_tuple("quotes", quoted);
+        }
+        let nat = [(Status::SRC_NAT, "src"), (Status::DST_NAT, "dst")];
+        let nat = nat.into_iter().filter(|(bit, _)| status.contains(*bit)).map(|(_, name)| name);
+        if nat.clone().next().is_some() {
+            object.words("nat", nat);
+        }
+        object.flag("confirmed", *confirmed);
+        object.if_so("no_entry", *no_entry);
+        object.if_so("fits_several", *fits_several);
+        object.if_so("resumed", *resumed);
+        object.optional_value("dropped", dropped.as_ref())?;
+        object.optional_value("lost", lost.as_ref())?;
+        object.words("status", status.names());
+        object.number("status_bits", status.0);
+        if let Some(state) = state {
+            match state.name() {
+                Some(name) => object.lower_case("state", name),
+                None => object.number("state", state.number()),
+            }
+        }
+        object.optional("mark", *mark);
+        object.optional("packet_mark", *packet_mark);
+        object.optional_value("interfaces", interfaces.as_ref())?;
+        object.optional("timeout_seconds", *timeout_seconds);
+        object.number("flows", *flows);
+        object.optional("ended", *ended);
+        object.optional("unconfirmed", *unconfirmed);
+        if let Some(counters) = counters {
+            object.counters(counters);
+        }
+        object.time("first_seen", *first_seen);
+        object.time("last_seen", *last_seen);
+        object.words("sources", sources(*origins, !traversals.is_empty()));
+        object.optional_value("process", process.as_ref())?;
+        if !traversals.is_empty() {
+            object.value("traversals", traversals)?;
+        }
+        if let Some(details) = details {
+            details.write(&mut object)?;
+        }
+        object.end();
+        Ok(())
     }
 }
 
-fn family(tuple: &Tuple) -> &'static str {
-    if tuple.is_ipv4() { "ipv4" } else { "ipv6" }
-}
-
-fn nat(status: Status) -> Set<2> {
-    Set([("src", status.contains(Status::SRC_NAT)), ("dst", status.contains(Status::DST_NAT))])
-}
-
-fn sources(origins: Origins, rules: bool) -> Set<6> {
+/// Names of the sources that saw a flow.
+fn sources(origins: Origins, rules: bool) -> impl Iterator<Item = &'static str> {
     let Origins { packets, dump, events, drops, ends } = origins;
-    Set([
+    let all = [
         ("packets", packets),
         ("dump", dump),
         ("events", events),
         ("drops", drops),
         ("ends", ends),
         ("rules", rules),
-    ])
+    ];
+    all.into_iter().filter_map(|(name, saw)| saw.then_some(name))
 }
 
-#[derive(Serialize)]
-pub(super) struct ProtocolObject {
-    number: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'static str>,
-}
-
-impl From<u8> for ProtocolObject {
-    fn from(number: u8) -> Self {
-        Self { number, name: protocol::name(number) }
-    }
-}
-
-/// One direction of another flow.
-#[derive(Serialize)]
-struct OtherObject {
-    protocol: ProtocolObject,
-    #[serde(flatten)]
-    tuple: TupleObject,
-}
-
-impl From<Tuple> for OtherObject {
-    fn from(tuple: Tuple) -> Self {
-        Self { protocol: tuple.proto.into(), tuple: tuple.into() }
-    }
-}
-
-/// The interfaces that a packet came in and went out by.
-#[derive(Serialize)]
-struct InterfacesObject<'a> {
-    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
-    iif: Option<Name<'a>>,
-    #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
-    oif: Option<Name<'a>>,
-}
-
-#[derive(Serialize)]
-struct DroppedObject<'a> {
-    packets: u64,
-    places: Vec<DropPointObject<'a>>,
-    #[serde(skip_serializing_if = "is_zero")]
-    elsewhere: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clash: Option<ClashObject>,
-}
-
-/// The tuple that the entry of dropped packets could not have, and whose it is.
-#[derive(Serialize)]
-struct ClashObject {
-    reply: TupleObject,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    holder: Option<TupleObject>,
-}
-
-/// Whether a count says nothing.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-#[derive(Serialize)]
-struct DropPointObject<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hook: Option<Name<'static>>,
-    #[serde(flatten)]
-    way: InterfacesObject<'a>,
-    packets: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<StepObject<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    conntrack: Option<&'static str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    maybe: &'a [String],
-}
-
-/// Packets that got lost elsewhere than in netfilter.
-#[derive(Serialize)]
-struct LostObject<'a> {
-    packets: u64,
-    places: Vec<LossPointObject<'a>>,
-    #[serde(skip_serializing_if = "is_zero")]
-    elsewhere: u64,
-}
-
-#[derive(Serialize)]
-struct LossPointObject<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<Name<'static>>,
-    #[serde(flatten)]
-    way: InterfacesObject<'a>,
-    packets: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    function: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meaning: Option<&'static str>,
-}
-
-impl<'a> LostObject<'a> {
-    fn new(drops: &Drops, way: impl Fn(u32, u32) -> InterfacesObject<'a>) -> Self {
-        let place = |at: &DroppedAt| {
-            let DropPoint { cause, hook, iif, oif } = at.place;
-            let (reason, function) = match cause {
-                Cause::Function(name) => (None, Some(name)),
-                cause => (cause.elsewhere(), None),
-            };
-            LossPointObject {
-                after: hook.map(names::hook),
-                way: way(iif, oif),
-                packets: at.packets,
-                reason,
-                function,
-                meaning: cause.elsewhere().and_then(names::meaning),
+impl EntryDetails<'_> {
+    /// Appends the fields.
+    fn write(&self, object: &mut Object<'_>) -> io::Result<()> {
+        let Self { id, use_count, helper, labels, secctx, start, stop } = self;
+        object.optional("id", *id);
+        object.optional("use", *use_count);
+        object.optional_value("helper", helper.as_ref())?;
+        match labels {
+            Labels::Numbers(numbers) => object.numbers("labels", numbers.iter().copied()),
+            Labels::Entry(entry) => object.numbers("labels", entry.label_numbers()),
+        }
+        object.optional_value("secctx", secctx.as_ref())?;
+        for (name, time) in [("start", start), ("stop", stop)] {
+            if let Some(ns) = time {
+                object.time(name, Time::Number(*ns));
             }
-        };
-        Self {
-            packets: drops.lost_packets(),
-            places: drops.lost().map(place).collect(),
-            elsewhere: drops.lost_elsewhere(),
         }
+        Ok(())
     }
 }
 
-impl<'a> DroppedObject<'a> {
-    fn new(
-        drops: &'a Drops,
-        way: impl Fn(u32, u32) -> InterfacesObject<'a>,
-        suspects: impl Fn(&DroppedAt) -> &'a [String],
-    ) -> Self {
-        let place = |at: &'a DroppedAt| {
-            let DroppedAt { place: DropPoint { cause, hook, iif, oif }, by, packets } = at;
-            let maybe = suspects(at);
-            let conntrack = match cause {
-                Cause::Conntrack(cause) => Some(cause.name()),
-                _ => None,
-            };
-            DropPointObject {
-                hook: hook.filter(|_| maybe.is_empty()).map(names::hook),
-                way: way(*iif, *oif),
-                packets: *packets,
-                by: by.as_ref().filter(|_| conntrack.is_none()).map(StepObject::new),
-                conntrack,
-                maybe,
-            }
-        };
-        Self {
-            packets: drops.packets(),
-            places: drops.dropped().map(place).collect(),
-            elsewhere: drops.elsewhere(),
-            clash: drops.clash().map(|Clash { reply, holder }| ClashObject {
-                reply: reply.into(),
-                holder: holder.map(TupleObject::from),
-            }),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct CountersObject {
-    original: CounterObject,
-    reply: CounterObject,
-}
-
-impl From<[Counters; 2]> for CountersObject {
-    fn from([original, reply]: [Counters; 2]) -> Self {
-        Self { original: original.into(), reply: reply.into() }
-    }
-}
-
-#[derive(Serialize)]
-struct CounterObject {
-    packets: u64,
-    bytes: u64,
-}
-
-impl From<Counters> for CounterObject {
-    fn from(Counters { packets, bytes }: Counters) -> Self {
-        Self { packets, bytes }
-    }
-}
-
-#[derive(Serialize)]
-struct ProcessObject<'a> {
-    direction: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comm: Option<&'a str>,
-    uid: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup_id: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    inode: Option<u64>,
-}
-
-impl<'a> From<&'a Process> for ProcessObject<'a> {
-    fn from(process: &'a Process) -> Self {
-        let Process { direction, uid, user, pid, comm, cgroup_id, cgroup, inode } = process;
-        Self {
-            direction: direction.name(),
-            pid: *pid,
-            comm: comm.as_deref(),
-            uid: *uid,
-            user: user.as_deref(),
-            cgroup: cgroup.as_deref(),
-            cgroup_id: *cgroup_id,
-            inode: *inode,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct DetailsObject<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<u32>,
-    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
-    use_count: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    helper: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    labels: &'a [u16],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secctx: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stop: Option<Time>,
-}
-
-impl<'a> From<&'a Details> for DetailsObject<'a> {
+impl<'a> From<&'a Details> for EntryDetails<'a> {
     fn from(details: &'a Details) -> Self {
         let Details { id, use_count, helper, labels, secctx, start_ns, stop_ns } = details;
         Self {
             id: *id,
             use_count: *use_count,
-            helper: helper.as_deref(),
-            labels,
-            secctx: secctx.as_deref(),
-            start: start_ns.map(Time),
-            stop: stop_ns.map(Time),
+            helper: helper.as_deref().map(Cow::Borrowed),
+            labels: Labels::Numbers(labels),
+            secctx: secctx.as_deref().map(Cow::Borrowed),
+            start: *start_ns,
+            stop: *stop_ns,
         }
     }
 }

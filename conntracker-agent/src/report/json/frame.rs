@@ -1,12 +1,12 @@
-//! What stands before and behind the flows of a JSON report. Fields stand in the order in which they are
-//! written.
+//! Header and footer of a JSON report. The fields are in the order of the output.
 
 use serde::{Serialize, Serializer};
 
-use super::{SCHEMA, flow::ProtocolObject, values::Time};
+use super::{SCHEMA, object::Time};
 use crate::model::{
     loss::LossCount,
     other::{FlowSums, OtherFlows},
+    protocol,
 };
 use crate::report::{Footer, Header, Interface, Totals};
 
@@ -29,8 +29,8 @@ pub(super) struct HeaderObject<'a> {
     backend: &'a str,
     backend_reason: &'a str,
     namespaces: Vec<NamespaceObject<'a>>,
-    start: Time,
-    end: Time,
+    start: Time<'a>,
+    end: Time<'a>,
     filters: &'a [String],
     folded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,8 +79,8 @@ impl<'a> HeaderObject<'a> {
             backend,
             backend_reason,
             namespaces: namespaces.collect(),
-            start: Time(*start_ns),
-            end: Time(*end_ns),
+            start: Time::Number(*start_ns),
+            end: Time::Number(*end_ns),
             filters,
             folded: *folded,
             epochs: *epochs,
@@ -108,6 +108,13 @@ struct OtherFlowsObject {
 }
 
 #[derive(Serialize)]
+struct ProtocolObject {
+    number: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+}
+
+#[derive(Serialize)]
 struct ProtocolSums {
     protocol: ProtocolObject,
     #[serde(flatten)]
@@ -116,7 +123,10 @@ struct ProtocolSums {
 
 impl From<&OtherFlows> for OtherFlowsObject {
     fn from(others: &OtherFlows) -> Self {
-        let object = |(proto, sums): (u8, _)| ProtocolSums { protocol: proto.into(), sums };
+        let object = |(number, sums)| {
+            let protocol = ProtocolObject { number, name: protocol::name(number) };
+            ProtocolSums { protocol, sums }
+        };
         Self { total: others.total(), protocols: others.by_protocol().map(object).collect() }
     }
 }

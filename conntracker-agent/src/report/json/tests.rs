@@ -129,25 +129,26 @@ fn a_closed_pipe_is_told_as_one() {
 
 const AT_NS: u64 = 1_800_000_000_000_000_000;
 
-/// The object of an entry, written from the flow that a table of flows makes of it.
+/// The object of the flow that the flow table makes of an entry.
 fn by_flow(entry: &Entry<'_>) -> String {
     let mut table = FlowTable::new(false, 10);
     let kind = EventKind::Entry(EntrySource::Dump, Box::new(entry.into()));
     table.take(FlowEvent { netns: NetnsId(0), at_ns: AT_NS, kind });
     let report = report(table.snapshot().into_flows().collect());
     let mut out = Vec::new();
-    line(&mut out, &FlowObject::new(&report.flows[0], &Names::new(&report.header))).unwrap();
+    FlowObject::new(&report.flows[0], &Names::new(&report.header)).write(&mut out).unwrap();
+    out.push(b'\n');
     String::from_utf8(out).unwrap()
 }
 
 #[track_caller]
 fn same_by_entry(entry: &Entry<'_>) {
     let mut out = Vec::new();
-    render_entry(&mut out, entry, "-", &Stamp::new(AT_NS));
+    render_entry(&mut out, entry, "-", &Stamp::new(AT_NS)).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), by_flow(entry));
 }
 
-/// What an entry of the fixture is turned into, to have what not all have.
+/// Variants of an entry of the fixture, with fields that not all entries have.
 fn varied<'a>(entry: &Entry<'a>) -> impl Iterator<Item = Entry<'a>> {
     let entry = *entry;
     let counters = |packets| Some(Counters { packets, bytes: u64::MAX });
@@ -200,7 +201,7 @@ fn what_happened_to_an_entry_has_the_entry_in_it() {
     let entry = Entry::decode(Messages::new(dump).next().unwrap().unwrap().payload).unwrap();
     let event = |event: &str, portid| {
         let mut out = Vec::new();
-        render_event(&mut out, event, portid, &entry, "-", &Stamp::new(AT_NS));
+        render_event(&mut out, event, portid, &entry, "-", &Stamp::new(AT_NS)).unwrap();
         parse(str::from_utf8(&out).unwrap())
     };
     let told = event("destroy", 7);

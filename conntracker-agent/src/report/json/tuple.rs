@@ -1,47 +1,40 @@
 //! One direction of a flow, as JSON.
 
-use std::net::IpAddr;
-
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::model::{L4, Tuple};
 
-#[derive(Serialize)]
-pub(super) struct TupleObject {
-    src: IpAddr,
-    dst: IpAddr,
-    #[serde(flatten)]
-    l4: L4Object,
+/// Names and values of the ports or their counterpart.
+pub(super) fn l4_fields(l4: L4) -> impl Iterator<Item = (&'static str, u16)> {
+    let fields = match l4 {
+        L4::Ports { src, dst } => [Some(("sport", src)), Some(("dport", dst)), None],
+        L4::Icmp { kind, code, id } => {
+            [Some(("type", kind.into())), Some(("code", code.into())), Some(("id", id))]
+        }
+        L4::Gre { src, dst } => [Some(("srckey", src)), Some(("dstkey", dst)), None],
+        L4::None => [None; 3],
+    };
+    fields.into_iter().flatten()
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum L4Object {
-    Ports {
-        sport: u16,
-        dport: u16,
-    },
-    Icmp {
-        #[serde(rename = "type")]
-        kind: u8,
-        code: u8,
-        id: u16,
-    },
-    Gre {
-        srckey: u16,
-        dstkey: u16,
-    },
-    None {},
-}
+/// A tuple within an object that serde writes.
+pub(super) struct TupleObject(Tuple);
 
 impl From<Tuple> for TupleObject {
-    fn from(Tuple { src, dst, proto: _, l4 }: Tuple) -> Self {
-        let l4 = match l4 {
-            L4::Ports { src, dst } => L4Object::Ports { sport: src, dport: dst },
-            L4::Icmp { kind, code, id } => L4Object::Icmp { kind, code, id },
-            L4::Gre { src, dst } => L4Object::Gre { srckey: src, dstkey: dst },
-            L4::None => L4Object::None {},
-        };
-        Self { src, dst, l4 }
+    fn from(tuple: Tuple) -> Self {
+        Self(tuple)
+    }
+}
+
+impl Serialize for TupleObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Tuple { src, dst, proto: _, l4 } = self.0;
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("src", &src)?;
+        object.serialize_entry("dst", &dst)?;
+        for (name, value) in l4_fields(l4) {
+            object.serialize_entry(name, &value)?;
+        }
+        object.end()
     }
 }

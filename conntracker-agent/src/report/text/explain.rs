@@ -1,4 +1,4 @@
-//! What `--explain` says below a flow: `key: value` lines of what is known, and only that.
+//! The lines of `--explain` below a flow: `key: value`, only for known facts.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::report::names::{self, Name, Names, OneLine, time};
 
-/// A flow, and what is needed to explain it.
+/// A flow, and the names that explaining it needs.
 pub(super) struct Explanation<'a> {
     pub(super) flow: &'a Flow,
     pub(super) folded: bool,
@@ -50,7 +50,7 @@ impl Explanation<'_> {
         if let Some(state) = flow.state {
             say("state", &names::state(state))?;
         }
-        // No mark and a mark of 0 are the same thing to the kernel.
+        // To the kernel no mark and a mark of 0 are the same.
         if let Some(mark) = flow.mark.filter(|&mark| mark != 0) {
             say("mark", &format_args!("{mark:#x}"))?;
         }
@@ -71,7 +71,7 @@ impl Explanation<'_> {
             if flow.dropped() {
                 say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
             }
-            for (by, packets) in by_whom(drops) {
+            for (by, packets) in by_dropper(drops) {
                 say("dropped by", &fmt::from_fn(|f| dropped_by(by, packets, f)))?;
             }
             if let Some(Clash { reply, holder }) = drops.clash() {
@@ -101,7 +101,7 @@ impl Explanation<'_> {
         Ok(())
     }
 
-    /// When the flow ended or, of several, how many have and when the last one did.
+    /// When the flow ended; of merged flows, how many have ended and when the last one did.
     fn ended(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Flow { ended, details, last_ns, .. } = self.flow;
         let stop = details.as_deref().and_then(|details| details.stop_ns).unwrap_or(*last_ns);
@@ -111,12 +111,12 @@ impl Explanation<'_> {
         }
     }
 
-    /// The reply direction, unless it says nothing that the original one does not.
+    /// The reply direction, unless it is the inverted original one.
     fn translated_reply(&self) -> Option<Tuple> {
         let Flow { key, reply, status, .. } = self.flow;
         let reply = (*reply)?;
         let seen_as = reply.inverted().map(|orig| if self.folded { orig.folded() } else { orig });
-        // Folding hides the translation of a source port; the status does not.
+        // Folding hides the translation of a source port, but the status has it.
         let translated = status.contains(Status::SRC_NAT) || status.contains(Status::DST_NAT);
         (translated || seen_as != Some(key.orig)).then_some(reply)
     }
@@ -130,7 +130,7 @@ impl Explanation<'_> {
         fmt::from_fn(move |f| write!(f, "{iif} -> {oif}"))
     }
 
-    /// Packets that got lost elsewhere than in netfilter, after a hook.
+    /// Packets that another part of the kernel dropped, and the hook before.
     fn lost(&self, at: &DroppedAt, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DroppedAt { place: DropPoint { cause, hook, iif, oif }, by: _, packets } = *at;
         write!(f, "{packets} packet{}", if packets == 1 { "" } else { "s" })?;
@@ -171,7 +171,7 @@ impl Explanation<'_> {
     }
 }
 
-/// What dropped packets.
+/// The rule, or the part of the kernel, that dropped packets.
 #[derive(Clone, Copy, PartialEq)]
 enum Dropper<'a> {
     Rule(&'a Step),
@@ -179,8 +179,8 @@ enum Dropper<'a> {
     Unknown,
 }
 
-/// Packets by what dropped them, if that is more than one rule, or conntrack.
-fn by_whom(drops: &Drops) -> Vec<(Dropper<'_>, u64)> {
+/// Packets by dropper, if that is more than one rule, or conntrack.
+fn by_dropper(drops: &Drops) -> Vec<(Dropper<'_>, u64)> {
     let mut all: Vec<(Dropper<'_>, u64)> = Vec::new();
     for DroppedAt { place, by, packets } in drops.dropped() {
         let dropper = match (place.cause, by) {
@@ -218,7 +218,7 @@ fn dropped_by(by: Dropper<'_>, packets: u64, f: &mut fmt::Formatter<'_>) -> fmt:
     write!(f, ", verdict: {}", verdict.name())
 }
 
-/// `ssh (pid 812, uid 1000 me, cgroup /user.slice)`; of who answers, `answers` stands first.
+/// `ssh (pid 812, uid 1000 me, cgroup /user.slice)`, after `answers` for the process that sends the replies.
 fn owner(process: &Process) -> impl fmt::Display {
     let Process { direction, uid, user, pid, comm, cgroup_id, cgroup, inode: _ } = process;
     fmt::from_fn(move |f| {

@@ -1,4 +1,4 @@
-//! Which marks changed, where, and by what, as far as that is known.
+//! Changes of marks: the values, the chain, and the rule, as far as they are known.
 
 use std::fmt::{self, Display};
 
@@ -29,11 +29,10 @@ impl Kind {
         }
     }
 
-    /// Whether a rule can set the mark, by its text as nft or iptables-save writes it: rather too often
-    /// than not.
+    /// Whether a rule can set the mark, by its text as nft or iptables-save writes it. In doubt it can.
     fn is_set_by(self, rule: &str) -> bool {
         let has = |words: &[&str]| words.iter().any(|words| rule.contains(words));
-        // A program that takes packets from a queue may change what it likes.
+        // A program that reads a queue may change any mark.
         has(&["QUEUE", "queue", "xt target"])
             || match self {
                 Self::Connmark => {
@@ -62,7 +61,7 @@ pub(super) struct Marked<'a> {
     by: By<'a>,
 }
 
-/// What must have changed it.
+/// The rule or chain that changed it.
 #[derive(PartialEq)]
 enum By<'a> {
     Rule(&'a Site),
@@ -71,7 +70,7 @@ enum By<'a> {
     Unknown,
 }
 
-/// The changes of a mark that the packets of a flow saw, each once.
+/// The changes of a mark on the paths of a flow, each once.
 pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
     let mut all: Vec<Marked<'_>> = Vec::new();
     for (way, _) in flow.paths.iter() {
@@ -91,7 +90,7 @@ pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
     all
 }
 
-/// The changes on one way: a single one, or one for each part of the hook that links separate.
+/// The changes on one path: a single one, or one for each part of the hook between two links.
 fn steps_of(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
     let Some(whole) = kind.of(way) else { return Vec::new() };
     let mut parts = parts(way, kind);
@@ -107,7 +106,7 @@ fn steps_of(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
     }
 }
 
-/// The changes that links between base chains saw. Behind the last link nothing names the chain.
+/// The changes between base chains, which links saw. Behind the last link the chain is unknown.
 fn parts(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
     let of = |packet: u32, connection: u32| match kind {
         Kind::Packet => packet,
@@ -131,7 +130,7 @@ fn parts(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
 
 fn by(way: &Traversal, kind: Kind) -> By<'_> {
     let steps = || way.steps.iter();
-    // A rule that goes on and has no counter leaves no step. Those of iptables all have counters.
+    // A rule that continues and has no counter leaves no step. Rules of iptables all have counters.
     let all_told = way.doubt.is_none()
         && steps().all(|step| step.site.iptables && step.provenance == Provenance::Exact);
     let sets = |step: &&Step| step.site.text.as_deref().is_some_and(|text| kind.is_set_by(text));
@@ -139,7 +138,7 @@ fn by(way: &Traversal, kind: Kind) -> By<'_> {
     if let (true, Some(step), None) = (all_told, setters.next(), setters.next()) {
         return By::Rule(&step.site);
     }
-    // Each base chain that a packet meets ends with one verdict.
+    // A packet gets one verdict in each base chain.
     let mut deciders = steps().filter(|step| decides(step));
     match (deciders.next(), deciders.next()) {
         (Some(step), None) if is_of_base(step) => By::Chain(&step.site),
@@ -152,7 +151,7 @@ fn is_of_base(step: &Step) -> bool {
     matches!(step.site.kind, SiteKind::Policy | SiteKind::Chain)
 }
 
-/// Whether a step ends the way through a base chain, or may.
+/// Whether a step ends the path through a base chain, or may.
 fn decides(step: &Step) -> bool {
     use Verdict::{Accept, Drop, Queue, Reject, Stolen, Unknown};
     is_of_base(step) || matches!(step.verdict, Accept | Drop | Queue | Reject | Stolen | Unknown)

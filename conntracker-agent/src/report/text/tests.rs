@@ -90,7 +90,7 @@ fn trace_lines_stand_in_the_order_of_tables_hooks_chains_types_and_positions() {
         legacy("raw", "PREROUTING", Policy, 1),
         nft(Family::Inet, "filter", "aa", Rule, 1),
     ];
-    // Again, and in the other direction: once is enough.
+    // The same path again, and in the other direction, adds no line.
     let mut back = traversal(Hook::Forward, forward.clone());
     back.direction = Direction::Reply;
     let lines = below(
@@ -193,7 +193,7 @@ fn a_mark_is_explained_by_what_must_have_set_it() {
     let restore = "-j CONNMARK --restore-mark";
     let nft_set = "counter ct mark set 0x00000001";
     for (steps, by) in [
-        // One rule of iptables, all of whose rules are told.
+        // One rule of iptables, whose rules all have counters.
         (
             vec![
                 rule(in_iptables(1), pass, Exact),
@@ -214,7 +214,7 @@ fn a_mark_is_explained_by_what_must_have_set_it() {
         ),
         // Rules of nft may set marks without a counter.
         (vec![rule(in_nft(1), nft_set, Exact), policy(in_nft(9))], " in inet fw/forward"),
-        // A user chain: which base chain it belongs to is not said.
+        // A user chain, whose base chain is unknown.
         (vec![step(in_nft(1), Verdict::Accept, Exact)], " in inet fw"),
         // Two base chains.
         (vec![rule(in_iptables(1), set, Exact), policy(in_iptables(9)), policy(in_nft(9))], ""),
@@ -289,7 +289,7 @@ fn flows_that_print_the_same_line_merge() {
 
 #[test]
 fn namespaces_and_zones_tell_lines_apart_where_there_are_several() {
-    // In report order the identifier comes before the namespace: equal lines do not stand together.
+    // In report order the identifier precedes the namespace, so equal lines are not adjacent.
     let mut flows = Vec::new();
     for (id, netns, zone) in [(1, 0, 0), (1, 1, 0), (2, 0, 0), (2, 1, 0), (2, 1, 9), (3, 2, 0)] {
         let mut ping = icmp(1, "192.0.2.1", "192.0.2.2", 8, 0, id);
@@ -396,7 +396,7 @@ proptest! {
             .collect();
         prop_assert_eq!(shown.len(), lines.len(), "duplicates in {:#?}", lines);
 
-        // Every flow has its line, in the order of the report, confirmed if any flow of it is.
+        // Every flow has its line, in report order, confirmed if one of its flows is.
         let ends = |flow: &Flow| Ends::from(flow.key.orig).to_string();
         let suffix = |flow: &Flow| {
             let red = if flow.key.netns.0 == 1 { "red" } else { "-" };

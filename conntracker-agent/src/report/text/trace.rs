@@ -36,7 +36,7 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
         if explain {
             explanation(place, flow, out)?;
         } else {
-            // The rule that dropped a packet must be plain to see.
+            // The line of the rule that dropped a packet has the verdict.
             let told = |visit: &&Visit<'_>| site.kind == SiteKind::Chain || visit.ended();
             let verdicts = visits.iter().filter(told).map(|visit| visit.step.verdict.name());
             list("verdict", verdicts, out)?;
@@ -57,11 +57,11 @@ fn explanation(place: &SiteVisits<'_>, flow: &Flow, out: &mut dyn Write) -> io::
     list("state", ways().map(|way| State::of(way, flow)), out)?;
     list("epoch", ways().map(|way| way.epoch), out)?;
     list("doubt", ways().filter_map(|way| Some(way.doubt?.name())), out)?;
-    // Last: it may hold anything.
+    // The text is last, because it may have any characters.
     list("rule", site.text.iter().map(|text| crate::model::harmless::one_line(text)), out)
 }
 
-/// `, key: value`, with values apart by slashes, each once; nothing without values.
+/// `, key: value`, with slashes between values, each once; nothing without values.
 fn list<T: PartialEq + Display>(
     key: &str,
     values: impl Iterator<Item = T>,
@@ -79,8 +79,7 @@ fn list<T: PartialEq + Display>(
     Ok(())
 }
 
-/// What conntrack thought of the packets of a way. Fragments but the first have no ports that a rule
-/// could match.
+/// The conntrack state of the packets of a path. Later fragments have no ports that a rule could match.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     name: &'static str,

@@ -38,7 +38,7 @@ fn flows() -> Vec<Flow> {
         ports(17, ll, 5353, peer, 8080),
         ports(17, ll, 5353, peer, 256),
         confirmed(icmp(58, ll, peer, 128, 0, 3)),
-        // Unknown to version 0.1: other protocols, and what conntrack did not know.
+        // Unknown to version 0.1: other protocols, and flows without an entry.
         ports(132, "10.0.0.2", 1024, "10.0.0.1", 80),
         flow(47, "10.0.0.2", "10.0.0.1", L4::Gre { src: 1, dst: 2 }),
         icmp(1, "fe80::1", "fe80::2", 8, 0, 1),

@@ -1,4 +1,4 @@
-//! Kinds of expressions, told by the address of their operations.
+//! Kinds of expressions, identified by the address of their operations.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -18,7 +18,7 @@ const COUNTER: &str = "counter";
 /// Name of the expression that looks for an element of a set or map.
 const LOOKUP: &str = "lookup";
 
-/// What all expressions with the same `struct nft_expr_ops` have in common.
+/// The properties of all expressions with the same `struct nft_expr_ops`.
 #[derive(Clone)]
 pub(super) struct Expression {
     /// Bytes of the expression.
@@ -27,13 +27,13 @@ pub(super) struct Expression {
     pub counts: bool,
     /// Whether it looks for an element of a set or map.
     pub looks_up: bool,
-    /// Address of the function that evaluates it; 0 if nft_do_chain does it by itself.
+    /// Address of the function that evaluates it; 0 if nft_do_chain evaluates it itself.
     pub eval: u64,
     /// `nft_expr_type.name`.
     pub name: Arc<str>,
 }
 
-/// Those that were met: few, and asked for all the time.
+/// The kinds that were met, which are few and looked up all the time.
 #[derive(Default)]
 pub(super) struct Expressions(HashMap<u64, Expression>);
 

@@ -1,4 +1,4 @@
-//! Rules of chains, in either of the two ways that kernels hold them ([`Rules`]).
+//! Rules of chains, in either layout of kernels ([`Rules`]).
 
 use std::sync::Arc;
 
@@ -21,22 +21,21 @@ pub struct NftRule {
     pub at: u64,
     /// Bytes of its expressions.
     pub len: u64,
-    /// Who evaluates its last expression; `None` if `nft_do_chain` does it by itself, or if the rule has
-    /// no expression.
+    /// The function that evaluates its last expression; `None` if `nft_do_chain` evaluates it itself, or if the rule
+    /// has no expression.
     pub last: Option<Evaluator>,
-    /// Who evaluates expressions before the last one that may end the rule with a verdict of their own:
-    /// verdict maps.
+    /// The functions that evaluate earlier expressions which may end the rule with a verdict: verdict maps.
     pub early: Vec<Evaluator>,
 }
 
 impl NftRule {
-    /// Those whose end tells whether a packet matched.
+    /// The functions whose end shows whether a packet matched.
     pub fn evaluators(&self) -> impl Iterator<Item = &Evaluator> {
         self.early.iter().chain(&self.last)
     }
 }
 
-/// An expression that a function of its own evaluates.
+/// An expression that the kernel evaluates by a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluator {
     /// Address of the `struct nft_expr`.
@@ -50,7 +49,7 @@ pub struct Evaluator {
 /// Bytes of an array of rules that are read at first.
 const FIRST_BYTES: u64 = 256;
 
-/// Memory that was read in one page is there up to the page's end.
+/// A page of memory is readable up to its end if any of it is.
 const PAGE: u64 = 4096;
 
 /// What it takes to read rules.
@@ -61,7 +60,7 @@ pub(super) struct RuleReader<'a, 'm> {
 }
 
 impl RuleReader<'_, '_> {
-    /// Active rules of each chain, in order. A chain that is being made has none yet.
+    /// Active rules of each chain, in order. A chain that is being created has none yet.
     pub fn of_chains(&mut self, chains: &[u64], second: bool) -> Result<Vec<Vec<NftRule>>> {
         let (Rules::Blobs { chain, .. } | Rules::Arrays { chain, .. }) = self.layout.rules;
         let active: Vec<u64> =
@@ -87,7 +86,7 @@ impl RuleReader<'_, '_> {
         }
     }
 
-    /// Rules one behind the other, `len` bytes from address `begin` on.
+    /// Consecutive rules, `len` bytes from address `begin` on.
     fn in_blob(
         &mut self,
         begin: u64,
@@ -111,7 +110,7 @@ impl RuleReader<'_, '_> {
             rules.push(self.rule(handle, begin.wrapping_add(expressions), bytes)?);
             at = end;
         }
-        // The blob's size does not count the last one, which marks the end.
+        // The blob's size does not include the rule that marks the end.
         if at == len { Ok(rules) } else { Err(Gone.into()) }
     }
 
@@ -140,7 +139,7 @@ impl RuleReader<'_, '_> {
         Ok(found)
     }
 
-    /// The pointers in an array that ends with a zero. How long it is, nothing tells.
+    /// The pointers of an array that ends with a zero. The kernel does not store its length.
     fn pointers(&mut self, array: u64) -> Result<Vec<u64>> {
         let mut pointers = Vec::new();
         if array == 0 {

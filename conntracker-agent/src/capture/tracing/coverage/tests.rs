@@ -66,7 +66,7 @@ fn what_was_not_seen_in_one_epoch_was_not_seen() {
     let mut coverage = Coverage::default();
     add(&mut coverage, 1, true, &[(1, None), (2, None), (3, Some(Unseen::NoCounter))]);
     add(&mut coverage, 2, false, &[(1, None), (2, Some(Unseen::NotRead)), (3, None), (4, None)]);
-    // The same epoch again, with what its last records told.
+    // The same epoch again, with the facts of its last records.
     add(&mut coverage, 2, false, &[(1, None), (4, None)]);
     assert_eq!(of(&coverage, 1), None);
     assert_eq!(of(&coverage, 2), Some(Unseen::NotRead));
@@ -128,12 +128,10 @@ fn chains_of_bridges_and_devices_are_named_and_idle_ones_are_not() {
     assert_eq!(named, ["bridge t/i", "netdev t/e", "inet t/early"]);
     let said = note(&named).unwrap();
     assert!(
-        said.contains(
-            "chains of bridges, devices and ARP: what happens in bridge t/i, netdev t/e,"
-        ),
+        said.contains("chains of bridges, devices and ARP: rules of bridge t/i, netdev t/e,"),
         "{said}"
     );
     let many: Vec<String> = (0..20).map(|n| format!("bridge t/{n}")).collect();
-    assert!(note(&many).unwrap().contains("bridge t/7 and 12 more is"));
+    assert!(note(&many).unwrap().contains("bridge t/7 and 12 more are"));
     assert_eq!(note(&[]), None);
 }

@@ -1,7 +1,10 @@
 //! Headers of packets of a flow whose both addresses are translated, hook by hook, as
 //! net/netfilter/nf_nat_core.c changes them.
 
-use conntracker_common::plan::{SEGMENT_EARLY, SEGMENT_MAIN, hook_point};
+use conntracker_common::{
+    hook::POST_ROUTING,
+    plan::{SEGMENT_EARLY, SEGMENT_MAIN, hook_point},
+};
 
 use super::*;
 use crate::{
@@ -10,8 +13,6 @@ use crate::{
     firewall::Ruleset,
     model::path::Outcome,
 };
-
-const POSTROUTING: u8 = 4;
 
 struct NoCounters;
 
@@ -41,7 +42,7 @@ fn record(hook: u8) -> PathRecord {
     }
 }
 
-/// What is known of it at one base chain; `nat`: of type nat.
+/// The known fields at one base chain; `nat`: it is of type nat.
 fn facts(record: &PathRecord, priority: i32, nat: bool, folds: bool) -> Packet {
     let chain = Some(((0, 0), ChainId(0)));
     let after = Others::default();
@@ -105,31 +106,31 @@ fn check(record: &PathRecord, priority: i32, nat: bool, want: &str) {
 
 #[test]
 fn first_packets_change_where_nat_hangs() {
-    let pre = record(PREROUTING);
+    let pre = record(PRE_ROUTING);
     check(&pre, -150, false, "1:1000 > 2:80");
     check(&pre, -100, true, "1:1000 > 2:80");
     check(&pre, -100, false, "1:1000 > 2|9:80|8080");
     check(&pre, 0, false, "1:1000 > 9:8080");
     check(&record(FORWARD), 0, false, "1:1000 > 9:8080");
-    let post = record(POSTROUTING);
+    let post = record(POST_ROUTING);
     check(&post, 0, false, "1:1000 > 9:8080");
     check(&post, 100, true, "1:1000 > 9:8080");
     check(&post, 150, false, "8:2000 > 9:8080");
-    check(&record(INPUT), 0, false, "1:1000 > 9:8080");
-    check(&record(INPUT), 150, false, "8:2000 > 9:8080");
-    check(&record(OUTPUT), -150, false, "1:1000 > 2:80");
-    check(&record(OUTPUT), 0, false, "1:1000 > 9:8080");
+    check(&record(LOCAL_IN), 0, false, "1:1000 > 9:8080");
+    check(&record(LOCAL_IN), 150, false, "8:2000 > 9:8080");
+    check(&record(LOCAL_OUT), -150, false, "1:1000 > 2:80");
+    check(&record(LOCAL_OUT), 0, false, "1:1000 > 9:8080");
 }
 
 #[test]
 fn answers_change_the_other_way_round() {
-    let reply = |hook| PathRecord { info: CT_ESTABLISHED_REPLY, ..record(hook) };
+    let reply = |hook| PathRecord { info: IP_CT_ESTABLISHED_REPLY, ..record(hook) };
     check(&reply(FORWARD), 0, false, "9:8080 > 1:1000");
-    check(&reply(PREROUTING), 0, false, "9:8080 > 1:1000");
-    check(&reply(POSTROUTING), 150, false, "2:80 > 1:1000");
-    // Whether the packet was here before, only its first one tells.
-    check(&reply(PREROUTING), -150, false, "9:8080 > 8|1:2000|1000");
-    check(&reply(POSTROUTING), 0, false, "9|2:8080|80 > 1:1000");
+    check(&reply(PRE_ROUTING), 0, false, "9:8080 > 1:1000");
+    check(&reply(POST_ROUTING), 150, false, "2:80 > 1:1000");
+    // Only a flow's first packet is known not to have passed this hook before.
+    check(&reply(PRE_ROUTING), -150, false, "9:8080 > 8|1:2000|1000");
+    check(&reply(POST_ROUTING), 0, false, "9|2:8080|80 > 1:1000");
 }
 
 #[test]
@@ -139,9 +140,9 @@ fn what_may_have_been_translated_on_the_way_out_has_two_values() {
         status: IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE,
         ..record(hook)
     };
-    check(&looped(PREROUTING), -150, false, "1|8:1000|2000 > 2|9:80|8080");
-    check(&looped(INPUT), 0, false, "1|8:1000|2000 > 9:8080");
-    // NAT's last rule is gone, and its entries are still there.
+    check(&looped(PRE_ROUTING), -150, false, "1|8:1000|2000 > 2|9:80|8080");
+    check(&looped(LOCAL_IN), 0, false, "1|8:1000|2000 > 9:8080");
+    // The last NAT rule was removed, and its entries still exist.
     let mut nat = Nat::of(&record(FORWARD), record(FORWARD).reply.unwrap(), false);
     nat.hook = FORWARD;
     let hook_point = PlannedChain {
@@ -166,29 +167,29 @@ fn a_folded_record_speaks_for_all_ports_of_clients() {
         ..record(FORWARD)
     };
     let folded = |record| headers_of(&facts(&record, 0, false, true));
-    assert_eq!(folded(plain(40_000, CT_NEW)), "1:1024-65535 > 2:80");
-    assert_eq!(folded(plain(40_000, CT_ESTABLISHED_REPLY)), "2:80 > 1:1024-65535");
-    assert_eq!(folded(plain(1000, CT_NEW)), "1:1000 > 2:80");
+    assert_eq!(folded(plain(40_000, IP_CT_NEW)), "1:1024-65535 > 2:80");
+    assert_eq!(folded(plain(40_000, IP_CT_ESTABLISHED_REPLY)), "2:80 > 1:1024-65535");
+    assert_eq!(folded(plain(1000, IP_CT_NEW)), "1:1000 > 2:80");
     assert_eq!(folded(record(FORWARD)), "1:? > 9:8080", "NAT may have made anything of it");
 }
 
 #[test]
 fn packets_that_are_about_others_have_headers_of_their_own() {
-    let error = facts(&PathRecord { info: CT_RELATED, ..record(FORWARD) }, 0, false, false);
+    let error = facts(&PathRecord { info: IP_CT_RELATED, ..record(FORWARD) }, 0, false, false);
     assert_eq!((error.headers.len(), error.proto), (0, None));
     assert_eq!((error.states, error.entry), (vec![4], Some(true)));
     let invalid = PathRecord { reply: None, info: 0, ..record(FORWARD) };
     let invalid = facts(&invalid, 0, false, false);
     assert_eq!((&*invalid.states, invalid.entry), (&[STATE_INVALID][..], Some(false)));
     assert_eq!(headers_of(&invalid), "1:1000 > 2:80");
-    let untracked = PathRecord { reply: None, info: CT_UNTRACKED, ..record(FORWARD) };
+    let untracked = PathRecord { reply: None, info: IP_CT_UNTRACKED, ..record(FORWARD) };
     assert_eq!(facts(&untracked, 0, false, false).states, [STATE_UNTRACKED]);
     let fragment = PathRecord { reply: None, fragment: true, ..record(FORWARD) };
     assert_eq!(headers_of(&facts(&fragment, 0, false, false)), "1:? > 2:?");
     let early = PathRecord {
         reply: None,
-        hook_point: hook_point(false, SEGMENT_EARLY, PREROUTING),
-        ..record(PREROUTING)
+        hook_point: hook_point(false, SEGMENT_EARLY, PRE_ROUTING),
+        ..record(PRE_ROUTING)
     };
     let early = facts(&early, -300, false, false);
     assert_eq!((early.entry, &*early.states), (None, &[][..]));
@@ -200,11 +201,11 @@ fn only_nat_at_this_hook_is_its_translation() {
     let address = |last: u8| IpAddr::from([10, 0, 0, last]);
     let (source, changed) = (false, true);
     let done = Translation { source, address: address(9), port: Some(8080), changed };
-    assert_eq!(of(&record(PREROUTING), true), Some(done));
-    assert_eq!(of(&record(PREROUTING), false), None, "no chain of nat");
-    let plain = PathRecord { reply: tuple(1, 1000, 2, 80).inverted(), ..record(POSTROUTING) };
+    assert_eq!(of(&record(PRE_ROUTING), true), Some(done));
+    assert_eq!(of(&record(PRE_ROUTING), false), None, "no chain of nat");
+    let plain = PathRecord { reply: tuple(1, 1000, 2, 80).inverted(), ..record(POST_ROUTING) };
     let kept = Translation { source: true, address: address(1), port: Some(1000), changed: false };
     assert_eq!(of(&plain, true), Some(kept));
-    assert_eq!(facts(&record(FORWARD), 0, false, false).status, (48, 48));
+    assert_eq!(facts(&record(FORWARD), 0, false, false).status, (IPS_NAT, IPS_NAT));
     assert_eq!(facts(&plain, 0, false, false).status, (48, 0));
 }

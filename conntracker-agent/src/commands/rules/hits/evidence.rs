@@ -1,4 +1,4 @@
-//! What tells that no packet matched a rule, and what speaks against it.
+//! The evidence that no packet matched a rule, and the reasons to doubt it.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Losses by which a packet may have met any rule untold.
+/// Losses that may hide a packet at any rule.
 const OF_ALL_RULES: [Loss; 8] = [
     Loss::PathRecordsLost,
     Loss::PathRaces,
@@ -29,10 +29,10 @@ const OF_ALL_RULES: [Loss; 8] = [
     Loss::RecordsRejected,
 ];
 
-/// Losses of paths that are known hook by hook.
+/// Losses that may hide paths at one hook.
 const OF_HOOKS: [Loss; 2] = [Loss::PathsContradicting, Loss::PathsNested];
 
-/// Why it cannot be told of a rule that no packet matched it.
+/// Why an unseen packet may have matched a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Why {
@@ -76,8 +76,7 @@ impl From<Unseen> for Why {
 
 /// What is known beside the packets.
 pub(super) struct Evidence<'a> {
-    /// Of each rule that was there, why it is not seen whether it matched; nothing if rules were not
-    /// traced.
+    /// For each rule, why its matches may be unseen; nothing if rules were not traced.
     seen: Option<HashMap<Spot<'a>, Option<Unseen>>>,
     lost: bool,
     /// Packets that rules had counted when the observation began.
@@ -102,11 +101,11 @@ impl<'a> Evidence<'a> {
 
     /// Packets that matched a rule during the observation, by its own counter.
     pub fn counted(&self, table: &Table, chain: &Chain, rule: &Rule) -> Option<u64> {
-        // A counter that was set back tells nothing.
+        // A counter that was reset proves nothing.
         matches(rule)?.checked_sub(*self.before.get(&Spot::of_rule(table, chain, rule))?)
     }
 
-    /// Why it cannot be told that no packet matched a rule; `None`: it can.
+    /// Why an unseen packet may have matched a rule; `None` if none can.
     pub fn doubt(&self, table: &Table, chain: &Chain, rule: &Rule) -> Option<Why> {
         let Some(seen) = &self.seen else { return Some(Why::RulesNotTraced) };
         match seen.get(&Spot::of_rule(table, chain, rule)) {
@@ -121,25 +120,23 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// Packets that matched, if the rule has a counter that tells.
+/// Packets that matched, if the rule has a counter that moves exactly on a match.
 fn matches(rule: &Rule) -> Option<u64> {
     rule.counter.filter(|_| rule.counts_matches).map(|counter| counter.packets)
 }
 
-/// Losses because of which it cannot be told of any rule that no packet matched it.
+/// Losses that may hide a packet at any rule.
 pub(super) fn losses(footer: &Footer) -> impl Iterator<Item = &LossCount> {
     footer.losses.iter().filter(|lost| lost.count > 0 && OF_ALL_RULES.contains(&lost.loss))
 }
 
-/// In one line, why not all is known that there should be; `None` if it is.
+/// A line about why the result is incomplete; `None` if it is complete.
 #[must_use]
 pub fn incomplete(report: &Report) -> Option<String> {
     let coverage = match &report.coverage {
         Ok(coverage) => coverage,
         Err(why) => {
-            return Some(format!(
-                "no rule can be told that none matched: rules are not traced: {why}"
-            ));
+            return Some(format!("no rule can be called unmatched: rules are not traced: {why}"));
         }
     };
     let of_hooks = report
@@ -152,9 +149,9 @@ pub fn incomplete(report: &Report) -> Option<String> {
         .map(|lost| format!("{}={}", lost.loss.name(), lost.count))
         .collect();
     if counts.is_empty() && coverage.untold {
-        counts.push("packets of which no more is known than the chain".to_owned());
+        counts.push("packets of which only the chain is known".to_owned());
     }
     (!counts.is_empty()).then(|| {
-        format!("not of all rules it can be told that none matched: {}", counts.join(", "))
+        format!("not every rule without a match can be called unmatched: {}", counts.join(", "))
     })
 }

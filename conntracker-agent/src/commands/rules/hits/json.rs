@@ -1,4 +1,4 @@
-//! Hits as JSON. docs/rules.md describes the objects; what changes here changes there.
+//! Hits as JSON. docs/rules.md describes the objects, so a change here needs one there.
 
 use std::{
     borrow::Cow,

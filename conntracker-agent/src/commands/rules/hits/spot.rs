@@ -1,4 +1,4 @@
-//! Where a rule, a policy or the end of a chain stands in a ruleset.
+//! The position of a rule, a policy or the end of a chain in a ruleset.
 
 use crate::{
     firewall::{
@@ -27,7 +27,7 @@ pub(super) struct Spot<'a> {
 pub(super) enum What<'a> {
     /// A rule of nf_tables, by its handle.
     Handle(u64),
-    /// A rule of ip_tables, by its position and text: nothing else tells that it is still the same.
+    /// A rule of ip_tables, by its position and text, because it has no handle.
     Numbered(u32, &'a str),
     /// Policy or return.
     End,
@@ -40,7 +40,7 @@ impl<'a> Spot<'a> {
             (SiteKind::Rule, Some(handle)) => What::Handle(*handle),
             (SiteKind::Rule, None) => What::Numbered((*position)?, text.as_deref()?),
             (SiteKind::Policy | SiteKind::Return, _) => What::End,
-            // It is not known what was met there.
+            // The rule that was met is unknown.
             (SiteKind::Chain, _) => return None,
         };
         Some(Self { backend: *backend, family: *family, table, chain, what })

@@ -103,7 +103,7 @@ fn traced() -> Report {
     use SiteKind::{Chain, Policy, Return, Rule};
     let jump = || site("forward", Rule, 1, 11);
     let visit = || site("user", Rule, 1, 21);
-    // Through `user` twice in one go, which is one packet all the same.
+    // One packet that passes `user` twice counts once.
     let twice = vec![jump(), visit(), jump(), visit(), site("user", Return, 2, 0)];
     let old =
         Site { text: Some("-A INPUT -j DROP".to_owned()), ..legacy("filter", "INPUT", Rule, 1) };
@@ -133,7 +133,7 @@ fn traced() -> Report {
     report
 }
 
-/// All rules were seen from the beginning, but for those of these handles.
+/// All rules were traced from the beginning, except those with these handles.
 fn covered(ruleset: &Ruleset, unseen: &[(u64, Unseen)]) -> Coverage {
     let mut coverage = Coverage::default();
     let rules = rules(ruleset).map(|(table, chain, rule)| {
@@ -224,7 +224,7 @@ fn without_flows_and_rules_there_is_nothing_to_join() {
     );
 }
 
-/// What is said of rule 12, which no packet is known to have met, as (text, JSON).
+/// The output about rule 12, which no known packet met, as (text, JSON).
 fn said_of_12(report: &Report, counted: u64) -> (String, String) {
     let before = ruleset();
     let mut now = ruleset();
@@ -279,7 +279,7 @@ fn a_rule_is_not_called_unmatched_unless_it_can_be_told() {
     report.coverage = Err("no right".to_owned());
     assert_eq!(said_of_12(&report, 3), said("?", "rules_not_traced"));
     assert!(incomplete(&report).unwrap().contains("no right"));
-    // It came after the last ruleset that was traced.
+    // The rule was added after the last traced ruleset.
     report.coverage = Ok(Coverage::default());
     assert_eq!(said_of_12(&report, 0), said("?", "came_later"));
 }

@@ -1,4 +1,4 @@
-//! Hits for people: the ruleset with what met its rules, then the rules that nothing met.
+//! Hits as text: the ruleset with the flows and packets that met its rules, then the rules that none met.
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +66,7 @@ fn name((table, chain, rule): RuleAt<'_>) -> String {
     format!("{}: {}", one_line(&place), one_line(&rule.text))
 }
 
-/// Flows and packets in the place of counters.
+/// Columns of flows and packets instead of counters.
 struct Columns<'a>(&'a Hits<'a>);
 
 impl CounterColumns for Columns<'_> {

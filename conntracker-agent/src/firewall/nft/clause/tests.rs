@@ -67,7 +67,7 @@ fn conditions_on_headers_interfaces_and_marks() {
     let mark = json!({ "&": [{ "meta": { "key": "mark" } }, 16384] });
     let condition = matches("==", &mark, &json!(0));
     assert_eq!(condition.operands, [Operand { field: Field::Mark, mask: 16384 }]);
-    // An index that had this name when it was listed.
+    // The interface had this name when the rules were listed; the rule has its index.
     let index = json!({ "meta": { "key": "iif" } });
     assert_eq!(tests(&matches("==", &index, &json!("eth0"))), [[Test::Unknown]]);
     assert_eq!(tests(&matches("==", &index, &json!("lo"))), [[Test::Range(1, 1)]]);
