@@ -63,8 +63,9 @@ impl KernelBtf {
     }
 
     /// Puts blobs together; those of modules have `vmlinux` for their base.
-    #[cfg(test)]
-    pub(super) fn new(vmlinux: Arc<Btf>, modules: Vec<(String, Arc<Btf>)>) -> Self {
+    #[cfg(any(test, feature = "fuzz"))]
+    #[must_use]
+    pub fn new(vmlinux: Arc<Btf>, modules: Vec<(String, Arc<Btf>)>) -> Self {
         Self { vmlinux, modules }
     }
 

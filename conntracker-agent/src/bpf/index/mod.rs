@@ -2,7 +2,11 @@
 //! have, and where the rules' counters are. Nothing here runs on the packet path: a BPF program copies
 //! memory ([`memory::Memory`]), this understands it, and what changed meanwhile is read again.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hooks;
+#[cfg(any(test, feature = "fuzz"))]
+mod image;
 pub mod layout;
 pub mod legacy;
 pub mod memory;
