@@ -25,6 +25,6 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = (OwnerLayout::resolve(&btf), EndLayout::resolve(&btf));
     let _ = (btf.enumerators("S"), btf.member_offset("outer", "pairs[1].b"));
     for name in FUNCTIONS {
-        btf.function(name);
+        let _ = btf.function(name);
     }
 });

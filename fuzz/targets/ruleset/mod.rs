@@ -14,7 +14,7 @@ impl Counters for EveryOther {
     }
 
     fn reads(&self, _: usize, _: usize, rule: usize) -> bool {
-        rule % 2 == 0
+        rule.is_multiple_of(2)
     }
 }
 
