@@ -11,7 +11,7 @@
 //! }
 //!
 //! // Without copying, and only those with connmark 1 in the low byte, which the kernel picks out.
-//! let request = DumpRequest { mark: Some((1, 0xff)), ..DumpRequest::default() };
+//! let request = DumpRequest::default().mark((1, 0xff));
 //! let mut bytes = 0;
 //! let mut marked = conntrack.dump_filtered(&request)?;
 //! while let Some(entry) = marked.next()? {
@@ -27,7 +27,7 @@
 //!
 //! | to | call |
 //! |---|---|
-//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`], [`Dump::for_each`] (a closure; the fastest), [`Conntrack::into_async_dump`] (tokio, a `Stream`) |
+//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`], [`Dump::for_each`] (a closure; the fastest), `Conntrack::into_async_dump` (feature `tokio`, a `Stream`) |
 //! | read other lists, or set counters back | [`Conntrack::dump_list`] |
 //! | choose entries | [`DumpRequest`]; what the kernel does of it: [`FilterSupport`] |
 //! | read one entry | [`Conntrack::get`], [`Conntrack::get_and_zero`] |
@@ -35,7 +35,7 @@
 //! | change | [`Conntrack::update`], [`Conntrack::update_matching`] with a [`Change`] |
 //! | ask about, change or remove entries as they are dumped | [`Conntrack::for_each_matching`] |
 //! | remove | [`Conntrack::delete`], [`Conntrack::delete_matching`], [`Conntrack::flush`] |
-//! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with [`EventStream::into_async`] a stream on tokio |
+//! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with `EventStream::into_async` a stream on tokio |
 //! | expectations | [`Conntrack::expectations`], [`Conntrack::get_expectation`], [`Conntrack::create_expectation`], [`Conntrack::delete_expectation`], [`Conntrack::flush_expectations`] |
 //! | count | [`Conntrack::count`], [`Conntrack::stats`], [`Conntrack::cpu_stats`], [`Conntrack::expect_cpu_stats`] |
 //!
@@ -60,7 +60,7 @@
 //!     conntrack.create(&entry)?;
 //! }
 //! let key = EntryKey::orig(orig);
-//! let change = Change { mark: Some(MarkChange::to(7)), ..Change::default() };
+//! let change = Change::default().mark(MarkChange::to(7));
 //! conntrack.update(&key, &change)?;
 //! if let Some(entry) = conntrack.get(&key)? {
 //!     // By its identifier: not an entry that has taken its place.

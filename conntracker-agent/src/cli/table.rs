@@ -201,20 +201,14 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         let addresses = Some((address?, address?));
         Some(NatRange { addresses, ports: None })
     };
-    let entry = NewEntry {
-        zone: Zone::Both(tuple.zone),
-        nat_src: nat(snat),
-        nat_dst: nat(dnat),
-        with: Change {
-            status: status_of(status),
-            mark: mark.map(|mark| MarkChange::to(mark.value)),
-            labels: (!label.is_empty()).then(|| LabelChange::to(bits(&label))),
-            helper,
-            state,
-            ..Change::default()
-        },
-        ..entry
-    };
+    let entry = entry.zone(Zone::Both(tuple.zone)).nat_src(nat(snat)).nat_dst(nat(dnat)).with(
+        Change::default()
+            .status(status_of(status))
+            .mark(mark.map(|mark| MarkChange::to(mark.value)))
+            .labels((!label.is_empty()).then(|| LabelChange::to(bits(&label))))
+            .helper(helper)
+            .state(state),
+    );
     change::create(netns.as_deref(), &entry)
 }
 
@@ -286,13 +280,11 @@ pub fn update(args: UpdateArgs) -> Result<ExitCode> {
     if add & remove != 0 {
         super::bad_usage("a label cannot be both added and removed");
     }
-    let change = Change {
-        mark: set_mark.map(|mark| MarkChange { value: mark.value & mark.mask, mask: mark.mask }),
-        timeout: set_timeout.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)),
-        labels: (add | remove != 0).then_some(LabelChange { value: add, mask: add | remove }),
-        helper: no_helper.then(String::new),
-        ..Change::default()
-    };
+    let change = Change::default()
+        .mark(set_mark.map(|mark| MarkChange { value: mark.value & mark.mask, mask: mark.mask }))
+        .timeout(set_timeout.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)))
+        .labels((add | remove != 0).then_some(LabelChange { value: add, mask: add | remove }))
+        .helper(no_helper.then(String::new));
     if change == Change::default() {
         super::bad_usage(
             "nothing to change: give --set-mark, --set-timeout, --add-label, --remove-label or --no-helper",

@@ -74,6 +74,7 @@ pub struct Mark {
 
 /// A status, as reports and lists print it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StatusIs {
     /// All of these bits are set.
     Set(Status),

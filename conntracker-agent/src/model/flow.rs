@@ -9,6 +9,7 @@ use crate::model::{counters::Counters, state::ProtoState};
 
 /// How often a key was counted in the kernel's map, in one life of the map's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counted {
     /// When this life began (nanoseconds since boot).
     pub since_ns: u64,
@@ -70,6 +71,7 @@ impl ZoneDir {
 
 /// Which sources told of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Origins {
     /// A netfilter link's record.
     pub packets: bool,
@@ -135,6 +137,7 @@ impl Counting {
 
 /// What only conntrack dumps and events tell, and few flows have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Details {
     /// Conntrack's identifier of the entry.
     pub id: Option<u32>,
@@ -154,6 +157,7 @@ pub struct Details {
 
 /// A flow, or several that fold into one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flow {
     /// Identity.
     pub key: FlowKey,

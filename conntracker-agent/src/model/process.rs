@@ -4,6 +4,7 @@ use super::path::Direction;
 
 /// Who has the socket of a flow. What is not known for sure is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Process {
     /// Whose packets it sends: the original direction's, or the answers.
     pub direction: Direction,

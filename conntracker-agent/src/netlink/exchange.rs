@@ -25,6 +25,7 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// What was noticed besides the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Noticed {
     /// Messages of another request, for another port, or not of the kernel: skipped.
     pub foreign: u64,

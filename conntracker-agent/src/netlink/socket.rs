@@ -30,6 +30,7 @@ pub const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// Why something asked of the kernel did not work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A system call failed.
     #[error("{call} failed")]

@@ -72,7 +72,7 @@ fn play(lab: &Lab, conntrack: &mut Conntrack) {
     for entry in everything() {
         conntrack.create(&entry).unwrap();
     }
-    let change = Change { mark: Some(MarkChange::to(0x99)), ..Change::default() };
+    let change = Change::default().mark(MarkChange::to(0x99));
     let key = EntryKey::orig(ports(6, "192.0.2.1", 1, "198.51.100.2", 443));
     conntrack.update(&key, &change).unwrap();
     let key = EntryKey::orig(ports(17, "10.0.0.1", 13, "10.0.0.3", 54));

@@ -12,21 +12,15 @@ fn table(conntrack: &mut Conntrack) -> Vec<String> {
     let entries = conntrack.dump().unwrap().into_iter().map(Result::unwrap);
     let mut lines: Vec<String> = entries
         .map(|entry| {
-            let state = entry.state.map(|state| match state {
+            let mut same = entry;
+            same.state = same.state.map(|state| match state {
                 ProtoState::Tcp { state, .. } => {
                     ProtoState::Tcp { state, wscale: [None; 2], flags: [None; 2] }
                 }
                 other => other,
             });
-            let same = ConntrackEntry {
-                timeout: entry.timeout.map(|timeout| timeout / 1000),
-                id: None,
-                start: None,
-                use_count: None,
-                timestamp_event: None,
-                state,
-                ..entry
-            };
+            same.timeout = same.timeout.map(|timeout| timeout / 1000);
+            (same.id, same.start, same.use_count, same.timestamp_event) = (None, None, None, None);
             format!("{same:?}")
         })
         .collect();

@@ -15,6 +15,7 @@ use crate::model::{Status, Tuple};
 
 /// Names an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct EntryKey {
     /// One of its directions.
     pub tuple: Tuple,
@@ -94,6 +95,7 @@ pub struct NatRange {
 
 /// An entry to be made. No packet is needed for it, but there must be one within `timeout` seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewEntry {
     /// Original direction.
     pub orig: Tuple,
@@ -129,10 +131,53 @@ impl NewEntry {
             with: Change::default(),
         })
     }
+
+    /// In this zone.
+    #[must_use]
+    pub fn zone(self, zone: Zone) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// Ends after so many seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: u32) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// With this reply direction, before the translation.
+    #[must_use]
+    pub fn reply(self, reply: Tuple) -> Self {
+        Self { reply, ..self }
+    }
+
+    /// With its source translated.
+    #[must_use]
+    pub fn nat_src(self, nat_src: impl Into<Option<NatRange>>) -> Self {
+        Self { nat_src: nat_src.into(), ..self }
+    }
+
+    /// With its destination translated.
+    #[must_use]
+    pub fn nat_dst(self, nat_dst: impl Into<Option<NatRange>>) -> Self {
+        Self { nat_dst: nat_dst.into(), ..self }
+    }
+
+    /// Expected by the entry with this original direction.
+    #[must_use]
+    pub fn master(self, master: impl Into<Option<Tuple>>) -> Self {
+        Self { master: master.into(), ..self }
+    }
+
+    /// With what else it is to have.
+    #[must_use]
+    pub fn with(self, with: Change) -> Self {
+        Self { with, ..self }
+    }
 }
 
 /// What an entry is to have from now on; what is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// Seconds until it ends. An entry with IPS_FIXED_TIMEOUT refuses it with EPERM.
     pub timeout: Option<u32>,
@@ -156,6 +201,62 @@ pub struct Change {
     pub seqadj: [Option<SeqAdj>; 2],
     /// SYN proxy; ignored by entries without room for it.
     pub synproxy: Option<SynProxy>,
+}
+
+impl Change {
+    /// It ends after so many seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<u32>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// It gets these IPS_ bits, and no others.
+    #[must_use]
+    pub fn status(self, status: impl Into<Option<Status>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// It gets another connmark.
+    #[must_use]
+    pub fn mark(self, mark: impl Into<Option<MarkChange>>) -> Self {
+        Self { mark: mark.into(), ..self }
+    }
+
+    /// It gets other labels.
+    #[must_use]
+    pub fn labels(self, labels: impl Into<Option<LabelChange>>) -> Self {
+        Self { labels: labels.into(), ..self }
+    }
+
+    /// It gets this helper; with the empty name it loses the one it has.
+    #[must_use]
+    pub fn helper(self, helper: impl Into<Option<String>>) -> Self {
+        Self { helper: helper.into(), ..self }
+    }
+
+    /// Data for a helper in user space.
+    #[must_use]
+    pub fn helper_info(self, helper_info: impl Into<Option<Vec<u8>>>) -> Self {
+        Self { helper_info: helper_info.into(), ..self }
+    }
+
+    /// Its protocol gets another state.
+    #[must_use]
+    pub fn state(self, state: impl Into<Option<ProtoChange>>) -> Self {
+        Self { state: state.into(), ..self }
+    }
+
+    /// It gets other sequence adjustments, that of the original direction first.
+    #[must_use]
+    pub fn seqadj(self, seqadj: [Option<SeqAdj>; 2]) -> Self {
+        Self { seqadj, ..self }
+    }
+
+    /// It gets other data of the SYN proxy.
+    #[must_use]
+    pub fn synproxy(self, synproxy: impl Into<Option<SynProxy>>) -> Self {
+        Self { synproxy: synproxy.into(), ..self }
+    }
 }
 
 /// A new connmark: bits of `mask` are cleared, then those of `value` flipped, so that `value` should
@@ -207,6 +308,7 @@ impl LabelChange {
 
 /// A new state of the protocol's tracker. It must be of the protocol of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProtoChange {
     /// TCP.
     Tcp {

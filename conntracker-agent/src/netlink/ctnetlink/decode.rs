@@ -40,6 +40,7 @@ pub struct SynProxy {
 /// What is `None` was not in the message: accounting and timestamps only exist where the kernel
 /// was told to keep them, and events leave out what did not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry<'a> {
     /// AF_INET (2) or AF_INET6 (10), the family of all addresses.
     pub family: u8,

@@ -29,6 +29,7 @@ pub struct ExpectNat {
 
 /// An expectation, borrowing from the message it was decoded from. Numbers are in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Expectation<'a> {
     /// AF_INET (2) or AF_INET6 (10), the family of all addresses.
     pub family: u8,
@@ -138,6 +139,7 @@ fn decode_nat(
 
 /// An expectation of its own; the fields mean what they do in [`Expectation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConntrackExpectation {
     /// AF_INET (2) or AF_INET6 (10).
     pub family: u8,
@@ -206,6 +208,7 @@ impl From<&Expectation<'_>> for ConntrackExpectation {
 
 /// Names an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ExpectKey {
     /// The packet that is expected.
     pub tuple: Tuple,
@@ -227,8 +230,23 @@ impl From<&ConntrackExpectation> for ExpectKey {
     }
 }
 
+impl ExpectKey {
+    /// The expectation of this packet by a flow in this zone.
+    #[must_use]
+    pub const fn new(tuple: Tuple, zone: u16) -> Self {
+        Self { tuple, zone, id: None }
+    }
+
+    /// With this identifier only.
+    #[must_use]
+    pub const fn with_id(self, id: Option<u32>) -> Self {
+        Self { id, ..self }
+    }
+}
+
 /// Which expectations to list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExpectRequest {
     /// AF_INET (2) or AF_INET6 (10); `None` means any.
     pub family: Option<u8>,
@@ -236,8 +254,23 @@ pub struct ExpectRequest {
     pub master: Option<(Tuple, u16)>,
 }
 
+impl ExpectRequest {
+    /// Of AF_INET (2) or AF_INET6 (10) alone.
+    #[must_use]
+    pub fn family(self, family: impl Into<Option<u8>>) -> Self {
+        Self { family: family.into(), ..self }
+    }
+
+    /// Those of the flow with this original direction in this zone.
+    #[must_use]
+    pub fn master(self, master: impl Into<Option<(Tuple, u16)>>) -> Self {
+        Self { master: master.into(), ..self }
+    }
+}
+
 /// An expectation to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewExpectation {
     /// Original direction of the flow that is to expect it. That one must have a helper.
     pub master: Tuple,
@@ -260,4 +293,65 @@ pub struct NewExpectation {
     pub function: Option<String>,
     /// Translation.
     pub nat: Option<ExpectNat>,
+}
+
+impl NewExpectation {
+    /// The flow `master` in zone 0 is to expect a packet, of which the bits of `mask` count.
+    #[must_use]
+    pub fn new(master: Tuple, tuple: Tuple, mask: Tuple) -> Self {
+        Self {
+            master,
+            zone: 0,
+            tuple,
+            mask,
+            timeout: None,
+            flags: 0,
+            class: None,
+            helper: None,
+            function: None,
+            nat: None,
+        }
+    }
+
+    /// Of a master in this zone.
+    #[must_use]
+    pub fn zone(self, zone: u16) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// Ends after so many seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<u32>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// With these `EXPECT_` bits.
+    #[must_use]
+    pub fn flags(self, flags: u32) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// Of this class of the helper's policy.
+    #[must_use]
+    pub fn class(self, class: impl Into<Option<u32>>) -> Self {
+        Self { class: class.into(), ..self }
+    }
+
+    /// With this helper of the expected flow.
+    #[must_use]
+    pub fn helper(self, helper: impl Into<Option<String>>) -> Self {
+        Self { helper: helper.into(), ..self }
+    }
+
+    /// With this function to be called when the flow has come.
+    #[must_use]
+    pub fn function(self, function: impl Into<Option<String>>) -> Self {
+        Self { function: function.into(), ..self }
+    }
+
+    /// With this translation.
+    #[must_use]
+    pub fn nat(self, nat: impl Into<Option<ExpectNat>>) -> Self {
+        Self { nat: nat.into(), ..self }
+    }
 }

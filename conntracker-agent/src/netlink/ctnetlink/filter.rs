@@ -18,6 +18,7 @@ use crate::netlink::request::Request;
 
 /// Fields of one direction; `None` means any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TupleFilter {
     /// Source address.
     pub src: Option<IpAddr>,
@@ -37,8 +38,59 @@ pub struct TupleFilter {
     pub icmp_id: Option<u16>,
 }
 
+impl TupleFilter {
+    /// With this source address.
+    #[must_use]
+    pub fn src(self, src: impl Into<Option<IpAddr>>) -> Self {
+        Self { src: src.into(), ..self }
+    }
+
+    /// With this destination address.
+    #[must_use]
+    pub fn dst(self, dst: impl Into<Option<IpAddr>>) -> Self {
+        Self { dst: dst.into(), ..self }
+    }
+
+    /// Of this IP protocol.
+    #[must_use]
+    pub fn proto(self, proto: impl Into<Option<u8>>) -> Self {
+        Self { proto: proto.into(), ..self }
+    }
+
+    /// With this source port, or source key of GRE.
+    #[must_use]
+    pub fn sport(self, sport: impl Into<Option<u16>>) -> Self {
+        Self { sport: sport.into(), ..self }
+    }
+
+    /// With this destination port, or destination key of GRE.
+    #[must_use]
+    pub fn dport(self, dport: impl Into<Option<u16>>) -> Self {
+        Self { dport: dport.into(), ..self }
+    }
+
+    /// With this type of ICMP or ICMPv6.
+    #[must_use]
+    pub fn icmp_type(self, icmp_type: impl Into<Option<u8>>) -> Self {
+        Self { icmp_type: icmp_type.into(), ..self }
+    }
+
+    /// With this code of ICMP or ICMPv6.
+    #[must_use]
+    pub fn icmp_code(self, icmp_code: impl Into<Option<u8>>) -> Self {
+        Self { icmp_code: icmp_code.into(), ..self }
+    }
+
+    /// With this identifier of ICMP or ICMPv6.
+    #[must_use]
+    pub fn icmp_id(self, icmp_id: impl Into<Option<u16>>) -> Self {
+        Self { icmp_id: icmp_id.into(), ..self }
+    }
+}
+
 /// Which entries are meant; `None` means any. All that is given must hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct DumpRequest {
     /// AF_INET (2) or AF_INET6 (10).
     pub family: Option<u8>,
@@ -57,8 +109,47 @@ pub struct DumpRequest {
     pub reply: TupleFilter,
 }
 
+impl DumpRequest {
+    /// Of AF_INET (2) or AF_INET6 (10) alone.
+    #[must_use]
+    pub fn family(self, family: impl Into<Option<u8>>) -> Self {
+        Self { family: family.into(), ..self }
+    }
+
+    /// Whose `mark & mask` is the value: value and mask.
+    #[must_use]
+    pub fn mark(self, mark: impl Into<Option<(u32, u32)>>) -> Self {
+        Self { mark: mark.into(), ..self }
+    }
+
+    /// Whose `status & mask` is the value: value and mask.
+    #[must_use]
+    pub fn status(self, status: impl Into<Option<(u32, u32)>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// Of this zone, whichever of their directions it applies to.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<Option<u16>>) -> Self {
+        Self { zone: zone.into(), ..self }
+    }
+
+    /// Whose original direction matches.
+    #[must_use]
+    pub fn orig(self, orig: TupleFilter) -> Self {
+        Self { orig, ..self }
+    }
+
+    /// Whose reply direction matches.
+    #[must_use]
+    pub fn reply(self, reply: TupleFilter) -> Self {
+        Self { reply, ..self }
+    }
+}
+
 /// What of a [`DumpRequest`] a kernel can tell; [`super::support::probe`] finds out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FilterSupport {
     /// Marks (all kernels with CONFIG_NF_CONNTRACK_MARK).
     pub mark: bool,

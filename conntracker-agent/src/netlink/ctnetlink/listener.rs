@@ -78,6 +78,7 @@ impl Default for EventBuffer {
 
 /// What [`Listener::receive`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Received {
     /// A datagram of so many bytes.
     Datagram(usize),

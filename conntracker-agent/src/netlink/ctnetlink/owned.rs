@@ -8,6 +8,7 @@ use crate::model::{Status, Tuple};
 
 /// A conntrack entry of its own; the fields mean what they do in [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConntrackEntry {
     /// AF_INET (2) or AF_INET6 (10).
     pub family: u8,

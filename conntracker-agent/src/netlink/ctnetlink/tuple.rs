@@ -12,6 +12,7 @@ use crate::netlink::wire::{Attribute, DecodeError};
 
 /// A direction and the zone that applies to it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Direction {
     /// Addresses and ports.
     pub tuple: Tuple,
