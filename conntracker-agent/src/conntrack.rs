@@ -142,9 +142,10 @@ pub use crate::netlink::{DecodeError, Error};
 pub use crate::{
     model::{counters::Counters, state::ProtoState},
     netlink::ctnetlink::{
-        Change, ConntrackEntry, DumpRequest, DumpStats, Entry, EntryKey, EventBuffer, EventGroups,
-        FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry, OwnedAttribute,
-        ProtoChange, SeqAdj, SynProxy, TupleFilter, UnknownAttribute, UnknownAttributes, Zone,
+        Change, ConntrackEntry, DumpRequest, DumpStats, Entry, EntryKey, EntryZone, EventBuffer,
+        EventGroups, FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry,
+        OwnedAttribute, ProtoChange, SeqAdj, SynProxy, TupleFilter, UnknownAttribute,
+        UnknownAttributes,
     },
 };
 

@@ -16,7 +16,7 @@ use super::{
     btf::{BtfError, KernelBtf},
     record::{Common, RecordError, tuple},
 };
-use crate::model::{Status, Tuple, counters::Counters, state::ProtoState};
+use crate::model::{Status, Tuple, Zone, counters::Counters, state::ProtoState};
 
 /// Where the programs find what they tell of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct End {
     /// Connmark.
     pub mark: u32,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// `nf_conntrack_zone.dir`: 1 original, 2 reply, 3 both.
     pub zone_dir: u8,
     /// The entry was in the table; otherwise its first packet was lost before.
@@ -194,7 +194,7 @@ mod tests {
             reply: tuple([10, 0, 0, 2], [192, 0, 2, 9], 80, 40_000),
             status: Status(0x8e),
             mark: 5,
-            zone: 12,
+            zone: Zone(12),
             zone_dir: 3,
             confirmed: true,
             counters: Some([

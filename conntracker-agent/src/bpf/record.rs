@@ -14,7 +14,7 @@ use conntracker_common::{
 };
 
 use super::{owner::Owner, reasons::RawCause};
-use crate::model::{L4, Status, Tuple, flow::Counted};
+use crate::model::{L4, Status, Tuple, Zone, flow::Counted};
 
 /// What a record says happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Record {
     /// Input and output interface, 0 for none; `None` if not known.
     pub interfaces: Option<(u32, u32)>,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// `nf_conntrack_zone.dir`: 1 original, 2 reply, 3 both.
     pub zone_dir: u8,
     /// Netfilter hook number; `None` if not known.
@@ -162,7 +162,7 @@ pub(super) struct Common {
     pub interfaces: (u32, u32),
     pub count: u32,
     pub since_ns: u64,
-    pub zone: u16,
+    pub zone: Zone,
     pub zone_dir: u8,
     pub proto: u8,
     pub hook: Option<u8>,
@@ -192,7 +192,7 @@ impl Common {
         let interfaces = (r.get_u32_ne(), r.get_u32_ne());
         let count = r.get_u32_ne();
         let since_ns = r.get_u64_ne();
-        let zone = r.get_u16_ne();
+        let zone = Zone(r.get_u16_ne());
         let zone_dir = r.get_u8();
         let proto = r.get_u8();
         let hook = match r.get_u8() {
@@ -359,7 +359,7 @@ mod tests {
                 ct_mark: Some(5),
                 packet_mark: 6,
                 interfaces: Some((2, 3)),
-                zone: 12,
+                zone: Zone(12),
                 zone_dir: 3,
                 hook: Some(4),
                 fragment: false,

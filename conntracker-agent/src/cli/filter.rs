@@ -8,6 +8,7 @@ use conntracker::{
 use ipnet::IpNet;
 
 use super::values::{self, Listed, Ports};
+use conntracker::model::Zone;
 
 /// Repeated values of one filter are alternatives, different filters must all hold, a leading `!`
 /// excludes.
@@ -100,7 +101,7 @@ pub struct FilterArgs {
     helper: Vec<Term<String>>,
     /// Conntrack zone.
     #[arg(short = 'w', long, value_name = "ZONE", value_parser = values::zone)]
-    zone: Vec<Listed<u16>>,
+    zone: Vec<Listed<Zone>>,
     /// Address family.
     #[arg(long, value_name = "ipv4|ipv6", value_parser = family)]
     family: Vec<Listed<Family>>,

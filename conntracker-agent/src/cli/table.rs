@@ -11,11 +11,11 @@ use conntracker::{
         format::EntryFormat,
     },
     conntrack::{
-        Change, EntryKey, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange, NewEntry,
-        ProtoChange, Zone,
+        Change, EntryKey, EntryZone, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange,
+        NewEntry, ProtoChange,
     },
     model::{
-        L4, Status, Tuple,
+        L4, Status, Tuple, Zone,
         filter::{Filter, Mark, StatusIs, Term},
     },
 };
@@ -150,7 +150,7 @@ pub struct GetArgs {
 pub fn get(args: &GetArgs) -> Result<ExitCode> {
     let GetArgs { netns, reply, format, tuple } = args;
     let key = if *reply { EntryKey::reply(tuple.tuple()) } else { EntryKey::orig(tuple.tuple()) };
-    change::get(netns.as_deref(), &key.in_zone(tuple.zone), *format)
+    change::get(netns.as_deref(), &key.in_zone(Zone(tuple.zone)), *format)
 }
 
 #[derive(Debug, Args)]
@@ -201,14 +201,15 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         let addresses = Some((address?, address?));
         Some(NatRange { addresses, ports: None })
     };
-    let entry = entry.zone(Zone::Both(tuple.zone)).nat_src(nat(snat)).nat_dst(nat(dnat)).with(
-        Change::default()
-            .status(status_of(status))
-            .mark(mark.map(|mark| MarkChange::to(mark.value)))
-            .labels((!label.is_empty()).then(|| LabelChange::to(bits(&label))))
-            .helper(helper)
-            .state(state),
-    );
+    let entry =
+        entry.zone(EntryZone::Both(Zone(tuple.zone))).nat_src(nat(snat)).nat_dst(nat(dnat)).with(
+            Change::default()
+                .status(status_of(status))
+                .mark(mark.map(|mark| MarkChange::to(mark.value)))
+                .labels((!label.is_empty()).then(|| LabelChange::to(bits(&label))))
+                .helper(helper)
+                .state(state),
+        );
     change::create(netns.as_deref(), &entry)
 }
 

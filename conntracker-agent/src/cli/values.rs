@@ -5,6 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use conntracker::{
     conntrack::ProtoState,
     model::{
+        Zone,
         filter::{Mark, StatusIs, Term},
         protocol,
     },
@@ -171,8 +172,8 @@ pub fn label(text: &str) -> Result<Listed<u16>, String> {
 }
 
 /// Zone numbers.
-pub fn zone(text: &str) -> Result<Listed<u16>, String> {
-    list(text, |t| t.parse().map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
+pub fn zone(text: &str) -> Result<Listed<Zone>, String> {
+    list(text, |t| t.parse().map(Zone).map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
 }
 
 /// Statuses by name.

@@ -11,6 +11,7 @@ use super::{proto_opt::ProtoOpt, protocols};
 use crate::conntrack::{
     DumpRequest, EntryKey, EventGroups, ExpectKey, List, NewEntry, NewExpectation, TupleFilter,
 };
+use crate::model::Zone;
 use conntracker_common::record::FAMILY_V4;
 
 /// What a command line asks for.
@@ -259,7 +260,8 @@ fn filter(a: &Arguments) -> Result<Filter, Rejection> {
     let mut filter = changed(a);
     let [both, orig, reply] = a.zones;
     // The kernel looks at all zones of an entry at once; which one it is, is looked at later.
-    filter.request.zone = [both, orig, reply].into_iter().flatten().find(|&zone| zone != 0);
+    filter.request.zone =
+        [both, orig, reply].into_iter().flatten().find(|&zone| zone != Zone::DEFAULT);
     filter.request.mark = a.mark.map(|mark| (mark.value, mark.mask));
     if let Some(status) = a.status {
         if status.mask == 0 {

@@ -6,8 +6,8 @@ use super::edit::Edit;
 use super::filter::Filter;
 use super::values::{Mark, Output};
 use super::*;
-use crate::conntrack::{DumpRequest, EventGroups, LabelChange, List, TupleFilter, Zone};
-use crate::model::L4;
+use crate::conntrack::{DumpRequest, EntryZone, EventGroups, LabelChange, List, TupleFilter};
+use crate::model::{L4, Zone};
 use crate::report::conntrack::Format;
 
 fn names() -> Names {
@@ -85,8 +85,8 @@ fn filters_go_to_the_kernel_where_it_can_tell() {
     assert!(!nets.nets[1].unwrap().contains("::".parse().unwrap()));
     // It would leave out entries with a zone for one direction, which are in zone 0 here.
     assert_eq!(filter("-L -w 0").request.zone, None);
-    assert_eq!(filter("-L -w 5").request.zone, Some(5));
-    assert_eq!(filter("-L --reply-zone 5").zones, [None, None, Some(5)]);
+    assert_eq!(filter("-L -w 5").request.zone, Some(Zone(5)));
+    assert_eq!(filter("-L --reply-zone 5").zones, [None, None, Some(Zone(5))]);
     assert_eq!(filter("-D -l foo,7 -i 9 -t 8").labels, 1 << 1 | 1 << 7);
     assert!(filter("-L -f ipv4").is_any() && !filter("-L -n").is_any());
 }
@@ -118,7 +118,10 @@ fn new_entries_have_what_is_missing_from_the_other_direction() {
     let with = create(
         "-I -p udp -t 9 -s ::1 -d ::2 --sport 1 --dport 2 -m 5 --orig-zone 7 -n [::3]:4 --label-add last",
     );
-    assert_eq!((with.zone, with.with.labels), (Zone::Orig(7), Some(LabelChange::add(1 << 127))));
+    assert_eq!(
+        (with.zone, with.with.labels),
+        (EntryZone::Orig(Zone(7)), Some(LabelChange::add(1 << 127)))
+    );
     assert_eq!(with.nat_src.unwrap().ports, Some((4, 4)));
     let invalid = Rejection::failure("Operation failed: invalid parameters");
     for line in [

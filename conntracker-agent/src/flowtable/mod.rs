@@ -22,7 +22,7 @@ use std::{
 
 use self::{dumps::Dumps, members::Member};
 use crate::model::{
-    Flow, FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple,
+    Flow, FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple, Zone,
     event::{CountedFlows, EntryPacket, EntryState, EventKind, FlowEvent},
     path::{Direction, Traversal},
 };
@@ -44,7 +44,7 @@ pub struct FlowTable {
     /// for flows with address translation, where it is not their own.
     translated: HashMap<FlowKey, Vec<FlowKey>>,
     /// Zones other than 0 that flows have.
-    zones: HashMap<NetnsId, BTreeSet<u16>>,
+    zones: HashMap<NetnsId, BTreeSet<Zone>>,
     /// Dumps under way, and what has ended meanwhile.
     dumps: Dumps,
     /// New flows that the kernel's counts account for: those since it folds.
@@ -148,14 +148,14 @@ impl FlowTable {
     }
 
     /// The key of the flow that an entry is of.
-    fn key(&self, netns: NetnsId, zone: u16, orig: Tuple) -> FlowKey {
+    fn key(&self, netns: NetnsId, zone: Zone, orig: Tuple) -> FlowKey {
         let orig = if self.fold { orig.folded() } else { orig };
         FlowKey { netns, zone, orig, entry: true }
     }
 
     /// The flow of a key, made if need be.
     fn flow(&mut self, key: FlowKey, at_ns: u64) -> &mut Flow {
-        if key.zone != 0 && !self.flows.contains_key(&key) {
+        if key.zone != Zone::DEFAULT && !self.flows.contains_key(&key) {
             self.zones.entry(key.netns).or_default().insert(key.zone);
         }
         self.flows.entry(key).or_insert_with(|| Flow::new(key, at_ns))

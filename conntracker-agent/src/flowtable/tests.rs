@@ -28,7 +28,7 @@ fn tuple(sport: u16) -> Tuple {
 /// The first packet of an entry, or of its reply direction.
 fn packet(sport: u16) -> EntryPacket {
     EntryPacket {
-        zone: 0,
+        zone: Zone::DEFAULT,
         orig: tuple(sport),
         entry: EntryState {
             reply: tuple(sport).inverted().unwrap(),
@@ -46,7 +46,15 @@ fn packet(sport: u16) -> EntryPacket {
 /// A dropped packet.
 fn dropped(orig: Tuple, entry: DroppedEntry) -> DroppedPackets {
     let point = DropPoint { cause: Cause::Netfilter, hook: Some(4), iif: 2, oif: 3 };
-    DroppedPackets { zone: 0, orig, entry, point, path_hash: 0, packets: 1, first_ns: 0 }
+    DroppedPackets {
+        zone: Zone::DEFAULT,
+        orig,
+        entry,
+        point,
+        path_hash: 0,
+        packets: 1,
+        first_ns: 0,
+    }
 }
 
 fn entry(sport: u16, id: u32, packets: u64) -> Entry {
@@ -54,7 +62,7 @@ fn entry(sport: u16, id: u32, packets: u64) -> Entry {
         orig: tuple(sport),
         reply: tuple(sport).inverted(),
         parent: None,
-        zone: 0,
+        zone: Zone::DEFAULT,
         zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
         timeout: Some(30),
@@ -144,7 +152,7 @@ fn a_later_dump_brings_to_light_what_no_record_told_and_the_kernels_count_settle
     assert_eq!(only(&t).merged(), 1, "one at least");
     let counted = CountedFlows {
         orig: tuple(5000).folded(),
-        zone: 0,
+        zone: Zone::DEFAULT,
         counted: Counted { since_ns: 7, count: 2 },
         replied: false,
     };
@@ -214,7 +222,7 @@ fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
 fn zones_and_namespaces_keep_equal_tuples_apart() {
     let mut t = table(true);
     t.see(10, New(packet(5000)));
-    t.see(10, New(EntryPacket { zone: 7, ..packet(5000) }));
+    t.see(10, New(EntryPacket { zone: Zone(7), ..packet(5000) }));
     t.take(FlowEvent { netns: NetnsId(1), at_ns: 10, kind: New(packet(5000)) });
     assert_eq!(t.len(), 3);
 }
@@ -232,7 +240,7 @@ fn before_the_kernel_counts_a_second_dump_finds_the_flows_of_lost_records() {
 fn end(sport: u16, packets: u64) -> EntryEnd {
     let counters = |packets| Counters { packets, bytes: packets * 100 };
     EntryEnd {
-        zone: 0,
+        zone: Zone::DEFAULT,
         orig: tuple(sport),
         reply: tuple(sport).inverted().unwrap(),
         zone_dir: ZoneDir::Both,

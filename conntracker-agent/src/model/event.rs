@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{
-    DropPoint, NetnsId, Status, TimeOfDay, Tuple, ZoneDir, counters::Counters, flow::Counted,
+    DropPoint, NetnsId, Status, TimeOfDay, Tuple, Zone, ZoneDir, counters::Counters, flow::Counted,
     path::Traversal, process::Process, state::ProtoState,
 };
 
@@ -31,7 +31,7 @@ pub enum EventKind {
     /// A helper's expectation made an entry: its parent is the entry of the control connection.
     Related {
         /// Conntrack zone.
-        zone: u16,
+        zone: Zone,
         /// Original direction of the new entry.
         orig: Tuple,
         /// Original direction of its parent.
@@ -70,7 +70,7 @@ pub enum EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryPacket {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction of the entry.
     pub orig: Tuple,
     /// The entry.
@@ -102,7 +102,7 @@ pub struct EntryState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedPackets {
     /// Conntrack zone; 0 if it is not known.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction of their conntrack entry, or their headers.
     pub orig: Tuple,
     /// Whether they had an entry.
@@ -135,7 +135,7 @@ pub enum DroppedEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedFlows {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction, folded.
     pub orig: Tuple,
     /// How many.
@@ -148,7 +148,7 @@ pub struct CountedFlows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryEnd {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction.
     pub orig: Tuple,
     /// Reply direction.
@@ -186,7 +186,7 @@ pub enum EntrySource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction.
     pub orig: Tuple,
     /// Reply direction, address translation included.
@@ -225,7 +225,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketPath {
     /// Conntrack zone; 0 if it is not known.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction of the packet's conntrack entry, or its headers.
     pub orig: Tuple,
     /// The packet had an entry.

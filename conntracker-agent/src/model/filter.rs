@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 pub use self::rule::RuleFilter;
 use super::state::ProtoState;
-use super::{Drops, Flow, L4, Status, Tuple};
+use super::{Drops, Flow, L4, Status, Tuple, Zone};
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub struct Filter {
     /// Connection tracking helper.
     pub helper: AnyOf<String>,
     /// Conntrack zone.
-    pub zone: AnyOf<u16>,
+    pub zone: AnyOf<Zone>,
     /// Address family.
     pub family: AnyOf<Family>,
     /// Input interface.
@@ -276,7 +276,7 @@ impl Filter {
 
     /// Whether the flow's original direction passes: what can be told before anything is stored.
     #[must_use]
-    pub fn allows_tuple(&self, tuple: &Tuple, zone: u16) -> bool {
+    pub fn allows_tuple(&self, tuple: &Tuple, zone: Zone) -> bool {
         let family = if tuple.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         let ports = ports(tuple);
         self.proto.allows(|p| *p == tuple.proto)

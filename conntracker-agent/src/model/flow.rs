@@ -5,7 +5,7 @@ use super::{
     path::{CtState, Invalidity},
     process::Process,
 };
-use crate::model::{counters::Counters, state::ProtoState};
+use crate::model::{Zone, counters::Counters, state::ProtoState};
 
 /// How often a key was counted in the kernel's map, in one life of the map's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct FlowKey {
     /// Network namespace.
     pub netns: NetnsId,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction, folded unless `--no-fold`.
     pub orig: Tuple,
     /// Conntrack has, or had, an entry for it. Otherwise its packets are known by their headers alone:
@@ -50,7 +50,7 @@ pub enum ZoneDir {
 impl ZoneDir {
     /// From the zones that ctnetlink tells of single directions; it tells of none where a zone is for both.
     #[must_use]
-    pub fn of_zones(orig: Option<u16>, reply: Option<u16>) -> Self {
+    pub fn of_zones(orig: Option<Zone>, reply: Option<Zone>) -> Self {
         match (orig, reply) {
             (Some(_), None) => Self::Original,
             (None, Some(_)) => Self::Reply,

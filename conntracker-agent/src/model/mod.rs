@@ -20,6 +20,7 @@ pub mod status;
 pub mod table;
 mod time;
 pub mod tuple;
+mod zone;
 
 pub use drops::{Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops};
 pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
@@ -27,3 +28,4 @@ pub use path::Paths;
 pub use status::Status;
 pub use time::TimeOfDay;
 pub use tuple::{L4, Tuple};
+pub use zone::Zone;

@@ -6,7 +6,7 @@ use crate::{
     flowtable::FlowTable,
     model::{
         Cause, ConntrackCause, Details, DropPoint, Drops, Flow, FlowKey, L4, NetnsId, Origins,
-        Paths, Status, Tuple, ZoneDir,
+        Paths, Status, Tuple, Zone, ZoneDir,
         counters::Counters,
         event::{DroppedEntry, DroppedPackets, EventKind, FlowEvent},
         hook::Hook,
@@ -31,7 +31,8 @@ const SECOND: u64 = 1_000_000_000;
 pub fn flow(proto: u8, src: &str, dst: &str, l4: L4) -> Flow {
     let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
     let orig = Tuple { src, dst, proto, l4 };
-    let mut flow = Flow::new(FlowKey { netns: NetnsId(0), zone: 0, orig, entry: true }, START);
+    let mut flow =
+        Flow::new(FlowKey { netns: NetnsId(0), zone: Zone::DEFAULT, orig, entry: true }, START);
     flow.origins.dump = true;
     flow
 }
@@ -63,7 +64,7 @@ pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Drops> {
     for &(cause, hook, iif, oif) in places {
         let hook = (hook != 255).then_some(hook);
         let dropped = DroppedPackets {
-            zone: 0,
+            zone: Zone::DEFAULT,
             orig,
             entry: DroppedEntry::None { quotes: None },
             point: DropPoint { cause, hook, iif, oif },
@@ -324,7 +325,7 @@ pub fn sample() -> Report {
     blocked.paths = blocked_paths();
 
     let mut ping = confirmed(icmp(1, "10.0.0.2", "192.0.2.80", 8, 0, 0));
-    ping.key.zone = 5;
+    ping.key.zone = Zone(5);
     ping.zone_dir = ZoneDir::Original;
     ping.reply = Some(icmp(1, "192.0.2.80", "10.0.0.2", 0, 0, 77).key.orig);
     ping.mark = Some(0);

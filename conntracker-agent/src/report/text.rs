@@ -20,7 +20,7 @@ use super::{
     names::{Names, OneLine, time},
 };
 use crate::model::loss::LossCount;
-use crate::model::{ConntrackCause, Drops, Flow, order};
+use crate::model::{ConntrackCause, Drops, Flow, Zone, order};
 
 /// Where the lines below a flow begin: below the addresses.
 const INDENT: usize = 32;
@@ -106,7 +106,7 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
             if let Some(netns) = netns {
                 write!(out, " [netns {}]", names.netns(netns))?;
             }
-            if zone != 0 {
+            if zone != Zone::DEFAULT {
                 write!(out, " [zone {zone}]")?;
             }
             writeln!(out)?;

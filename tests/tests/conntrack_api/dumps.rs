@@ -7,9 +7,9 @@ use std::pin::pin;
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{
-    Change, ConntrackEntry, DumpRequest, EntryKey, List, MarkChange, TupleFilter, Zone,
+    Change, ConntrackEntry, DumpRequest, EntryKey, EntryZone, List, MarkChange, TupleFilter,
 };
-use conntracker::model::{L4, Status};
+use conntracker::model::{L4, Status, Zone};
 use conntracker::netlink::Error;
 use conntracker_tests::lab::{Host, Lab};
 use futures_core::Stream;
@@ -41,8 +41,8 @@ fn mixed(conntrack: &mut Conntrack) {
         lasting(echo(1, "192.0.2.1", "198.51.100.2", 8, 7)),
         lasting(echo(1, "192.0.2.1", "198.51.100.2", 8, 9)),
         lasting(echo(58, "2001:db8::1", "2001:db8::2", 128, 7)),
-        lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 53)).zone(Zone::Both(5)),
-        lasting(ports(UDP, "192.0.2.1", 7, "198.51.100.2", 53)).zone(Zone::Orig(6)),
+        lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 53)).zone(EntryZone::Both(Zone(5))),
+        lasting(ports(UDP, "192.0.2.1", 7, "198.51.100.2", 53)).zone(EntryZone::Orig(Zone(6))),
         lasting(ports(UDP, "192.0.2.4", 7, "198.51.100.2", 53)).with(mark(0x17)),
         lasting(ports(UDP, "192.0.2.4", 8, "198.51.100.2", 53)).with(mark(0x27)),
         lasting(ports(UDP, "192.0.2.5", 8, "198.51.100.2", 53))
@@ -86,9 +86,9 @@ fn filters_give_what_a_look_at_each_entry_gives() {
         (any.mark((0x07, 0x0f)), support.mark, |e| e.mark.unwrap() & 15 == 7),
         (any.status((2, 2)), support.status, |e| e.status.0 & 2 == 2),
         (any.status((0, 2)), support.status, |e| e.status.0 & 2 == 0),
-        (any.zone(5), support.zone == Some(true), |e| e.zone == 5),
-        (any.zone(6), support.zone == Some(true), |e| e.zone == 6),
-        (any.zone(0), support.zone == Some(true), |e| e.zone == 0),
+        (any.zone(Zone(5)), support.zone == Some(true), |e| e.zone == Zone(5)),
+        (any.zone(Zone(6)), support.zone == Some(true), |e| e.zone == Zone(6)),
+        (any.zone(Zone(0)), support.zone == Some(true), |e| e.zone == Zone(0)),
         (orig(from("192.0.2.3")), support.tuple, |e| e.orig.src.to_string() == "192.0.2.3"),
         (orig(from("192.0.2.3").proto(TCP)), support.tuple, |e| {
             e.orig.proto == TCP && e.orig.src.to_string() == "192.0.2.3"
@@ -229,7 +229,7 @@ fn entries_are_changed_and_removed_by_filter() {
     assert_eq!((matched.done, removed), (2, 2));
     assert_eq!(conntrack.dump_filtered(&marked).unwrap().into_iter().count(), 0);
     // Zones of one direction, too: the key says which zone the original direction is in.
-    let zones = DumpRequest::default().zone(6);
+    let zones = DumpRequest::default().zone(Zone(6));
     assert_eq!(conntrack.delete_matching(&zones, |_| {}).unwrap().done, 1);
     assert_eq!(conntrack.count().unwrap(), 3011);
 

@@ -1,10 +1,10 @@
 //! Single entries.
 
 use conntracker::conntrack::{
-    Change, ConntrackEntry, EntryKey, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
-    ProtoState, SeqAdj, Zone,
+    Change, ConntrackEntry, EntryKey, EntryZone, LabelChange, MarkChange, NatRange, NewEntry,
+    ProtoChange, ProtoState, SeqAdj,
 };
-use conntracker::model::{Status, Tuple};
+use conntracker::model::{Status, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use nix::errno::Errno;
 
@@ -59,15 +59,15 @@ fn pairs() -> Vec<(NewEntry, &'static str)> {
              --icmpv6-id 77",
         ),
         (
-            udp.clone().zone(Zone::Both(7)),
+            udp.clone().zone(EntryZone::Both(Zone(7))),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 -w 7",
         ),
         (
-            udp.clone().zone(Zone::Orig(8)),
+            udp.clone().zone(EntryZone::Orig(Zone(8))),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 --orig-zone 8",
         ),
         (
-            udp.clone().zone(Zone::Reply(9)),
+            udp.clone().zone(EntryZone::Reply(Zone(9))),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 --reply-zone 9",
         ),
         (
@@ -94,8 +94,8 @@ fn what_we_make_and_what_conntrack_makes_is_the_same_to_both() {
         conntrack.create(&entry).unwrap();
         let line = only(router);
         let key = EntryKey::orig(entry.orig).in_zone(match entry.zone {
-            Zone::Both(zone) | Zone::Orig(zone) => zone,
-            Zone::Reply(_) => 0,
+            EntryZone::Both(zone) | EntryZone::Orig(zone) => zone,
+            EntryZone::Reply(_) => Zone::DEFAULT,
         });
         let ours = conntrack.get(&key).unwrap().unwrap();
         assert!(conntrack.delete(&key.with_id(ours.id)).unwrap(), "{theirs}");
@@ -133,7 +133,7 @@ fn what_is_there_cannot_be_made_again_but_changed() {
     let by_reply = EntryKey::reply(entry.reply);
     assert_eq!(conntrack.get(&by_reply).unwrap().unwrap().orig, entry.orig);
     // Another zone, another identifier: not that one.
-    assert_eq!(conntrack.get(&key.in_zone(1)).unwrap(), None);
+    assert_eq!(conntrack.get(&key.in_zone(Zone(1))).unwrap(), None);
     assert_eq!(conntrack.get(&key.with_id(Some(1))).unwrap(), None);
     assert!(!conntrack.delete(&key.with_id(Some(1))).unwrap());
     assert!(conntrack.delete(&by_reply).unwrap());

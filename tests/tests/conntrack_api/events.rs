@@ -10,7 +10,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, EventBuffer, EventGroups, EventOptions,
     EventStream, Item, Kind, MarkChange, OwnedItem,
 };
-use conntracker::model::Tuple;
+use conntracker::model::{Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use futures_core::Stream;
@@ -302,7 +302,7 @@ fn tokio_is_told_the_same() {
         assert_eq!(events.stats().overruns, 1);
 
         // What is filtered out keeps nobody else from running.
-        let filter = DumpRequest::default().zone(1);
+        let filter = DumpRequest::default().zone(Zone(1));
         let of_zone = EventOptions::default().filter(filter);
         let mut filtered = stream(&lab.router, &of_zone).into_async().unwrap();
         create(&mut conntrack, 2000..2500);

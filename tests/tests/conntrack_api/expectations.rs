@@ -6,7 +6,7 @@ use conntracker::conntrack::{
     Change, EXPECT_PERMANENT, EventGroups, EventOptions, ExpectKey, ExpectNat, ExpectRequest, Item,
     Kind, NewExpectation,
 };
-use conntracker::model::Tuple;
+use conntracker::model::{Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use nix::errno::Errno;
@@ -63,7 +63,7 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    let key = ExpectKey::new(new.tuple, 0);
+    let key = ExpectKey::new(new.tuple, Zone::DEFAULT);
     let found = conntrack.get_expectation(&key).unwrap().unwrap();
     assert_eq!((found.family, found.tuple, found.master), (2, new.tuple, Some(v4)));
     assert_eq!(found.mask, Some(new.mask));
@@ -83,7 +83,7 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     let nat = ExpectNat { dir: 1, tuple: ports(TCP, "203.0.113.5", 4000, "0.0.0.0", 0) };
     let translated = expectation(second, 5001).nat(nat).function("nat-follow-master".to_owned());
     conntrack.create_expectation(&translated).unwrap();
-    let translated = ExpectKey::new(tuple, 0);
+    let translated = ExpectKey::new(tuple, Zone::DEFAULT);
     let found = conntrack.get_expectation(&translated).unwrap().unwrap();
     assert_eq!(found.nat, Some(nat));
     assert_eq!(found.function.as_deref(), Some("nat-follow-master"));
@@ -93,12 +93,12 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     let all = ExpectRequest::default();
     assert_eq!((of(&mut conntrack, all), listed(router).len()), (3, 3));
     assert_eq!(of(&mut conntrack, all.family(10)), 1);
-    assert_eq!(of(&mut conntrack, all.master((v4, 0))), 1);
+    assert_eq!(of(&mut conntrack, all.master((v4, Zone::DEFAULT))), 1);
     // A flow without a helper expects nothing; one that is not there is an error.
     let plain = ports(TCP, "192.0.2.7", 1, "192.0.2.2", 2);
     conntrack.create(&lasting(plain)).unwrap();
-    assert_eq!(of(&mut conntrack, all.master((plain, 0))), 0);
-    let nobody = all.master((ports(TCP, "192.0.2.8", 1, "192.0.2.2", 2), 0));
+    assert_eq!(of(&mut conntrack, all.master((plain, Zone::DEFAULT))), 0);
+    let nobody = all.master((ports(TCP, "192.0.2.8", 1, "192.0.2.2", 2), Zone::DEFAULT));
     assert!(conntrack.expectations(&nobody).unwrap_err().is_refused(Errno::ENOENT));
     let error = conntrack.create_expectation(&expectation(plain, 1)).unwrap_err();
     assert!(error.is_refused(Errno::EOPNOTSUPP), "{error}");

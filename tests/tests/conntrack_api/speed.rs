@@ -5,11 +5,12 @@
 use std::time::{Duration, Instant};
 
 use conntracker::Conntrack;
-use conntracker::conntrack::{Change, DumpRequest, MarkChange, Zone};
+use conntracker::conntrack::{Change, DumpRequest, EntryZone, MarkChange};
 use conntracker_tests::drain::drain;
 use conntracker_tests::lab::Lab;
 
 use crate::{UDP, connect, from, lasting, ports};
+use conntracker::model::Zone;
 
 /// Rounds of what takes long, and of what does not.
 const FEW: usize = 3;
@@ -33,7 +34,7 @@ fn fill(conntrack: &mut Conntrack, flows: u32) {
     }
     let with = Change::default().mark(MarkChange::to(7));
     let one = lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 2));
-    conntrack.create(&one.with(with).zone(Zone::Both(5)).timeout(3600)).unwrap();
+    conntrack.create(&one.with(with).zone(EntryZone::Both(Zone(5))).timeout(3600)).unwrap();
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn a_dump_costs_little_more_than_its_transport_and_a_filter_in_the_kernel_saves_
     let support = lab.router.enter(|| Ok(Conntrack::filter_support()?)).unwrap();
     for (what, request) in [
         ("one flow by mark", any.mark((7, u32::MAX))),
-        ("one flow by zone", any.zone(5)),
+        ("one flow by zone", any.zone(Zone(5))),
         ("one flow by address", any.orig(from("192.0.2.1"))),
     ] {
         let (took, entries) =

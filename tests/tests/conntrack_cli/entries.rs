@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{
-    Change, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
+    Change, EntryZone, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
 };
-use conntracker::model::{L4, Status, Tuple};
+use conntracker::model::{L4, Status, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::traffic;
 
@@ -65,9 +65,9 @@ pub fn everything() -> Vec<NewEntry> {
         with(ports(6, a, 2, b, 443), tcp(1).mark(MarkChange::to(0x21))),
         with(ports(6, "192.0.2.2", 3, b, 443), tcp(2)).nat_src(to("203.0.113.9", Some(7777))),
         with(ports(6, "192.0.2.3", 4, b, 443), tcp(7)).nat_dst(to("203.0.113.9", Some(7777))),
-        with(ports(6, a, 5, "198.51.100.3", 80), tcp(8)).zone(Zone::Both(5)),
-        lasting(ports(17, a, 6, b, 53)).zone(Zone::Orig(6)),
-        lasting(ports(17, a, 7, b, 53)).zone(Zone::Reply(7)),
+        with(ports(6, a, 5, "198.51.100.3", 80), tcp(8)).zone(EntryZone::Both(Zone(5))),
+        lasting(ports(17, a, 6, b, 53)).zone(EntryZone::Orig(Zone(6))),
+        lasting(ports(17, a, 7, b, 53)).zone(EntryZone::Reply(Zone(7))),
         with(ports(17, "10.0.0.1", 8, "10.0.0.2", 53), status(Status::SEEN_REPLY)),
         with(ports(17, v6a, 9, v6b, 53), mark(7)),
         with(ports(6, v6a, 10, "2001:db8::3", 443), tcp(3)).nat_src(to("2001:db8::9", None)),

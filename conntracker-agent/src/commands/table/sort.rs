@@ -163,7 +163,7 @@ fn key(column: Column, netns: usize, entry: &Entry<'_>) -> u128 {
         Column::Labels => {
             entry.label_numbers().fold(0, |all, n| all | 1_u128.checked_shl(n.into()).unwrap_or(0))
         }
-        Column::Zone => entry.zone.into(),
+        Column::Zone => entry.zone.0.into(),
         Column::Helper => {
             let mut first = [0; 16];
             first

@@ -15,7 +15,7 @@ fn flow(proto: u8, sport: u16, dport: u16) -> Flow {
         proto,
         l4: L4::Ports { src: sport, dst: dport },
     };
-    Flow::new(FlowKey { netns: NetnsId(0), zone: 3, orig, entry: true }, 0)
+    Flow::new(FlowKey { netns: NetnsId(0), zone: Zone(3), orig, entry: true }, 0)
 }
 
 fn any<T>(values: impl IntoIterator<Item = (bool, T)>) -> AnyOf<T> {
@@ -182,7 +182,12 @@ fn translations_go_by_the_address_that_answers_have() {
             l4: L4::Ports { src: sport, dst: dport },
         };
         let mut f = Flow::new(
-            FlowKey { netns: NetnsId(0), zone: 0, orig: tuple(orig, 4000, 443), entry: true },
+            FlowKey {
+                netns: NetnsId(0),
+                zone: Zone::DEFAULT,
+                orig: tuple(orig, 4000, 443),
+                entry: true,
+            },
             0,
         );
         f.reply = Some(tuple(reply, 8443, 60_000));

@@ -11,7 +11,7 @@ use conntracker_common::{IPPROTO_SCTP, IPPROTO_TCP};
 use super::decode::{Entry, SeqAdj, SynProxy};
 use super::owned::ConntrackEntry;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple};
+use crate::model::{Status, Tuple, Zone};
 
 /// Names an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ pub struct EntryKey {
     /// Whether `tuple` is the reply direction.
     pub reply: bool,
     /// The zone as it applies to that direction: 0 if the entry's zone is for the other one alone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Its identifier, so that an entry made anew with the same tuple is not mistaken for it.
     pub id: Option<u32>,
 }
@@ -31,18 +31,18 @@ impl EntryKey {
     /// The entry with this original direction in zone 0.
     #[must_use]
     pub const fn orig(tuple: Tuple) -> Self {
-        Self { tuple, reply: false, zone: 0, id: None }
+        Self { tuple, reply: false, zone: Zone::DEFAULT, id: None }
     }
 
     /// The entry with this reply direction in zone 0.
     #[must_use]
     pub const fn reply(tuple: Tuple) -> Self {
-        Self { tuple, reply: true, zone: 0, id: None }
+        Self { tuple, reply: true, zone: Zone::DEFAULT, id: None }
     }
 
     /// In this zone.
     #[must_use]
-    pub const fn in_zone(self, zone: u16) -> Self {
+    pub const fn in_zone(self, zone: Zone) -> Self {
         Self { zone, ..self }
     }
 
@@ -55,32 +55,32 @@ impl EntryKey {
 
 impl From<&Entry<'_>> for EntryKey {
     fn from(entry: &Entry<'_>) -> Self {
-        let zone = if entry.zone_reply.is_some() { 0 } else { entry.zone };
+        let zone = if entry.zone_reply.is_some() { Zone::DEFAULT } else { entry.zone };
         Self::orig(entry.orig).in_zone(zone).with_id(entry.id)
     }
 }
 
 impl From<&ConntrackEntry> for EntryKey {
     fn from(entry: &ConntrackEntry) -> Self {
-        let zone = if entry.zone_reply.is_some() { 0 } else { entry.zone };
+        let zone = if entry.zone_reply.is_some() { Zone::DEFAULT } else { entry.zone };
         Self::orig(entry.orig).in_zone(zone).with_id(entry.id)
     }
 }
 
 /// The zone of a new entry, and the directions that it applies to. The other one is in zone 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Zone {
+pub enum EntryZone {
     /// To both.
-    Both(u16),
+    Both(Zone),
     /// To the original direction (Linux 4.3+).
-    Orig(u16),
+    Orig(Zone),
     /// To the reply direction (Linux 4.3+).
-    Reply(u16),
+    Reply(Zone),
 }
 
-impl Default for Zone {
+impl Default for EntryZone {
     fn default() -> Self {
-        Self::Both(0)
+        Self::Both(Zone::DEFAULT)
     }
 }
 
@@ -101,8 +101,8 @@ pub struct NewEntry {
     pub orig: Tuple,
     /// Reply direction, before the translation below.
     pub reply: Tuple,
-    /// Zone.
-    pub zone: Zone,
+    /// EntryZone.
+    pub zone: EntryZone,
     /// Seconds until it ends.
     pub timeout: u32,
     /// Translation of the source. EOPNOTSUPP if the kernel has no NAT.
@@ -123,7 +123,7 @@ impl NewEntry {
         Some(Self {
             orig,
             reply: orig.inverted()?,
-            zone: Zone::default(),
+            zone: EntryZone::default(),
             timeout,
             nat_src: None,
             nat_dst: None,
@@ -134,7 +134,7 @@ impl NewEntry {
 
     /// In this zone.
     #[must_use]
-    pub fn zone(self, zone: Zone) -> Self {
+    pub fn zone(self, zone: EntryZone) -> Self {
         Self { zone, ..self }
     }
 

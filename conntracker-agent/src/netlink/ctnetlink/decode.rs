@@ -9,7 +9,7 @@ use super::uapi::*;
 use super::unknown::{self, UnknownAttributes};
 use crate::model::counters::Counters;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple};
+use crate::model::{Status, Tuple, Zone};
 use crate::netlink::wire::{self, Attribute, Attributes, DecodeError, NFGENMSG};
 
 /// Sequence adjustment of one direction, for a helper that changed the length of a segment.
@@ -51,11 +51,11 @@ pub struct Entry<'a> {
     /// Original direction of the flow that expected this one (the control connection of FTP data).
     pub master: Option<Tuple>,
     /// Conntrack zone: that of both directions, else that of the one direction that has one.
-    pub zone: u16,
+    pub zone: Zone,
     /// Zone of the original direction alone.
-    pub zone_orig: Option<u16>,
+    pub zone_orig: Option<Zone>,
     /// Zone of the reply direction alone.
-    pub zone_reply: Option<u16>,
+    pub zone_reply: Option<Zone>,
     /// IPS_ bits.
     pub status: Status,
     /// Seconds until the entry ends. Absent for flows in a flowtable.
@@ -139,7 +139,7 @@ impl<'a> Entry<'a> {
                 CTA_SEQ_ADJ_ORIG => seqadj[0] = Some(decode_seqadj(&a, unknown)?),
                 CTA_SEQ_ADJ_REPLY => seqadj[1] = Some(decode_seqadj(&a, unknown)?),
                 CTA_SECMARK => secmark = Some(a.be32("CTA_SECMARK")?),
-                CTA_ZONE => zone = Some(a.be16("CTA_ZONE")?),
+                CTA_ZONE => zone = Some(Zone(a.be16("CTA_ZONE")?)),
                 CTA_SECCTX => secctx = string(&a, CTA_SECCTX_NAME, unknown)?,
                 CTA_TIMESTAMP => times = decode_timestamp(&a, unknown)?,
                 CTA_LABELS => labels = Some(a.payload),
@@ -157,7 +157,7 @@ impl<'a> Entry<'a> {
             orig: orig.tuple,
             reply: reply.map(|r| r.tuple),
             master,
-            zone: zone.or(orig.zone).or(zone_reply).unwrap_or(0),
+            zone: zone.or(orig.zone).or(zone_reply).unwrap_or_default(),
             zone_orig: orig.zone,
             zone_reply,
             status: Status(status),

@@ -7,7 +7,7 @@ use super::tuple;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
 use super::unknown::{self, OwnedAttribute, UnknownAttributes};
-use crate::model::Tuple;
+use crate::model::{Tuple, Zone};
 use crate::netlink::wire::{self, Attribute, DecodeError, NFGENMSG};
 
 /// `exp->flags`: it stays when a flow has come (NF_CT_EXPECT_PERMANENT).
@@ -47,7 +47,7 @@ pub struct Expectation<'a> {
     /// Identifier, the same in dumps and events.
     pub id: Option<u32>,
     /// Zone. Kernels (to 6.18) do not send it: it is that of the master.
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
     /// `EXPECT_` bits.
     pub flags: Option<u32>,
     /// Class of the helper's policy: what of several flows it expects at once.
@@ -84,7 +84,7 @@ impl<'a> Expectation<'a> {
                 CTA_EXPECT_NAT => nat = Some(decode_nat(family, &a, unknown)?),
                 CTA_EXPECT_TIMEOUT => timeout = Some(a.be32("CTA_EXPECT_TIMEOUT")?),
                 CTA_EXPECT_ID => id = Some(a.be32("CTA_EXPECT_ID")?),
-                CTA_EXPECT_ZONE => zone = Some(a.be16("CTA_EXPECT_ZONE")?),
+                CTA_EXPECT_ZONE => zone = Some(Zone(a.be16("CTA_EXPECT_ZONE")?)),
                 CTA_EXPECT_FLAGS => flags = Some(a.be32("CTA_EXPECT_FLAGS")?),
                 CTA_EXPECT_CLASS => class = Some(a.be32("CTA_EXPECT_CLASS")?),
                 CTA_EXPECT_HELP_NAME => helper = Some(a.text()),
@@ -156,7 +156,7 @@ pub struct ConntrackExpectation {
     /// Identifier.
     pub id: Option<u32>,
     /// Zone.
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
     /// `EXPECT_` bits.
     pub flags: Option<u32>,
     /// Class of the helper's policy.
@@ -213,27 +213,27 @@ pub struct ExpectKey {
     /// The packet that is expected.
     pub tuple: Tuple,
     /// Zone of the flow that expects it.
-    pub zone: u16,
+    pub zone: Zone,
     /// Its identifier.
     pub id: Option<u32>,
 }
 
 impl From<&Expectation<'_>> for ExpectKey {
     fn from(of: &Expectation<'_>) -> Self {
-        Self { tuple: of.tuple, zone: of.zone.unwrap_or(0), id: of.id }
+        Self { tuple: of.tuple, zone: of.zone.unwrap_or_default(), id: of.id }
     }
 }
 
 impl From<&ConntrackExpectation> for ExpectKey {
     fn from(of: &ConntrackExpectation) -> Self {
-        Self { tuple: of.tuple, zone: of.zone.unwrap_or(0), id: of.id }
+        Self { tuple: of.tuple, zone: of.zone.unwrap_or_default(), id: of.id }
     }
 }
 
 impl ExpectKey {
     /// The expectation of this packet by a flow in this zone.
     #[must_use]
-    pub const fn new(tuple: Tuple, zone: u16) -> Self {
+    pub const fn new(tuple: Tuple, zone: Zone) -> Self {
         Self { tuple, zone, id: None }
     }
 
@@ -251,7 +251,7 @@ pub struct ExpectRequest {
     /// AF_INET (2) or AF_INET6 (10); `None` means any.
     pub family: Option<u8>,
     /// Those of the flow with this original direction in this zone; ENOENT if there is no such flow.
-    pub master: Option<(Tuple, u16)>,
+    pub master: Option<(Tuple, Zone)>,
 }
 
 impl ExpectRequest {
@@ -263,7 +263,7 @@ impl ExpectRequest {
 
     /// Those of the flow with this original direction in this zone.
     #[must_use]
-    pub fn master(self, master: impl Into<Option<(Tuple, u16)>>) -> Self {
+    pub fn master(self, master: impl Into<Option<(Tuple, Zone)>>) -> Self {
         Self { master: master.into(), ..self }
     }
 }
@@ -275,7 +275,7 @@ pub struct NewExpectation {
     /// Original direction of the flow that is to expect it. That one must have a helper.
     pub master: Tuple,
     /// Zone of the master.
-    pub zone: u16,
+    pub zone: Zone,
     /// The packet that is expected.
     pub tuple: Tuple,
     /// Bits of its source address and port that count; of the destination all do.
@@ -301,7 +301,7 @@ impl NewExpectation {
     pub fn new(master: Tuple, tuple: Tuple, mask: Tuple) -> Self {
         Self {
             master,
-            zone: 0,
+            zone: Zone::DEFAULT,
             tuple,
             mask,
             timeout: None,
@@ -315,7 +315,7 @@ impl NewExpectation {
 
     /// Of a master in this zone.
     #[must_use]
-    pub fn zone(self, zone: u16) -> Self {
+    pub fn zone(self, zone: Zone) -> Self {
         Self { zone, ..self }
     }
 

@@ -13,7 +13,7 @@ use super::decode::Entry;
 use super::encode;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
-use crate::model::{L4, Tuple};
+use crate::model::{L4, Tuple, Zone};
 use crate::netlink::request::Request;
 
 /// Fields of one direction; `None` means any.
@@ -102,7 +102,7 @@ pub struct DumpRequest {
     pub status: Option<(u32, u32)>,
     /// Entries of this zone, whichever of their directions it applies to (by the kernel since Linux
     /// 6.8).
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
     /// Original direction (by the kernel since Linux 5.8, see [`FilterSupport::tuple`]).
     pub orig: TupleFilter,
     /// Reply direction.
@@ -130,7 +130,7 @@ impl DumpRequest {
 
     /// Of this zone, whichever of their directions it applies to.
     #[must_use]
-    pub fn zone(self, zone: impl Into<Option<u16>>) -> Self {
+    pub fn zone(self, zone: impl Into<Option<Zone>>) -> Self {
         Self { zone: zone.into(), ..self }
     }
 
@@ -369,7 +369,7 @@ impl DumpRequest {
                 .attribute(CTA_STATUS, &value.to_be_bytes())
                 .attribute(CTA_STATUS_MASK, &mask.to_be_bytes());
         }
-        request = request.optional(CTA_ZONE, self.zone.map(u16::to_be_bytes));
+        request = request.optional(CTA_ZONE, self.zone.map(Zone::to_be_bytes));
         let [orig, reply] = self.tuples_in_kernel();
         if orig.is_any() && reply.is_any() {
             return request;

@@ -4,7 +4,7 @@ use super::decode::{Entry, SeqAdj, SynProxy, label_numbers};
 use super::unknown::OwnedAttribute;
 use crate::model::counters::Counters;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple};
+use crate::model::{Status, Tuple, Zone};
 
 /// A conntrack entry of its own; the fields mean what they do in [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +19,11 @@ pub struct ConntrackEntry {
     /// Original direction of the flow that expected this one.
     pub master: Option<Tuple>,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Zone of the original direction alone.
-    pub zone_orig: Option<u16>,
+    pub zone_orig: Option<Zone>,
     /// Zone of the reply direction alone.
-    pub zone_reply: Option<u16>,
+    pub zone_reply: Option<Zone>,
     /// IPS_ bits.
     pub status: Status,
     /// Seconds until the entry ends.

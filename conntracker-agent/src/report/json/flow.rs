@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     model::{
-        Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Origins, Status, Tuple, ZoneDir,
-        counters::Counters, process::Process, protocol,
+        Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Origins, Status, Tuple, Zone,
+        ZoneDir, counters::Counters, process::Process, protocol,
     },
     report::names::{self, Name, Names},
 };
@@ -20,7 +20,7 @@ use crate::{
 #[serde(tag = "type", rename = "flow")]
 pub(super) struct FlowObject<'a> {
     netns: Name<'a>,
-    zone: u16,
+    zone: Zone,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone_direction: Option<&'static str>,
     family: &'static str,

@@ -2,7 +2,7 @@
 
 mod requests;
 
-use crate::model::{counters::Counters, state::ProtoState};
+use crate::model::{Zone, counters::Counters, state::ProtoState};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -78,10 +78,10 @@ fn zones_of_one_direction_and_of_both_are_told_apart() {
         let entry = to_port(port);
         (entry.zone, entry.zone_orig, entry.zone_reply)
     };
-    assert_eq!(zones(5301), (7, None, None));
-    assert_eq!(zones(5302), (8, Some(8), None));
-    assert_eq!(zones(5303), (9, None, Some(9)));
-    assert_eq!(zones(5304), (0, None, None));
+    assert_eq!(zones(5301), (Zone(7), None, None));
+    assert_eq!(zones(5302), (Zone(8), Some(Zone(8)), None));
+    assert_eq!(zones(5303), (Zone(9), None, Some(Zone(9))));
+    assert_eq!(zones(5304), (Zone::DEFAULT, None, None));
 }
 
 #[test]
