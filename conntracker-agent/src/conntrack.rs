@@ -2,6 +2,7 @@
 //!
 //! ```no_run
 //! use conntracker::conntrack::{Conntrack, DumpRequest, Error};
+//! use conntracker::model::Mark;
 //!
 //! # fn main() -> Result<(), Error> {
 //! let mut conntrack = Conntrack::connect()?;
@@ -11,7 +12,7 @@
 //! }
 //!
 //! // Without copying, and only those with connmark 1 in the low byte, which the kernel picks out.
-//! let request = DumpRequest::default().mark((1, 0xff));
+//! let request = DumpRequest::default().mark((Mark(1), 0xff));
 //! let mut bytes = 0;
 //! let mut marked = conntrack.dump_filtered(&request)?;
 //! while let Some(entry) = marked.next()? {
@@ -46,7 +47,7 @@
 //!
 //! ```no_run
 //! use conntracker::conntrack::{Change, Conntrack, EntryKey, MarkChange, NewEntry};
-//! use conntracker::model::{L4, Tuple};
+//! use conntracker::model::{L4, Mark, Tuple};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut conntrack = Conntrack::connect()?;
@@ -60,7 +61,7 @@
 //!     conntrack.create(&entry)?;
 //! }
 //! let key = EntryKey::orig(orig);
-//! let change = Change::default().mark(MarkChange::to(7));
+//! let change = Change::default().mark(MarkChange::to(Mark(7)));
 //! conntrack.update(&key, &change)?;
 //! if let Some(entry) = conntrack.get(&key)? {
 //!     // By its identifier: not an entry that has taken its place.
@@ -140,7 +141,7 @@ pub use crate::netlink::ctnetlink::expect::{
 pub use crate::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
 pub use crate::netlink::{DecodeError, Error};
 pub use crate::{
-    model::{counters::Counters, state::ProtoState},
+    model::{Mark, Zone, counters::Counters, state::ProtoState},
     netlink::ctnetlink::{
         Change, ConntrackEntry, DumpRequest, DumpStats, Entry, EntryKey, EntryZone, EventBuffer,
         EventGroups, FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry,
@@ -281,7 +282,7 @@ impl Conntrack {
     /// Removes all entries, or those of a family (AF_INET or AF_INET6; Linux 5.3+, before that it is
     /// ignored or always heeded), or those whose `mark & mask` is a value. For anything else see
     /// [`Self::delete_matching`].
-    pub fn flush(&mut self, family: Option<u8>, mark: Option<(u32, u32)>) -> Result<(), Error> {
+    pub fn flush(&mut self, family: Option<u8>, mark: Option<(Mark, u32)>) -> Result<(), Error> {
         requests::flush(&mut self.requests, &mut self.buffer, family, mark)
     }
 

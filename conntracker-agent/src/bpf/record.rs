@@ -14,7 +14,7 @@ use conntracker_common::{
 };
 
 use super::{owner::Owner, reasons::RawCause};
-use crate::model::{L4, Status, Tuple, Zone, flow::Counted};
+use crate::model::{L4, Mark, Status, Tuple, Zone, flow::Counted};
 
 /// What a record says happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub struct Record {
     /// Conntrack status.
     pub status: Status,
     /// Connmark; `None` if the packet had no conntrack entry.
-    pub ct_mark: Option<u32>,
+    pub ct_mark: Option<Mark>,
     /// Packet mark.
-    pub packet_mark: u32,
+    pub packet_mark: Mark,
     /// Input and output interface, 0 for none; `None` if not known.
     pub interfaces: Option<(u32, u32)>,
     /// Conntrack zone.
@@ -300,8 +300,8 @@ impl Record {
             reply,
             other,
             status: Status(common.status),
-            ct_mark: from_conntrack.then_some(ct_mark),
-            packet_mark,
+            ct_mark: from_conntrack.then_some(Mark(ct_mark)),
+            packet_mark: Mark(packet_mark),
             interfaces: (flags & FLAG_INTERFACES != 0).then_some(interfaces),
             zone,
             zone_dir,
@@ -356,8 +356,8 @@ mod tests {
                 reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
                 other: None,
                 status: Status(8),
-                ct_mark: Some(5),
-                packet_mark: 6,
+                ct_mark: Some(Mark(5)),
+                packet_mark: Mark(6),
                 interfaces: Some((2, 3)),
                 zone: Zone(12),
                 zone_dir: 3,

@@ -3,7 +3,7 @@
 use clap::Args;
 use conntracker::{
     conntrack::ProtoState,
-    model::filter::{AnyOf, Family, Filter, Mark, RuleFilter, StatusIs, Term},
+    model::filter::{AnyOf, Family, Filter, MaskedMark, RuleFilter, StatusIs, Term},
 };
 use ipnet::IpNet;
 
@@ -92,7 +92,7 @@ pub struct FilterArgs {
     status: Vec<Listed<StatusIs>>,
     /// Connmark, under a mask if given.
     #[arg(short = 'm', long, value_name = "VALUE[/MASK]", value_parser = values::mark)]
-    mark: Vec<Listed<Mark>>,
+    mark: Vec<Listed<MaskedMark>>,
     /// Label, by number or by its name in /etc/xtables/connlabel.conf.
     #[arg(short = 'l', long, value_name = "LABEL", value_parser = values::label)]
     label: Vec<Listed<u16>>,

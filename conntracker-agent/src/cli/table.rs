@@ -15,8 +15,8 @@ use conntracker::{
         NewEntry, ProtoChange,
     },
     model::{
-        L4, Status, Tuple, Zone,
-        filter::{Filter, Mark, StatusIs, Term},
+        L4, Mark, Status, Tuple, Zone,
+        filter::{Filter, MaskedMark, StatusIs, Term},
     },
 };
 
@@ -171,7 +171,7 @@ pub struct CreateArgs {
     status: Vec<Listed<StatusIs>>,
     /// Connmark.
     #[arg(short = 'm', long, value_name = "VALUE", value_parser = values::one_mark)]
-    mark: Option<Mark>,
+    mark: Option<MaskedMark>,
     /// Label, by number; repeatable.
     #[arg(short = 'l', long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(..128))]
     label: Vec<u8>,
@@ -205,7 +205,7 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         entry.zone(EntryZone::Both(Zone(tuple.zone))).nat_src(nat(snat)).nat_dst(nat(dnat)).with(
             Change::default()
                 .status(status_of(status))
-                .mark(mark.map(|mark| MarkChange::to(mark.value)))
+                .mark(mark.map(|mark| MarkChange::to(Mark(mark.value))))
                 .labels((!label.is_empty()).then(|| LabelChange::to(bits(&label))))
                 .helper(helper)
                 .state(state),
@@ -246,7 +246,7 @@ pub struct UpdateArgs {
     netns: Option<String>,
     /// New connmark; with a mask only those bits.
     #[arg(long, value_name = "VALUE[/MASK]", value_parser = values::one_mark)]
-    set_mark: Option<Mark>,
+    set_mark: Option<MaskedMark>,
     /// New time until they end.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     set_timeout: Option<Duration>,

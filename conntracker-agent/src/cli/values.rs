@@ -6,7 +6,7 @@ use conntracker::{
     conntrack::ProtoState,
     model::{
         Zone,
-        filter::{Mark, StatusIs, Term},
+        filter::{MaskedMark, StatusIs, Term},
         protocol,
     },
     report::conntrack::LabelMap,
@@ -138,15 +138,15 @@ fn service(services: &str, wanted: &str) -> Option<u16> {
 }
 
 /// Marks `VALUE[/MASK]`, decimal or with 0x.
-pub fn mark(text: &str) -> Result<Listed<Mark>, String> {
+pub fn mark(text: &str) -> Result<Listed<MaskedMark>, String> {
     list(text, one_mark)
 }
 
 /// As [`mark`], not to be negated.
-pub fn one_mark(text: &str) -> Result<Mark, String> {
+pub fn one_mark(text: &str) -> Result<MaskedMark, String> {
     let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
     match (number(value), number(mask)) {
-        (Some(value), Some(mask)) => Ok(Mark { value, mask }),
+        (Some(value), Some(mask)) => Ok(MaskedMark { value, mask }),
         _ => Err(format!("`{text}` is not a mark; give VALUE or VALUE/MASK, such as 0x10/0xf0")),
     }
 }
@@ -293,8 +293,9 @@ mod tests {
 
     #[test]
     fn marks_take_masks_and_hex() {
-        let plain =
-            |value, mask| Ok(Listed(vec![Term { negated: false, value: Mark { value, mask } }]));
+        let plain = |value, mask| {
+            Ok(Listed(vec![Term { negated: false, value: MaskedMark { value, mask } }]))
+        };
         assert_eq!(mark("5"), plain(5, u32::MAX));
         assert_eq!(mark("0x10/0xf0"), plain(0x10, 0xf0));
         assert!(mark("0x10/").is_err() && mark("-1").is_err());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::getopt::{Found, Problem, Reader};
 use super::options::{DEFINITIONS, Id, Opt, Table, Verb};
-use super::values::{self, Mark, Masked, Output, StatusBits, Translated};
+use super::values::{self, MarkArgument, Masked, Output, StatusBits, Translated};
 use super::{Names, Rejection};
 use super::{proto_opt::ProtoOpt, protocols};
 use crate::conntrack::EventGroups;
@@ -37,7 +37,7 @@ pub struct Arguments {
     /// Status bits.
     pub status: Option<StatusBits>,
     /// Connmark.
-    pub mark: Option<Mark>,
+    pub mark: Option<MarkArgument>,
     /// Security mark.
     pub secmark: Option<u32>,
     /// Identifier.

@@ -11,7 +11,7 @@ use super::{proto_opt::ProtoOpt, protocols};
 use crate::conntrack::{
     DumpRequest, EntryKey, EventGroups, ExpectKey, List, NewEntry, NewExpectation, TupleFilter,
 };
-use crate::model::Zone;
+use crate::model::{Mark, Zone};
 use conntracker_common::record::FAMILY_V4;
 
 /// What a command line asks for.
@@ -262,7 +262,7 @@ fn filter(a: &Arguments) -> Result<Filter, Rejection> {
     // The kernel looks at all zones of an entry at once; which one it is, is looked at later.
     filter.request.zone =
         [both, orig, reply].into_iter().flatten().find(|&zone| zone != Zone::DEFAULT);
-    filter.request.mark = a.mark.map(|mark| (mark.value, mark.mask));
+    filter.request.mark = a.mark.map(|mark| (Mark(mark.value), mark.mask));
     if let Some(status) = a.status {
         if status.mask == 0 {
             // What the kernel answers to a filter without bits.

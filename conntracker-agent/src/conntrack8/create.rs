@@ -15,7 +15,7 @@ use crate::conntrack::{
     Change, EntryKey, EntryZone, ExpectKey, MarkChange, NatRange, NewEntry, NewExpectation,
     ProtoChange,
 };
-use crate::model::{L4, Status, Tuple, Zone};
+use crate::model::{L4, Mark, Status, Tuple, Zone};
 
 /// The name of an entry.
 pub(super) fn key(a: &Arguments) -> Result<EntryKey, Rejection> {
@@ -110,7 +110,7 @@ pub(super) fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
         master: None,
         with: Change {
             status,
-            mark: a.mark.map(|mark| MarkChange::to(mark.value)),
+            mark: a.mark.map(|mark| MarkChange::to(Mark(mark.value))),
             labels: edit.labels,
             helper: a.helper.clone(),
             state,

@@ -8,7 +8,7 @@ use super::Rejection;
 use super::arguments::Arguments;
 use super::proto_opt::ProtoOpt;
 use crate::conntrack::LabelChange;
-use crate::conntrack8::values::Mark;
+use crate::conntrack8::values::MarkArgument;
 
 /// What changes of an entry. Much of it depends on what the entry has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Edit {
     /// Status bits to set.
     pub status: u32,
     /// The mark: bits of the mask are cleared, then those of the value flipped.
-    pub mark: Option<Mark>,
+    pub mark: Option<MarkArgument>,
     /// Labels to set and to take away.
     pub labels: Option<LabelChange>,
     /// State of the tracker, and the protocol that it is of.

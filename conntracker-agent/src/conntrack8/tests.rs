@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::edit::Edit;
 use super::filter::Filter;
-use super::values::{Mark, Output};
+use super::values::{MarkArgument, Output};
 use super::*;
 use crate::conntrack::{DumpRequest, EntryZone, EventGroups, LabelChange, List, TupleFilter};
-use crate::model::{L4, Zone};
+use crate::model::{L4, Mark, Zone};
 use crate::report::conntrack::Format;
 
 fn names() -> Names {
@@ -74,7 +74,7 @@ fn filters_go_to_the_kernel_where_it_can_tell() {
     assert!(Filter { request: DumpRequest::default(), ..by.clone() } == Filter::default());
     assert_eq!(
         (by.request.family, by.request.mark, by.request.status),
-        (Some(2), Some((1, 0xff)), Some((4, 4)))
+        (Some(2), Some((Mark(1), 0xff)), Some((4, 4)))
     );
     assert_eq!((by.request.orig.dport, by.request.reply.sport), (Some(443), Some(5)));
     // The kernel does not know parts of addresses.
@@ -142,7 +142,7 @@ fn updates_tell_what_is_looked_for_from_what_changes() {
     let want = Edit {
         timeout: Some(7),
         status: 4,
-        mark: Some(Mark { value: 5, mask: 15 }),
+        mark: Some(MarkArgument { value: 5, mask: 15 }),
         labels: Some(LabelChange::remove(u128::MAX)),
         state: Some((6, 8)),
         ..Edit::default()

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Cause, DropPoint, L4, ZoneDir,
+    Cause, DropPoint, L4, Mark, ZoneDir,
     counters::Counters,
     event::{DroppedEntry, DroppedPackets, Entry, EntryEnd, EntrySource, EventKind::*},
     flow::Counted,
@@ -34,10 +34,10 @@ fn packet(sport: u16) -> EntryPacket {
             reply: tuple(sport).inverted().unwrap(),
             zone_dir: ZoneDir::Both,
             status: Status::default(),
-            mark: Some(0),
+            mark: Some(Mark(0)),
             process: None,
         },
-        packet_mark: 0,
+        packet_mark: Mark(0),
         interfaces: Some((2, 3)),
         counted: None,
     }
@@ -66,7 +66,7 @@ fn entry(sport: u16, id: u32, packets: u64) -> Entry {
         zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
         timeout: Some(30),
-        mark: Some(0),
+        mark: Some(Mark(0)),
         secctx: None,
         id: Some(id),
         use_count: Some(1),
@@ -245,7 +245,7 @@ fn end(sport: u16, packets: u64) -> EntryEnd {
         reply: tuple(sport).inverted().unwrap(),
         zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
-        mark: 3,
+        mark: Mark(3),
         confirmed: true,
         counters: Some([counters(packets), counters(2 * packets)]),
         start_ns: None,
@@ -262,7 +262,7 @@ fn an_end_counts_no_flow_twice_and_its_counters_are_the_last() {
     t.see(200, Ended(EntryEnd { stop_ns: 190, ..end(5000, 15) }));
     t.see(210, Ended(EntryEnd { stop_ns: 205, ..end(5001, 4) }));
     let flow = only(&t);
-    assert_eq!((flow.merged(), flow.ended, flow.mark), (2, 2, Some(3)));
+    assert_eq!((flow.merged(), flow.ended, flow.mark), (2, 2, Some(Mark(3))));
     assert_eq!(
         flow.counters.unwrap(),
         [Counters { packets: 19, bytes: 1900 }, Counters { packets: 38, bytes: 3800 }]

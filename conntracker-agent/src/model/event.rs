@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    DropPoint, NetnsId, Status, TimeOfDay, Tuple, Zone, ZoneDir, counters::Counters, flow::Counted,
-    path::Traversal, process::Process, state::ProtoState,
+    DropPoint, Mark, NetnsId, Status, TimeOfDay, Tuple, Zone, ZoneDir, counters::Counters,
+    flow::Counted, path::Traversal, process::Process, state::ProtoState,
 };
 
 /// Something that a source saw, in one network namespace.
@@ -76,7 +76,7 @@ pub struct EntryPacket {
     /// The entry.
     pub entry: EntryState,
     /// Packet mark.
-    pub packet_mark: u32,
+    pub packet_mark: Mark,
     /// Numbers of the input and the output interface, 0 for none; `None` if they are not known.
     pub interfaces: Option<(u32, u32)>,
     /// How many flows the kernel has counted for the folded key, this one included; `None` if it does not count.
@@ -93,7 +93,7 @@ pub struct EntryState {
     /// Status bits.
     pub status: Status,
     /// Connmark; `None` if it was not read.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Who has the socket at this machine's end.
     pub process: Option<Box<Process>>,
 }
@@ -158,7 +158,7 @@ pub struct EntryEnd {
     /// Status bits.
     pub status: Status,
     /// Connmark.
-    pub mark: u32,
+    pub mark: Mark,
     /// The entry was in conntrack's table; otherwise its first packet was lost before it could be.
     pub confirmed: bool,
     /// Packets and bytes of the original and the reply direction, where accounting is on.
@@ -200,7 +200,7 @@ pub struct Entry {
     /// State that the tracker of the protocol keeps.
     pub state: Option<ProtoState>,
     /// Connmark.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Seconds until the entry times out.
     pub timeout: Option<u32>,
     /// Packets and bytes of the original and the reply direction, where accounting is on.

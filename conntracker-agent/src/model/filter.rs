@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 pub use self::rule::RuleFilter;
 use super::state::ProtoState;
-use super::{Drops, Flow, L4, Status, Tuple, Zone};
+use super::{Drops, Flow, L4, Mark, Status, Tuple, Zone};
 
 /// A value, or everything but it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl<T> AnyOf<T> {
 
 /// A mark, of which only the bits of the mask count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct MaskedMark {
     /// Value.
     pub value: u32,
     /// Mask.
@@ -174,7 +174,7 @@ pub struct Filter {
     /// Status.
     pub status: AnyOf<StatusIs>,
     /// Connmark.
-    pub mark: AnyOf<Mark>,
+    pub mark: AnyOf<MaskedMark>,
     /// Labels, by number.
     pub label: AnyOf<u16>,
     /// Connection tracking helper.
@@ -320,7 +320,7 @@ impl Filter {
             && self.dst_nat.allows(dst_nat)
             && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
             && self.status.allows(|wanted| wanted.of(status))
-            && self.mark.allows(|m| mark.unwrap_or(0) & m.mask == m.value & m.mask)
+            && self.mark.allows(|m| mark.unwrap_or_default().0 & m.mask == m.value & m.mask)
     }
 
     /// Whether nothing is left out.
@@ -364,7 +364,7 @@ pub(crate) struct CommonFields<'a> {
     pub reply: Option<&'a Tuple>,
     pub status: Status,
     pub state: Option<ProtoState>,
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
 }
 
 fn ports(tuple: &Tuple) -> Option<(u16, u16)> {

@@ -5,7 +5,7 @@ use super::{
     path::{CtState, Invalidity},
     process::Process,
 };
-use crate::model::{Zone, counters::Counters, state::ProtoState};
+use crate::model::{Mark, Zone, counters::Counters, state::ProtoState};
 
 /// How often a key was counted in the kernel's map, in one life of the map's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,9 +174,9 @@ pub struct Flow {
     /// Protocol state when last seen.
     pub state: Option<ProtoState>,
     /// Connmark when last seen.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Packet mark of the first packet when it left.
-    pub packet_mark: Option<u32>,
+    pub packet_mark: Option<Mark>,
     /// (input, output) interface index of the first packet, 0 for none; of a flow older than the trace, those
     /// of the first packet of the original direction that was traced.
     pub interfaces: Option<(u32, u32)>,

@@ -19,6 +19,12 @@ impl fmt::Display for Mark {
     }
 }
 
+impl fmt::LowerHex for Mark {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, out)
+    }
+}
+
 impl From<Mark> for u64 {
     fn from(Mark(mark): Mark) -> Self {
         mark.into()

@@ -11,6 +11,7 @@ pub mod flow;
 pub mod harmless;
 pub mod hook;
 pub mod loss;
+mod mark;
 pub mod order;
 pub mod path;
 pub mod process;
@@ -24,6 +25,7 @@ mod zone;
 
 pub use drops::{Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops};
 pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
+pub use mark::Mark;
 pub use path::Paths;
 pub use status::Status;
 pub use time::TimeOfDay;

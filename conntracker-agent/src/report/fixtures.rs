@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     flowtable::FlowTable,
     model::{
-        Cause, ConntrackCause, Details, DropPoint, Drops, Flow, FlowKey, L4, NetnsId, Origins,
-        Paths, Status, Tuple, Zone, ZoneDir,
+        Cause, ConntrackCause, Details, DropPoint, Drops, Flow, FlowKey, L4, Mark, NetnsId,
+        Origins, Paths, Status, Tuple, Zone, ZoneDir,
         counters::Counters,
         event::{DroppedEntry, DroppedPackets, EventKind, FlowEvent},
         hook::Hook,
@@ -278,8 +278,8 @@ pub fn sample() -> Report {
     // seen_reply, assured, confirmed, src_nat, src_nat_done, and one that has no name yet.
     translated.status = Status(0x1_009e);
     translated.state = Some(ProtoState::Tcp { state: 3, wscale: [None; 2], flags: [None; 2] });
-    translated.mark = Some(0x10);
-    translated.packet_mark = Some(1);
+    translated.mark = Some(Mark(0x10));
+    translated.packet_mark = Some(Mark(1));
     translated.interfaces = Some((2, 3));
     translated.timeout = Some(431_999);
     translated.flows.add(3);
@@ -328,7 +328,7 @@ pub fn sample() -> Report {
     ping.key.zone = Zone(5);
     ping.zone_dir = ZoneDir::Original;
     ping.reply = Some(icmp(1, "192.0.2.80", "10.0.0.2", 0, 0, 77).key.orig);
-    ping.mark = Some(0);
+    ping.mark = Some(Mark(0));
     ping.interfaces = Some((0, 3));
 
     let mut gre = flow(47, "10.0.0.2", "192.0.2.80", L4::Gre { src: 1, dst: 2 });

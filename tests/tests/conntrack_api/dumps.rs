@@ -9,7 +9,7 @@ use conntracker::Conntrack;
 use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, EntryZone, List, MarkChange, TupleFilter,
 };
-use conntracker::model::{L4, Status, Zone};
+use conntracker::model::{L4, Mark, Status, Zone};
 use conntracker::netlink::Error;
 use conntracker_tests::lab::{Host, Lab};
 use futures_core::Stream;
@@ -29,7 +29,7 @@ fn fill(host: &Host, entries: u32) {
 
 /// Entries of all sorts.
 fn mixed(conntrack: &mut Conntrack) {
-    let mark = |value| Change::default().mark(MarkChange::to(value));
+    let mark = |value| Change::default().mark(MarkChange::to(Mark(value)));
     let status = Some(Status::SEEN_REPLY);
     let entries = [
         lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 53)),
@@ -82,8 +82,8 @@ fn filters_give_what_a_look_at_each_entry_gives() {
     let table: &[(DumpRequest, bool, Choice)] = &[
         (any.family(2), true, |e| e.family == 2),
         (any.family(10), true, |e| e.family == 10),
-        (any.mark((0x17, u32::MAX)), support.mark, |e| e.mark == Some(0x17)),
-        (any.mark((0x07, 0x0f)), support.mark, |e| e.mark.unwrap() & 15 == 7),
+        (any.mark((Mark(0x17), u32::MAX)), support.mark, |e| e.mark == Some(Mark(0x17))),
+        (any.mark((Mark(0x07), 0x0f)), support.mark, |e| e.mark.unwrap().0 & 15 == 7),
         (any.status((2, 2)), support.status, |e| e.status.0 & 2 == 2),
         (any.status((0, 2)), support.status, |e| e.status.0 & 2 == 0),
         (any.zone(Zone(5)), support.zone == Some(true), |e| e.zone == Zone(5)),
@@ -219,10 +219,11 @@ fn entries_are_changed_and_removed_by_filter() {
     let mut conntrack = connect(&lab.router);
     mixed(&mut conntrack);
     let v6 = DumpRequest::default().orig(from("2001:db8::1"));
-    let change = Change::default().mark(MarkChange::to(9));
-    let changed = conntrack.update_matching(&v6, &change, |e| assert_ne!(e.mark, Some(9))).unwrap();
+    let change = Change::default().mark(MarkChange::to(Mark(9)));
+    let changed =
+        conntrack.update_matching(&v6, &change, |e| assert_ne!(e.mark, Some(Mark(9)))).unwrap();
     assert_eq!((changed.done, changed.gone), (2, 0));
-    let marked = DumpRequest::default().mark((9, u32::MAX));
+    let marked = DumpRequest::default().mark((Mark(9), u32::MAX));
     assert_eq!(conntrack.dump_filtered(&marked).unwrap().into_iter().count(), 2);
     let mut removed = 0;
     let matched = conntrack.delete_matching(&v6, |_| removed += 1).unwrap();
@@ -233,7 +234,7 @@ fn entries_are_changed_and_removed_by_filter() {
     assert_eq!(conntrack.delete_matching(&zones, |_| {}).unwrap().done, 1);
     assert_eq!(conntrack.count().unwrap(), 3011);
 
-    conntrack.flush(None, Some((0x07, 0x0f))).unwrap();
+    conntrack.flush(None, Some((Mark(0x07), 0x0f))).unwrap();
     assert_eq!(conntrack.count().unwrap(), 3009);
     conntrack.flush(Some(10), None).unwrap();
     let left = all(&mut conntrack);

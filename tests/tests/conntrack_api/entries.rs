@@ -4,7 +4,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, EntryKey, EntryZone, LabelChange, MarkChange, NatRange, NewEntry,
     ProtoChange, ProtoState, SeqAdj,
 };
-use conntracker::model::{Status, Tuple, Zone};
+use conntracker::model::{Mark, Status, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use nix::errno::Errno;
 
@@ -36,7 +36,7 @@ fn pairs() -> Vec<(NewEntry, &'static str)> {
         let nat = address(a).unwrap();
         Some(NatRange { ports: Some((port, port)), ..nat })
     };
-    let mark = Some(MarkChange::to(0x1234));
+    let mark = Some(MarkChange::to(Mark(0x1234)));
     vec![
         (udp.clone(), "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53"),
         (v6.clone(), "-p udp -s 2001:db8::1 -d 2001:db8::2 --sport 1000 --dport 53"),
@@ -126,10 +126,10 @@ fn what_is_there_cannot_be_made_again_but_changed() {
     conntrack.create(&entry).unwrap();
     let error = conntrack.create(&entry).unwrap_err();
     assert!(error.is_refused(Errno::EEXIST), "{error}");
-    entry.with.mark = Some(MarkChange::to(5));
+    entry.with.mark = Some(MarkChange::to(Mark(5)));
     conntrack.create_or_update(&entry).unwrap();
     let key = EntryKey::orig(entry.orig);
-    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(5));
+    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(Mark(5)));
     let by_reply = EntryKey::reply(entry.reply);
     assert_eq!(conntrack.get(&by_reply).unwrap().unwrap().orig, entry.orig);
     // Another zone, another identifier: not that one.
@@ -166,7 +166,7 @@ fn changes_are_seen_by_conntrack_and_its_changes_by_us() {
     assert!(only(router).contains("mark=80"), "{}", only(router));
     run(router, "-U -s 192.0.2.1 -m 0x0a/0x0f");
     change(Change::default().mark(MarkChange { value: 0x20, mask: 0xf0 }));
-    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(0x2a));
+    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(Mark(0x2a)));
 
     change(Change::default().labels(LabelChange::to(1 << 127 | 1 << 64 | 2)));
     assert_eq!(conntrack.get(&key).unwrap().unwrap().labels, [1, 64, 127]);

@@ -10,7 +10,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, EventBuffer, EventGroups, EventOptions,
     EventStream, Item, Kind, MarkChange, OwnedItem,
 };
-use conntracker::model::{Tuple, Zone};
+use conntracker::model::{Mark, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use futures_core::Stream;
@@ -93,7 +93,7 @@ fn events_are_those_of_conntrack() {
     let entry = lasting(ports(UDP, "192.0.2.1", 1, "192.0.2.2", 2));
     let key = EntryKey::orig(entry.orig);
     conntrack.create(&entry).unwrap();
-    let mark = Change::default().mark(MarkChange::to(7));
+    let mark = Change::default().mark(MarkChange::to(Mark(7)));
     conntrack.update(&key, &mark).unwrap();
     router.run(["conntrack", "-D", "-s", "192.0.2.1"]).unwrap();
     conntrack.create(&lasting(ports(UDP, "192.0.2.200", 1, "192.0.2.2", 2))).unwrap();
@@ -115,7 +115,7 @@ fn events_are_those_of_conntrack() {
         let tag = ["[NEW]", "[UPDATE]", "[DESTROY]"][*kind as usize];
         assert!(line.contains(tag), "{line}");
         assert!(line.contains(&format!("id={}", entry.id.unwrap())), "{line}");
-        assert_eq!(line.contains("mark=7"), entry.mark == Some(7), "{line}");
+        assert_eq!(line.contains("mark=7"), entry.mark == Some(Mark(7)), "{line}");
     }
     let kinds: Vec<Kind> = of_entry.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [Kind::New, Kind::Update, Kind::Destroy]);
@@ -131,7 +131,7 @@ fn groups_and_filters_choose() {
         stream(&lab.router, &EventOptions::default().groups(groups).filter(filter))
     };
     let any = DumpRequest::default();
-    let marked = any.mark((1, u32::MAX));
+    let marked = any.mark((Mark(1), u32::MAX));
     let mut new = listen(EventGroups::NEW, any);
     let mut destroy = listen(EventGroups::DESTROY, any);
     let mut of_mark = listen(EventGroups::ENTRIES, marked);
@@ -139,7 +139,7 @@ fn groups_and_filters_choose() {
     conntrack.create(&entry).unwrap();
     entry.orig = nth(2);
     entry.reply = nth(2).inverted().unwrap();
-    entry.with.mark = Some(MarkChange::to(1));
+    entry.with.mark = Some(MarkChange::to(Mark(1)));
     conntrack.create(&entry).unwrap();
     conntrack.flush(None, None).unwrap();
     let kinds = |events: &mut EventStream| {

@@ -10,7 +10,7 @@ use conntracker_tests::drain::drain;
 use conntracker_tests::lab::Lab;
 
 use crate::{UDP, connect, from, lasting, ports};
-use conntracker::model::Zone;
+use conntracker::model::{Mark, Zone};
 
 /// Rounds of what takes long, and of what does not.
 const FEW: usize = 3;
@@ -32,7 +32,7 @@ fn fill(conntrack: &mut Conntrack, flows: u32) {
         let orig = ports(UDP, &format!("10.{a}.{b}.{c}"), 1, "198.51.100.2", 2);
         conntrack.create(&lasting(orig).timeout(3600)).unwrap();
     }
-    let with = Change::default().mark(MarkChange::to(7));
+    let with = Change::default().mark(MarkChange::to(Mark(7)));
     let one = lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 2));
     conntrack.create(&one.with(with).zone(EntryZone::Both(Zone(5))).timeout(3600)).unwrap();
 }
@@ -80,7 +80,7 @@ fn a_dump_costs_little_more_than_its_transport_and_a_filter_in_the_kernel_saves_
     tell("a namespace without flows", floor, unit);
     let support = lab.router.enter(|| Ok(Conntrack::filter_support()?)).unwrap();
     for (what, request) in [
-        ("one flow by mark", any.mark((7, u32::MAX))),
+        ("one flow by mark", any.mark((Mark(7), u32::MAX))),
         ("one flow by zone", any.zone(Zone(5))),
         ("one flow by address", any.orig(from("192.0.2.1"))),
     ] {

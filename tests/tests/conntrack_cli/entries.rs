@@ -6,7 +6,7 @@ use conntracker::Conntrack;
 use conntracker::conntrack::{
     Change, EntryZone, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
 };
-use conntracker::model::{L4, Status, Tuple, Zone};
+use conntracker::model::{L4, Mark, Status, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::traffic;
 
@@ -55,14 +55,14 @@ const ASSURED: Status = Status::SEEN_REPLY.union(Status::ASSURED);
 pub fn everything() -> Vec<NewEntry> {
     let (a, b) = ("192.0.2.1", "198.51.100.2");
     let (v6a, v6b) = ("2001:db8::1", "2001:db8::2");
-    let mark = |value| Change::default().mark(MarkChange::to(value));
+    let mark = |value| Change::default().mark(MarkChange::to(Mark(value)));
     let label = |labels| Change::default().labels(LabelChange::to(labels));
     let status = |status| Change::default().status(status);
     let mut entries: Vec<NewEntry> =
         (0..10).map(|state| with(ports(6, a, 2000 + state, b, 8000), tcp(state as u8))).collect();
     entries.extend([
-        with(ports(6, a, 1, b, 443), tcp(3).status(ASSURED).mark(MarkChange::to(0x11))),
-        with(ports(6, a, 2, b, 443), tcp(1).mark(MarkChange::to(0x21))),
+        with(ports(6, a, 1, b, 443), tcp(3).status(ASSURED).mark(MarkChange::to(Mark(0x11)))),
+        with(ports(6, a, 2, b, 443), tcp(1).mark(MarkChange::to(Mark(0x21)))),
         with(ports(6, "192.0.2.2", 3, b, 443), tcp(2)).nat_src(to("203.0.113.9", Some(7777))),
         with(ports(6, "192.0.2.3", 4, b, 443), tcp(7)).nat_dst(to("203.0.113.9", Some(7777))),
         with(ports(6, a, 5, "198.51.100.3", 80), tcp(8)).zone(EntryZone::Both(Zone(5))),

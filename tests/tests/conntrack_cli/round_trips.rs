@@ -1,7 +1,7 @@
 //! What -o save prints, -R makes again.
 
 use conntracker::Conntrack;
-use conntracker::conntrack::{ConntrackEntry, ProtoState};
+use conntracker::conntrack::{ConntrackEntry, Mark, ProtoState};
 use conntracker_tests::lab::{Host, Lab};
 
 use crate::entries::{connect, everything, fill, prepare};
@@ -114,7 +114,7 @@ fn changes_of_a_filtered_set_change_those_only() {
         for entry in conntrack.dump().unwrap() {
             let entry = entry.unwrap();
             let old = before.iter().find(|old| old.id == entry.id).unwrap();
-            if entry.mark == Some(0x55) {
+            if entry.mark == Some(Mark(0x55)) {
                 changed += 1;
                 assert!(said.stdout.contains(&format!(" src={} ", entry.orig.src)), "{line}");
             } else {

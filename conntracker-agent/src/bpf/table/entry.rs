@@ -12,7 +12,7 @@ use conntracker_common::{
 use super::layout::EntryLayout;
 use crate::{
     bpf::index::memory::{array, u16_at, u32_at, u64_at},
-    model::{L4, Status, Tuple, Zone, counters::Counters, state::ProtoState},
+    model::{L4, Mark, Status, Tuple, Zone, counters::Counters, state::ProtoState},
     netlink::ctnetlink::{Entry, SeqAdj, SynProxy},
 };
 
@@ -74,7 +74,7 @@ impl<'a> Copy<'a> {
             zone_reply: of(ZONE_REPLY),
             status,
             timeout: (!offloaded).then_some(left.cast_unsigned() / layout.hz),
-            mark: layout.mark.map(|at| u32_at(conn, at)),
+            mark: layout.mark.map(|at| Mark(u32_at(conn, at))),
             secmark: None,
             secctx: None,
             id: None,
@@ -280,7 +280,7 @@ mod tests {
             assert_eq!(entry.orig, orig, "{name}");
             assert_eq!(entry.reply.unwrap().dst, entry.orig.src, "{name}");
             assert_eq!((entry.status, entry.use_count), (Status(0x8e), Some(2)), "{name}");
-            assert_eq!((entry.timeout, entry.mark), (Some(10), Some(9)), "{name}");
+            assert_eq!((entry.timeout, entry.mark), (Some(10), Some(Mark(9))), "{name}");
             assert_eq!(
                 (entry.zone, entry.zone_orig, entry.zone_reply),
                 (Zone(5), None, Some(Zone(5))),

@@ -41,11 +41,15 @@ fn values_are_alternatives_options_must_all_hold_and_negation_excludes() {
 #[test]
 fn marks_are_compared_under_their_mask_and_absent_is_zero() {
     let mut marked = flow(6, 1, 80);
-    let f = Filter { mark: any([(false, Mark { value: 0x10, mask: 0xf0 })]), ..Filter::default() };
+    let f = Filter {
+        mark: any([(false, MaskedMark { value: 0x10, mask: 0xf0 })]),
+        ..Filter::default()
+    };
     assert!(!passes(&f, &marked));
-    marked.mark = Some(0x1f);
+    marked.mark = Some(Mark(0x1f));
     assert!(passes(&f, &marked));
-    let zero = Filter { mark: any([(false, Mark { value: 0, mask: !0 })]), ..Filter::default() };
+    let zero =
+        Filter { mark: any([(false, MaskedMark { value: 0, mask: !0 })]), ..Filter::default() };
     marked.mark = None;
     assert!(passes(&zero, &marked));
 }

@@ -11,7 +11,7 @@ use conntracker_common::{IPPROTO_SCTP, IPPROTO_TCP};
 use super::decode::{Entry, SeqAdj, SynProxy};
 use super::owned::ConntrackEntry;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple, Zone};
+use crate::model::{Mark, Status, Tuple, Zone};
 
 /// Names an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -272,8 +272,8 @@ pub struct MarkChange {
 impl MarkChange {
     /// Exactly this mark.
     #[must_use]
-    pub const fn to(value: u32) -> Self {
-        Self { value, mask: u32::MAX }
+    pub const fn to(mark: Mark) -> Self {
+        Self { value: mark.0, mask: u32::MAX }
     }
 }
 

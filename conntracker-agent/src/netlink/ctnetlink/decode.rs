@@ -9,7 +9,7 @@ use super::uapi::*;
 use super::unknown::{self, UnknownAttributes};
 use crate::model::counters::Counters;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple, Zone};
+use crate::model::{Mark, Status, Tuple, Zone};
 use crate::netlink::wire::{self, Attribute, Attributes, DecodeError, NFGENMSG};
 
 /// Sequence adjustment of one direction, for a helper that changed the length of a segment.
@@ -61,7 +61,7 @@ pub struct Entry<'a> {
     /// Seconds until the entry ends. Absent for flows in a flowtable.
     pub timeout: Option<u32>,
     /// Connmark. Events leave out 0.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Security mark, sent by kernels before 2.6.37 only.
     pub secmark: Option<u32>,
     /// Security context, without the final NUL.
@@ -131,7 +131,7 @@ impl<'a> Entry<'a> {
                 CTA_PROTOINFO => state = state::decode(&a, unknown)?,
                 CTA_HELP => helper = decode_helper(&a, unknown)?,
                 CTA_TIMEOUT => timeout = Some(a.be32("CTA_TIMEOUT")?),
-                CTA_MARK => mark = Some(a.be32("CTA_MARK")?),
+                CTA_MARK => mark = Some(Mark(a.be32("CTA_MARK")?)),
                 CTA_COUNTERS_ORIG => counters[0] = Some(decode_counters(&a, unknown)?),
                 CTA_COUNTERS_REPLY => counters[1] = Some(decode_counters(&a, unknown)?),
                 CTA_USE => use_count = Some(a.be32("CTA_USE")?),

@@ -13,7 +13,7 @@ use super::decode::Entry;
 use super::encode;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
-use crate::model::{L4, Tuple, Zone};
+use crate::model::{L4, Mark, Tuple, Zone};
 use crate::netlink::request::Request;
 
 /// Fields of one direction; `None` means any.
@@ -96,7 +96,7 @@ pub struct DumpRequest {
     pub family: Option<u8>,
     /// Value and mask: entries whose `mark & mask` is the value. A kernel without
     /// CONFIG_NF_CONNTRACK_MARK refuses it with EOPNOTSUPP.
-    pub mark: Option<(u32, u32)>,
+    pub mark: Option<(Mark, u32)>,
     /// Value and mask: entries whose `status & mask` is the value (IPS_ bits; by the kernel since
     /// Linux 5.15).
     pub status: Option<(u32, u32)>,
@@ -118,7 +118,7 @@ impl DumpRequest {
 
     /// Whose `mark & mask` is the value: value and mask.
     #[must_use]
-    pub fn mark(self, mark: impl Into<Option<(u32, u32)>>) -> Self {
+    pub fn mark(self, mark: impl Into<Option<(Mark, u32)>>) -> Self {
         Self { mark: mark.into(), ..self }
     }
 
@@ -300,10 +300,9 @@ impl DumpRequest {
     #[must_use]
     pub fn is_any(&self) -> bool {
         let Self { family, mark, status, zone, orig, reply } = self;
-        let compares = |filter: &Option<(u32, u32)>| filter.is_some_and(|f| f != (0, 0));
         family.is_none()
-            && !compares(mark)
-            && !compares(status)
+            && !mark.is_some_and(|filter| filter != (Mark(0), 0))
+            && !status.is_some_and(|filter| filter != (0, 0))
             && zone.is_none()
             && orig.is_any()
             && reply.is_any()
@@ -318,7 +317,10 @@ impl DumpRequest {
             wanted.is_none_or(|(value, mask)| have & mask == value)
         };
         is(*family, Some(entry.family))
-            && bits(mark, entry.mark.unwrap_or(0))
+            && bits(
+                &mark.map(|(Mark(value), mask)| (value, mask)),
+                entry.mark.unwrap_or_default().0,
+            )
             && bits(status, entry.status.0)
             && is(*zone, Some(entry.zone))
             && orig.matches(&entry.orig)
@@ -358,7 +360,7 @@ impl DumpRequest {
 
     /// Appends what the kernel can compare.
     pub(super) fn encode(&self, mut request: Request) -> Request {
-        if let Some((value, mask)) = self.mark {
+        if let Some((Mark(value), mask)) = self.mark {
             request = request
                 .attribute(CTA_MARK, &value.to_be_bytes())
                 .attribute(CTA_MARK_MASK, &mask.to_be_bytes());
@@ -415,7 +417,7 @@ mod tests {
         assert!(request.is_any() && request.left_to_user_space(FilterSupport::default()).is_any());
         assert_eq!(encoded(&request), (0, vec![], vec![]));
         // The kernel refuses an empty mask of status bits, which means any.
-        let request = DumpRequest { status: Some((0, 0)), mark: Some((0, 0)), ..request };
+        let request = DumpRequest { status: Some((0, 0)), mark: Some((Mark(0), 0)), ..request };
         assert!(request.is_any());
         assert_eq!(encoded(&request).1, [CTA_MARK, CTA_MARK_MASK]);
     }

@@ -4,7 +4,7 @@ use super::decode::{Entry, SeqAdj, SynProxy, label_numbers};
 use super::unknown::OwnedAttribute;
 use crate::model::counters::Counters;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple, Zone};
+use crate::model::{Mark, Status, Tuple, Zone};
 
 /// A conntrack entry of its own; the fields mean what they do in [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct ConntrackEntry {
     /// Seconds until the entry ends.
     pub timeout: Option<u32>,
     /// Connmark.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Security mark of old kernels.
     pub secmark: Option<u32>,
     /// Security context; bytes that are not UTF-8 are replaced.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::conntrack::{Counters, CpuStats, Entry, ExpectCpuStats, Expectation, Kind, ProtoState};
-use crate::model::{L4, Status, Tuple, Zone};
+use crate::model::{L4, Mark, Status, Tuple, Zone};
 
 /// Wed Nov 25 23:25:36 2026.
 const START: u64 = 1_795_649_136;
@@ -26,7 +26,7 @@ fn entry(orig: Tuple) -> Entry<'static> {
         zone_reply: None,
         status: Status::CONFIRMED,
         timeout: Some(99),
-        mark: Some(0),
+        mark: Some(Mark(0)),
         secmark: None,
         secctx: None,
         id: Some(4_138_404_893),
@@ -56,7 +56,7 @@ fn rich() -> Entry<'static> {
         status: Status(Status::CONFIRMED.0 | Status::SEEN_REPLY.0 | Status::ASSURED.0),
         state: Some(tcp(3)),
         timeout: Some(431_999),
-        mark: Some(4660),
+        mark: Some(Mark(4660)),
         zone: Zone(5),
         counters: [
             Some(Counters { packets: 3, bytes: 164 }),
@@ -102,7 +102,7 @@ fn each_protocol_has_its_fields() {
         ),
         (
             Entry {
-                mark: Some(7),
+                mark: Some(Mark(7)),
                 zone: Zone(7),
                 zone_reply: Some(Zone(7)),
                 ..entry(v6(17, L4::Ports { src: 1000, dst: 53 }))

@@ -74,7 +74,7 @@ pub(super) fn object(out: &mut Vec<u8>, entry: &Entry<'_>, netns: &str, at: &Sta
             None => number(out, r#","state":"#, state.number()),
         }
     }
-    optional(out, r#","mark":"#, *mark);
+    optional(out, r#","mark":"#, mark.map(|mark| mark.0));
     optional(out, r#","timeout_seconds":"#, *timeout);
     out.extend_from_slice(br#","flows":1"#);
     if counters.iter().any(Option::is_some) {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     model::{
-        Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Origins, Status, Tuple, Zone,
-        ZoneDir, counters::Counters, process::Process, protocol,
+        Cause, Clash, Details, DropPoint, DroppedAt, Drops, Flow, Mark, Origins, Status, Tuple,
+        Zone, ZoneDir, counters::Counters, process::Process, protocol,
     },
     report::names::{self, Name, Names},
 };
@@ -48,9 +48,9 @@ pub(super) struct FlowObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<State>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mark: Option<u32>,
+    mark: Option<Mark>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    packet_mark: Option<u32>,
+    packet_mark: Option<Mark>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interfaces: Option<InterfacesObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 mod requests;
 
-use crate::model::{Zone, counters::Counters, state::ProtoState};
+use crate::model::{Mark, Zone, counters::Counters, state::ProtoState};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -86,7 +86,7 @@ fn zones_of_one_direction_and_of_both_are_told_apart() {
 
 #[test]
 fn marks_labels_and_translated_ports_are_read() {
-    assert_eq!(to_port(5304).mark, Some(0xabcd));
+    assert_eq!(to_port(5304).mark, Some(Mark(0xabcd)));
     assert_eq!(to_port(5305).labels, [5, 127]);
     let translated = to_port(5306);
     assert!(matches!(translated.reply.unwrap().l4, L4::Ports { src: 5399, .. }));

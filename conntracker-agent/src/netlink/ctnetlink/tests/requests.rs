@@ -8,7 +8,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::uapi::*;
-use crate::model::{Zone, L4, Status, Tuple};
+use crate::model::{L4, Mark, Status, Tuple, Zone};
 use crate::netlink::ctnetlink::*;
 use crate::netlink::request::Request;
 use crate::netlink::wire::{Attribute, Attributes, Messages, netfilter};
@@ -128,7 +128,7 @@ fn check_change(change: &Change, state: Option<ProtoState>, payload: &[u8]) {
     let number = |kind| find(attributes.clone(), kind).map(|a| a.be32("a number").unwrap());
     let status = change.status.map(|s| s.union(Status::CONFIRMED));
     assert_eq!(number(CTA_STATUS), status.map(|s| s.0));
-    assert_eq!(entry.mark, change.mark.map(|m| m.value));
+    assert_eq!(entry.mark, change.mark.map(|m| Mark(m.value)));
     let mask = change.mark.map(|m| m.mask);
     assert_eq!(number(CTA_MARK_MASK), mask.filter(|&mask| mask != u32::MAX));
     let labels = |n: u128| (0..128u16).filter(move |&bit| n >> bit & 1 == 1).collect::<Vec<_>>();
