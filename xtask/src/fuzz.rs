@@ -88,10 +88,9 @@ impl Target {
     /// Arguments of libFuzzer.
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Ctnetlink => &["-max_len=4096"],
+            Self::Ctnetlink | Self::IptablesSave => &["-max_len=4096"],
             Self::Arguments => &["-max_len=512", "-dict=fuzz/arguments.dict"],
             Self::Nft => &["-max_len=16384", "-dict=fuzz/nft.dict"],
-            Self::IptablesSave => &["-max_len=4096"],
             Self::Btf => &["-max_len=8192"],
             Self::Index | Self::Records => &["-max_len=512"],
         }

@@ -1,9 +1,10 @@
 //! Which items another crate can name, by which path, and what they promise.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::TokenTree;
-use syn::{Item, ItemImpl, Type};
+use syn::{ImplItem, Item, ItemImpl, Type};
 
 use super::modules::{
     self, Modules, Segments, attributes, definition, is_compiled, is_public, name_of,
@@ -99,10 +100,9 @@ fn paths(
         for (called, of, _) in module.uses.iter().filter(|(.., public)| *public) {
             let Some(defined) = definition(modules, of) else { continue };
             let here = [path.as_slice(), std::slice::from_ref(called)].concat();
-            if paths.contains_key(&defined) {
-                aliases.push((here, defined));
-            } else {
-                paths.insert(defined, here);
+            match paths.entry(defined) {
+                Entry::Occupied(named) => aliases.push((here, named.key().clone())),
+                Entry::Vacant(unnamed) => _ = unnamed.insert(here),
             }
         }
     }
@@ -138,33 +138,20 @@ fn implementation(
     item: &ItemImpl,
     is_public: impl Fn(&[String]) -> bool,
 ) -> Vec<String> {
-    match &item.trait_ {
-        Some((_, of, _)) => {
-            let segments: Segments = of.segments.iter().map(|one| one.ident.to_string()).collect();
-            let of_public = is_public(&segments);
-            let generics = if item.generics.params.is_empty() {
-                String::new()
-            } else {
-                signature::text(&item.generics)
-            };
-            let line = format!(
-                "{path}: impl{generics} {} for {}",
-                signature::text(of),
-                signature::text(&*item.self_ty)
-            );
-            of_public.then_some(line).into_iter().collect()
-        }
-        None => {
-            let compiled = item
-                .items
-                .iter()
-                .filter(|part| is_compiled(signature::attributes(part), &super::FEATURES));
-            compiled
-                .filter_map(signature::inherent)
-                .map(|(name, text)| format!("{path}::{name}: {text}"))
-                .collect()
-        }
+    let Some((_, of, _)) = &item.trait_ else {
+        let is_compiled =
+            |part: &&ImplItem| is_compiled(signature::attributes(part), &super::FEATURES);
+        let parts = item.items.iter().filter(is_compiled).filter_map(signature::inherent);
+        return parts.map(|(name, text)| format!("{path}::{name}: {text}")).collect();
+    };
+    let segments: Segments = of.segments.iter().map(|one| one.ident.to_string()).collect();
+    if !is_public(&segments) {
+        return Vec::new();
     }
+    let none = item.generics.params.is_empty();
+    let generics = if none { String::new() } else { signature::text(&item.generics) };
+    let (of, for_) = (signature::text(of), signature::text(&*item.self_ty));
+    vec![format!("{path}: impl{generics} {of} for {for_}")]
 }
 
 #[cfg(test)]
