@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use conntracker::conntrack::{Change, Conntrack, EntryKey, MarkChange};
-use conntracker::model::{L4, Tuple};
+use conntracker::model::{L4, Mark, Tuple};
 
 const UDP: u8 = 17;
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         proto: UDP,
         l4: L4::Ports { src: sport.parse()?, dst: dport.parse()? },
     });
-    let change = Change { mark: Some(MarkChange::to(mark.parse()?)), ..Change::default() };
+    let change = Change::default().mark(MarkChange::to(Mark(mark.parse()?)));
     let mut conntrack = Conntrack::connect()?;
     conntrack.update(&key, &change)?;
     let entry = conntrack.get(&key)?.ok_or("the flow has ended meanwhile")?;

@@ -2,6 +2,7 @@
 //!
 //! ```no_run
 //! use conntracker::conntrack::{Conntrack, DumpRequest, Error};
+//! use conntracker::model::Mark;
 //!
 //! # fn main() -> Result<(), Error> {
 //! let mut conntrack = Conntrack::connect()?;
@@ -11,7 +12,7 @@
 //! }
 //!
 //! // Without copying, and only those with connmark 1 in the low byte, which the kernel picks out.
-//! let request = DumpRequest { mark: Some((1, 0xff)), ..DumpRequest::default() };
+//! let request = DumpRequest::default().mark((Mark(1), 0xff));
 //! let mut bytes = 0;
 //! let mut marked = conntrack.dump_filtered(&request)?;
 //! while let Some(entry) = marked.next()? {
@@ -27,7 +28,7 @@
 //!
 //! | to | call |
 //! |---|---|
-//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`], [`Dump::for_each`] (a closure; the fastest), [`Conntrack::into_async_dump`] (tokio, a `Stream`) |
+//! | read all entries | [`Conntrack::dump`], [`Conntrack::dump_filtered`] (an iterator of copies, or lending with [`Dump::next`]), [`Conntrack::dump_with`], [`Dump::for_each`] (a closure; the fastest), `Conntrack::into_async_dump` (feature `tokio`, a `Stream`) |
 //! | read other lists, or set counters back | [`Conntrack::dump_list`] |
 //! | choose entries | [`DumpRequest`]; what the kernel does of it: [`FilterSupport`] |
 //! | read one entry | [`Conntrack::get`], [`Conntrack::get_and_zero`] |
@@ -35,7 +36,7 @@
 //! | change | [`Conntrack::update`], [`Conntrack::update_matching`] with a [`Change`] |
 //! | ask about, change or remove entries as they are dumped | [`Conntrack::for_each_matching`] |
 //! | remove | [`Conntrack::delete`], [`Conntrack::delete_matching`], [`Conntrack::flush`] |
-//! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with [`EventStream::into_async`] a stream on tokio |
+//! | be told what happens | [`Conntrack::into_events`]: an [`EventStream`], or with `EventStream::into_async` a stream on tokio |
 //! | expectations | [`Conntrack::expectations`], [`Conntrack::get_expectation`], [`Conntrack::create_expectation`], [`Conntrack::delete_expectation`], [`Conntrack::flush_expectations`] |
 //! | count | [`Conntrack::count`], [`Conntrack::stats`], [`Conntrack::cpu_stats`], [`Conntrack::expect_cpu_stats`] |
 //!
@@ -46,7 +47,7 @@
 //!
 //! ```no_run
 //! use conntracker::conntrack::{Change, Conntrack, EntryKey, MarkChange, NewEntry};
-//! use conntracker::model::{L4, Tuple};
+//! use conntracker::model::{L4, Mark, Tuple};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut conntrack = Conntrack::connect()?;
@@ -60,7 +61,7 @@
 //!     conntrack.create(&entry)?;
 //! }
 //! let key = EntryKey::orig(orig);
-//! let change = Change { mark: Some(MarkChange::to(7)), ..Change::default() };
+//! let change = Change::default().mark(MarkChange::to(Mark(7)));
 //! conntrack.update(&key, &change)?;
 //! if let Some(entry) = conntrack.get(&key)? {
 //!     // By its identifier: not an entry that has taken its place.
@@ -140,11 +141,12 @@ pub use crate::netlink::ctnetlink::expect::{
 pub use crate::netlink::ctnetlink::stats::{CpuStats, ExpectCpuStats, GlobalStats};
 pub use crate::netlink::{DecodeError, Error};
 pub use crate::{
-    model::{counters::Counters, state::ProtoState},
+    model::{Mark, Zone, counters::Counters, state::ProtoState},
     netlink::ctnetlink::{
-        Change, ConntrackEntry, DumpRequest, DumpStats, Entry, EntryKey, EventBuffer, EventGroups,
-        FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry, OwnedAttribute,
-        ProtoChange, SeqAdj, SynProxy, TupleFilter, UnknownAttribute, UnknownAttributes, Zone,
+        Change, ConntrackEntry, DumpRequest, DumpStats, Entry, EntryKey, EntryZone, EventBuffer,
+        EventGroups, FilterSupport, Kind, LabelChange, List, MarkChange, NatRange, NewEntry,
+        OwnedAttribute, ProtoChange, SeqAdj, SynProxy, TupleFilter, UnknownAttribute,
+        UnknownAttributes,
     },
 };
 
@@ -277,7 +279,7 @@ impl Conntrack {
 
     /// Removes all entries, or those of a family (AF_INET or AF_INET6; Linux 5.3+, older kernels ignore it or always
     /// apply it), or those whose `mark & mask` is a value. For anything else see [`Self::delete_matching`].
-    pub fn flush(&mut self, family: Option<u8>, mark: Option<(u32, u32)>) -> Result<(), Error> {
+    pub fn flush(&mut self, family: Option<u8>, mark: Option<(Mark, u32)>) -> Result<(), Error> {
         requests::flush(&mut self.requests, &mut self.buffer, family, mark)
     }
 

@@ -12,7 +12,10 @@ use conntracker::{
     },
     conntrack8::{Command, Names},
     flowtable::FlowTable,
-    model::NetnsId,
+    model::{
+        NetnsId,
+        event::{EntrySource, EventKind, FlowEvent},
+    },
     netlink::wire::Messages,
     report::{
         conntrack::{Calendar, EventInfo, Format, LabelMap, Options, Origin, Renderer, Timestamp},
@@ -46,7 +49,7 @@ fn look_at(payload: &[u8]) {
         let again = Entry::of_attributes(entry.family, entry.raw);
         assert_eq!(again.as_ref(), Ok(&entry));
         print_entry(&entry);
-        table(&owned);
+        table(&entry);
     }
     if let Ok(expectation) = Expectation::decode(payload) {
         let _owned = ConntrackExpectation::from(&expectation);
@@ -124,11 +127,12 @@ fn saved(line: &[u8], entry: &Entry<'_>) {
     assert!(matches!(command, Ok(Command::Create { .. })), "{line}{command:?}\n{entry:?}");
 }
 
-fn table(entry: &ConntrackEntry) {
+fn table(entry: &Entry<'_>) {
     let mut table = FlowTable::new(true);
-    let dump = table.begin_dump(NetnsId(0), NOW_NS);
-    table.dumped(dump, entry, NOW_NS);
-    table.end_dump(dump);
+    let shown = EventKind::Entry(EntrySource::Dump, Box::new(entry.into()));
+    for kind in [EventKind::DumpBegan, shown, EventKind::DumpEnded { whole: true }] {
+        table.take(FlowEvent { netns: NetnsId(0), at_ns: NOW_NS, kind });
+    }
     assert_eq!(table.flows().count(), 1);
 }
 

@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: inputs that nobody thought of, found by coverage (cargo-fuzz, libFuzzer), for the codec
-//! of ctnetlink and the command line of conntrack(8).
+//! `cargo xtask fuzz`: inputs that nobody thought of, found by coverage (cargo-fuzz, libFuzzer), for whatever
+//! decodes bytes from outside.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
@@ -10,8 +10,14 @@ use clap::ValueEnum;
 
 use crate::{cmd, progress, setup, toolchain, workspace};
 
-/// What the kernel sent, for the fuzzer to begin with.
-const FIXTURES: &str = "conntracker-agent/src/netlink/ctnetlink/fixtures";
+/// What the kernel sent.
+const CTNETLINK: &str = "conntracker-agent/src/netlink/ctnetlink/fixtures";
+
+/// What programs that list rules printed.
+const FIREWALLS: &str = "conntracker-agent/src/firewall/fixtures";
+
+/// BTF of a kernel and its modules.
+const BTF: &str = "conntracker-agent/tests/fixtures/btf/debian-6.12";
 
 /// Run the fuzz targets for a while
 #[derive(clap::Args)]
@@ -25,11 +31,22 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
 enum Target {
     /// Messages of ctnetlink: decoded, and printed in all formats.
     Ctnetlink,
     /// Command lines of conntrack(8).
     Arguments,
+    /// Listings of nf_tables: JSON, text, and what iptables-nft-save prints.
+    Nft,
+    /// What iptables-legacy-save prints.
+    IptablesSave,
+    /// BTF of a kernel, and of a module.
+    Btf,
+    /// The ruleset in the kernel's memory.
+    Index,
+    /// Records of the ring.
+    Records,
 }
 
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -60,29 +77,78 @@ impl Target {
         match self {
             Self::Ctnetlink => "ctnetlink",
             Self::Arguments => "arguments",
+            Self::Nft => "nft",
+            Self::IptablesSave => "iptables_save",
+            Self::Btf => "btf",
+            Self::Index => "index",
+            Self::Records => "records",
         }
+    }
+
+    /// Arguments of libFuzzer.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Ctnetlink | Self::IptablesSave => &["-max_len=4096"],
+            Self::Arguments => &["-max_len=512", "-dict=fuzz/arguments.dict"],
+            Self::Nft => &["-max_len=16384", "-dict=fuzz/nft.dict"],
+            Self::Btf => &["-max_len=8192"],
+            Self::Index | Self::Records => &["-max_len=512"],
+        }
+    }
+
+    /// Inputs to begin with, from what kernels sent and programs printed.
+    fn fill(self, root: &Path, corpus: &Path) -> Result<()> {
+        match self {
+            Self::Ctnetlink => {
+                copy(&root.join(CTNETLINK), corpus, |_| true)?;
+            }
+            Self::Nft => {
+                for json in files(&root.join(FIREWALLS))? {
+                    let listings = ["json", "txt", "save"].map(|of| json.with_extension(of));
+                    let listings = listings.map(|file| fs::read(file).unwrap_or_default());
+                    if !listings[0].is_empty() {
+                        write(corpus, &json, &listings.join(&0))?;
+                    }
+                }
+            }
+            Self::IptablesSave => {
+                copy(&root.join(FIREWALLS), corpus, |file| {
+                    file.extension() == Some("save".as_ref())
+                })?;
+            }
+            Self::Btf => {
+                copy(&root.join(BTF), corpus, |file| !file.ends_with("vmlinux"))?;
+            }
+            Self::Arguments | Self::Index | Self::Records => {}
+        }
+        Ok(())
     }
 }
 
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let files = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+    files.map(|file| Ok(file?.path())).collect()
+}
+
+fn copy(from: &Path, corpus: &Path, wanted: impl Fn(&Path) -> bool) -> Result<()> {
+    for file in files(from)?.into_iter().filter(|file| wanted(file)) {
+        write(corpus, &file, &fs::read(&file)?)?;
+    }
+    Ok(())
+}
+
+fn write(corpus: &Path, named: &Path, bytes: &[u8]) -> Result<()> {
+    let file = corpus.join(named.file_name().context("a file without a name")?);
+    fs::write(&file, bytes).with_context(|| file.display().to_string())
+}
+
 fn run(root: &Path, target: Target, seconds: u32) -> Result<()> {
-    let fuzz = root.join("fuzz");
-    let corpus = fuzz.join("corpus").join(target.name());
+    let corpus = root.join("fuzz/corpus").join(target.name());
     fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
+    target.fill(root, &corpus)?;
     let mut cargo = Command::new("cargo");
     toolchain::clean(&mut cargo);
     cargo.current_dir(root).args(["+nightly", "fuzz", "run", target.name(), "--"]);
-    cargo.arg(format!("-max_total_time={seconds}"));
-    match target {
-        Target::Ctnetlink => {
-            for file in fs::read_dir(root.join(FIXTURES))? {
-                let file = file?;
-                fs::copy(file.path(), corpus.join(file.file_name()))?;
-            }
-            cargo.arg("-max_len=4096");
-        }
-        Target::Arguments => {
-            cargo.arg("-max_len=512").arg("-dict=fuzz/arguments.dict");
-        }
-    }
+    cargo.arg(format!("-max_total_time={seconds}")).args(target.arguments());
     cmd::run(&mut cargo)
 }

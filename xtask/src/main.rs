@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a developer runs, one module per command.
 
+mod api;
 mod bench;
 mod btf;
 mod build;
@@ -41,6 +42,7 @@ enum Task {
     Lint,
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Api(api::Args),
     BtfReduce(btf::Args),
 }
 
@@ -68,6 +70,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Lint => lint::main(),
         Task::Bench(args) => bench::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
+        Task::Api(args) => api::main(&args),
         Task::BtfReduce(args) => btf::main(&args),
     }
 }

@@ -12,7 +12,7 @@ use conntracker_common::{
 
 use super::{reasons::RawCause, record::take};
 use crate::model::flow::Counted;
-use crate::model::{L4, Tuple};
+use crate::model::{L4, Tuple, Zone};
 
 /// Values of all [`Counter`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub struct Seen {
     /// The (folded) tuple.
     pub orig: Tuple,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// The count.
     pub counted: Counted,
     /// When it was last counted (nanoseconds since boot).
@@ -87,7 +87,7 @@ impl Seen {
         let mut r = &key[..];
         let netns_cookie = r.get_u64_ne();
         let ends = Ends::decode(&mut r);
-        let zone = r.get_u16_ne();
+        let zone = Zone(r.get_u16_ne());
         let orig = ends.tuple(r.get_u8());
         let mut r = &value[..];
         let since_ns = r.get_u64_ne();
@@ -110,7 +110,7 @@ pub struct DropCount {
     /// Input and output interface, 0 for none.
     pub interfaces: (u32, u32),
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Netfilter hook number; `None` if not known.
     pub hook: Option<u8>,
     /// The packets had no conntrack entry.
@@ -137,7 +137,7 @@ impl DropCount {
         let path_hash = r.get_u64_ne();
         let ends = Ends::decode(&mut r);
         let interfaces = (r.get_u32_ne(), r.get_u32_ne());
-        let zone = r.get_u16_ne();
+        let zone = Zone(r.get_u16_ne());
         let orig = ends.tuple(r.get_u8());
         let hook = Some(r.get_u8()).filter(|&hook| hook != HOOK_UNKNOWN && hook < HOOKS);
         let flags = r.get_u8();
@@ -221,7 +221,7 @@ mod tests {
                     l4: L4::Ports { src: 1024, dst: 80 },
                 },
                 interfaces: (3, 4),
-                zone: 9,
+                zone: Zone(9),
                 hook: Some(2),
                 from_headers: true,
                 cause: RawCause { lost: true, reason: 21, location: 0x1234 },

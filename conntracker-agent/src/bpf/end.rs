@@ -16,7 +16,7 @@ use super::{
     btf::{BtfError, KernelBtf},
     record::{Common, RecordError, tuple},
 };
-use crate::model::{Status, Tuple, counters::Counters, state::ProtoState};
+use crate::model::{Mark, Status, Tuple, Zone, counters::Counters, state::ProtoState};
 
 /// Offsets and numbers that the programs need to report an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +61,9 @@ pub struct End {
     /// Conntrack status.
     pub status: Status,
     /// Connmark.
-    pub mark: u32,
+    pub mark: Mark,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// `nf_conntrack_zone.dir`: 1 original, 2 reply, 3 both.
     pub zone_dir: u8,
     /// Whether the entry was in the table; otherwise its first packet was lost before that.
@@ -125,7 +125,7 @@ impl End {
             orig: tuple(&mut r, v4, common.proto),
             reply: tuple(&mut r, v4, common.proto),
             status: Status(common.status),
-            mark: common.ct_mark,
+            mark: Mark(common.ct_mark),
             zone: common.zone,
             zone_dir: common.zone_dir,
             confirmed: !has(END_UNCONFIRMED),
@@ -193,8 +193,8 @@ mod tests {
             orig: tuple([10, 0, 0, 1], [10, 0, 0, 2], 40_000, 80),
             reply: tuple([10, 0, 0, 2], [192, 0, 2, 9], 80, 40_000),
             status: Status(0x8e),
-            mark: 5,
-            zone: 12,
+            mark: Mark(5),
+            zone: Zone(12),
             zone_dir: 3,
             confirmed: true,
             counters: Some([

@@ -12,7 +12,7 @@ use conntracker_common::{
 };
 
 use super::record::{Common, RecordError, tuple};
-use crate::model::Tuple;
+use crate::model::{Tuple, Zone};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct PathRecord {
     /// Reply direction at the beginning, if it differed.
     pub reply_before: Option<Tuple>,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// The packet was a fragment without a transport header.
     pub fragment: bool,
     /// Packet mark at the beginning and the end.
@@ -316,7 +316,7 @@ mod tests {
                 reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
                 // Nothing was translated before, so it is the original direction inverted.
                 reply_before: Some(tuple([10, 0, 0, 2], [10, 0, 0, 1], 53, 40_000)),
-                zone: 12,
+                zone: Zone(12),
                 fragment: false,
                 packet_mark: (8, 6),
                 ct_mark: (9, 5),

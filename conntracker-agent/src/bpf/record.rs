@@ -15,7 +15,7 @@ use conntracker_common::{
 };
 
 use super::{owner::Owner, reasons::RawCause};
-use crate::model::{L4, Status, Tuple, flow::Counted};
+use crate::model::{L4, Mark, Status, Tuple, Zone, flow::Counted};
 
 /// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,13 @@ pub struct Record {
     /// Conntrack status.
     pub status: Status,
     /// Connmark; `None` if the packet had no conntrack entry.
-    pub ct_mark: Option<u32>,
+    pub ct_mark: Option<Mark>,
     /// Packet mark.
-    pub packet_mark: u32,
+    pub packet_mark: Mark,
     /// Input and output interface, 0 for none; `None` if not known.
     pub interfaces: Option<(u32, u32)>,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// `nf_conntrack_zone.dir`: 1 original, 2 reply, 3 both.
     pub zone_dir: u8,
     /// Netfilter hook number; `None` if not known.
@@ -160,7 +160,7 @@ pub(super) struct Common {
     pub interfaces: (u32, u32),
     pub count: u32,
     pub since_ns: u64,
-    pub zone: u16,
+    pub zone: Zone,
     pub zone_dir: u8,
     pub proto: u8,
     pub hook: Option<u8>,
@@ -190,7 +190,7 @@ impl Common {
         let interfaces = (r.get_u32_ne(), r.get_u32_ne());
         let count = r.get_u32_ne();
         let since_ns = r.get_u64_ne();
-        let zone = r.get_u16_ne();
+        let zone = Zone(r.get_u16_ne());
         let zone_dir = r.get_u8();
         let proto = r.get_u8();
         let hook = match r.get_u8() {
@@ -298,8 +298,8 @@ impl Record {
             reply,
             other,
             status: Status(common.status),
-            ct_mark: from_conntrack.then_some(ct_mark),
-            packet_mark,
+            ct_mark: from_conntrack.then_some(Mark(ct_mark)),
+            packet_mark: Mark(packet_mark),
             interfaces: (flags & FLAG_INTERFACES != 0).then_some(interfaces),
             zone,
             zone_dir,
@@ -354,10 +354,10 @@ mod tests {
                 reply: Some(tuple([10, 0, 0, 2], [192, 0, 2, 9], 53, 40_000)),
                 other: None,
                 status: Status(8),
-                ct_mark: Some(5),
-                packet_mark: 6,
+                ct_mark: Some(Mark(5)),
+                packet_mark: Mark(6),
                 interfaces: Some((2, 3)),
-                zone: 12,
+                zone: Zone(12),
                 zone_dir: 3,
                 hook: Some(4),
                 fragment: false,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::{
     conntrack::{DumpRequest, DumpStats, TupleFilter},
     model::{
-        NetnsId,
+        Mark, NetnsId,
         event::Entry,
         filter::{AnyOf, Family, Filter},
     },
@@ -51,7 +51,7 @@ pub(crate) fn request(filter: &Filter) -> DumpRequest {
             Family::Ipv4 => libc::AF_INET as u8,
             Family::Ipv6 => libc::AF_INET6 as u8,
         }),
-        mark: filter.mark.single().map(|mark| (mark.value & mark.mask, mark.mask)),
+        mark: filter.mark.single().map(|mark| (Mark(mark.value & mark.mask), mark.mask)),
         status: filter.status.single().map(|status| status.bits()),
         zone: filter.zone.single().copied(),
         orig: TupleFilter {

@@ -3,11 +3,12 @@
 use clap::Args;
 use conntracker::{
     conntrack::ProtoState,
-    model::filter::{AnyOf, Family, Filter, Mark, RuleFilter, StatusIs, Term},
+    model::filter::{AnyOf, Family, Filter, MaskedMark, RuleFilter, StatusIs, Term},
 };
 use ipnet::IpNet;
 
 use super::values::{self, Listed, Ports};
+use conntracker::model::Zone;
 
 /// Repeated values of one filter are alternatives, different filters must all hold, a leading `!`
 /// excludes.
@@ -91,7 +92,7 @@ pub struct FilterArgs {
     status: Vec<Listed<StatusIs>>,
     /// Connmark, under a mask if given.
     #[arg(short = 'm', long, value_name = "VALUE[/MASK]", value_parser = values::mark)]
-    mark: Vec<Listed<Mark>>,
+    mark: Vec<Listed<MaskedMark>>,
     /// Label, by number or by its name in /etc/xtables/connlabel.conf.
     #[arg(short = 'l', long, value_name = "LABEL", value_parser = values::label)]
     label: Vec<Listed<u16>>,
@@ -100,7 +101,7 @@ pub struct FilterArgs {
     helper: Vec<Term<String>>,
     /// Conntrack zone.
     #[arg(short = 'w', long, value_name = "ZONE", value_parser = values::zone)]
-    zone: Vec<Listed<u16>>,
+    zone: Vec<Listed<Zone>>,
     /// Address family.
     #[arg(long, value_name = "ipv4|ipv6", value_parser = family)]
     family: Vec<Listed<Family>>,

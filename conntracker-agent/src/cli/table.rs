@@ -11,12 +11,12 @@ use conntracker::{
         format::EntryFormat,
     },
     conntrack::{
-        Change, EntryKey, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange, NewEntry,
-        ProtoChange, Zone,
+        Change, EntryKey, EntryZone, EventBuffer, EventGroups, LabelChange, MarkChange, NatRange,
+        NewEntry, ProtoChange,
     },
     model::{
-        L4, Status, Tuple,
-        filter::{Filter, Mark, StatusIs, Term},
+        L4, Mark, Status, Tuple, Zone,
+        filter::{Filter, MaskedMark, StatusIs, Term},
     },
 };
 
@@ -150,7 +150,7 @@ pub struct GetArgs {
 pub fn get(args: &GetArgs) -> Result<ExitCode> {
     let GetArgs { netns, reply, format, tuple } = args;
     let key = if *reply { EntryKey::reply(tuple.tuple()) } else { EntryKey::orig(tuple.tuple()) };
-    change::get(netns.as_deref(), &key.in_zone(tuple.zone), *format)
+    change::get(netns.as_deref(), &key.in_zone(Zone(tuple.zone)), *format)
 }
 
 #[derive(Debug, Args)]
@@ -171,7 +171,7 @@ pub struct CreateArgs {
     status: Vec<Listed<StatusIs>>,
     /// Connmark.
     #[arg(short = 'm', long, value_name = "VALUE", value_parser = values::one_mark)]
-    mark: Option<Mark>,
+    mark: Option<MaskedMark>,
     /// Label, by number; repeatable.
     #[arg(short = 'l', long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(..128))]
     label: Vec<u8>,
@@ -201,20 +201,15 @@ pub fn create(args: CreateArgs) -> Result<ExitCode> {
         let addresses = Some((address?, address?));
         Some(NatRange { addresses, ports: None })
     };
-    let entry = NewEntry {
-        zone: Zone::Both(tuple.zone),
-        nat_src: nat(snat),
-        nat_dst: nat(dnat),
-        with: Change {
-            status: status_of(status),
-            mark: mark.map(|mark| MarkChange::to(mark.value)),
-            labels: (!label.is_empty()).then(|| LabelChange::to(bits(&label))),
-            helper,
-            state,
-            ..Change::default()
-        },
-        ..entry
-    };
+    let entry =
+        entry.zone(EntryZone::Both(Zone(tuple.zone))).nat_src(nat(snat)).nat_dst(nat(dnat)).with(
+            Change::default()
+                .status(status_of(status))
+                .mark(mark.map(|mark| MarkChange::to(Mark(mark.value))))
+                .labels((!label.is_empty()).then(|| LabelChange::to(bits(&label))))
+                .helper(helper)
+                .state(state),
+        );
     change::create(netns.as_deref(), &entry)
 }
 
@@ -251,7 +246,7 @@ pub struct UpdateArgs {
     netns: Option<String>,
     /// New connmark; with a mask only those bits.
     #[arg(long, value_name = "VALUE[/MASK]", value_parser = values::one_mark)]
-    set_mark: Option<Mark>,
+    set_mark: Option<MaskedMark>,
     /// New time until they end.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     set_timeout: Option<Duration>,
@@ -286,13 +281,11 @@ pub fn update(args: UpdateArgs) -> Result<ExitCode> {
     if add & remove != 0 {
         super::bad_usage("a label cannot be both added and removed");
     }
-    let change = Change {
-        mark: set_mark.map(|mark| MarkChange { value: mark.value & mark.mask, mask: mark.mask }),
-        timeout: set_timeout.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)),
-        labels: (add | remove != 0).then_some(LabelChange { value: add, mask: add | remove }),
-        helper: no_helper.then(String::new),
-        ..Change::default()
-    };
+    let change = Change::default()
+        .mark(set_mark.map(|mark| MarkChange { value: mark.value & mark.mask, mask: mark.mask }))
+        .timeout(set_timeout.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)))
+        .labels((add | remove != 0).then_some(LabelChange { value: add, mask: add | remove }))
+        .helper(no_helper.then(String::new));
     if change == Change::default() {
         super::bad_usage(
             "nothing to change: give --set-mark, --set-timeout, --add-label, --remove-label or --no-helper",

@@ -5,7 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use conntracker::{
     conntrack::ProtoState,
     model::{
-        filter::{Mark, StatusIs, Term},
+        Zone,
+        filter::{MaskedMark, StatusIs, Term},
         protocol,
     },
     report::conntrack::LabelMap,
@@ -137,15 +138,15 @@ fn service(services: &str, wanted: &str) -> Option<u16> {
 }
 
 /// Marks `VALUE[/MASK]`, decimal or with 0x.
-pub fn mark(text: &str) -> Result<Listed<Mark>, String> {
+pub fn mark(text: &str) -> Result<Listed<MaskedMark>, String> {
     list(text, one_mark)
 }
 
 /// As [`mark`], not to be negated.
-pub fn one_mark(text: &str) -> Result<Mark, String> {
+pub fn one_mark(text: &str) -> Result<MaskedMark, String> {
     let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
     match (number(value), number(mask)) {
-        (Some(value), Some(mask)) => Ok(Mark { value, mask }),
+        (Some(value), Some(mask)) => Ok(MaskedMark { value, mask }),
         _ => Err(format!("`{text}` is not a mark; give VALUE or VALUE/MASK, such as 0x10/0xf0")),
     }
 }
@@ -171,8 +172,8 @@ pub fn label(text: &str) -> Result<Listed<u16>, String> {
 }
 
 /// Zone numbers.
-pub fn zone(text: &str) -> Result<Listed<u16>, String> {
-    list(text, |t| t.parse().map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
+pub fn zone(text: &str) -> Result<Listed<Zone>, String> {
+    list(text, |t| t.parse().map(Zone).map_err(|_| format!("`{t}` is not a zone (0 to 65535)")))
 }
 
 /// Statuses by name.
@@ -305,8 +306,9 @@ mod tests {
 
     #[test]
     fn marks_take_masks_and_hex() {
-        let plain =
-            |value, mask| Ok(Listed(vec![Term { negated: false, value: Mark { value, mask } }]));
+        let plain = |value, mask| {
+            Ok(Listed(vec![Term { negated: false, value: MaskedMark { value, mask } }]))
+        };
         assert_eq!(mark("5"), plain(5, u32::MAX));
         assert_eq!(mark("0x10/0xf0"), plain(0x10, 0xf0));
         assert!(mark("0x10/").is_err() && mark("-1").is_err());

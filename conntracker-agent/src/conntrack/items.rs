@@ -8,6 +8,7 @@ use crate::netlink::ctnetlink::{
 
 /// Options of an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EventOptions {
     /// Kinds of events.
     pub groups: EventGroups,
@@ -32,8 +33,35 @@ impl Default for EventOptions {
     }
 }
 
+impl EventOptions {
+    /// Listens to these kinds of events.
+    #[must_use]
+    pub fn groups(self, groups: EventGroups) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// Tells of these entries alone.
+    #[must_use]
+    pub fn filter(self, filter: DumpRequest) -> Self {
+        Self { filter, ..self }
+    }
+
+    /// With a receive buffer of this size.
+    #[must_use]
+    pub fn buffer(self, buffer: EventBuffer) -> Self {
+        Self { buffer, ..self }
+    }
+
+    /// Reads the table anew after events were lost, or does not.
+    #[must_use]
+    pub fn resync(self, resync: bool) -> Self {
+        Self { resync, ..self }
+    }
+}
+
 /// Events were lost: the receive buffer was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gap {
     /// Number of overruns so far, this one included.
     pub overruns: u64,
@@ -51,6 +79,7 @@ pub struct Gap {
 /// not among them has ended, though its DESTROY event was lost. Events that arrive during the dump come after
 /// `ResyncEnd`; some repeat what the dump had, so a `New` may be about an entry that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Item<E, X> {
     /// An event of an entry.
     Event {
@@ -111,6 +140,7 @@ impl From<&EventItem<'_>> for OwnedItem {
 
 /// What a stream has told so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EventStats {
     /// Events received.
     pub events: u64,

@@ -10,6 +10,7 @@ use crate::netlink::{Error, Socket};
 
 /// Numbers of entries that a request matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Matched {
     /// Entries deleted or changed.
     pub done: u64,

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use super::getopt::{Found, Problem, Reader};
 use super::options::{DEFINITIONS, Id, Opt, Table, Verb};
-use super::values::{self, Mark, Masked, Output, StatusBits, Translated};
+use super::values::{self, MarkArgument, Masked, Output, StatusBits, Translated};
 use super::{Names, Rejection};
 use super::{proto_opt::ProtoOpt, protocols};
 use crate::conntrack::EventGroups;
+use crate::model::Zone;
 use crate::report::conntrack::LabelMap;
 
 /// The options that were given, and their values.
@@ -36,13 +37,13 @@ pub struct Arguments {
     /// Status bits.
     pub status: Option<StatusBits>,
     /// Connmark.
-    pub mark: Option<Mark>,
+    pub mark: Option<MarkArgument>,
     /// Security mark.
     pub secmark: Option<u32>,
     /// Identifier.
     pub id: Option<u32>,
     /// Zone of both directions, of the original and of the reply direction.
-    pub zones: [Option<u16>; 3],
+    pub zones: [Option<Zone>; 3],
     /// NAT of the source, of the destination, of either: any translation, or one to an address.
     pub nat: [Option<Option<Translated>>; 3],
     /// Labels to match, after [`Self::name_labels`] has resolved them.
@@ -205,9 +206,9 @@ impl Arguments {
             Opt::Mark => self.mark = Some(values::mark(text)?),
             Opt::Secmark => self.secmark = Some(values::lettered(text, 'c')?),
             Opt::Id => self.id = Some(values::lettered(text, 'i')?),
-            Opt::Zone => self.zones[0] = Some(values::lettered(text, 'w')?),
-            Opt::OrigZone => self.zones[1] = Some(values::lettered(text, '(')?),
-            Opt::ReplyZone => self.zones[2] = Some(values::lettered(text, ')')?),
+            Opt::Zone => self.zones[0] = Some(Zone(values::lettered(text, 'w')?)),
+            Opt::OrigZone => self.zones[1] = Some(Zone(values::lettered(text, '(')?)),
+            Opt::ReplyZone => self.zones[2] = Some(Zone(values::lettered(text, ')')?)),
             Opt::Label | Opt::LabelAdd | Opt::LabelDel => {
                 self.label_texts.push((opt, value.map(str::to_owned)));
             }

@@ -11,6 +11,7 @@ use super::{proto_opt::ProtoOpt, protocols};
 use crate::conntrack::{
     DumpRequest, EntryKey, EventGroups, ExpectKey, List, NewEntry, NewExpectation, TupleFilter,
 };
+use crate::model::{Mark, Zone};
 use conntracker_common::record::FAMILY_V4;
 
 /// The command of a command line.
@@ -259,8 +260,9 @@ fn filter(a: &Arguments) -> Result<Filter, Rejection> {
     let mut filter = changed(a);
     let [both, orig, reply] = a.zones;
     // The kernel compares all zones of an entry; this program then checks which of them it is.
-    filter.request.zone = [both, orig, reply].into_iter().flatten().find(|&zone| zone != 0);
-    filter.request.mark = a.mark.map(|mark| (mark.value, mark.mask));
+    filter.request.zone =
+        [both, orig, reply].into_iter().flatten().find(|&zone| zone != Zone::DEFAULT);
+    filter.request.mark = a.mark.map(|mark| (Mark(mark.value), mark.mask));
     if let Some(status) = a.status {
         if status.mask == 0 {
             // The kernel's answer to a filter without bits.

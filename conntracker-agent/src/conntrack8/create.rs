@@ -12,9 +12,10 @@ use super::options::Opt;
 use super::proto_opt::ProtoOpt;
 use super::values::Translated;
 use crate::conntrack::{
-    Change, EntryKey, ExpectKey, MarkChange, NatRange, NewEntry, NewExpectation, ProtoChange, Zone,
+    Change, EntryKey, EntryZone, ExpectKey, MarkChange, NatRange, NewEntry, NewExpectation,
+    ProtoChange,
 };
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Mark, Status, Tuple, Zone};
 
 /// The name of an entry.
 pub(super) fn key(a: &Arguments) -> Result<EntryKey, Rejection> {
@@ -76,10 +77,10 @@ pub(super) fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
     let invalid = || Rejection::failure("Operation failed: invalid parameters");
     let (orig, reply) = directions(a)?;
     let zone = match a.zones {
-        [None, None, None] => Zone::default(),
-        [Some(zone), None, None] => Zone::Both(zone),
-        [None, Some(zone), None] => Zone::Orig(zone),
-        [None, None, Some(zone)] => Zone::Reply(zone),
+        [None, None, None] => EntryZone::default(),
+        [Some(zone), None, None] => EntryZone::Both(zone),
+        [None, Some(zone), None] => EntryZone::Orig(zone),
+        [None, None, Some(zone)] => EntryZone::Reply(zone),
         _ => return Err(invalid()),
     };
     let [nat_src, nat_dst, _] = a.nat.map(|nat| nat.flatten().map(range));
@@ -109,7 +110,7 @@ pub(super) fn new_entry(a: &Arguments) -> Result<NewEntry, Rejection> {
         master: None,
         with: Change {
             status,
-            mark: a.mark.map(|mark| MarkChange::to(mark.value)),
+            mark: a.mark.map(|mark| MarkChange::to(Mark(mark.value))),
             labels: edit.labels,
             helper: a.helper.clone(),
             state,
@@ -137,7 +138,7 @@ fn range(to: Translated) -> NatRange {
 /// The name of an expectation.
 pub(super) fn expect_key(a: &Arguments) -> Result<ExpectKey, Rejection> {
     let (tuple, _) = directions(a)?;
-    Ok(ExpectKey { tuple, zone: 0, id: None })
+    Ok(ExpectKey { tuple, zone: Zone::DEFAULT, id: None })
 }
 
 /// A new expectation.
@@ -160,7 +161,7 @@ pub(super) fn new_expectation(a: &Arguments) -> Result<NewExpectation, Rejection
     let proto = master.proto;
     Ok(NewExpectation {
         master,
-        zone: 0,
+        zone: Zone::DEFAULT,
         tuple: Tuple {
             src: src.ok_or_else(invalid)?,
             dst: dst.ok_or_else(invalid)?,

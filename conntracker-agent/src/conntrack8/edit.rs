@@ -8,7 +8,7 @@ use super::Rejection;
 use super::arguments::Arguments;
 use super::proto_opt::ProtoOpt;
 use crate::conntrack::LabelChange;
-use crate::conntrack8::values::Mark;
+use crate::conntrack8::values::MarkArgument;
 
 /// The changes of an entry. Many depend on its present values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Edit {
     /// Status bits to set.
     pub status: u32,
     /// The mark: the kernel clears the bits of the mask, then flips those of the value.
-    pub mark: Option<Mark>,
+    pub mark: Option<MarkArgument>,
     /// Labels to set and to clear.
     pub labels: Option<LabelChange>,
     /// State of the tracker, and its protocol.

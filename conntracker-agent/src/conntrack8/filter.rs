@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::values::Translated;
 use crate::conntrack::{DumpRequest, Entry, ProtoState};
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Status, Tuple, Zone};
 
 /// The end of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Filter {
     /// Source and destination of the original direction, under masks.
     pub nets: [Option<Net>; 2],
     /// Zone of both directions, 0 for none; of the original and of the reply direction alone.
-    pub zones: [Option<u16>; 3],
+    pub zones: [Option<Zone>; 3],
     /// The number of the state of the protocol's tracker.
     pub state: Option<u8>,
     /// The role of the original direction of DCCP.
@@ -70,10 +70,10 @@ impl Filter {
         let [src, dst] = nets;
         let inside = |net: &Option<Net>, address| net.is_none_or(|net| net.contains(address));
         let [both, orig, reply] = *zones;
-        let in_zone = |wanted: Option<u16>, zone: Option<u16>| {
-            wanted.is_none_or(|wanted| wanted == zone.unwrap_or(0))
+        let in_zone = |wanted: Option<Zone>, zone: Option<Zone>| {
+            wanted.is_none_or(|wanted| wanted == zone.unwrap_or_default())
         };
-        let of_both = entry.zone_orig.or(entry.zone_reply).map_or(entry.zone, |_| 0);
+        let of_both = entry.zone_orig.or(entry.zone_reply).map_or(entry.zone, |_| Zone::DEFAULT);
         let [src_nat, dst_nat, any_nat] = *nat;
         inside(src, entry.orig.src)
             && inside(dst, entry.orig.dst)

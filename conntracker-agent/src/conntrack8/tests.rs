@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::edit::Edit;
 use super::filter::Filter;
-use super::values::{Mark, Output};
+use super::values::{MarkArgument, Output};
 use super::*;
-use crate::conntrack::{DumpRequest, EventGroups, LabelChange, List, TupleFilter, Zone};
-use crate::model::L4;
+use crate::conntrack::{DumpRequest, EntryZone, EventGroups, LabelChange, List, TupleFilter};
+use crate::model::{L4, Mark, Zone};
 use crate::report::conntrack::Format;
 
 fn names() -> Names {
@@ -74,7 +74,7 @@ fn filters_go_to_the_kernel_where_it_can_tell() {
     assert!(Filter { request: DumpRequest::default(), ..by.clone() } == Filter::default());
     assert_eq!(
         (by.request.family, by.request.mark, by.request.status),
-        (Some(2), Some((1, 0xff)), Some((4, 4)))
+        (Some(2), Some((Mark(1), 0xff)), Some((4, 4)))
     );
     assert_eq!((by.request.orig.dport, by.request.reply.sport), (Some(443), Some(5)));
     // The kernel cannot compare parts of addresses.
@@ -85,8 +85,8 @@ fn filters_go_to_the_kernel_where_it_can_tell() {
     assert!(!nets.nets[1].unwrap().contains("::".parse().unwrap()));
     // The kernel would leave out entries with a zone for one direction, which count as zone 0 here.
     assert_eq!(filter("-L -w 0").request.zone, None);
-    assert_eq!(filter("-L -w 5").request.zone, Some(5));
-    assert_eq!(filter("-L --reply-zone 5").zones, [None, None, Some(5)]);
+    assert_eq!(filter("-L -w 5").request.zone, Some(Zone(5)));
+    assert_eq!(filter("-L --reply-zone 5").zones, [None, None, Some(Zone(5))]);
     assert_eq!(filter("-D -l foo,7 -i 9 -t 8").labels, 1 << 1 | 1 << 7);
     assert!(filter("-L -f ipv4").is_any() && !filter("-L -n").is_any());
 }
@@ -118,7 +118,10 @@ fn new_entries_have_what_is_missing_from_the_other_direction() {
     let with = create(
         "-I -p udp -t 9 -s ::1 -d ::2 --sport 1 --dport 2 -m 5 --orig-zone 7 -n [::3]:4 --label-add last",
     );
-    assert_eq!((with.zone, with.with.labels), (Zone::Orig(7), Some(LabelChange::add(1 << 127))));
+    assert_eq!(
+        (with.zone, with.with.labels),
+        (EntryZone::Orig(Zone(7)), Some(LabelChange::add(1 << 127)))
+    );
     assert_eq!(with.nat_src.unwrap().ports, Some((4, 4)));
     let invalid = Rejection::failure("Operation failed: invalid parameters");
     for line in [
@@ -139,7 +142,7 @@ fn updates_tell_what_is_looked_for_from_what_changes() {
     let want = Edit {
         timeout: Some(7),
         status: 4,
-        mark: Some(Mark { value: 5, mask: 15 }),
+        mark: Some(MarkArgument { value: 5, mask: 15 }),
         labels: Some(LabelChange::remove(u128::MAX)),
         state: Some((6, 8)),
         ..Edit::default()

@@ -33,7 +33,7 @@ pub struct Translated {
 
 /// Value and mask of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct MarkArgument {
     /// Value.
     pub value: u32,
     /// Bits that count.
@@ -238,10 +238,10 @@ pub(super) fn lettered<T: TryFrom<u64>>(text: &str, letter: char) -> Result<T, R
 }
 
 /// A mark and its mask.
-pub(super) fn mark(text: &str) -> Result<Mark, Rejection> {
+pub(super) fn mark(text: &str) -> Result<MarkArgument, Rejection> {
     let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
     match (number(value, ""), number(mask, "")) {
-        (Ok(value), Ok(mask)) => Ok(Mark { value, mask }),
+        (Ok(value), Ok(mask)) => Ok(MarkArgument { value, mask }),
         _ => Err(unexpected(text, 'm')),
     }
 }
@@ -393,8 +393,8 @@ mod tests {
             let got = why(decimal::<u16>(bad, "dport"));
             assert_eq!(got, format!("Invalid number `{bad}' for `--dport'"));
         }
-        assert_eq!(mark("0x1/0xf").unwrap(), Mark { value: 1, mask: 15 });
-        assert_eq!(mark("7").unwrap(), Mark { value: 7, mask: u32::MAX });
+        assert_eq!(mark("0x1/0xf").unwrap(), MarkArgument { value: 1, mask: 15 });
+        assert_eq!(mark("7").unwrap(), MarkArgument { value: 7, mask: u32::MAX });
         for bad in ["", "/", "1/", "1/x", "x", "-1", "0x100000000", "1/0x100000000"] {
             assert_eq!(why(mark(bad)), format!("unexpected value '{bad}' with -m option"));
         }

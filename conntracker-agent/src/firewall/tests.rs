@@ -1,18 +1,13 @@
-use super::{
-    legacy::save,
-    model::*,
-    nft::{Listing, Texts},
-    *,
-};
+use super::{listings::Listings, model::*, *};
 
 fn ruleset() -> Ruleset {
-    let saved = include_str!("fixtures/iptables-legacy.save");
-    let listing = include_str!("fixtures/docker.json");
-    let text = include_str!("fixtures/docker.txt");
-    let nft = nft::join(Listing::parse(listing).unwrap(), Texts::parse(text));
-    let mut legacy = legacy::Loaded::default();
-    legacy.tables = save::parse(Family::Ip, saved, &mut legacy.skipped);
-    Ruleset::of(Some(nft), legacy)
+    let listings = Listings {
+        json: include_str!("fixtures/docker.json"),
+        text: include_str!("fixtures/docker.txt"),
+        iptables_legacy: include_str!("fixtures/iptables-legacy.save"),
+        ..Listings::default()
+    };
+    listings.ruleset().unwrap()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{FlowTable, line::Line, members::Member, store::Keyed};
 use crate::model::{
-    DropPoint, Drops, FlowKey, Origins, Paths, Tuple,
+    DropPoint, Drops, FlowKey, Origins, Paths, Tuple, Zone,
     path::{Direction, Traversal},
 };
 
@@ -175,7 +175,11 @@ impl FlowTable {
         let (mut exact, mut folded) = (Vec::new(), Vec::new());
         let mut many = false;
         let zones = self.zones.get(&netns).into_iter().flatten().copied();
-        for zone in [0].into_iter().chain(zones).filter(|&zone| hint == 0 || zone == hint) {
+        for zone in [Zone::DEFAULT]
+            .into_iter()
+            .chain(zones)
+            .filter(|&zone| hint == Zone::DEFAULT || zone == hint)
+        {
             let member = |orig| FlowKey { netns, zone, orig, entry: true };
             if self.members.contains(&member(orig)) {
                 add(&mut exact, self.key(netns, zone, orig), Direction::Original);
@@ -256,7 +260,7 @@ impl FlowTable {
         let reply = self.members.get(key).and_then(Member::reply);
         let tuples = [Some(key.orig), reply.or_else(|| key.orig.inverted())];
         for orig in tuples.into_iter().flatten() {
-            for zone in [0, key.zone] {
+            for zone in [Zone::DEFAULT, key.zone] {
                 let headers = FlowKey { orig, zone, entry: false, ..*key };
                 if self.waiting.contains_key(&headers) {
                     self.settle(headers);

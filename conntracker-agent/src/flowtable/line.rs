@@ -5,7 +5,7 @@ use super::{
     store::Keyed,
 };
 use crate::model::{
-    Details, Drops, Flow, FlowKey, Origins, Paths, Status, TimeOfDay, Tuple, ZoneDir,
+    Details, Drops, Flow, FlowKey, Mark, Origins, Paths, Status, TimeOfDay, Tuple, ZoneDir,
     counters::Counters, flow::Counting, other::FlowSums, path::Direction, process::Process,
     state::ProtoState,
 };
@@ -16,8 +16,8 @@ pub(super) struct Line {
     key: PackedKey,
     pub reply: Option<PackedTuple>,
     pub status: Status,
-    pub mark: Option<u32>,
-    pub packet_mark: Option<u32>,
+    pub mark: Option<Mark>,
+    pub packet_mark: Option<Mark>,
     pub interfaces: Option<(u32, u32)>,
     /// Entries of it that are known, and may still be there.
     pub members: u32,

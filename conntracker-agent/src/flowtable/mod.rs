@@ -37,7 +37,7 @@ use self::{
     store::{Keyed, Store},
 };
 use crate::model::{
-    FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple,
+    FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple, Zone,
     event::{CountedFlows, EntryPacket, EntryState, EventKind, FlowEvent},
     flow::Counting,
     other::OtherFlows,
@@ -60,7 +60,7 @@ pub struct FlowTable {
     /// Flows with address translation, by the replies that they may have.
     translated: Replies,
     /// Zones other than 0 that flows have.
-    zones: HashMap<NetnsId, BTreeSet<u16>>,
+    zones: HashMap<NetnsId, BTreeSet<Zone>>,
     /// Dumps under way, and what has ended meanwhile.
     dumps: Dumps,
     /// New flows that the kernel's counts account for: those since it folds.
@@ -170,7 +170,7 @@ impl FlowTable {
     }
 
     /// The key of the flow that an entry is of.
-    fn key(&self, netns: NetnsId, zone: u16, orig: Tuple) -> FlowKey {
+    fn key(&self, netns: NetnsId, zone: Zone, orig: Tuple) -> FlowKey {
         let orig = if self.fold { orig.folded() } else { orig };
         FlowKey { netns, zone, orig, entry: true }
     }
@@ -179,7 +179,7 @@ impl FlowTable {
     fn flow(&mut self, key: FlowKey, at_ns: u64) -> &mut Line {
         if !self.flows.contains(&key) {
             self.make_room();
-            if key.zone != 0 {
+            if key.zone != Zone::DEFAULT {
                 self.zones.entry(key.netns).or_default().insert(key.zone);
             }
         }

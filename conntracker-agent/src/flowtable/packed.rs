@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::model::{FlowKey, L4, NetnsId, Tuple};
+use crate::model::{FlowKey, L4, NetnsId, Tuple, Zone};
 
 /// A tuple in 16 bytes; one of IPv6 has its own memory besides.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ impl PackedTuple {
 pub(super) struct PackedKey {
     orig: PackedTuple,
     netns: NetnsId,
-    zone: u16,
+    zone: Zone,
     entry: bool,
 }
 
@@ -99,7 +99,7 @@ mod tests {
                 if v6 { IpAddr::V6(Ipv6Addr::from_bits(v4.to_bits().into())) } else { v4.into() }
             };
             let orig = Tuple { src: address(addresses.0), dst: address(addresses.1), proto, l4 };
-            let key = FlowKey { netns: NetnsId(netns), zone, orig, entry };
+            let key = FlowKey { netns: NetnsId(netns), zone: Zone(zone), orig, entry };
             prop_assert_eq!(PackedKey::new(key).key(), key);
         }
     }

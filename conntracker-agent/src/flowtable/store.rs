@@ -208,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{L4, NetnsId, Tuple};
+    use crate::model::{L4, NetnsId, Tuple, Zone};
 
     impl Keyed for (FlowKey, u32) {
         fn key(&self) -> FlowKey {
@@ -219,7 +219,12 @@ mod tests {
     fn key(port: u16) -> FlowKey {
         let l4 = L4::Ports { src: port, dst: 53 };
         let (src, dst) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        FlowKey { netns: NetnsId(0), zone: 0, orig: Tuple { src, dst, proto: 17, l4 }, entry: true }
+        FlowKey {
+            netns: NetnsId(0),
+            zone: Zone::DEFAULT,
+            orig: Tuple { src, dst, proto: 17, l4 },
+            entry: true,
+        }
     }
 
     #[derive(Clone, Debug)]

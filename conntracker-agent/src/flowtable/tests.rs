@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Cause, DropPoint, Flow, L4, ZoneDir,
+    Cause, DropPoint, Drops, Flow, L4, Mark, ZoneDir,
     counters::Counters,
     event::{DroppedEntry, DroppedPackets, Entry, EntryEnd, EntrySource, EventKind::*},
     flow::Counted,
@@ -29,16 +29,16 @@ fn tuple(sport: u16) -> Tuple {
 /// The first packet of an entry, or of its reply direction.
 fn packet(sport: u16) -> EntryPacket {
     EntryPacket {
-        zone: 0,
+        zone: Zone::DEFAULT,
         orig: tuple(sport),
         entry: EntryState {
             reply: tuple(sport).inverted().unwrap(),
             zone_dir: ZoneDir::Both,
             status: Status::default(),
-            mark: Some(0),
+            mark: Some(Mark(0)),
             process: None,
         },
-        packet_mark: 0,
+        packet_mark: Mark(0),
         interfaces: Some((2, 3)),
         counted: None,
     }
@@ -47,7 +47,15 @@ fn packet(sport: u16) -> EntryPacket {
 /// A dropped packet.
 fn dropped(orig: Tuple, entry: DroppedEntry) -> DroppedPackets {
     let point = DropPoint { cause: Cause::Netfilter, hook: Some(4), iif: 2, oif: 3 };
-    DroppedPackets { zone: 0, orig, entry, point, path_hash: 0, packets: 1, first_ns: 0 }
+    DroppedPackets {
+        zone: Zone::DEFAULT,
+        orig,
+        entry,
+        point,
+        path_hash: 0,
+        packets: 1,
+        first_ns: 0,
+    }
 }
 
 fn entry(sport: u16, id: u32, packets: u64) -> Entry {
@@ -55,11 +63,11 @@ fn entry(sport: u16, id: u32, packets: u64) -> Entry {
         orig: tuple(sport),
         reply: tuple(sport).inverted(),
         parent: None,
-        zone: 0,
+        zone: Zone::DEFAULT,
         zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
         timeout: Some(30),
-        mark: Some(0),
+        mark: Some(Mark(0)),
         secctx: None,
         id: Some(id),
         use_count: Some(1),
@@ -155,7 +163,7 @@ fn a_later_dump_brings_to_light_what_no_record_told_and_the_kernels_count_settle
     assert_eq!(only(&t).merged(), 1, "one at least");
     let counted = CountedFlows {
         orig: tuple(5000).folded(),
-        zone: 0,
+        zone: Zone::DEFAULT,
         counted: Counted { since_ns: 7, count: 2 },
         replied: false,
     };
@@ -225,7 +233,7 @@ fn a_flow_only_ever_dropped_has_packets_but_no_conntrack_flow() {
 fn zones_and_namespaces_keep_equal_tuples_apart() {
     let mut t = table(true);
     t.see(10, New(packet(5000)));
-    t.see(10, New(EntryPacket { zone: 7, ..packet(5000) }));
+    t.see(10, New(EntryPacket { zone: Zone(7), ..packet(5000) }));
     t.take(FlowEvent { netns: NetnsId(1), at_ns: 10, kind: New(packet(5000)) });
     assert_eq!(t.len(), 3);
 }
@@ -243,12 +251,12 @@ fn before_the_kernel_counts_a_second_dump_finds_the_flows_of_lost_records() {
 fn end(sport: u16, packets: u64) -> EntryEnd {
     let counters = |packets| Counters { packets, bytes: packets * 100 };
     EntryEnd {
-        zone: 0,
+        zone: Zone::DEFAULT,
         orig: tuple(sport),
         reply: tuple(sport).inverted().unwrap(),
         zone_dir: ZoneDir::Both,
         status: Status::CONFIRMED,
-        mark: 3,
+        mark: Mark(3),
         confirmed: true,
         counters: Some([counters(packets), counters(2 * packets)]),
         start_ns: None,
@@ -265,7 +273,7 @@ fn an_end_counts_no_flow_twice_and_its_counters_are_the_last() {
     t.see(200, Ended(EntryEnd { stop_ns: 190, ..end(5000, 15) }));
     t.see(210, Ended(EntryEnd { stop_ns: 205, ..end(5001, 4) }));
     let flow = only(&t);
-    assert_eq!((flow.merged(), flow.ended, flow.mark), (2, 2, Some(3)));
+    assert_eq!((flow.merged(), flow.ended, flow.mark), (2, 2, Some(Mark(3))));
     assert_eq!(
         flow.counters.unwrap(),
         [Counters { packets: 19, bytes: 1900 }, Counters { packets: 38, bytes: 3800 }]

@@ -9,6 +9,7 @@ const MOST: usize = 32;
 
 /// What dropped packets, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Cause {
     /// A function at a hook of netfilter: a rule, a policy.
     #[default]
@@ -23,6 +24,7 @@ pub enum Cause {
 
 /// Why conntrack dropped packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum ConntrackCause {
     /// The table was full (nf_conntrack_max), and no old entry could be evicted early.
     Full,
@@ -98,6 +100,7 @@ impl Cause {
 
 /// Where packets of a flow were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct DropPoint {
     /// What dropped them.
     pub cause: Cause,
@@ -112,6 +115,7 @@ pub struct DropPoint {
 
 /// Packets that were dropped at one drop point by one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DroppedAt {
     /// Where.
     pub place: DropPoint,
@@ -130,6 +134,7 @@ struct Elsewhere {
 
 /// Why an entry could not be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Clash {
     /// The reply tuple of the entry that was refused, after NAT.
     pub reply: Tuple,

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    DropPoint, NetnsId, Status, TimeOfDay, Tuple, ZoneDir, counters::Counters, flow::Counted,
-    path::Traversal, process::Process, state::ProtoState,
+    DropPoint, Mark, NetnsId, Status, TimeOfDay, Tuple, Zone, ZoneDir, counters::Counters,
+    flow::Counted, path::Traversal, process::Process, state::ProtoState,
 };
 
 /// Something that a source saw, in one network namespace.
@@ -31,7 +31,7 @@ pub enum EventKind {
     /// A helper's expectation made an entry: its parent is the entry of the control connection.
     Related {
         /// Conntrack zone.
-        zone: u16,
+        zone: Zone,
         /// Original direction of the new entry.
         orig: Tuple,
         /// Original direction of its parent.
@@ -70,13 +70,13 @@ pub enum EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryPacket {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction of the entry.
     pub orig: Tuple,
     /// The entry.
     pub entry: EntryState,
     /// Packet mark.
-    pub packet_mark: u32,
+    pub packet_mark: Mark,
     /// Numbers of the input and the output interface, 0 for none; `None` if they are not known.
     pub interfaces: Option<(u32, u32)>,
     /// How many flows the kernel has counted for the folded key, this one included; `None` if it does not count.
@@ -93,7 +93,7 @@ pub struct EntryState {
     /// Status bits.
     pub status: Status,
     /// Connmark; `None` if it was not read.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Who has the socket at this machine's end.
     pub process: Option<Box<Process>>,
 }
@@ -102,7 +102,7 @@ pub struct EntryState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedPackets {
     /// Conntrack zone; 0 if it is not known.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction of their conntrack entry, or their headers.
     pub orig: Tuple,
     /// Whether they had an entry.
@@ -135,7 +135,7 @@ pub enum DroppedEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedFlows {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction, folded.
     pub orig: Tuple,
     /// How many.
@@ -148,7 +148,7 @@ pub struct CountedFlows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryEnd {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction.
     pub orig: Tuple,
     /// Reply direction.
@@ -158,7 +158,7 @@ pub struct EntryEnd {
     /// Status bits.
     pub status: Status,
     /// Connmark.
-    pub mark: u32,
+    pub mark: Mark,
     /// The entry was in conntrack's table; otherwise its first packet was lost before it could be.
     pub confirmed: bool,
     /// Packets and bytes of the original and the reply direction, where accounting is on.
@@ -188,7 +188,7 @@ pub enum EntrySource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction.
     pub orig: Tuple,
     /// Reply direction, address translation included.
@@ -202,7 +202,7 @@ pub struct Entry {
     /// State that the tracker of the protocol keeps.
     pub state: Option<ProtoState>,
     /// Connmark.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Seconds until the entry times out.
     pub timeout: Option<u32>,
     /// Packets and bytes of the original and the reply direction, where accounting is on.
@@ -227,7 +227,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketPath {
     /// Conntrack zone; 0 if it is not known.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction of the packet's conntrack entry, or its headers.
     pub orig: Tuple,
     /// The packet had an entry.

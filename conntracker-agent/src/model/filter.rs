@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 pub use self::rule::RuleFilter;
 use super::state::ProtoState;
-use super::{Flow, L4, Status, Tuple};
+use super::{Flow, L4, Mark, Status, Tuple, Zone};
 
 /// A value that must, or must not, match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl<T> AnyOf<T> {
 
 /// A mark, of which only the bits of the mask count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct MaskedMark {
     /// Value.
     pub value: u32,
     /// Mask.
@@ -74,6 +74,7 @@ pub struct Mark {
 
 /// A status, as reports and lists print it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StatusIs {
     /// All of these bits are set.
     Set(Status),
@@ -173,13 +174,13 @@ pub struct Filter {
     /// Status.
     pub status: AnyOf<StatusIs>,
     /// Connmark.
-    pub mark: AnyOf<Mark>,
+    pub mark: AnyOf<MaskedMark>,
     /// Labels, by number.
     pub label: AnyOf<u16>,
     /// Connection tracking helper.
     pub helper: AnyOf<String>,
     /// Conntrack zone.
-    pub zone: AnyOf<u16>,
+    pub zone: AnyOf<Zone>,
     /// Address family.
     pub family: AnyOf<Family>,
     /// Input interface.
@@ -275,7 +276,7 @@ impl Filter {
 
     /// Whether the flow's original direction passes, which can be decided before anything is stored.
     #[must_use]
-    pub fn allows_tuple(&self, tuple: &Tuple, zone: u16) -> bool {
+    pub fn allows_tuple(&self, tuple: &Tuple, zone: Zone) -> bool {
         let family = if tuple.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         let ports = ports(tuple);
         self.proto.allows(|p| *p == tuple.proto)
@@ -319,7 +320,7 @@ impl Filter {
             && self.dst_nat.allows(dst_nat)
             && self.state.allows(|wanted| state.is_some_and(|s| s.eq_ignore_ascii_case(wanted)))
             && self.status.allows(|wanted| wanted.of(status))
-            && self.mark.allows(|m| mark.unwrap_or(0) & m.mask == m.value & m.mask)
+            && self.mark.allows(|m| mark.unwrap_or_default().0 & m.mask == m.value & m.mask)
     }
 
     /// Whether nothing is left out.
@@ -363,7 +364,7 @@ pub(crate) struct CommonFields<'a> {
     pub reply: Option<&'a Tuple>,
     pub status: Status,
     pub state: Option<ProtoState>,
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
 }
 
 fn ports(tuple: &Tuple) -> Option<(u16, u16)> {

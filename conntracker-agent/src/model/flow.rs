@@ -5,10 +5,11 @@ use super::{
     path::{CtState, Invalidity},
     process::Process,
 };
-use crate::model::{counters::Counters, state::ProtoState};
+use crate::model::{Mark, Zone, counters::Counters, state::ProtoState};
 
 /// How often a key was counted in the kernel's map, in one life of the map's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counted {
     /// When this life began (nanoseconds since boot).
     pub since_ns: u64,
@@ -26,7 +27,7 @@ pub struct FlowKey {
     /// Network namespace.
     pub netns: NetnsId,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Original direction, folded unless `--no-fold`.
     pub orig: Tuple,
     /// Conntrack has, or had, an entry for it. Otherwise its packets are known by their headers alone:
@@ -49,7 +50,7 @@ pub enum ZoneDir {
 impl ZoneDir {
     /// From the zones that ctnetlink tells of single directions; it tells of none where a zone is for both.
     #[must_use]
-    pub fn of_zones(orig: Option<u16>, reply: Option<u16>) -> Self {
+    pub fn of_zones(orig: Option<Zone>, reply: Option<Zone>) -> Self {
         match (orig, reply) {
             (Some(_), None) => Self::Original,
             (None, Some(_)) => Self::Reply,
@@ -70,6 +71,7 @@ impl ZoneDir {
 
 /// Which sources told of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Origins {
     /// A netfilter link's record.
     pub packets: bool,
@@ -149,6 +151,7 @@ impl Counting {
 
 /// What only conntrack dumps and events tell, and few flows have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Details {
     /// Conntrack's identifier of the entry.
     pub id: Option<u32>,
@@ -168,6 +171,7 @@ pub struct Details {
 
 /// A flow, or several that fold into one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flow {
     /// Identity.
     pub key: FlowKey,
@@ -184,9 +188,9 @@ pub struct Flow {
     /// Protocol state when last seen.
     pub state: Option<ProtoState>,
     /// Connmark when last seen.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Packet mark of the first packet when it left.
-    pub packet_mark: Option<u32>,
+    pub packet_mark: Option<Mark>,
     /// (input, output) interface index of the first packet, 0 for none; of a flow older than the trace, those
     /// of the first packet of the original direction that was traced.
     pub interfaces: Option<(u32, u32)>,

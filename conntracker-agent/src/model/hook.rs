@@ -6,6 +6,7 @@ use serde::Serialize;
 /// A hook, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Hook {
     /// Packets of one device, before all other hooks.
     Ingress,

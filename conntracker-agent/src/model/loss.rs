@@ -44,6 +44,7 @@ macro_rules! losses {
 
 /// Who counts a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CountedBy {
     /// The BPF programs, in their map of counters (conntracker-common/src/counters.rs).
     Programs,
@@ -100,6 +101,7 @@ impl Loss {
 
 /// A loss, and how often it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LossCount {
     /// What.
     pub loss: Loss,

@@ -11,6 +11,7 @@ pub mod flow;
 pub mod harmless;
 pub mod hook;
 pub mod loss;
+mod mark;
 pub mod order;
 #[cfg(feature = "cli")]
 pub mod other;
@@ -22,10 +23,13 @@ pub mod status;
 pub mod table;
 mod time;
 pub mod tuple;
+mod zone;
 
 pub use drops::{Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops};
 pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
+pub use mark::Mark;
 pub use path::Paths;
 pub use status::Status;
 pub use time::TimeOfDay;
 pub use tuple::{L4, Tuple};
+pub use zone::Zone;

@@ -50,11 +50,16 @@ pub fn sort(flows: &mut [Flow]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NetnsId;
+    use crate::model::{NetnsId, Zone};
 
     fn key(proto: u8, src: &str, dst: &str, l4: L4) -> FlowKey {
         let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
-        FlowKey { netns: NetnsId(0), zone: 0, orig: Tuple { src, dst, proto, l4 }, entry: true }
+        FlowKey {
+            netns: NetnsId(0),
+            zone: Zone::DEFAULT,
+            orig: Tuple { src, dst, proto, l4 },
+            entry: true,
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Direction {
 
 /// The state that conntrack gave a packet (`enum ip_conntrack_info`), as `ct state` of a rule has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum CtState {
     /// `new`.
     New,
@@ -63,6 +64,7 @@ impl CtState {
 /// Why a packet is [`CtState::Invalid`]. The kernel stores no reason with the packet; only its log
 /// (`nf_conntrack_log_invalid`) names the checksum, the window or the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Invalidity {
     /// No entry has its tuple, and it cannot begin a flow: a TCP packet in mid-connection with
     /// `nf_conntrack_tcp_loose=0`, flags that do not go together, an ICMP error that quotes no known flow.
@@ -85,6 +87,7 @@ impl Invalidity {
 
 /// What became of a packet at a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It left the last base chain of the hook.
     Passed,
@@ -105,6 +108,7 @@ impl Outcome {
 
 /// Why the steps of a traversal are less exact than its counters allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Doubt {
     /// Another packet ran on the same CPU meanwhile and moved the same counters.
     Nested,
@@ -128,6 +132,7 @@ impl Doubt {
 
 /// How a step is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Provenance {
     /// The kernel's counters, or its evaluation of the rule, prove it.
     Exact,
@@ -151,6 +156,7 @@ impl Provenance {
 
 /// The kind of a step. The order is that of report lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SiteKind {
     /// The policy of a base chain.
     Policy,
@@ -177,6 +183,7 @@ impl SiteKind {
 
 /// A rule, policy, return or base chain that a packet met. Equal sites of different epochs are one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Site {
     /// Part of the kernel.
     pub backend: Backend,
@@ -209,6 +216,7 @@ impl Site {
 
 /// What a step did with the packet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Verdict {
     /// Passed this base chain.
     Accept,
@@ -262,6 +270,7 @@ impl Verdict {
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Step {
     /// Where.
     pub site: Arc<Site>,
@@ -275,6 +284,7 @@ pub struct Step {
 
 /// Marks of a packet behind a base chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct MarksBehind {
     /// The chain, as a site of kind [`SiteKind::Chain`].
     pub chain: Arc<Site>,
@@ -288,6 +298,7 @@ pub struct MarksBehind {
 
 /// One way through a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Traversal {
     /// Hook.
     pub hook: Hook,

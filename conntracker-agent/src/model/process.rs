@@ -4,6 +4,7 @@ use super::path::Direction;
 
 /// The process that has the socket of a flow. Fields that cannot be proved are absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Process {
     /// The direction whose packets it sends.
     pub direction: Direction,

@@ -38,6 +38,7 @@ const DCCP: [&str; 10] = [
 
 /// What a protocol's tracker stores of a flow. DESTROY events have the state alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProtoState {
     /// TCP.
     Tcp {

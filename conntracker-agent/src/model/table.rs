@@ -7,6 +7,7 @@ use serde::Serialize;
 /// Address family of a table (nft(8), "Address families"), in the order of that page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Family {
     /// IPv4.
     Ip,
@@ -54,6 +55,7 @@ impl Family {
 /// The part of the kernel that holds a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Backend {
     /// nf_tables: nft and iptables-nft.
     Nft,

@@ -25,6 +25,7 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// Facts about the answer, besides its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Noticed {
     /// Messages of another request, for another port or not from the kernel, which are skipped.
     pub foreign: u64,

@@ -39,6 +39,7 @@ pub struct InterfaceWatch {
 
 /// What was read of the kernel's notifications.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Noticed {
     /// Interfaces that are new or have changed: index and name, in the order of the changes.
     pub names: Vec<(u32, String)>,

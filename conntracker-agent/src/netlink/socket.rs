@@ -30,6 +30,7 @@ pub const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A system call failed.
     #[error("{call} failed")]

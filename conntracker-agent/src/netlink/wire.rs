@@ -16,6 +16,7 @@ const TYPE_MASK: u16 = 0x3fff;
 
 /// Why bytes cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The remaining bytes are too few for a header.
     #[error("{what} header truncated to {have} bytes")]
@@ -69,6 +70,7 @@ pub enum DecodeError {
 
 /// One netlink message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Message<'a> {
     /// `nlmsg_type`.
     pub kind: u16,
@@ -128,6 +130,7 @@ impl<'a> Iterator for Messages<'a> {
 
 /// One attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attribute<'a> {
     /// `nla_type` without its two flag bits: old kernels do not set them.
     pub kind: u16,

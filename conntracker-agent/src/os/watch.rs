@@ -1,8 +1,12 @@
 //! Registering kernel descriptors with the event loop.
 
-use std::{collections::BTreeMap, future::poll_fn, io, os::fd::AsRawFd, task::Poll};
+#[cfg(feature = "cli")]
+use std::{collections::BTreeMap, future::poll_fn, task::Poll};
+use std::{io, os::fd::AsRawFd};
 
-use tokio::io::{Interest, unix::AsyncFd};
+#[cfg(feature = "cli")]
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A source of events that owns the descriptor it is polled by.
 ///
@@ -21,6 +25,7 @@ pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
 }
 
 /// Waits until one of the sources has something.
+#[cfg(feature = "cli")]
 pub async fn any_ready<K, T: Watched>(sources: &mut BTreeMap<K, AsyncFd<T>>) -> io::Result<()> {
     poll_fn(|cx| {
         for source in sources.values_mut() {
@@ -34,6 +39,7 @@ pub async fn any_ready<K, T: Watched>(sources: &mut BTreeMap<K, AsyncFd<T>>) -> 
 }
 
 /// Clears the readiness of a source that was read to its end, so that the next data makes it ready again.
+#[cfg(feature = "cli")]
 pub fn drained<T: Watched>(source: &mut AsyncFd<T>) {
     let _ =
         source.try_io_mut(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     flowtable::FlowTable,
     model::{
-        Cause, ConntrackCause, Details, DropPoint, Drops, Flow, FlowKey, L4, NetnsId, Origins,
-        Paths, Status, Tuple, ZoneDir,
+        Cause, ConntrackCause, Details, DropPoint, Drops, Flow, FlowKey, L4, Mark, NetnsId,
+        Origins, Paths, Status, Tuple, Zone, ZoneDir,
         counters::Counters,
         event::{DroppedEntry, DroppedPackets, EventKind, FlowEvent},
         hook::Hook,
@@ -32,7 +32,8 @@ const SECOND: u64 = 1_000_000_000;
 pub fn flow(proto: u8, src: &str, dst: &str, l4: L4) -> Flow {
     let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
     let orig = Tuple { src, dst, proto, l4 };
-    let mut flow = Flow::new(FlowKey { netns: NetnsId(0), zone: 0, orig, entry: true }, START);
+    let mut flow =
+        Flow::new(FlowKey { netns: NetnsId(0), zone: Zone::DEFAULT, orig, entry: true }, START);
     flow.origins.dump = true;
     flow
 }
@@ -64,7 +65,7 @@ pub fn dropped_by(places: &[(Cause, u8, u32, u32)]) -> Option<Box<Drops>> {
     for &(cause, hook, iif, oif) in places {
         let hook = (hook != 255).then_some(hook);
         let dropped = DroppedPackets {
-            zone: 0,
+            zone: Zone::DEFAULT,
             orig,
             entry: DroppedEntry::None { quotes: None },
             point: DropPoint { cause, hook, iif, oif },
@@ -277,8 +278,8 @@ pub fn sample() -> Report {
     // seen_reply, assured, confirmed, src_nat, src_nat_done, and one that has no name yet.
     translated.status = Status(0x1_009e);
     translated.state = Some(ProtoState::Tcp { state: 3, wscale: [None; 2], flags: [None; 2] });
-    translated.mark = Some(0x10);
-    translated.packet_mark = Some(1);
+    translated.mark = Some(Mark(0x10));
+    translated.packet_mark = Some(Mark(1));
     translated.interfaces = Some((2, 3));
     translated.timeout = Some(431_999);
     translated.flows.add(3);
@@ -324,10 +325,10 @@ pub fn sample() -> Report {
     blocked.paths = blocked_paths();
 
     let mut ping = confirmed(icmp(1, "10.0.0.2", "192.0.2.80", 8, 0, 0));
-    ping.key.zone = 5;
+    ping.key.zone = Zone(5);
     ping.zone_dir = ZoneDir::Original;
     ping.reply = Some(icmp(1, "192.0.2.80", "10.0.0.2", 0, 0, 77).key.orig);
-    ping.mark = Some(0);
+    ping.mark = Some(Mark(0));
     ping.interfaces = Some((0, 3));
 
     let mut gre = flow(47, "10.0.0.2", "192.0.2.80", L4::Gre { src: 1, dst: 2 });

@@ -20,7 +20,7 @@ use super::{
     names::{Names, OneLine, time},
 };
 use crate::model::{
-    ConntrackCause, Drops, Flow, loss::LossCount, order, other::FlowSums, protocol,
+    ConntrackCause, Drops, Flow, Zone, loss::LossCount, order, other::FlowSums, protocol,
 };
 
 /// Indent of the lines below a flow, which aligns them with the addresses.
@@ -107,7 +107,7 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
             if let Some(netns) = netns {
                 write!(out, " [netns {}]", names.netns(netns))?;
             }
-            if zone != 0 {
+            if zone != Zone::DEFAULT {
                 write!(out, " [zone {zone}]")?;
             }
             writeln!(out)?;

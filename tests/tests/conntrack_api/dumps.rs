@@ -7,9 +7,9 @@ use std::pin::pin;
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{
-    Change, ConntrackEntry, DumpRequest, EntryKey, List, MarkChange, NewEntry, TupleFilter, Zone,
+    Change, ConntrackEntry, DumpRequest, EntryKey, EntryZone, List, MarkChange, TupleFilter,
 };
-use conntracker::model::{L4, Status};
+use conntracker::model::{L4, Mark, Status, Zone};
 use conntracker::netlink::Error;
 use conntracker_tests::lab::{Host, Lab};
 use futures_core::Stream;
@@ -29,7 +29,7 @@ fn fill(host: &Host, entries: u32) {
 
 /// Entries of all sorts.
 fn mixed(conntrack: &mut Conntrack) {
-    let mark = |value| Change { mark: Some(MarkChange::to(value)), ..Change::default() };
+    let mark = |value| Change::default().mark(MarkChange::to(Mark(value)));
     let status = Some(Status::SEEN_REPLY);
     let entries = [
         lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 53)),
@@ -41,14 +41,12 @@ fn mixed(conntrack: &mut Conntrack) {
         lasting(echo(1, "192.0.2.1", "198.51.100.2", 8, 7)),
         lasting(echo(1, "192.0.2.1", "198.51.100.2", 8, 9)),
         lasting(echo(58, "2001:db8::1", "2001:db8::2", 128, 7)),
-        NewEntry { zone: Zone::Both(5), ..lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 53)) },
-        NewEntry { zone: Zone::Orig(6), ..lasting(ports(UDP, "192.0.2.1", 7, "198.51.100.2", 53)) },
-        NewEntry { with: mark(0x17), ..lasting(ports(UDP, "192.0.2.4", 7, "198.51.100.2", 53)) },
-        NewEntry { with: mark(0x27), ..lasting(ports(UDP, "192.0.2.4", 8, "198.51.100.2", 53)) },
-        NewEntry {
-            with: Change { status, ..Change::default() },
-            ..lasting(ports(UDP, "192.0.2.5", 8, "198.51.100.2", 53))
-        },
+        lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 53)).zone(EntryZone::Both(Zone(5))),
+        lasting(ports(UDP, "192.0.2.1", 7, "198.51.100.2", 53)).zone(EntryZone::Orig(Zone(6))),
+        lasting(ports(UDP, "192.0.2.4", 7, "198.51.100.2", 53)).with(mark(0x17)),
+        lasting(ports(UDP, "192.0.2.4", 8, "198.51.100.2", 53)).with(mark(0x27)),
+        lasting(ports(UDP, "192.0.2.5", 8, "198.51.100.2", 53))
+            .with(Change::default().status(status)),
     ];
     for entry in &entries {
         conntrack.create(entry).unwrap();
@@ -67,7 +65,7 @@ fn keys(entries: impl IntoIterator<Item = ConntrackEntry>) -> BTreeSet<String> {
 fn filters_give_what_a_look_at_each_entry_gives() {
     type Choice = fn(&ConntrackEntry) -> bool;
     fn orig(orig: TupleFilter) -> DumpRequest {
-        DumpRequest { orig, ..DumpRequest::default() }
+        DumpRequest::default().orig(orig)
     }
     fn dport(e: &ConntrackEntry) -> u16 {
         if let L4::Ports { dst, .. } = e.orig.l4 { dst } else { 0 }
@@ -82,56 +80,38 @@ fn filters_give_what_a_look_at_each_entry_gives() {
     let none = TupleFilter::default();
     // Whether this kernel must have told without sending anything else.
     let table: &[(DumpRequest, bool, Choice)] = &[
-        (DumpRequest { family: Some(2), ..any }, true, |e| e.family == 2),
-        (DumpRequest { family: Some(10), ..any }, true, |e| e.family == 10),
-        (DumpRequest { mark: Some((0x17, u32::MAX)), ..any }, support.mark, |e| {
-            e.mark == Some(0x17)
-        }),
-        (DumpRequest { mark: Some((0x07, 0x0f)), ..any }, support.mark, |e| {
-            e.mark.unwrap() & 15 == 7
-        }),
-        (DumpRequest { status: Some((2, 2)), ..any }, support.status, |e| e.status.0 & 2 == 2),
-        (DumpRequest { status: Some((0, 2)), ..any }, support.status, |e| e.status.0 & 2 == 0),
-        (DumpRequest { zone: Some(5), ..any }, support.zone == Some(true), |e| e.zone == 5),
-        (DumpRequest { zone: Some(6), ..any }, support.zone == Some(true), |e| e.zone == 6),
-        (DumpRequest { zone: Some(0), ..any }, support.zone == Some(true), |e| e.zone == 0),
+        (any.family(2), true, |e| e.family == 2),
+        (any.family(10), true, |e| e.family == 10),
+        (any.mark((Mark(0x17), u32::MAX)), support.mark, |e| e.mark == Some(Mark(0x17))),
+        (any.mark((Mark(0x07), 0x0f)), support.mark, |e| e.mark.unwrap().0 & 15 == 7),
+        (any.status((2, 2)), support.status, |e| e.status.0 & 2 == 2),
+        (any.status((0, 2)), support.status, |e| e.status.0 & 2 == 0),
+        (any.zone(Zone(5)), support.zone == Some(true), |e| e.zone == Zone(5)),
+        (any.zone(Zone(6)), support.zone == Some(true), |e| e.zone == Zone(6)),
+        (any.zone(Zone(0)), support.zone == Some(true), |e| e.zone == Zone(0)),
         (orig(from("192.0.2.3")), support.tuple, |e| e.orig.src.to_string() == "192.0.2.3"),
-        (orig(TupleFilter { proto: Some(TCP), ..from("192.0.2.3") }), support.tuple, |e| {
+        (orig(from("192.0.2.3").proto(TCP)), support.tuple, |e| {
             e.orig.proto == TCP && e.orig.src.to_string() == "192.0.2.3"
         }),
-        (DumpRequest { reply: from("198.51.100.3"), ..any }, support.tuple, |e| {
+        (any.reply(from("198.51.100.3")), support.tuple, |e| {
             e.orig.dst.to_string() == "198.51.100.3"
         }),
-        (
-            DumpRequest {
-                family: Some(2),
-                orig: TupleFilter { proto: Some(TCP), dport: Some(443), sport: Some(2), ..none },
-                ..any
-            },
-            support.tuple,
-            |e| e.family == 2 && dport(e) == 443,
-        ),
-        (
-            orig(TupleFilter { proto: Some(1), icmp_id: Some(7), icmp_type: Some(8), ..none }),
-            support.tuple,
-            |e| e.orig.l4 == L4::Icmp { kind: 8, code: 0, id: 7 },
-        ),
-        (
-            orig(TupleFilter { proto: Some(58), icmp_id: Some(7), icmp_code: Some(0), ..none }),
-            support.tuple,
-            |e| e.orig.l4 == L4::Icmp { kind: 128, code: 0, id: 7 },
-        ),
+        (any.family(2).orig(none.proto(TCP).dport(443).sport(2)), support.tuple, |e| {
+            e.family == 2 && dport(e) == 443
+        }),
+        (orig(none.proto(1).icmp_id(7).icmp_type(8)), support.tuple, |e| {
+            e.orig.l4 == L4::Icmp { kind: 8, code: 0, id: 7 }
+        }),
+        (orig(none.proto(58).icmp_id(7).icmp_code(0)), support.tuple, |e| {
+            e.orig.l4 == L4::Icmp { kind: 128, code: 0, id: 7 }
+        }),
         // What the kernel cannot tell is told here.
         (orig(from("2001:db8::1")), false, |e| e.orig.src.to_string() == "2001:db8::1"),
-        (orig(TupleFilter { dport: Some(53), ..none }), false, |e| dport(e) == 53),
-        (orig(TupleFilter { proto: Some(132), dport: Some(53), ..none }), false, |e| {
-            e.orig.proto == 132
+        (orig(none.dport(53)), false, |e| dport(e) == 53),
+        (orig(none.proto(132).dport(53)), false, |e| e.orig.proto == 132),
+        (orig(none.proto(TCP)).family(10), support.tuple, |e| {
+            e.family == 10 && e.orig.proto == TCP
         }),
-        (
-            DumpRequest { family: Some(10), ..orig(TupleFilter { proto: Some(TCP), ..none }) },
-            support.tuple,
-            |e| e.family == 10 && e.orig.proto == TCP,
-        ),
     ];
     for (request, by_kernel, choice) in table {
         let want = keys(entries.iter().filter(|e| choice(e)).cloned());
@@ -145,9 +125,9 @@ fn filters_give_what_a_look_at_each_entry_gives() {
     }
     // Contradictions match nothing, and the kernel is not asked what it would refuse.
     for request in [
-        DumpRequest { family: Some(10), ..orig(from("192.0.2.1")) },
-        DumpRequest { reply: from("192.0.2.1"), ..orig(from("2001:db8::1")) },
-        orig(TupleFilter { proto: Some(1), icmp_type: Some(3), ..none }),
+        orig(from("192.0.2.1")).family(10),
+        orig(from("2001:db8::1")).reply(from("192.0.2.1")),
+        orig(none.proto(1).icmp_type(3)),
     ] {
         assert!(conntrack.dump_filtered(&request).unwrap().next().unwrap().is_none());
     }
@@ -179,7 +159,7 @@ fn the_ways_to_read_a_dump_agree() {
     assert_eq!(keys(lent), keys(owned.iter().cloned()));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-    let request = DumpRequest { family: Some(2), ..DumpRequest::default() };
+    let request = DumpRequest::default().family(2);
     let want = keys(owned.iter().filter(|e| e.family == 2).cloned());
     runtime.block_on(async {
         let start = |request| connect(&lab.router).into_async_dump(List::Table, request).unwrap();
@@ -190,7 +170,7 @@ fn the_ways_to_read_a_dump_agree() {
         }
         assert_eq!(dump.stats().entries, want.len() as u64);
         assert_eq!(keys(awaited), want);
-        let nothing = DumpRequest { orig: from("2001:db8::77"), ..DumpRequest::default() };
+        let nothing = DumpRequest::default().orig(from("2001:db8::77"));
         let mut dump = start(&nothing);
         assert!(dump.next().await.unwrap().is_none());
         assert!(dump.stats().left_out > 0);
@@ -227,7 +207,7 @@ fn a_dump_given_up_does_not_disturb_what_follows() {
         assert!(result.is_err() && read == wanted, "{read} of {wanted}");
         assert_eq!(all(&mut conntrack).len(), 3000);
     }
-    let request = DumpRequest { orig: from("10.0.0.1"), ..DumpRequest::default() };
+    let request = DumpRequest::default().orig(from("10.0.0.1"));
     drop(conntrack.dump().unwrap());
     assert_eq!(conntrack.dump_filtered(&request).unwrap().into_iter().count(), 1);
 }
@@ -238,22 +218,23 @@ fn entries_are_changed_and_removed_by_filter() {
     fill(&lab.router, 3000);
     let mut conntrack = connect(&lab.router);
     mixed(&mut conntrack);
-    let v6 = DumpRequest { orig: from("2001:db8::1"), ..DumpRequest::default() };
-    let change = Change { mark: Some(MarkChange::to(9)), ..Change::default() };
-    let changed = conntrack.update_matching(&v6, &change, |e| assert_ne!(e.mark, Some(9))).unwrap();
+    let v6 = DumpRequest::default().orig(from("2001:db8::1"));
+    let change = Change::default().mark(MarkChange::to(Mark(9)));
+    let changed =
+        conntrack.update_matching(&v6, &change, |e| assert_ne!(e.mark, Some(Mark(9)))).unwrap();
     assert_eq!((changed.done, changed.gone), (2, 0));
-    let marked = DumpRequest { mark: Some((9, u32::MAX)), ..DumpRequest::default() };
+    let marked = DumpRequest::default().mark((Mark(9), u32::MAX));
     assert_eq!(conntrack.dump_filtered(&marked).unwrap().into_iter().count(), 2);
     let mut removed = 0;
     let matched = conntrack.delete_matching(&v6, |_| removed += 1).unwrap();
     assert_eq!((matched.done, removed), (2, 2));
     assert_eq!(conntrack.dump_filtered(&marked).unwrap().into_iter().count(), 0);
     // Zones of one direction, too: the key says which zone the original direction is in.
-    let zones = DumpRequest { zone: Some(6), ..DumpRequest::default() };
+    let zones = DumpRequest::default().zone(Zone(6));
     assert_eq!(conntrack.delete_matching(&zones, |_| {}).unwrap().done, 1);
     assert_eq!(conntrack.count().unwrap(), 3011);
 
-    conntrack.flush(None, Some((0x07, 0x0f))).unwrap();
+    conntrack.flush(None, Some((Mark(0x07), 0x0f))).unwrap();
     assert_eq!(conntrack.count().unwrap(), 3009);
     conntrack.flush(Some(10), None).unwrap();
     let left = all(&mut conntrack);

@@ -1,10 +1,10 @@
 //! Single entries.
 
 use conntracker::conntrack::{
-    Change, ConntrackEntry, EntryKey, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
-    ProtoState, SeqAdj, Zone,
+    Change, ConntrackEntry, EntryKey, EntryZone, LabelChange, MarkChange, NatRange, NewEntry,
+    ProtoChange, ProtoState, SeqAdj,
 };
-use conntracker::model::{Status, Tuple};
+use conntracker::model::{Mark, Status, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use nix::errno::Errno;
 
@@ -26,7 +26,7 @@ fn pairs() -> Vec<(NewEntry, &'static str)> {
     let udp = lasting(ports(UDP, "192.0.2.1", 1000, "198.51.100.2", 53));
     let tcp = lasting(ports(TCP, "192.0.2.1", 1000, "198.51.100.2", 443));
     let v6 = lasting(ports(UDP, "2001:db8::1", 1000, "2001:db8::2", 53));
-    let with = |entry: &NewEntry, with: Change| NewEntry { with, ..entry.clone() };
+    let with = |entry: &NewEntry, with: Change| entry.clone().with(with);
     let state = Some(established());
     let address = |address: &str| {
         let address = address.parse().unwrap();
@@ -36,16 +36,16 @@ fn pairs() -> Vec<(NewEntry, &'static str)> {
         let nat = address(a).unwrap();
         Some(NatRange { ports: Some((port, port)), ..nat })
     };
-    let mark = Some(MarkChange::to(0x1234));
+    let mark = Some(MarkChange::to(Mark(0x1234)));
     vec![
         (udp.clone(), "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53"),
         (v6.clone(), "-p udp -s 2001:db8::1 -d 2001:db8::2 --sport 1000 --dport 53"),
         (
-            with(&tcp, Change { state, ..Change::default() }),
+            with(&tcp, Change::default().state(state)),
             "-p tcp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 443 --state ESTABLISHED",
         ),
         (
-            with(&tcp, Change { state, status: Some(ASSURED), mark, ..Change::default() }),
+            with(&tcp, Change::default().state(state).status(ASSURED).mark(mark)),
             "-p tcp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 443 --state ESTABLISHED \
              -u ASSURED,SEEN_REPLY -m 0x1234",
         ),
@@ -59,27 +59,27 @@ fn pairs() -> Vec<(NewEntry, &'static str)> {
              --icmpv6-id 77",
         ),
         (
-            NewEntry { zone: Zone::Both(7), ..udp.clone() },
+            udp.clone().zone(EntryZone::Both(Zone(7))),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 -w 7",
         ),
         (
-            NewEntry { zone: Zone::Orig(8), ..udp.clone() },
+            udp.clone().zone(EntryZone::Orig(Zone(8))),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 --orig-zone 8",
         ),
         (
-            NewEntry { zone: Zone::Reply(9), ..udp.clone() },
+            udp.clone().zone(EntryZone::Reply(Zone(9))),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 --reply-zone 9",
         ),
         (
-            NewEntry { nat_src: address("203.0.113.9"), ..udp.clone() },
+            udp.clone().nat_src(address("203.0.113.9")),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 -n 203.0.113.9",
         ),
         (
-            NewEntry { nat_dst: ported("203.0.113.9", 5353), ..udp.clone() },
+            udp.clone().nat_dst(ported("203.0.113.9", 5353)),
             "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1000 --dport 53 -g 203.0.113.9:5353",
         ),
         (
-            NewEntry { nat_src: ported("2001:db8::9", 7), ..v6 },
+            v6.nat_src(ported("2001:db8::9", 7)),
             "-p udp -s 2001:db8::1 -d 2001:db8::2 --sport 1000 --dport 53 -n [2001:db8::9]:7",
         ),
     ]
@@ -94,8 +94,8 @@ fn what_we_make_and_what_conntrack_makes_is_the_same_to_both() {
         conntrack.create(&entry).unwrap();
         let line = only(router);
         let key = EntryKey::orig(entry.orig).in_zone(match entry.zone {
-            Zone::Both(zone) | Zone::Orig(zone) => zone,
-            Zone::Reply(_) => 0,
+            EntryZone::Both(zone) | EntryZone::Orig(zone) => zone,
+            EntryZone::Reply(_) => Zone::DEFAULT,
         });
         let ours = conntrack.get(&key).unwrap().unwrap();
         assert!(conntrack.delete(&key.with_id(ours.id)).unwrap(), "{theirs}");
@@ -126,14 +126,14 @@ fn what_is_there_cannot_be_made_again_but_changed() {
     conntrack.create(&entry).unwrap();
     let error = conntrack.create(&entry).unwrap_err();
     assert!(error.is_refused(Errno::EEXIST), "{error}");
-    entry.with.mark = Some(MarkChange::to(5));
+    entry.with.mark = Some(MarkChange::to(Mark(5)));
     conntrack.create_or_update(&entry).unwrap();
     let key = EntryKey::orig(entry.orig);
-    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(5));
+    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(Mark(5)));
     let by_reply = EntryKey::reply(entry.reply);
     assert_eq!(conntrack.get(&by_reply).unwrap().unwrap().orig, entry.orig);
     // Another zone, another identifier: not that one.
-    assert_eq!(conntrack.get(&key.in_zone(1)).unwrap(), None);
+    assert_eq!(conntrack.get(&key.in_zone(Zone(1))).unwrap(), None);
     assert_eq!(conntrack.get(&key.with_id(Some(1))).unwrap(), None);
     assert!(!conntrack.delete(&key.with_id(Some(1))).unwrap());
     assert!(conntrack.delete(&by_reply).unwrap());
@@ -162,25 +162,23 @@ fn changes_are_seen_by_conntrack_and_its_changes_by_us() {
     let key = EntryKey::orig(orig);
     let change = |change: Change| connect(router).update(&key, &change).unwrap();
 
-    change(Change { mark: Some(MarkChange { value: 0x50, mask: 0xf0 }), ..Change::default() });
+    change(Change::default().mark(MarkChange { value: 0x50, mask: 0xf0 }));
     assert!(only(router).contains("mark=80"), "{}", only(router));
     run(router, "-U -s 192.0.2.1 -m 0x0a/0x0f");
-    change(Change { mark: Some(MarkChange { value: 0x20, mask: 0xf0 }), ..Change::default() });
-    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(0x2a));
+    change(Change::default().mark(MarkChange { value: 0x20, mask: 0xf0 }));
+    assert_eq!(conntrack.get(&key).unwrap().unwrap().mark, Some(Mark(0x2a)));
 
-    change(Change { labels: Some(LabelChange::to(1 << 127 | 1 << 64 | 2)), ..Change::default() });
+    change(Change::default().labels(LabelChange::to(1 << 127 | 1 << 64 | 2)));
     assert_eq!(conntrack.get(&key).unwrap().unwrap().labels, [1, 64, 127]);
-    change(Change { labels: Some(LabelChange::add(1 << 5)), ..Change::default() });
-    change(Change { labels: Some(LabelChange::remove(1 << 64)), ..Change::default() });
+    change(Change::default().labels(LabelChange::add(1 << 5)));
+    change(Change::default().labels(LabelChange::remove(1 << 64)));
     assert_eq!(conntrack.get(&key).unwrap().unwrap().labels, [1, 5, 127]);
 
-    change(Change { status: Some(ASSURED), timeout: Some(1234), ..Change::default() });
+    change(Change::default().status(ASSURED).timeout(1234));
     assert!(only(router).contains("[ASSURED]"));
     let found = conntrack.get(&key).unwrap().unwrap();
     assert!(found.timeout.is_some_and(|t| (1200..=1234).contains(&t)), "{:?}", found.timeout);
-    let refused = conntrack
-        .update(&key, &Change { status: Some(Status::default()), ..Change::default() })
-        .unwrap_err();
+    let refused = conntrack.update(&key, &Change::default().status(Status::default())).unwrap_err();
     assert!(refused.is_refused(Errno::EBUSY), "{refused}");
 
     let state = ProtoChange::Tcp {
@@ -188,7 +186,7 @@ fn changes_are_seen_by_conntrack_and_its_changes_by_us() {
         wscale: Some([3, 4]),
         flags: [Some((0x09, 0x09)), Some((0x0b, 0x0b))],
     };
-    change(Change { state: Some(state), ..Change::default() });
+    change(Change::default().state(state));
     assert!(only(router).contains("TIME_WAIT"), "{}", only(router));
     let found = conntrack.get(&key).unwrap().unwrap();
     let Some(ProtoState::Tcp { state: 7, wscale, flags }) = found.state else {
@@ -205,18 +203,14 @@ fn changes_are_seen_by_conntrack_and_its_changes_by_us() {
 fn a_helper_can_be_taken_but_not_given_later() {
     let lab = Lab::new().unwrap();
     let mut conntrack = connect(&lab.router);
-    let helper = |name: &str| Change { helper: Some(name.to_owned()), ..Change::default() };
+    let helper = |name: &str| Change::default().helper(name.to_owned());
     let plain = lasting(ports(TCP, "192.0.2.1", 1, "192.0.2.2", 2));
-    let helped =
-        NewEntry { with: helper("ftp"), ..lasting(ports(TCP, "192.0.2.1", 3, "192.0.2.2", 21)) };
+    let helped = lasting(ports(TCP, "192.0.2.1", 3, "192.0.2.2", 21)).with(helper("ftp"));
     conntrack.create(&plain).unwrap();
     conntrack.create(&helped).unwrap();
     let refused = conntrack.update(&EntryKey::orig(plain.orig), &helper("ftp")).unwrap_err();
     assert!(refused.is_refused(Errno::EOPNOTSUPP), "{refused}");
-    let unknown = NewEntry {
-        with: helper("no-such"),
-        ..lasting(ports(TCP, "192.0.2.1", 4, "192.0.2.2", 21))
-    };
+    let unknown = lasting(ports(TCP, "192.0.2.1", 4, "192.0.2.2", 21)).with(helper("no-such"));
     let refused = conntrack.create(&unknown).unwrap_err();
     assert!(refused.is_refused(Errno::EOPNOTSUPP), "{refused}");
     let key = EntryKey::orig(helped.orig);
@@ -261,7 +255,7 @@ fn what_cannot_be_is_refused_by_the_kernel() {
     let mixed = Tuple { dst: "2001:db8::2".parse().unwrap(), ..good };
     let refused = conntrack.create(&lasting(mixed)).unwrap_err();
     assert!(refused.is_refused(Errno::EINVAL), "{refused}");
-    let protocols = NewEntry { reply: ports(TCP, "192.0.2.2", 2, "192.0.2.1", 1), ..lasting(good) };
+    let protocols = lasting(good).reply(ports(TCP, "192.0.2.2", 2, "192.0.2.1", 1));
     let refused = conntrack.create(&protocols).unwrap_err();
     assert!(refused.is_refused(Errno::EINVAL), "{refused}");
     let mut long = lasting(good);

@@ -10,7 +10,7 @@ use conntracker::conntrack::{
     Change, ConntrackEntry, DumpRequest, EntryKey, EventBuffer, EventGroups, EventOptions,
     EventStream, Item, Kind, MarkChange, OwnedItem,
 };
-use conntracker::model::Tuple;
+use conntracker::model::{Mark, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use futures_core::Stream;
@@ -36,7 +36,7 @@ fn stream(host: &Host, options: &EventOptions) -> EventStream {
 
 /// A buffer that a few events fill.
 fn tiny() -> EventOptions {
-    EventOptions { buffer: EventBuffer::fixed(4096), ..EventOptions::default() }
+    EventOptions::default().buffer(EventBuffer::fixed(4096))
 }
 
 /// All that there is to be told now.
@@ -93,7 +93,7 @@ fn events_are_those_of_conntrack() {
     let entry = lasting(ports(UDP, "192.0.2.1", 1, "192.0.2.2", 2));
     let key = EntryKey::orig(entry.orig);
     conntrack.create(&entry).unwrap();
-    let mark = Change { mark: Some(MarkChange::to(7)), ..Change::default() };
+    let mark = Change::default().mark(MarkChange::to(Mark(7)));
     conntrack.update(&key, &mark).unwrap();
     router.run(["conntrack", "-D", "-s", "192.0.2.1"]).unwrap();
     conntrack.create(&lasting(ports(UDP, "192.0.2.200", 1, "192.0.2.2", 2))).unwrap();
@@ -115,7 +115,7 @@ fn events_are_those_of_conntrack() {
         let tag = ["[NEW]", "[UPDATE]", "[DESTROY]"][*kind as usize];
         assert!(line.contains(tag), "{line}");
         assert!(line.contains(&format!("id={}", entry.id.unwrap())), "{line}");
-        assert_eq!(line.contains("mark=7"), entry.mark == Some(7), "{line}");
+        assert_eq!(line.contains("mark=7"), entry.mark == Some(Mark(7)), "{line}");
     }
     let kinds: Vec<Kind> = of_entry.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [Kind::New, Kind::Update, Kind::Destroy]);
@@ -128,10 +128,10 @@ fn groups_and_filters_choose() {
     let lab = Lab::new().unwrap();
     let mut conntrack = connect(&lab.router);
     let listen = |groups, filter| {
-        stream(&lab.router, &EventOptions { groups, filter, ..EventOptions::default() })
+        stream(&lab.router, &EventOptions::default().groups(groups).filter(filter))
     };
     let any = DumpRequest::default();
-    let marked = DumpRequest { mark: Some((1, u32::MAX)), ..any };
+    let marked = any.mark((Mark(1), u32::MAX));
     let mut new = listen(EventGroups::NEW, any);
     let mut destroy = listen(EventGroups::DESTROY, any);
     let mut of_mark = listen(EventGroups::ENTRIES, marked);
@@ -139,7 +139,7 @@ fn groups_and_filters_choose() {
     conntrack.create(&entry).unwrap();
     entry.orig = nth(2);
     entry.reply = nth(2).inverted().unwrap();
-    entry.with.mark = Some(MarkChange::to(1));
+    entry.with.mark = Some(MarkChange::to(Mark(1)));
     conntrack.create(&entry).unwrap();
     conntrack.flush(None, None).unwrap();
     let kinds = |events: &mut EventStream| {
@@ -190,7 +190,7 @@ fn a_loss_is_counted_told_and_made_up_for() {
 fn without_resync_a_gap_is_all_that_is_told() {
     let lab = Lab::new().unwrap();
     let mut conntrack = connect(&lab.router);
-    let mut events = stream(&lab.router, &EventOptions { resync: false, ..tiny() });
+    let mut events = stream(&lab.router, &tiny().resync(false));
     create(&mut conntrack, 0..100);
     let items = drain(&mut events);
     assert!(matches!(items[0], Item::Gap(gap) if gap.overruns == 1 && gap.lost > Some(0)));
@@ -204,7 +204,7 @@ fn the_buffer_grows_on_pressure_up_to_its_limit() {
     let lab = Lab::new().unwrap();
     let mut conntrack = connect(&lab.router);
     let buffer = EventBuffer { start: 4096, limit: 12_000 };
-    let mut events = stream(&lab.router, &EventOptions { buffer, ..EventOptions::default() });
+    let mut events = stream(&lab.router, &EventOptions::default().buffer(buffer));
     let mut sizes = vec![events.stats().buffer];
     for round in 0..4 {
         create(&mut conntrack, round * 1000..(round + 1) * 1000);
@@ -218,7 +218,7 @@ fn the_buffer_grows_on_pressure_up_to_its_limit() {
     // A large buffer is granted beyond net.core.rmem_max.
     let max: usize =
         std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
-    let options = EventOptions { buffer: EventBuffer::fixed(4 * max), ..EventOptions::default() };
+    let options = EventOptions::default().buffer(EventBuffer::fixed(4 * max));
     assert_eq!(stream(&lab.router, &options).stats().buffer, 4 * max);
 }
 
@@ -227,7 +227,7 @@ fn the_buffer_grows_before_it_overruns() {
     let lab = Lab::new().unwrap();
     let mut conntrack = connect(&lab.router);
     let buffer = EventBuffer { start: 256 << 10, limit: 4 << 20 };
-    let mut events = stream(&lab.router, &EventOptions { buffer, ..EventOptions::default() });
+    let mut events = stream(&lab.router, &EventOptions::default().buffer(buffer));
     // As many as fit, but for a few.
     let mut waiting = 0;
     for n in 0..10_000 {
@@ -302,8 +302,8 @@ fn tokio_is_told_the_same() {
         assert_eq!(events.stats().overruns, 1);
 
         // What is filtered out keeps nobody else from running.
-        let filter = DumpRequest { zone: Some(1), ..DumpRequest::default() };
-        let of_zone = EventOptions { filter, ..EventOptions::default() };
+        let filter = DumpRequest::default().zone(Zone(1));
+        let of_zone = EventOptions::default().filter(filter);
         let mut filtered = stream(&lab.router, &of_zone).into_async().unwrap();
         create(&mut conntrack, 2000..2500);
         let start = Instant::now();

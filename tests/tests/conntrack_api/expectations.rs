@@ -4,9 +4,9 @@
 use conntracker::Conntrack;
 use conntracker::conntrack::{
     Change, EXPECT_PERMANENT, EventGroups, EventOptions, ExpectKey, ExpectNat, ExpectRequest, Item,
-    Kind, NewEntry, NewExpectation,
+    Kind, NewExpectation,
 };
-use conntracker::model::Tuple;
+use conntracker::model::{Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::PATIENCE;
 use nix::errno::Errno;
@@ -16,26 +16,23 @@ use crate::{TCP, connect, lasting, ports};
 /// Makes a flow with a helper that expects things.
 fn master(conntrack: &mut Conntrack, src: &str, dst: &str) -> Tuple {
     let orig = ports(TCP, src, 1000, dst, 21);
-    let with = Change { helper: Some("ftp".to_owned()), ..Change::default() };
-    conntrack.create(&NewEntry { with, ..lasting(orig) }).unwrap();
+    let with = Change::default().helper("ftp".to_owned());
+    conntrack.create(&lasting(orig).with(with)).unwrap();
     orig
 }
 
 fn expectation(master: Tuple, port: u16) -> NewExpectation {
     let (src, dst) = (master.dst, master.src);
     let ones = if src.is_ipv4() { "255.255.255.255" } else { "ffff:ffff:ffff:ffff::" };
-    NewExpectation {
+    NewExpectation::new(
         master,
-        zone: 0,
-        tuple: ports(TCP, &src.to_string(), 0, &dst.to_string(), port),
-        mask: ports(TCP, ones, 0, ones, u16::MAX),
-        timeout: Some(200),
-        flags: EXPECT_PERMANENT,
-        class: Some(0),
-        helper: Some("ftp".to_owned()),
-        function: None,
-        nat: None,
-    }
+        ports(TCP, &src.to_string(), 0, &dst.to_string(), port),
+        ports(TCP, ones, 0, ones, u16::MAX),
+    )
+    .timeout(200)
+    .flags(EXPECT_PERMANENT)
+    .class(0)
+    .helper("ftp".to_owned())
 }
 
 fn listed(host: &Host) -> Vec<String> {
@@ -66,7 +63,7 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    let key = ExpectKey { tuple: new.tuple, zone: 0, id: None };
+    let key = ExpectKey::new(new.tuple, Zone::DEFAULT);
     let found = conntrack.get_expectation(&key).unwrap().unwrap();
     assert_eq!((found.family, found.tuple, found.master), (2, new.tuple, Some(v4)));
     assert_eq!(found.mask, Some(new.mask));
@@ -75,7 +72,7 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     assert_eq!(found.unknown, []);
 
     // The helper's policy decides how long; what user space says comes later.
-    conntrack.create_or_update_expectation(&NewExpectation { timeout: Some(77), ..new }).unwrap();
+    conntrack.create_or_update_expectation(&new.timeout(77)).unwrap();
     let found = conntrack.get_expectation(&key).unwrap().unwrap();
     assert!(found.timeout.is_some_and(|t| (60..=77).contains(&t)), "{:?}", found.timeout);
     assert!(listed(router)[0].starts_with(&found.timeout.unwrap().to_string()[..1]));
@@ -84,13 +81,9 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     let second = master(&mut conntrack, "192.0.2.3", "192.0.2.2");
     let tuple = ports(TCP, "192.0.2.2", 0, "192.0.2.3", 5001);
     let nat = ExpectNat { dir: 1, tuple: ports(TCP, "203.0.113.5", 4000, "0.0.0.0", 0) };
-    let translated = NewExpectation {
-        nat: Some(nat),
-        function: Some("nat-follow-master".to_owned()),
-        ..expectation(second, 5001)
-    };
+    let translated = expectation(second, 5001).nat(nat).function("nat-follow-master".to_owned());
     conntrack.create_expectation(&translated).unwrap();
-    let translated = ExpectKey { tuple, zone: 0, id: None };
+    let translated = ExpectKey::new(tuple, Zone::DEFAULT);
     let found = conntrack.get_expectation(&translated).unwrap().unwrap();
     assert_eq!(found.nat, Some(nat));
     assert_eq!(found.function.as_deref(), Some("nat-follow-master"));
@@ -99,21 +92,20 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
     let of = |conntrack: &mut Conntrack, request| conntrack.expectations(&request).unwrap().len();
     let all = ExpectRequest::default();
     assert_eq!((of(&mut conntrack, all), listed(router).len()), (3, 3));
-    assert_eq!(of(&mut conntrack, ExpectRequest { family: Some(10), ..all }), 1);
-    assert_eq!(of(&mut conntrack, ExpectRequest { master: Some((v4, 0)), ..all }), 1);
+    assert_eq!(of(&mut conntrack, all.family(10)), 1);
+    assert_eq!(of(&mut conntrack, all.master((v4, Zone::DEFAULT))), 1);
     // A flow without a helper expects nothing; one that is not there is an error.
     let plain = ports(TCP, "192.0.2.7", 1, "192.0.2.2", 2);
     conntrack.create(&lasting(plain)).unwrap();
-    assert_eq!(of(&mut conntrack, ExpectRequest { master: Some((plain, 0)), ..all }), 0);
-    let nobody =
-        ExpectRequest { master: Some((ports(TCP, "192.0.2.8", 1, "192.0.2.2", 2), 0)), ..all };
+    assert_eq!(of(&mut conntrack, all.master((plain, Zone::DEFAULT))), 0);
+    let nobody = all.master((ports(TCP, "192.0.2.8", 1, "192.0.2.2", 2), Zone::DEFAULT));
     assert!(conntrack.expectations(&nobody).unwrap_err().is_refused(Errno::ENOENT));
     let error = conntrack.create_expectation(&expectation(plain, 1)).unwrap_err();
     assert!(error.is_refused(Errno::EOPNOTSUPP), "{error}");
 
-    let other = ExpectKey { id: Some(found.id.unwrap() ^ 1), ..translated };
+    let other = translated.with_id(Some(found.id.unwrap() ^ 1));
     assert!(!conntrack.delete_expectation(&other).unwrap());
-    assert!(conntrack.delete_expectation(&ExpectKey { id: found.id, ..translated }).unwrap());
+    assert!(conntrack.delete_expectation(&translated.with_id(found.id)).unwrap());
     assert!(!conntrack.delete_expectation(&translated).unwrap());
     assert_eq!(conntrack.get_expectation(&translated).unwrap(), None);
     assert_eq!(listed(router).len(), 2);
@@ -130,7 +122,7 @@ fn expectations_of_ours_are_those_that_conntrack_lists() {
 fn events_tell_of_expectations_too() {
     let lab = Lab::new().unwrap();
     let mut conntrack = connect(&lab.router);
-    let options = EventOptions { groups: EventGroups::ALL, ..EventOptions::default() };
+    let options = EventOptions::default().groups(EventGroups::ALL);
     let mut events = connect(&lab.router).into_events(&options).unwrap();
     let master = master(&mut conntrack, "192.0.2.1", "192.0.2.2");
     let new = expectation(master, 5000);

@@ -65,7 +65,7 @@ fn only(host: &Host) -> String {
 
 /// A filter by source address.
 fn from(src: &str) -> TupleFilter {
-    TupleFilter { src: Some(src.parse().unwrap()), ..TupleFilter::default() }
+    TupleFilter::default().src(src.parse::<IpAddr>().unwrap())
 }
 
 #[test]

@@ -5,11 +5,12 @@
 use std::time::{Duration, Instant};
 
 use conntracker::Conntrack;
-use conntracker::conntrack::{Change, DumpRequest, MarkChange, NewEntry, Zone};
+use conntracker::conntrack::{Change, DumpRequest, EntryZone, MarkChange};
 use conntracker_tests::drain::drain;
 use conntracker_tests::lab::Lab;
 
 use crate::{UDP, connect, from, lasting, ports};
+use conntracker::model::{Mark, Zone};
 
 /// Rounds of what takes long, and of what does not.
 const FEW: usize = 3;
@@ -29,11 +30,11 @@ fn fill(conntrack: &mut Conntrack, flows: u32) {
     for n in 1..flows {
         let [_, a, b, c] = n.to_be_bytes();
         let orig = ports(UDP, &format!("10.{a}.{b}.{c}"), 1, "198.51.100.2", 2);
-        conntrack.create(&NewEntry { timeout: 3600, ..lasting(orig) }).unwrap();
+        conntrack.create(&lasting(orig).timeout(3600)).unwrap();
     }
-    let with = Change { mark: Some(MarkChange::to(7)), ..Change::default() };
+    let with = Change::default().mark(MarkChange::to(Mark(7)));
     let one = lasting(ports(UDP, "192.0.2.1", 1, "198.51.100.2", 2));
-    conntrack.create(&NewEntry { with, zone: Zone::Both(5), timeout: 3600, ..one }).unwrap();
+    conntrack.create(&one.with(with).zone(EntryZone::Both(Zone(5))).timeout(3600)).unwrap();
 }
 
 #[test]
@@ -79,9 +80,9 @@ fn a_dump_costs_little_more_than_its_transport_and_a_filter_in_the_kernel_saves_
     tell("a namespace without flows", floor, unit);
     let support = lab.router.enter(|| Ok(Conntrack::filter_support()?)).unwrap();
     for (what, request) in [
-        ("one flow by mark", DumpRequest { mark: Some((7, u32::MAX)), ..any }),
-        ("one flow by zone", DumpRequest { zone: Some(5), ..any }),
-        ("one flow by address", DumpRequest { orig: from("192.0.2.1"), ..any }),
+        ("one flow by mark", any.mark((Mark(7), u32::MAX))),
+        ("one flow by zone", any.zone(Zone(5))),
+        ("one flow by address", any.orig(from("192.0.2.1"))),
     ] {
         let (took, entries) =
             quickest(MANY, || conntrack.dump_with(&request, |_| {}).unwrap().entries);

@@ -5,7 +5,6 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use conntracker::conntrack::{Change, NewEntry};
 use conntracker_tests::lab::{Lab, TRACKING};
 use conntracker_tests::tracer::{self, PATIENCE};
 use conntracker_tests::traffic::{tcp_connect, tcp_echo_server};
@@ -308,8 +307,8 @@ fn helpers_are_saved_and_made_again() {
 
     // The library reads what it has written of a name that needs quotes, too.
     let entry = lasting(ports(6, "192.0.2.1", 1, "192.0.2.2", 21));
-    let with = Change { helper: Some("ftp".to_owned()), ..entry.with.clone() };
-    connect(to).create(&NewEntry { with, ..entry }).unwrap();
+    let with = entry.with.clone().helper("ftp".to_owned());
+    connect(to).create(&entry.with(with)).unwrap();
     let line = programs.run(to, Which::Ours, &words("-L -o save -s 192.0.2.1")).stdout;
     let quoted = line.replace("--helper ftp", "--helper \"ftp\"");
     assert_ne!(quoted, line);

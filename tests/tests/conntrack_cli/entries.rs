@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use conntracker::Conntrack;
 use conntracker::conntrack::{
-    Change, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
+    Change, EntryZone, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
 };
-use conntracker::model::{L4, Status, Tuple};
+use conntracker::model::{L4, Mark, Status, Tuple, Zone};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::traffic;
 
@@ -36,12 +36,12 @@ pub fn lasting(orig: Tuple) -> NewEntry {
 }
 
 fn with(orig: Tuple, with: Change) -> NewEntry {
-    NewEntry { with, ..lasting(orig) }
+    lasting(orig).with(with)
 }
 
 fn tcp(state: u8) -> Change {
     let state = ProtoChange::Tcp { state: Some(state), wscale: None, flags: [None; 2] };
-    Change { state: Some(state), ..Change::default() }
+    Change::default().state(state)
 }
 
 fn to(address: &str, port: Option<u16>) -> NatRange {
@@ -55,41 +55,26 @@ const ASSURED: Status = Status::SEEN_REPLY.union(Status::ASSURED);
 pub fn everything() -> Vec<NewEntry> {
     let (a, b) = ("192.0.2.1", "198.51.100.2");
     let (v6a, v6b) = ("2001:db8::1", "2001:db8::2");
-    let mark = |value| Change { mark: Some(MarkChange::to(value)), ..Change::default() };
-    let label = |labels| Change { labels: Some(LabelChange::to(labels)), ..Change::default() };
-    let status = |status| Change { status: Some(status), ..Change::default() };
+    let mark = |value| Change::default().mark(MarkChange::to(Mark(value)));
+    let label = |labels| Change::default().labels(LabelChange::to(labels));
+    let status = |status| Change::default().status(status);
     let mut entries: Vec<NewEntry> =
         (0..10).map(|state| with(ports(6, a, 2000 + state, b, 8000), tcp(state as u8))).collect();
     entries.extend([
-        with(
-            ports(6, a, 1, b, 443),
-            Change { status: Some(ASSURED), mark: Some(MarkChange::to(0x11)), ..tcp(3) },
-        ),
-        with(ports(6, a, 2, b, 443), Change { mark: Some(MarkChange::to(0x21)), ..tcp(1) }),
-        NewEntry {
-            nat_src: Some(to("203.0.113.9", Some(7777))),
-            ..with(ports(6, "192.0.2.2", 3, b, 443), tcp(2))
-        },
-        NewEntry {
-            nat_dst: Some(to("203.0.113.9", Some(7777))),
-            ..with(ports(6, "192.0.2.3", 4, b, 443), tcp(7))
-        },
-        NewEntry { zone: Zone::Both(5), ..with(ports(6, a, 5, "198.51.100.3", 80), tcp(8)) },
-        NewEntry { zone: Zone::Orig(6), ..lasting(ports(17, a, 6, b, 53)) },
-        NewEntry { zone: Zone::Reply(7), ..lasting(ports(17, a, 7, b, 53)) },
+        with(ports(6, a, 1, b, 443), tcp(3).status(ASSURED).mark(MarkChange::to(Mark(0x11)))),
+        with(ports(6, a, 2, b, 443), tcp(1).mark(MarkChange::to(Mark(0x21)))),
+        with(ports(6, "192.0.2.2", 3, b, 443), tcp(2)).nat_src(to("203.0.113.9", Some(7777))),
+        with(ports(6, "192.0.2.3", 4, b, 443), tcp(7)).nat_dst(to("203.0.113.9", Some(7777))),
+        with(ports(6, a, 5, "198.51.100.3", 80), tcp(8)).zone(EntryZone::Both(Zone(5))),
+        lasting(ports(17, a, 6, b, 53)).zone(EntryZone::Orig(Zone(6))),
+        lasting(ports(17, a, 7, b, 53)).zone(EntryZone::Reply(Zone(7))),
         with(ports(17, "10.0.0.1", 8, "10.0.0.2", 53), status(Status::SEEN_REPLY)),
         with(ports(17, v6a, 9, v6b, 53), mark(7)),
-        NewEntry {
-            nat_src: Some(to("2001:db8::9", None)),
-            ..with(ports(6, v6a, 10, "2001:db8::3", 443), tcp(3))
-        },
-        NewEntry {
-            nat_dst: Some(to("2001:db8::9", None)),
-            ..with(ports(6, v6a, 11, "2001:db8::4", 443), tcp(3))
-        },
+        with(ports(6, v6a, 10, "2001:db8::3", 443), tcp(3)).nat_src(to("2001:db8::9", None)),
+        with(ports(6, v6a, 11, "2001:db8::4", 443), tcp(3)).nat_dst(to("2001:db8::9", None)),
         with(
             ports(17, "10.0.0.1", 12, "10.0.0.2", 53),
-            Change { status: Some(Status::FIXED_TIMEOUT), ..label(1 << 127 | 2) },
+            label(1 << 127 | 2).status(Status::FIXED_TIMEOUT),
         ),
         with(ports(17, "10.0.0.1", 13, "10.0.0.3", 54), label(2)),
         with(ports(6, "10.0.0.1", 14, "10.0.0.3", 54), tcp(9)),
@@ -98,31 +83,17 @@ pub fn everything() -> Vec<NewEntry> {
         lasting(other(47, a, b, L4::Gre { src: 16, dst: 17 })),
         with(
             ports(132, a, 15, b, 6),
-            Change {
-                state: Some(ProtoChange::Sctp { state: 4, vtag: [1_234_567, u32::MAX] }),
-                ..Change::default()
-            },
+            Change::default().state(ProtoChange::Sctp { state: 4, vtag: [1_234_567, u32::MAX] }),
         ),
         with(
             ports(33, a, 15, b, 6),
-            Change {
-                state: Some(ProtoChange::Dccp { state: 4, role: 0, handshake_seq: None }),
-                ..Change::default()
-            },
+            Change::default().state(ProtoChange::Dccp { state: 4, role: 0, handshake_seq: None }),
         ),
-        NewEntry {
-            nat_src: Some(to("10.0.0.1", Some(4444))),
-            ..lasting(ports(17, "10.0.0.1", 16, "10.0.0.9", 53))
-        },
-        NewEntry {
-            nat_dst: Some(to("10.0.0.9", Some(4444))),
-            ..lasting(ports(17, "10.0.0.1", 17, "10.0.0.9", 53))
-        },
-        NewEntry {
-            nat_src: Some(to("1.1.1.1", None)),
-            nat_dst: Some(to("2.2.2.2", None)),
-            ..lasting(ports(17, "10.0.0.1", 18, "10.0.0.9", 53))
-        },
+        lasting(ports(17, "10.0.0.1", 16, "10.0.0.9", 53)).nat_src(to("10.0.0.1", Some(4444))),
+        lasting(ports(17, "10.0.0.1", 17, "10.0.0.9", 53)).nat_dst(to("10.0.0.9", Some(4444))),
+        lasting(ports(17, "10.0.0.1", 18, "10.0.0.9", 53))
+            .nat_src(to("1.1.1.1", None))
+            .nat_dst(to("2.2.2.2", None)),
         lasting(ports(136, a, 19, b, 53)),
         lasting(other(50, "10.0.0.1", "10.0.0.9", L4::None)),
         lasting(other(253, v6a, v6b, L4::None)),

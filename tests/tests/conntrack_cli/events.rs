@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::entries::{connect, everything, exchange, lasting, ports, prepare};
 use crate::programs::{Programs, Which, masked, versioned, words};
+use conntracker::model::Mark;
 
 /// Source addresses of what tells that somebody listens, and that all was told.
 const FIRST: &str = "192.0.2.99";
@@ -72,7 +73,7 @@ fn play(lab: &Lab, conntrack: &mut Conntrack) {
     for entry in everything() {
         conntrack.create(&entry).unwrap();
     }
-    let change = Change { mark: Some(MarkChange::to(0x99)), ..Change::default() };
+    let change = Change::default().mark(MarkChange::to(Mark(0x99)));
     let key = EntryKey::orig(ports(6, "192.0.2.1", 1, "198.51.100.2", 443));
     conntrack.update(&key, &change).unwrap();
     let key = EntryKey::orig(ports(17, "10.0.0.1", 13, "10.0.0.3", 54));

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conntracker::Conntrack;
-use conntracker::conntrack::{Change, EXPECT_INACTIVE, EXPECT_PERMANENT, NewEntry, NewExpectation};
+use conntracker::conntrack::{Change, EXPECT_INACTIVE, EXPECT_PERMANENT, NewExpectation};
 use conntracker::model::{L4, Tuple};
 use conntracker_tests::lab::{Host, Lab};
 use conntracker_tests::tracer::{PATIENCE, conntrack};
@@ -17,8 +17,8 @@ use crate::programs::{Programs, Said, Which, masked, timeless, words};
 /// Makes a flow with a helper that expects things.
 pub fn master(conntrack: &mut Conntrack, src: &str, dst: &str) -> Tuple {
     let orig = ports(6, src, 1000, dst, 21);
-    let with = Change { helper: Some("ftp".to_owned()), ..Change::default() };
-    conntrack.create(&NewEntry { with, ..lasting(orig) }).unwrap();
+    let with = Change::default().helper("ftp".to_owned());
+    conntrack.create(&lasting(orig).with(with)).unwrap();
     orig
 }
 
@@ -39,33 +39,30 @@ fn expectations(conntrack: &mut Conntrack) -> Vec<NewExpectation> {
             proto,
             l4,
         };
-        all.push(NewExpectation {
-            master,
-            zone: 0,
-            tuple: tuple("203.0.113.1", &format!("203.0.113.{}", n + 2), l4(3, port)),
-            mask: tuple("255.255.0.255", "255.255.255.255", l4(0xff, u16::MAX)),
-            timeout: Some(200),
-            flags: [0, EXPECT_PERMANENT, EXPECT_INACTIVE, EXPECT_PERMANENT | EXPECT_INACTIVE]
-                [n % 4],
-            class: Some(0),
-            helper: (n % 2 == 0).then(|| "ftp".to_owned()),
-            function: None,
-            nat: None,
-        });
+        all.push(
+            NewExpectation::new(
+                master,
+                tuple("203.0.113.1", &format!("203.0.113.{}", n + 2), l4(3, port)),
+                tuple("255.255.0.255", "255.255.255.255", l4(0xff, u16::MAX)),
+            )
+            .timeout(200)
+            .flags(
+                [0, EXPECT_PERMANENT, EXPECT_INACTIVE, EXPECT_PERMANENT | EXPECT_INACTIVE][n % 4],
+            )
+            .class(0)
+            .helper((n % 2 == 0).then(|| "ftp".to_owned())),
+        );
     }
     let v6 = master(conntrack, "2001:db8::1", "2001:db8::2");
-    all.push(NewExpectation {
-        master: v6,
-        zone: 0,
-        tuple: ports(6, "2001:db8::2", 0, "2001:db8::1", 5000),
-        mask: ports(6, "ffff:ffff:ffff:ffff::", 0, "ffff:ffff:ffff:ffff::", u16::MAX),
-        timeout: Some(200),
-        flags: 0,
-        class: Some(0),
-        helper: None,
-        function: None,
-        nat: None,
-    });
+    all.push(
+        NewExpectation::new(
+            v6,
+            ports(6, "2001:db8::2", 0, "2001:db8::1", 5000),
+            ports(6, "ffff:ffff:ffff:ffff::", 0, "ffff:ffff:ffff:ffff::", u16::MAX),
+        )
+        .timeout(200)
+        .class(0),
+    );
     all
 }
 

@@ -1,7 +1,7 @@
 //! What -o save prints, -R makes again.
 
 use conntracker::Conntrack;
-use conntracker::conntrack::{ConntrackEntry, ProtoState};
+use conntracker::conntrack::{ConntrackEntry, Mark, ProtoState};
 use conntracker_tests::lab::{Host, Lab};
 
 use crate::entries::{connect, everything, fill, prepare};
@@ -12,21 +12,15 @@ fn table(conntrack: &mut Conntrack) -> Vec<String> {
     let entries = conntrack.dump().unwrap().into_iter().map(Result::unwrap);
     let mut lines: Vec<String> = entries
         .map(|entry| {
-            let state = entry.state.map(|state| match state {
+            let mut same = entry;
+            same.state = same.state.map(|state| match state {
                 ProtoState::Tcp { state, .. } => {
                     ProtoState::Tcp { state, wscale: [None; 2], flags: [None; 2] }
                 }
                 other => other,
             });
-            let same = ConntrackEntry {
-                timeout: entry.timeout.map(|timeout| timeout / 1000),
-                id: None,
-                start: None,
-                use_count: None,
-                timestamp_event: None,
-                state,
-                ..entry
-            };
+            same.timeout = same.timeout.map(|timeout| timeout / 1000);
+            (same.id, same.start, same.use_count, same.timestamp_event) = (None, None, None, None);
             format!("{same:?}")
         })
         .collect();
@@ -120,7 +114,7 @@ fn changes_of_a_filtered_set_change_those_only() {
         for entry in conntrack.dump().unwrap() {
             let entry = entry.unwrap();
             let old = before.iter().find(|old| old.id == entry.id).unwrap();
-            if entry.mark == Some(0x55) {
+            if entry.mark == Some(Mark(0x55)) {
                 changed += 1;
                 assert!(said.stdout.contains(&format!(" src={} ", entry.orig.src)), "{line}");
             } else {

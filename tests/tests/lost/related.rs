@@ -28,20 +28,19 @@ fn an_expected_flow_tells_its_parent() {
     lab.router
         .enter(|| {
             let mut conntrack = Conntrack::connect()?;
-            let with = Change { helper: Some("ftp".to_owned()), ..Change::default() };
-            conntrack.create(&NewEntry { with, ..NewEntry::new(parent, 300).unwrap() })?;
-            conntrack.create_expectation(&NewExpectation {
-                master: parent,
-                zone: 0,
-                tuple: data,
-                mask: ports(17, "255.255.255.255", 0, "255.255.255.255", u16::MAX),
-                timeout: Some(200),
-                flags: EXPECT_PERMANENT,
-                class: Some(0),
-                helper: Some("ftp".to_owned()),
-                function: None,
-                nat: None,
-            })?;
+            let with = Change::default().helper("ftp".to_owned());
+            conntrack.create(&NewEntry::new(parent, 300).unwrap().with(with))?;
+            conntrack.create_expectation(
+                &NewExpectation::new(
+                    parent,
+                    data,
+                    ports(17, "255.255.255.255", 0, "255.255.255.255", u16::MAX),
+                )
+                .timeout(200)
+                .flags(EXPECT_PERMANENT)
+                .class(0)
+                .helper("ftp".to_owned()),
+            )?;
             Ok(())
         })
         .unwrap();

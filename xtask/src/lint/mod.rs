@@ -43,9 +43,14 @@ pub fn main() -> Result<ExitCode> {
         step("clippy, BPF", bpf),
         step("fuzz targets", fuzz),
         step("documentation", || {
-            let mut cargo = workspace::cargo()?;
-            cargo.env("RUSTDOCFLAGS", "-Dwarnings");
-            cmd::run(cargo.args(["doc", "--quiet", "--no-deps", "--package", "conntracker"]))
+            // The crate as a whole, and what users of the library read.
+            for features in [&[][..], &["--no-default-features"]] {
+                let mut cargo = workspace::cargo()?;
+                cargo.env("RUSTDOCFLAGS", "-Dwarnings");
+                cargo.args(["doc", "--quiet", "--no-deps", "--package", "conntracker"]);
+                cmd::run(cargo.args(features))?;
+            }
+            Ok(())
         }),
     ];
     if results.contains(&false) {

@@ -62,8 +62,9 @@ impl KernelBtf {
     }
 
     /// Joins blobs; `vmlinux` is the base of those of modules.
-    #[cfg(test)]
-    pub(super) fn new(vmlinux: Arc<Btf>, modules: Vec<(String, Arc<Btf>)>) -> Self {
+    #[cfg(any(test, feature = "fuzz"))]
+    #[must_use]
+    pub fn new(vmlinux: Arc<Btf>, modules: Vec<(String, Arc<Btf>)>) -> Self {
         Self { vmlinux, modules }
     }
 

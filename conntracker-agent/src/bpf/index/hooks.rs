@@ -51,15 +51,16 @@ pub(super) fn read(
     symbols: &mut Symbols,
     net: u64,
 ) -> Result<AllHooks> {
-    let hooks = read_once(reader, layout, symbols, net)?;
+    let hooks = read_known(reader, layout, symbols, net)?;
     let functions = hooks.iter().flatten().flat_map(|list| &list.functions);
     if symbols.learn(functions.map(|found| found.address))? {
-        return read_once(reader, layout, symbols, net);
+        return read_known(reader, layout, symbols, net);
     }
     Ok(hooks)
 }
 
-fn read_once(
+/// As [`read`], of functions that are known.
+pub(super) fn read_known(
     reader: &mut Reader<'_>,
     layout: &IndexLayout,
     symbols: &Symbols,
@@ -82,7 +83,7 @@ fn read_once(
             if function == Function::Nat
                 && let Ok(nat) = &layout.nat
             {
-                let below = reader.word(private + nat.entries)?;
+                let below = reader.word(private.wrapping_add(nat.entries))?;
                 for (address, private, own) in entries(reader, &layout.hooks, below)? {
                     let function = symbols.function(address);
                     functions.push(HookFunction {
@@ -123,15 +124,17 @@ fn entries(reader: &mut Reader<'_>, hooks: &Hooks, at: u64) -> Result<Vec<(u64, 
     if at == 0 {
         return Ok(Vec::new());
     }
-    let number = u16_at(&reader.word(at + hooks.number)?.to_ne_bytes(), 0);
+    let number = u16_at(&reader.word(at.wrapping_add(hooks.number))?.to_ne_bytes(), 0);
     if number > MOST {
         return Err(Gone.into());
     }
     // As many pointers to the `nf_hook_ops` of the entries follow them (`nf_hook_entries_get_hook_ops` of
     // include/linux/netfilter.h).
-    let bytes = reader.bytes(at + hooks.entries, u64::from(number) * (ENTRY_BYTES + 8))?;
+    let bytes =
+        reader.bytes(at.wrapping_add(hooks.entries), u64::from(number) * (ENTRY_BYTES + 8))?;
     let registered: Vec<u64> = (0..u64::from(number))
-        .map(|i| u64_at(&bytes, u64::from(number) * ENTRY_BYTES + i * 8) + hooks.priority)
+        .map(|i| u64_at(&bytes, u64::from(number) * ENTRY_BYTES + i * 8))
+        .map(|registered| registered.wrapping_add(hooks.priority))
         .collect();
     let priorities = reader.words(&registered)?;
     let entry = |(i, priority): (u64, u64)| {

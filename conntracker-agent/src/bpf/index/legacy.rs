@@ -52,7 +52,7 @@ pub struct LegacyChain {
 impl LegacyChain {
     /// The counters are in the entries: their first word is no pointer but a count.
     fn count_in_place(&mut self, first: u64) {
-        self.counters = self.entries.iter().map(|(at, _)| first + at).collect();
+        self.counters = self.entries.iter().map(|(at, _)| first.wrapping_add(*at)).collect();
     }
 }
 
@@ -80,22 +80,23 @@ pub(super) fn read(
     one_cpu: bool,
 ) -> Result<LegacyTable> {
     let Legacy { table: at, entry } = layout;
-    let name = reader.string::<32>(address + at.name)?;
-    let private_at = address + at.private;
+    let name = reader.string::<32>(address.wrapping_add(at.name))?;
+    let private_at = address.wrapping_add(at.private);
     let info = reader.word(private_at)?;
-    let size = u32_at(&reader.word(info + at.info_size)?.to_ne_bytes(), 0);
-    let hooks = reader.bytes(info + at.info_hooks, u64::from(HOOKS) * 4)?;
-    let blob = reader.bytes(info + at.info_entries, size.into())?;
+    let size = u32_at(&reader.word(info.wrapping_add(at.info_size))?.to_ne_bytes(), 0);
+    let hooks = reader.bytes(info.wrapping_add(at.info_hooks), u64::from(HOOKS) * 4)?;
+    let first = info.wrapping_add(at.info_entries);
+    let blob = reader.bytes(first, size.into())?;
     let built_in: Vec<BuiltIn> = BUILT_IN
         .iter()
         .zip(0..)
         .map(|(name, hook)| BuiltIn { name, begin: u32_at(&hooks, hook * 4).into() })
         .collect();
     let mut chains = chains(&blob, entry, &built_in)?;
-    targets(reader, at, &blob, info + at.info_entries, &mut chains)?;
+    targets(reader, at, &blob, first, &mut chains)?;
     if one_cpu {
         for chain in &mut chains {
-            chain.count_in_place(info + at.info_entries + entry.counters);
+            chain.count_in_place(first.wrapping_add(entry.counters));
         }
     }
     let guard = Guard { address: private_at, value: info };

@@ -57,12 +57,13 @@ impl<'a> Reader<'a> {
 
     /// Copies pieces of any length, given as (address, length), into one buffer.
     pub fn stretches(&mut self, wanted: &[(u64, u64)]) -> Result<Vec<u8>> {
+        let total = wanted.iter().try_fold(0u64, |total, (_, len)| total.checked_add(*len));
+        if total.is_none_or(|total| total > MOST_BYTES) {
+            return Err(Gone.into());
+        }
         let mut all = Vec::new();
         let (mut pieces, mut together) = (Vec::new(), 0);
         for &(address, len) in wanted {
-            if len > MOST_BYTES {
-                return Err(Gone.into());
-            }
             for at in (0..len).step_by(kernel_memory::PIECE_BYTES) {
                 let piece = (len - at).min(kernel_memory::PIECE_BYTES as u64);
                 if pieces.len() == kernel_memory::PIECES || together + piece > PER_GO {

@@ -2,7 +2,11 @@
 //! rules' counters. Nothing here runs on the packet path: a BPF program copies memory ([`memory::Memory`]), this
 //! module decodes it, and reads again what changed meanwhile.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hooks;
+#[cfg(any(test, feature = "fuzz"))]
+mod image;
 pub mod layout;
 pub mod legacy;
 pub mod memory;

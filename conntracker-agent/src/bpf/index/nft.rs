@@ -50,14 +50,15 @@ pub(super) fn read(
     let cursor = reader.word(net + at.cursor)?.to_ne_bytes()[0];
     let mut tables = BTreeSet::new();
     for chain in base_chains {
-        tables.insert(reader.word(chain + at.chain_table)?);
+        tables.insert(reader.word(chain.wrapping_add(at.chain_table))?);
     }
     let mut expressions = Expressions::default();
     let mut chains = Vec::new();
     for table in tables {
-        let table_handle = reader.word(table + at.table_handle)?;
-        let addresses = list(reader, table + at.table_chains, at.chain_list)?;
-        let handles: Vec<u64> = addresses.iter().map(|chain| chain + at.chain_handle).collect();
+        let table_handle = reader.word(table.wrapping_add(at.table_handle))?;
+        let addresses = list(reader, table.wrapping_add(at.table_chains), at.chain_list)?;
+        let handles: Vec<u64> =
+            addresses.iter().map(|chain| chain.wrapping_add(at.chain_handle)).collect();
         let handles = reader.words(&handles)?;
         let mut rules = RuleReader { reader, layout, expressions: &mut expressions };
         let rules = rules.of_chains(&addresses, cursor != 0)?;
@@ -79,17 +80,17 @@ pub(super) fn generation(
         BaseSeq::Net(offset) => net + offset,
         BaseSeq::PerNet { net_gen, gen_ptr, gen_len, tables, base_seq } => {
             let Some(chain) = base_chain else { return Ok(Generation::default()) };
-            let table = reader.word(chain + layout.tables.chain_table)?;
+            let table = reader.word(chain.wrapping_add(layout.tables.chain_table))?;
             let generic = reader.word(net + net_gen)?;
-            let len = u32_at(&reader.word(generic + gen_len)?.to_ne_bytes(), 0);
-            let parts = reader.bytes(generic + gen_ptr, u64::from(len.min(512)) * 8)?;
+            let len = u32_at(&reader.word(generic.wrapping_add(gen_len))?.to_ne_bytes(), 0);
+            let parts = reader.bytes(generic.wrapping_add(gen_ptr), u64::from(len.min(512)) * 8)?;
             let parts: BTreeSet<u64> = parts.chunks_exact(8).map(|word| u64_at(word, 0)).collect();
             // The head of the list of tables lies in the structure that is searched.
-            let mut node = table + layout.tables.table_list;
+            let mut node = table.wrapping_add(layout.tables.table_list);
             let mut found = None;
             for _ in 0..MOST_CHAINS {
                 if let Some(part) = node.checked_sub(tables).filter(|part| parts.contains(part)) {
-                    found = Some(part + base_seq);
+                    found = Some(part.wrapping_add(base_seq));
                     break;
                 }
                 node = reader.word(node)?;

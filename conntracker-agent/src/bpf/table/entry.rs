@@ -12,7 +12,7 @@ use conntracker_common::{
 use super::layout::EntryLayout;
 use crate::{
     bpf::index::memory::{array, u16_at, u32_at, u64_at},
-    model::{L4, Status, Tuple, counters::Counters, state::ProtoState},
+    model::{L4, Mark, Status, Tuple, Zone, counters::Counters, state::ProtoState},
     netlink::ctnetlink::{Entry, SeqAdj, SynProxy},
 };
 
@@ -56,9 +56,10 @@ impl<'a> Copy<'a> {
         }
         let (family, orig) = tuple(&array::<TUPLE_BYTES>(conn, members.orig))?;
         let (_, reply) = tuple(&array::<TUPLE_BYTES>(conn, members.reply))?;
-        let (zone, direction) =
-            layout.zone.map_or((0, 0), |at| (u16_at(conn, at), u8_at(conn, at + 3)));
-        let of = |wanted| (zone != 0 && direction == wanted).then_some(zone);
+        let (zone, direction) = layout
+            .zone
+            .map_or((Zone::DEFAULT, 0), |at| (Zone(u16_at(conn, at)), u8_at(conn, at + 3)));
+        let of = |wanted| (zone != Zone::DEFAULT && direction == wanted).then_some(zone);
         let offloaded = status.contains(Status::OFFLOAD);
         let (start, stop) = self.stamp(layout);
         let helper = helper.split(|byte| *byte == 0).next().filter(|name| !name.is_empty());
@@ -72,7 +73,7 @@ impl<'a> Copy<'a> {
             zone_reply: of(ZONE_REPLY),
             status,
             timeout: (!offloaded).then_some(left.cast_unsigned() / layout.hz),
-            mark: layout.mark.map(|at| u32_at(conn, at)),
+            mark: layout.mark.map(|at| Mark(u32_at(conn, at))),
             secmark: None,
             secctx: None,
             id: None,
@@ -278,10 +279,10 @@ mod tests {
             assert_eq!(entry.orig, orig, "{name}");
             assert_eq!(entry.reply.unwrap().dst, entry.orig.src, "{name}");
             assert_eq!((entry.status, entry.use_count), (Status(0x8e), Some(2)), "{name}");
-            assert_eq!((entry.timeout, entry.mark), (Some(10), Some(9)), "{name}");
+            assert_eq!((entry.timeout, entry.mark), (Some(10), Some(Mark(9))), "{name}");
             assert_eq!(
                 (entry.zone, entry.zone_orig, entry.zone_reply),
-                (5, None, Some(5)),
+                (Zone(5), None, Some(Zone(5))),
                 "{name}"
             );
             assert_eq!(entry.helper, Some(&b"ftp"[..]), "{name}");

@@ -11,7 +11,7 @@ use crate::{
     },
     capture::{Intake, Tally, owners::Owners, tracing::RuleTracer},
     model::{
-        Cause, NetnsId, Tuple,
+        Cause, NetnsId, Tuple, Zone,
         event::{EventKind, PacketPath},
         filter::Filter,
     },
@@ -118,7 +118,7 @@ pub(super) fn take_path(
 
 /// Whether a tuple passes the filter. A packet known by its headers alone may belong to the other
 /// direction of its flow.
-pub(super) fn allows(filter: &Filter, tuple: &Tuple, zone: u16, has_entry: bool) -> bool {
+pub(super) fn allows(filter: &Filter, tuple: &Tuple, zone: Zone, has_entry: bool) -> bool {
     filter.allows_tuple(tuple, zone)
         || (!has_entry && tuple.inverted().is_some_and(|orig| filter.allows_tuple(&orig, zone)))
 }

@@ -29,7 +29,7 @@ use crate::{
         model::{Base, Chain, ChainType, Counter, Policy, Rule, Table},
     },
     model::{
-        L4, Tuple,
+        L4, Tuple, Zone,
         hook::Hook,
         table::{Backend, Family},
     },
@@ -248,7 +248,7 @@ pub(super) fn record(hook_point: u32) -> PathRecord {
         orig,
         reply: orig.inverted(),
         reply_before: None,
-        zone: 0,
+        zone: Zone::DEFAULT,
         fragment: false,
         packet_mark: (0, 0),
         ct_mark: (0, 0),

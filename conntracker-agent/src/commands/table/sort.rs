@@ -159,11 +159,11 @@ fn key(column: Column, netns: usize, entry: &Entry<'_>) -> u128 {
         Column::OrigBytes => orig_count.map_or(0, |of| of.bytes.into()),
         Column::ReplyPackets => reply_count.map_or(0, |of| of.packets.into()),
         Column::ReplyBytes => reply_count.map_or(0, |of| of.bytes.into()),
-        Column::Mark => entry.mark.unwrap_or_default().into(),
+        Column::Mark => entry.mark.unwrap_or_default().0.into(),
         Column::Labels => {
             entry.label_numbers().fold(0, |all, n| all | 1_u128.checked_shl(n.into()).unwrap_or(0))
         }
-        Column::Zone => entry.zone.into(),
+        Column::Zone => entry.zone.0.into(),
         Column::Helper => {
             let mut first = [0; 16];
             first

@@ -15,7 +15,7 @@ use crate::conntrack::{
 use crate::conntrack8::create::liberal_tcp;
 use crate::conntrack8::edit::Edit;
 use crate::conntrack8::filter::Filter;
-use crate::conntrack8::values::{Mark, Output};
+use crate::conntrack8::values::{MarkArgument, Output};
 use crate::conntrack8::{FAILURE, Rejection};
 use crate::model::Status;
 
@@ -146,8 +146,8 @@ impl Edit {
             status: Some(status).filter(|&status| status != entry.status),
             mark: self
                 .mark
-                .filter(|mark| mark.changes(entry.mark.unwrap_or(0)))
-                .map(|Mark { value, mask }| MarkChange { value, mask }),
+                .filter(|mark| mark.changes(entry.mark.unwrap_or_default().0))
+                .map(|MarkArgument { value, mask }| MarkChange { value, mask }),
             // What has no labels loses none.
             labels: self.labels.filter(|labels| labels.value != 0 || entry.labels.is_some()),
             state: self.state_of(entry),
@@ -180,7 +180,7 @@ impl Edit {
     }
 }
 
-impl Mark {
+impl MarkArgument {
     /// Whether it makes another mark of one.
     fn changes(self, old: u32) -> bool {
         (old & !self.mask) ^ self.value != old
@@ -194,9 +194,9 @@ mod tests {
     #[test]
     fn bits_outside_the_mask_of_a_mark_are_flipped_too() {
         // What the kernel does with them.
-        assert!(Mark { value: 0x10, mask: 0xf }.changes(0x10));
-        assert!(!Mark { value: 5, mask: 0xf }.changes(0x25));
-        assert!(!Mark { value: 7, mask: u32::MAX }.changes(7));
-        assert!(Mark { value: 7, mask: u32::MAX }.changes(8));
+        assert!(MarkArgument { value: 0x10, mask: 0xf }.changes(0x10));
+        assert!(!MarkArgument { value: 5, mask: 0xf }.changes(0x25));
+        assert!(!MarkArgument { value: 7, mask: u32::MAX }.changes(7));
+        assert!(MarkArgument { value: 7, mask: u32::MAX }.changes(8));
     }
 }

@@ -17,8 +17,7 @@ use std::{path::Path, thread};
 
 use anyhow::{Context, Result};
 
-use self::saved::Saved;
-pub(super) use self::{json::Listing, text::Texts};
+pub(super) use self::{json::Listing, saved::Saved, text::Texts};
 use super::{
     iptables,
     model::Table,
@@ -66,7 +65,7 @@ pub(super) fn load(limits: &Limits) -> Result<Option<Loaded>> {
 }
 
 /// Adds the texts, and notes what is missing. `same`: the ruleset did not change while it was read.
-fn finish(mut loaded: Loaded, saved: Option<Saved>, same: bool) -> Loaded {
+pub(super) fn finish(mut loaded: Loaded, saved: Option<Saved>, same: bool) -> Loaded {
     let Loaded { tables, notes, without_text, .. } = &mut loaded;
     if *without_text > 0 {
         let why = if same {

@@ -18,7 +18,7 @@ use crate::{
 
 /// The listings of iptables-nft-save and ip6tables-nft-save.
 #[derive(Debug, Default)]
-pub(super) struct Saved {
+pub(in crate::firewall) struct Saved {
     listings: Vec<(Family, String)>,
     /// Notes about what could not be listed, and why.
     notes: Vec<String>,
@@ -61,6 +61,12 @@ fn list(family: Family, limits: &Limits) -> Result<String, String> {
 }
 
 impl Saved {
+    /// What one of them wrote.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn of(family: Family, listing: &str) -> Self {
+        Self { listings: vec![(family, listing.to_owned())], notes: Vec::new() }
+    }
+
     /// Gives rules their texts, if the ruleset is still the one that was listed. Returns notes about what is missing.
     pub fn give_to(self, tables: &mut [Table]) -> Vec<String> {
         let Self { listings, mut notes } = self;

@@ -33,7 +33,7 @@ fn to(orig: Tuple, reply: Tuple) -> EntryPacket {
 }
 
 fn drops(flow: &Flow) -> u64 {
-    flow.drops.as_deref().map_or(0, |drops| drops.packets())
+    flow.drops.as_deref().map_or(0, Drops::packets)
 }
 
 /// Packets dropped of the flow of a client.
@@ -109,7 +109,7 @@ fn the_first_packet_without_an_entry_is_of_the_original_direction() {
 #[test]
 fn equal_tuples_of_two_zones_are_told_apart_by_interface_or_not_at_all() {
     let mut t = table(true);
-    for (zone, iif) in [(1, 7), (2, 8)] {
+    for (zone, iif) in [(Zone(1), 7), (Zone(2), 8)] {
         let mut new = EntryPacket { zone, interfaces: Some((iif, 9)), ..packet(5000) };
         new.entry.zone_dir = ZoneDir::Original;
         t.see(10, New(new));
@@ -123,14 +123,14 @@ fn equal_tuples_of_two_zones_are_told_apart_by_interface_or_not_at_all() {
     t.see(30, Dropped(by(8)));
     t.see(30, Dropped(by(8)));
     let of = |zone| flows(&t).iter().filter(|flow| flow.key.zone == zone).map(drops).sum::<u64>();
-    assert_eq!((of(1), of(2), without_entry(&t).len()), (1, 2, 0));
+    assert_eq!((of(Zone(1)), of(Zone(2)), without_entry(&t).len()), (1, 2, 0));
     let mut unknown = by(5);
     t.see(30, Dropped(unknown.clone()));
     assert!(without_entry(&t)[0].fits_several);
     // A template says which zone it is.
-    unknown.zone = 2;
+    unknown.zone = Zone(2);
     t.see(30, Dropped(unknown.clone()));
-    assert_eq!(flows(&t).iter().filter(|flow| flow.key.zone == 2).map(drops).sum::<u64>(), 3);
+    assert_eq!(flows(&t).iter().filter(|flow| flow.key.zone == Zone(2)).map(drops).sum::<u64>(), 3);
 }
 
 #[test]

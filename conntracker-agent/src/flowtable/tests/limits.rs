@@ -18,7 +18,7 @@ fn all(t: &FlowTable) -> FlowSums {
         all.flows += 1;
         all.conntrack_flows += flow.merged();
         all.packets += packets(0) + packets(1);
-        all.dropped_packets += flow.drops.as_deref().map_or(0, |drops| drops.packets());
+        all.dropped_packets += flow.drops.as_deref().map_or(0, Drops::packets);
     }
     all
 }

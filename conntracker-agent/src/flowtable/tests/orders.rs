@@ -14,7 +14,7 @@ fn events() -> Vec<FlowEvent> {
             let at = u64::from(sport);
             let mut new = packet(sport);
             if sport == 5002 {
-                new.zone = 7;
+                new.zone = Zone(7);
                 new.entry.reply.dst = "192.0.2.9".parse().unwrap();
             }
             let mut replied = new.clone();
@@ -34,7 +34,7 @@ fn events() -> Vec<FlowEvent> {
         }
         // Of a flow that nothing else tells of.
         let counted = CountedFlows {
-            zone: 0,
+            zone: Zone::DEFAULT,
             orig: Tuple { proto: 6, ..tuple(5000).folded() },
             counted: Counted { since_ns: 3, count: 5 },
             replied: true,

@@ -15,7 +15,7 @@ fn flow(proto: u8, sport: u16, dport: u16) -> Flow {
         proto,
         l4: L4::Ports { src: sport, dst: dport },
     };
-    Flow::new(FlowKey { netns: NetnsId(0), zone: 3, orig, entry: true }, 0)
+    Flow::new(FlowKey { netns: NetnsId(0), zone: Zone(3), orig, entry: true }, 0)
 }
 
 fn any<T>(values: impl IntoIterator<Item = (bool, T)>) -> AnyOf<T> {
@@ -41,11 +41,15 @@ fn values_are_alternatives_options_must_all_hold_and_negation_excludes() {
 #[test]
 fn marks_are_compared_under_their_mask_and_absent_is_zero() {
     let mut marked = flow(6, 1, 80);
-    let f = Filter { mark: any([(false, Mark { value: 0x10, mask: 0xf0 })]), ..Filter::default() };
+    let f = Filter {
+        mark: any([(false, MaskedMark { value: 0x10, mask: 0xf0 })]),
+        ..Filter::default()
+    };
     assert!(!passes(&f, &marked));
-    marked.mark = Some(0x1f);
+    marked.mark = Some(Mark(0x1f));
     assert!(passes(&f, &marked));
-    let zero = Filter { mark: any([(false, Mark { value: 0, mask: !0 })]), ..Filter::default() };
+    let zero =
+        Filter { mark: any([(false, MaskedMark { value: 0, mask: !0 })]), ..Filter::default() };
     marked.mark = None;
     assert!(passes(&zero, &marked));
 }
@@ -182,7 +186,12 @@ fn translations_go_by_the_address_that_answers_have() {
             l4: L4::Ports { src: sport, dst: dport },
         };
         let mut f = Flow::new(
-            FlowKey { netns: NetnsId(0), zone: 0, orig: tuple(orig, 4000, 443), entry: true },
+            FlowKey {
+                netns: NetnsId(0),
+                zone: Zone::DEFAULT,
+                orig: tuple(orig, 4000, 443),
+                entry: true,
+            },
             0,
         );
         f.reply = Some(tuple(reply, 8443, 60_000));

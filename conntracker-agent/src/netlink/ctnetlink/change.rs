@@ -10,17 +10,18 @@ use conntracker_common::{IPPROTO_SCTP, IPPROTO_TCP};
 use super::decode::{Entry, SeqAdj, SynProxy};
 use super::owned::ConntrackEntry;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple};
+use crate::model::{Mark, Status, Tuple, Zone};
 
 /// Names an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct EntryKey {
     /// One of its directions.
     pub tuple: Tuple,
     /// Whether `tuple` is the reply direction.
     pub reply: bool,
     /// The zone of that direction: 0 if the entry's zone applies to the other direction alone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Its identifier, so that a later entry with the same tuple is not mistaken for it.
     pub id: Option<u32>,
 }
@@ -29,18 +30,18 @@ impl EntryKey {
     /// The entry with this original direction in zone 0.
     #[must_use]
     pub const fn orig(tuple: Tuple) -> Self {
-        Self { tuple, reply: false, zone: 0, id: None }
+        Self { tuple, reply: false, zone: Zone::DEFAULT, id: None }
     }
 
     /// The entry with this reply direction in zone 0.
     #[must_use]
     pub const fn reply(tuple: Tuple) -> Self {
-        Self { tuple, reply: true, zone: 0, id: None }
+        Self { tuple, reply: true, zone: Zone::DEFAULT, id: None }
     }
 
     /// In this zone.
     #[must_use]
-    pub const fn in_zone(self, zone: u16) -> Self {
+    pub const fn in_zone(self, zone: Zone) -> Self {
         Self { zone, ..self }
     }
 
@@ -53,32 +54,32 @@ impl EntryKey {
 
 impl From<&Entry<'_>> for EntryKey {
     fn from(entry: &Entry<'_>) -> Self {
-        let zone = if entry.zone_reply.is_some() { 0 } else { entry.zone };
+        let zone = if entry.zone_reply.is_some() { Zone::DEFAULT } else { entry.zone };
         Self::orig(entry.orig).in_zone(zone).with_id(entry.id)
     }
 }
 
 impl From<&ConntrackEntry> for EntryKey {
     fn from(entry: &ConntrackEntry) -> Self {
-        let zone = if entry.zone_reply.is_some() { 0 } else { entry.zone };
+        let zone = if entry.zone_reply.is_some() { Zone::DEFAULT } else { entry.zone };
         Self::orig(entry.orig).in_zone(zone).with_id(entry.id)
     }
 }
 
 /// The zone of a new entry, and the directions that it applies to. The other one is in zone 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Zone {
+pub enum EntryZone {
     /// To both.
-    Both(u16),
+    Both(Zone),
     /// To the original direction (Linux 4.3+).
-    Orig(u16),
+    Orig(Zone),
     /// To the reply direction (Linux 4.3+).
-    Reply(u16),
+    Reply(Zone),
 }
 
-impl Default for Zone {
+impl Default for EntryZone {
     fn default() -> Self {
-        Self::Both(0)
+        Self::Both(Zone::DEFAULT)
     }
 }
 
@@ -93,13 +94,14 @@ pub struct NatRange {
 
 /// A new entry. No packet makes it, but it ends unless one comes within `timeout` seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewEntry {
     /// Original direction.
     pub orig: Tuple,
     /// Reply direction, before the translation below.
     pub reply: Tuple,
-    /// Zone.
-    pub zone: Zone,
+    /// EntryZone.
+    pub zone: EntryZone,
     /// Seconds until it ends.
     pub timeout: u32,
     /// Translation of the source. EOPNOTSUPP if the kernel has no NAT.
@@ -119,7 +121,7 @@ impl NewEntry {
         Some(Self {
             orig,
             reply: orig.inverted()?,
-            zone: Zone::default(),
+            zone: EntryZone::default(),
             timeout,
             nat_src: None,
             nat_dst: None,
@@ -127,10 +129,53 @@ impl NewEntry {
             with: Change::default(),
         })
     }
+
+    /// In this zone.
+    #[must_use]
+    pub fn zone(self, zone: EntryZone) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// Ends after so many seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: u32) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// With this reply direction, before the translation.
+    #[must_use]
+    pub fn reply(self, reply: Tuple) -> Self {
+        Self { reply, ..self }
+    }
+
+    /// With its source translated.
+    #[must_use]
+    pub fn nat_src(self, nat_src: impl Into<Option<NatRange>>) -> Self {
+        Self { nat_src: nat_src.into(), ..self }
+    }
+
+    /// With its destination translated.
+    #[must_use]
+    pub fn nat_dst(self, nat_dst: impl Into<Option<NatRange>>) -> Self {
+        Self { nat_dst: nat_dst.into(), ..self }
+    }
+
+    /// Expected by the entry with this original direction.
+    #[must_use]
+    pub fn master(self, master: impl Into<Option<Tuple>>) -> Self {
+        Self { master: master.into(), ..self }
+    }
+
+    /// With what else it is to have.
+    #[must_use]
+    pub fn with(self, with: Change) -> Self {
+        Self { with, ..self }
+    }
 }
 
 /// New values of an entry; `None` leaves a value as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// Seconds until it ends. An entry with IPS_FIXED_TIMEOUT refuses it with EPERM.
     pub timeout: Option<u32>,
@@ -156,6 +201,62 @@ pub struct Change {
     pub synproxy: Option<SynProxy>,
 }
 
+impl Change {
+    /// It ends after so many seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<u32>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// It gets these IPS_ bits, and no others.
+    #[must_use]
+    pub fn status(self, status: impl Into<Option<Status>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// It gets another connmark.
+    #[must_use]
+    pub fn mark(self, mark: impl Into<Option<MarkChange>>) -> Self {
+        Self { mark: mark.into(), ..self }
+    }
+
+    /// It gets other labels.
+    #[must_use]
+    pub fn labels(self, labels: impl Into<Option<LabelChange>>) -> Self {
+        Self { labels: labels.into(), ..self }
+    }
+
+    /// It gets this helper; with the empty name it loses the one it has.
+    #[must_use]
+    pub fn helper(self, helper: impl Into<Option<String>>) -> Self {
+        Self { helper: helper.into(), ..self }
+    }
+
+    /// Data for a helper in user space.
+    #[must_use]
+    pub fn helper_info(self, helper_info: impl Into<Option<Vec<u8>>>) -> Self {
+        Self { helper_info: helper_info.into(), ..self }
+    }
+
+    /// Its protocol gets another state.
+    #[must_use]
+    pub fn state(self, state: impl Into<Option<ProtoChange>>) -> Self {
+        Self { state: state.into(), ..self }
+    }
+
+    /// It gets other sequence adjustments, that of the original direction first.
+    #[must_use]
+    pub fn seqadj(self, seqadj: [Option<SeqAdj>; 2]) -> Self {
+        Self { seqadj, ..self }
+    }
+
+    /// It gets other data of the SYN proxy.
+    #[must_use]
+    pub fn synproxy(self, synproxy: impl Into<Option<SynProxy>>) -> Self {
+        Self { synproxy: synproxy.into(), ..self }
+    }
+}
+
 /// A new connmark. The kernel clears the bits of `mask` and then flips those of `value`, so `value` should have no
 /// bits outside `mask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +270,8 @@ pub struct MarkChange {
 impl MarkChange {
     /// Exactly this mark.
     #[must_use]
-    pub const fn to(value: u32) -> Self {
-        Self { value, mask: u32::MAX }
+    pub const fn to(mark: Mark) -> Self {
+        Self { value: mark.0, mask: u32::MAX }
     }
 }
 
@@ -205,6 +306,7 @@ impl LabelChange {
 
 /// A new state of the protocol's tracker. It must be of the protocol of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProtoChange {
     /// TCP.
     Tcp {

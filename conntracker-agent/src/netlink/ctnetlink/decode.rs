@@ -9,7 +9,7 @@ use super::uapi::*;
 use super::unknown::{self, UnknownAttributes};
 use crate::model::counters::Counters;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple};
+use crate::model::{Mark, Status, Tuple, Zone};
 use crate::netlink::wire::{self, Attribute, Attributes, DecodeError, NFGENMSG};
 
 /// Sequence adjustment of one direction, for a helper that changed the length of a segment.
@@ -40,6 +40,7 @@ pub struct SynProxy {
 /// What is `None` was not in the message: accounting and timestamps only exist where the kernel
 /// was told to keep them, and events leave out what did not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry<'a> {
     /// AF_INET (2) or AF_INET6 (10), the family of all addresses.
     pub family: u8,
@@ -50,17 +51,17 @@ pub struct Entry<'a> {
     /// Original direction of the flow that expected this one (the control connection of FTP data).
     pub master: Option<Tuple>,
     /// Conntrack zone of both directions, or of the one direction that has one.
-    pub zone: u16,
+    pub zone: Zone,
     /// Zone of the original direction alone.
-    pub zone_orig: Option<u16>,
+    pub zone_orig: Option<Zone>,
     /// Zone of the reply direction alone.
-    pub zone_reply: Option<u16>,
+    pub zone_reply: Option<Zone>,
     /// IPS_ bits.
     pub status: Status,
     /// Seconds until the entry ends. Absent for flows in a flowtable.
     pub timeout: Option<u32>,
     /// Connmark. Events leave out 0.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Security mark, sent by kernels before 2.6.37 only.
     pub secmark: Option<u32>,
     /// Security context, without the final NUL.
@@ -130,7 +131,7 @@ impl<'a> Entry<'a> {
                 CTA_PROTOINFO => state = state::decode(&a, unknown)?,
                 CTA_HELP => helper = decode_helper(&a, unknown)?,
                 CTA_TIMEOUT => timeout = Some(a.be32("CTA_TIMEOUT")?),
-                CTA_MARK => mark = Some(a.be32("CTA_MARK")?),
+                CTA_MARK => mark = Some(Mark(a.be32("CTA_MARK")?)),
                 CTA_COUNTERS_ORIG => counters[0] = Some(decode_counters(&a, unknown)?),
                 CTA_COUNTERS_REPLY => counters[1] = Some(decode_counters(&a, unknown)?),
                 CTA_USE => use_count = Some(a.be32("CTA_USE")?),
@@ -138,7 +139,7 @@ impl<'a> Entry<'a> {
                 CTA_SEQ_ADJ_ORIG => seqadj[0] = Some(decode_seqadj(&a, unknown)?),
                 CTA_SEQ_ADJ_REPLY => seqadj[1] = Some(decode_seqadj(&a, unknown)?),
                 CTA_SECMARK => secmark = Some(a.be32("CTA_SECMARK")?),
-                CTA_ZONE => zone = Some(a.be16("CTA_ZONE")?),
+                CTA_ZONE => zone = Some(Zone(a.be16("CTA_ZONE")?)),
                 CTA_SECCTX => secctx = string(&a, CTA_SECCTX_NAME, unknown)?,
                 CTA_TIMESTAMP => times = decode_timestamp(&a, unknown)?,
                 CTA_LABELS => labels = Some(a.payload),
@@ -156,7 +157,7 @@ impl<'a> Entry<'a> {
             orig: orig.tuple,
             reply: reply.map(|r| r.tuple),
             master,
-            zone: zone.or(orig.zone).or(zone_reply).unwrap_or(0),
+            zone: zone.or(orig.zone).or(zone_reply).unwrap_or_default(),
             zone_orig: orig.zone,
             zone_reply,
             status: Status(status),

@@ -13,6 +13,7 @@ use crate::netlink::wire::{DecodeError, Message};
 
 /// Which entries of a network namespace to dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum List {
     /// The table.
     #[default]
@@ -31,6 +32,7 @@ pub enum List {
 
 /// Counts of a dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DumpStats {
     /// Entries decoded that match.
     pub entries: u64,

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use conntracker_common::IPPROTO_ICMPV6;
 use conntracker_common::record::{FAMILY_V4, FAMILY_V6};
 
-use super::change::{Change, EntryKey, LabelChange, NatRange, NewEntry, ProtoChange, Zone};
+use super::change::{Change, EntryKey, EntryZone, LabelChange, NatRange, NewEntry, ProtoChange};
 use super::decode::{SeqAdj, SynProxy};
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Status, Tuple, Zone};
 use crate::netlink::request::Request;
 
 /// AF_INET or AF_INET6.
@@ -26,7 +26,7 @@ pub(super) fn address(request: Request, v4: u16, v6: u16, address: IpAddr) -> Re
 }
 
 /// A tuple as attribute `kind`, and its zone.
-pub(super) fn tuple(request: Request, kind: u16, tuple: &Tuple, zone: Option<u16>) -> Request {
+pub(super) fn tuple(request: Request, kind: u16, tuple: &Tuple, zone: Option<Zone>) -> Request {
     request.nested(kind, |r| {
         let Tuple { src, dst, proto, l4 } = *tuple;
         let r = r.nested(CTA_TUPLE_IP, |r| {
@@ -34,7 +34,7 @@ pub(super) fn tuple(request: Request, kind: u16, tuple: &Tuple, zone: Option<u16
             address(r, CTA_IP_V4_DST, CTA_IP_V6_DST, dst)
         });
         r.nested(CTA_TUPLE_PROTO, |r| protocol(r.attribute(CTA_PROTO_NUM, &[proto]), proto, l4))
-            .optional(CTA_TUPLE_ZONE, zone.map(u16::to_be_bytes))
+            .optional(CTA_TUPLE_ZONE, zone.map(Zone::to_be_bytes))
     })
 }
 
@@ -69,7 +69,10 @@ pub(super) fn key(request: Request, key: &EntryKey) -> Request {
     let EntryKey { tuple: of, reply, zone, id } = key;
     let kind = if *reply { CTA_TUPLE_REPLY } else { CTA_TUPLE_ORIG };
     tuple(request, kind, of, None)
-        .optional(CTA_ZONE, Some(*zone).filter(|&zone| zone != 0).map(u16::to_be_bytes))
+        .optional(
+            CTA_ZONE,
+            Some(*zone).filter(|&zone| zone != Zone::DEFAULT).map(Zone::to_be_bytes),
+        )
         .optional(CTA_ID, id.map(u32::to_be_bytes))
 }
 
@@ -77,14 +80,14 @@ pub(super) fn key(request: Request, key: &EntryKey) -> Request {
 pub(super) fn new_entry(request: Request, entry: &NewEntry) -> Request {
     let NewEntry { orig, reply, zone, timeout, nat_src, nat_dst, master, with } = entry;
     let (both, of_orig, of_reply) = match *zone {
-        Zone::Both(0) => (None, None, None),
-        Zone::Both(zone) => (Some(zone), None, None),
-        Zone::Orig(zone) => (None, Some(zone), None),
-        Zone::Reply(zone) => (None, None, Some(zone)),
+        EntryZone::Both(Zone::DEFAULT) => (None, None, None),
+        EntryZone::Both(zone) => (Some(zone), None, None),
+        EntryZone::Orig(zone) => (None, Some(zone), None),
+        EntryZone::Reply(zone) => (None, None, Some(zone)),
     };
     let mut request = tuple(request, CTA_TUPLE_ORIG, orig, of_orig);
     request = tuple(request, CTA_TUPLE_REPLY, reply, of_reply)
-        .optional(CTA_ZONE, both.map(u16::to_be_bytes));
+        .optional(CTA_ZONE, both.map(Zone::to_be_bytes));
     if with.timeout.is_none() {
         request = request.attribute(CTA_TIMEOUT, &timeout.to_be_bytes());
     }

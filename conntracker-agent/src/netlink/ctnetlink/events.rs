@@ -22,6 +22,7 @@ const DATAGRAMS: usize = 1024;
 
 /// What happened to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Kind {
     /// It was made.
     New,
@@ -48,6 +49,7 @@ impl Kind {
 
 /// A notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event<'a> {
     /// What happened.
     pub kind: Kind,
@@ -67,6 +69,7 @@ impl<'a> Event<'a> {
 
 /// A notification about an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExpectEvent<'a> {
     /// What happened: New or Destroy.
     pub kind: Kind,
@@ -94,6 +97,7 @@ impl<'a> ExpectEvent<'a> {
 
 /// Counts of one [`Events::drain`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Drained {
     /// Messages handed on, decoded or not.
     pub messages: u64,

@@ -7,7 +7,7 @@ use super::tuple;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
 use super::unknown::{self, OwnedAttribute, UnknownAttributes};
-use crate::model::Tuple;
+use crate::model::{Tuple, Zone};
 use crate::netlink::wire::{self, Attribute, DecodeError, NFGENMSG};
 
 /// `exp->flags`: it stays after the expected flow has begun (NF_CT_EXPECT_PERMANENT).
@@ -28,6 +28,7 @@ pub struct ExpectNat {
 
 /// An expectation, borrowing from the message it was decoded from. Numbers are in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Expectation<'a> {
     /// AF_INET (2) or AF_INET6 (10), the family of all addresses.
     pub family: u8,
@@ -44,7 +45,7 @@ pub struct Expectation<'a> {
     /// Identifier, the same in dumps and events.
     pub id: Option<u32>,
     /// Zone. Kernels up to 6.18 do not send it; it is the zone of the master.
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
     /// `EXPECT_` bits.
     pub flags: Option<u32>,
     /// Class of the helper's policy, for helpers that expect several kinds of flows.
@@ -80,7 +81,7 @@ impl<'a> Expectation<'a> {
                 CTA_EXPECT_NAT => nat = Some(decode_nat(family, &a, unknown)?),
                 CTA_EXPECT_TIMEOUT => timeout = Some(a.be32("CTA_EXPECT_TIMEOUT")?),
                 CTA_EXPECT_ID => id = Some(a.be32("CTA_EXPECT_ID")?),
-                CTA_EXPECT_ZONE => zone = Some(a.be16("CTA_EXPECT_ZONE")?),
+                CTA_EXPECT_ZONE => zone = Some(Zone(a.be16("CTA_EXPECT_ZONE")?)),
                 CTA_EXPECT_FLAGS => flags = Some(a.be32("CTA_EXPECT_FLAGS")?),
                 CTA_EXPECT_CLASS => class = Some(a.be32("CTA_EXPECT_CLASS")?),
                 CTA_EXPECT_HELP_NAME => helper = Some(a.text()),
@@ -135,6 +136,7 @@ fn decode_nat(
 
 /// An expectation of its own; the fields mean what they do in [`Expectation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConntrackExpectation {
     /// AF_INET (2) or AF_INET6 (10).
     pub family: u8,
@@ -151,7 +153,7 @@ pub struct ConntrackExpectation {
     /// Identifier.
     pub id: Option<u32>,
     /// Zone.
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
     /// `EXPECT_` bits.
     pub flags: Option<u32>,
     /// Class of the helper's policy.
@@ -203,43 +205,74 @@ impl From<&Expectation<'_>> for ConntrackExpectation {
 
 /// Names an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ExpectKey {
     /// The packet that is expected.
     pub tuple: Tuple,
     /// Zone of the flow that expects it.
-    pub zone: u16,
+    pub zone: Zone,
     /// Its identifier.
     pub id: Option<u32>,
 }
 
 impl From<&Expectation<'_>> for ExpectKey {
     fn from(of: &Expectation<'_>) -> Self {
-        Self { tuple: of.tuple, zone: of.zone.unwrap_or(0), id: of.id }
+        Self { tuple: of.tuple, zone: of.zone.unwrap_or_default(), id: of.id }
     }
 }
 
 impl From<&ConntrackExpectation> for ExpectKey {
     fn from(of: &ConntrackExpectation) -> Self {
-        Self { tuple: of.tuple, zone: of.zone.unwrap_or(0), id: of.id }
+        Self { tuple: of.tuple, zone: of.zone.unwrap_or_default(), id: of.id }
+    }
+}
+
+impl ExpectKey {
+    /// The expectation of this packet by a flow in this zone.
+    #[must_use]
+    pub const fn new(tuple: Tuple, zone: Zone) -> Self {
+        Self { tuple, zone, id: None }
+    }
+
+    /// With this identifier only.
+    #[must_use]
+    pub const fn with_id(self, id: Option<u32>) -> Self {
+        Self { id, ..self }
     }
 }
 
 /// Which expectations to list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExpectRequest {
     /// AF_INET (2) or AF_INET6 (10); `None` means any.
     pub family: Option<u8>,
     /// Those of the flow with this original direction in this zone; ENOENT if there is no such flow.
-    pub master: Option<(Tuple, u16)>,
+    pub master: Option<(Tuple, Zone)>,
+}
+
+impl ExpectRequest {
+    /// Of AF_INET (2) or AF_INET6 (10) alone.
+    #[must_use]
+    pub fn family(self, family: impl Into<Option<u8>>) -> Self {
+        Self { family: family.into(), ..self }
+    }
+
+    /// Those of the flow with this original direction in this zone.
+    #[must_use]
+    pub fn master(self, master: impl Into<Option<(Tuple, Zone)>>) -> Self {
+        Self { master: master.into(), ..self }
+    }
 }
 
 /// An expectation to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewExpectation {
     /// Original direction of the flow that is to expect it. That one must have a helper.
     pub master: Tuple,
     /// Zone of the master.
-    pub zone: u16,
+    pub zone: Zone,
     /// The packet that is expected.
     pub tuple: Tuple,
     /// Mask of its source address and port. All bits of the destination count.
@@ -257,4 +290,65 @@ pub struct NewExpectation {
     pub function: Option<String>,
     /// Translation.
     pub nat: Option<ExpectNat>,
+}
+
+impl NewExpectation {
+    /// The flow `master` in zone 0 is to expect a packet, of which the bits of `mask` count.
+    #[must_use]
+    pub fn new(master: Tuple, tuple: Tuple, mask: Tuple) -> Self {
+        Self {
+            master,
+            zone: Zone::DEFAULT,
+            tuple,
+            mask,
+            timeout: None,
+            flags: 0,
+            class: None,
+            helper: None,
+            function: None,
+            nat: None,
+        }
+    }
+
+    /// Of a master in this zone.
+    #[must_use]
+    pub fn zone(self, zone: Zone) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// Ends after so many seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<u32>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// With these `EXPECT_` bits.
+    #[must_use]
+    pub fn flags(self, flags: u32) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// Of this class of the helper's policy.
+    #[must_use]
+    pub fn class(self, class: impl Into<Option<u32>>) -> Self {
+        Self { class: class.into(), ..self }
+    }
+
+    /// With this helper of the expected flow.
+    #[must_use]
+    pub fn helper(self, helper: impl Into<Option<String>>) -> Self {
+        Self { helper: helper.into(), ..self }
+    }
+
+    /// With this function to be called when the flow has come.
+    #[must_use]
+    pub fn function(self, function: impl Into<Option<String>>) -> Self {
+        Self { function: function.into(), ..self }
+    }
+
+    /// With this translation.
+    #[must_use]
+    pub fn nat(self, nat: impl Into<Option<ExpectNat>>) -> Self {
+        Self { nat: nat.into(), ..self }
+    }
 }

@@ -8,6 +8,7 @@ use super::uapi::{
     CTA_EXPECT_TIMEOUT, CTA_EXPECT_TUPLE, CTA_EXPECT_ZONE, IPCTNL_MSG_EXP_DELETE,
     IPCTNL_MSG_EXP_GET, IPCTNL_MSG_EXP_NEW, NFNL_SUBSYS_CTNETLINK_EXP,
 };
+use crate::model::Zone;
 use crate::netlink::exchange::Answer;
 use crate::netlink::request::{ACK, CREATE, DUMP, EXCL, Request};
 use crate::netlink::socket::{Error, Socket};
@@ -109,6 +110,9 @@ fn of_key(kind: u8, key: &ExpectKey) -> Request {
     in_zone(request, key.zone).optional(CTA_EXPECT_ID, key.id.map(u32::to_be_bytes))
 }
 
-fn in_zone(request: Request, zone: u16) -> Request {
-    request.optional(CTA_EXPECT_ZONE, Some(zone).filter(|&z| z != 0).map(u16::to_be_bytes))
+fn in_zone(request: Request, zone: Zone) -> Request {
+    request.optional(
+        CTA_EXPECT_ZONE,
+        Some(zone).filter(|&zone| zone != Zone::DEFAULT).map(Zone::to_be_bytes),
+    )
 }

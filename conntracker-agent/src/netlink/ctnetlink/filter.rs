@@ -13,11 +13,12 @@ use super::decode::Entry;
 use super::encode;
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
-use crate::model::{L4, Tuple};
+use crate::model::{L4, Mark, Tuple, Zone};
 use crate::netlink::request::Request;
 
 /// Fields of one direction; `None` means any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TupleFilter {
     /// Source address.
     pub src: Option<IpAddr>,
@@ -37,28 +38,118 @@ pub struct TupleFilter {
     pub icmp_id: Option<u16>,
 }
 
+impl TupleFilter {
+    /// With this source address.
+    #[must_use]
+    pub fn src(self, src: impl Into<Option<IpAddr>>) -> Self {
+        Self { src: src.into(), ..self }
+    }
+
+    /// With this destination address.
+    #[must_use]
+    pub fn dst(self, dst: impl Into<Option<IpAddr>>) -> Self {
+        Self { dst: dst.into(), ..self }
+    }
+
+    /// Of this IP protocol.
+    #[must_use]
+    pub fn proto(self, proto: impl Into<Option<u8>>) -> Self {
+        Self { proto: proto.into(), ..self }
+    }
+
+    /// With this source port, or source key of GRE.
+    #[must_use]
+    pub fn sport(self, sport: impl Into<Option<u16>>) -> Self {
+        Self { sport: sport.into(), ..self }
+    }
+
+    /// With this destination port, or destination key of GRE.
+    #[must_use]
+    pub fn dport(self, dport: impl Into<Option<u16>>) -> Self {
+        Self { dport: dport.into(), ..self }
+    }
+
+    /// With this type of ICMP or ICMPv6.
+    #[must_use]
+    pub fn icmp_type(self, icmp_type: impl Into<Option<u8>>) -> Self {
+        Self { icmp_type: icmp_type.into(), ..self }
+    }
+
+    /// With this code of ICMP or ICMPv6.
+    #[must_use]
+    pub fn icmp_code(self, icmp_code: impl Into<Option<u8>>) -> Self {
+        Self { icmp_code: icmp_code.into(), ..self }
+    }
+
+    /// With this identifier of ICMP or ICMPv6.
+    #[must_use]
+    pub fn icmp_id(self, icmp_id: impl Into<Option<u16>>) -> Self {
+        Self { icmp_id: icmp_id.into(), ..self }
+    }
+}
+
 /// Conditions that all must hold; `None` allows any value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct DumpRequest {
     /// AF_INET (2) or AF_INET6 (10).
     pub family: Option<u8>,
     /// Value and mask: entries whose `mark & mask` is the value. A kernel without
     /// CONFIG_NF_CONNTRACK_MARK refuses it with EOPNOTSUPP.
-    pub mark: Option<(u32, u32)>,
+    pub mark: Option<(Mark, u32)>,
     /// Value and mask: entries whose `status & mask` is the value (IPS_ bits; by the kernel since
     /// Linux 5.15).
     pub status: Option<(u32, u32)>,
     /// Entries of this zone, whichever of their directions it applies to (by the kernel since Linux
     /// 6.8).
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
     /// Original direction (by the kernel since Linux 5.8, see [`FilterSupport::tuple`]).
     pub orig: TupleFilter,
     /// Reply direction.
     pub reply: TupleFilter,
 }
 
+impl DumpRequest {
+    /// Of AF_INET (2) or AF_INET6 (10) alone.
+    #[must_use]
+    pub fn family(self, family: impl Into<Option<u8>>) -> Self {
+        Self { family: family.into(), ..self }
+    }
+
+    /// Whose `mark & mask` is the value: value and mask.
+    #[must_use]
+    pub fn mark(self, mark: impl Into<Option<(Mark, u32)>>) -> Self {
+        Self { mark: mark.into(), ..self }
+    }
+
+    /// Whose `status & mask` is the value: value and mask.
+    #[must_use]
+    pub fn status(self, status: impl Into<Option<(u32, u32)>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// Of this zone, whichever of their directions it applies to.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<Option<Zone>>) -> Self {
+        Self { zone: zone.into(), ..self }
+    }
+
+    /// Whose original direction matches.
+    #[must_use]
+    pub fn orig(self, orig: TupleFilter) -> Self {
+        Self { orig, ..self }
+    }
+
+    /// Whose reply direction matches.
+    #[must_use]
+    pub fn reply(self, reply: TupleFilter) -> Self {
+        Self { reply, ..self }
+    }
+}
+
 /// The conditions of a [`DumpRequest`] that the kernel can check; [`super::support::probe`] finds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FilterSupport {
     /// Marks (all kernels with CONFIG_NF_CONNTRACK_MARK).
     pub mark: bool,
@@ -209,10 +300,9 @@ impl DumpRequest {
     #[must_use]
     pub fn is_any(&self) -> bool {
         let Self { family, mark, status, zone, orig, reply } = self;
-        let compares = |filter: &Option<(u32, u32)>| filter.is_some_and(|f| f != (0, 0));
         family.is_none()
-            && !compares(mark)
-            && !compares(status)
+            && !mark.is_some_and(|filter| filter != (Mark(0), 0))
+            && !status.is_some_and(|filter| filter != (0, 0))
             && zone.is_none()
             && orig.is_any()
             && reply.is_any()
@@ -227,7 +317,10 @@ impl DumpRequest {
             wanted.is_none_or(|(value, mask)| have & mask == value)
         };
         is(*family, Some(entry.family))
-            && bits(mark, entry.mark.unwrap_or(0))
+            && bits(
+                &mark.map(|(Mark(value), mask)| (value, mask)),
+                entry.mark.unwrap_or_default().0,
+            )
             && bits(status, entry.status.0)
             && is(*zone, Some(entry.zone))
             && orig.matches(&entry.orig)
@@ -267,7 +360,7 @@ impl DumpRequest {
 
     /// Appends what the kernel can compare.
     pub(super) fn encode(&self, mut request: Request) -> Request {
-        if let Some((value, mask)) = self.mark {
+        if let Some((Mark(value), mask)) = self.mark {
             request = request
                 .attribute(CTA_MARK, &value.to_be_bytes())
                 .attribute(CTA_MARK_MASK, &mask.to_be_bytes());
@@ -278,7 +371,7 @@ impl DumpRequest {
                 .attribute(CTA_STATUS, &value.to_be_bytes())
                 .attribute(CTA_STATUS_MASK, &mask.to_be_bytes());
         }
-        request = request.optional(CTA_ZONE, self.zone.map(u16::to_be_bytes));
+        request = request.optional(CTA_ZONE, self.zone.map(Zone::to_be_bytes));
         let [orig, reply] = self.tuples_in_kernel();
         if orig.is_any() && reply.is_any() {
             return request;
@@ -324,7 +417,7 @@ mod tests {
         assert!(request.is_any() && request.left_to_user_space(FilterSupport::default()).is_any());
         assert_eq!(encoded(&request), (0, vec![], vec![]));
         // The kernel refuses an empty mask of status bits, which means any.
-        let request = DumpRequest { status: Some((0, 0)), mark: Some((0, 0)), ..request };
+        let request = DumpRequest { status: Some((0, 0)), mark: Some((Mark(0), 0)), ..request };
         assert!(request.is_any());
         assert_eq!(encoded(&request).1, [CTA_MARK, CTA_MARK_MASK]);
     }

@@ -78,6 +78,7 @@ impl Default for EventBuffer {
 
 /// The result of [`Listener::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Received {
     /// A datagram of so many bytes.
     Datagram(usize),

@@ -29,7 +29,7 @@ pub mod uapi;
 pub mod unknown;
 
 pub use change::{
-    Change, EntryKey, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange, Zone,
+    Change, EntryKey, EntryZone, LabelChange, MarkChange, NatRange, NewEntry, ProtoChange,
 };
 pub use decode::{Entry, SeqAdj, SynProxy};
 pub use dump::{Cursor, DumpStats, List, Progress, dump};

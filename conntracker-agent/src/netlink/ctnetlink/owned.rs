@@ -4,10 +4,11 @@ use super::decode::{Entry, SeqAdj, SynProxy, label_numbers};
 use super::unknown::OwnedAttribute;
 use crate::model::counters::Counters;
 use crate::model::state::ProtoState;
-use crate::model::{Status, Tuple};
+use crate::model::{Mark, Status, Tuple, Zone};
 
 /// A conntrack entry of its own; the fields mean what they do in [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConntrackEntry {
     /// AF_INET (2) or AF_INET6 (10).
     pub family: u8,
@@ -18,17 +19,17 @@ pub struct ConntrackEntry {
     /// Original direction of the flow that expected this one.
     pub master: Option<Tuple>,
     /// Conntrack zone.
-    pub zone: u16,
+    pub zone: Zone,
     /// Zone of the original direction alone.
-    pub zone_orig: Option<u16>,
+    pub zone_orig: Option<Zone>,
     /// Zone of the reply direction alone.
-    pub zone_reply: Option<u16>,
+    pub zone_reply: Option<Zone>,
     /// IPS_ bits.
     pub status: Status,
     /// Seconds until the entry ends.
     pub timeout: Option<u32>,
     /// Connmark.
-    pub mark: Option<u32>,
+    pub mark: Option<Mark>,
     /// Security mark of old kernels.
     pub secmark: Option<u32>,
     /// Security context; bytes that are not UTF-8 are replaced.

@@ -8,6 +8,7 @@ use super::uapi::{
     CTA_MARK, CTA_MARK_MASK, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_GET_CTRZERO,
     IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK,
 };
+use crate::model::Mark;
 use crate::netlink::request::{ACK, CREATE, EXCL, Request};
 use crate::netlink::socket::{Error, Socket};
 use crate::netlink::wire::DecodeError;
@@ -83,7 +84,7 @@ pub fn flush(
     socket: &mut Socket,
     buffer: &mut [u8],
     family: Option<u8>,
-    mark: Option<(u32, u32)>,
+    mark: Option<(Mark, u32)>,
 ) -> Result<(), Error> {
     // With version 0 the kernel ignores the family in the header and flushes all.
     let request = match family {
@@ -93,7 +94,7 @@ pub fn flush(
         None => Request::netfilter(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE, ACK, 0),
     };
     let request = request
-        .optional(CTA_MARK, mark.map(|(value, _)| value.to_be_bytes()))
+        .optional(CTA_MARK, mark.map(|(Mark(value), _)| value.to_be_bytes()))
         .optional(CTA_MARK_MASK, mark.map(|(_, mask)| mask.to_be_bytes()));
     acknowledged(socket, buffer, "conntrack flush", request)
 }

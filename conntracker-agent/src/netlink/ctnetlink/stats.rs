@@ -9,6 +9,7 @@ use crate::netlink::wire::{self, DecodeError, Message};
 
 /// The table of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GlobalStats {
     /// Entries now.
     pub entries: u32,
@@ -20,6 +21,7 @@ pub struct GlobalStats {
 /// include/linux/netfilter/nf_conntrack_common.h. `None`: the kernel is older than the counter, or has dropped it.
 /// Counters wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CpuStats {
     /// Number of the CPU.
     pub cpu: u16,
@@ -47,6 +49,7 @@ pub struct CpuStats {
 
 /// What one CPU has counted of expectations since the network namespace was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExpectCpuStats {
     /// Number of the CPU.
     pub cpu: u16,

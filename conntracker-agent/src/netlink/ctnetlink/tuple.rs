@@ -7,16 +7,17 @@ use conntracker_common::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 
 #[allow(clippy::wildcard_imports, reason = "the names of a C header, all prefixed")]
 use super::uapi::*;
-use crate::model::{L4, Tuple};
+use crate::model::{L4, Tuple, Zone};
 use crate::netlink::wire::{Attribute, DecodeError};
 
 /// A direction and the zone that applies to it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Direction {
     /// Addresses and ports.
     pub tuple: Tuple,
     /// `CTA_TUPLE_ZONE`.
-    pub zone: Option<u16>,
+    pub zone: Option<Zone>,
 }
 
 /// Reads a tuple of a message whose header says `family`. Attributes without a meaning here add
@@ -32,7 +33,7 @@ pub fn decode(
         match attribute.kind {
             CTA_TUPLE_IP => addresses = Some(decode_addresses(family, &attribute, unknown)?),
             CTA_TUPLE_PROTO => protocol = Some(decode_protocol(&attribute, unknown)?),
-            CTA_TUPLE_ZONE => zone = Some(attribute.be16("CTA_TUPLE_ZONE")?),
+            CTA_TUPLE_ZONE => zone = Some(Zone(attribute.be16("CTA_TUPLE_ZONE")?)),
             _ => *unknown += 1,
         }
     }

@@ -148,6 +148,7 @@ pub(super) const EXPECTATION: KnownAttributes = &[
 
 /// An attribute without a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnknownAttribute<'a> {
     /// Types of the attributes that it lies in, outermost first.
     pub within: [Option<u16>; DEPTH - 1],
@@ -160,6 +161,7 @@ pub struct UnknownAttribute<'a> {
 
 /// An attribute without a field, of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OwnedAttribute {
     /// Types of the attributes that it lies in, outermost first.
     pub within: [Option<u16>; DEPTH - 1],

@@ -5,7 +5,7 @@ use super::names;
 use super::options::{Options, SECOND};
 use crate::conntrack::{Counters, Entry, Kind};
 use crate::model::harmless;
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Status, Tuple, Zone};
 
 /// Appends the tag that events begin with.
 pub fn tag(out: &mut Vec<u8>, kind: Kind) {
@@ -113,9 +113,9 @@ fn independent(out: &mut Vec<u8>, entry: &Entry<'_>, options: &Options<'_>, now:
 }
 
 /// The zone, if it applies to both directions.
-pub(super) fn zone_of_both(entry: &Entry<'_>) -> Option<u16> {
+pub(super) fn zone_of_both(entry: &Entry<'_>) -> Option<Zone> {
     let both = entry.zone_orig.is_none() && entry.zone_reply.is_none();
-    Some(entry.zone).filter(|&zone| both && zone != 0)
+    Some(entry.zone).filter(|&zone| both && zone != Zone::DEFAULT)
 }
 
 /// Appends addresses, and the ports or their counterpart.

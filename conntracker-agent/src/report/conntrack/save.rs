@@ -14,7 +14,7 @@ use super::names;
 use super::plain::zone_of_both;
 use crate::conntrack::{Entry, Kind, ProtoState};
 use crate::model::harmless::is_harmful;
-use crate::model::{L4, Status};
+use crate::model::{L4, Mark, Status};
 
 /// Bits that `-u` can set, and their names.
 const STATUS: [(Status, &[u8]); 3] = [
@@ -59,7 +59,7 @@ pub fn entry(out: &mut Vec<u8>, kind: Kind, entry: &Entry<'_>, names: Option<&La
         end(out, dst, reply.dst, src_port);
     }
     protocol(out, entry);
-    if let Some(mark) = entry.mark.filter(|&mark| mark != 0) {
+    if let Some(mark) = entry.mark.filter(|&mark| mark != Mark::NONE) {
         option(out, b"-m", mark);
     }
     labels(out, kind, entry, names);

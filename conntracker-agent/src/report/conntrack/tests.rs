@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::conntrack::{Counters, CpuStats, Entry, ExpectCpuStats, Expectation, Kind, ProtoState};
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Mark, Status, Tuple, Zone};
 
 /// Wed Nov 25 23:25:36 2026.
 const START: u64 = 1_795_649_136;
@@ -21,12 +21,12 @@ fn entry(orig: Tuple) -> Entry<'static> {
         orig,
         reply: orig.inverted(),
         master: None,
-        zone: 0,
+        zone: Zone::DEFAULT,
         zone_orig: None,
         zone_reply: None,
         status: Status::CONFIRMED,
         timeout: Some(99),
-        mark: Some(0),
+        mark: Some(Mark(0)),
         secmark: None,
         secctx: None,
         id: Some(4_138_404_893),
@@ -56,8 +56,8 @@ fn rich() -> Entry<'static> {
         status: Status(Status::CONFIRMED.0 | Status::SEEN_REPLY.0 | Status::ASSURED.0),
         state: Some(tcp(3)),
         timeout: Some(431_999),
-        mark: Some(4660),
-        zone: 5,
+        mark: Some(Mark(4660)),
+        zone: Zone(5),
         counters: [
             Some(Counters { packets: 3, bytes: 164 }),
             Some(Counters { packets: 1, bytes: 60 }),
@@ -93,8 +93,8 @@ fn each_protocol_has_its_fields() {
         (
             Entry {
                 state: Some(tcp(9)),
-                zone: 6,
-                zone_orig: Some(6),
+                zone: Zone(6),
+                zone_orig: Some(Zone(6)),
                 ..entry(ports(6, 1005, 443))
             },
             "tcp      6 99 SYN_SENT2 src=192.0.2.1 dst=198.51.100.2 sport=1005 dport=443 zone-orig=6 \
@@ -102,9 +102,9 @@ fn each_protocol_has_its_fields() {
         ),
         (
             Entry {
-                mark: Some(7),
-                zone: 7,
-                zone_reply: Some(7),
+                mark: Some(Mark(7)),
+                zone: Zone(7),
+                zone_reply: Some(Zone(7)),
                 ..entry(v6(17, L4::Ports { src: 1000, dst: 53 }))
             },
             "udp      17 99 src=2001:db8::1 dst=2001:db8::2 sport=1000 dport=53 [UNREPLIED] \
@@ -198,7 +198,8 @@ fn xml_escapes_text_and_has_what_icmp_has_for_ports() {
         "<layer4 protonum=\"58\" protoname=\"icmpv6\"><type>129</type><code>0</code><id>78</id></layer4>"
     ));
     let sctp = Some(ProtoState::Sctp { state: 4, vtag: [None; 2] });
-    let sctp = Entry { state: sctp, zone: 3, zone_orig: Some(3), ..entry(ports(132, 5, 6)) };
+    let sctp =
+        Entry { state: sctp, zone: Zone(3), zone_orig: Some(Zone(3)), ..entry(ports(132, 5, 6)) };
     let line = printed(Format::Xml, Options::new(&calendar), &sctp);
     assert!(line.contains("</layer4><zone>3</zone></meta><meta direction=\"reply\">"), "{line}");
     assert!(line.contains("<state>ESTABLISHED</state>"), "{line}");
@@ -212,7 +213,7 @@ fn saved_entries_are_arguments() {
     let translated = tuple(6, "203.0.113.9", "192.0.2.1", L4::Ports { src: 7777, dst: 1003 });
     for (entry, line) in [
         (
-            Entry { zone: 6, zone_orig: Some(6), ..entry(ports(17, 1, 53)) },
+            Entry { zone: Zone(6), zone_orig: Some(Zone(6)), ..entry(ports(17, 1, 53)) },
             "-A -t 99 -u UNSET --orig-zone 6 -s 192.0.2.1 -d 198.51.100.2 -r 198.51.100.2 \
              -q 192.0.2.1 -p udp --sport 1 --dport 53 --reply-port-src 53 --reply-port-dst 1",
         ),

@@ -8,7 +8,7 @@ use super::names;
 use super::options::{Options, SECOND, Timestamp};
 use super::plain::zone_of_both;
 use crate::conntrack::{Counters, Entry, Kind};
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Status, Tuple, Zone};
 
 /// First line of a document, and the start tag of its root element.
 pub(super) const HEADER: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";
@@ -57,7 +57,7 @@ fn direction(
     out: &mut Vec<u8>,
     name: &[u8],
     tuple: &Tuple,
-    zone: Option<u16>,
+    zone: Option<Zone>,
     counters: Option<Counters>,
 ) {
     out.extend_from_slice(b"<meta direction=\"");

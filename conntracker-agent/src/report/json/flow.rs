@@ -18,7 +18,7 @@ use super::{
 use crate::{
     conntrack::Entry,
     model::{
-        Details, DroppedAt, Flow, Origins, Status, Tuple, ZoneDir, counters::Counters,
+        Details, DroppedAt, Flow, Mark, Origins, Status, Tuple, Zone, ZoneDir, counters::Counters,
         state::ProtoState,
     },
     report::names::{Name, Names},
@@ -27,7 +27,7 @@ use crate::{
 /// What the object of a flow says, whether the flow is of a report or an entry of conntrack's table.
 pub(super) struct FlowObject<'a> {
     netns: Name<'a>,
-    zone: u16,
+    zone: Zone,
     zone_dir: ZoneDir,
     original: Tuple,
     reply: Option<Tuple>,
@@ -41,8 +41,8 @@ pub(super) struct FlowObject<'a> {
     lost: Option<LostObject<'a>>,
     status: Status,
     state: Option<ProtoState>,
-    mark: Option<u32>,
-    packet_mark: Option<u32>,
+    mark: Option<Mark>,
+    packet_mark: Option<Mark>,
     interfaces: Option<InterfacesObject<'a>>,
     timeout_seconds: Option<u32>,
     flows: u64,

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     flowtable::FlowTable,
     model::{
-        Flow, NetnsId, Status,
+        Flow, NetnsId, Status, Zone,
         counters::Counters,
         event::{EntrySource, EventKind, FlowEvent},
         state::ProtoState,
@@ -156,8 +156,14 @@ fn varied<'a>(entry: &Entry<'a>) -> impl Iterator<Item = Entry<'a>> {
         entry,
         Entry { labels: Some(&[5; 16]), helper: Some(b"f\xfft\"p"), ..entry },
         Entry { reply: None, secctx: Some(b"system_u:object_r:\n"), use_count: None, ..entry },
-        Entry { zone: 7, zone_orig: Some(7), counters: [counters(3), None], ..entry },
-        Entry { zone: 7, zone_reply: Some(7), status: Status(u32::MAX), mark: None, ..entry },
+        Entry { zone: Zone(7), zone_orig: Some(Zone(7)), counters: [counters(3), None], ..entry },
+        Entry {
+            zone: Zone(7),
+            zone_reply: Some(Zone(7)),
+            status: Status(u32::MAX),
+            mark: None,
+            ..entry
+        },
         Entry { start: Some(AT_NS - 1), stop: Some(AT_NS), id: None, timeout: None, ..entry },
         Entry { start: Some(AT_NS + 1), counters: [counters(0), counters(9)], ..entry },
         Entry {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{INDENT, joined, marks};
 use crate::model::{
-    Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops, Flow, L4, Status, Tuple,
+    Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops, Flow, L4, Mark, Status, Tuple,
     path::{Direction, Step},
     process::Process,
 };
@@ -51,10 +51,10 @@ impl Explanation<'_> {
             say("state", &names::state(state))?;
         }
         // To the kernel no mark and a mark of 0 are the same.
-        if let Some(mark) = flow.mark.filter(|&mark| mark != 0) {
+        if let Some(mark) = flow.mark.filter(|&mark| mark != Mark::NONE) {
             say("mark", &format_args!("{mark:#x}"))?;
         }
-        if let Some(mark) = flow.packet_mark.filter(|&mark| mark != 0) {
+        if let Some(mark) = flow.packet_mark.filter(|&mark| mark != Mark::NONE) {
             say("packet mark", &format_args!("{mark:#x}"))?;
         }
         if let Some([original, reply]) = flow.counters {

@@ -294,7 +294,7 @@ fn namespaces_and_zones_tell_lines_apart_where_there_are_several() {
     for (id, netns, zone) in [(1, 0, 0), (1, 1, 0), (2, 0, 0), (2, 1, 0), (2, 1, 9), (3, 2, 0)] {
         let mut ping = icmp(1, "192.0.2.1", "192.0.2.2", 8, 0, id);
         ping.key.netns = NetnsId(netns);
-        ping.key.zone = zone;
+        ping.key.zone = Zone(zone);
         flows.push(ping);
     }
     let mut report = report(flows);
@@ -349,7 +349,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
             };
             let mut flow = flow(proto, &format!("192.0.2.{src}"), &format!("192.0.2.{dst}"), l4);
             flow.key.netns = NetnsId(netns);
-            flow.key.zone = zone;
+            flow.key.zone = Zone(zone);
             if replied { confirmed(flow) } else { flow }
         },
     )
@@ -402,7 +402,7 @@ proptest! {
             let red = if flow.key.netns.0 == 1 { "red" } else { "-" };
             let netns =
                 if many_namespaces { format!(" [netns {red}]") } else { String::new() };
-            let zone = if flow.key.zone == 1 { " [zone 1]" } else { "" };
+            let zone = if flow.key.zone == Zone(1) { " [zone 1]" } else { "" };
             format!("{netns}{zone}")
         };
         let mut at = 0;

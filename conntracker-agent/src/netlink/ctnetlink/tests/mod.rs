@@ -2,7 +2,7 @@
 
 mod requests;
 
-use crate::model::{counters::Counters, state::ProtoState};
+use crate::model::{Mark, Zone, counters::Counters, state::ProtoState};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -78,15 +78,15 @@ fn zones_of_one_direction_and_of_both_are_told_apart() {
         let entry = to_port(port);
         (entry.zone, entry.zone_orig, entry.zone_reply)
     };
-    assert_eq!(zones(5301), (7, None, None));
-    assert_eq!(zones(5302), (8, Some(8), None));
-    assert_eq!(zones(5303), (9, None, Some(9)));
-    assert_eq!(zones(5304), (0, None, None));
+    assert_eq!(zones(5301), (Zone(7), None, None));
+    assert_eq!(zones(5302), (Zone(8), Some(Zone(8)), None));
+    assert_eq!(zones(5303), (Zone(9), None, Some(Zone(9))));
+    assert_eq!(zones(5304), (Zone::DEFAULT, None, None));
 }
 
 #[test]
 fn marks_labels_and_translated_ports_are_read() {
-    assert_eq!(to_port(5304).mark, Some(0xabcd));
+    assert_eq!(to_port(5304).mark, Some(Mark(0xabcd)));
     assert_eq!(to_port(5305).labels, [5, 127]);
     let translated = to_port(5306);
     assert!(matches!(translated.reply.unwrap().l4, L4::Ports { src: 5399, .. }));

@@ -8,7 +8,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::uapi::*;
-use crate::model::{L4, Status, Tuple};
+use crate::model::{L4, Mark, Status, Tuple, Zone};
 use crate::netlink::ctnetlink::*;
 use crate::netlink::request::Request;
 use crate::netlink::wire::{Attribute, Attributes, Messages, netfilter};
@@ -88,12 +88,12 @@ fn nat_range(v4: bool) -> impl Strategy<Value = NatRange> {
     })
 }
 
-fn zone() -> impl Strategy<Value = Zone> {
+fn zone() -> impl Strategy<Value = EntryZone> {
     prop_oneof![
-        Just(Zone::Both(0)),
-        any::<u16>().prop_map(Zone::Both),
-        any::<u16>().prop_map(Zone::Orig),
-        any::<u16>().prop_map(Zone::Reply),
+        Just(EntryZone::default()),
+        any::<u16>().prop_map(|zone| EntryZone::Both(Zone(zone))),
+        any::<u16>().prop_map(|zone| EntryZone::Orig(Zone(zone))),
+        any::<u16>().prop_map(|zone| EntryZone::Reply(Zone(zone))),
     ]
 }
 
@@ -128,7 +128,7 @@ fn check_change(change: &Change, state: Option<ProtoState>, payload: &[u8]) {
     let number = |kind| find(attributes.clone(), kind).map(|a| a.be32("a number").unwrap());
     let status = change.status.map(|s| s.union(Status::CONFIRMED));
     assert_eq!(number(CTA_STATUS), status.map(|s| s.0));
-    assert_eq!(entry.mark, change.mark.map(|m| m.value));
+    assert_eq!(entry.mark, change.mark.map(|m| Mark(m.value)));
     let mask = change.mark.map(|m| m.mask);
     assert_eq!(number(CTA_MARK_MASK), mask.filter(|&mask| mask != u32::MAX));
     let labels = |n: u128| (0..128u16).filter(move |&bit| n >> bit & 1 == 1).collect::<Vec<_>>();
@@ -154,9 +154,9 @@ proptest! {
         assert_eq!(decoded.timeout, Some(entry.with.timeout.unwrap_or(entry.timeout)));
         let zones = (decoded.zone, decoded.zone_orig, decoded.zone_reply);
         assert_eq!(zones, match entry.zone {
-            Zone::Both(zone) => (zone, None, None),
-            Zone::Orig(zone) => (zone, Some(zone), None),
-            Zone::Reply(zone) => (zone, None, Some(zone)),
+            EntryZone::Both(zone) => (zone, None, None),
+            EntryZone::Orig(zone) => (zone, Some(zone), None),
+            EntryZone::Reply(zone) => (zone, None, Some(zone)),
         });
         check_change(&entry.with, state, &payload);
         let (_, attributes) = netfilter(&payload).unwrap();
@@ -187,7 +187,7 @@ proptest! {
         zone in any::<u16>(),
         id in of(any::<u32>()),
     ) {
-        let key = EntryKey::orig(tuple).in_zone(zone).with_id(id);
+        let key = EntryKey::orig(tuple).in_zone(Zone(zone)).with_id(id);
         let request = Request::netfilter(1, 0, 0, encode::family(tuple.src));
         let payload = payload(encode::change(encode::key(request, &key), &change));
         let decoded = Entry::decode(&payload).unwrap();
@@ -215,7 +215,7 @@ fn new_expectation() -> impl Strategy<Value = NewExpectation> {
             let (helper, function) = texts;
             NewExpectation {
                 master,
-                zone,
+                zone: Zone(zone),
                 tuple,
                 mask,
                 timeout,
