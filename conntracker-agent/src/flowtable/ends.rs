@@ -61,9 +61,9 @@ impl FlowTable {
             member.account(flow, counters.map(Some));
         }
         flow.started(end.start_ns, time_of_day);
-        let told = flow.told();
-        told.state = end.state.or(told.state);
-        let details = told.details.get_or_insert_default();
+        let facts = flow.facts();
+        facts.state = end.state.or(facts.state);
+        let details = facts.details.get_or_insert_default();
         details.id = member.id.or(details.id);
         details.start_ns = end.start_ns.or(details.start_ns);
         details.stop_ns = Some(time_of_day.of(end.stop_ns));

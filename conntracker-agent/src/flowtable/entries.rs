@@ -71,11 +71,11 @@ fn describe(flow: &mut Line, entry: Entry, time_of_day: TimeOfDay, at_ns: u64) {
         flow.zone_dir = entry.zone_dir;
     }
     flow.started(entry.start_ns, time_of_day);
-    let told = flow.told();
-    told.state = entry.state.or(told.state);
-    told.parent = entry.parent.or(told.parent);
-    told.timeout = entry.timeout.or(told.timeout);
-    let details = told.details.get_or_insert_default();
+    let facts = flow.facts();
+    facts.state = entry.state.or(facts.state);
+    facts.parent = entry.parent.or(facts.parent);
+    facts.timeout = entry.timeout.or(facts.timeout);
+    let details = facts.details.get_or_insert_default();
     let Details { id, use_count, helper, labels, secctx, start_ns, stop_ns } = &mut **details;
     *id = entry.id.or(*id);
     *use_count = entry.use_count.or(*use_count);

@@ -149,7 +149,7 @@ impl FlowTable {
         if let Some(waiting) = self.waiting.get_mut(&headers) {
             waiting.quotes.get_or_insert(quoted);
         } else if let Some(flow) = self.flows.get_mut(&self.line_of(headers)) {
-            flow.told().quotes.get_or_insert(quoted);
+            flow.facts().quotes.get_or_insert(quoted);
         }
     }
 
@@ -342,7 +342,7 @@ impl Waiting {
         flow.seen_at(self.first_ns);
         flow.seen_at(self.last_ns);
         if let Some(quoted) = self.quotes {
-            flow.told().quotes.get_or_insert(quoted);
+            flow.facts().quotes.get_or_insert(quoted);
         }
         for (traversal, packets) in self.paths.iter().flat_map(|paths| paths.shared()) {
             let directed = super::paths::directed(traversal, direction);

@@ -33,12 +33,12 @@ pub(super) struct Line {
     pub drops: Option<Box<Drops>>,
     pub paths: Option<Box<Paths>>,
     pub process: Option<Box<Process>>,
-    told: Option<Box<Told>>,
+    facts: Option<Box<EntryFacts>>,
 }
 
 /// What conntrack's own entries and ICMP errors tell.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct EntryFacts {
     pub parent: Option<Tuple>,
     pub quotes: Option<Tuple>,
     pub state: Option<ProtoState>,
@@ -76,14 +76,14 @@ impl Line {
             drops: None,
             paths: None,
             process: None,
-            told: None,
+            facts: None,
         }
     }
 
     /// As reports have it.
     pub fn flow(self) -> Flow {
-        let told = self.told.map(|told| *told).unwrap_or_default();
-        let Told { parent, quotes, state, timeout, counters, details } = told;
+        let facts = self.facts.map(|facts| *facts).unwrap_or_default();
+        let EntryFacts { parent, quotes, state, timeout, counters, details } = facts;
         Flow {
             key: self.key.key(),
             reply: self.reply.map(|reply| reply.tuple()),
@@ -128,8 +128,8 @@ impl Line {
     }
 
     /// What entries and ICMP errors tell, to be added to.
-    pub fn told(&mut self) -> &mut Told {
-        self.told.get_or_insert_default()
+    pub fn facts(&mut self) -> &mut EntryFacts {
+        self.facts.get_or_insert_default()
     }
 
     pub fn seen_at(&mut self, at_ns: u64) {
@@ -145,7 +145,7 @@ impl Line {
         }
     }
 
-    /// Takes over a process. If both ends are here, the one that began is told.
+    /// Takes over a process. If both ends are here, the one that began is facts.
     pub fn owned_by(&mut self, process: Box<Process>) {
         let better = self.process.as_ref().is_none_or(|known| {
             known.direction == Direction::Reply && process.direction == Direction::Original
@@ -162,8 +162,8 @@ impl Line {
         self.fits_several |= other.fits_several;
         self.interfaces = self.interfaces.or(other.interfaces);
         self.origins.drops |= other.origins.drops;
-        if let Some(quoted) = other.told.and_then(|told| told.quotes) {
-            self.told().quotes.get_or_insert(quoted);
+        if let Some(quoted) = other.facts.and_then(|facts| facts.quotes) {
+            self.facts().quotes.get_or_insert(quoted);
         }
         if let Some(paths) = other.paths {
             self.paths.get_or_insert_default().merge(&paths);

@@ -80,7 +80,7 @@ impl Member {
     /// Adds to its flow what the entry's counters grew by since they were last seen.
     pub fn account(&mut self, flow: &mut Line, counters: [Option<Counters>; 2]) {
         let Some(grown) = self.grown(counters) else { return };
-        let sums = flow.told().counters.get_or_insert_default();
+        let sums = flow.facts().counters.get_or_insert_default();
         for (sum, grown) in sums.iter_mut().zip(grown) {
             sum.packets += grown.packets;
             sum.bytes += grown.bytes;

@@ -130,7 +130,7 @@ impl FlowTable {
             EventKind::Replied(packet) => self.replied(netns, packet, at_ns),
             EventKind::Related { zone, orig, parent } => {
                 let flow = self.flow(self.key(netns, zone, orig), at_ns);
-                flow.told().parent.get_or_insert(parent);
+                flow.facts().parent.get_or_insert(parent);
             }
             EventKind::Dropped(packets) => self.dropped(netns, packets, at_ns),
             EventKind::DropCountsTaken => self.drop_counts_taken(),

@@ -20,7 +20,7 @@ pub use icmp::{ping, ping_blindly, ping4, ping6};
 pub use raw::{gre_packet, ip_sink, raw_ip};
 pub use sctp::{sctp_exchange, sctp_init, sctp_server};
 pub use server::Server;
-pub use storm::{udp_flood, udp_storm, udp_storm_of};
+pub use storm::{udp_flood, udp_spread_of, udp_storm, udp_storm_of};
 pub use stream::{Stream, keep_off, pin, udp_drain, udp_stream};
 pub use tcp::{tcp_connect, tcp_echo_server, tcp_exchange};
 pub use udp::{udp_echo_server, udp_exchange, udp_send, udp_sink, udp_socket, udp_through};

@@ -44,7 +44,28 @@ pub fn udp_storm_of(
 ) -> Result<usize> {
     ensure!(flows.end <= PORTS * ADDRESSES, "{flows:?} do not fit into 10.78.0.0/16");
     let first = flows.start;
-    share(host, flows.len(), threads, |part| send(to, first + part.start..first + part.end))
+    share(host, flows.len(), threads, |part| {
+        send(to, first + part.start..first + part.end, packet_of)
+    })
+}
+
+/// As [`udp_storm_of`], in flows that do not fold into each other: of each source address and destination port there is
+/// one. The port of `to` is the first one.
+pub fn udp_spread_of(
+    host: &Host,
+    to: SocketAddrV4,
+    flows: Range<usize>,
+    threads: usize,
+) -> Result<usize> {
+    let ports = flows.end.div_ceil(ADDRESSES);
+    ensure!(usize::from(to.port()) + ports <= PORTS, "{flows:?} do not fit into 10.78.0.0/16");
+    let first = flows.start;
+    share(host, flows.len(), threads, |part| {
+        send(to, first + part.start..first + part.end, |flow, to| {
+            let port = to.port() + (flow / ADDRESSES) as u16;
+            packet_of(flow % ADDRESSES * PORTS, SocketAddrV4::new(*to.ip(), port))
+        })
+    })
 }
 
 /// As [`udp_storm`], for so long, and each packet in a flow of its own.
@@ -55,7 +76,7 @@ pub fn udp_flood(host: &Host, to: SocketAddrV4, time: Duration, threads: usize) 
         let mut sent = 0;
         while Instant::now() < end && !flows.is_empty() {
             let next = flows.start + AT_ONCE.min(flows.len());
-            sent += send(to, flows.start..next)?;
+            sent += send(to, flows.start..next, packet_of)?;
             flows.start = next;
         }
         Ok(sent)
@@ -89,7 +110,11 @@ fn share(
     })
 }
 
-fn send(to: SocketAddrV4, mut flows: Range<usize>) -> Result<usize> {
+fn send(
+    to: SocketAddrV4,
+    mut flows: Range<usize>,
+    packet_of: impl Fn(usize, SocketAddrV4) -> [u8; PACKET],
+) -> Result<usize> {
     const IPPROTO_RAW: i32 = 255; // our own IP headers
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(IPPROTO_RAW)))?;
     socket.connect(&bare(IpAddr::V4(*to.ip())))?;

@@ -1,8 +1,10 @@
 //! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow. `bench dump`: how
-//! long it takes to list conntrack's table. `bench events`: what is missed of events at the highest rate.
+//! long it takes to list conntrack's table. `bench events`: what is missed of events at the highest rate. `bench
+//! memory`: what a flow costs in the agent's memory.
 
 mod dump;
 mod events;
+mod memory;
 mod programs;
 mod rules;
 mod table;
@@ -45,6 +47,8 @@ enum What {
     Dump(dump::Args),
     /// New flows as fast as the machine makes them: what `conntracker events` and `conntrack -E` miss.
     Events(events::Args),
+    /// Bytes that a flow takes in the agent's memory, in the table and while a report is made.
+    Memory(memory::Args),
 }
 
 #[derive(clap::Args)]
@@ -99,6 +103,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         What::Events(args) => {
             return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
                 events::measure(args, binary)
+            });
+        }
+        What::Memory(args) => {
+            return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
+                memory::measure(args, binary)
             });
         }
     };
