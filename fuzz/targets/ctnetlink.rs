@@ -128,12 +128,12 @@ fn saved(line: &[u8], entry: &Entry<'_>) {
 }
 
 fn table(entry: &Entry<'_>) {
-    let mut table = FlowTable::new(true);
+    let mut table = FlowTable::new(true, 8);
     let shown = EventKind::Entry(EntrySource::Dump, Box::new(entry.into()));
     for kind in [EventKind::DumpBegan, shown, EventKind::DumpEnded { whole: true }] {
         table.take(FlowEvent { netns: NetnsId(0), at_ns: NOW_NS, kind });
     }
-    assert_eq!(table.flows().count(), 1);
+    assert_eq!(table.len(), 1);
 }
 
 fn print_expectation(expectation: &Expectation<'_>) {

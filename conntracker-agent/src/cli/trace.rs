@@ -87,7 +87,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "BYTES", value_parser = values::size, default_value = "32M")]
     ring_size: u32,
     /// Room for flows: beyond it those that were quiet for the longest time are summed up.
-    /// Default: what fits into a quarter of the memory (1000 bytes each).
+    /// Default: what fits into a quarter of the memory (1300 bytes each).
     #[arg(long, value_name = "N", value_parser = values::max_flows)]
     max_flows: Option<usize>,
     /// Receive buffer of the event sockets (netlink backend).

@@ -27,13 +27,15 @@ pub(super) struct Snapshot {
     report: Report,
     flows: FlowSnapshot,
     filter: Filter,
+    /// The table has them one by one, and the report folds them.
+    fold: bool,
     time_of_day: TimeOfDay,
 }
 
 impl Snapshot {
     /// Makes the report.
     pub fn finish(self) -> Report {
-        let Self { mut report, flows, filter, time_of_day } = self;
+        let Self { mut report, flows, filter, fold: folds, time_of_day } = self;
         let names: HashMap<(NetnsId, u32), &str> = report
             .header
             .namespaces
@@ -47,7 +49,7 @@ impl Snapshot {
             .into_flows()
             .filter(|flow| filter.allows(flow, |number| name(flow.key.netns, number)))
             .collect();
-        if report.header.folded {
+        if folds {
             flows = fold(flows);
         }
         report.flows = flows;
@@ -134,7 +136,8 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
         untold: untold(observer),
     };
     let filter = observer.config.filter.clone();
-    (Snapshot { report, flows, filter, time_of_day }, failed)
+    let fold = observer.config.fold && !observer.config.folds_at_once();
+    (Snapshot { report, flows, filter, fold, time_of_day }, failed)
 }
 
 /// What was to be told and is not, besides what is lost record by record.

@@ -196,7 +196,7 @@ pub struct Flow {
     pub interfaces: Option<(u32, u32)>,
     /// Packets without an entry that may belong to several flows, and were added to none.
     pub fits_several: bool,
-    /// Something of the flow was summed up before ([`super::other`]): its conntrack flows are counted there.
+    /// Something of the flow was summed up before (`model::other`): its conntrack flows are counted there.
     pub resumed: bool,
     /// Seconds to live when last seen in a dump.
     pub timeout: Option<u32>,

@@ -364,6 +364,10 @@ impl Paths {
             return;
         }
         let at = self.all.len();
+        if at == 0 {
+            // Most flows have one: no room for more.
+            self.all.reserve_exact(1);
+        }
         self.all.push((Arc::clone(traversal), packets));
         if let Some(index) = &mut self.index {
             index.insert(Arc::clone(traversal), at);
