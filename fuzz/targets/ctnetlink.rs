@@ -100,9 +100,9 @@ fn print_entry(entry: &Entry<'_>) {
     });
     csv::entry(&mut out, "-", entry);
     let now = Stamp::new(NOW_NS);
-    json::render_event(&mut out, "new", 1, entry, "-", &now);
+    json::render_event(&mut out, "new", 1, entry, "-", &now).unwrap();
     out.clear();
-    json::render_entry(&mut out, entry, "-", &now);
+    json::render_entry(&mut out, entry, "-", &now).unwrap();
     assert!(out.starts_with(b"{") && out.ends_with(b"}\n"));
 }
 
