@@ -131,8 +131,8 @@ impl PacketsSource {
             (_, attached) => (attached?, None),
         };
         let Attached { mut programs, links, probes, rules, without_ends, without_hooks } = attached;
-        let ring =
-            RecordRing::new(programs.take_ring()?).context("cannot watch the ring buffer")?;
+        let ring = RecordRing::new(programs.take_ring()?, sizes.ring_bytes)
+            .context("cannot watch the ring buffer")?;
         let netns_by_cookie = (0..)
             .map(NetnsId)
             .zip(namespaces)

@@ -14,10 +14,6 @@ use tokio::io::unix::AsyncFd;
 /// `as_raw_fd` returns the same open descriptor for the whole life of the value.
 pub unsafe trait Watched: AsRawFd {}
 
-#[cfg(feature = "cli")]
-// SAFETY: the map's descriptor lives in the ring and never changes.
-unsafe impl Watched for aya::maps::RingBuf<aya::maps::MapData> {}
-
 /// Registers `inner` with the running tokio runtime.
 pub fn watch<T: Watched>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the promise of `Watched`.

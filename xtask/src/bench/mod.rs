@@ -1,11 +1,12 @@
 //! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow. `bench dump`: how
 //! long it takes to list conntrack's table. `bench events`: what is missed of events at the highest rate. `bench
-//! memory`: what a flow costs in the agent's memory.
+//! memory`: what a flow costs in the agent's memory. `bench report`: what is lost while a long report is made.
 
 mod dump;
 mod events;
 mod memory;
 mod programs;
+mod report;
 mod rules;
 mod table;
 
@@ -47,6 +48,8 @@ enum What {
     Dump(dump::Args),
     /// New flows as fast as the machine makes them: what `conntracker events` and `conntrack -E` miss.
     Events(events::Args),
+    /// Records that are lost while a report of very many flows is made and new flows go on.
+    Report(report::Args),
     /// Bytes that a flow takes in the agent's memory, in the table and while a report is made.
     Memory(memory::Args),
 }
@@ -103,6 +106,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         What::Events(args) => {
             return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
                 events::measure(args, binary)
+            });
+        }
+        What::Report(args) => {
+            return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
+                report::measure(args, binary)
             });
         }
         What::Memory(args) => {

@@ -45,8 +45,12 @@ impl Join {
     /// Joins both. Listed chains that no hook leads to have no counters here.
     pub fn new(index: &Index, ruleset: &Ruleset) -> Self {
         let mut join = Self::default();
+        let listed = by_handles(ruleset);
         for chain in &index.nft {
-            join.nft(chain, ruleset);
+            // nft does not list the chains of blocks within rules, and the rules that lead to them are unknown ones.
+            if let Some(&at) = listed.get(&(chain.table, chain.handle)) {
+                join.nft(chain, at, ruleset);
+            }
         }
         for table in &index.legacy {
             join.legacy(table, ruleset);
@@ -108,16 +112,7 @@ impl Join {
         self.capped.contains(counter) || self.hidden.contains(counter)
     }
 
-    fn nft(&mut self, chain: &NftChain, ruleset: &Ruleset) {
-        let found = ruleset.tables.iter().enumerate().find_map(|(t, table)| {
-            if table.backend != Backend::Nft || table.handle != Some(chain.table) {
-                return None;
-            }
-            let c = table.chains.iter().position(|listed| listed.handle == Some(chain.handle))?;
-            Some((t, c))
-        });
-        // nft does not list the chains of blocks within rules, and the rules that lead to them are unknown ones.
-        let Some(at) = found else { return };
+    fn nft(&mut self, chain: &NftChain, at: ChainAt, ruleset: &Ruleset) {
         self.nft.insert(chain.address, at);
         let listed = &ruleset.tables[at.0].chains[at.1];
         let same = listed
@@ -146,10 +141,9 @@ impl Join {
         });
         let Some(t) = found else { return };
         let listed = &ruleset.tables[t];
+        let numbers = by_names(listed);
         for chain in &table.chains {
-            let Some(c) = listed.chains.iter().position(|listed| listed.name == chain.name) else {
-                continue;
-            };
+            let Some(&c) = numbers.get(chain.name.as_str()) else { continue };
             self.legacy.insert((table.address, chain.name.clone()), (t, c));
             if listed.chains[c].rules.len() + 1 == chain.counters.len() {
                 let counters = chain.counters.iter().map(|&counter| Some(counter)).collect();
@@ -211,11 +205,26 @@ impl Counters for Join {
     }
 }
 
+/// Chains of nf_tables by the handles of their table and their own: Kubernetes has tens of thousands.
+fn by_handles(ruleset: &Ruleset) -> HashMap<(u64, u64), ChainAt> {
+    let tables = ruleset.tables.iter().enumerate().filter(|(_, t)| t.backend == Backend::Nft);
+    tables
+        .flat_map(|(t, table)| {
+            let chains = table.chains.iter().enumerate();
+            chains.filter_map(move |(c, chain)| Some(((table.handle?, chain.handle?), (t, c))))
+        })
+        .collect()
+}
+
+/// The chains of a table by name.
+fn by_names(table: &Table) -> HashMap<&str, usize> {
+    table.chains.iter().enumerate().map(|(c, chain)| (chain.name.as_str(), c)).collect()
+}
+
 /// The chains that packets can reach from a base chain: the base chain first, then the others by distance.
 pub(super) fn reachable(ruleset: &Ruleset, base: ChainAt) -> Vec<ChainAt> {
     let Some(table) = ruleset.tables.get(base.0) else { return Vec::new() };
-    let numbers: HashMap<&str, usize> =
-        table.chains.iter().enumerate().map(|(c, chain)| (chain.name.as_str(), c)).collect();
+    let numbers = by_names(table);
     let mut seen = BTreeSet::from([base.1]);
     let mut found = vec![base];
     let mut next = 0;
