@@ -48,6 +48,11 @@ impl Loader {
         Ok(self)
     }
 
+    /// The maps, by name.
+    pub fn maps(&self) -> impl Iterator<Item = (&str, &aya_obj::Map)> {
+        self.0.maps.iter().map(|(name, map)| (name.as_str(), map))
+    }
+
     /// Creates all maps.
     pub fn load(self) -> Result<(Programs, Maps)> {
         let names: Vec<String> = self.0.maps.keys().cloned().collect();

@@ -25,6 +25,7 @@ pub mod probes;
 pub mod reasons;
 pub mod record;
 pub mod ring;
+pub mod sizes;
 pub mod symbols;
 pub mod sys;
 pub mod table;

@@ -19,7 +19,7 @@ use conntracker_common::{
     counters::COUNTERS,
     loops,
     offsets::NftOffsets,
-    plan::{ChainKey, FRAMES, HookedChain, MAX_SLOTS, SEGMENT_EARLY, Tracing},
+    plan::{ChainKey, HookedChain, SEGMENT_EARLY, Tracing},
     probes::Arguments,
     seen::{Mode, REPORT_EACH},
 };
@@ -34,6 +34,7 @@ use super::{
     offsets::Layout,
     owner::OwnerLayout,
     reasons::Reasons,
+    sizes::Sizes,
     sys,
 };
 use crate::netlink::ctnetlink::stats::CpuStats;
@@ -44,32 +45,6 @@ const FLOW_END: &str = "flow_end";
 pub(super) const READ_MEMORY: &str = "read_memory";
 /// Name of the program at tracepoint kfree_skb.
 const PACKET_DROPPED: &str = "packet_dropped";
-
-/// Sizes of the kernel side.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Bytes of the ring buffer; rounded up to a power of two of pages.
-    pub ring_bytes: u32,
-    /// Flows whose folded keys are remembered.
-    pub seen_entries: u32,
-    /// Entries of each of the two maps of drops.
-    pub drop_entries: u32,
-    /// Flows whose paths are cached.
-    pub known_flows: u32,
-}
-
-impl Default for Sizes {
-    /// 32 MiB hold 150,000 new flows of IPv4, each with a path through one hook; the map of flows takes about 20 MiB,
-    /// those of drops 10 MiB each, the path cache 4 MiB.
-    fn default() -> Self {
-        Self {
-            ring_bytes: 32 << 20,
-            seen_entries: 131_072,
-            drop_entries: 65_536,
-            known_flows: 262_144,
-        }
-    }
-}
 
 /// Longer than any program runs.
 const PROGRAMS_RUN: Duration = Duration::from_millis(50);
@@ -160,20 +135,11 @@ impl Programs {
         // The programs wake the agent four times per ring, which is early enough to drain it and rare enough to cost
         // nothing.
         let wake_bytes = (u64::from(sizes.ring_bytes) / 4).next_power_of_two();
-        let path_cache_sets = if trace_rules {
-            sizes.known_flows.div_ceil(PATH_CACHE_WAYS).next_power_of_two()
-        } else {
-            1
-        };
-        let frames =
-            if trace_rules { nr_cpus().map_err(|(_, error)| error)? as u32 * FRAMES } else { 1 };
         let loops = match layout.has_loop {
             true => loops::BY_NUMBER,
             false if trace_rules && callbacks::work() => loops::BY_ELEMENT,
             false => loops::NONE,
         };
-        // The longest loop has a round for each counter.
-        let rounds = if loops == loops::BY_ELEMENT { MAX_SLOTS } else { 1 };
         let untold = lost.map_or([0; 4], Reasons::untold);
         let (probes, arguments, nft, ends) = match seeing {
             Seeing::Links => (0u32, Arguments::ZERO, NftOffsets::ZERO, EndLayout::NONE),
@@ -183,7 +149,9 @@ impl Programs {
         };
         let owners = layout.owners.as_ref().unwrap_or(&OwnerLayout::NONE);
         let one = |number: u32| words(&[number]);
-        let (programs, maps) = Loader::new()?
+        let by_element = loops == loops::BY_ELEMENT;
+        let (programs, maps) = sizes
+            .apply(Loader::new()?, trace_rules, by_element)?
             .constants(&[
                 ("OFFSETS", words(&layout.offsets.to_array())),
                 ("NFT_OFFSETS", words(&nft.to_array())),
@@ -194,7 +162,7 @@ impl Programs {
                 ("OWNER_NUMBERS", words(&owners.numbers.to_array())),
                 ("PROBES", one(probes)),
                 ("LOOPS", one(loops)),
-                ("PATH_CACHE_SETS", one(path_cache_sets)),
+                ("PATH_CACHE_SETS", one(sizes.path_cache_sets(trace_rules))),
                 ("HASH_KEY", long_words(&random_key())),
                 ("SWITCHES", words(&layout.switches)),
                 ("TRACE_RULES", one(trace_rules.into())),
@@ -206,15 +174,6 @@ impl Programs {
                 ("STATS", words(&layout.stats)),
                 ("WAKE_BYTES", long_words(&[wake_bytes])),
             ])?
-            .max_entries("RECORDS", sizes.ring_bytes)?
-            .max_entries("SEEN_FLOWS", sizes.seen_entries)?
-            .max_entries("DROPS_0", sizes.drop_entries)?
-            .max_entries("DROPS_1", sizes.drop_entries)?
-            .max_entries("PATH_CACHE", path_cache_sets)?
-            .max_entries("BEFORE", frames)?
-            .max_entries("AFTER", frames)?
-            .max_entries("PATH_SCRATCH", frames)?
-            .max_entries("ROUNDS", rounds)?
             .load()?;
         let netfilter = match seeing {
             Seeing::Links => Some(NetfilterPrograms::load(&programs, trace_rules)?),
@@ -425,6 +384,3 @@ fn if_there(removed: Result<(), MapError>) -> Result<(), MapError> {
         result => result,
     }
 }
-
-/// Entries of one set of the path cache.
-const PATH_CACHE_WAYS: u32 = 4;

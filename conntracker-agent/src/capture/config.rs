@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::tracing::RuleOptions;
 use crate::{
-    bpf::{object::Sizes, probes::Method},
+    bpf::{probes::Method, sizes::Sizes},
     model::filter::Filter,
     os::netns::Netns,
 };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::{
-    bpf::{object::Sizes, probes::Method},
+    bpf::{probes::Method, sizes::Sizes},
     capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
     commands::trace::{self, Mode, Trace},
     live,
@@ -230,7 +230,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             lost: matches!(drops, DropsArg::All),
             max_flows: max_flows.unwrap_or_else(live::max_flows),
             leave_written: daemon,
-            sizes: Sizes { ring_bytes: ring_size, ..Sizes::default() },
+            sizes: Sizes { ring_bytes: ring_size, ..live::sizes() },
             event_buffer: event_buffer as usize,
         },
         mode: if daemon {

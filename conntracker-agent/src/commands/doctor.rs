@@ -18,7 +18,10 @@ use crate::{
     },
     capture::{NetnsChoice, kernel::Kernel},
     firewall::program,
-    live::notes::{HOW_TO_ACTIVATE, Settings},
+    live::{
+        self,
+        notes::{HOW_TO_ACTIVATE, Settings},
+    },
     model::harmless::OneLine,
     netlink::{Socket, ctnetlink::stats},
     os::{netns::Netns, output::Destination},
@@ -76,6 +79,7 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
     findings.extend(capabilities());
     findings.extend(conntrack(netns, loaded.as_mut()));
     findings.push(counters(loaded.as_ref()));
+    findings.push(maps());
     findings.push(rules(netns, loaded.as_mut()));
     findings.extend(firewalls(netns));
     let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
@@ -87,6 +91,19 @@ pub fn run(netns: &NetnsChoice) -> Result<ExitCode> {
         writeln!(out, "{:width$}       {}", "backend", OneLine(chosen))
     })?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the maps of a trace take, the larger ones by name.
+fn maps() -> Finding {
+    const MEBIBYTE: u64 = 1 << 20;
+    let said = live::sizes().maps(true).map(|maps| {
+        let large = maps.iter().filter(|(_, bytes)| *bytes >= MEBIBYTE);
+        let large: Vec<String> =
+            large.map(|(name, bytes)| format!("{name} {} MiB", bytes / MEBIBYTE)).collect();
+        let all: u64 = maps.iter().map(|(_, bytes)| bytes).sum();
+        format!("{} MiB for a trace of rules: {}", all / MEBIBYTE, large.join(", "))
+    });
+    finding("kernel maps", said, "")
 }
 
 fn finding(name: &str, result: Result<String>, instead: &str) -> Finding {

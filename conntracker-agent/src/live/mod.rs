@@ -22,7 +22,7 @@ use std::{
 use anyhow::Result;
 use tokio::{sync::mpsc, time::Instant};
 
-pub use self::room::max_flows;
+pub use self::room::{max_flows, sizes};
 use self::{
     netns_watch::{Change, NetnsWatch},
     wanted::Wanted,

@@ -1,7 +1,13 @@
-//! How many flows there is room for: by the memory there is at the start, and less of them when it gets scarce.
+//! How much room there is: for flows, by the memory there is at the start, and less when it gets scarce; in the maps of
+//! the BPF programs, by conntrack's table.
+
+use std::fs;
 
 use super::Observer;
-use crate::os::memory;
+use crate::{bpf::sizes::Sizes, os::memory};
+
+/// The most entries that conntrack's table may have, in all namespaces.
+const TABLE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Memory that a flow takes, in the table and while a report is made of it (`cargo xtask bench memory` measures it).
 const BYTES_PER_FLOW: u64 = 1_300;
@@ -21,6 +27,14 @@ pub fn max_flows() -> usize {
     let flows = memory::limit() / PART / BYTES_PER_FLOW;
     // The table numbers its slots with 32 bits.
     usize::try_from(flows).unwrap_or(usize::MAX).clamp(FEWEST, u32::MAX as usize / 2)
+}
+
+/// Sizes of the BPF programs' maps.
+#[must_use]
+pub fn sizes() -> Sizes {
+    // Without conntrack there is no table yet.
+    let max = fs::read_to_string(TABLE).ok().and_then(|max| max.trim().parse().ok());
+    Sizes::for_table(max.unwrap_or(0))
 }
 
 impl Observer {

@@ -7,9 +7,10 @@ use crate::{
     bpf::{
         index::layout::IndexLayout,
         links,
-        object::{Programs, Seeing, Sizes},
+        object::{Programs, Seeing},
         points::{Choice, NoPoint},
         probes::{self, Method, Probes},
+        sizes::Sizes,
     },
     capture::kernel::Kernel,
 };

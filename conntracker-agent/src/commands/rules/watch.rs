@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 
 use super::{Format, hits};
 use crate::{
-    bpf::object::Sizes,
     capture::{
         BackendChoice, Config, NetnsChoice,
         tracing::{Listers, RuleOptions},
@@ -62,7 +61,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
             lost: false,
             max_flows: live::max_flows(),
             leave_written: false,
-            sizes: Sizes::default(),
+            sizes: live::sizes(),
             event_buffer: 0,
         })
         .await?;

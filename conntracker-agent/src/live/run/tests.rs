@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    bpf::object::Sizes,
+    bpf::sizes::Sizes,
     capture::{BackendChoice, Config, Hurry, NetnsChoice},
     model::{event, filter::Filter},
     netlink::{
