@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 const PORT: u16 = 9;
 
 /// Flows that are sent before the table may settle.
-const AT_ONCE: usize = 50_000;
+const AT_ONCE: usize = 20_000;
 
 /// Flows of a flood, and room for flows.
 fn sizes() -> (usize, usize) {

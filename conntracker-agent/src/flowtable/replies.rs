@@ -35,7 +35,7 @@ impl Replies {
         is_there: impl Fn(&FlowKey) -> bool,
     ) {
         let (seen_as, flow) = (PackedKey::new(seen_as), PackedKey::new(flow));
-        if self.flows.len() > 2 * max_flows && !self.flows.contains_key(&seen_as) {
+        if self.flows.len() > max_flows.saturating_mul(2) && !self.flows.contains_key(&seen_as) {
             self.flows.retain(|_, candidates| candidates.any(&is_there));
         }
         match self.flows.get_mut(&seen_as) {
@@ -90,5 +90,45 @@ impl Candidates {
             }
             Self::Many => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{L4, Tuple, Zone};
+
+    fn key(src: u8) -> FlowKey {
+        let l4 = L4::Ports { src: 1024, dst: 53 };
+        let (src, dst) = ([10, 0, 0, src].into(), [10, 0, 1, 1].into());
+        let orig = Tuple { src, dst, proto: 17, l4 };
+        FlowKey { netns: NetnsId(0), zone: Zone::DEFAULT, orig, entry: true }
+    }
+
+    #[test]
+    fn more_flows_than_can_be_told_apart_are_any_flow() {
+        let mut replies = Replies::default();
+        for src in 0..16 {
+            // Twice is once, and no limit is no limit.
+            replies.add(key(200), key(src), usize::MAX, |_| true);
+            replies.add(key(200), key(src), usize::MAX, |_| true);
+        }
+        let sixteen: Vec<_> = (0..16).map(key).collect();
+        assert_eq!((replies.of(key(200)), replies.of(key(201))), (Some(sixteen), Some(vec![])));
+        replies.add(key(200), key(16), usize::MAX, |_| true);
+        assert_eq!(replies.of(key(200)), None);
+    }
+
+    #[test]
+    fn flows_that_are_gone_make_room() {
+        let mut replies = Replies::default();
+        for src in 0..40 {
+            replies.add(key(200), key(src), 10, |flow| *flow == key(src) || *flow == key(0));
+        }
+        assert!(replies.of(key(200)).is_some_and(|flows| flows.contains(&key(39))));
+        for src in 0..100 {
+            replies.add(key(src), key(src), 10, |_| false);
+        }
+        assert!(replies.flows.len() <= 22, "{}", replies.flows.len());
     }
 }
