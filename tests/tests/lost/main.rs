@@ -74,7 +74,10 @@ fn compare(args: &[&str]) {
     let totals: u64 = cases.iter().map(|case| case.packets).sum();
     assert_eq!(report.counter("lost_packets").unwrap(), totals, "{}", report.footer);
     assert_eq!(report.counter("dropped_packets").unwrap(), 0, "{}", report.footer);
-    assert!(report.lost_besides(&["path_frames_lost"]).is_empty(), "{}", report.footer);
+    // A packet that is lost within a hook leaves its frame behind. Where CPUs are busy, the frame of a queued packet may
+    // meet an ICMP error that has the packet's memory: that path is counted as unresolved.
+    let besides = report.lost_besides(&["path_frames_lost", "paths_unresolved"]);
+    assert!(besides.is_empty(), "{besides:?}: {}", report.footer);
 }
 
 #[test]
