@@ -60,7 +60,10 @@ impl Remembered {
         let hash = self.hash(key);
         let before = self.counts.get_mut(&hash)?;
         let more = Counting::resumed(*before).update(now);
-        *before = now;
+        // An older count may come late.
+        if more > 0 {
+            *before = now;
+        }
         Some(more)
     }
 }
@@ -72,12 +75,6 @@ impl FlowTable {
         while self.flows.len() > self.max_flows {
             self.sum_up_oldest();
         }
-    }
-
-    /// There is room for this many flows.
-    #[must_use]
-    pub fn max_flows(&self) -> usize {
-        self.max_flows
     }
 
     /// Bytes of the table that are free for new flows.

@@ -108,6 +108,10 @@ fn what_the_kernel_counts_of_a_summed_up_flow_is_counted_once() {
     }
     assert_eq!((t.len(), t.flows_evicted(), all(&t).conntrack_flows), (2, 3, 50));
     assert_eq!(t.counted_by_kernel(), 50);
+    // Of the counts that come late nothing is counted again.
+    t.see(25, in_map(2, 7, 4));
+    t.see(25, in_map(2, 7, 10));
+    assert_eq!(all(&t).conntrack_flows, 50);
     // One comes back, by a record in the same life of the kernel's count, and one in another.
     t.see(30, New(counted(0, 11)));
     let mut again = counted(1, 2);
