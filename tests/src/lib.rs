@@ -9,6 +9,7 @@ pub mod burst;
 pub mod drain;
 pub mod flood;
 pub mod lab;
+pub mod memory;
 pub mod oracle;
 pub mod rulesets;
 pub mod tracer;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use conntracker_tests::is_quick;
 use conntracker_tests::lab::{Lab, TRACKING};
+use conntracker_tests::memory::Resident;
 use conntracker_tests::tracer::report::Document;
 use conntracker_tests::tracer::{Finished, Tracer, backend, skip};
 use conntracker_tests::traffic::{udp_sink, udp_storm_of};
@@ -70,9 +71,7 @@ fn ticks(id: u32) -> u64 {
 
 /// Resident memory of a process in KiB.
 fn resident(id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    Resident::of(id).unwrap().now / 1024
 }
 
 /// The report without its flows, and how many these are.

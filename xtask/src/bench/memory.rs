@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use conntracker_tests::lab::{Guarded, Lab};
+use conntracker_tests::memory::Resident;
 use conntracker_tests::traffic::{udp_spread_of, udp_storm_of};
 use nix::sys::signal::Signal;
 
@@ -72,16 +73,6 @@ const NAT: &str = "table inet bench {
     chain n { type nat hook postrouting priority 100; counter masquerade; }
 }";
 
-/// Resident memory of a process in bytes, and the most that it was.
-fn resident(id: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let value = |name: &str| -> Result<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-    };
-    Ok((value("VmRSS:")?, value("VmHWM:")?))
-}
-
 /// Measures; the caller is root.
 pub fn measure(args: &Args, binary: &Path) -> Result<()> {
     println!("{} distinct flows of UDP over IPv4\n", args.flows);
@@ -116,7 +107,7 @@ fn one(subject: &Subject, flows: usize, binary: &Path, file: &Path) -> Result<(u
     let agent = Guarded::spawn(&mut command)?;
     // Its ring, maps and the first dump are there.
     thread::sleep(Duration::from_secs(2));
-    let (before, _) = resident(agent.id())?;
+    let before = Resident::of(agent.id())?.now;
     let to = SocketAddrV4::new(lab.server.v4(), PORT);
     let mut sent = 0;
     while sent < flows {
@@ -129,7 +120,7 @@ fn one(subject: &Subject, flows: usize, binary: &Path, file: &Path) -> Result<(u
         }
     }
     thread::sleep(Duration::from_secs(2));
-    let (after, _) = resident(agent.id())?;
+    let after = Resident::of(agent.id())?.now;
     let _ = fs::remove_file(file);
     agent.signal(Signal::SIGUSR1)?;
     let start = Instant::now();
@@ -138,7 +129,7 @@ fn one(subject: &Subject, flows: usize, binary: &Path, file: &Path) -> Result<(u
         ensure!(start.elapsed() < PATIENCE, "no report after {PATIENCE:?}");
         thread::sleep(Duration::from_millis(50));
     }
-    let (_, most) = resident(agent.id())?;
+    let most = Resident::of(agent.id())?.most;
     let listed = fs::read_to_string(file)?.lines().count() - 2;
     let each = |bytes: u64| bytes.saturating_sub(before) / flows as u64;
     Ok((each(after), each(most), listed))
