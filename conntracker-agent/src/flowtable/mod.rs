@@ -148,6 +148,7 @@ impl FlowTable {
                 self.unseen.insert(netns);
             }
             EventKind::Clock(time_of_day) => self.time_of_day = time_of_day,
+            EventKind::Reported => self.settle_waiting(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     flowtable::FlowSnapshot,
     model::{
         Flow, FlowKey, NetnsId, TimeOfDay,
+        event::EventKind,
         filter::Filter,
         loss::{Loss, LossCount},
         order,
@@ -68,9 +69,10 @@ impl Snapshot {
 /// Takes what the report of now is made of. What could not be had for it is the second part; the report says so.
 pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Error>) {
     let time_of_day = observer.clock.time_of_day();
+    let at_ns = observer.clock.since_boot();
     let (backend, mut intake) = observer.intake();
     let mut failed = backend.take_flow_counts(&mut intake).err();
-    intake.table.settle_waiting();
+    intake.event(NetnsId::default(), at_ns, EventKind::Reported);
     let counters = backend.counters().unwrap_or_else(|error| {
         failed.get_or_insert(error);
         Some(Counters::default())
