@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
 /// Mode of report files: they tell who talks to whom.
-const MODE: u32 = 0o640;
+pub(crate) const MODE: u32 = 0o640;
 
 /// Suffix of files that are not complete, and the number of random characters before it.
 const PARTIAL: &str = ".partial";

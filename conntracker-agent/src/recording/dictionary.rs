@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Error;
 
 pub(super) use self::{
-    paths::{PathStatement, SiteRow},
+    paths::PathStatement,
     strings::StringStatement,
 };
 use self::{

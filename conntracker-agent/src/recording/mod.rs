@@ -15,16 +15,23 @@ mod body;
 mod column;
 mod dictionary;
 mod events;
+mod files;
 mod head;
 mod part;
+mod queue;
 mod reader;
+mod recorder;
 mod scan;
 pub mod statement;
+#[cfg(test)]
+mod tests;
 mod tuples;
 
+pub(crate) use self::files::parts;
 pub use self::{
     head::{BlockType, MAJOR, PartHead},
     reader::{Damage, Item, Reader},
+    recorder::{Options, Recorder, Rotate},
     scan::End,
 };
 

@@ -125,7 +125,8 @@ impl<R: Read> Reader<R> {
         let Skipped { offset, bytes, what } =
             skipped.unwrap_or(Skipped { offset, bytes: 0, what: "blocks are missing" });
         let (blocks, next_ns) = match frame {
-            Frame::Block(head) => (Some(missing), Some(head.first_ns)),
+            // A statement may have no time.
+            Frame::Block(head) => (Some(missing), Some(head.first_ns).filter(|&ns| ns > 0)),
             Frame::Part(_) | Frame::End => (None, None),
         };
         let between = (self.last_ns, next_ns);
@@ -152,7 +153,7 @@ impl<R: Read> Reader<R> {
             }));
         }
         self.items.extend(item);
-        self.last_ns = self.last_ns.max(Some(head.last_ns));
+        self.last_ns = self.last_ns.max(Some(head.last_ns).filter(|&ns| ns > 0));
         Ok(())
     }
 

@@ -22,7 +22,7 @@ const MOST: usize = 65_536;
 
 /// A site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::recording) struct SiteRow {
+struct SiteRow {
     backend: Backend,
     family: Family,
     table: String,
