@@ -11,6 +11,7 @@ use crate::{
         filter::Filter,
     },
     os::clock::Clock,
+    recording::Recorder,
 };
 
 /// Counts of the agent's own side.
@@ -55,11 +56,16 @@ pub(crate) struct Intake<'a> {
     pub clock: &'a Clock,
     pub filter: &'a Filter,
     pub interfaces: &'a mut Interfaces,
+    pub recorder: Option<&'a mut Recorder>,
 }
 
 impl Intake<'_> {
     /// Something was seen in a namespace.
     pub fn event(&mut self, netns: NetnsId, at_ns: u64, kind: EventKind) {
-        self.table.take(FlowEvent { netns, at_ns, kind });
+        let event = FlowEvent { netns, at_ns, kind };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(&event);
+        }
+        self.table.take(event);
     }
 }

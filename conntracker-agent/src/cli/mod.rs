@@ -5,6 +5,7 @@ mod doctor;
 mod dump;
 mod filter;
 mod format;
+mod report;
 mod rules;
 mod table;
 mod trace;
@@ -57,6 +58,8 @@ enum Command {
     Events(Box<table::EventsArgs>),
     /// Do what conntrack(8) does, argument for argument.
     Conntrack(conntrack::ConntrackArgs),
+    /// Report what recordings have.
+    Report(Box<report::ReportArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
@@ -92,6 +95,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Flush(args)) => table::flush(&args),
         Some(Command::Events(args)) => table::events(*args),
         Some(Command::Conntrack(args)) => Ok(args.run()),
+        Some(Command::Report(args)) => report::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }

@@ -3,6 +3,7 @@
 use std::{
     fs::DirBuilder,
     future::pending,
+    io,
     ops::ControlFlow,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -53,8 +54,8 @@ pub struct Trace {
     pub config: Config,
     /// Foreground or daemon.
     pub mode: Mode,
-    /// Where the report goes.
-    pub destination: Destination,
+    /// Where the report goes; `None` if none is wanted.
+    pub destination: Option<Destination>,
     /// What it looks like.
     pub format: Format,
     /// End after this time.
@@ -93,24 +94,26 @@ pub fn run(trace: Trace) -> Result<ExitCode> {
 fn daemonize(pidfile: &Path, trace: Trace) -> Result<ExitCode> {
     daemon::detach()?;
     let _pidfile = daemon::Pidfile::lock(pidfile)?;
-    if let Destination::File(path) = &trace.destination
-        && let Some(directory) = path.parent()
-    {
+    let report = match &trace.destination {
+        Some(Destination::File(path)) => Some(path),
+        Some(Destination::Stdout) | None => None,
+    };
+    let recording = trace.config.record.as_ref().map(|record| &record.path);
+    for directory in report.into_iter().chain(recording).filter_map(|path| path.parent()) {
         DirBuilder::new()
             .recursive(true)
             .mode(0o750)
             .create(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    let _claim = match &trace.destination {
-        Destination::File(path) => Some(daemon::Claim::report(path)?),
-        Destination::Stdout => None,
-    };
+    let _claim = report.map(|path| daemon::Claim::report(path)).transpose()?;
     observe(trace)
 }
 
 fn observe(trace: Trace) -> Result<ExitCode> {
-    trace.destination.check()?;
+    if let Some(destination) = &trace.destination {
+        destination.check()?;
+    }
     descriptors::raise_limit();
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install(trace.mode != Mode::Foreground)?;
@@ -124,6 +127,7 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
     }
     let in_foreground = mode == Mode::Foreground;
     let mut schedule = Schedule::new(signals, duration, interval);
+    let recorded = config.record.clone();
     let mut observer = schedule.start(config).await?;
     let (backend, reason) = observer.backend();
     log::info!("backend {backend} ({})", reason.short);
@@ -143,6 +147,9 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
         );
     } else {
         daemon::ready()?;
+    }
+    if let Some(record) = &recorded {
+        log::info!("recording to {}", record.path.display());
     }
     let output = Writer {
         destination,
@@ -250,7 +257,7 @@ impl Schedule {
                 SignalRequest::Report => Request::Report,
                 SignalRequest::Reopen => {
                     messages::reopen();
-                    Request::Report
+                    Request::Reopen
                 }
             },
             () = end => Request::Finish,
@@ -261,7 +268,7 @@ impl Schedule {
 
 /// Writes reports and the status line.
 struct Writer {
-    destination: Destination,
+    destination: Option<Destination>,
     format: Format,
     strict: bool,
     show_status: bool,
@@ -274,23 +281,26 @@ impl Output for Writer {
     fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
         messages::clear_status();
         self.lost |= report.footer.lost_anything() || !report.untold.is_empty();
-        let written = self.destination.write(|out| report.render(self.format, out));
-        let written = match written {
-            Err(error) if last => {
-                Err(self.destination.fall_back(error, |out| report.render(self.format, out)))
-            }
-            written => written,
-        };
         let totals = report.totals();
-        // The reader has closed the pipe, so the trace ends.
-        if written? == Written::Closed {
-            return Ok(ControlFlow::Break(()));
+        let what = format!("{} flows ({} dropped)", totals.flows, totals.dropped);
+        match &self.destination {
+            None => log::info!("{what} seen"),
+            Some(destination) => {
+                let render = |out: &mut dyn io::Write| report.render(self.format, out);
+                let written = match destination.write(render) {
+                    Err(error) if last => Err(destination.fall_back(error, render)),
+                    written => written,
+                };
+                // The reader has closed the pipe, so the trace ends.
+                if written? == Written::Closed {
+                    return Ok(ControlFlow::Break(()));
+                }
+                match destination {
+                    Destination::Stdout => log::info!("{what} written to standard output"),
+                    Destination::File(path) => log::info!("{what} written to {}", path.display()),
+                }
+            }
         }
-        let place = match &self.destination {
-            Destination::Stdout => "standard output".to_owned(),
-            Destination::File(path) => path.display().to_string(),
-        };
-        log::info!("{} flows ({} dropped) written to {place}", totals.flows, totals.dropped);
         report.footer.warn();
         for why in report.untold.iter().filter(|_| self.strict && last) {
             log::warn!("{why}");

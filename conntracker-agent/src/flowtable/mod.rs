@@ -20,6 +20,7 @@ mod paths;
 mod replies;
 mod snapshot;
 mod store;
+mod window;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     Observer, Output, Request, Status,
-    assemble::{self, Snapshot},
+    assemble,
     netns_watch,
     reporter::Reporter,
     wanted::Wanted,
@@ -25,6 +25,7 @@ use crate::{
         NetnsId,
         event::{EntrySource, EventKind},
     },
+    report::assembly::Assembly,
 };
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
@@ -35,6 +36,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// At most how often a dump is made because packets without an entry fit several flows.
 const LOOK_CLOSER_EVERY: Duration = Duration::from_secs(10);
+
+/// By how much the relation of the clocks must have changed to be told: nanoseconds.
+const CLOCK_CHANGES: u64 = 100_000;
 
 /// Dumps of a namespace at the start before the kernel folds although records are still being lost:
 /// a flood that does not end must not keep it from folding, which is what helps against floods.
@@ -98,6 +102,7 @@ impl Observer {
                     self.take_drops(false)?;
                     self.forget_unused();
                     self.shed();
+                    self.record_statements()?;
                     reporter.status(self.status()?);
                 }
                 asked = &mut request, if !finishes => {
@@ -137,6 +142,11 @@ impl Observer {
 
     /// A report is asked for.
     fn ask(&mut self, request: Request) -> Result<()> {
+        if request == Request::Reopen
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.begin_part();
+        }
         if let Some(wanted) = Wanted::next(self.wanted.as_ref(), request, &self.dumping) {
             self.wanted = Some(wanted);
             let before = self.dumping.clone();
@@ -286,6 +296,9 @@ impl Observer {
     /// Takes what the sources have now, up to a bound.
     fn drain(&mut self) -> Result<()> {
         self.relate_clocks();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tick();
+        }
         let (backend, mut intake) = self.intake();
         backend.drain(&mut intake).map(drop)
     }
@@ -305,8 +318,9 @@ impl Observer {
 
     /// The backend, and where it puts what it has.
     pub(super) fn intake(&mut self) -> (&mut Backend, Intake<'_>) {
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces })
+        let Self { backend, table, tally, clock, config, interfaces, recorder, .. } = self;
+        let recorder = recorder.as_mut();
+        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces, recorder })
     }
 
     /// Something happens to a namespace that the flow table must know.
@@ -315,10 +329,13 @@ impl Observer {
         self.intake().1.event(id, now, kind);
     }
 
-    /// The time of day may have been set.
+    /// The time of day may have been set. Reading both clocks takes some time, which is no change.
     fn relate_clocks(&mut self) {
         let time_of_day = self.clock.time_of_day();
-        self.event(NetnsId::default(), EventKind::Clock(time_of_day));
+        if time_of_day.differs(self.time_of_day, CLOCK_CHANGES) {
+            self.time_of_day = time_of_day;
+            self.event(NetnsId::default(), EventKind::Clock(time_of_day));
+        }
     }
 
     /// Interfaces have changed: what packets have told by now is of their old names.
@@ -356,7 +373,7 @@ impl Observer {
         })
     }
 
-    fn assemble(&mut self) -> (Snapshot, Option<anyhow::Error>) {
+    fn assemble(&mut self) -> (Assembly, Option<anyhow::Error>) {
         assemble::assemble(self)
     }
 }

@@ -15,6 +15,12 @@ impl TimeOfDay {
         Self { boot_ns: i128::from(epoch_ns) - i128::from(since_boot_ns) }
     }
 
+    /// Whether the offsets differ by more than so many nanoseconds.
+    #[must_use]
+    pub fn differs(self, other: Self, by_ns: u64) -> bool {
+        self.boot_ns.abs_diff(other.boot_ns) > u128::from(by_ns)
+    }
+
     /// A time since boot and the time of day then, of which [`Self::at`] makes the same offset.
     #[must_use]
     pub fn pair(self) -> (u64, u64) {

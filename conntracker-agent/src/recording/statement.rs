@@ -4,8 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NetnsId, TimeOfDay};
-
 /// What was observed, where, and with what. Stated again when something of it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -68,14 +66,6 @@ pub struct Counts {
     pub losses: Vec<(String, u64)>,
 }
 
-impl Counts {
-    /// The relation of the clocks.
-    #[must_use]
-    pub fn time_of_day(&self) -> TimeOfDay {
-        TimeOfDay::at(self.clock.0, self.clock.1)
-    }
-}
-
 /// Names for the numbers that processes in events have. Later statements add to earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -110,14 +100,6 @@ pub struct Ruleset {
     pub at_ns: u64,
     /// Listings: the command, and what it printed.
     pub listings: Vec<(String, String)>,
-}
-
-impl Ruleset {
-    /// Namespace.
-    #[must_use]
-    pub fn netns(&self) -> NetnsId {
-        NetnsId(self.netns)
-    }
 }
 
 /// Something is missing here.

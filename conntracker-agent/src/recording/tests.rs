@@ -139,7 +139,7 @@ fn a_changed_bit_costs_one_block_and_is_told() {
         // What is there is what was written, in its order.
         let mut left = all.iter();
         let mut same =
-            |event| left.any(|of| of == event || (of.at_ns == event.at_ns && refers_to_lost(event)));
+            |event: &FlowEvent| left.any(|of| of == event || (of.at_ns == event.at_ns && refers_to_lost(event)));
         assert!(events.iter().all(&mut same), "bit {bit}");
         let lost: u64 = damages.iter().map(|damage| damage.records).sum();
         let missing = (all.len() - events.len()) as u64;
