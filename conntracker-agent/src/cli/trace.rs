@@ -11,10 +11,9 @@ use conntracker::{
     live,
     os::{daemon, output::Destination},
     recording::{self, Rotate},
-    report::Format,
 };
 
-use super::{ReportFormat, filter::FilterArgs, values};
+use super::{Compat, ReportFormat, filter::FilterArgs, values};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -144,13 +143,6 @@ enum AttachArg {
     Kprobe,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Compat {
-    /// Version 0.1 of the original conntracker.
-    #[value(name = "v0.1")]
-    V01,
-}
-
 pub fn run(args: TraceArgs) -> Result<ExitCode> {
     if args.daemon && args.output.as_deref() == Some("-") {
         super::bad_usage(
@@ -212,12 +204,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         Some(Destination::File(path)) => Some(Destination::File(std::path::absolute(path)?)),
         other => other,
     };
-    let format = match (compat, format) {
-        (Some(Compat::V01), _) => Format::V01,
-        (None, ReportFormat::Text) => Format::Text { explain },
-        (None, ReportFormat::Json) => Format::Json,
-        (None, ReportFormat::Ndjson) => Format::Ndjson,
-    };
+    let format = super::report_format(format, compat, explain);
     Ok(Trace {
         config: Config {
             netns: netns_choice(netns),
