@@ -69,6 +69,8 @@ enum ReportFormat {
     /// The classic report.
     #[default]
     Text,
+    /// Each step of the packets, in order, for reading.
+    Path,
     /// One JSON document.
     Json,
     /// The same objects, one a line.

@@ -10,7 +10,7 @@ use conntracker::{
     commands::trace::{self, Mode, Trace},
     live,
     os::{daemon, output::Destination},
-    report::Format,
+    report::{Format, path::Style},
 };
 
 use super::{ReportFormat, filter::FilterArgs, values};
@@ -199,6 +199,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     let format = match (compat, format) {
         (Some(Compat::V01), _) => Format::V01,
         (None, ReportFormat::Text) => Format::Text { explain },
+        (None, ReportFormat::Path) => Format::Path(Style::Plain),
         (None, ReportFormat::Json) => Format::Json,
         (None, ReportFormat::Ndjson) => Format::Ndjson,
     };

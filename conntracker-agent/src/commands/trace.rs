@@ -274,7 +274,9 @@ impl Output for Writer {
     fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
         messages::clear_status();
         self.lost |= report.footer.lost_anything() || !report.untold.is_empty();
-        let written = self.destination.write(|out| report.render(self.format, out));
+        let coloured = self.destination.shows_colours();
+        let format = if coloured { self.format.coloured() } else { self.format };
+        let written = self.destination.write(|out| report.render(format, out));
         let written = match written {
             Err(error) if last => {
                 Err(self.destination.fall_back(error, |out| report.render(self.format, out)))
