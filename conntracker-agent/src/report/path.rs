@@ -203,7 +203,11 @@ fn after(rows: &[Row<'_>], by: &By<'_>) -> Option<usize> {
 }
 
 fn changed((kind, change, by): &MarkChange<'_>, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{:STEP$}{}: {change}{by}", "", kind.name())
+    write!(out, "{:STEP$}{}: {change}", "", kind.name())?;
+    match by {
+        By::Unknown => writeln!(out, " at this hook"),
+        by => writeln!(out, "{by}"),
+    }
 }
 
 /// What became of source and destination. The entry's reply direction has them the other way round.

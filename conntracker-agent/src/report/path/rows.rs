@@ -97,6 +97,8 @@ impl<'a> Chains<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         model::{path::Provenance::Exact, table::Family},
@@ -190,5 +192,61 @@ mod tests {
             ("other", Rule, Verdict::Accept),
         ];
         assert_eq!(depths(&steps), [0, 0, 0]);
+    }
+
+    /// Evaluates rules of a chain by chance, and notes each step with its depth. Returns whether the packet goes on.
+    fn evaluate(
+        chain: &str,
+        depth: usize,
+        choices: &mut impl Iterator<Item = u8>,
+        steps: &mut Vec<(Step, usize)>,
+    ) -> bool {
+        let of = |kind, verdict: &Verdict| {
+            step(nft(Family::Inet, "fw", chain, kind, 1), verdict.clone(), Exact)
+        };
+        let mut left = false;
+        while !left && let Some(choice) = choices.next() {
+            // No chain has the name of another one, nor is entered twice.
+            let name = format!("{chain}.{}", steps.len());
+            let verdict = match choice % 8 {
+                0 | 1 => jump(&name),
+                2 => goto(&name),
+                3 => Verdict::Return,
+                4 => Verdict::Accept,
+                _ => Verdict::Continue,
+            };
+            steps.push((of(SiteKind::Rule, &verdict), depth));
+            match verdict {
+                Verdict::Accept => return false,
+                Verdict::Return => left = true,
+                Verdict::Jump(_) if !evaluate(&name, depth + 1, choices, steps) => return false,
+                Verdict::Goto(_) if !evaluate(&name, depth + 1, choices, steps) => return false,
+                Verdict::Goto(_) => left = true,
+                _ => {}
+            }
+        }
+        if depth == 0 {
+            steps.push((of(SiteKind::Policy, &Verdict::Accept), 0));
+            return false;
+        }
+        // What a rule has left, the end of the chain does not leave.
+        if !left {
+            steps.push((of(SiteKind::Return, &Verdict::Return), depth));
+        }
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn each_step_is_as_deep_as_its_evaluation(choices in prop::collection::vec(0..8_u8, 0..60)) {
+            let mut choices = choices.into_iter();
+            let mut steps = Vec::new();
+            for base in ["first", "second", "third"] {
+                evaluate(base, 0, &mut choices, &mut steps);
+            }
+            let (steps, depths): (Vec<Step>, Vec<usize>) = steps.into_iter().unzip();
+            let found: Vec<usize> = rows(steps.iter()).iter().map(|row| row.depth).collect();
+            prop_assert_eq!(found, depths, "{:#?}", steps);
+        }
     }
 }
