@@ -38,7 +38,7 @@ pub(super) type MarkChange<'a> = (Kind, Change, By<'a>);
 /// Packets that are alike to the rules.
 pub(super) struct Packets {
     state: State,
-    packets: u64,
+    count: u64,
     epochs: BTreeSet<u32>,
 }
 
@@ -83,8 +83,9 @@ pub(super) fn equal_paths(flow: &Flow) -> Vec<EqualPaths<'_>> {
         all[at].add(path, State::of(path, flow), packets);
     }
     let local = [Direction::Original, Direction::Reply].map(|direction| {
-        let hooks = all.iter().filter(|equal| equal.first.direction == direction);
-        sent_to_itself(hooks.map(|equal| equal.first.hook))
+        let of_it = all.iter().filter(|equal| equal.first.direction == direction);
+        let hooks: Vec<Hook> = of_it.map(|equal| equal.first.hook).collect();
+        sent_to_itself(&hooks)
     });
     // A flow's first packets are the new ones, and those of a raw table have no state yet. The sort is stable: what
     // differs in nothing of this stays in the order in which it was first seen.
@@ -98,19 +99,20 @@ pub(super) fn equal_paths(flow: &Flow) -> Vec<EqualPaths<'_>> {
 
 /// Whether a machine sends packets to itself, so that they leave it before they arrive: a packet that arrives from
 /// elsewhere meets either the input hook or the postrouting hook, and not the output hook.
-fn sent_to_itself(hooks: impl Iterator<Item = Hook> + Clone) -> bool {
-    let has = |wanted| hooks.clone().any(|hook| hook == wanted);
-    has(Hook::Output) || (has(Hook::Input) && has(Hook::Postrouting))
+fn sent_to_itself(hooks: &[Hook]) -> bool {
+    hooks.contains(&Hook::Output)
+        || (hooks.contains(&Hook::Input) && hooks.contains(&Hook::Postrouting))
 }
 
 impl EqualPaths<'_> {
     fn add(&mut self, path: &Traversal, state: State, packets: u64) {
         let alike = self.packets.iter_mut().find(|alike| alike.state == state);
         if let Some(alike) = alike {
-            alike.packets += packets;
+            alike.count += packets;
             alike.epochs.insert(path.epoch);
         } else {
-            self.packets.push(Packets { state, packets, epochs: BTreeSet::from([path.epoch]) });
+            let epochs = BTreeSet::from([path.epoch]);
+            self.packets.push(Packets { state, count: packets, epochs });
         }
         if let Some(nat) = path.nat {
             *self.nat.entry(nat).or_default() += packets;
@@ -119,11 +121,13 @@ impl EqualPaths<'_> {
 
     /// The numbers of packets with what tells them apart: their state, and the epoch if the flow met several.
     pub(super) fn taken_by(&self, epochs: bool) -> impl fmt::Display {
+        // Lists of epochs have commas of their own.
+        let separator = if epochs { "; " } else { ", " };
         fmt::from_fn(move |f| {
-            for (n, Packets { state, packets, epochs: of }) in self.packets.iter().enumerate() {
-                let separator = if n == 0 { "" } else { ", " };
-                let plural = if *packets == 1 { "" } else { "s" };
-                write!(f, "{separator}{packets} {state} packet{plural}")?;
+            for (n, Packets { state, count, epochs: of }) in self.packets.iter().enumerate() {
+                let separator = if n == 0 { "" } else { separator };
+                let plural = if *count == 1 { "" } else { "s" };
+                write!(f, "{separator}{count} {state} packet{plural}")?;
                 if epochs {
                     write!(f, " in epoch{} {}", if of.len() == 1 { "" } else { "s" }, Ranges(of))?;
                 }
@@ -166,8 +170,9 @@ mod tests {
     #[test]
     fn packets_that_a_machine_sends_to_itself_leave_before_they_arrive() {
         use Hook::{Forward, Input, Output, Postrouting, Prerouting};
-        let itself = |hooks: &[Hook]| sent_to_itself(hooks.iter().copied());
-        assert!(itself(&[Prerouting, Input, Output]) && itself(&[Input, Postrouting]));
-        assert!(!itself(&[Prerouting, Forward, Postrouting]) && !itself(&[Prerouting, Input]));
+        assert!(sent_to_itself(&[Prerouting, Input, Output]));
+        assert!(sent_to_itself(&[Input, Postrouting]));
+        assert!(!sent_to_itself(&[Prerouting, Forward, Postrouting]));
+        assert!(!sent_to_itself(&[Prerouting, Input]));
     }
 }

@@ -216,14 +216,11 @@ mod tests {
                 _ => Verdict::Continue,
             };
             steps.push((of(SiteKind::Rule, &verdict), depth));
-            match verdict {
-                Verdict::Accept => return false,
-                Verdict::Return => left = true,
-                Verdict::Jump(_) if !evaluate(&name, depth + 1, choices, steps) => return false,
-                Verdict::Goto(_) if !evaluate(&name, depth + 1, choices, steps) => return false,
-                Verdict::Goto(_) => left = true,
-                _ => {}
+            let led = verdict.target().is_some();
+            if verdict == Verdict::Accept || (led && !evaluate(&name, depth + 1, choices, steps)) {
+                return false;
             }
+            left = matches!(verdict, Verdict::Return | Verdict::Goto(_));
         }
         if depth == 0 {
             steps.push((of(SiteKind::Policy, &Verdict::Accept), 0));

@@ -222,13 +222,13 @@ fn flows_with_every_field_are_read_as_well() {
 
 #[test]
 fn equal_paths_are_told_once_with_the_packets_that_took_them() {
+    use CtState::{Established, Invalid, New};
     let way = |state, epoch, fragment| Traversal {
         state,
         epoch,
         fragment,
         ..traversal(Hook::Input, vec![policy("input", 1, Verdict::Accept)])
     };
-    use CtState::{Established, Invalid, New};
     let step = "    inet fw/input 1  accept    policy";
     let lines = below(
         tcp(),
@@ -253,7 +253,7 @@ fn equal_paths_are_told_once_with_the_packets_that_took_them() {
             (way(Established, 3, false), 9),
         ],
     );
-    let packets = "3 new packets in epochs 2-3, 7, 9 established packets in epoch 3";
+    let packets = "3 new packets in epochs 2-3, 7; 9 established packets in epoch 3";
     assert_eq!(lines, [direction, &format!("  input: {packets}"), step]);
 }
 
@@ -309,8 +309,8 @@ fn translations_of_equal_paths_are_counted() {
 
 #[test]
 fn packets_that_a_machine_sends_to_itself_are_read_in_the_order_of_their_hooks() {
-    let at = |hook| (traversal(hook, vec![policy("c", 1, Verdict::Accept)]), 1);
     use Hook::{Forward, Input, Output, Postrouting, Prerouting};
+    let at = |hook| (traversal(hook, vec![policy("c", 1, Verdict::Accept)]), 1);
     let hooks = |hooks: &[Hook]| {
         let lines = below(tcp(), hooks.iter().copied().map(at).collect());
         let lines = lines.iter().filter_map(|line| line.strip_suffix(": 1 new packet"));
