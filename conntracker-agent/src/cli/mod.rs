@@ -17,7 +17,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use conntracker::{
     model::harmless::{OneLine, lines},
-    report::Format,
+    report::{Format, path::Style},
 };
 
 /// Which flows exist on this firewall, and what became of them, without a TRACE rule.
@@ -75,6 +75,8 @@ enum ReportFormat {
     /// The classic report.
     #[default]
     Text,
+    /// Each step of the packets, in order, for reading.
+    Path,
     /// One JSON document.
     Json,
     /// The same objects, one a line.
@@ -93,6 +95,7 @@ fn report_format(format: ReportFormat, compat: Option<Compat>, explain: bool) ->
     match (compat, format) {
         (Some(Compat::V01), _) => Format::V01,
         (None, ReportFormat::Text) => Format::Text { explain },
+        (None, ReportFormat::Path) => Format::Path(Style::Plain),
         (None, ReportFormat::Json) => Format::Json,
         (None, ReportFormat::Ndjson) => Format::Ndjson,
     }

@@ -2,8 +2,9 @@
 
 use std::{
     env,
+    ffi::OsStr,
     fs::{self, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -72,6 +73,14 @@ impl Destination {
             .with_context(|| format!("cannot remove the partial file beside {}", path.display()))
     }
 
+    /// Whether it is a terminal whose user has not declined colours.
+    #[must_use]
+    pub fn shows_colours(&self) -> bool {
+        *self == Self::Stdout
+            && io::stdout().is_terminal()
+            && !declines_colours(env::var_os("NO_COLOR").as_deref())
+    }
+
     /// Writes the report that `render` makes. A file gets its name only when it is complete; until then, and after an
     /// error, the previous file stays. A closed pipe is success.
     pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
@@ -126,6 +135,11 @@ impl Destination {
             Err(no_other) => error.context(format!("the report is lost ({no_other:#})")),
         }
     }
+}
+
+/// Whether colours are declined (no-color.org): the variable is set, to anything but nothing.
+fn declines_colours(no_color: Option<&OsStr>) -> bool {
+    no_color.is_some_and(|value| !value.is_empty())
 }
 
 /// Whether a report was read.
@@ -268,6 +282,14 @@ mod tests {
         assert_eq!(fs::read_to_string(place).unwrap(), "all of it");
         assert_eq!(fs::metadata(place).unwrap().permissions().mode() & 0o7777, 0o640);
         fs::remove_file(place).unwrap();
+    }
+
+    #[test]
+    fn colours_are_declined_by_a_variable_that_is_not_empty() {
+        let declines = |value: Option<&str>| declines_colours(value.map(OsStr::new));
+        assert!(declines(Some("1")) && declines(Some("0")));
+        assert!(!declines(Some("")) && !declines(None));
+        assert!(!Destination::File(PathBuf::from("r.log")).shows_colours());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod fixtures;
 pub mod json;
 mod line;
 mod names;
+pub mod path;
 pub(crate) mod recorded;
 mod steps;
 pub mod text;
@@ -30,12 +31,25 @@ pub enum Format {
         /// Whether to print all other known facts about each flow.
         explain: bool,
     },
+    /// The paths of each flow's packets, for a person who reads them.
+    Path(path::Style),
     /// The bytes of the original tool's version 0.1.
     V01,
     /// One JSON document.
     Json,
     /// One JSON object a line.
     Ndjson,
+}
+
+impl Format {
+    /// The same for a terminal, if that shows colours.
+    #[must_use]
+    pub fn coloured(self, colours: bool) -> Self {
+        match self {
+            Self::Path(_) if colours => Self::Path(path::Style::Coloured),
+            other => other,
+        }
+    }
 }
 
 /// Everything a report says. Flows stand in report order (see [`crate::model::order`]).
@@ -158,6 +172,7 @@ impl Report {
     pub fn render(&self, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
         match format {
             Format::Text { explain } => text::render(self, &text::TextOptions { explain }, out),
+            Format::Path(style) => path::render(self, style, out),
             Format::V01 => v01::render(self, out),
             Format::Json => json::render(json::Style::Document, self, out),
             Format::Ndjson => json::render(json::Style::Lines, self, out),

@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// A mark.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::report) enum Kind {
     /// Of the connection.
     Connmark,
     /// Of the packet.
@@ -22,6 +22,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Its name in reports.
+    pub(in crate::report) fn name(self) -> &'static str {
+        match self {
+            Self::Connmark => "connmark",
+            Self::Packet => "packet mark",
+        }
+    }
+
     fn of(self, way: &Traversal) -> Option<Change> {
         match self {
             Self::Connmark => Change::of(way.connmark?),
@@ -61,10 +69,11 @@ pub(super) struct Marked<'a> {
     by: By<'a>,
 }
 
-/// The rule or chain that changed it.
-#[derive(PartialEq)]
-enum By<'a> {
+/// The rule or chain that changed a mark, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::report) enum By<'a> {
     Rule(&'a Site),
+    /// One of its rules, or of the chains that they lead to.
     Chain(&'a Site),
     Table(&'a Site),
     Unknown,
@@ -74,7 +83,7 @@ enum By<'a> {
 pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
     let mut all: Vec<Marked<'_>> = Vec::new();
     for (way, _) in flow.paths.iter() {
-        for (change, by) in steps_of(way, kind) {
+        for (change, by) in changes_on(way, kind) {
             let marked = Marked {
                 change,
                 hook: way.hook,
@@ -91,7 +100,7 @@ pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
 }
 
 /// The changes on one path: a single one, or one for each part of the hook between two links.
-fn steps_of(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
+pub(in crate::report) fn changes_on(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
     let Some(whole) = kind.of(way) else { return Vec::new() };
     let mut parts = parts(way, kind);
     match parts.as_mut_slice() {
@@ -160,22 +169,23 @@ fn decides(step: &Step) -> bool {
 impl Display for Marked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { change, hook, direction, state, by } = self;
-        write!(f, "{change} set at {} ({}, {state})", hook.name(), direction.name())?;
-        match by {
-            By::Rule(site) => {
+        write!(f, "{change} set at {} ({}, {state}){by}", hook.name(), direction.name())
+    }
+}
+
+impl Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(site) => {
                 let position = site.position.unwrap_or_default();
-                write!(
-                    f,
-                    " by rule {position} of {}/{}",
-                    OneLine(&site.label()),
-                    OneLine(&site.chain)
-                )
+                let (label, chain) = (site.label(), OneLine(&site.chain));
+                write!(f, " by rule {position} of {}/{chain}", OneLine(&label))
             }
-            By::Chain(site) => {
+            Self::Chain(site) => {
                 write!(f, " in {}/{}", OneLine(&site.label()), OneLine(&site.chain))
             }
-            By::Table(site) => write!(f, " in {}", OneLine(&site.label())),
-            By::Unknown => Ok(()),
+            Self::Table(site) => write!(f, " in {}", OneLine(&site.label())),
+            Self::Unknown => Ok(()),
         }
     }
 }
