@@ -229,6 +229,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
                 sampling: true,
                 coverage: false,
                 folds: !no_fold,
+                record: record.is_some(),
             }),
             lost: matches!(drops, DropsArg::All),
             max_flows: max_flows.unwrap_or_else(live::max_flows),
