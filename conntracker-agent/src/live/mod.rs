@@ -113,6 +113,8 @@ pub struct Observer {
     recorder: Option<Recorder>,
     /// Number of interfaces whose names are recorded.
     interfaces_recorded: usize,
+    /// When the kernel's counts of folded flows are to be recorded next.
+    counts_due: Instant,
     /// How the clocks were related when the flow table was last told.
     time_of_day: TimeOfDay,
 }
@@ -158,6 +160,7 @@ impl Observer {
             broken: None,
             recorder,
             interfaces_recorded: 0,
+            counts_due: Instant::now(),
             time_of_day: TimeOfDay::default(),
         };
         if observer.recorder.is_some()

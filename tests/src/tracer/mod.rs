@@ -119,6 +119,11 @@ impl Tracer {
         Ok(Self { recording, ..tracer })
     }
 
+    /// Observes a host, and writes no report. Returns once it observes.
+    pub fn start_without_report(host: &Host, args: &[&str]) -> Result<Self> {
+        Self::spawn(command([&["trace", "--netns", &host.name], args].concat())?)
+    }
+
     /// Starts a trace by its whole command line. Returns once it observes.
     pub fn spawn(mut command: Command) -> Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
