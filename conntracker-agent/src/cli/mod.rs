@@ -6,6 +6,7 @@ mod dump;
 mod filter;
 mod format;
 mod rules;
+mod status;
 mod table;
 mod trace;
 mod values;
@@ -59,6 +60,8 @@ enum Command {
     Conntrack(conntrack::ConntrackArgs),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
+    /// Say what a running agent does: since when, with what, what it has lost.
+    Status(status::StatusArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
     Doctor(doctor::DoctorArgs),
 }
@@ -93,6 +96,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Events(args)) => table::events(*args),
         Some(Command::Conntrack(args)) => Ok(args.run()),
         Some(Command::Rules(args)) => rules::run(args),
+        Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }
 }

@@ -96,6 +96,9 @@ pub struct TraceArgs {
     /// Pidfile of the daemon.
     #[arg(long, value_name = "FILE", default_value = daemon::PIDFILE, requires = "daemon")]
     pidfile: PathBuf,
+    /// Socket at which `conntracker status` reaches this agent. Default: one in /run/conntracker for -d, none otherwise.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -175,6 +178,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         max_flows,
         event_buffer,
         pidfile,
+        socket,
         filter,
     } = args;
     let (filter, filter_text) = filter.resolve();
@@ -239,6 +243,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             Mode::Foreground
         },
         destination,
+        socket: socket.map(std::path::absolute).transpose()?,
         format,
         duration,
         interval,

@@ -3,5 +3,6 @@
 pub mod doctor;
 pub mod dump;
 pub mod rules;
+pub mod status;
 pub mod table;
 pub mod trace;

@@ -19,13 +19,17 @@ use tokio::{
 
 use crate::{
     capture::{Config, Hurry},
-    live::{Observer, Output, Request, Status},
+    live::{
+        Observer, Output, Request, Status,
+        status::{StatusBoard, protocol},
+    },
     os::{
+        agent_socket::{self, AgentSocket},
         daemon, descriptors, event_loop, messages,
         output::{Destination, Written},
         signals::{SignalRequest, Signals},
     },
-    report::{Format, Report},
+    report::{Format, Report, Totals},
 };
 
 /// Time to wait for the first rulesets before packets are observed without them.
@@ -55,6 +59,9 @@ pub struct Trace {
     pub mode: Mode,
     /// Where the report goes.
     pub destination: Destination,
+    /// The socket at which `conntracker status` reaches it. Without one a daemon has that of its pidfile, and a trace
+    /// in the foreground none: killed, it would leave a file that nobody replaces.
+    pub socket: Option<PathBuf>,
     /// What it looks like.
     pub format: Format,
     /// End after this time.
@@ -118,13 +125,17 @@ fn observe(trace: Trace) -> Result<ExitCode> {
 }
 
 async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
-    let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
+    let Trace { config, mode, destination, socket, format, duration, interval, strict, verbose } =
+        trace;
     if verbose {
         messages::say_details();
     }
     let in_foreground = mode == Mode::Foreground;
+    let board = Arc::new(StatusBoard::new(config.filter_text.clone(), destination.to_string())?);
+    let _socket = listen(socket, &mode, &board)?;
     let mut schedule = Schedule::new(signals, duration, interval);
     let mut observer = schedule.start(config).await?;
+    observer.publish_on(Arc::clone(&board));
     let (backend, reason) = observer.backend();
     log::info!("backend {backend} ({})", reason.short);
     if reason.full != reason.short {
@@ -152,9 +163,29 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
         started: Instant::now(),
         last: Status::default(),
         lost: false,
+        board,
     };
     let output = schedule.observe(observer, output).await?;
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// Has a thread answer `conntracker status`. A daemon goes on without one, unless the socket was asked for.
+fn listen(
+    asked: Option<PathBuf>,
+    mode: &Mode,
+    board: &Arc<StatusBoard>,
+) -> Result<Option<AgentSocket>> {
+    let listen = |path: &Path| {
+        let board = Arc::clone(board);
+        AgentSocket::listen(path, move |question| protocol::answer(question, &board))
+    };
+    match (asked, mode) {
+        (Some(path), _) => listen(&path).map(Some),
+        (None, Mode::Foreground) => Ok(None),
+        (None, Mode::Daemon { pidfile }) => Ok(listen(&agent_socket::of_pidfile(pidfile))
+            .inspect_err(|error| log::warn!("`conntracker status` gets no answer: {error:#}"))
+            .ok()),
+    }
 }
 
 /// When reports are due.
@@ -268,6 +299,7 @@ struct Writer {
     started: Instant,
     last: Status,
     lost: bool,
+    board: Arc<StatusBoard>,
 }
 
 impl Output for Writer {
@@ -286,11 +318,9 @@ impl Output for Writer {
         if written? == Written::Closed {
             return Ok(ControlFlow::Break(()));
         }
-        let place = match &self.destination {
-            Destination::Stdout => "standard output".to_owned(),
-            Destination::File(path) => path.display().to_string(),
-        };
-        log::info!("{} flows ({} dropped) written to {place}", totals.flows, totals.dropped);
+        self.board.report_written(report.flows.len() as u64);
+        let Totals { flows, dropped, .. } = totals;
+        log::info!("{flows} flows ({dropped} dropped) written to {}", self.destination);
         report.footer.warn();
         for why in report.untold.iter().filter(|_| self.strict && last) {
             log::warn!("{why}");

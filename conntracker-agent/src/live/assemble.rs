@@ -141,7 +141,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
 }
 
 /// What was to be told and is not, besides what is lost record by record.
-fn untold(observer: &Observer) -> Vec<String> {
+pub(super) fn untold(observer: &Observer) -> Vec<String> {
     let Observer { config, backend, backend_reason, netns_watch, broken, .. } = observer;
     let mut untold = Vec::new();
     let netlink = !backend.sees_drops();
@@ -223,7 +223,11 @@ fn interfaces<'a>(flows: impl Iterator<Item = &'a Flow>, netns: NetnsId) -> BTre
 }
 
 /// `missed`: runs of probes that the kernel left out, where there are probes.
-fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>) -> Footer {
+pub(super) fn footer(
+    observer: &Observer,
+    counters: Option<&Counters>,
+    missed: Option<u64>,
+) -> Footer {
     let tally = &observer.tally;
     let mut sources = vec![
         ("dumps", tally.dumps),

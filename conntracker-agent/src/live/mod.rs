@@ -11,6 +11,7 @@ pub mod notes;
 mod reporter;
 mod room;
 mod run;
+pub mod status;
 mod wanted;
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::{sync::mpsc, time::Instant};
 pub use self::room::{max_flows, sizes};
 use self::{
     netns_watch::{Change, NetnsWatch},
+    status::StatusBoard,
     wanted::Wanted,
 };
 use crate::{
@@ -105,6 +107,8 @@ pub struct Observer {
     wanted: Option<Wanted>,
     /// Why the observation ends early.
     broken: Option<String>,
+    /// Where it says about once a second what is so.
+    board: Option<Arc<StatusBoard>>,
 }
 
 impl Observer {
@@ -144,6 +148,7 @@ impl Observer {
             statistics: Statistics::default(),
             wanted: None,
             broken: None,
+            board: None,
         };
         for netns in first {
             let id = observer.add(netns);

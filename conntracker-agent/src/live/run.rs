@@ -81,6 +81,7 @@ impl Observer {
         let mut request = Box::pin(requests());
         // When the report began that is being written.
         let mut snapshot_ns = 0;
+        self.publish()?;
         loop {
             let finishes =
                 self.wanted.as_ref().is_some_and(|wanted| wanted.request == Request::Finish);
@@ -99,6 +100,7 @@ impl Observer {
                     self.forget_unused();
                     self.shed();
                     reporter.status(self.status()?);
+                    self.publish()?;
                 }
                 asked = &mut request, if !finishes => {
                     self.ask(asked)?;
@@ -118,6 +120,7 @@ impl Observer {
                 self.take_drops(true)?;
                 let (snapshot, incomplete) = self.assemble();
                 let last = wanted.request == Request::Finish || incomplete.is_some();
+                self.finishes(last);
                 reporter.begin(snapshot, last);
                 snapshot_ns = self.clock.since_boot();
                 if last {

@@ -48,7 +48,8 @@ impl Clock {
     }
 }
 
-fn since_boot_ns() -> u64 {
+/// Nanoseconds since boot (`CLOCK_BOOTTIME`).
+pub(crate) fn since_boot_ns() -> u64 {
     // The call fails only where the kernel lacks the clock, and `Clock::new` would have failed there too.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
         time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()

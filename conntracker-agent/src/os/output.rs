@@ -1,7 +1,7 @@
 //! Where reports go: standard output, or a file that appears only when it is complete.
 
 use std::{
-    env,
+    env, fmt,
     fs::{self, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
@@ -28,6 +28,15 @@ pub enum Destination {
     Stdout,
     /// A regular file.
     File(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Destination {

@@ -68,6 +68,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "reload", proves: "rulesets replaced under traffic", emulated: Emulated::No },
     Suite { name: "rules", proves: "`rules show` compared with nft and iptables", emulated: Emulated::No },
     Suite { name: "soak", proves: "a daemon lives through namespaces in bursts, reloads and hangups, and does not grow", emulated: Emulated::No },
+    Suite { name: "status", proves: "`status`: what a running agent says of itself; nobody disturbs it by asking", emulated: Emulated::No },
     Suite { name: "steps", proves: "steps of a packet, drops with hook and rule, sampling, filters by rule", emulated: Emulated::First },
     Suite { name: "storm", proves: "no flow is lost silently in storms of new flows", emulated: Emulated::No },
     Suite { name: "table", proves: "entries of conntrack's table made, changed and removed, as conntrack(8) sees them", emulated: Emulated::First },

@@ -56,7 +56,7 @@ use crate::{
         NetnsId,
         path::{Outcome, Traversal},
     },
-    os::netns::Netns,
+    os::{clock, netns::Netns},
 };
 
 /// Interval between two comparisons of the hooks and the tables of ip_tables with the epoch, because the kernel
@@ -440,6 +440,7 @@ impl RuleTracer {
         namespace.current = Some(fingerprint);
         namespace.failed = None;
         self.tally.epochs += 1;
+        self.tally.epoch_began_ns = clock::since_boot_ns();
         self.tidy_at = Some(Instant::now() + TIDY_AFTER);
         log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
         Ok(true)
