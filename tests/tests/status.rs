@@ -63,7 +63,8 @@ fn a_daemon_tells_what_its_report_tells_and_where_it_is() {
     assert_eq!(first["report"], serde_json::json!({ "destination": report }));
     assert_eq!((&first["flows"], &first["lost"]), (&0.into(), &0.into()), "{first}");
     assert!(first["memory"]["resident_bytes"].as_u64().unwrap() > 1 << 20);
-    assert_eq!(first["rules"]["epochs"], 1, "{first}");
+    let epochs = first["rules"]["epochs"].as_u64();
+    assert!(epochs >= Some(1), "{first}");
 
     for port in 40_000..40_005 {
         udp_through(&lab, port).unwrap();
@@ -71,7 +72,7 @@ fn a_daemon_tells_what_its_report_tells_and_where_it_is() {
     until("its flows", || json(&at)["flows"] == 5);
     lab.router.nft("add table inet more").unwrap();
     let begun = |status: &Value| status["rules"]["last_began"].as_str().unwrap().to_owned();
-    until("the epoch", || json(&at)["rules"]["epochs"].as_u64() > Some(1));
+    until("the epoch", || json(&at)["rules"]["epochs"].as_u64() > epochs);
     assert!(begun(&json(&at)) > begun(&first));
 
     daemon.signal(Signal::SIGUSR1).unwrap();

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use super::interfaces::Interfaces;
+use super::{
+    dropped::{DroppedEvent, DroppedQueue},
+    interfaces::Interfaces,
+};
 use crate::{
     flowtable::FlowTable,
     model::{
@@ -55,11 +58,16 @@ pub(crate) struct Intake<'a> {
     pub clock: &'a Clock,
     pub filter: &'a Filter,
     pub interfaces: &'a mut Interfaces,
+    /// Takes dropped packets, too, if somebody follows them.
+    pub dropped: Option<&'a mut DroppedQueue>,
 }
 
 impl Intake<'_> {
     /// Something was seen in a namespace.
     pub fn event(&mut self, netns: NetnsId, at_ns: u64, kind: EventKind) {
+        if let (Some(queue), EventKind::Dropped(packets)) = (&mut self.dropped, &kind) {
+            queue.push(DroppedEvent { netns, at_ns, packets: packets.clone() });
+        }
         self.table.take(FlowEvent { netns, at_ns, kind });
     }
 }

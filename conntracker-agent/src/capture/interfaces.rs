@@ -167,6 +167,12 @@ impl Interfaces {
         self.known.entry(id).or_default().number(index, name)
     }
 
+    /// The name of an interface by its number.
+    pub fn name(&self, id: NetnsId, number: u32) -> Option<&str> {
+        let (_, name) = self.known.get(&id)?.names.get(&number)?;
+        Some(name)
+    }
+
     /// All of a namespace, by number: index and name.
     pub fn all(&self, id: NetnsId) -> impl Iterator<Item = (u32, u32, &str)> {
         let names = self.known.get(&id).into_iter().flat_map(|known| &known.names);

@@ -1,16 +1,16 @@
 //! `conntracker trace`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::{
     bpf::{probes::Method, sizes::Sizes},
     capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
-    commands::trace::{self, Mode, Trace},
+    commands::trace::{self, FollowDrops, Mode, Trace},
     live,
     os::{daemon, output::Destination},
-    report::Format,
+    report::{Format, drops::DropFormat},
 };
 
 use super::{ReportFormat, filter::FilterArgs, values};
@@ -62,7 +62,13 @@ pub struct TraceArgs {
     /// Network namespace to observe: a name, `pid:N`, a path, or `all`; repeatable.
     #[arg(long, value_name = "NAME|all")]
     netns: Vec<String>,
-    /// Format of the report.
+    /// Print dropped packets to standard output as they happen, a line for each. A report is written only with -o.
+    #[arg(long, conflicts_with = "daemon")]
+    follow_drops: bool,
+    /// Print so many dropped packets in a second at most, and tell how many more there were; 0: no limit.
+    #[arg(long, value_name = "N", requires = "follow_drops", default_value_t = 100)]
+    drops_rate: u32,
+    /// Format of the report, and of dropped packets (text or ndjson).
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
     /// Print what version 0.1 of the original tool printed, byte for byte.
@@ -167,6 +173,8 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         attach,
         avoid,
         netns,
+        follow_drops,
+        drops_rate,
         format,
         compat,
         no_fold,
@@ -192,13 +200,28 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     if !probes && !avoid.is_empty() {
         super::bad_usage("`--avoid` is for the backend `probes`");
     }
-    let output = output.unwrap_or_else(|| {
-        if daemon { daemon::REPORT.to_owned() } else { "conntracker.log".to_owned() }
-    });
-    let destination = match Destination::new(&output) {
+    if follow_drops && output.as_deref() == Some("-") {
+        super::bad_usage("`--follow-drops` prints to standard output: the report needs `-o FILE`");
+    }
+    let drop_format = match format {
+        ReportFormat::Json if follow_drops => {
+            super::bad_usage("`--follow-drops` prints lines: use `--format text` or `ndjson`")
+        }
+        ReportFormat::Ndjson => DropFormat::Ndjson,
+        ReportFormat::Text | ReportFormat::Json => DropFormat::Text,
+    };
+    let follow = follow_drops
+        .then_some(FollowDrops { format: drop_format, rate: NonZeroU32::new(drops_rate) });
+    let output = match output {
+        Some(output) => Destination::new(&output),
+        None if follow_drops => Destination::Nowhere,
+        None if daemon => Destination::File(daemon::REPORT.into()),
+        None => Destination::File("conntracker.log".into()),
+    };
+    let destination = match output {
         // The daemon changes to /.
         Destination::File(path) => Destination::File(std::path::absolute(path)?),
-        stdout @ Destination::Stdout => stdout,
+        other @ (Destination::Stdout | Destination::Nowhere) => other,
     };
     let format = match (compat, format) {
         (Some(Compat::V01), _) => Format::V01,
@@ -245,6 +268,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         destination,
         socket: socket.map(std::path::absolute).transpose()?,
         format,
+        follow,
         duration,
         interval,
         strict,

@@ -1,5 +1,7 @@
 //! `conntracker trace`: signals, schedule, status line and output around an [`Observer`].
 
+mod drops;
+
 use std::{
     fs::DirBuilder,
     future::pending,
@@ -11,12 +13,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::{
     sync::Mutex,
     time::{Instant, Interval, interval_at, sleep_until},
 };
 
+pub use self::drops::FollowDrops;
+use self::drops::Lines;
 use crate::{
     capture::{Config, Hurry},
     live::{
@@ -64,6 +68,8 @@ pub struct Trace {
     pub socket: Option<PathBuf>,
     /// What it looks like.
     pub format: Format,
+    /// Print dropped packets as they happen.
+    pub follow: Option<FollowDrops>,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Write the report this often.
@@ -111,7 +117,7 @@ fn daemonize(pidfile: &Path, trace: Trace) -> Result<ExitCode> {
     }
     let _claim = match &trace.destination {
         Destination::File(path) => Some(daemon::Claim::report(path)?),
-        Destination::Stdout => None,
+        Destination::Stdout | Destination::Nowhere => None,
     };
     observe(trace)
 }
@@ -125,17 +131,19 @@ fn observe(trace: Trace) -> Result<ExitCode> {
 }
 
 async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
-    let Trace { config, mode, destination, socket, format, duration, interval, strict, verbose } =
-        trace;
+    let Trace { config, mode, destination, socket, format, follow, duration, interval, .. } = trace;
+    let Trace { strict, verbose, .. } = trace;
     if verbose {
         messages::say_details();
     }
     let in_foreground = mode == Mode::Foreground;
     let board = Arc::new(StatusBoard::new(config.filter_text.clone(), destination.to_string())?);
-    let _socket = listen(socket, &mode, &board)?;
+    let socket = listen(socket, &mode, &board)?;
     let mut schedule = Schedule::new(signals, duration, interval);
     let mut observer = schedule.start(config).await?;
-    observer.publish_on(Arc::clone(&board));
+    if socket.is_some() {
+        observer.publish_on(Arc::clone(&board));
+    }
     let (backend, reason) = observer.backend();
     log::info!("backend {backend} ({})", reason.short);
     if reason.full != reason.short {
@@ -147,6 +155,20 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
     for note in observer.notes() {
         log::info!("{note}");
     }
+    let lines = match follow {
+        Some(follow) => {
+            let (lines, follower) = Lines::start(follow)?;
+            if !observer.follow_drops(follower) {
+                bail!(
+                    "drops cannot be followed: backend {} does not see them ({})",
+                    observer.backend().0,
+                    observer.backend().1.full
+                );
+            }
+            Some(lines)
+        }
+        None => None,
+    };
     if in_foreground {
         log::info!(
             "observing{}",
@@ -159,13 +181,16 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
         destination,
         format,
         strict,
-        show_status: in_foreground && messages::on_terminal(),
+        show_status: in_foreground && messages::on_terminal() && lines.is_none(),
         started: Instant::now(),
         last: Status::default(),
         lost: false,
         board,
     };
-    let output = schedule.observe(observer, output).await?;
+    let observed = schedule.observe(observer, output).await;
+    let printed = lines.map_or(Ok(()), Lines::end);
+    let output = observed?;
+    printed?;
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
 }
 
@@ -318,9 +343,11 @@ impl Output for Writer {
         if written? == Written::Closed {
             return Ok(ControlFlow::Break(()));
         }
-        self.board.report_written(report.flows.len() as u64);
-        let Totals { flows, dropped, .. } = totals;
-        log::info!("{flows} flows ({dropped} dropped) written to {}", self.destination);
+        if self.destination != Destination::Nowhere {
+            self.board.report_written(report.flows.len() as u64);
+            let Totals { flows, dropped, .. } = totals;
+            log::info!("{flows} flows ({dropped} dropped) written to {}", self.destination);
+        }
         report.footer.warn();
         for why in report.untold.iter().filter(|_| self.strict && last) {
             log::warn!("{why}");

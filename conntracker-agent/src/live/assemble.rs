@@ -244,6 +244,9 @@ pub(super) fn footer(
         Loss::EntriesForgotten.times(observer.table.entries_forgotten()),
         Loss::DropPathsForgotten.times(observer.table.drop_paths_forgotten()),
     ]);
+    if let Some(drops) = &observer.drops {
+        losses.push(Loss::DropsUnprinted.times(drops.unprinted()));
+    }
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);
         if let Some(missed) = missed {

@@ -6,6 +6,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod assemble;
+pub mod drops;
 mod netns_watch;
 pub mod notes;
 mod reporter;
@@ -25,6 +26,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub use self::room::{max_flows, sizes};
 use self::{
+    drops::DropFollower,
     netns_watch::{Change, NetnsWatch},
     status::StatusBoard,
     wanted::Wanted,
@@ -107,6 +109,8 @@ pub struct Observer {
     wanted: Option<Wanted>,
     /// Why the observation ends early.
     broken: Option<String>,
+    /// Prints dropped packets as they happen.
+    drops: Option<DropFollower>,
     /// Where it says about once a second what is so.
     board: Option<Arc<StatusBoard>>,
 }
@@ -148,6 +152,7 @@ impl Observer {
             statistics: Statistics::default(),
             wanted: None,
             broken: None,
+            drops: None,
             board: None,
         };
         for netns in first {

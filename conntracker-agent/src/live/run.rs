@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{
     Observer, Output, Request, Status,
     assemble::{self, Snapshot},
+    drops::DropFollower,
     netns_watch,
     reporter::Reporter,
     wanted::Wanted,
@@ -90,13 +91,17 @@ impl Observer {
                 _ = drain.tick() => {
                     self.backend.watch_rules();
                     self.drain()?;
+                    if self.reader_of_drops_is_gone() && !finishes {
+                        self.ask(Request::Finish)?;
+                    }
                 }
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
                 change = netns_watch::next(&mut self.changes) => self.on_change(change)?,
                 changed = self.interfaces.changed() => { changed?; self.on_interfaces()?; }
                 _ = check.tick() => {
                     self.answer_losses()?;
-                    self.take_drops(false)?;
+                    self.take_drops(self.drops.is_some())?;
+                    self.tell_unprinted_drops();
                     self.forget_unused();
                     self.shed();
                     reporter.status(self.status()?);
@@ -118,6 +123,7 @@ impl Observer {
             {
                 self.drain_all()?;
                 self.take_drops(true)?;
+                self.print_drops(true);
                 let (snapshot, incomplete) = self.assemble();
                 let last = wanted.request == Request::Finish || incomplete.is_some();
                 self.finishes(last);
@@ -125,6 +131,7 @@ impl Observer {
                 snapshot_ns = self.clock.since_boot();
                 if last {
                     let written = reporter.written().await.map(|_| ());
+                    self.end_drops();
                     return Ok(written.and(incomplete.map_or(Ok(()), Err)));
                 }
             }
@@ -167,11 +174,13 @@ impl Observer {
         {
             log::error!("{error:#}");
         }
+        self.print_drops(true);
         let (snapshot, _) = self.assemble();
         reporter.begin(snapshot, true);
         if let Err(error) = reporter.written().await {
             log::error!("{error:#}");
         }
+        self.end_drops();
     }
 
     pub(super) fn dump_all(&mut self) -> Result<()> {
@@ -290,26 +299,33 @@ impl Observer {
     fn drain(&mut self) -> Result<()> {
         self.relate_clocks();
         let (backend, mut intake) = self.intake();
-        backend.drain(&mut intake).map(drop)
+        backend.drain(&mut intake)?;
+        self.print_drops(false);
+        Ok(())
     }
 
     /// Takes everything that the sources have now.
     pub(super) fn drain_all(&mut self) -> Result<()> {
         self.relate_clocks();
         let (backend, mut intake) = self.intake();
-        drain_all(|| backend.drain(&mut intake))
+        drain_all(|| backend.drain(&mut intake))?;
+        self.print_drops(false);
+        Ok(())
     }
 
     /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
     pub(super) fn take_drops(&mut self, all: bool) -> Result<()> {
         let (backend, mut intake) = self.intake();
-        backend.take_drops(&mut intake, all)
+        backend.take_drops(&mut intake, all)?;
+        self.print_drops(false);
+        Ok(())
     }
 
     /// The backend, and where it puts what it has.
     pub(super) fn intake(&mut self) -> (&mut Backend, Intake<'_>) {
-        let Self { backend, table, tally, clock, config, interfaces, .. } = self;
-        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces })
+        let Self { backend, table, tally, clock, config, interfaces, drops, .. } = self;
+        let dropped = drops.as_mut().map(DropFollower::queue);
+        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces, dropped })
     }
 
     /// Something happens to a namespace that the flow table must know.

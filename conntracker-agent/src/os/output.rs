@@ -28,6 +28,8 @@ pub enum Destination {
     Stdout,
     /// A regular file.
     File(PathBuf),
+    /// No report is wanted.
+    Nowhere,
 }
 
 impl fmt::Display for Destination {
@@ -35,6 +37,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Stdout => f.write_str("standard output"),
             Self::File(path) => path.display().fmt(f),
+            Self::Nowhere => f.write_str("no report"),
         }
     }
 }
@@ -85,6 +88,7 @@ impl Destination {
     /// error, the previous file stays. A closed pipe is success.
     pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
         match self {
+            Self::Nowhere => Ok(Written::Whole),
             Self::Stdout => {
                 let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
                 match render(&mut out).and_then(|()| out.flush()) {

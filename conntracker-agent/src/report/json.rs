@@ -1,6 +1,7 @@
 //! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects and
 //! `docs/report.schema.json` is their JSON Schema, so a change here needs one there.
 
+pub(super) mod drop;
 mod flow;
 mod frame;
 mod object;

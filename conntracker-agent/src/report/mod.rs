@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub(crate) mod coverage;
 pub mod csv;
+pub mod drops;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod json;

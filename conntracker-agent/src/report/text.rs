@@ -3,6 +3,7 @@
 //! The lines are those of version 0.1, which scripts search: a flow, and below it the rules that its packets met.
 //! Facts that 0.1 did not have follow at the end of a line; `--explain` prints the rest.
 
+pub(super) mod drop;
 mod explain;
 mod marks;
 mod trace;

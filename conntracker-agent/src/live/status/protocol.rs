@@ -103,15 +103,15 @@ mod tests {
         assert_eq!(asked, r#"{"protocol":"conntracker-agent/1","ask":"status"}"#);
         let answered = answer(&asked, &board);
         assert!(!answered.contains('\n'));
-        let (raw, status) = super::status(&answered).unwrap();
+        let (raw, first) = status(&answered).unwrap();
         assert_eq!(raw["state"], "starting");
-        assert_eq!((status.state, status.pid), (super::super::State::Starting, std::process::id()));
-        assert_eq!(status.filters, ["-p tcp"]);
-        assert_eq!(status.report.last_written, None);
+        assert_eq!((first.state, first.pid), (super::super::State::Starting, std::process::id()));
+        assert_eq!(first.filters, ["-p tcp"]);
+        assert_eq!(first.report.last_written, None);
         board.report_written(7);
-        let (_, status) = super::status(&answer(&asked, &board)).unwrap();
-        assert_eq!(status.report.last_flows, Some(7));
-        assert!(status.report.last_written.unwrap().ends_with('Z'));
+        let (_, later) = status(&answer(&asked, &board)).unwrap();
+        assert_eq!(later.report.last_flows, Some(7));
+        assert!(later.report.last_written.unwrap().ends_with('Z'));
     }
 
     #[test]
