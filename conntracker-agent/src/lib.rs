@@ -44,6 +44,7 @@
 //! - `live` is a live run: the loop, the schedule, namespaces that come and go;
 //! - `capture` has the backends, and traces rules;
 //! - `report` is what is printed;
+//! - `recording` is the file from which every offline answer is made;
 //! - `flowtable` merges what the sources tell into flows;
 //! - [`mod@conntrack`] is the library's front door to the kernel's table;
 //! - `bpf` loads programs, reads kernel memory and decodes records, [`netlink`] speaks to ctnetlink and nf_tables;
@@ -76,6 +77,8 @@ pub mod netlink;
 pub mod os;
 #[cfg(not(feature = "cli"))]
 mod os;
+#[cfg(feature = "cli")]
+pub mod recording;
 #[cfg(feature = "cli")]
 pub mod report;
 

@@ -8,7 +8,7 @@ use conntracker_common::record::{
 };
 
 use super::{btf::KernelBtf, symbols::Functions};
-use crate::model::{Cause, ConntrackCause};
+use crate::model::{Cause, ConntrackCause, intern_name};
 
 /// What the enumerators' names begin with.
 const PREFIX: &str = "SKB_DROP_REASON_";
@@ -115,7 +115,7 @@ impl Reasons {
             {
                 *word |= 1 << (number % 64);
             }
-            reasons.by_number.insert(number, leak_name(name));
+            reasons.by_number.insert(number, intern_name(name));
         }
         reasons
     }
@@ -156,7 +156,7 @@ impl Reasons {
         }
         let Self { functions, droppers, .. } = self;
         // Parts that the compiler has moved or cloned are named by their function.
-        let name = |name: &str| leak_name(name.split('.').next().unwrap_or(name));
+        let name = |name: &str| intern_name(name.split('.').next().unwrap_or(name));
         let function =
             *droppers.entry(location).or_insert_with(|| functions.at(location).map(name));
         match function {
@@ -165,11 +165,6 @@ impl Reasons {
             None => Some(Cause::Reason(NOT_SPECIFIED)),
         }
     }
-}
-
-/// Leaks a name: the kernel has only a few hundred reasons, and as many functions that drop packets.
-fn leak_name(name: &str) -> &'static str {
-    Box::leak(name.to_owned().into_boxed_str())
 }
 
 #[cfg(test)]

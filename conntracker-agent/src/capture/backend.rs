@@ -8,6 +8,7 @@ use super::{
     Config, Hurry, Intake, Tally,
     events::EventsSource,
     kernel::Kernel,
+    owners::Owners,
     packets::{FlowOptions, PacketBackend, PacketsSource},
     tracing::RuleTracer,
 };
@@ -18,7 +19,7 @@ use crate::{
         probes::{self, Method},
     },
     capture::BackendChoice,
-    model::{NetnsId, process::Process},
+    model::NetnsId,
     os::netns::Netns,
 };
 
@@ -286,11 +287,11 @@ impl Backend {
         }
     }
 
-    /// Adds what is known of the processes at the ends of flows.
-    pub fn complete<'a>(&self, processes: impl Iterator<Item = &'a mut Process>) {
+    /// Who has the sockets at the ends of flows; `None` if the backend does not see it.
+    pub fn owners(&mut self) -> Option<&mut Owners> {
         match self {
-            Self::Packets(_, source) => source.complete(processes),
-            Self::Netlink(_) => {}
+            Self::Packets(_, source) => Some(source.owners()),
+            Self::Netlink(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     bpf::{probes::Method, sizes::Sizes},
     model::filter::Filter,
     os::netns::Netns,
+    recording,
 };
 
 /// Which network namespaces to observe.
@@ -93,6 +94,8 @@ pub struct Config {
     pub max_flows: usize,
     /// Flows that have ended leave the table once a report with their lines is written; they are summed up.
     pub leave_written: bool,
+    /// Where to record what is seen, if that is wanted.
+    pub record: Option<recording::Options>,
     /// Sizes of the kernel side.
     pub sizes: Sizes,
     /// Receive buffer of the event sockets in bytes.

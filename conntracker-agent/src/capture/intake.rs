@@ -14,6 +14,7 @@ use crate::{
         filter::Filter,
     },
     os::clock::Clock,
+    recording::Recorder,
 };
 
 /// Counts of the agent's own side.
@@ -60,14 +61,19 @@ pub(crate) struct Intake<'a> {
     pub interfaces: &'a mut Interfaces,
     /// Takes dropped packets, too, if somebody follows them.
     pub dropped: Option<&'a mut DroppedQueue>,
+    pub recorder: Option<&'a mut Recorder>,
 }
 
 impl Intake<'_> {
     /// Something was seen in a namespace.
     pub fn event(&mut self, netns: NetnsId, at_ns: u64, kind: EventKind) {
-        if let (Some(queue), EventKind::Dropped(packets)) = (&mut self.dropped, &kind) {
+        let event = FlowEvent { netns, at_ns, kind };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(&event);
+        }
+        if let (Some(queue), EventKind::Dropped(packets)) = (&mut self.dropped, &event.kind) {
             queue.push(DroppedEvent { netns, at_ns, packets: packets.clone() });
         }
-        self.table.take(FlowEvent { netns, at_ns, kind });
+        self.table.take(event);
     }
 }

@@ -173,6 +173,11 @@ impl Interfaces {
         Some(name)
     }
 
+    /// How many are known, in all namespaces.
+    pub fn count(&self) -> usize {
+        self.known.values().map(|known| known.names.len()).sum()
+    }
+
     /// All of a namespace, by number: index and name.
     pub fn all(&self, id: NetnsId) -> impl Iterator<Item = (u32, u32, &str)> {
         let names = self.known.get(&id).into_iter().flat_map(|known| &known.names);

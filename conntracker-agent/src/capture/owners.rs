@@ -13,7 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{bpf::owner::Owner, model::process::Process, os::threads};
+use crate::{
+    bpf::owner::Owner,
+    model::process::{Process, ProcessNames, SocketHolder},
+    os::threads,
+    recording::statement,
+};
 
 /// Between two walks through /proc, or through control groups.
 const EVERY: Duration = Duration::from_millis(250);
@@ -27,29 +32,21 @@ const INITIAL_PIDS: u64 = 0xefff_fffc;
 /// Where control groups of version 2 are mounted: alone, or beside those of version 1.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// The processes that have a socket open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Holder {
-    /// Absent if there are several.
-    pid: Option<u32>,
-    /// Absent if several differ in it.
-    comm: Option<String>,
-}
-
 /// The result of a walk through /proc.
 #[derive(Debug, Default)]
 struct Found {
-    holders: HashMap<u64, Holder>,
+    holders: HashMap<u64, SocketHolder>,
     cgroups: HashMap<u64, String>,
 }
 
 /// Owners of sockets.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    /// Whether the programs' pids are those of our /proc.
-    same_pids: bool,
-    users: HashMap<u32, String>,
-    found: Found,
+    names: ProcessNames,
+    /// What was found since it was last taken to be recorded; `None` if nothing is recorded.
+    news: Option<statement::Owners>,
+    /// Users that were taken to be recorded.
+    recorded_users: HashSet<u32>,
     /// Sockets and control groups to look for.
     wanted: HashSet<u64>,
     wanted_cgroups: HashSet<u64>,
@@ -66,9 +63,13 @@ impl Owners {
     pub fn new() -> Self {
         let pids = fs::metadata("/proc/self/ns/pid");
         Self {
-            same_pids: pids.is_ok_and(|pids| pids.ino() == INITIAL_PIDS),
-            users: users(&fs::read_to_string("/etc/passwd").unwrap_or_default()),
-            found: Found::default(),
+            names: ProcessNames {
+                same_pids: pids.is_ok_and(|pids| pids.ino() == INITIAL_PIDS),
+                users: users(&fs::read_to_string("/etc/passwd").unwrap_or_default()),
+                ..ProcessNames::default()
+            },
+            news: None,
+            recorded_users: HashSet::new(),
             wanted: HashSet::new(),
             wanted_cgroups: HashSet::new(),
             unknown_cgroups: HashSet::new(),
@@ -80,15 +81,21 @@ impl Owners {
 
     /// A record tells of an owner.
     pub fn note(&mut self, owner: &Owner) {
+        if let Some(news) = &mut self.news
+            && self.recorded_users.insert(owner.uid)
+            && let Some(name) = self.names.users.get(&owner.uid)
+        {
+            news.users.push((owner.uid, name.clone()));
+        }
         if let Some(id) = owner.cgroup
-            && !self.found.cgroups.contains_key(&id)
+            && !self.names.cgroups.contains_key(&id)
             && !self.unknown_cgroups.contains(&id)
         {
             self.wanted_cgroups.insert(id);
         }
         if let Some(inode) = owner.inode
-            && (owner.sender.is_none() || !self.same_pids)
-            && !self.found.holders.contains_key(&inode)
+            && (owner.sender.is_none() || !self.names.same_pids)
+            && !self.names.sockets.contains_key(&inode)
             && self.wanted.len() < MOST
         {
             self.wanted.insert(inode);
@@ -97,7 +104,7 @@ impl Owners {
 
     /// Number of stored entries.
     fn remembered(&self) -> usize {
-        self.found.holders.len() + self.unknown_cgroups.len()
+        self.names.sockets.len() + self.unknown_cgroups.len()
     }
 
     /// Whether there are so many entries that unused ones should be removed.
@@ -109,8 +116,8 @@ impl Owners {
     pub fn keep<'a>(&mut self, processes: impl Iterator<Item = &'a Process>) {
         let (sockets, cgroups): (HashSet<_>, HashSet<_>) =
             processes.map(|process| (process.inode, process.cgroup_id)).unzip();
-        self.found.holders.retain(|inode, _| sockets.contains(&Some(*inode)));
-        self.found.cgroups.retain(|id, _| cgroups.contains(&Some(*id)));
+        self.names.sockets.retain(|inode, _| sockets.contains(&Some(*inode)));
+        self.names.cgroups.retain(|id, _| cgroups.contains(&Some(*id)));
         self.unknown_cgroups.retain(|id| cgroups.contains(&Some(*id)));
         // The next removal waits until the number of entries has doubled.
         self.forget_at = MOST.max(2 * self.remembered());
@@ -120,9 +127,11 @@ impl Owners {
     pub fn poll(&mut self) {
         if let Some(walking) = &self.walking {
             match walking.try_recv() {
-                Ok(Found { holders, cgroups }) => {
-                    self.found.holders.extend(holders);
-                    self.found.cgroups.extend(cgroups);
+                Ok(found) => {
+                    self.add_news(&found);
+                    let Found { holders, cgroups } = found;
+                    self.names.sockets.extend(holders);
+                    self.names.cgroups.extend(cgroups);
                     self.walking = None;
                 }
                 Err(mpsc::TryRecvError::Empty) => return,
@@ -150,21 +159,27 @@ impl Owners {
         }
     }
 
-    /// Adds what is known about a process.
-    pub fn complete(&self, process: &mut Process) {
-        if !self.same_pids {
-            process.pid = None;
-        }
-        if process.pid.is_none()
-            && let Some(holder) = process.inode.and_then(|inode| self.found.holders.get(&inode))
-        {
-            process.pid = holder.pid;
-            if process.comm.is_none() {
-                process.comm.clone_from(&holder.comm);
-            }
-        }
-        process.user = self.users.get(&process.uid).cloned();
-        process.cgroup = process.cgroup_id.and_then(|id| self.found.cgroups.get(&id)).cloned();
+    fn add_news(&mut self, Found { holders, cgroups }: &Found) {
+        let Some(news) = &mut self.news else { return };
+        let sockets = holders.iter().map(|(inode, of)| (*inode, of.pid, of.comm.clone()));
+        news.sockets.extend(sockets);
+        news.cgroups.extend(cgroups.iter().map(|(id, path)| (*id, path.clone())));
+    }
+
+    /// From now on what is found is taken to be recorded.
+    pub fn record(&mut self) {
+        self.news = Some(statement::Owners::default());
+    }
+
+    /// What was found since the last call, to be recorded.
+    pub fn take_news(&mut self) -> statement::Owners {
+        let news = self.news.as_mut().map(std::mem::take).unwrap_or_default();
+        statement::Owners { same_pids: self.names.same_pids, ..news }
+    }
+
+    /// Names for the numbers that records have.
+    pub fn names(&self) -> &ProcessNames {
+        &self.names
     }
 }
 
@@ -185,7 +200,7 @@ pub(crate) fn program(inode: u64) -> Option<String> {
 }
 
 /// The holders of the sockets, among all processes of /proc.
-fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
+fn holders(sockets: &HashSet<u64>) -> HashMap<u64, SocketHolder> {
     let mut all: HashMap<u64, BTreeSet<(u32, String)>> = HashMap::new();
     for pid in numbers(Path::new("/proc")) {
         // Processes come and go meanwhile.
@@ -194,18 +209,17 @@ fn holders(sockets: &HashSet<u64>) -> HashMap<u64, Holder> {
         }
     }
     // Sockets that no process of this /proc has open are not looked up again.
-    let holder = |inode| all.get(inode).map(Holder::of).unwrap_or_default();
+    let holder = |inode| all.get(inode).map(holder_of).unwrap_or_default();
     sockets.iter().map(|inode| (*inode, holder(inode))).collect()
 }
 
-impl Holder {
-    fn of(all: &BTreeSet<(u32, String)>) -> Self {
-        let comms: BTreeSet<&String> = all.iter().map(|(_, comm)| comm).collect();
-        let first = all.first();
-        Self {
-            pid: first.filter(|_| all.len() == 1).map(|(pid, _)| *pid),
-            comm: first.filter(|_| comms.len() == 1).map(|(_, comm)| comm.clone()),
-        }
+/// What the processes that have a socket open have in common.
+fn holder_of(all: &BTreeSet<(u32, String)>) -> SocketHolder {
+    let comms: BTreeSet<&String> = all.iter().map(|(_, comm)| comm).collect();
+    let first = all.first();
+    SocketHolder {
+        pid: first.filter(|_| all.len() == 1).map(|(pid, _)| *pid),
+        comm: first.filter(|_| comms.len() == 1).map(|(_, comm)| comm.clone()),
     }
 }
 
@@ -293,18 +307,18 @@ mod tests {
         let mut owners = Owners::new();
         owners.note(&Owner { uid: 0, cgroup: None, inode: Some(inode), sender: None });
         let start = Instant::now();
-        while owners.found.holders.is_empty() {
+        while owners.names.sockets.is_empty() {
             assert!(start.elapsed() < Duration::from_secs(20));
             owners.poll();
             thread::sleep(Duration::from_millis(5));
         }
         let mut ours = process(inode);
-        owners.complete(&mut ours);
+        owners.names().complete(&mut ours);
         assert_eq!(ours.pid, Some(std::process::id()));
         let comm = fs::read_to_string("/proc/self/comm").unwrap();
         assert_eq!(ours.comm.as_deref(), Some(comm.trim_end()));
         let mut other = process(u64::MAX);
-        owners.complete(&mut other);
+        owners.names().complete(&mut other);
         assert_eq!((other.pid, other.comm), (None, None));
     }
 
@@ -315,24 +329,24 @@ mod tests {
             owners.note(&Owner { uid: 0, cgroup: None, inode: Some(inode), sender: None });
         };
         for inode in 1..=MOST as u64 {
-            owners.found.holders.insert(inode, Holder { pid: Some(7), comm: None });
+            owners.names.sockets.insert(inode, SocketHolder { pid: Some(7), comm: None });
         }
         assert!(owners.are_many());
         note(&mut owners, u64::MAX);
         assert!(owners.wanted.contains(&u64::MAX));
         let of_flows = [process(1), process(2)];
         owners.keep(of_flows.iter());
-        assert_eq!((owners.found.holders.len(), owners.are_many()), (2, false));
+        assert_eq!((owners.names.sockets.len(), owners.are_many()), (2, false));
         let [mut first, _] = of_flows;
-        owners.complete(&mut first);
+        owners.names().complete(&mut first);
         assert_eq!(first.pid, Some(7));
         // If flows need all of them, they stay, and the next record does not search them again.
         let many: Vec<Process> = (1..=MOST as u64).map(process).collect();
         for process in &many {
-            owners.found.holders.insert(process.inode.unwrap(), Holder::default());
+            owners.names.sockets.insert(process.inode.unwrap(), SocketHolder::default());
         }
         owners.keep(many.iter());
-        assert_eq!((owners.found.holders.len(), owners.are_many()), (MOST, false));
+        assert_eq!((owners.names.sockets.len(), owners.are_many()), (MOST, false));
         note(&mut owners, u64::MAX - 1);
         assert!(owners.wanted.contains(&(u64::MAX - 1)));
     }
@@ -341,7 +355,7 @@ mod tests {
     fn of_several_holders_only_what_they_have_in_common_is_told() {
         let holder = |all: &[(u32, &str)]| {
             let all = all.iter().map(|&(pid, comm)| (pid, comm.to_owned())).collect();
-            let Holder { pid, comm } = Holder::of(&all);
+            let SocketHolder { pid, comm } = holder_of(&all);
             (pid, comm)
         };
         assert_eq!(holder(&[(7, "ssh")]), (Some(7), Some("ssh".to_owned())));

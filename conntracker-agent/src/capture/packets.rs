@@ -36,7 +36,7 @@ use crate::{
         sizes::Sizes,
         symbols::Symbols,
     },
-    model::{NetnsId, event::EventKind, process::Process},
+    model::{NetnsId, event::EventKind},
     os::netns::Netns,
 };
 
@@ -239,11 +239,9 @@ impl PacketsSource {
         programs.forget_netns(cookie(netns)?)
     }
 
-    /// Adds what is known of the processes at the ends of flows.
-    pub fn complete<'a>(&self, processes: impl Iterator<Item = &'a mut Process>) {
-        for process in processes {
-            self.owners.complete(process);
-        }
+    /// Who has the sockets at the ends of flows.
+    pub fn owners(&mut self) -> &mut Owners {
+        &mut self.owners
     }
 
     /// From now on a folded key has one record and then a count.

@@ -5,6 +5,7 @@ mod doctor;
 mod dump;
 mod filter;
 mod format;
+mod report;
 mod rules;
 mod status;
 mod table;
@@ -58,6 +59,8 @@ enum Command {
     Events(Box<table::EventsArgs>),
     /// Do what conntrack(8) does, argument for argument.
     Conntrack(conntrack::ConntrackArgs),
+    /// Report what recordings have.
+    Report(Box<report::ReportArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what a running agent does: since when, with what, what it has lost.
@@ -95,6 +98,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Flush(args)) => table::flush(&args),
         Some(Command::Events(args)) => table::events(*args),
         Some(Command::Conntrack(args)) => Ok(args.run()),
+        Some(Command::Report(args)) => report::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),

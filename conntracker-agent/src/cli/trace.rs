@@ -10,6 +10,7 @@ use conntracker::{
     commands::trace::{self, FollowDrops, Mode, Trace},
     live,
     os::{daemon, output::Destination},
+    recording::{self, Rotate},
     report::{Format, drops::DropFormat},
 };
 
@@ -27,6 +28,16 @@ pub struct TraceArgs {
     /// Default: conntracker.log here, or /var/log/conntracker/conntracker.log for -d.
     #[arg(short = 'o', long, value_name = "FILE|-")]
     output: Option<String>,
+    /// Record all that is seen in FILE, from which `conntracker report` answers later; without `-o`, instead of a
+    /// report. Default: conntracker.rec here, or /var/log/conntracker/conntracker.rec for -d.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = false)]
+    record: Option<Option<PathBuf>>,
+    /// Record in parts, FILE.000001 and so on: a new one when a part has this many bytes (64M), or this often (1h).
+    #[arg(long, value_name = "SIZE|TIME", value_parser = values::rotate, requires = "record")]
+    rotate: Option<Rotate>,
+    /// Remove the oldest parts when all together have more bytes than this.
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes, requires = "rotate")]
+    keep: Option<u64>,
     /// Do not trace rules: flows only.
     #[arg(short = 'c', long)]
     conntrack_only: bool,
@@ -164,6 +175,9 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         daemon,
         foreground: _,
         output,
+        record,
+        rotate,
+        keep,
         conntrack_only,
         sample,
         per_chain,
@@ -212,16 +226,15 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     };
     let follow = follow_drops
         .then_some(FollowDrops { format: drop_format, rate: NonZeroU32::new(drops_rate) });
-    let output = match output {
-        Some(output) => Destination::new(&output),
-        None if follow_drops => Destination::Nowhere,
-        None if daemon => Destination::File(daemon::REPORT.into()),
-        None => Destination::File("conntracker.log".into()),
-    };
-    let destination = match output {
+    let record = record.map(|path| recording(path, daemon, rotate, keep)).transpose()?;
+    let output = output.or_else(|| {
+        let default = if daemon { daemon::REPORT } else { "conntracker.log" };
+        (record.is_none() && !follow_drops).then(|| default.to_owned())
+    });
+    let destination = match output.map(|output| Destination::new(&output)) {
         // The daemon changes to /.
-        Destination::File(path) => Destination::File(std::path::absolute(path)?),
-        other @ (Destination::Stdout | Destination::Nowhere) => other,
+        Some(Destination::File(path)) => Some(Destination::File(std::path::absolute(path)?)),
+        other => other,
     };
     let format = match (compat, format) {
         (Some(Compat::V01), _) => Format::V01,
@@ -257,6 +270,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             lost: matches!(drops, DropsArg::All),
             max_flows: max_flows.unwrap_or_else(live::max_flows),
             leave_written: daemon,
+            record,
             sizes: Sizes { ring_bytes: ring_size, ..live::sizes() },
             event_buffer: event_buffer as usize,
         },
@@ -274,6 +288,18 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         strict,
         verbose,
     })
+}
+
+/// Where to record.
+fn recording(
+    path: Option<PathBuf>,
+    daemon: bool,
+    rotate: Option<Rotate>,
+    keep: Option<u64>,
+) -> Result<recording::Options> {
+    let default = if daemon { daemon::RECORDING } else { "conntracker.rec" };
+    let path = path.unwrap_or_else(|| default.into());
+    Ok(recording::Options { path: std::path::absolute(path)?, rotate, keep })
 }
 
 /// `--netns`, repeated or not.

@@ -9,6 +9,7 @@ use conntracker::{
         filter::{MaskedMark, StatusIs, Term},
         protocol,
     },
+    recording::Rotate,
     report::conntrack::LabelMap,
 };
 use ipnet::IpNet;
@@ -39,23 +40,41 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// A size in bytes: `65536`, `64K`, `16M`, `1G`; at least a page.
 pub fn size(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text
-        .trim_end_matches(['B', 'b', 'i'])
-        .split_at_checked(text.trim_end_matches(['B', 'b', 'i']).len().saturating_sub(1))
-    {
+    match u32::try_from(bytes(text)?) {
+        Ok(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("must be from 4K to 1G".to_owned()),
+    }
+}
+
+/// A number of bytes, more than 0: `65536`, `64K`, `16M`, `1G`, `1T`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let plain = text.trim_end_matches(['B', 'b', 'i']);
+    let (digits, unit) = match plain.split_at_checked(plain.len().saturating_sub(1)) {
         Some((digits, "K" | "k")) => (digits, 1 << 10),
         Some((digits, "M" | "m")) => (digits, 1 << 20),
         Some((digits, "G" | "g")) => (digits, 1 << 30),
+        Some((digits, "T" | "t")) => (digits, 1 << 40),
         _ => (text, 1),
     };
-    let bytes = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(unit))
-        .ok_or("not a size; give bytes, or something like 64K or 16M")?;
-    match u32::try_from(bytes) {
-        Ok(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
-        _ => Err("must be from 4K to 1G".to_owned()),
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|&n| n > 0);
+    bytes.ok_or_else(|| "not a size; give bytes, or something like 64K or 16M".to_owned())
+}
+
+/// When a new part of a recording begins: a size from 64K (with its unit), or a time of a second or more.
+pub fn rotate(text: &str) -> Result<Rotate, String> {
+    let unit =
+        text.trim_end_matches(['B', 'b', 'i']).ends_with(['K', 'k', 'M', 'G', 'g', 'T', 't']);
+    if unit && let Ok(bytes) = bytes(text) {
+        return if bytes < 65_536 {
+            Err("a part has 64K at least".to_owned())
+        } else {
+            Ok(Rotate::Bytes(bytes))
+        };
+    }
+    match duration(text) {
+        Ok(time) if time >= Duration::from_secs(1) => Ok(Rotate::Time(time)),
+        Ok(_) => Err("a part takes a second at least".to_owned()),
+        Err(_) => Err("give a size such as 64M, or a time such as 1h".to_owned()),
     }
 }
 
@@ -261,6 +280,17 @@ pub fn interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_end_by_their_size_or_by_time() {
+        assert_eq!(rotate("64M"), Ok(Rotate::Bytes(64 << 20)));
+        assert_eq!(rotate("64KiB"), Ok(Rotate::Bytes(64 << 10)));
+        assert_eq!(rotate("1h"), Ok(Rotate::Time(Duration::from_secs(3600))));
+        assert_eq!(rotate("5m"), Ok(Rotate::Time(Duration::from_secs(300))));
+        for bad in ["1K", "0", "", "64X", "100ms", "99999999999T"] {
+            assert!(rotate(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_are_seconds_unless_they_say_otherwise() {

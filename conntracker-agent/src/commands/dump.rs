@@ -13,7 +13,7 @@ use crate::{
     flowtable::FlowTable,
     live::{
         asked,
-        assemble::{VERSION, fold, host_and_kernel},
+        assemble::{VERSION, host_and_kernel},
         notes::Settings,
     },
     model::{
@@ -25,7 +25,7 @@ use crate::{
         other::OtherFlows,
     },
     os::{clock::Clock, messages, netns::Netns, output::Destination},
-    report::{Footer, Format, Header, Namespace, Report},
+    report::{Footer, Format, Header, Namespace, Report, assembly},
 };
 
 /// What to list.
@@ -75,7 +75,7 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
     let mut flows: Vec<Flow> =
         table.snapshot().into_flows().filter(|flow| filter.allows(flow, |_| None)).collect();
     if *folded {
-        flows = fold(flows);
+        flows = assembly::fold(flows);
     }
     order::sort(&mut flows);
     let header = Header {

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod dump;
+pub mod report;
 pub mod rules;
 pub mod status;
 pub mod table;

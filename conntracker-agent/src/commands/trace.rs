@@ -5,6 +5,7 @@ mod drops;
 use std::{
     fs::DirBuilder,
     future::pending,
+    io,
     ops::ControlFlow,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ use crate::{
         output::{Destination, Written},
         signals::{SignalRequest, Signals},
     },
-    report::{Format, Report, Totals},
+    report::{Format, Report},
 };
 
 /// Time to wait for the first rulesets before packets are observed without them.
@@ -61,8 +62,8 @@ pub struct Trace {
     pub config: Config,
     /// Foreground or daemon.
     pub mode: Mode,
-    /// Where the report goes.
-    pub destination: Destination,
+    /// Where the report goes; `None` if none is wanted.
+    pub destination: Option<Destination>,
     /// The socket at which `conntracker status` reaches it. Without one a daemon has that of its pidfile, and a trace
     /// in the foreground none: killed, it would leave a file that nobody replaces.
     pub socket: Option<PathBuf>,
@@ -106,24 +107,26 @@ pub fn run(trace: Trace) -> Result<ExitCode> {
 fn daemonize(pidfile: &Path, trace: Trace) -> Result<ExitCode> {
     daemon::detach()?;
     let _pidfile = daemon::Pidfile::lock(pidfile)?;
-    if let Destination::File(path) = &trace.destination
-        && let Some(directory) = path.parent()
-    {
+    let report = match &trace.destination {
+        Some(Destination::File(path)) => Some(path),
+        Some(Destination::Stdout) | None => None,
+    };
+    let recording = trace.config.record.as_ref().map(|record| &record.path);
+    for directory in report.into_iter().chain(recording).filter_map(|path| path.parent()) {
         DirBuilder::new()
             .recursive(true)
             .mode(0o750)
             .create(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    let _claim = match &trace.destination {
-        Destination::File(path) => Some(daemon::Claim::report(path)?),
-        Destination::Stdout | Destination::Nowhere => None,
-    };
+    let _claim = report.map(|path| daemon::Claim::report(path)).transpose()?;
     observe(trace)
 }
 
 fn observe(trace: Trace) -> Result<ExitCode> {
-    trace.destination.check()?;
+    if let Some(destination) = &trace.destination {
+        destination.check()?;
+    }
     descriptors::raise_limit();
     // Before anything is attached: a signal from here on ends the trace in order.
     let signals = Signals::install(trace.mode != Mode::Foreground)?;
@@ -137,9 +140,11 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
         messages::say_details();
     }
     let in_foreground = mode == Mode::Foreground;
-    let board = Arc::new(StatusBoard::new(config.filter_text.clone(), destination.to_string())?);
+    let place = destination.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let board = Arc::new(StatusBoard::new(config.filter_text.clone(), place)?);
     let socket = listen(socket, &mode, &board)?;
     let mut schedule = Schedule::new(signals, duration, interval);
+    let recorded = config.record.clone();
     let mut observer = schedule.start(config).await?;
     if socket.is_some() {
         observer.publish_on(Arc::clone(&board));
@@ -176,6 +181,9 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
         );
     } else {
         daemon::ready()?;
+    }
+    if let Some(record) = &recorded {
+        log::info!("recording to {}", record.path.display());
     }
     let output = Writer {
         destination,
@@ -306,7 +314,7 @@ impl Schedule {
                 SignalRequest::Report => Request::Report,
                 SignalRequest::Reopen => {
                     messages::reopen();
-                    Request::Report
+                    Request::Reopen
                 }
             },
             () = end => Request::Finish,
@@ -317,7 +325,7 @@ impl Schedule {
 
 /// Writes reports and the status line.
 struct Writer {
-    destination: Destination,
+    destination: Option<Destination>,
     format: Format,
     strict: bool,
     show_status: bool,
@@ -331,22 +339,23 @@ impl Output for Writer {
     fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
         messages::clear_status();
         self.lost |= report.footer.lost_anything() || !report.untold.is_empty();
-        let written = self.destination.write(|out| report.render(self.format, out));
-        let written = match written {
-            Err(error) if last => {
-                Err(self.destination.fall_back(error, |out| report.render(self.format, out)))
-            }
-            written => written,
-        };
         let totals = report.totals();
-        // The reader has closed the pipe, so the trace ends.
-        if written? == Written::Closed {
-            return Ok(ControlFlow::Break(()));
-        }
-        if self.destination != Destination::Nowhere {
-            self.board.report_written(report.flows.len() as u64);
-            let Totals { flows, dropped, .. } = totals;
-            log::info!("{flows} flows ({dropped} dropped) written to {}", self.destination);
+        let what = format!("{} flows ({} dropped)", totals.flows, totals.dropped);
+        match &self.destination {
+            None => log::info!("{what} seen"),
+            Some(destination) => {
+                let render = |out: &mut dyn io::Write| report.render(self.format, out);
+                let written = match destination.write(render) {
+                    Err(error) if last => Err(destination.fall_back(error, render)),
+                    written => written,
+                };
+                // The reader has closed the pipe, so the trace ends.
+                if written? == Written::Closed {
+                    return Ok(ControlFlow::Break(()));
+                }
+                self.board.report_written(report.flows.len() as u64);
+                log::info!("{what} written to {destination}");
+            }
         }
         report.footer.warn();
         for why in report.untold.iter().filter(|_| self.strict && last) {

@@ -279,7 +279,7 @@ impl FlowTable {
     }
 
     /// Gives packets that wait to their flows, as far as these are known now.
-    pub fn settle_waiting(&mut self) {
+    pub(super) fn settle_waiting(&mut self) {
         let all: Vec<FlowKey> = self.waiting.keys().copied().collect();
         for headers in all {
             self.settle(headers);

@@ -132,6 +132,13 @@ impl Line {
         self.facts.get_or_insert_default()
     }
 
+    /// Forgets packets and bytes.
+    pub fn no_counters(&mut self) {
+        if let Some(facts) = &mut self.facts {
+            facts.counters = None;
+        }
+    }
+
     pub fn seen_at(&mut self, at_ns: u64) {
         self.first_ns = self.first_ns.min(at_ns);
         self.last_ns = self.last_ns.max(at_ns);

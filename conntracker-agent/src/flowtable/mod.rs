@@ -20,6 +20,7 @@ mod paths;
 mod replies;
 mod snapshot;
 mod store;
+mod window;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -148,6 +149,7 @@ impl FlowTable {
                 self.unseen.insert(netns);
             }
             EventKind::Clock(time_of_day) => self.time_of_day = time_of_day,
+            EventKind::Reported => self.settle_waiting(),
         }
     }
 

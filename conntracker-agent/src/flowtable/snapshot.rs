@@ -23,7 +23,7 @@ impl FlowTable {
     #[must_use]
     pub fn snapshot(&self) -> FlowSnapshot {
         let mut lines: Vec<Line> = Vec::with_capacity(self.flows.len());
-        lines.extend(self.flows.iter().cloned());
+        lines.extend(self.flows.iter().filter(|line| line.is_listed()).cloned());
         lines.extend(self.lines_without_entry());
         FlowSnapshot(lines)
     }

@@ -1,76 +1,47 @@
 //! From the table to a report: the kernel's last counts, filter, folding, order, totals, losses.
 
-use std::collections::{BTreeSet, HashMap};
-
 use conntracker_common::counters::Counter;
 
 use super::{Observer, notes};
 use crate::{
     bpf::counts::Counters,
     capture::{BackendChoice, tracing::RuleTracer},
-    flowtable::FlowSnapshot,
     model::{
-        Flow, FlowKey, NetnsId, TimeOfDay,
-        filter::Filter,
+        NetnsId,
+        event::EventKind,
         loss::{Loss, LossCount},
-        order,
     },
-    report::{Footer, Header, Interface, Namespace, Report},
+    report::{Footer, Header, Interface, Namespace, Report, assembly::Assembly},
 };
 
 /// Version of conntracker, as in Cargo.toml.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// All that a report is made of, as it is now. What takes long with many flows is left to [`Snapshot::finish`].
-pub(super) struct Snapshot {
-    /// The report without its flows; namespaces have all interfaces that are known.
-    report: Report,
-    flows: FlowSnapshot,
-    filter: Filter,
-    /// The table has them one by one, and the report folds them.
-    fold: bool,
-    time_of_day: TimeOfDay,
-}
-
-impl Snapshot {
-    /// Makes the report.
-    pub fn finish(self) -> Report {
-        let Self { mut report, flows, filter, fold: folds, time_of_day } = self;
-        let names: HashMap<(NetnsId, u32), &str> = report
-            .header
-            .namespaces
-            .iter()
-            .flat_map(|netns| {
-                netns.interfaces.iter().map(|one| ((netns.id, one.number), one.name.as_str()))
-            })
-            .collect();
-        let name = |netns, number| Some((*names.get(&(netns, number))?).to_owned());
-        let mut flows: Vec<Flow> = flows
-            .into_flows()
-            .filter(|flow| filter.allows(flow, |number| name(flow.key.netns, number)))
-            .collect();
-        if folds {
-            flows = fold(flows);
-        }
-        report.flows = flows;
-        order::sort(&mut report.flows);
-        for flow in &mut report.flows {
-            flow.by_time_of_day(time_of_day);
-        }
-        for namespace in &mut report.header.namespaces {
-            let used = interfaces(report.flows.iter(), namespace.id);
-            namespace.interfaces.retain(|interface| used.contains(&interface.number));
-        }
-        report
-    }
-}
-
 /// Takes what the report of now is made of. What could not be had for it is the second part; the report says so.
-pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Error>) {
-    let time_of_day = observer.clock.time_of_day();
+pub(super) fn assemble(observer: &mut Observer) -> (Assembly, Option<anyhow::Error>) {
+    let at_ns = observer.clock.since_boot();
     let (backend, mut intake) = observer.intake();
-    let mut failed = backend.take_flow_counts(&mut intake).err();
-    intake.table.settle_waiting();
+    let failed = backend.take_flow_counts(&mut intake).err();
+    intake.event(NetnsId::default(), at_ns, EventKind::Reported);
+    let (report, failed) = without_flows(observer, at_ns, failed);
+    observer.record_report(&report, at_ns);
+    let mut flows = observer.table.snapshot();
+    if let Some(owners) = observer.backend.owners() {
+        flows.processes().for_each(|process| owners.names().complete(process));
+    }
+    let filters = vec![observer.config.filter.clone()];
+    let fold = observer.config.fold && !observer.config.folds_at_once();
+    (Assembly { report, flows, filters, fold, time_of_day: observer.time_of_day }, failed)
+}
+
+/// What a report at a time says besides flows. `failed`: what could not be had for it; what fails here is added.
+pub(super) fn without_flows(
+    observer: &mut Observer,
+    at_ns: u64,
+    mut failed: Option<anyhow::Error>,
+) -> (Report, Option<anyhow::Error>) {
+    let time_of_day = observer.time_of_day;
+    let backend = &observer.backend;
     let counters = backend.counters().unwrap_or_else(|error| {
         failed.get_or_insert(error);
         Some(Counters::default())
@@ -80,10 +51,6 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
         None
     });
     let failed = failed.map(|error| error.context("not all could be read for the report"));
-
-    let mut flows = observer.table.snapshot();
-    observer.backend.complete(flows.processes());
-
     let namespaces = observer
         .namespaces
         .iter()
@@ -121,7 +88,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
             backend_reason: observer.backend_reason.short.clone(),
             namespaces,
             start_ns: time_of_day.of(observer.start_ns),
-            end_ns: time_of_day.of(observer.clock.since_boot()),
+            end_ns: time_of_day.of(at_ns),
             filters: observer.config.filter_text.clone(),
             folded: observer.config.fold,
             epochs: observer.backend.rules().map(RuleTracer::epochs),
@@ -135,9 +102,7 @@ pub(super) fn assemble(observer: &mut Observer) -> (Snapshot, Option<anyhow::Err
         },
         untold: untold(observer),
     };
-    let filter = observer.config.filter.clone();
-    let fold = observer.config.fold && !observer.config.folds_at_once();
-    (Snapshot { report, flows, filter, fold, time_of_day }, failed)
+    (report, failed)
 }
 
 /// What was to be told and is not, besides what is lost record by record.
@@ -192,36 +157,6 @@ pub fn host_and_kernel() -> (String, String) {
         .unwrap_or_default()
 }
 
-/// Merges flows by their folded key. Those that were seen first come first, so that what only one
-/// of them can say is said by the earliest.
-pub fn fold(mut flows: Vec<Flow>) -> Vec<Flow> {
-    flows.sort_by_key(|flow| flow.first_ns);
-    let mut folded: HashMap<FlowKey, Flow> = HashMap::with_capacity(flows.len());
-    for mut flow in flows {
-        flow.key.orig = flow.key.orig.folded();
-        match folded.get_mut(&flow.key) {
-            Some(first) => first.merge(flow),
-            None => {
-                folded.insert(flow.key, flow);
-            }
-        }
-    }
-    folded.into_values().collect()
-}
-
-/// Numbers of the interfaces that the flows of a namespace refer to.
-fn interfaces<'a>(flows: impl Iterator<Item = &'a Flow>, netns: NetnsId) -> BTreeSet<u32> {
-    let mut all = BTreeSet::new();
-    for flow in flows.filter(|flow| flow.key.netns == netns) {
-        all.extend(flow.interfaces.iter().flat_map(|&(iif, oif)| [iif, oif]));
-        for at in flow.drops.iter().flat_map(|drops| drops.at()) {
-            all.extend([at.place.iif, at.place.oif]);
-        }
-    }
-    all.remove(&0);
-    all
-}
-
 /// `missed`: runs of probes that the kernel left out, where there are probes.
 pub(super) fn footer(
     observer: &Observer,
@@ -246,6 +181,9 @@ pub(super) fn footer(
     ]);
     if let Some(drops) = &observer.drops {
         losses.push(Loss::DropsUnprinted.times(drops.unprinted()));
+    }
+    if let Some(recorder) = &observer.recorder {
+        losses.push(Loss::EventsNotRecorded.times(recorder.lost()));
     }
     if let Some(counters) = counters {
         let get = |counter| counters.get(counter);

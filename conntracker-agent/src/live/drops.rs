@@ -165,9 +165,9 @@ impl Observer {
     }
 
     /// The line of dropped packets, if their flow is to be reported.
-    fn drop_line(&self, Waiting { event, packets, .. }: Waiting) -> Option<DropLine> {
+    fn drop_line(&mut self, Waiting { event, packets, .. }: Waiting) -> Option<DropLine> {
         let DroppedEvent { netns, at_ns, packets: drops } = event;
-        let Self { table, config, interfaces, clock, .. } = self;
+        let Self { table, config, interfaces, clock, backend, .. } = self;
         let path = table.path_of_dropped(netns, &drops).cloned();
         let name = |number| interfaces.name(netns, number).map(str::to_owned);
         if !config.filter.is_everything() {
@@ -188,7 +188,9 @@ impl Observer {
         };
         let process = own.or_else(|| table.process_of_dropped(netns, &drops));
         let mut process = process.cloned().map(Box::new);
-        self.backend.complete(process.as_deref_mut().into_iter());
+        if let (Some(process), Some(owners)) = (&mut process, backend.owners()) {
+            owners.names().complete(process);
+        }
         let time_of_day = clock.time_of_day();
         Some(DropLine {
             at_ns: time_of_day.of(at_ns),

@@ -9,6 +9,7 @@ pub(crate) mod assemble;
 pub mod drops;
 mod netns_watch;
 pub mod notes;
+mod recorded;
 mod reporter;
 mod room;
 mod run;
@@ -41,8 +42,9 @@ use crate::{
         tracing::RuleTracer,
     },
     flowtable::FlowTable,
-    model::NetnsId,
+    model::{NetnsId, TimeOfDay},
     os::{clock::Clock, netns::Netns},
+    recording::Recorder,
     report::Report,
 };
 
@@ -62,6 +64,8 @@ pub struct Status {
 pub enum Request {
     /// Write a report and go on.
     Report,
+    /// The same, in new files.
+    Reopen,
     /// Write the last report and end.
     Finish,
 }
@@ -113,14 +117,22 @@ pub struct Observer {
     drops: Option<DropFollower>,
     /// Where it says about once a second what is so.
     board: Option<Arc<StatusBoard>>,
+    /// What is seen is recorded.
+    recorder: Option<Recorder>,
+    /// Number of interfaces whose names are recorded.
+    interfaces_recorded: usize,
+    /// How the clocks were related when the flow table was last told.
+    time_of_day: TimeOfDay,
 }
 
 impl Observer {
     /// Attaches or subscribes, and starts the first dump.
     ///
     /// # Errors
-    /// No backend works, or a namespace cannot be entered that was asked for by its name.
+    /// No backend works, a namespace cannot be entered that was asked for by its name, or the recording cannot be made.
     pub async fn start(config: Config, hurry: &Hurry) -> Result<Self> {
+        // Before anything is attached: the file may be there already.
+        let recorder = config.record.clone().map(Recorder::create).transpose()?;
         let (namespaces, refused) = config.netns.open_or_refuse()?;
         // What is wrong with one of all is no matter of the others: they come one by one.
         let first = if config.netns == NetnsChoice::All { 1 } else { namespaces.len() };
@@ -154,7 +166,15 @@ impl Observer {
             broken: None,
             drops: None,
             board: None,
+            recorder,
+            interfaces_recorded: 0,
+            time_of_day: TimeOfDay::default(),
         };
+        if observer.recorder.is_some()
+            && let Some(owners) = observer.backend.owners()
+        {
+            owners.record();
+        }
         for netns in first {
             let id = observer.add(netns);
             observer.observes(id, netns);
@@ -173,6 +193,8 @@ impl Observer {
         // Those that could not be observed are tried once more.
         let held = observer.namespaces.values().filter(|netns| netns.is_held());
         observer.changes = netns_watch::watch(&observer.config.netns, held)?;
+        // First of all: it says how the events are to be understood.
+        observer.record_statements()?;
         observer.dump_all()?;
         Ok(observer)
     }

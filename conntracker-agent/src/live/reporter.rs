@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::sync::oneshot;
 
-use super::{Output, Status, assemble::Snapshot};
-use crate::os::threads;
+use super::{Output, Status};
+use crate::{os::threads, report::assembly::Assembly};
 
 /// What a thread gives back: the output, and what writing came to.
 type Written<O> = (O, Result<ControlFlow<()>>);
@@ -34,7 +34,7 @@ impl<O: Output> Reporter<O> {
     }
 
     /// Has a report written, the `last` one or not. Only one at a time: [`Self::is_idle`].
-    pub fn begin(&mut self, snapshot: Snapshot, last: bool) {
+    pub fn begin(&mut self, snapshot: Assembly, last: bool) {
         let Some(output) = self.output.take() else { return };
         let (sender, receiver) = oneshot::channel();
         self.running = Some(receiver);
@@ -42,7 +42,7 @@ impl<O: Output> Reporter<O> {
         let work = Arc::new(Mutex::new(Some((output, snapshot, sender))));
         let take =
             |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let write = move |work: Option<(O, Snapshot, oneshot::Sender<Written<O>>)>| {
+        let write = move |work: Option<(O, Assembly, oneshot::Sender<Written<O>>)>| {
             let Some((mut output, snapshot, sender)) = work else { return };
             let written = output.report(snapshot.finish(), last);
             // Nobody waits for it if the loop has failed meanwhile.

@@ -7,12 +7,8 @@ use conntracker_common::counters::Counter;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
-    Observer, Output, Request, Status,
-    assemble::{self, Snapshot},
-    drops::DropFollower,
-    netns_watch,
-    reporter::Reporter,
-    wanted::Wanted,
+    Observer, Output, Request, Status, assemble, drops::DropFollower, netns_watch,
+    reporter::Reporter, wanted::Wanted,
 };
 use crate::{
     capture::{
@@ -26,6 +22,7 @@ use crate::{
         NetnsId,
         event::{EntrySource, EventKind},
     },
+    report::assembly::Assembly,
 };
 
 /// How often the ring is drained when the kernel saw no reason for a wakeup.
@@ -36,6 +33,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// At most how often a dump is made because packets without an entry fit several flows.
 const LOOK_CLOSER_EVERY: Duration = Duration::from_secs(10);
+
+/// By how much the relation of the clocks must have changed to be told: nanoseconds.
+const CLOCK_CHANGES: u64 = 100_000;
 
 /// Dumps of a namespace at the start before the kernel folds although records are still being lost:
 /// a flood that does not end must not keep it from folding, which is what helps against floods.
@@ -104,6 +104,7 @@ impl Observer {
                     self.tell_unprinted_drops();
                     self.forget_unused();
                     self.shed();
+                    self.record_statements()?;
                     reporter.status(self.status()?);
                     self.publish()?;
                 }
@@ -147,6 +148,11 @@ impl Observer {
 
     /// A report is asked for.
     fn ask(&mut self, request: Request) -> Result<()> {
+        if request == Request::Reopen
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.begin_part();
+        }
         if let Some(wanted) = Wanted::next(self.wanted.as_ref(), request, &self.dumping) {
             self.wanted = Some(wanted);
             let before = self.dumping.clone();
@@ -298,6 +304,9 @@ impl Observer {
     /// Takes what the sources have now, up to a bound.
     fn drain(&mut self) -> Result<()> {
         self.relate_clocks();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tick();
+        }
         let (backend, mut intake) = self.intake();
         backend.drain(&mut intake)?;
         self.print_drops(false);
@@ -323,9 +332,11 @@ impl Observer {
 
     /// The backend, and where it puts what it has.
     pub(super) fn intake(&mut self) -> (&mut Backend, Intake<'_>) {
-        let Self { backend, table, tally, clock, config, interfaces, drops, .. } = self;
+        let Self { backend, table, tally, clock, config, interfaces, recorder, drops, .. } = self;
+        let recorder = recorder.as_mut();
         let dropped = drops.as_mut().map(DropFollower::queue);
-        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces, dropped })
+        let filter = &config.filter;
+        (backend, Intake { table, tally, clock, filter, interfaces, recorder, dropped })
     }
 
     /// Something happens to a namespace that the flow table must know.
@@ -334,10 +345,13 @@ impl Observer {
         self.intake().1.event(id, now, kind);
     }
 
-    /// The time of day may have been set.
+    /// The time of day may have been set. Reading both clocks takes some time, which is no change.
     fn relate_clocks(&mut self) {
         let time_of_day = self.clock.time_of_day();
-        self.event(NetnsId::default(), EventKind::Clock(time_of_day));
+        if time_of_day.differs(self.time_of_day, CLOCK_CHANGES) {
+            self.time_of_day = time_of_day;
+            self.event(NetnsId::default(), EventKind::Clock(time_of_day));
+        }
     }
 
     /// Interfaces have changed: what packets have told by now is of their old names.
@@ -375,7 +389,7 @@ impl Observer {
         })
     }
 
-    fn assemble(&mut self) -> (Snapshot, Option<anyhow::Error>) {
+    fn assemble(&mut self) -> (Assembly, Option<anyhow::Error>) {
         assemble::assemble(self)
     }
 }

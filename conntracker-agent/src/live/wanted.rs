@@ -26,7 +26,7 @@ impl Wanted {
     ) -> Option<Self> {
         match wanted {
             // With every tick of an interval that is shorter than a dump it would begin anew, and never come.
-            Some(_) if request == Request::Report => None,
+            Some(_) if request != Request::Finish => None,
             _ => Some(Self { request, again: under_way.clone(), waiting: HashSet::new() }),
         }
     }

@@ -232,6 +232,13 @@ impl Drops {
         }
     }
 
+    /// Changes the numbers by which drop points refer to interfaces.
+    pub(crate) fn renumber(&mut self, number: impl Fn(u32) -> u32) {
+        for DroppedAt { place, .. } in &mut self.at {
+            (place.iif, place.oif) = (number(place.iif), number(place.oif));
+        }
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         self.clash = self.clash.or(other.clash);
         for DroppedAt { place, by, packets } in &other.at {

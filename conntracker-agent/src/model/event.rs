@@ -64,6 +64,9 @@ pub enum EventKind {
     PacketsSeen(bool),
     /// How the time of day, which entries carry, is related to the time since boot from now on.
     Clock(TimeOfDay),
+    /// A report was made. It shows packets without an entry with the flows that are known by then, and from then on
+    /// they belong to these.
+    Reported,
 }
 
 /// A packet of a conntrack entry, and what the entry said then.

@@ -1,10 +1,10 @@
 //! Hooks of netfilter.
 
 use conntracker_common::hook;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A hook, in display order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Hook {

@@ -23,6 +23,12 @@ macro_rules! losses {
                 }
             }
 
+            /// The loss of a name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|loss| loss.name() == name)
+            }
+
             /// What was lost, in words.
             #[must_use]
             pub fn sentence(self) -> &'static str {
@@ -85,6 +91,9 @@ losses! {
     NewFlowsUncounted = "new_flows_uncounted", Agent: "new flows that no count accounts for: it went with an evicted entry of the kernel's map";
     FlowsEvicted = "flows_evicted", Agent: "flows that found no room in the table: they are summed up, not listed";
     EntriesForgotten = "entries_forgotten", Agent: "conntrack entries that found no room in the table: their packets may be counted twice, and packets without an entry not be told with their flow";
+    EventsNotRecorded = "events_not_recorded", Agent: "events that are missing in the recording: the disk was full or too slow";
+    RecordingDamaged = "recording_blocks_damaged", Agent: "damaged or missing blocks of the recording: left out";
+    RecordingGaps = "recording_events_missing", Agent: "events that the recording lacks";
     DropPathsForgotten = "drop_paths_forgotten", Agent: "paths of dropped packets that found no room in the table: which rule drops them is not told";
     DropsUnprinted = "drops_unprinted", Agent: "dropped packets that were not printed as they happened because the reader was too slow: the report counts them";
     EventOverruns = "event_overruns", Kernel: "times that the kernel found the event socket full and dropped events, nobody knows how many";

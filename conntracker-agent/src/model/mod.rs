@@ -10,6 +10,8 @@ pub mod flow;
 #[cfg(feature = "cli")]
 pub mod harmless;
 pub mod hook;
+#[cfg(feature = "cli")]
+mod intern;
 pub mod loss;
 mod mark;
 pub mod order;
@@ -27,6 +29,8 @@ mod zone;
 
 pub use drops::{Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops};
 pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
+#[cfg(feature = "cli")]
+pub(crate) use intern::intern_name;
 pub use mark::Mark;
 pub use path::Paths;
 pub use status::Status;

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::Tuple;
 use crate::model::{
     hook::Hook,
@@ -9,7 +11,8 @@ use crate::model::{
 };
 
 /// Direction of a packet within its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From the one that began.
     Original,
@@ -29,7 +32,8 @@ impl Direction {
 }
 
 /// The state that conntrack gave a packet (`enum ip_conntrack_info`), as `ct state` of a rule has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum CtState {
     /// `new`.
@@ -86,7 +90,8 @@ impl Invalidity {
 }
 
 /// What became of a packet at a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Outcome {
     /// It left the last base chain of the hook.
@@ -107,7 +112,8 @@ impl Outcome {
 }
 
 /// Why the steps of a traversal are less exact than its counters allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Doubt {
     /// Another packet ran on the same CPU meanwhile and moved the same counters.
@@ -131,7 +137,8 @@ impl Doubt {
 }
 
 /// How a step is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Provenance {
     /// The kernel's counters, or its evaluation of the rule, prove it.
@@ -155,7 +162,8 @@ impl Provenance {
 }
 
 /// The kind of a step. The order is that of report lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum SiteKind {
     /// The policy of a base chain.
@@ -215,7 +223,8 @@ impl Site {
 }
 
 /// What a step did with the packet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Verdict {
     /// Passed this base chain.

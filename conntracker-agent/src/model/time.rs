@@ -15,6 +15,19 @@ impl TimeOfDay {
         Self { boot_ns: i128::from(epoch_ns) - i128::from(since_boot_ns) }
     }
 
+    /// Whether the offsets differ by more than so many nanoseconds.
+    #[must_use]
+    pub fn differs(self, other: Self, by_ns: u64) -> bool {
+        self.boot_ns.abs_diff(other.boot_ns) > u128::from(by_ns)
+    }
+
+    /// A time since boot and the time of day then, of which [`Self::at`] makes the same offset.
+    #[must_use]
+    pub fn pair(self) -> (u64, u64) {
+        let since = |ns: i128| u64::try_from(ns).unwrap_or(0);
+        (since(-self.boot_ns), since(self.boot_ns))
+    }
+
     /// The time of day of a time since boot, for output.
     #[must_use]
     pub fn of(self, since_boot_ns: u64) -> u64 {

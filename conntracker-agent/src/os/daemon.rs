@@ -37,6 +37,9 @@ pub const PIDFILE: &str = "/run/conntracker.pid";
 /// Where reports go unless `-o` says otherwise.
 pub const REPORT: &str = "/var/log/conntracker/conntracker.log";
 
+/// Default recording of the daemon.
+pub const RECORDING: &str = "/var/log/conntracker/conntracker.rec";
+
 /// Name of the daemon in lists of processes, because it is run as /proc/self/exe.
 const NAME: &str = "conntracker";
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
 /// Mode of report files: they tell who talks to whom.
-const MODE: u32 = 0o640;
+pub(crate) const MODE: u32 = 0o640;
 
 /// Suffix of files that are not complete, and the number of random characters before it.
 const PARTIAL: &str = ".partial";
@@ -28,8 +28,6 @@ pub enum Destination {
     Stdout,
     /// A regular file.
     File(PathBuf),
-    /// No report is wanted.
-    Nowhere,
 }
 
 impl fmt::Display for Destination {
@@ -37,7 +35,6 @@ impl fmt::Display for Destination {
         match self {
             Self::Stdout => f.write_str("standard output"),
             Self::File(path) => path.display().fmt(f),
-            Self::Nowhere => f.write_str("no report"),
         }
     }
 }
@@ -88,7 +85,6 @@ impl Destination {
     /// error, the previous file stays. A closed pipe is success.
     pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
         match self {
-            Self::Nowhere => Ok(Written::Whole),
             Self::Stdout => {
                 let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
                 match render(&mut out).and_then(|()| out.flush()) {

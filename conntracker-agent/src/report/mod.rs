@@ -1,5 +1,6 @@
 //! Reports: the contents in [`Report`], and the renderers that write them.
 
+pub(crate) mod assembly;
 pub mod conntrack;
 pub(crate) mod coverage;
 pub mod csv;
@@ -9,6 +10,7 @@ pub(crate) mod fixtures;
 pub mod json;
 mod line;
 mod names;
+pub(crate) mod recorded;
 mod steps;
 pub mod text;
 pub mod v01;

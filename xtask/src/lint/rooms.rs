@@ -24,6 +24,7 @@ const AGENT: Crate = Crate {
         "live",
         "capture",
         "report",
+        "recording",
         "flowtable",
         "conntrack",
         "bpf",

@@ -61,6 +61,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
             lost: false,
             max_flows: live::max_flows(),
             leave_written: false,
+            record: None,
             sizes: live::sizes(),
             event_buffer: 0,
         })

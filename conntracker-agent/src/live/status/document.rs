@@ -103,7 +103,7 @@ pub struct RulesStatus {
 /// Reports of an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReportStatus {
-    /// The file, or `standard output`.
+    /// The file, `standard output` or `none`.
     pub destination: String,
     /// When the last one was written.
     #[serde(skip_serializing_if = "Option::is_none")]

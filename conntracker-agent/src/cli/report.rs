@@ -1,0 +1,223 @@
+//! `conntracker report`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, ValueEnum};
+use conntracker::{
+    commands::report::{self, Folding, Offline, Sort, When},
+    live,
+    model::filter::Filter,
+    os::output::Destination,
+    report::Format,
+};
+
+use super::{ReportFormat, filter::FilterArgs, values};
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Recordings: files, names of recordings without the numbers of their parts, directories, `-` for standard input.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Only what was seen from this time on: 2026-11-29T03:12:00Z, "2026-11-29 03:12", 03:12 (local time), or -1h for
+    /// an hour before the end.
+    #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true)]
+    from: Option<When>,
+    /// Only what was seen until this time.
+    #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true)]
+    to: Option<When>,
+    /// Only flows whose source was translated to this port at the time `--at`: who had it then.
+    #[arg(long, value_name = "PORT", requires = "at", conflicts_with_all = ["from", "to"])]
+    nat_port: Option<u16>,
+    /// The time for `--nat-port`.
+    #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true, requires = "nat_port")]
+    at: Option<When>,
+    /// Write the report to FILE.
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "FILE|-",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    output: String,
+    /// Format of the report.
+    #[arg(long, value_enum, default_value_t)]
+    format: ReportFormat,
+    /// Print what else is known of each flow (text format).
+    #[arg(long)]
+    explain: bool,
+    /// Fold flows although they were recorded one by one.
+    #[arg(long, conflicts_with = "no_fold")]
+    fold: bool,
+    /// Do not fold flows, as far as they were recorded one by one.
+    #[arg(long)]
+    no_fold: bool,
+    /// Order of the flows, highest first; in a report they are ordered by protocol, addresses and ports.
+    #[arg(long, value_enum, value_name = "KEY")]
+    sort: Option<SortArg>,
+    /// Only the first N flows.
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Exit with 3 if something was lost, or the recording is damaged.
+    #[arg(long)]
+    strict: bool,
+    /// Room for flows: beyond it those that were quiet for the longest time are summed up.
+    #[arg(long, value_name = "N", value_parser = values::max_flows)]
+    max_flows: Option<usize>,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SortArg {
+    /// Bytes of both directions.
+    Bytes,
+    /// Packets of both directions.
+    Packets,
+    /// Packets that netfilter dropped.
+    Drops,
+    /// Packets that got lost elsewhere.
+    Lost,
+    /// Conntrack flows.
+    Flows,
+    /// When they began.
+    First,
+    /// When something was seen last.
+    Last,
+    /// From the first to the last packet seen.
+    Duration,
+}
+
+pub fn run(args: ReportArgs) -> Result<ExitCode> {
+    let ReportArgs {
+        files,
+        from,
+        to,
+        nat_port,
+        at,
+        output,
+        format,
+        explain,
+        fold,
+        no_fold,
+        sort,
+        top,
+        strict,
+        max_flows,
+        filter,
+    } = args;
+    let (filter, filter_text) = filter.resolve();
+    report::run(&Offline {
+        files,
+        from,
+        to,
+        nat_port: nat_port.zip(at),
+        filter,
+        filter_text,
+        recorded_filter,
+        folding: match (fold, no_fold) {
+            (true, _) => Folding::Fold,
+            (_, true) => Folding::NoFold,
+            _ => Folding::AsRecorded,
+        },
+        max_flows: max_flows.unwrap_or_else(live::max_flows),
+        sort: sort.map(|sort| match sort {
+            SortArg::Bytes => Sort::Bytes,
+            SortArg::Packets => Sort::Packets,
+            SortArg::Drops => Sort::Drops,
+            SortArg::Lost => Sort::Lost,
+            SortArg::Flows => Sort::Flows,
+            SortArg::First => Sort::First,
+            SortArg::Last => Sort::Last,
+            SortArg::Duration => Sort::Duration,
+        }),
+        top,
+        destination: Destination::new(&output),
+        format: match format {
+            ReportFormat::Text => Format::Text { explain },
+            ReportFormat::Json => Format::Json,
+            ReportFormat::Ndjson => Format::Ndjson,
+        },
+        strict,
+    })
+}
+
+/// The filter of a live run, which a recording has as options.
+fn recorded_filter(options: &[String]) -> Result<Filter, String> {
+    #[derive(Debug, Parser)]
+    struct Options {
+        #[command(flatten)]
+        filter: FilterArgs,
+    }
+    let arguments = options.iter().map(|option| match option.split_once(' ') {
+        Some((name, value)) => format!("{name}={value}"),
+        None => option.clone(),
+    });
+    match Options::try_parse_from(["conntracker".to_owned()].into_iter().chain(arguments)) {
+        Ok(Options { filter }) => Ok(filter.resolve().0),
+        Err(_) => Err(format!(
+            "the recording was made with a filter that this version does not know: {}",
+            options.join(" ")
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_filter_is_read_back() {
+        #[derive(Debug, Parser)]
+        struct Options {
+            #[command(flatten)]
+            filter: FilterArgs,
+        }
+        let given = [
+            "x",
+            "--proto",
+            "tcp",
+            "--proto",
+            "!udp",
+            "--src",
+            "10.0.0.0/8",
+            "--dport",
+            "80-90",
+            "--sport",
+            "!22",
+            "--state",
+            "established",
+            "--status",
+            "assured",
+            "--mark",
+            "0x10/0xff",
+            "--zone",
+            "7",
+            "--family",
+            "ipv4",
+            "--iif",
+            "eth0",
+            "--oif",
+            "!eth1",
+            "--dropped",
+            "--rule",
+            "inet filter forward 3",
+            "--nat",
+            "192.0.2.1",
+            "--helper",
+            "ftp",
+            "--label",
+            "3",
+            "--host",
+            "2001:db8::/32",
+            "--port",
+            "53",
+            "--no-nat",
+        ];
+        let (filter, text) = Options::try_parse_from(given).unwrap().filter.resolve();
+        assert_eq!(recorded_filter(&text).unwrap(), filter, "{text:?}");
+        assert!(recorded_filter(&["--moon full".to_owned()]).unwrap_err().contains("--moon full"));
+        assert_eq!(recorded_filter(&[]).unwrap(), Filter::default());
+    }
+}

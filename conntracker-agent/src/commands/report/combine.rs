@@ -1,0 +1,181 @@
+//! Several runs in one report: those of one host in the same namespaces, those of several hosts beside each other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    model::{Flow, FlowKey, NetnsId, order},
+    report::{Footer, Header, Interface, Namespace, Report},
+};
+
+/// One report of all runs; an empty one if there is none.
+pub(super) fn combine(mut runs: Vec<Report>) -> Report {
+    if runs.len() == 1
+        && let Some(run) = runs.pop()
+    {
+        return run;
+    }
+    let mut all = Combined { many_hosts: hosts(&runs).len() > 1, ..Combined::default() };
+    let header = all.header(&runs);
+    let (mut footer, mut untold) = (Footer::default(), Vec::new());
+    for run in runs {
+        all.add(run.header, run.flows);
+        add_footer(&mut footer, run.footer);
+        for why in run.untold {
+            if !untold.contains(&why) {
+                untold.push(why);
+            }
+        }
+    }
+    let Combined { namespaces, flows, .. } = all;
+    let mut flows: Vec<Flow> = flows.into_values().collect();
+    order::sort(&mut flows);
+    let coverage = Err("several runs have no coverage".to_owned());
+    Report { header: Header { namespaces, ..header }, flows, footer, coverage, untold }
+}
+
+#[derive(Default)]
+struct Combined {
+    many_hosts: bool,
+    namespaces: Vec<Namespace>,
+    /// By host and name.
+    ids: HashMap<(String, String), NetnsId>,
+    /// Numbers of interfaces, by namespace, index and name.
+    interfaces: HashMap<(NetnsId, u32, String), u32>,
+    flows: HashMap<FlowKey, Flow>,
+}
+
+fn hosts(runs: &[Report]) -> Vec<&str> {
+    let mut hosts: Vec<&str> = Vec::new();
+    for run in runs {
+        if !hosts.contains(&run.header.host.as_str()) {
+            hosts.push(&run.header.host);
+        }
+    }
+    hosts
+}
+
+/// Different values, each once.
+fn joined<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let mut all: Vec<&str> = Vec::new();
+    for value in values {
+        if !all.contains(&value) {
+            all.push(value);
+        }
+    }
+    all.join(", ")
+}
+
+impl Combined {
+    fn header(&self, runs: &[Report]) -> Header {
+        let headers = || runs.iter().map(|run| &run.header);
+        let mut filters = Vec::new();
+        let mut notes = Vec::new();
+        for header in headers() {
+            for filter in &header.filters {
+                if !filters.contains(filter) {
+                    filters.push(filter.clone());
+                }
+            }
+            for note in &header.notes {
+                let note =
+                    if self.many_hosts { format!("{}: {note}", header.host) } else { note.clone() };
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        Header {
+            version: crate::live::assemble::VERSION,
+            host: joined(headers().map(|header| header.host.as_str())),
+            kernel: joined(headers().map(|header| header.kernel.as_str())),
+            backend: joined(headers().map(|header| header.backend.as_str())),
+            backend_reason: match runs.len() {
+                0 => "nothing is recorded".to_owned(),
+                n => format!("{n} runs"),
+            },
+            namespaces: Vec::new(),
+            start_ns: headers().map(|header| header.start_ns).min().unwrap_or(0),
+            end_ns: headers().map(|header| header.end_ns).max().unwrap_or(0),
+            filters,
+            folded: headers().any(|header| header.folded),
+            epochs: headers().filter_map(|header| header.epochs).reduce(|a, b| a + b),
+            notes,
+        }
+    }
+
+    fn add(&mut self, header: Header, flows: Vec<Flow>) {
+        let mut ids = BTreeMap::new();
+        let mut numbers = HashMap::new();
+        for Namespace { id, name, interfaces, untraced } in header.namespaces {
+            let new = self.namespace(&header.host, &name);
+            ids.insert(id, new);
+            for Interface { number, index, name } in interfaces {
+                numbers.insert((id, number), self.interface(new, index, name));
+            }
+            let namespace = &mut self.namespaces[new.0 as usize];
+            for chain in untraced {
+                if !namespace.untraced.contains(&chain) {
+                    namespace.untraced.push(chain);
+                }
+            }
+        }
+        for mut flow in flows {
+            let id = flow.key.netns;
+            // An interface whose name is not known keeps its number.
+            let number = |of: u32| numbers.get(&(id, of)).copied().unwrap_or(of);
+            flow.interfaces = flow.interfaces.map(|(iif, oif)| (number(iif), number(oif)));
+            if let Some(drops) = &mut flow.drops {
+                drops.renumber(number);
+            }
+            flow.key.netns = ids.get(&id).copied().unwrap_or(id);
+            match self.flows.get_mut(&flow.key) {
+                Some(known) => known.merge(flow),
+                None => {
+                    self.flows.insert(flow.key, flow);
+                }
+            }
+        }
+    }
+
+    fn namespace(&mut self, host: &str, name: &str) -> NetnsId {
+        let next = NetnsId(self.namespaces.len() as u32);
+        let id = *self.ids.entry((host.to_owned(), name.to_owned())).or_insert(next);
+        if id == next {
+            let name = if self.many_hosts { format!("{host}/{name}") } else { name.to_owned() };
+            self.namespaces.push(Namespace {
+                id,
+                name,
+                interfaces: Vec::new(),
+                untraced: Vec::new(),
+            });
+        }
+        id
+    }
+
+    fn interface(&mut self, netns: NetnsId, index: u32, name: String) -> u32 {
+        let interfaces = &mut self.namespaces[netns.0 as usize].interfaces;
+        let next = interfaces.len() as u32 + 1;
+        *self.interfaces.entry((netns, index, name.clone())).or_insert_with(|| {
+            interfaces.push(Interface { number: next, index, name });
+            next
+        })
+    }
+}
+
+fn add_footer(sum: &mut Footer, footer: Footer) {
+    for (name, count) in footer.sources {
+        match sum.sources.iter_mut().find(|(of, _)| *of == name) {
+            Some((_, known)) => *known += count,
+            None => sum.sources.push((name, count)),
+        }
+    }
+    for loss in footer.losses {
+        match sum.losses.iter_mut().find(|of| of.loss == loss.loss) {
+            Some(known) => known.count += loss.count,
+            None => sum.losses.push(loss),
+        }
+    }
+    for (proto, sums) in footer.others.by_protocol() {
+        *sum.others.of(proto) += sums;
+    }
+}

@@ -1,0 +1,255 @@
+//! `conntracker report`: reports of recordings. Needs no privileges.
+
+mod combine;
+mod inputs;
+mod replay;
+mod when;
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use self::{
+    inputs::Input,
+    replay::{Replay, Wanted},
+};
+pub use self::{replay::Folding, when::When};
+use super::trace::EXIT_LOST;
+use crate::{
+    model::{Flow, Status, filter::Filter, tuple::L4},
+    os::{messages, output::Destination},
+    recording::{End, Item, Reader},
+    report::{Format, Report},
+};
+
+/// Between two updates of the progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// What `conntracker report` is to do.
+pub struct Offline {
+    /// Files, names of recordings, directories.
+    pub files: Vec<PathBuf>,
+    /// The time that is asked for.
+    pub from: Option<When>,
+    /// See `from`.
+    pub to: Option<When>,
+    /// Only flows whose source was translated to this port, at a time.
+    pub nat_port: Option<(u16, When)>,
+    /// Which flows.
+    pub filter: Filter,
+    /// The filter as options of the command line.
+    pub filter_text: Vec<String>,
+    /// Reads such options, of the live run.
+    pub recorded_filter: fn(&[String]) -> Result<Filter, String>,
+    /// Whether flows are folded.
+    pub folding: Folding,
+    /// Room for flows.
+    pub max_flows: usize,
+    /// Order of the flows, and how many of them.
+    pub sort: Option<Sort>,
+    /// See `sort`.
+    pub top: Option<usize>,
+    /// Where the report goes.
+    pub destination: Destination,
+    /// What it looks like.
+    pub format: Format,
+    /// Loss is worth an exit status.
+    pub strict: bool,
+}
+
+/// Order of the flows, highest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Bytes of both directions.
+    Bytes,
+    /// Packets of both directions.
+    Packets,
+    /// Packets that netfilter dropped.
+    Drops,
+    /// Packets that got lost elsewhere.
+    Lost,
+    /// Conntrack flows.
+    Flows,
+    /// When they began.
+    First,
+    /// When something was seen last.
+    Last,
+    /// From the first to the last packet seen.
+    Duration,
+}
+
+impl Sort {
+    fn key(self, flow: &Flow) -> u64 {
+        let both = |of: fn(&crate::model::counters::Counters) -> u64| {
+            flow.counters.iter().flatten().map(of).sum()
+        };
+        match self {
+            Self::Bytes => both(|counters| counters.bytes),
+            Self::Packets => both(|counters| counters.packets),
+            Self::Drops => flow.drops.as_ref().map_or(0, |drops| drops.packets()),
+            Self::Lost => flow.drops.as_ref().map_or(0, |drops| drops.lost_packets()),
+            Self::Flows => flow.merged(),
+            Self::First => flow.first_ns,
+            Self::Last => flow.last_ns,
+            Self::Duration => flow.last_ns.saturating_sub(flow.first_ns),
+        }
+    }
+}
+
+/// Writes the report.
+///
+/// # Errors
+/// A file cannot be read, or is no recording; the report cannot be written.
+pub fn run(offline: &Offline) -> Result<ExitCode> {
+    messages::to_stderr();
+    offline.destination.check()?;
+    let mut inputs = Vec::new();
+    for name in &offline.files {
+        inputs.extend(inputs::files(name)?);
+    }
+    let end_ns = end_of(&inputs);
+    let nat_at = offline.nat_port.map(|(_, at)| at.of(end_ns));
+    let from = offline.from.map_or(0, |from| from.of(end_ns));
+    let to = nat_at.or(offline.to.map(|to| to.of(end_ns))).unwrap_or(u64::MAX);
+    if from > to {
+        return Err(anyhow!("`--from` is later than `--to`"));
+    }
+    let wanted = Wanted {
+        times: from..=to,
+        filter: &offline.filter,
+        filter_text: &offline.filter_text,
+        recorded_filter: &offline.recorded_filter,
+        folding: offline.folding,
+        max_flows: offline.max_flows,
+    };
+    let mut report = combine::combine(read(&inputs, &wanted)?);
+    if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
+        if report.header.folded {
+            report.header.notes.push(
+                "flows are folded: of those of one line the translation of the first is known; record with --no-fold"
+                    .to_owned(),
+            );
+        }
+        report.flows.retain(|flow| has_nat_port(flow, port, at));
+    }
+    if let Some(sort) = offline.sort {
+        report.flows.sort_by_key(|flow| std::cmp::Reverse(sort.key(flow)));
+    }
+    if let Some(top) = offline.top
+        && report.flows.len() > top
+    {
+        let left_out = report.flows.len() - top;
+        report.flows.truncate(top);
+        report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
+    }
+    let render = |out: &mut dyn Write| report.render(offline.format, out);
+    offline.destination.write(render)?;
+    report.footer.warn();
+    let lost = report.footer.lost_anything() || !report.untold.is_empty();
+    Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// Whether the source of a flow was translated to a port at a time (nanoseconds since the epoch).
+fn has_nat_port(flow: &Flow, port: u16, at_ns: u64) -> bool {
+    let translated = flow.status.contains(Status::SRC_NAT)
+        && flow.reply.is_some_and(|reply| matches!(reply.l4, L4::Ports { dst, .. } if dst == port));
+    let timeout = flow.timeout.map(|seconds| u64::from(seconds) * 1_000_000_000);
+    let timed_out = timeout.is_some_and(|timeout| flow.last_ns.saturating_add(timeout) < at_ns);
+    translated && flow.ended == 0 && !timed_out
+}
+
+/// When the recordings end, as far as that is known before they are read: when the last file was written last.
+fn end_of(inputs: &[Input]) -> u64 {
+    let written = |input: &Input| match input {
+        Input::Stdin => None,
+        Input::File(path) => path.metadata().ok()?.modified().ok(),
+    };
+    let end = inputs.iter().filter_map(written).max().unwrap_or_else(SystemTime::now);
+    end.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// The report of each run that the files have.
+fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Report>> {
+    let mut runs = Vec::new();
+    let mut run: Option<Replay<'_>> = None;
+    let mut progress = Progress::new(inputs);
+    for input in inputs {
+        let name = input.name();
+        let what = || format!("cannot read {name}");
+        let file: Box<dyn Read> = match input {
+            Input::Stdin => Box::new(io::stdin().lock()),
+            Input::File(path) => Box::new(File::open(path).with_context(what)?),
+        };
+        let mut reader = Reader::new(progress.counting(file)).with_context(what)?;
+        let mut items = 0_u64;
+        while let Some(item) = reader.next(End::Last).with_context(what)? {
+            items += 1;
+            if let Item::Part(head) = &item
+                && !run.as_mut().is_some_and(|run| run.part(head))
+            {
+                runs.extend(run.take().map(Replay::finish));
+                run = Some(Replay::new(wanted, head));
+            }
+            // The head of the first part may be damaged.
+            run.get_or_insert_with(|| Replay::unknown(wanted)).take(&name, item);
+        }
+        if items > 0
+            && !reader.closed()
+            && let Some(run) = &mut run
+        {
+            run.not_closed(&name);
+        }
+    }
+    runs.extend(run.map(Replay::finish));
+    messages::clear_status();
+    runs.into_iter().map(|run| run.map_err(|why| anyhow!("{why}"))).collect()
+}
+
+/// Shows on a terminal how much is read.
+struct Progress {
+    bytes: u64,
+    read: std::rc::Rc<std::cell::Cell<u64>>,
+}
+
+/// Counts the bytes that are read.
+struct Counting<R> {
+    from: R,
+    of: u64,
+    read: std::rc::Rc<std::cell::Cell<u64>>,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new(inputs: &[Input]) -> Self {
+        let length = |input: &Input| match input {
+            Input::Stdin => 0,
+            Input::File(path) => path.metadata().map_or(0, |meta| meta.len()),
+        };
+        Self { bytes: inputs.iter().map(length).sum(), read: std::rc::Rc::default() }
+    }
+
+    fn counting<R: Read>(&mut self, from: R) -> Counting<R> {
+        Counting { from, of: self.bytes, read: self.read.clone(), shown: Instant::now() }
+    }
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let length = self.from.read(to)?;
+        let read = self.read.get() + length as u64;
+        self.read.set(read);
+        if messages::on_terminal() && self.shown.elapsed() >= PROGRESS_EVERY {
+            self.shown = Instant::now();
+            let percent = (read * 100).checked_div(self.of);
+            let percent = percent.map_or_else(String::new, |percent| format!(" ({percent} %)"));
+            messages::show_status(format!("reading: {} MiB{percent}", read >> 20));
+        }
+        Ok(length)
+    }
+}

@@ -1,0 +1,333 @@
+//! One run of a recording, fed to a flow table as the live run fed its own.
+
+use std::ops::RangeInclusive;
+
+use crate::{
+    flowtable::FlowTable,
+    model::{
+        TimeOfDay,
+        event::{EventKind, FlowEvent},
+        filter::Filter,
+        loss::Loss,
+        process::{ProcessNames, SocketHolder},
+    },
+    recording::{Damage, Item, PartHead, statement},
+    report::{Footer, Header, Report, assembly::Assembly, recorded, time},
+};
+
+/// Whether flows are folded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Folding {
+    /// As the live run did.
+    #[default]
+    AsRecorded,
+    /// Yes.
+    Fold,
+    /// No.
+    NoFold,
+}
+
+/// What of a recording is wanted.
+pub(super) struct Wanted<'a> {
+    /// Times of day, nanoseconds since the epoch.
+    pub times: RangeInclusive<u64>,
+    pub filter: &'a Filter,
+    /// The filter as options of the command line.
+    pub filter_text: &'a [String],
+    /// Reads the filter of the live run.
+    pub recorded_filter: &'a dyn Fn(&[String]) -> Result<Filter, String>,
+    pub folding: Folding,
+    pub max_flows: usize,
+}
+
+/// A run that is being read.
+pub(super) struct Replay<'a> {
+    wanted: &'a Wanted<'a>,
+    recording: [u8; 16],
+    /// Number of the part that is being read.
+    part: u32,
+    table: Option<FlowTable>,
+    header: Option<statement::Header>,
+    /// Counts at the beginning of the time that is asked for, and at its end.
+    counts: (Option<statement::Counts>, Option<statement::Counts>),
+    names: ProcessNames,
+    time_of_day: TimeOfDay,
+    /// The time that is asked for has begun, and has ended.
+    begun: bool,
+    over: bool,
+    /// Time of day of the last event that was taken.
+    last_ns: u64,
+    /// What a reader must know: gaps and damage.
+    remarks: Vec<String>,
+    events_lost: u64,
+    blocks_lost: u64,
+}
+
+impl<'a> Replay<'a> {
+    /// A run whose first part that there is has this head.
+    pub fn new(wanted: &'a Wanted<'a>, head: &PartHead) -> Self {
+        let mut remarks = Vec::new();
+        if head.number > 1 {
+            remarks.push(format!(
+                "the recording begins with part {}, of {}: earlier parts are not here",
+                head.number,
+                time(head.made_ns)
+            ));
+        }
+        Self {
+            wanted,
+            recording: head.recording,
+            part: head.number,
+            table: None,
+            header: None,
+            counts: (None, None),
+            names: ProcessNames::default(),
+            time_of_day: TimeOfDay::default(),
+            begun: *wanted.times.start() == 0,
+            over: false,
+            last_ns: 0,
+            remarks,
+            events_lost: 0,
+            blocks_lost: 0,
+        }
+    }
+
+    /// A run whose head is lost.
+    pub fn unknown(wanted: &'a Wanted<'a>) -> Self {
+        Self::new(wanted, &PartHead { part: [0; 16], recording: [0; 16], number: 1, made_ns: 0 })
+    }
+
+    /// A part begins: whether it is of this run.
+    pub fn part(&mut self, head: &PartHead) -> bool {
+        if head.recording != self.recording {
+            return false;
+        }
+        if head.number != self.part && head.number != self.part + 1 {
+            let (first, last) = (self.part + 1, head.number.saturating_sub(1));
+            let missing = if first < last {
+                format!("parts {first} to {last} are")
+            } else {
+                format!("part {first} is")
+            };
+            self.remarks.push(format!("{missing} missing"));
+        }
+        self.part = head.number;
+        true
+    }
+
+    /// Takes what a file of this name has.
+    pub fn take(&mut self, file: &str, item: Item) {
+        match item {
+            Item::Events(events) => self.events(events),
+            Item::Header(header) => {
+                if !self.over || self.header.is_none() {
+                    self.header = Some(header);
+                }
+            }
+            Item::Owners(owners) => self.owners(owners),
+            Item::Counts(counts) => {
+                let at_ns = recorded::time_of_day(&counts).of(counts.at_ns);
+                if at_ns < *self.wanted.times.start() {
+                    self.counts.0 = Some(counts);
+                } else if at_ns <= *self.wanted.times.end() || self.counts.1.is_none() {
+                    self.counts.1 = Some(counts);
+                }
+            }
+            Item::Gap(gap) => self.gap(file, &gap),
+            Item::Damage(damage) => self.damage(file, &damage),
+            Item::Part(_) | Item::Ruleset(_) | Item::Close(_) => {}
+        }
+    }
+
+    /// A file of this name ends, without the end that its writer gives it.
+    pub fn not_closed(&mut self, file: &str) {
+        self.remarks.push(format!("{file} has no end: its writer was killed, or still writes"));
+    }
+
+    fn events(&mut self, events: Vec<FlowEvent>) {
+        for event in events {
+            if let EventKind::Clock(time_of_day) = event.kind {
+                self.clock(time_of_day);
+            }
+            let at = self.time_of_day.of(event.at_ns);
+            // What says how other events are to be understood has no time of its own.
+            let timeless = matches!(
+                event.kind,
+                EventKind::Clock(_) | EventKind::KernelCounts | EventKind::PacketsSeen(_)
+            );
+            if at > *self.wanted.times.end() && !timeless {
+                self.over = true;
+                continue;
+            }
+            let table = self.table.get_or_insert_with(|| table(self.wanted, self.header.as_ref()));
+            if !self.begun && !timeless && at >= *self.wanted.times.start() {
+                self.begun = true;
+                table.begin_anew();
+            }
+            if !timeless {
+                self.last_ns = self.last_ns.max(at);
+            }
+            table.take(event);
+        }
+    }
+
+    /// The clock may have been set.
+    fn clock(&mut self, time_of_day: TimeOfDay) {
+        const SET: u64 = 1_000_000_000;
+        let before = std::mem::replace(&mut self.time_of_day, time_of_day);
+        if before != TimeOfDay::default() && time_of_day.differs(before, SET) {
+            let ((was_boot, was), (boot, is)) = (before.pair(), time_of_day.pair());
+            let by = i128::from(is) - i128::from(boot) - (i128::from(was) - i128::from(was_boot));
+            let direction = if by < 0 { "back" } else { "forward" };
+            let seconds = by.unsigned_abs() / 1_000_000_000;
+            self.remarks.push(format!(
+                "the clock was set {direction} by {seconds} s: times before it are those of then"
+            ));
+        }
+    }
+
+    fn owners(&mut self, owners: statement::Owners) {
+        let statement::Owners { same_pids, users, sockets, cgroups } = owners;
+        let names = &mut self.names;
+        names.same_pids |= same_pids;
+        names.users.extend(users);
+        let holders =
+            sockets.into_iter().map(|(inode, pid, comm)| (inode, SocketHolder { pid, comm }));
+        names.sockets.extend(holders);
+        names.cgroups.extend(cgroups);
+    }
+
+    fn gap(&mut self, file: &str, gap: &statement::Gap) {
+        let statement::Gap { records, first_ns, last_ns, why } = gap;
+        self.events_lost += records;
+        self.remarks.push(match records {
+            0 => why.clone(),
+            _ => format!(
+                "{file} lacks {records} events from {} to {}: {why}",
+                time(self.time_of_day.of(*first_ns)),
+                time(self.time_of_day.of(*last_ns))
+            ),
+        });
+    }
+
+    fn damage(&mut self, file: &str, damage: &Damage) {
+        let Damage { offset, bytes, blocks, records, between, what } = damage;
+        self.blocks_lost += blocks.unwrap_or(1);
+        self.events_lost += records;
+        let mut text = format!("{file}: {what} at offset {offset}");
+        match (bytes, records) {
+            (0, 0) => {}
+            (0, _) => text.push_str(&format!(" ({records} records)")),
+            (bytes, _) => text.push_str(&format!(" ({bytes} bytes)")),
+        }
+        match blocks {
+            Some(0) | None => {}
+            Some(1) => text.push_str(", 1 block"),
+            Some(blocks) => text.push_str(&format!(", {blocks} blocks")),
+        }
+        let time = |ns: &u64| time(self.time_of_day.of(*ns)).to_string();
+        match (between.0.as_ref().map(time), between.1.as_ref().map(time)) {
+            (Some(from), Some(to)) => text.push_str(&format!(", between {from} and {to}")),
+            (Some(from), None) => text.push_str(&format!(", after {from}")),
+            (None, Some(to)) => text.push_str(&format!(", before {to}")),
+            (None, None) => {}
+        }
+        text.push_str(": left out");
+        self.remarks.push(text);
+    }
+
+    /// The report of the run.
+    pub fn finish(self) -> Result<Report, String> {
+        let Self {
+            wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, ..
+        } = self;
+        let whole = wanted.times == (0..=u64::MAX);
+        let table = table.unwrap_or_else(|| self::table(wanted, header.as_ref()));
+        let stated = header.unwrap_or_else(|| {
+            remarks.push("what was observed is not known: the header is lost".to_owned());
+            statement::Header::default()
+        });
+        let recorded_filter = (wanted.recorded_filter)(&stated.filters)?;
+        let end_ns = match &counts.1 {
+            Some(counts) if whole => recorded::time_of_day(counts).of(counts.at_ns).max(last_ns),
+            _ => last_ns,
+        };
+        let folds_now = !folds_at_once(wanted, &stated) && folds(wanted, &stated);
+        let untold = stated.untold.clone();
+        let without_rules = stated.without_rules.clone();
+        let folded = folds(wanted, &stated);
+        let mut header = Header::of_statement(stated, end_ns);
+        header.folded = folded;
+        header.filters.extend(wanted.filter_text.iter().cloned());
+        let mut counted = counts.1.unwrap_or_default();
+        // The clocks as they were when the live run wrote its report.
+        let related =
+            if counted.at_ns > 0 && whole { recorded::time_of_day(&counted) } else { time_of_day };
+        if let Some(before) = counts.0 {
+            subtract(&mut counted.sources, &before.sources);
+            subtract(&mut counted.losses, &before.losses);
+        }
+        let (mut footer, unknown) = Footer::of_statement(counted, table.others().clone());
+        footer.losses.extend(
+            [
+                Loss::RecordingDamaged.times(self.blocks_lost),
+                Loss::RecordingGaps.times(self.events_lost),
+            ]
+            .into_iter()
+            .filter(|loss| loss.count > 0),
+        );
+        for (loss, count) in [
+            (Loss::FlowsEvicted, table.flows_evicted()),
+            (Loss::EntriesForgotten, table.entries_forgotten()),
+            (Loss::DropPathsForgotten, table.drop_paths_forgotten()),
+        ] {
+            if let Some(known) = footer.losses.iter_mut().find(|of| of.loss == loss) {
+                known.count = count;
+            }
+        }
+        header.notes.extend(remarks);
+        header.notes.extend(unknown);
+        let mut flows = table.snapshot();
+        flows.processes().for_each(|process| names.complete(process));
+        let report = Report {
+            header,
+            flows: Vec::new(),
+            footer,
+            coverage: Err(without_rules.unwrap_or_else(|| "a recording has no coverage".to_owned())),
+            untold,
+        };
+        let filters = vec![recorded_filter, wanted.filter.clone()];
+        Ok(Assembly { report, flows, filters, fold: folds_now, time_of_day: related }.finish())
+    }
+}
+
+/// What was counted since.
+fn subtract(counts: &mut [(String, u64)], before: &[(String, u64)]) {
+    for (name, count) in counts {
+        let earlier = before.iter().find(|(of, _)| of == name).map_or(0, |(_, count)| *count);
+        *count = count.saturating_sub(earlier);
+    }
+}
+
+/// Whether the report's flows are folded.
+fn folds(wanted: &Wanted<'_>, header: &statement::Header) -> bool {
+    match wanted.folding {
+        Folding::AsRecorded => header.folded,
+        Folding::Fold => true,
+        Folding::NoFold => header.folded_at_once,
+    }
+}
+
+/// Whether the flow table folds. What was folded as it was seen cannot be told apart any more.
+fn folds_at_once(wanted: &Wanted<'_>, header: &statement::Header) -> bool {
+    header.folded_at_once
+        || (folds(wanted, header)
+            && wanted.filter.folded_key_decides()
+            && (wanted.recorded_filter)(&header.filters)
+                .is_ok_and(|filter| filter.folded_key_decides()))
+}
+
+fn table(wanted: &Wanted<'_>, header: Option<&statement::Header>) -> FlowTable {
+    let fold = header.is_some_and(|header| folds_at_once(wanted, header));
+    FlowTable::new(fold, wanted.max_flows)
+}
