@@ -59,9 +59,9 @@ pub(crate) struct Intake<'a> {
     pub clock: &'a Clock,
     pub filter: &'a Filter,
     pub interfaces: &'a mut Interfaces,
+    pub recorder: Option<&'a mut Recorder>,
     /// Takes dropped packets, too, if somebody follows them.
     pub dropped: Option<&'a mut DroppedQueue>,
-    pub recorder: Option<&'a mut Recorder>,
 }
 
 impl Intake<'_> {

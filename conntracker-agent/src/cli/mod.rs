@@ -5,6 +5,7 @@ mod doctor;
 mod dump;
 mod filter;
 mod format;
+mod group;
 mod report;
 mod rules;
 mod status;
@@ -79,6 +80,8 @@ enum ReportFormat {
     Json,
     /// The same objects, one a line.
     Ndjson,
+    /// Comma-separated values, of groups (--by).
+    Csv,
 }
 
 /// Runs what the command line asks for.

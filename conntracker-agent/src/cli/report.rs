@@ -138,6 +138,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
             ReportFormat::Text => Format::Text { explain },
             ReportFormat::Json => Format::Json,
             ReportFormat::Ndjson => Format::Ndjson,
+            ReportFormat::Csv => super::bad_usage("`csv` is a format of groups (--by)"),
         },
         strict,
     })

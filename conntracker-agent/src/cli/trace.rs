@@ -11,10 +11,10 @@ use conntracker::{
     live,
     os::{daemon, output::Destination},
     recording::{self, Rotate},
-    report::{Format, drops::DropFormat},
+    report::{Format, by::Key, drops::DropFormat},
 };
 
-use super::{ReportFormat, filter::FilterArgs, values};
+use super::{ReportFormat, filter::FilterArgs, group::GroupArgs, values};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -79,17 +79,19 @@ pub struct TraceArgs {
     /// Print so many dropped packets in a second at most, and tell how many more there were; 0: no limit.
     #[arg(long, value_name = "N", requires = "follow_drops", default_value_t = 100)]
     drops_rate: u32,
+    #[command(flatten)]
+    group: GroupArgs,
     /// Format of the report, and of dropped packets (text or ndjson).
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
     /// Print what version 0.1 of the original tool printed, byte for byte.
-    #[arg(long, value_enum, conflicts_with_all = ["format", "no_fold", "explain"])]
+    #[arg(long, value_enum, conflicts_with_all = ["format", "no_fold", "explain", "by"])]
     compat: Option<Compat>,
     /// Keep source ports and ICMP identifiers: one line for each flow.
     #[arg(long)]
     no_fold: bool,
     /// Print what else is known of each flow (text format).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "by")]
     explain: bool,
     /// Say details on standard error, such as why other backends were not taken.
     #[arg(short = 'v', long)]
@@ -189,6 +191,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         netns,
         follow_drops,
         drops_rate,
+        group,
         format,
         compat,
         no_fold,
@@ -221,8 +224,11 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         ReportFormat::Json if follow_drops => {
             super::bad_usage("`--follow-drops` prints lines: use `--format text` or `ndjson`")
         }
+        ReportFormat::Csv if group.key().is_none() => {
+            super::bad_usage("`csv` is a format of groups (--by)")
+        }
         ReportFormat::Ndjson => DropFormat::Ndjson,
-        ReportFormat::Text | ReportFormat::Json => DropFormat::Text,
+        ReportFormat::Text | ReportFormat::Json | ReportFormat::Csv => DropFormat::Text,
     };
     let follow = follow_drops
         .then_some(FollowDrops { format: drop_format, rate: NonZeroU32::new(drops_rate) });
@@ -236,12 +242,19 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         Some(Destination::File(path)) => Some(Destination::File(std::path::absolute(path)?)),
         other => other,
     };
-    let format = match (compat, format) {
-        (Some(Compat::V01), _) => Format::V01,
-        (None, ReportFormat::Text) => Format::Text { explain },
-        (None, ReportFormat::Json) => Format::Json,
-        (None, ReportFormat::Ndjson) => Format::Ndjson,
+    let key = group.key();
+    if conntrack_only && key.is_some_and(Key::needs_rules) {
+        super::bad_usage("`--by rule` asks for rules, which `-c` declines to trace");
+    }
+    let format = match (compat, group.resolve(format), format) {
+        (Some(Compat::V01), ..) => Format::V01,
+        (None, Some(groups), _) => groups,
+        (None, None, ReportFormat::Text | ReportFormat::Csv) => Format::Text { explain },
+        (None, None, ReportFormat::Json) => Format::Json,
+        (None, None, ReportFormat::Ndjson) => Format::Ndjson,
     };
+    // Flows that fold may be of several groups.
+    let no_fold = no_fold || key.is_some_and(|key| !key.folded_key_decides());
     Ok(Trace {
         config: Config {
             netns: netns_choice(netns),

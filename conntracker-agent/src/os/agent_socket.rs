@@ -71,7 +71,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 pub fn all() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
     let mut all: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok())
+        .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
         .map(|entry| entry.path())
         .collect();

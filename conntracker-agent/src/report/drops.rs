@@ -1,9 +1,8 @@
 //! Dropped packets as they happen (`--follow-drops`): what one line of them says. [`super::text::drop`] and
 //! [`super::json::drop`] print it.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use super::{json, text};
 use crate::model::{
     DropPoint, Tuple, Zone,
     path::{Direction, Step, Traversal},
@@ -77,23 +76,6 @@ impl DropLine {
     #[must_use]
     pub fn direction(&self) -> Option<Direction> {
         self.path.as_ref().filter(|_| self.has_entry).map(|path| path.direction)
-    }
-}
-
-impl DropOutput {
-    /// Appends the line.
-    pub fn render(&self, format: DropFormat, out: &mut Vec<u8>) -> io::Result<()> {
-        match (format, self) {
-            (DropFormat::Text, Self::Drop(line)) => text::drop::write(line, out),
-            (DropFormat::Text, Self::NotPrinted { at_ns, packets }) => {
-                text::drop::not_printed(*at_ns, *packets, out)
-            }
-            (DropFormat::Ndjson, Self::Drop(line)) => json::drop::write(line, out),
-            (DropFormat::Ndjson, Self::NotPrinted { at_ns, packets }) => {
-                json::drop::not_printed(*at_ns, *packets, out);
-                Ok(())
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub(super) mod drop;
 mod flow;
 mod frame;
+pub(super) mod groups;
 mod object;
 mod path;
 mod tuple;

@@ -5,7 +5,8 @@
 
 pub(super) mod drop;
 mod explain;
-mod marks;
+pub(super) mod groups;
+pub(super) mod marks;
 mod trace;
 
 use std::{

@@ -57,6 +57,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "flood", proves: "events at the highest rate beside `conntrack -E`", emulated: Emulated::No },
     Suite { name: "flows", proves: "flows, NAT, zones, marks, interfaces, drops, compared with the plan of packets", emulated: Emulated::Each },
     Suite { name: "follow", proves: "dropped packets as they happen, compared with the kernel's own traces; limits, slow readers", emulated: Emulated::First },
+    Suite { name: "groups", proves: "`--by`: sums of flows, connmarks and drops, compared with `conntrack -L` and counters of rules", emulated: Emulated::First },
     Suite { name: "hits", proves: "`rules hits`: flows and packets of each rule", emulated: Emulated::Each },
     Suite { name: "identity", proves: "direction, zone, entry and interface of packets; nested packets; nothing counted twice", emulated: Emulated::First },
     Suite { name: "interfaces", proves: "interfaces have the names that they had when packets met them", emulated: Emulated::No },

@@ -74,7 +74,10 @@ pub(super) fn write(status: &AgentStatus, out: &mut dyn Write) -> io::Result<()>
         match (&rules.not_traced, &rules.last_began) {
             (Some(why), _) => say("epochs", &format_args!("none: {}", OneLine(why)))?,
             (None, Some(began)) => {
-                say("epochs", &format_args!("{}, the last began {}", rules.epochs, OneLine(began)))?
+                say(
+                    "epochs",
+                    &format_args!("{}, the last began {}", rules.epochs, OneLine(began)),
+                )?;
             }
             (None, None) => say("epochs", &rules.epochs)?,
         }

@@ -100,7 +100,7 @@ fn clients_that_hang_or_say_too_much_are_dropped_and_others_are_answered() {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
     }
     let mut talker = connect();
-    let _ = talker.write_all(&[b'x'; 100_000]);
+    let _ = talker.write_all(&vec![b'x'; 100_000]);
     let ended = talker.read(&mut [0; 8]);
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     // One that sends and never reads.

@@ -61,13 +61,23 @@ pub(super) struct Marked<'a> {
     by: By<'a>,
 }
 
-/// The rule or chain that changed it.
-#[derive(PartialEq)]
-enum By<'a> {
+/// What changed it, as far as that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::report) enum By<'a> {
+    /// This rule.
     Rule(&'a Site),
+    /// A rule of this chain, or of one that it leads to.
     Chain(&'a Site),
+    /// A rule of the table that this site is of.
     Table(&'a Site),
+    /// A rule.
     Unknown,
+}
+
+/// The connmarks before and after each change on the paths of a flow, and what made the change.
+pub(in crate::report) fn connmarks_set(flow: &Flow) -> impl Iterator<Item = ((u32, u32), By<'_>)> {
+    let changes = flow.paths.iter().flat_map(|(way, _)| steps_of(way, Kind::Connmark));
+    changes.map(|(change, by)| (change.values(), by))
 }
 
 /// The changes of a mark on the paths of a flow, each once.
@@ -162,20 +172,25 @@ impl Display for Marked<'_> {
         let Self { change, hook, direction, state, by } = self;
         write!(f, "{change} set at {} ({}, {state})", hook.name(), direction.name())?;
         match by {
-            By::Rule(site) => {
-                let position = site.position.unwrap_or_default();
-                write!(
-                    f,
-                    " by rule {position} of {}/{}",
-                    OneLine(&site.label()),
-                    OneLine(&site.chain)
-                )
-            }
-            By::Chain(site) => {
-                write!(f, " in {}/{}", OneLine(&site.label()), OneLine(&site.chain))
-            }
-            By::Table(site) => write!(f, " in {}", OneLine(&site.label())),
             By::Unknown => Ok(()),
+            by => write!(f, " {by}"),
+        }
+    }
+}
+
+impl Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(site) => {
+                let position = site.position.unwrap_or_default();
+                let (label, chain) = (site.label(), OneLine(&site.chain));
+                write!(f, "by rule {position} of {}/{chain}", OneLine(&label))
+            }
+            Self::Chain(site) => {
+                write!(f, "in {}/{}", OneLine(&site.label()), OneLine(&site.chain))
+            }
+            Self::Table(site) => write!(f, "in {}", OneLine(&site.label())),
+            Self::Unknown => f.write_str("by a rule that is not known"),
         }
     }
 }
