@@ -174,7 +174,9 @@ fn connmarks_of_nft_are_what_conntrack_and_the_rules_count() {
     assert_eq!(whole["by"], json!({"type": "by", "key": "mark", "sort": "bytes"}));
     let all = Listed::all(&lab.router);
     let mut total = Sums::default();
-    all.iter().for_each(|entry| total.add(entry.sums()));
+    for entry in &all {
+        total.add(entry.sums());
+    }
     assert_eq!(sums(&masked["total"]), total);
 
     // Each packet of the original direction met the rule that marks its connection.

@@ -1,5 +1,5 @@
 //! The Unix socket at which a running agent answers questions: its name, who may connect, and what becomes of it when
-//! the agent ends. [`server`] answers, [`client`] asks.
+//! the agent ends. `server` answers, [`client`] asks.
 
 pub mod client;
 mod server;

@@ -1,5 +1,4 @@
-//! Dropped packets as they happen (`--follow-drops`): what one line of them says. [`super::text::drop`] and
-//! [`super::json::drop`] print it.
+//! Dropped packets as they happen (`--follow-drops`): what one line of them says.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ lost_packets,related,parents,set_by";
 pub(in crate::report) fn render(groups: &Groups<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = Vec::new();
     writeln!(lines, "{COLUMNS}")?;
-    for group in &groups.groups {
+    for group in &groups.listed {
         lines.extend_from_slice(b"group,");
         let key = match group.key {
             KeyText::None => String::new(),

@@ -240,8 +240,7 @@ impl fmt::Display for KeyText<'_> {
                 None => proto.fmt(f),
             },
             Self::Zone(zone) => zone.fmt(f),
-            Self::Name(name) => OneLine(name).fmt(f),
-            Self::User(_, Some(name)) => OneLine(name).fmt(f),
+            Self::Name(name) | Self::User(_, Some(name)) => OneLine(name).fmt(f),
             Self::User(uid, None) => uid.fmt(f),
             Self::Rule(site) => {
                 write!(f, "{}/{}", OneLine(&site.label()), OneLine(&site.chain))?;

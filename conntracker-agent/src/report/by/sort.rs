@@ -51,7 +51,7 @@ impl Sort {
         let both = |group: &Group<'_>| group.sums.counters.unwrap_or_default();
         match self {
             Self::Flows => {
-                groups.sort_by_key(|group| Reverse((group.sums.conntrack_flows, group.sums.flows)))
+                groups.sort_by_key(|group| Reverse((group.sums.conntrack_flows, group.sums.flows)));
             }
             Self::Packets => groups.sort_by_key(|group| {
                 Reverse(both(group).iter().map(|counters| counters.packets).sum::<u64>())

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     model::{
-        Cause, ConntrackCause, Flow, Mark, Status, Zone,
+        Cause, ConntrackCause, DropPoint, Drops, Flow, Mark, NetnsId, Status, Zone,
         counters::Counters,
         hook::Hook,
-        path::{MarksBehind, Provenance, SiteKind, Traversal, Verdict},
+        path::{Direction, MarksBehind, Provenance, SiteKind, Step, Traversal, Verdict},
         process::Process,
         table::Family,
     },
@@ -112,7 +112,7 @@ fn each_key_has_its_names() {
     report.header.namespaces = vec![namespace(0, "-", &[(1, "lan"), (2, "w\nan")])];
     report.flows[0].interfaces = Some((1, 2));
     report.flows[1].process = Some(Box::new(Process {
-        direction: crate::model::path::Direction::Original,
+        direction: Direction::Original,
         uid: 33,
         user: Some("www-data".to_owned()),
         pid: None,
@@ -144,32 +144,32 @@ fn each_key_has_its_names() {
     assert!(text.iter().any(|line| line.ends_with(" w\\nan")), "{text:?}");
 
     report.header.namespaces.push(namespace(1, "red", &[(1, "lan")]));
-    report.flows[0].key.netns = crate::model::NetnsId(1);
+    report.flows[0].key.netns = NetnsId(1);
     let by_name = GroupOptions { sort: Some(Sort::Name), ..options("iif") };
     assert_eq!(keys(&report, by_name), named(&[("-/lan", 1), ("red/lan", 1), ("", 3)]));
 }
 
-fn rule(position: u32, verdict: Verdict) -> crate::model::path::Step {
+fn rule(position: u32, verdict: Verdict) -> Step {
     step(nft(Family::Inet, "fw", "forward", SiteKind::Rule, position), verdict, Provenance::Exact)
 }
 
 /// Two flows that met rules 1 and 2, one of which rule 2 dropped, and one that met rule 1 alone.
 fn firewalled() -> Report {
     let way = |steps| traversal(Hook::Forward, steps);
-    let met = |port, steps: Vec<crate::model::path::Step>| {
+    let met = |port, steps: Vec<Step>| {
         let mut flow = ports(6, "10.0.0.1", port, "10.0.0.2", 80);
         flow.paths = ways(vec![(way(steps), 1)]);
         flow
     };
     let both = || vec![rule(1, Verdict::Continue), rule(2, Verdict::Drop)];
     let mut dropped = met(2000, both());
-    let mut drops = crate::model::Drops::default();
-    let place = crate::model::DropPoint::default();
+    let mut drops = Drops::default();
+    let place = DropPoint::default();
     drops.add(place, Some(&rule(2, Verdict::Drop)), 5);
     drops.add(place, None, 3);
     let full = Cause::Conntrack(ConntrackCause::Full);
-    drops.add(crate::model::DropPoint { cause: full, ..place }, None, 2);
-    drops.add(crate::model::DropPoint { cause: Cause::Function("nf_queue"), ..place }, None, 1);
+    drops.add(DropPoint { cause: full, ..place }, None, 2);
+    drops.add(DropPoint { cause: Cause::Function("nf_queue"), ..place }, None, 1);
     dropped.drops = Some(Box::new(drops));
     report(vec![
         dropped,
@@ -363,13 +363,13 @@ proptest! {
         let keys = Keys::new(options.key, &report.header);
         let all = Groups::of(&report, &keys, &GroupOptions { top: None, ..options });
         let some = Groups::of(&report, &keys, &options);
-        prop_assert!(all.others.is_none() && some.groups.len() <= top);
-        prop_assert_eq!(some.groups.len() + some.others.map_or(0, |others| others.groups as usize), all.groups.len());
+        prop_assert!(all.others.is_none() && some.listed.len() <= top);
+        prop_assert_eq!(some.listed.len() + some.others.map_or(0, |others| others.groups as usize), all.listed.len());
         // The first ones are the same.
-        for (few, many) in some.groups.iter().zip(&all.groups) {
+        for (few, many) in some.listed.iter().zip(&all.listed) {
             prop_assert_eq!((few.key, few.sums), (many.key, many.sums));
         }
-        let listed = some.groups.iter().map(|group| group.sums).chain(some.others.map(|others| others.sums));
+        let listed = some.listed.iter().map(|group| group.sums).chain(some.others.map(|others| others.sums));
         let (mut dropped, mut lost, mut flows, mut bytes) = (0, 0, 0, 0);
         for sums in listed {
             dropped += sums.dropped;

@@ -41,7 +41,7 @@ pub(in crate::report) fn render(
         Style::Lines => {
             line(out, &header)?;
             line(out, &grouping)?;
-            groups.groups.iter().try_for_each(|group| line(out, &GroupObject::new(group)))?;
+            groups.listed.iter().try_for_each(|group| line(out, &GroupObject::new(group)))?;
             others.iter().try_for_each(|others| line(out, others))?;
             line(out, &total)?;
             line(out, &footer)
@@ -52,7 +52,7 @@ pub(in crate::report) fn render(
             out.write_all(br#","by":"#)?;
             value(out, &grouping)?;
             out.write_all(br#","groups":["#)?;
-            for (nth, group) in groups.groups.iter().enumerate() {
+            for (nth, group) in groups.listed.iter().enumerate() {
                 if nth > 0 {
                     out.write_all(b",")?;
                 }

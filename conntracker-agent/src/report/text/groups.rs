@@ -37,7 +37,7 @@ pub(in crate::report) fn render(
         Some(top) => writeln!(out, ", the first {top}")?,
         None => writeln!(out)?,
     }
-    let of_marks = groups.groups.iter().any(|group| group.mark.is_some());
+    let of_marks = groups.listed.iter().any(|group| group.mark.is_some());
     let marks = if of_marks { &OF_MARKS[..] } else { &[] };
     let heads = COLUMNS.iter().chain(marks).map(|head| (*head).to_owned()).collect();
     let mut rows = vec![Row { cells: heads, behind: groups.key.to_string() }];
@@ -49,7 +49,7 @@ pub(in crate::report) fn render(
         }
         Row { cells, behind }
     };
-    for group in &groups.groups {
+    for group in &groups.listed {
         rows.push(row(&group.sums, group.mark.as_ref(), described(group)));
     }
     if let Some(others) = &groups.others {
