@@ -132,10 +132,10 @@ fn explanations_tell_handle_verdict_marks_provenance_and_text() {
         let handle = handle(&lab.router, rule);
         format!(
             "table: inet fw, chain: {chain}, type: rule, position: {position}, handle: {handle}, \
-             verdict: {verdict}, {how}, epoch: 1, rule: {rule}"
+             verdict: {verdict}, {how}, rule: {rule}"
         )
     };
-    let new = "provenance: exact, direction: original, state: new";
+    let new = "provenance: exact, state: new";
     let established = "provenance: exact, direction: reply, state: established";
     assert_eq!(
         to_port(&report, 7).trace,
@@ -173,7 +173,7 @@ fn explanations_tell_handle_verdict_marks_provenance_and_text() {
     let rule = "udp dport 7101 counter reject";
     assert_eq!(to_port(&report, 7101).trace, [step("forward", 3, "reject", new, rule)]);
     let policy = "table: inet fw, chain: forward, type: policy, position: 6, verdict: drop, \
-                  provenance: exact, direction: original, state: new, epoch: 1";
+                  provenance: exact, state: new";
     assert_eq!(to_port(&report, 81).trace, [policy]);
 }
 

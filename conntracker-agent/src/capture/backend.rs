@@ -21,6 +21,7 @@ use crate::{
     capture::BackendChoice,
     model::NetnsId,
     os::netns::Netns,
+    recording::statement,
 };
 
 /// What the `links` backend needs of the kernel.
@@ -313,6 +314,14 @@ impl Backend {
         match self {
             Self::Packets(_, source) => source.rules(),
             Self::Netlink(_) => None,
+        }
+    }
+
+    /// Rulesets of epochs that have begun since the last call, if they are recorded.
+    pub fn take_rulesets(&mut self) -> Vec<statement::Ruleset> {
+        match self {
+            Self::Packets(_, source) => source.take_rulesets(),
+            Self::Netlink(_) => Vec::new(),
         }
     }
 

@@ -38,6 +38,7 @@ use crate::{
     },
     model::{NetnsId, event::EventKind},
     os::netns::Netns,
+    recording::statement,
 };
 
 /// Lost records of which a dump of conntrack's table makes up: it shows the flows that began or were answered, and not
@@ -279,6 +280,11 @@ impl PacketsSource {
     /// The tracer of rules.
     pub fn rules(&self) -> Option<&RuleTracer> {
         self.rules.as_ref()
+    }
+
+    /// Rulesets of epochs that have begun since the last call, if they are recorded.
+    pub fn take_rulesets(&mut self) -> Vec<statement::Ruleset> {
+        self.rules.as_mut().map(RuleTracer::take_unrecorded).unwrap_or_default()
     }
 
     /// Takes a batch of records; true if there may be more.

@@ -57,12 +57,14 @@ impl GroupArgs {
             SortArg::Lost => Sort::Lost,
             SortArg::Name => Sort::Name,
         });
+        let key = by?;
         let format = match format {
             ReportFormat::Text => GroupFormat::Text,
             ReportFormat::Json => GroupFormat::Json,
             ReportFormat::Ndjson => GroupFormat::Ndjson,
             ReportFormat::Csv => GroupFormat::Csv,
+            ReportFormat::Path => super::bad_usage("`--format path` has no groups: leave out --by"),
         };
-        by.map(|key| Format::Groups(GroupOptions { key, sort, top }, format))
+        Some(Format::Groups(GroupOptions { key, sort, top }, format))
     }
 }

@@ -17,7 +17,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use conntracker::model::harmless::{OneLine, lines};
+use conntracker::{
+    model::harmless::{OneLine, lines},
+    report::{Format, path::Style},
+};
 
 /// Which flows exist on this firewall, and what became of them, without a TRACE rule.
 #[derive(Debug, Parser)]
@@ -76,12 +79,33 @@ enum ReportFormat {
     /// The classic report.
     #[default]
     Text,
+    /// Each step of the packets, in order, for reading.
+    Path,
     /// One JSON document.
     Json,
     /// The same objects, one a line.
     Ndjson,
     /// Comma-separated values, of groups (--by).
     Csv,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Compat {
+    /// Version 0.1 of the original conntracker.
+    #[value(name = "v0.1")]
+    V01,
+}
+
+/// The format of a report.
+fn report_format(format: ReportFormat, compat: Option<Compat>, explain: bool) -> Format {
+    match (compat, format) {
+        (Some(Compat::V01), _) => Format::V01,
+        (None, ReportFormat::Text) => Format::Text { explain },
+        (None, ReportFormat::Path) => Format::Path(Style::Plain),
+        (None, ReportFormat::Json) => Format::Json,
+        (None, ReportFormat::Ndjson) => Format::Ndjson,
+        (None, ReportFormat::Csv) => bad_usage("`--format csv` is for groups (`trace --by KEY`)"),
+    }
 }
 
 /// Runs what the command line asks for.

@@ -9,10 +9,9 @@ use conntracker::{
     live,
     model::filter::Filter,
     os::output::Destination,
-    report::Format,
 };
 
-use super::{ReportFormat, filter::FilterArgs, values};
+use super::{Compat, ReportFormat, filter::FilterArgs, values};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -44,6 +43,9 @@ pub struct ReportArgs {
     /// Format of the report.
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
+    /// Print what version 0.1 of the original tool printed, byte for byte.
+    #[arg(long, value_enum, conflicts_with_all = ["format", "no_fold", "explain"])]
+    compat: Option<Compat>,
     /// Print what else is known of each flow (text format).
     #[arg(long)]
     explain: bool,
@@ -98,6 +100,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         at,
         output,
         format,
+        compat,
         explain,
         fold,
         no_fold,
@@ -134,12 +137,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         }),
         top,
         destination: Destination::new(&output),
-        format: match format {
-            ReportFormat::Text => Format::Text { explain },
-            ReportFormat::Json => Format::Json,
-            ReportFormat::Ndjson => Format::Ndjson,
-            ReportFormat::Csv => super::bad_usage("`csv` is a format of groups (--by)"),
-        },
+        format: super::report_format(format, compat, explain),
         strict,
     })
 }

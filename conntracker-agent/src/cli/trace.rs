@@ -11,10 +11,10 @@ use conntracker::{
     live,
     os::{daemon, output::Destination},
     recording::{self, Rotate},
-    report::{Format, by::Key, drops::DropFormat},
+    report::{by::Key, drops::DropFormat},
 };
 
-use super::{ReportFormat, filter::FilterArgs, group::GroupArgs, values};
+use super::{Compat, ReportFormat, filter::FilterArgs, group::GroupArgs, values};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -155,13 +155,6 @@ enum AttachArg {
     Kprobe,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Compat {
-    /// Version 0.1 of the original conntracker.
-    #[value(name = "v0.1")]
-    V01,
-}
-
 pub fn run(args: TraceArgs) -> Result<ExitCode> {
     if args.daemon && args.output.as_deref() == Some("-") {
         super::bad_usage(
@@ -224,11 +217,8 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         ReportFormat::Json if follow_drops => {
             super::bad_usage("`--follow-drops` prints lines: use `--format text` or `ndjson`")
         }
-        ReportFormat::Csv if group.key().is_none() => {
-            super::bad_usage("`csv` is a format of groups (--by)")
-        }
         ReportFormat::Ndjson => DropFormat::Ndjson,
-        ReportFormat::Text | ReportFormat::Json | ReportFormat::Csv => DropFormat::Text,
+        _ => DropFormat::Text,
     };
     let follow = follow_drops
         .then_some(FollowDrops { format: drop_format, rate: NonZeroU32::new(drops_rate) });
@@ -246,13 +236,8 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     if conntrack_only && key.is_some_and(Key::needs_rules) {
         super::bad_usage("`--by rule` asks for rules, which `-c` declines to trace");
     }
-    let format = match (compat, group.resolve(format), format) {
-        (Some(Compat::V01), ..) => Format::V01,
-        (None, Some(groups), _) => groups,
-        (None, None, ReportFormat::Text | ReportFormat::Csv) => Format::Text { explain },
-        (None, None, ReportFormat::Json) => Format::Json,
-        (None, None, ReportFormat::Ndjson) => Format::Ndjson,
-    };
+    let groups = group.resolve(format);
+    let format = groups.unwrap_or_else(|| super::report_format(format, compat, explain));
     // Flows that fold may be of several groups.
     let no_fold = no_fold || key.is_some_and(|key| !key.folded_key_decides());
     Ok(Trace {
@@ -279,6 +264,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
                 sampling: true,
                 coverage: false,
                 folds: !no_fold,
+                record: record.is_some(),
             }),
             lost: matches!(drops, DropsArg::All),
             max_flows: max_flows.unwrap_or_else(live::max_flows),

@@ -344,9 +344,13 @@ impl Output for Writer {
         match &self.destination {
             None => log::info!("{what} seen"),
             Some(destination) => {
-                let render = |out: &mut dyn io::Write| report.render(self.format, out);
-                let written = match destination.write(render) {
-                    Err(error) if last => Err(destination.fall_back(error, render)),
+                let render = |format: Format| {
+                    let report = &report;
+                    move |out: &mut dyn io::Write| report.render(format, out)
+                };
+                let shown = self.format.coloured(destination.shows_colours());
+                let written = match destination.write(render(shown)) {
+                    Err(error) if last => Err(destination.fall_back(error, render(self.format))),
                     written => written,
                 };
                 // The reader has closed the pipe, so the trace ends.

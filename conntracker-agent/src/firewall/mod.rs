@@ -50,6 +50,8 @@ pub struct Ruleset {
     pub notes: Vec<String>,
     /// What could not be read, and why: rules may be missing here.
     pub unread: Vec<String>,
+    /// What the programs printed of which this was made, with their command lines, if that was asked for.
+    pub printed: Vec<(String, String)>,
 }
 
 impl Ruleset {
@@ -75,7 +77,8 @@ impl Ruleset {
         // nft is not needed where nf_tables never had a rule.
         let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
         let nft = if empty { Some(nft::Loaded::default()) } else { nft };
-        Ok(Self::of(nft, legacy::load(limits)?))
+        let ruleset = Self::of(nft, legacy::load(limits)?);
+        Ok(Self { printed: limits.take_kept(), ..ruleset })
     }
 
     /// All remarks for the user.
@@ -111,7 +114,7 @@ impl Ruleset {
         }
         tables.extend(legacy.tables);
         order::sort(&mut tables);
-        Self { tables, skipped, notes, unread }
+        Self { tables, skipped, notes, unread, printed: Vec::new() }
     }
 
     /// A chain.

@@ -2,6 +2,7 @@
 //! that hangs or prints without end is killed.
 
 use std::{
+    collections::BTreeMap,
     env,
     io::{self, Read},
     os::{
@@ -11,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -51,6 +52,8 @@ pub struct Limits {
     time: Duration,
     bytes: usize,
     stopped: Arc<AtomicBool>,
+    /// What programs printed, by their command line, if it is kept.
+    kept: Option<Arc<Mutex<BTreeMap<String, String>>>>,
 }
 
 impl Limits {
@@ -58,7 +61,20 @@ impl Limits {
     #[must_use]
     pub fn new(stopped: &Arc<AtomicBool>) -> Self {
         let stopped = Arc::clone(stopped);
-        Self { until: Instant::now() + TIME, time: TIME, bytes: BYTES, stopped }
+        Self { until: Instant::now() + TIME, time: TIME, bytes: BYTES, stopped, kept: None }
+    }
+
+    /// The same limits, and what programs print is kept.
+    #[must_use]
+    pub fn keeping(self) -> Self {
+        Self { kept: Some(Arc::default()), ..self }
+    }
+
+    /// What programs have printed, with their command lines; nothing if it was not kept.
+    pub(super) fn take_kept(&self) -> Vec<(String, String)> {
+        let Some(kept) = &self.kept else { return Vec::new() };
+        let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.into_iter().collect()
     }
 
     /// Whether nothing may be started any more.
@@ -130,8 +146,15 @@ pub(super) fn output(program: &Path, args: &[&str], limits: &Limits) -> Result<S
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         bail!("`{}` failed with {status}: {said}", line());
     }
-    Ok(String::from_utf8(out)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    let out = String::from_utf8(out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    if let Some(kept) = &limits.kept {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let line = format!("{name} {}", args.join(" ")).trim_end().to_owned();
+        // A later attempt replaces an earlier one.
+        kept.lock().unwrap_or_else(PoisonError::into_inner).insert(line, out.clone());
+    }
+    Ok(out)
 }
 
 /// The output of a program.
@@ -217,7 +240,7 @@ mod tests {
     use super::*;
 
     fn limits(time: Duration, bytes: usize) -> Limits {
-        Limits { until: Instant::now() + time, time, bytes, stopped: Arc::default() }
+        Limits { until: Instant::now() + time, time, bytes, stopped: Arc::default(), kept: None }
     }
 
     /// Runs a script of the shell.

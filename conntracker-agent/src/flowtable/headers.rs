@@ -280,8 +280,11 @@ impl FlowTable {
 
     /// Gives packets that wait to their flows, as far as these are known now.
     pub(super) fn settle_waiting(&mut self) {
-        let all: Vec<FlowKey> = self.waiting.keys().copied().collect();
-        for headers in all {
+        // The paths of a flow stand in the order in which they were first seen.
+        let mut all: Vec<(u64, FlowKey)> =
+            self.waiting.iter().map(|(headers, waiting)| (waiting.first_ns, *headers)).collect();
+        all.sort_unstable_by_key(|(first_ns, headers)| (*first_ns, headers.orig));
+        for (_, headers) in all {
             self.settle(headers);
         }
     }

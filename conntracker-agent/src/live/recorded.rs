@@ -15,6 +15,7 @@ impl Observer {
         if let Some(owners) = backend.owners() {
             recorder.owners(owners.take_news(), at_ns);
         }
+        backend.take_rulesets().into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
         let wants_dump = recorder.wants_dump();
         let interfaces = interfaces.count();
         if recorder.wants_counts() || interfaces != self.interfaces_recorded {
@@ -36,6 +37,7 @@ impl Observer {
         if let Some(owners) = backend.owners() {
             recorder.owners(owners.take_news(), at_ns);
         }
+        backend.take_rulesets().into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
         recorder.header(report.to_statement(config.folds_at_once()), at_ns);
         recorder.counts(&report.footer.to_statement(at_ns, TimeOfDay::pair(*time_of_day)));
     }

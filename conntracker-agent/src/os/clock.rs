@@ -65,7 +65,7 @@ impl Clock {
     }
 }
 
-/// Nanoseconds since boot (`CLOCK_BOOTTIME`).
+/// Nanoseconds since boot.
 pub(crate) fn since_boot_ns() -> u64 {
     // The call fails only where the kernel lacks the clock, and `Clock::new` would have failed there too.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {

@@ -1,9 +1,11 @@
 //! Where reports go: standard output, or a file that appears only when it is complete.
 
 use std::{
-    env, fmt,
+    env,
+    ffi::OsStr,
+    fmt,
     fs::{self, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -81,6 +83,14 @@ impl Destination {
             .with_context(|| format!("cannot remove the partial file beside {}", path.display()))
     }
 
+    /// Whether it is a terminal whose user has not declined colours.
+    #[must_use]
+    pub fn shows_colours(&self) -> bool {
+        *self == Self::Stdout
+            && io::stdout().is_terminal()
+            && !declines_colours(env::var_os("NO_COLOR").as_deref())
+    }
+
     /// Writes the report that `render` makes. A file gets its name only when it is complete; until then, and after an
     /// error, the previous file stays. A closed pipe is success.
     pub fn write(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Written> {
@@ -135,6 +145,11 @@ impl Destination {
             Err(no_other) => error.context(format!("the report is lost ({no_other:#})")),
         }
     }
+}
+
+/// Whether colours are declined (no-color.org): the variable is set, to anything but nothing.
+fn declines_colours(no_color: Option<&OsStr>) -> bool {
+    no_color.is_some_and(|value| !value.is_empty())
 }
 
 /// Whether a report was read.
@@ -277,6 +292,14 @@ mod tests {
         assert_eq!(fs::read_to_string(place).unwrap(), "all of it");
         assert_eq!(fs::metadata(place).unwrap().permissions().mode() & 0o7777, 0o640);
         fs::remove_file(place).unwrap();
+    }
+
+    #[test]
+    fn colours_are_declined_by_a_variable_that_is_not_empty() {
+        let declines = |value: Option<&str>| declines_colours(value.map(OsStr::new));
+        assert!(declines(Some("1")) && declines(Some("0")));
+        assert!(!declines(Some("")) && !declines(None));
+        assert!(!Destination::File(PathBuf::from("r.log")).shows_colours());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub mod json;
 mod line;
 mod names;
+pub mod path;
 pub(crate) mod recorded;
 mod steps;
 pub mod text;
@@ -36,6 +37,8 @@ pub enum Format {
         /// Whether to print all other known facts about each flow.
         explain: bool,
     },
+    /// The paths of each flow's packets, for a person who reads them.
+    Path(path::Style),
     /// The bytes of the original tool's version 0.1.
     V01,
     /// One JSON document.
@@ -44,6 +47,17 @@ pub enum Format {
     Ndjson,
     /// Groups of flows in the place of the flows.
     Groups(GroupOptions, GroupFormat),
+}
+
+impl Format {
+    /// The same for a terminal, if that shows colours.
+    #[must_use]
+    pub fn coloured(self, colours: bool) -> Self {
+        match self {
+            Self::Path(_) if colours => Self::Path(path::Style::Coloured),
+            other => other,
+        }
+    }
 }
 
 /// Everything a report says. Flows stand in report order (see [`crate::model::order`]).
@@ -166,6 +180,7 @@ impl Report {
     pub fn render(&self, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
         match format {
             Format::Text { explain } => text::render(self, &text::TextOptions { explain }, out),
+            Format::Path(style) => path::render(self, style, out),
             Format::V01 => v01::render(self, out),
             Format::Json => json::render(json::Style::Document, self, out),
             Format::Ndjson => json::render(json::Style::Lines, self, out),

@@ -4,10 +4,10 @@
 //! Facts that 0.1 did not have follow at the end of a line; `--explain` prints the rest.
 
 pub(super) mod drop;
-mod explain;
+pub(super) mod explain;
 pub(super) mod groups;
 pub(super) mod marks;
-mod trace;
+pub(super) mod trace;
 
 use std::{
     borrow::Cow,
@@ -15,7 +15,7 @@ use std::{
     io::{self, Write},
 };
 
-use self::explain::Explanation;
+use self::{explain::Explanation, trace::Trace};
 use super::{
     Footer, Header, Report,
     line::{Ends, Numbering},
@@ -37,8 +37,24 @@ pub struct TextOptions {
 
 /// Writes the report. `out` should be buffered.
 pub fn render(report: &Report, options: &TextOptions, out: &mut dyn Write) -> io::Result<()> {
+    let TextOptions { explain } = *options;
+    let Header { folded, epochs, .. } = report.header;
+    write(report, out, &|flow, names, out| {
+        if explain {
+            Explanation { flow, folded, names, indent: INDENT }.write(out)?;
+        }
+        epochs
+            .map_or(Ok(()), |epochs| trace::write(flow, Trace { explain, epochs: epochs > 1 }, out))
+    })
+}
+
+/// Writes what is said below the line of a flow.
+type Below<'a> = dyn Fn(&Flow, &Names<'_>, &mut dyn Write) -> io::Result<()> + 'a;
+
+/// Writes the header, a line for each flow with what `below` writes under it, and the footer.
+pub(super) fn write(report: &Report, out: &mut dyn Write, below: &Below<'_>) -> io::Result<()> {
     header(&report.header, out)?;
-    let lines = flows(report, *options, out)?;
+    let lines = flows(report, below, out)?;
     footer(report, lines, out)
 }
 
@@ -88,11 +104,10 @@ fn header(header: &Header, out: &mut dyn Write) -> io::Result<()> {
     notes.iter().try_for_each(|note| writeln!(out, "# note: {}", OneLine(note)))
 }
 
-/// Writes the flows and returns the number of lines they took, explanations aside.
-fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Result<u64> {
+/// Writes the flows and returns the number of their lines, those below them aside.
+fn flows(report: &Report, below: &Below<'_>, out: &mut dyn Write) -> io::Result<u64> {
     let names = Names::new(&report.header);
     let many_namespaces = report.header.namespaces.len() > 1;
-    let folded = report.header.folded;
     let mut numbering = Numbering::default();
     let mut lines = 0;
     // ICMP identifiers are not printed, nor is the namespace if there is only one.
@@ -114,12 +129,7 @@ fn flows(report: &Report, options: TextOptions, out: &mut dyn Write) -> io::Resu
             }
             writeln!(out)?;
             lines += 1;
-            if options.explain {
-                Explanation { flow: &flow, folded, names: &names }.write(out)?;
-            }
-            if report.header.epochs.is_some() {
-                trace::write(&flow, options.explain, out)?;
-            }
+            below(&flow, &names, out)?;
         }
     }
     Ok(lines)

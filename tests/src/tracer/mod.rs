@@ -5,6 +5,7 @@ pub mod conntrack;
 mod daemon;
 mod flow;
 pub mod listed;
+mod recording;
 pub mod report;
 
 use std::env;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use self::recording::Recording;
 pub use backend::{backend, by_probes, skip, skipped_without_counters, skipped_without_links};
 pub use daemon::Daemon;
 pub use flow::{Direction, Flow, L4, Tuple, merge};
@@ -85,6 +87,8 @@ where
 #[derive(Debug)]
 pub struct Tracer {
     process: Guarded,
+    /// What it records, if its report is to be compared with that of the recording.
+    recording: Option<Recording>,
 }
 
 /// What is left of a tracer that has ended.
@@ -107,7 +111,12 @@ impl Tracer {
             all.extend(["-o", "-"]);
         }
         all.extend(args);
-        Self::spawn(command(all)?)
+        let recording = Recording::of(args);
+        if let Some(recording) = &recording {
+            all.extend(["--record", &recording.path]);
+        }
+        let tracer = Self::spawn(command(all)?)?;
+        Ok(Self { recording, ..tracer })
     }
 
     /// Starts a trace by its whole command line. Returns once it observes.
@@ -115,7 +124,7 @@ impl Tracer {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Guarded::spawn(&mut command)?;
         process.wait_for("conntracker: observing", PATIENCE)?;
-        Ok(Self { process })
+        Ok(Self { process, recording: None })
     }
 
     /// Process id.
@@ -138,7 +147,11 @@ impl Tracer {
     /// Waits for its end.
     pub fn wait(mut self) -> Result<Finished> {
         let status = self.process.wait(PATIENCE)?;
-        Ok(Finished { status, stdout: self.process.stdout(), stderr: self.process.stderr() })
+        let (stdout, stderr) = (self.process.stdout(), self.process.stderr());
+        if let (Some(recording), true) = (self.recording, status.success()) {
+            recording.compare(&stdout)?;
+        }
+        Ok(Finished { status, stdout, stderr })
     }
 
     /// Ends it with SIGINT, as Ctrl-C does; it must succeed. Returns the report.

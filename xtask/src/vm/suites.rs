@@ -67,6 +67,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "moments", proves: "flows that begin or end with the trace are counted once", emulated: Emulated::No },
     Suite { name: "namespaces", proves: "several network namespaces, each by itself", emulated: Emulated::First },
     Suite { name: "output", proves: "reports are written whole or not at all", emulated: Emulated::No },
+    Suite { name: "path", proves: "`--format path`: steps in the order of `nft monitor trace` and of the target TRACE, below their jumps", emulated: Emulated::First },
     Suite { name: "reload", proves: "rulesets replaced under traffic", emulated: Emulated::No },
     Suite { name: "rules", proves: "`rules show` compared with nft and iptables", emulated: Emulated::No },
     Suite { name: "soak", proves: "a daemon lives through namespaces in bursts, reloads and hangups, and does not grow", emulated: Emulated::No },

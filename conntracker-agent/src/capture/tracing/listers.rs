@@ -31,12 +31,14 @@ pub(crate) struct Listers {
     sender: UnboundedSender<Listed>,
     stopped: Arc<AtomicBool>,
     running: Vec<JoinHandle<()>>,
+    /// Whether what the programs print is kept.
+    keep: bool,
 }
 
 impl Listers {
-    /// No threads yet. They will send their results by `sender`.
-    pub fn new(sender: UnboundedSender<Listed>) -> Self {
-        Self { sender, stopped: Arc::default(), running: Vec::new() }
+    /// No threads yet. They will send their results by `sender`; `keep`: with what the programs printed.
+    pub fn new(sender: UnboundedSender<Listed>, keep: bool) -> Self {
+        Self { sender, stopped: Arc::default(), running: Vec::new(), keep }
     }
 
     /// Whether the most threads are running.
@@ -49,6 +51,7 @@ impl Listers {
     pub fn list(&mut self, id: NetnsId, netns: &Arc<Netns>) -> Result<()> {
         let (netns, sender) = (Arc::clone(netns), self.sender.clone());
         let limits = Limits::new(&self.stopped);
+        let limits = if self.keep { limits.keeping() } else { limits };
         let thread = threads::spawn("rules", move || {
             let result = Ruleset::load_within(&netns, &limits);
             // A closed channel means that the loop has ended.

@@ -56,7 +56,8 @@ use crate::{
         NetnsId,
         path::{Outcome, Traversal},
     },
-    os::{clock, netns::Netns},
+    os::{clock::since_boot_ns, netns::Netns},
+    recording::statement,
 };
 
 /// Interval between two comparisons of the hooks and the tables of ip_tables with the epoch, because the kernel
@@ -85,6 +86,8 @@ pub struct RuleOptions {
     pub coverage: bool,
     /// Flows fold.
     pub folds: bool,
+    /// Rulesets are recorded.
+    pub record: bool,
 }
 
 /// The tracer of rules.
@@ -97,6 +100,8 @@ pub(crate) struct RuleTracer {
     namespaces: Namespaces,
     /// Number of the last epoch.
     epoch: u32,
+    /// Rulesets that were not taken to be recorded.
+    unrecorded: Vec<statement::Ruleset>,
     /// Changes with every plan.
     generation: u32,
     /// Where the next ranges go.
@@ -126,10 +131,11 @@ impl RuleTracer {
             probes,
             namespaces: Namespaces::default(),
             epoch: 0,
+            unrecorded: Vec::new(),
             generation: 0,
             next_range: 0,
             tally: RuleTally::default(),
-            listers: Listers::new(sender),
+            listers: Listers::new(sender, options.record),
             next_poll: Instant::now() + POLL_EVERY,
             starting: true,
             tidy_at: None,
@@ -423,6 +429,14 @@ impl RuleTracer {
             let addresses = addresses.as_ref();
             EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
+        if self.options.record {
+            self.unrecorded.push(statement::Ruleset {
+                netns: id.0,
+                epoch: self.epoch,
+                at_ns: since_boot_ns(),
+                listings: ruleset.printed.clone(),
+            });
+        }
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
             .watched(rule_coverage);
@@ -440,10 +454,15 @@ impl RuleTracer {
         namespace.current = Some(fingerprint);
         namespace.failed = None;
         self.tally.epochs += 1;
-        self.tally.epoch_began_ns = clock::since_boot_ns();
+        self.tally.epoch_began_ns = since_boot_ns();
         self.tidy_at = Some(Instant::now() + TIDY_AFTER);
         log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
         Ok(true)
+    }
+
+    /// Rulesets of epochs that have begun since the last call, if they are recorded.
+    pub fn take_unrecorded(&mut self) -> Vec<statement::Ruleset> {
+        std::mem::take(&mut self.unrecorded)
     }
 
     /// The traversal of a record; `None`, which is counted, if it cannot be resolved.

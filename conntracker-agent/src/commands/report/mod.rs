@@ -148,8 +148,8 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         report.flows.truncate(top);
         report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
     }
-    let render = |out: &mut dyn Write| report.render(offline.format, out);
-    offline.destination.write(render)?;
+    let format = offline.format.coloured(offline.destination.shows_colours());
+    offline.destination.write(|out: &mut dyn Write| report.render(format, out))?;
     report.footer.warn();
     let lost = report.footer.lost_anything() || !report.untold.is_empty();
     Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })

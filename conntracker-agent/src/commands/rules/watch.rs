@@ -84,7 +84,7 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
 /// The rules of a namespace. If this future is dropped, the programs that list them are killed.
 async fn listed(netns: &Arc<Netns>) -> Result<Ruleset> {
     let (sender, mut listed) = mpsc::unbounded_channel();
-    let mut listers = Listers::new(sender);
+    let mut listers = Listers::new(sender, false);
     listers.list(NetnsId(0), netns)?;
     listed.recv().await.context("the ruleset was not listed")?.result
 }

@@ -42,8 +42,9 @@ fn line(out: &mut Vec<u8>, key: &str, sums: &Sums, mark: Option<&MarkGroup<'_>>)
     match mark {
         Some(mark) => {
             write!(out, "{},{},", mark.related, mark.parents())?;
-            let setters: Vec<String> = mark.set_by().iter().map(|(by, _)| by.to_string()).collect();
-            text(out, &setters.join("; "));
+            let setters = mark.set_by();
+            let setters: Vec<String> = setters.iter().map(|(by, _)| by.to_string()).collect();
+            text(out, setters.join(";").trim_start());
         }
         None => out.extend_from_slice(b",,"),
     }

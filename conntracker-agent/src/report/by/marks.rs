@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     model::{Flow, NetnsId, Status, Tuple, Zone},
-    report::text::marks::{By, connmarks_set},
+    report::text::marks::{By, Kind, changes_on},
 };
 
 /// Flows with one connmark under a mask: flows that helpers expected, and what set the mark.
@@ -27,7 +27,9 @@ impl<'a> MarkGroup<'a> {
             self.parents.extend(parent.map(|parent| (flow.key.netns, flow.key.zone, *parent)));
         }
         let mut setters: Vec<By<'a>> = Vec::new();
-        for ((before, after), by) in connmarks_set(flow) {
+        let ways = flow.paths.iter();
+        for (change, by) in ways.flat_map(|(way, _)| changes_on(way, Kind::Connmark)) {
+            let (before, after) = change.values();
             let sets = before & mask != after & mask && after & mask == value;
             if sets && by != By::Unknown && !setters.contains(&by) {
                 setters.push(by);

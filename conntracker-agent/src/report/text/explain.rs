@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{INDENT, joined, marks};
+use super::{joined, marks};
 use crate::model::{
     Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops, Flow, L4, Mark, Status, Tuple,
     path::{Direction, Step},
@@ -15,88 +15,120 @@ use crate::model::{
 use crate::report::names::{self, Name, Names, OneLine, time};
 
 /// A flow, and the names that explaining it needs.
-pub(super) struct Explanation<'a> {
-    pub(super) flow: &'a Flow,
-    pub(super) folded: bool,
-    pub(super) names: &'a Names<'a>,
+pub(in crate::report) struct Explanation<'a> {
+    pub(in crate::report) flow: &'a Flow,
+    pub(in crate::report) folded: bool,
+    pub(in crate::report) names: &'a Names<'a>,
+    /// Blanks before each line.
+    pub(in crate::report) indent: usize,
 }
 
 impl Explanation<'_> {
+    /// All that is known, but for the rules.
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let flow = self.flow;
-        let mut say =
-            |key: &str, value: &dyn fmt::Display| writeln!(out, "{:INDENT$}{key}: {value}", "");
         if flow.merged() > 0 {
-            say("flows", &flow.merged())?;
+            self.say("flows", &flow.merged(), out)?;
         }
         if flow.resumed {
-            say("resumed", &"it was summed up before: see `other`")?;
+            self.say("resumed", &"it was summed up before: see `other`", out)?;
         }
-        if let Some(entries) = flow.never_confirmed() {
-            let plural = if entries == 1 { "entry" } else { "entries" };
-            say(
-                "unconfirmed",
-                &format_args!("{entries} {plural} ended before the flow was confirmed"),
-            )?;
-        }
-        if let Some(reply) = self.translated_reply() {
-            say("reply", &ends(reply))?;
-        }
-        for (key, other) in [("parent", &flow.parent), ("quotes", &flow.quotes)] {
-            if let Some(other) = other {
-                say(key, &fmt::from_fn(|f| protocol_and_ends(**other, f)))?;
-            }
-        }
+        self.unconfirmed(out)?;
+        self.reply(out)?;
+        self.related(out)?;
         if let Some(state) = flow.state {
-            say("state", &names::state(state))?;
+            self.say("state", &names::state(state), out)?;
         }
         // To the kernel no mark and a mark of 0 are the same.
         if let Some(mark) = flow.mark.filter(|&mark| mark != Mark::NONE) {
-            say("mark", &format_args!("{mark:#x}"))?;
+            self.say("mark", &format_args!("{mark:#x}"), out)?;
         }
         if let Some(mark) = flow.packet_mark.filter(|&mark| mark != Mark::NONE) {
-            say("packet mark", &format_args!("{mark:#x}"))?;
+            self.say("packet mark", &format_args!("{mark:#x}"), out)?;
         }
         if let Some([original, reply]) = flow.counters {
-            say("packets", &format_args!("{}, reply {}", original.packets, reply.packets))?;
-            say("bytes", &format_args!("{}, reply {}", original.bytes, reply.bytes))?;
+            let packets = format_args!("{}, reply {}", original.packets, reply.packets);
+            self.say("packets", &packets, out)?;
+            self.say("bytes", &format_args!("{}, reply {}", original.bytes, reply.bytes), out)?;
         }
         if let Some((iif, oif)) = flow.interfaces {
-            say("interfaces", &self.way(iif, oif))?;
+            self.say("interfaces", &self.way(iif, oif), out)?;
         }
-        if let Some(process) = flow.process.as_deref() {
-            say("process", &owner(process))?;
-        }
-        if let Some(drops) = flow.drops.as_ref() {
-            if flow.dropped() {
-                say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)))?;
-            }
-            for (by, packets) in by_dropper(drops) {
-                say("dropped by", &fmt::from_fn(|f| dropped_by(by, packets, f)))?;
-            }
-            if let Some(Clash { reply, holder }) = drops.clash() {
-                say(
-                    "tuple taken",
-                    &fmt::from_fn(|f| {
-                        write!(f, "reply {}", ends(reply))?;
-                        holder.map_or(Ok(()), |orig| write!(f, ", by {}", ends(orig)))
-                    }),
-                )?;
-            }
-            for at in drops.lost() {
-                say("lost", &fmt::from_fn(|f| self.lost(at, f)))?;
+        self.process(out)?;
+        self.drops(out)?;
+        for kind in [marks::Kind::Connmark, marks::Kind::Packet] {
+            for marked in marks::changes(flow, kind) {
+                self.say(kind.name(), &marked, out)?;
             }
         }
-        for marked in marks::changes(flow, marks::Kind::Connmark) {
-            say("connmark", &marked)?;
-        }
-        for marked in marks::changes(flow, marks::Kind::Packet) {
-            say("packet mark", &marked)?;
-        }
-        say("first seen", &time(flow.first_ns))?;
-        say("last seen", &time(flow.last_ns))?;
+        self.say("first seen", &time(flow.first_ns), out)?;
+        self.say("last seen", &time(flow.last_ns), out)?;
         if flow.ended > 0 {
-            say("ended", &fmt::from_fn(|f| self.ended(f)))?;
+            self.say("ended", &fmt::from_fn(|f| self.ended(f)), out)?;
+        }
+        Ok(())
+    }
+
+    /// What the paths of the flow's packets do not tell: other flows that it belongs to, its process, and what became
+    /// of packets that did not arrive.
+    pub(in crate::report) fn beside_paths(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.unconfirmed(out)?;
+        self.reply(out)?;
+        self.related(out)?;
+        self.process(out)?;
+        self.drops(out)
+    }
+
+    fn say(&self, key: &str, value: &dyn fmt::Display, out: &mut dyn Write) -> io::Result<()> {
+        let indent = self.indent;
+        writeln!(out, "{:indent$}{key}: {value}", "")
+    }
+
+    fn unconfirmed(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Some(entries) = self.flow.never_confirmed() else { return Ok(()) };
+        let plural = if entries == 1 { "entry" } else { "entries" };
+        let ended = format_args!("{entries} {plural} ended before the flow was confirmed");
+        self.say("unconfirmed", &ended, out)
+    }
+
+    /// The reply direction, if an address or a port is translated.
+    fn reply(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.translated_reply().map_or(Ok(()), |reply| self.say("reply", &ends(reply), out))
+    }
+
+    /// The flow that expected this one, and the flow that an error quotes.
+    fn related(&self, out: &mut dyn Write) -> io::Result<()> {
+        for (key, other) in [("parent", &self.flow.parent), ("quotes", &self.flow.quotes)] {
+            if let Some(other) = other {
+                self.say(key, &fmt::from_fn(|f| protocol_and_ends(**other, f)), out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn process(&self, out: &mut dyn Write) -> io::Result<()> {
+        let process = self.flow.process.as_deref();
+        process.map_or(Ok(()), |process| self.say("process", &owner(process), out))
+    }
+
+    /// Dropped and lost packets.
+    fn drops(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Some(drops) = self.flow.drops.as_ref() else { return Ok(()) };
+        if self.flow.dropped() {
+            self.say("dropped", &fmt::from_fn(|f| self.dropped(drops, f)), out)?;
+        }
+        for (by, packets) in by_dropper(drops) {
+            self.say("dropped by", &fmt::from_fn(|f| dropped_by(by, packets, f)), out)?;
+        }
+        if let Some(Clash { reply, holder }) = drops.clash() {
+            let taken = fmt::from_fn(|f| {
+                write!(f, "reply {}", ends(reply))?;
+                holder.map_or(Ok(()), |orig| write!(f, ", by {}", ends(orig)))
+            });
+            self.say("tuple taken", &taken, out)?;
+        }
+        for at in drops.lost() {
+            self.say("lost", &fmt::from_fn(|f| self.lost(at, f)), out)?;
         }
         Ok(())
     }

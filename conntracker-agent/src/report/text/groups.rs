@@ -68,7 +68,7 @@ fn described(group: &Group<'_>) -> String {
     }
     for (by, flows) in group.mark.iter().flat_map(MarkGroup::set_by) {
         let plural = if flows == 1 { "flow" } else { "flows" };
-        all = format!("{all}, {flows} {plural} set {by}");
+        all = format!("{all}, {flows} {plural} set{by}");
     }
     all
 }

@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// A mark.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::report) enum Kind {
     /// Of the connection.
     Connmark,
     /// Of the packet.
@@ -22,6 +22,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Its name in reports.
+    pub(in crate::report) fn name(self) -> &'static str {
+        match self {
+            Self::Connmark => "connmark",
+            Self::Packet => "packet mark",
+        }
+    }
+
     fn of(self, way: &Traversal) -> Option<Change> {
         match self {
             Self::Connmark => Change::of(way.connmark?),
@@ -61,30 +69,21 @@ pub(super) struct Marked<'a> {
     by: By<'a>,
 }
 
-/// What changed it, as far as that is known.
+/// The rule or chain that changed a mark, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::report) enum By<'a> {
-    /// This rule.
     Rule(&'a Site),
-    /// A rule of this chain, or of one that it leads to.
+    /// One of its rules, or of the chains that they lead to.
     Chain(&'a Site),
-    /// A rule of the table that this site is of.
     Table(&'a Site),
-    /// A rule.
     Unknown,
-}
-
-/// The connmarks before and after each change on the paths of a flow, and what made the change.
-pub(in crate::report) fn connmarks_set(flow: &Flow) -> impl Iterator<Item = ((u32, u32), By<'_>)> {
-    let changes = flow.paths.iter().flat_map(|(way, _)| steps_of(way, Kind::Connmark));
-    changes.map(|(change, by)| (change.values(), by))
 }
 
 /// The changes of a mark on the paths of a flow, each once.
 pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
     let mut all: Vec<Marked<'_>> = Vec::new();
     for (way, _) in flow.paths.iter() {
-        for (change, by) in steps_of(way, kind) {
+        for (change, by) in changes_on(way, kind) {
             let marked = Marked {
                 change,
                 hook: way.hook,
@@ -101,7 +100,7 @@ pub(super) fn changes(flow: &Flow, kind: Kind) -> Vec<Marked<'_>> {
 }
 
 /// The changes on one path: a single one, or one for each part of the hook between two links.
-fn steps_of(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
+pub(in crate::report) fn changes_on(way: &Traversal, kind: Kind) -> Vec<(Change, By<'_>)> {
     let Some(whole) = kind.of(way) else { return Vec::new() };
     let mut parts = parts(way, kind);
     match parts.as_mut_slice() {
@@ -170,11 +169,7 @@ fn decides(step: &Step) -> bool {
 impl Display for Marked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { change, hook, direction, state, by } = self;
-        write!(f, "{change} set at {} ({}, {state})", hook.name(), direction.name())?;
-        match by {
-            By::Unknown => Ok(()),
-            by => write!(f, " {by}"),
-        }
+        write!(f, "{change} set at {} ({}, {state}){by}", hook.name(), direction.name())
     }
 }
 
@@ -184,13 +179,13 @@ impl Display for By<'_> {
             Self::Rule(site) => {
                 let position = site.position.unwrap_or_default();
                 let (label, chain) = (site.label(), OneLine(&site.chain));
-                write!(f, "by rule {position} of {}/{chain}", OneLine(&label))
+                write!(f, " by rule {position} of {}/{chain}", OneLine(&label))
             }
             Self::Chain(site) => {
-                write!(f, "in {}/{}", OneLine(&site.label()), OneLine(&site.chain))
+                write!(f, " in {}/{}", OneLine(&site.label()), OneLine(&site.chain))
             }
-            Self::Table(site) => write!(f, "in {}", OneLine(&site.label())),
-            Self::Unknown => f.write_str("by a rule that is not known"),
+            Self::Table(site) => write!(f, " in {}", OneLine(&site.label())),
+            Self::Unknown => Ok(()),
         }
     }
 }

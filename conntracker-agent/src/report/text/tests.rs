@@ -53,9 +53,10 @@ fn without_explain_only_lines_and_ends_of_lines_are_missing() {
 
 /// The lines below the flow of a report of one.
 fn below(mut flow: Flow, all: Vec<(Traversal, u64)>, options: TextOptions) -> Vec<String> {
+    let epochs = all.iter().map(|(way, _)| u64::from(way.epoch)).max();
     flow.paths = ways(all);
     let mut report = report(vec![flow]);
-    report.header.epochs = Some(1);
+    report.header.epochs = epochs;
     let text = print(&report, options);
     let lines = text.lines().filter_map(|line| line.strip_prefix(&" ".repeat(32)));
     lines.map(str::to_owned).collect()
@@ -162,9 +163,36 @@ fn rules_of_different_epochs_with_one_number_are_explained_apart() {
         traces,
         [
             "table: inet fw, chain: in, type: rule, position: 1, handle: 7, verdict: accept, \
-             provenance: exact, direction: original, state: new, epoch: 1, rule: accept",
+             provenance: exact, state: new, epoch: 1, rule: accept",
             "table: inet fw, chain: in, type: rule, position: 1, handle: 9, verdict: accept, \
-             provenance: exact, direction: original, state: new, epoch: 2, rule: counter accept",
+             provenance: exact, state: new, epoch: 2, rule: counter accept",
+        ]
+    );
+}
+
+#[test]
+fn the_direction_is_explained_where_it_is_not_the_original_alone() {
+    use Direction::{Original, Reply};
+    let way = |chain: &str, direction| {
+        let site = nft(Family::Inet, "fw", chain, SiteKind::Rule, 1);
+        let mut way = traversal(Hook::Input, vec![step(site, Verdict::Accept, Exact)]);
+        way.direction = direction;
+        (way, 1)
+    };
+    let all = vec![way("a", Original), way("b", Original), way("b", Reply), way("c", Reply)];
+    let explained = below(tcp(), all, TextOptions { explain: true });
+    let known: Vec<&str> = explained
+        .iter()
+        .filter(|line| line.starts_with("table"))
+        .map(|line| line.split_once("provenance: exact, ").unwrap().1)
+        .collect();
+    // All are of the one epoch.
+    assert_eq!(
+        known,
+        [
+            "state: new, rule: counter",
+            "direction: original/reply, state: new, rule: counter",
+            "direction: reply, state: new, rule: counter",
         ]
     );
 }

@@ -9,7 +9,7 @@ use super::INDENT;
 use crate::{
     model::{
         Flow,
-        path::{Invalidity, SiteKind, Traversal, Verdict},
+        path::{Direction, Invalidity, SiteKind, Traversal, Verdict},
     },
     report::{
         names::OneLine,
@@ -17,9 +17,18 @@ use crate::{
     },
 };
 
+/// What trace lines say.
+#[derive(Clone, Copy)]
+pub(super) struct Trace {
+    /// How each step is known, and what it did.
+    pub explain: bool,
+    /// The epochs of explained steps. In a report of one epoch all are of that one.
+    pub epochs: bool,
+}
+
 /// Writes the lines of a flow.
-pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Result<()> {
-    sites_visited(flow, explain).iter().try_for_each(|place| {
+pub(super) fn write(flow: &Flow, trace: Trace, out: &mut dyn Write) -> io::Result<()> {
+    sites_visited(flow, trace.explain).iter().try_for_each(|place| {
         let SiteVisits { site, visits } = place;
         write!(
             out,
@@ -33,8 +42,8 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
             Some(position) => write!(out, "{position}")?,
             None => write!(out, "-")?,
         }
-        if explain {
-            explanation(place, flow, out)?;
+        if trace.explain {
+            explanation(place, flow, trace.epochs, out)?;
         } else {
             // The line of the rule that dropped a packet has the verdict.
             let told = |visit: &&Visit<'_>| site.kind == SiteKind::Chain || visit.ended();
@@ -45,7 +54,12 @@ pub(super) fn write(flow: &Flow, explain: bool, out: &mut dyn Write) -> io::Resu
     })
 }
 
-fn explanation(place: &SiteVisits<'_>, flow: &Flow, out: &mut dyn Write) -> io::Result<()> {
+fn explanation(
+    place: &SiteVisits<'_>,
+    flow: &Flow,
+    epochs: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let SiteVisits { site, visits } = place;
     let ways = || visits.iter().map(|visit| visit.traversal);
     list("handle", site.handle.into_iter(), out)?;
@@ -53,9 +67,11 @@ fn explanation(place: &SiteVisits<'_>, flow: &Flow, out: &mut dyn Write) -> io::
     list("packet mark", ways().filter_map(|way| Change::of(way.packet_mark)), out)?;
     list("connmark", ways().filter_map(|way| Change::of(way.connmark?)), out)?;
     list("provenance", visits.iter().map(|visit| visit.step.provenance.name()), out)?;
-    list("direction", ways().map(|way| way.direction.name()), out)?;
+    // Most steps are of the original direction, so that alone is not said.
+    let replies = ways().any(|way| way.direction == Direction::Reply);
+    list("direction", ways().filter(|_| replies).map(|way| way.direction.name()), out)?;
     list("state", ways().map(|way| State::of(way, flow)), out)?;
-    list("epoch", ways().map(|way| way.epoch), out)?;
+    list("epoch", ways().filter(|_| epochs).map(|way| way.epoch), out)?;
     list("doubt", ways().filter_map(|way| Some(way.doubt?.name())), out)?;
     // The text is last, because it may have any characters.
     list("rule", site.text.iter().map(|text| crate::model::harmless::one_line(text)), out)
@@ -81,7 +97,7 @@ fn list<T: PartialEq + Display>(
 
 /// The conntrack state of the packets of a path. Later fragments have no ports that a rule could match.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
+pub(in crate::report) struct State {
     name: &'static str,
     invalid: Option<Invalidity>,
     fragment: bool,
@@ -89,7 +105,7 @@ pub(super) struct State {
 
 impl State {
     /// Of packets of a flow.
-    pub(super) fn of(way: &Traversal, flow: &Flow) -> Self {
+    pub(in crate::report) fn of(way: &Traversal, flow: &Flow) -> Self {
         let Traversal { state, fragment, .. } = *way;
         Self { name: state.name(), invalid: flow.invalidity(state), fragment }
     }
@@ -119,8 +135,8 @@ impl Display for Shown<'_> {
 }
 
 /// A mark that is another one afterwards.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Change {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::report) struct Change {
     before: u32,
     after: u32,
 }
@@ -131,7 +147,7 @@ impl Change {
     }
 
     /// Before and after.
-    pub(super) fn values(self) -> (u32, u32) {
+    pub(in crate::report) fn values(self) -> (u32, u32) {
         (self.before, self.after)
     }
 }

@@ -1,0 +1,77 @@
+//! The recording that each trace of a test makes beside its report: what is reported of it later must be the same, byte
+//! for byte.
+
+use std::env;
+use std::fs;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Result, bail, ensure};
+
+/// Options of a trace that ask for something else than its report to be compared: another output, or room for less
+/// than all flows, which a report of the recording has.
+const OTHERWISE: [&str; 3] = ["-o", "--record", "--max-flows"];
+
+/// Options of a trace that say what its report looks like, and whether a value follows.
+const LOOK: [(&str, bool); 3] = [("--format", true), ("--explain", false), ("--compat", true)];
+
+/// A recording; removed when dropped.
+#[derive(Debug)]
+pub struct Recording {
+    /// Where it is.
+    pub path: String,
+    /// How the report looks.
+    look: Vec<String>,
+}
+
+impl Recording {
+    /// For a trace with these options, if its report can be compared.
+    pub fn of(args: &[&str]) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if args.iter().any(|arg| OTHERWISE.contains(arg)) {
+            return None;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("conntracker-test-{}-{number}.rec", process::id());
+        let mut look = Vec::new();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let Some((_, has_value)) = LOOK.iter().find(|(option, _)| option == arg) else {
+                continue;
+            };
+            look.push((*arg).to_owned());
+            look.extend(args.next().filter(|_| *has_value).map(|value| (*value).to_owned()));
+        }
+        Some(Self { path: env::temp_dir().join(name).to_string_lossy().into_owned(), look })
+    }
+
+    /// Compares the report of it with the last one that the trace wrote.
+    pub fn compare(&self, live: &str) -> Result<()> {
+        if live.is_empty() {
+            return Ok(());
+        }
+        let look = self.look.iter().map(String::as_str);
+        let offline = super::stdout(["report", &self.path].into_iter().chain(look))?;
+        let last = live.len().checked_sub(offline.len()).and_then(|at| live.get(at..));
+        let (last, offline) = (last.unwrap_or(live).as_bytes(), offline.as_bytes());
+        if let Some(at) = last.iter().zip(offline).position(|(a, b)| a != b) {
+            let around = |text: &[u8]| {
+                let text = &text[at.saturating_sub(400)..text.len().min(at + 200)];
+                String::from_utf8_lossy(text).into_owned()
+            };
+            bail!(
+                "the report of the recording differs at byte {at}: live …{}… recorded …{}…",
+                around(last),
+                around(offline)
+            );
+        }
+        ensure!(last.len() == offline.len(), "the report of the recording ends otherwise");
+        Ok(())
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
