@@ -5,8 +5,10 @@ mod doctor;
 mod dump;
 mod filter;
 mod format;
+mod group;
 mod report;
 mod rules;
+mod status;
 mod table;
 mod trace;
 mod values;
@@ -65,6 +67,8 @@ enum Command {
     Report(Box<report::ReportArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
+    /// Say what a running agent does: since when, with what, what it has lost.
+    Status(status::StatusArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
     Doctor(doctor::DoctorArgs),
 }
@@ -81,6 +85,8 @@ enum ReportFormat {
     Json,
     /// The same objects, one a line.
     Ndjson,
+    /// Comma-separated values, of groups (--by).
+    Csv,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -98,6 +104,7 @@ fn report_format(format: ReportFormat, compat: Option<Compat>, explain: bool) ->
         (None, ReportFormat::Path) => Format::Path(Style::Plain),
         (None, ReportFormat::Json) => Format::Json,
         (None, ReportFormat::Ndjson) => Format::Ndjson,
+        (None, ReportFormat::Csv) => bad_usage("`--format csv` is for groups (`trace --by KEY`)"),
     }
 }
 
@@ -120,6 +127,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Conntrack(args)) => Ok(args.run()),
         Some(Command::Report(args)) => report::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
+        Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }
 }

@@ -32,7 +32,13 @@ pub struct ReportArgs {
     #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true, requires = "nat_port")]
     at: Option<When>,
     /// Write the report to FILE.
-    #[arg(short = 'o', long, value_name = "FILE|-", default_value = "-", hide_default_value = true)]
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "FILE|-",
+        default_value = "-",
+        hide_default_value = true
+    )]
     output: String,
     /// Format of the report.
     #[arg(long, value_enum, default_value_t)]
@@ -168,10 +174,45 @@ mod tests {
             filter: FilterArgs,
         }
         let given = [
-            "x", "--proto", "tcp", "--proto", "!udp", "--src", "10.0.0.0/8", "--dport", "80-90", "--sport", "!22",
-            "--state", "established", "--status", "assured", "--mark", "0x10/0xff", "--zone", "7", "--family", "ipv4",
-            "--iif", "eth0", "--oif", "!eth1", "--dropped", "--rule", "inet filter forward 3", "--nat", "192.0.2.1",
-            "--helper", "ftp", "--label", "3", "--host", "2001:db8::/32", "--port", "53", "--no-nat",
+            "x",
+            "--proto",
+            "tcp",
+            "--proto",
+            "!udp",
+            "--src",
+            "10.0.0.0/8",
+            "--dport",
+            "80-90",
+            "--sport",
+            "!22",
+            "--state",
+            "established",
+            "--status",
+            "assured",
+            "--mark",
+            "0x10/0xff",
+            "--zone",
+            "7",
+            "--family",
+            "ipv4",
+            "--iif",
+            "eth0",
+            "--oif",
+            "!eth1",
+            "--dropped",
+            "--rule",
+            "inet filter forward 3",
+            "--nat",
+            "192.0.2.1",
+            "--helper",
+            "ftp",
+            "--label",
+            "3",
+            "--host",
+            "2001:db8::/32",
+            "--port",
+            "53",
+            "--no-nat",
         ];
         let (filter, text) = Options::try_parse_from(given).unwrap().filter.resolve();
         assert_eq!(recorded_filter(&text).unwrap(), filter, "{text:?}");

@@ -4,5 +4,6 @@ pub mod doctor;
 pub mod dump;
 pub mod report;
 pub mod rules;
+pub mod status;
 pub mod table;
 pub mod trace;

@@ -57,7 +57,9 @@ impl Observer {
 
     /// Records what a report says besides flows.
     pub(super) fn record_report(&mut self, report: &Report, at_ns: u64) {
-        let Self { recorder: Some(recorder), config, time_of_day, backend, .. } = self else { return };
+        let Self { recorder: Some(recorder), config, time_of_day, backend, .. } = self else {
+            return;
+        };
         if let Some(owners) = backend.owners() {
             recorder.owners(owners.take_news(), at_ns);
         }

@@ -92,8 +92,11 @@ impl Queue {
             waiting.bytes -= block.size();
         }
         // What found no room is younger than all that waits: it is said behind that.
-        let missing =
-            if waiting.work.is_empty() { std::mem::take(&mut waiting.missing) } else { Missing::default() };
+        let missing = if waiting.work.is_empty() {
+            std::mem::take(&mut waiting.missing)
+        } else {
+            Missing::default()
+        };
         Some((work, missing))
     }
 }

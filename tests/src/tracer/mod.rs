@@ -17,9 +17,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use self::recording::Recording;
 pub use backend::{backend, by_probes, skip, skipped_without_counters, skipped_without_links};
 pub use daemon::Daemon;
-use self::recording::Recording;
 pub use flow::{Direction, Flow, L4, Tuple, merge};
 
 use crate::lab::{Guarded, Host};

@@ -36,7 +36,9 @@ impl Recording {
         let mut look = Vec::new();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let Some((_, has_value)) = LOOK.iter().find(|(option, _)| option == arg) else { continue };
+            let Some((_, has_value)) = LOOK.iter().find(|(option, _)| option == arg) else {
+                continue;
+            };
             look.push((*arg).to_owned());
             look.extend(args.next().filter(|_| *has_value).map(|value| (*value).to_owned()));
         }

@@ -82,7 +82,9 @@ mod tests {
     fn names_stand_for_files_parts_and_directories() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        for name in ["b.rec.000002", "b.rec.000001", "b.rec.1000000", "a.rec", "notes.txt", "c.rec.x"] {
+        for name in
+            ["b.rec.000002", "b.rec.000001", "b.rec.1000000", "a.rec", "notes.txt", "c.rec.x"]
+        {
             fs::write(path(name), "").unwrap();
         }
         let names = |of: &Path| -> Vec<String> {

@@ -15,11 +15,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-pub use self::{replay::Folding, when::When};
 use self::{
     inputs::Input,
     replay::{Replay, Wanted},
 };
+pub use self::{replay::Folding, when::When};
 use super::trace::EXIT_LOST;
 use crate::{
     model::{Flow, Status, filter::Filter, tuple::L4},
