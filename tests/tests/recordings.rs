@@ -302,7 +302,9 @@ fn a_part_of_the_time_has_what_was_seen_in_it() {
     assert_eq!(dropped["dropped"]["packets"], 6, "{dropped}");
     assert_eq!(ports(&all).len(), 4);
     assert!(ports(&report(&[text(&file), "--to", &from])).is_superset(&BTreeSet::from([5_000])));
-    assert_eq!(ports(&report(&[text(&file), "--from", &to])), BTreeSet::from([5_002]));
+    // The dump at the end has shown the entries that were there.
+    let after = ports(&report(&[text(&file), "--from", &to]));
+    assert!(after.contains(&5_002) && !after.contains(&5_100), "{after:?}");
     // Filters are those of a live trace; order and number.
     assert_eq!(ports(&report(&[text(&file), "--dport", "99"])), BTreeSet::from([5_100]));
     let top = report(&[text(&file), "--sort", "drops", "--top", "1"]);
