@@ -1,6 +1,7 @@
 //! The command line: definitions and their validation. What it asks for is done by the library.
 
 pub mod conntrack;
+mod diff;
 mod doctor;
 mod dump;
 mod filter;
@@ -65,6 +66,8 @@ enum Command {
     Conntrack(conntrack::ConntrackArgs),
     /// Report what recordings have.
     Report(Box<report::ReportArgs>),
+    /// Compare two recordings: which flows pass that did not, or do not that did, and by which rule.
+    Diff(Box<diff::DiffArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what a running agent does: since when, with what, what it has lost.
@@ -126,6 +129,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Events(args)) => table::events(*args),
         Some(Command::Conntrack(args)) => Ok(args.run()),
         Some(Command::Report(args)) => report::run(*args),
+        Some(Command::Diff(args)) => diff::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),

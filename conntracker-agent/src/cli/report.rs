@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 use conntracker::{
-    commands::report::{self, Folding, Offline, Sort, When},
+    commands::report::{self, Folding, Offline, Sort, Source, When},
     live,
     model::filter::Filter,
     os::output::Destination,
@@ -112,19 +112,21 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     } = args;
     let (filter, filter_text) = filter.resolve();
     report::run(&Offline {
-        files,
+        source: Source {
+            files,
+            filter,
+            filter_text,
+            recorded_filter,
+            folding: match (fold, no_fold) {
+                (true, _) => Folding::Fold,
+                (_, true) => Folding::NoFold,
+                _ => Folding::AsRecorded,
+            },
+            max_flows: max_flows.unwrap_or_else(live::max_flows),
+        },
         from,
         to,
         nat_port: nat_port.zip(at),
-        filter,
-        filter_text,
-        recorded_filter,
-        folding: match (fold, no_fold) {
-            (true, _) => Folding::Fold,
-            (_, true) => Folding::NoFold,
-            _ => Folding::AsRecorded,
-        },
-        max_flows: max_flows.unwrap_or_else(live::max_flows),
         sort: sort.map(|sort| match sort {
             SortArg::Bytes => Sort::Bytes,
             SortArg::Packets => Sort::Packets,
@@ -143,7 +145,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
 }
 
 /// The filter of a live run, which a recording has as options.
-fn recorded_filter(options: &[String]) -> Result<Filter, String> {
+pub(super) fn recorded_filter(options: &[String]) -> Result<Filter, String> {
     #[derive(Debug, Parser)]
     struct Options {
         #[command(flatten)]

@@ -1,5 +1,6 @@
 //! The commands. Only they print messages and choose exit codes.
 
+pub mod diff;
 pub mod doctor;
 pub mod dump;
 pub mod report;
