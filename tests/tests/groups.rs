@@ -402,4 +402,15 @@ fn options_that_make_no_sense_together_are_refused() {
         assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
         assert!(said.contains(why), "{args:?}: {said}");
     }
+    for (args, why) in [
+        (&["--sort", "name"][..], "is for groups"),
+        (&["--by", "src", "--sort", "first"], "groups have no times"),
+        (&["--by", "src", "--top", "0"], "leaves no group"),
+        (&["--by", "src", "--format", "path"], "leave out --by"),
+    ] {
+        let refused = output(["report", "no-such.rec"].iter().chain(args)).unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(why), "{args:?}: {said}");
+    }
 }

@@ -108,13 +108,15 @@ fn at_most_a_second_is_lost_by_sigkill() {
         for (file, end) in files.iter().zip(ends) {
             let document = report(&[text(file)]);
             let there = ports(&document);
-            let must: BTreeSet<u64> = sent
-                .iter()
-                .filter(|(_, at)| *at + AT_MOST < end)
-                .map(|(port, _)| *port)
-                .collect();
+            let must: BTreeSet<u64> =
+                sent.iter().filter(|(_, at)| *at + AT_MOST < end).map(|(port, _)| *port).collect();
             let missing: Vec<&u64> = must.difference(&there).collect();
-            assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), must.len());
+            assert!(
+                missing.is_empty(),
+                "{} of {} are missing: {missing:?}",
+                missing.len(),
+                must.len()
+            );
             assert!(document.notes("has no end"), "nothing is said of the end");
             killed += 1;
         }
@@ -162,7 +164,8 @@ fn parts_are_whole_whenever_the_writer_is_killed() {
         let by_name = report(&[text(&base), "--top", "1"]);
         assert_eq!(document.footer["totals"], by_name.footer["totals"]);
         // A part stands alone: namespaces, interfaces and the flows that are there when it begins.
-        let last = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path()).max().unwrap();
+        let last =
+            fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path()).max().unwrap();
         let alone = output(["report", text(&last), "--format", "json"]).unwrap();
         if alone.status.success() {
             let alone = Document::json(&String::from_utf8(alone.stdout).unwrap()).unwrap();
@@ -173,7 +176,11 @@ fn parts_are_whole_whenever_the_writer_is_killed() {
         let next = recording(&lab.router, &base, &["--rotate", "64K"]);
         next.stop(Signal::SIGTERM).unwrap();
         let document = report(&[text(&base), "--top", "1"]);
-        assert!(document.notes("the run before was not ended in order"), "{:?}", document.header["notes"]);
+        assert!(
+            document.notes("the run before was not ended in order"),
+            "{:?}",
+            document.header["notes"]
+        );
     }
 }
 
@@ -244,7 +251,17 @@ fn a_daemon_records_beside_its_report_and_a_hangup_begins_a_part() {
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (pidfile, live, base) = (path("ct.pid"), path("live.txt"), path("made/r.rec"));
     let args = [
-        "-d", "--netns", &lab.router.name, "--pidfile", &pidfile, "-o", &live, "--record", &base, "--rotate", "1h",
+        "-d",
+        "--netns",
+        &lab.router.name,
+        "--pidfile",
+        &pidfile,
+        "-o",
+        &live,
+        "--record",
+        &base,
+        "--rotate",
+        "1h",
         "--no-fold",
     ];
     let started = output(args).unwrap();
@@ -347,7 +364,11 @@ fn who_had_a_public_port_at_a_time() {
     tracer.stop(Signal::SIGINT).unwrap();
     for (port, public, at) in &times {
         let document = report(&[text(&file), "--nat-port", public, "--at", at]);
-        assert!(ports(&document).contains(&u64::from(*port)), "{port} had {public} at {at}: {:?}", document.flows);
+        assert!(
+            ports(&document).contains(&u64::from(*port)),
+            "{port} had {public} at {at}: {:?}",
+            document.flows
+        );
     }
 }
 
@@ -363,7 +384,11 @@ fn what_is_no_recording_gets_one_clear_line() {
         assert_eq!(said.lines().count(), 1, "{said}");
         said
     };
-    for (name, bytes) in [("text", &b"hello, this is a text file"[..]), ("empty", b""), ("elf", &fs::read(binary().unwrap()).unwrap()[..5_000])] {
+    for (name, bytes) in [
+        ("text", &b"hello, this is a text file"[..]),
+        ("empty", b""),
+        ("elf", &fs::read(binary().unwrap()).unwrap()[..5_000]),
+    ] {
         fs::write(path(name), bytes).unwrap();
         assert!(said(&[text(&path(name))], 1).contains("no recording"), "{name}");
     }
@@ -387,7 +412,9 @@ fn what_is_no_recording_gets_one_clear_line() {
 /// CRC-32 as in IEEE 802.3.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -397,8 +424,7 @@ fn a_recording_is_refused_where_a_file_is_and_read_from_a_pipe() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("r.rec");
     fs::write(&file, "precious").unwrap();
-    let refused =
-        output(["trace", "--netns", &lab.router.name, "--record", text(&file)]).unwrap();
+    let refused = output(["trace", "--netns", &lab.router.name, "--record", text(&file)]).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("is there already") && said.lines().count() == 1, "{said}");

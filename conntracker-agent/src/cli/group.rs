@@ -40,6 +40,19 @@ enum SortArg {
     Name,
 }
 
+impl From<SortArg> for Sort {
+    fn from(sort: SortArg) -> Self {
+        match sort {
+            SortArg::Flows => Self::Flows,
+            SortArg::Packets => Self::Packets,
+            SortArg::Bytes => Self::Bytes,
+            SortArg::Drops => Self::Drops,
+            SortArg::Lost => Self::Lost,
+            SortArg::Name => Self::Name,
+        }
+    }
+}
+
 impl GroupArgs {
     /// What flows are grouped by, if they are.
     pub fn key(&self) -> Option<Key> {
@@ -49,22 +62,18 @@ impl GroupArgs {
     /// The format of a report that has groups; `None` if it has flows.
     pub fn resolve(&self, format: ReportFormat) -> Option<Format> {
         let &Self { by, sort, top } = self;
-        let sort = sort.map(|sort| match sort {
-            SortArg::Flows => Sort::Flows,
-            SortArg::Packets => Sort::Packets,
-            SortArg::Bytes => Sort::Bytes,
-            SortArg::Drops => Sort::Drops,
-            SortArg::Lost => Sort::Lost,
-            SortArg::Name => Sort::Name,
-        });
-        let key = by?;
-        let format = match format {
-            ReportFormat::Text => GroupFormat::Text,
-            ReportFormat::Json => GroupFormat::Json,
-            ReportFormat::Ndjson => GroupFormat::Ndjson,
-            ReportFormat::Csv => GroupFormat::Csv,
-            ReportFormat::Path => super::bad_usage("`--format path` has no groups: leave out --by"),
-        };
-        Some(Format::Groups(GroupOptions { key, sort, top }, format))
+        Some(of_groups(GroupOptions { key: by?, sort: sort.map(Into::into), top }, format))
     }
+}
+
+/// The format of a report that has groups.
+pub(super) fn of_groups(options: GroupOptions, format: ReportFormat) -> Format {
+    let format = match format {
+        ReportFormat::Text => GroupFormat::Text,
+        ReportFormat::Json => GroupFormat::Json,
+        ReportFormat::Ndjson => GroupFormat::Ndjson,
+        ReportFormat::Csv => GroupFormat::Csv,
+        ReportFormat::Path => super::bad_usage("`--format path` has no groups: leave out --by"),
+    };
+    Format::Groups(options, format)
 }

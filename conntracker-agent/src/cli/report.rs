@@ -1,6 +1,6 @@
 //! `conntracker report`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
@@ -9,9 +9,10 @@ use conntracker::{
     live,
     model::filter::Filter,
     os::output::Destination,
+    report::by::{self, GroupOptions, Key},
 };
 
-use super::{Compat, ReportFormat, filter::FilterArgs, values};
+use super::{Compat, ReportFormat, filter::FilterArgs, group, values};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -55,10 +56,14 @@ pub struct ReportArgs {
     /// Do not fold flows, as far as they were recorded one by one.
     #[arg(long)]
     no_fold: bool,
-    /// Order of the flows, highest first; in a report they are ordered by protocol, addresses and ports.
+    /// Report groups in the place of flows, as `trace --by` does.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["explain", "compat"])]
+    by: Option<Key>,
+    /// Order of the flows, highest first; in a report they are ordered by protocol, addresses and ports. Order of the
+    /// groups, if there are any.
     #[arg(long, value_enum, value_name = "KEY")]
     sort: Option<SortArg>,
-    /// Only the first N flows.
+    /// Only the first N flows, or groups.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// Exit with 3 if something was lost, or the recording is damaged.
@@ -89,6 +94,40 @@ enum SortArg {
     Last,
     /// From the first to the last packet seen.
     Duration,
+    /// The key of groups (--by).
+    Name,
+}
+
+impl SortArg {
+    /// Of flows.
+    fn of_flows(self) -> Sort {
+        match self {
+            Self::Bytes => Sort::Bytes,
+            Self::Packets => Sort::Packets,
+            Self::Drops => Sort::Drops,
+            Self::Lost => Sort::Lost,
+            Self::Flows => Sort::Flows,
+            Self::First => Sort::First,
+            Self::Last => Sort::Last,
+            Self::Duration => Sort::Duration,
+            Self::Name => super::bad_usage("`--sort name` is for groups (--by)"),
+        }
+    }
+
+    /// Of groups.
+    fn of_groups(self) -> by::Sort {
+        match self {
+            Self::Bytes => by::Sort::Bytes,
+            Self::Packets => by::Sort::Packets,
+            Self::Drops => by::Sort::Drops,
+            Self::Lost => by::Sort::Lost,
+            Self::Flows => by::Sort::Flows,
+            Self::Name => by::Sort::Name,
+            Self::First | Self::Last | Self::Duration => {
+                super::bad_usage("groups have no times: --sort with --by is for counts and names")
+            }
+        }
+    }
 }
 
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
@@ -104,12 +143,30 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         explain,
         fold,
         no_fold,
+        by,
         sort,
         top,
         strict,
         max_flows,
         filter,
     } = args;
+    let (format, sort, top) = match by {
+        Some(key) => {
+            let first = top.map(NonZeroUsize::new);
+            if first == Some(None) {
+                super::bad_usage("--top 0 leaves no group");
+            }
+            let sort = sort.map(SortArg::of_groups);
+            let options = GroupOptions { key, sort, top: first.flatten() };
+            (group::of_groups(options, format), None, None)
+        }
+        None => {
+            let format = super::report_format(format, compat, explain);
+            (format, sort.map(SortArg::of_flows), top)
+        }
+    };
+    // Flows that fold may be of several groups.
+    let one_by_one = by.is_some_and(|key| !key.folded_key_decides());
     let (filter, filter_text) = filter.resolve();
     report::run(&Offline {
         source: Source {
@@ -119,7 +176,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
             recorded_filter,
             folding: match (fold, no_fold) {
                 (true, _) => Folding::Fold,
-                (_, true) => Folding::NoFold,
+                (false, no_fold) if no_fold || one_by_one => Folding::NoFold,
                 _ => Folding::AsRecorded,
             },
             max_flows: max_flows.unwrap_or_else(live::max_flows),
@@ -127,19 +184,10 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         from,
         to,
         nat_port: nat_port.zip(at),
-        sort: sort.map(|sort| match sort {
-            SortArg::Bytes => Sort::Bytes,
-            SortArg::Packets => Sort::Packets,
-            SortArg::Drops => Sort::Drops,
-            SortArg::Lost => Sort::Lost,
-            SortArg::Flows => Sort::Flows,
-            SortArg::First => Sort::First,
-            SortArg::Last => Sort::Last,
-            SortArg::Duration => Sort::Duration,
-        }),
+        sort,
         top,
         destination: Destination::new(&output),
-        format: super::report_format(format, compat, explain),
+        format,
         strict,
     })
 }
@@ -203,7 +251,7 @@ mod tests {
             "!eth1",
             "--dropped",
             "--rule",
-            "inet filter forward 3",
+            "inet filter/forward/3",
             "--nat",
             "192.0.2.1",
             "--helper",

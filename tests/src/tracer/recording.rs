@@ -13,7 +13,14 @@ use anyhow::{Result, bail, ensure};
 const OTHERWISE: [&str; 3] = ["-o", "--record", "--max-flows"];
 
 /// Options of a trace that say what its report looks like, and whether a value follows.
-const LOOK: [(&str, bool); 3] = [("--format", true), ("--explain", false), ("--compat", true)];
+const LOOK: [(&str, bool); 6] = [
+    ("--format", true),
+    ("--explain", false),
+    ("--compat", true),
+    ("--by", true),
+    ("--sort", true),
+    ("--top", true),
+];
 
 /// A recording; removed when dropped.
 #[derive(Debug)]

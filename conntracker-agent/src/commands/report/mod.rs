@@ -26,7 +26,7 @@ use crate::{
     model::{Flow, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
     os::{messages, output::Destination},
     recording::{End, Item, Reader},
-    report::{Format, Report},
+    report::{Format, Report, by::GroupOptions},
 };
 
 /// Between two updates of the progress.
@@ -188,6 +188,14 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
             );
         }
         report.flows.retain(|flow| has_nat_port(flow, port, at));
+    }
+    if let Format::Groups(GroupOptions { key, .. }, _) = offline.format
+        && report.header.folded
+        && !key.folded_key_decides()
+    {
+        report.header.notes.push(format!(
+            "flows are folded, and those of one line may be of several groups by {key}: record with --no-fold or --by"
+        ));
     }
     if let Some(sort) = offline.sort {
         report.flows.sort_by_key(|flow| std::cmp::Reverse(sort.key(flow)));
