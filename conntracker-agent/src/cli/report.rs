@@ -252,17 +252,15 @@ mod tests {
             "--dropped",
             "--rule",
             "inet filter/forward/3",
-            "--nat",
-            "192.0.2.1",
+            "--nat=192.0.2.1",
             "--helper",
             "ftp",
             "--label",
             "3",
             "--host",
-            "2001:db8::/32",
+            "10.1.0.0/16",
             "--port",
             "53",
-            "--no-nat",
         ];
         let (filter, text) = Options::try_parse_from(given).unwrap().filter.resolve();
         assert_eq!(recorded_filter(&text).unwrap(), filter, "{text:?}");
