@@ -171,6 +171,12 @@ impl Recorder {
         self.shared.length.load(Ordering::Relaxed)
     }
 
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// Records an event.
     pub fn event(&mut self, event: &FlowEvent) {
         match event.kind {
