@@ -143,7 +143,7 @@ impl BlockType {
         matches!(self, Self::Other(_))
     }
 
-    fn of(number: u8) -> Self {
+    pub(super) fn of(number: u8) -> Self {
         TYPES.iter().find(|(of, _)| *of == number).map_or(Self::Other(number), |(_, known)| *known)
     }
 }

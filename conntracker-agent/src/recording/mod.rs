@@ -16,6 +16,8 @@ mod column;
 mod dictionary;
 mod events;
 mod files;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod head;
 #[cfg(feature = "fuzz")]
 pub mod made_up;
