@@ -40,7 +40,9 @@ fn header(epochs: u64) -> Header {
 fn record(recorder: &mut Recorder, events: &[FlowEvent], per_block: usize) {
     recorder.header(header(1), 1);
     for block in events.chunks(per_block) {
-        block.iter().for_each(|event| recorder.event(event));
+        for event in block {
+            recorder.event(event);
+        }
         recorder.flush();
     }
     recorder.counts(&Counts { at_ns: 9, ..Counts::default() });
