@@ -155,7 +155,7 @@ impl fmt::Display for Shown<'_> {
                 write!(f, "{protocol} {src} -> {dst}")?;
             }
             (_, _, Some((kind, code))) => {
-                write!(f, "{protocol} {src} -> {dst} type {kind} code {code}")?
+                write!(f, "{protocol} {src} -> {dst} type {kind} code {code}")?;
             }
             _ => write!(f, "{protocol} {src} -> {dst}")?,
         }
