@@ -81,6 +81,8 @@ enum ReportFormat {
     Json,
     /// The same objects, one a line.
     Ndjson,
+    /// A page for a browser: one file that needs nothing else.
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -98,6 +100,7 @@ fn report_format(format: ReportFormat, compat: Option<Compat>, explain: bool) ->
         (None, ReportFormat::Path) => Format::Path(Style::Plain),
         (None, ReportFormat::Json) => Format::Json,
         (None, ReportFormat::Ndjson) => Format::Ndjson,
+        (None, ReportFormat::Html) => Format::Html,
     }
 }
 

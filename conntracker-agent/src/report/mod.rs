@@ -6,6 +6,7 @@ pub(crate) mod coverage;
 pub mod csv;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod html;
 pub mod json;
 mod line;
 mod names;
@@ -13,6 +14,7 @@ pub mod path;
 pub(crate) mod recorded;
 mod steps;
 pub mod text;
+pub mod timeline;
 pub mod v01;
 
 use std::io;
@@ -39,6 +41,8 @@ pub enum Format {
     Json,
     /// One JSON object a line.
     Ndjson,
+    /// A page for a browser.
+    Html,
 }
 
 impl Format {
@@ -176,6 +180,7 @@ impl Report {
             Format::V01 => v01::render(self, out),
             Format::Json => json::render(json::Style::Document, self, out),
             Format::Ndjson => json::render(json::Style::Lines, self, out),
+            Format::Html => html::render(self, &html::Background::default(), out),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `conntracker report`: reports of recordings. Needs no privileges.
 
+mod background;
 mod combine;
 mod inputs;
 mod replay;
@@ -25,7 +26,10 @@ use crate::{
     model::{Flow, Status, filter::Filter, tuple::L4},
     os::{messages, output::Destination},
     recording::{End, Item, Reader},
-    report::{Format, Report},
+    report::{
+        Format, Report,
+        html::{self, Background},
+    },
 };
 
 /// Between two updates of the progress.
@@ -61,6 +65,13 @@ pub struct Offline {
     pub format: Format,
     /// Loss is worth an exit status.
     pub strict: bool,
+}
+
+/// What is reported of a run.
+struct Run {
+    report: Report,
+    /// Empty if nobody asks for it.
+    background: Background,
 }
 
 /// Order of the flows, highest first.
@@ -127,8 +138,9 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         recorded_filter: &offline.recorded_filter,
         folding: offline.folding,
         max_flows: offline.max_flows,
+        background: offline.format == Format::Html,
     };
-    let mut report = combine::combine(read(&inputs, &wanted)?);
+    let Run { mut report, background } = combine::combine(read(&inputs, &wanted)?);
     if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
         if report.header.folded {
             report.header.notes.push(
@@ -149,7 +161,10 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
     }
     let format = offline.format.coloured(offline.destination.shows_colours());
-    offline.destination.write(|out: &mut dyn Write| report.render(format, out))?;
+    offline.destination.write(|out: &mut dyn Write| match format {
+        Format::Html => html::render(&report, &background, out),
+        format => report.render(format, out),
+    })?;
     report.footer.warn();
     let lost = report.footer.lost_anything() || !report.untold.is_empty();
     Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
@@ -175,7 +190,7 @@ fn end_of(inputs: &[Input]) -> u64 {
 }
 
 /// The report of each run that the files have.
-fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Report>> {
+fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     let mut run: Option<Replay<'_>> = None;
     let mut progress = Progress::new(inputs);
