@@ -231,14 +231,16 @@ impl Browser {
 
     /// Waits until the page has shown what it was told.
     fn settle(&self) -> Result<()> {
-        let frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
+        // What follows a resize is drawn in the next frame but one.
+        let frames = "(async () => { for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame); })()";
         self.eval(frames).map(drop)
     }
 
     /// Size of the window.
     pub fn size(&self, width: u32, height: u32) -> Result<()> {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.call("Emulation.setDeviceMetricsOverride", metrics).map(drop)
+        self.call("Emulation.setDeviceMetricsOverride", metrics)?;
+        self.settle()
     }
 
     /// What the page is shown on.

@@ -6,7 +6,7 @@ const fill = (element, attributes, children) => {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 };
 const make = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
@@ -33,7 +33,7 @@ const filtering = (kind, value, attributes = {}) =>
 const replace = (parent, ...children) => {
   const active = document.activeElement;
   const key = parent.contains(active) ? active.dataset.key : undefined;
-  parent.replaceChildren(...children.flat().filter(Boolean));
+  parent.replaceChildren(...children.flat(Infinity).filter(Boolean));
   if (key) Array.from(parent.querySelectorAll("[data-key]")).find((element) => element.dataset.key === key)?.focus({ preventScroll: true });
 };
 

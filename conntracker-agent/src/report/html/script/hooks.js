@@ -72,7 +72,7 @@ const showHooks = () => {
     draw("text", { x: 334, y: 182, "text-anchor": "middle", class: "hint" }, "routing"),
     draw("circle", { cx: 678, cy: 160, r: 4, class: "joint" }),
   ];
-  const arrow = draw("defs", {}, draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, draw("path", { d: "M0,0L8,4L0,8z" })));
+  const arrow = draw("defs", {}, draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, draw("path", { d: "M0,0L8,4L0,8z" })));
   const picture = draw("svg", { viewBox: "0 0 1010 206", role: "group", "aria-label": "Packet flow through the hooks" }, arrow, edges, labels, boxes);
   const hint = dim
     ? "Lit: the hooks of the chosen flow; 1→ in the order of its packets, ←1 of those that answer."

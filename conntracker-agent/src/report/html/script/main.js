@@ -49,6 +49,8 @@ source();
 missing();
 facts();
 buildTable();
+// What was dropped stands on top.
+[selection.sort, selection.descending] = [COLUMNS[1], true];
 listeners.push(answer, chips, showHooks, showCauses, showTimeline, showInterfaces, showRuleset, showTable, showFlow);
 select();
 buildRuleset();

@@ -87,11 +87,12 @@ const bytes = (value) => {
   return `${unit && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 };
 
-const iso = (at) => new Date(at / 1000).toISOString();
+const iso = (at) => new Date(Math.floor(at / 1000)).toISOString();
 const oneDay = iso(report.start).slice(0, 10) === iso(report.end).slice(0, 10);
 // Of a report of one day the day is said once, at the top.
 const clock = (at, digits = 3) => {
-  const time = iso(at).slice(11, digits ? 20 + digits : 19);
+  const micros = String(Math.floor(at % 1e6)).padStart(6, "0").slice(0, digits);
+  const time = `${iso(at).slice(11, 19)}${digits ? `.${micros}` : ""}`;
   return oneDay ? time : `${iso(at).slice(5, 10)} ${time}`;
 };
 const weekday = (at) => new Date(at / 1000).toLocaleDateString("en-US", { weekday: "long", timeZone: "UTC" });

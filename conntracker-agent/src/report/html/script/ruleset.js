@@ -43,8 +43,8 @@ const showHits = (rule) => {
   row.classList.toggle("unmet", !never && !packets && !dropped);
   row.setAttribute("aria-pressed", String(isFilter("rule", rule)));
   margin.replaceChildren(
-    make("span", { class: "packets" }, never ? "–" : number(packets)),
-    dropped ? make("span", { class: "dropped" }, ` ${DROPPED} ${number(dropped)}`) : "",
+    make("span", {}, never ? "–" : number(packets)),
+    make("span", { class: "dropped" }, dropped ? `${DROPPED} ${number(dropped)}` : ""),
   );
 };
 
@@ -58,7 +58,7 @@ const chainView = ({ name, base, rows }) => {
   if (open) fillIn();
   return make("details", { class: "chain", open, ontoggle: fillIn },
     make("summary", {}, make("bdi", {}, name), base ? make("span", { class: "note" }, ` ${base}`) : null,
-      make("span", { class: "note" }, `  ${number(met)} of ${number(rows.length)} met`)), list);
+      make("span", { class: "note" }, ` · ${number(met)} of ${number(rows.length)} met`)), list);
 };
 const tableView = ({ netns, label, chains }, many) => make("section", { class: "table" },
   make("h3", {}, make("bdi", {}, label), many ? make("span", { class: "note" }, ` of ${netnsName(netns)}`) : null), chains.map(chainView));

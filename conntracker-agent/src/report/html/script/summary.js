@@ -17,23 +17,21 @@ const most = (lost) => {
   const all = selection.tally.causes.map(({ packets }, cause) => [packets, cause]);
   return all.filter(([packets, cause]) => packets > 0 && causeIsLoss(causes[cause]) === lost).sort(([a], [b]) => b - a);
 };
+const share = (packets, total) => (packets === total ? "all" : packets * 2 > total ? "most" : `${number(packets)} of them`);
 const answer = () => {
   const { total } = selection.tally;
   const some = selection.filters.length || selection.text.trim();
   const of = some ? "In this selection " : "";
   const parts = [];
   if (total.droppedPackets) {
-    const [[packets, cause], ...others] = most(false);
+    const [[packets, cause]] = most(false);
     const by = causes[cause];
-    const share = packets === total.droppedPackets && !others.length ? "all" : "most";
     const when = by.kind === "rule" ? firstMet(sites[by.site].rule) : "";
-    parts.push(`${plural(total.droppedPackets, "packet")} of ${plural(total.dropped, "flow")} dropped, ${share} by ${causeName(by)}${when}`);
+    parts.push(`${plural(total.droppedPackets, "packet")} of ${plural(total.dropped, "flow")} dropped, ${share(packets, total.droppedPackets)} by ${causeName(by)}${when}`);
   }
   if (total.lostPackets) {
-    const [[, cause]] = most(true);
-    const meaning = causes[cause].meaning ? ` (${causes[cause].meaning})` : "";
-    const share = most(true).length > 1 ? "most" : "all";
-    parts.push(`${plural(total.lostPackets, "packet")} of ${plural(total.lost, "flow")} lost in the kernel, ${share} by ${causeName(causes[cause])}${meaning}`);
+    const [[packets, cause]] = most(true);
+    parts.push(`${plural(total.lostPackets, "packet")} of ${plural(total.lost, "flow")} lost in the kernel, ${share(packets, total.lostPackets)} by ${causeName(causes[cause])}`);
   }
   if (!parts.length) parts.push(total.flows ? "no packet was dropped" : "no flow matches");
   const text = `${of}${parts.join("; ")}.`;

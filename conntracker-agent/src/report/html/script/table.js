@@ -9,38 +9,39 @@ const PRINTED = 500;
 const counted = (flow, ...names) => (has(flow, "counted") ? names.reduce((total, name) => total + columns[name][flow], 0) : null);
 const COLUMNS = [
   { name: "Outcome", size: "9.5em", cell: (flow) => outcome(flow).map(([classes, mark, name]) => make("span", { class: classes, title: name }, `${mark} ${name} `)), key: (flow) => outcome(flow)[0]?.[2] ?? "" },
-  { name: "Lost", size: "5.5em", right: true, title: "Packets that were dropped (✕) or lost in the kernel (◇)",
+  { name: "Lost", size: "5em", right: true, title: "Packets that were dropped (✕) or lost in the kernel (◇)",
     cell: (flow) => [[dropsOf(flow, false), DROPPED, "dropped"], [dropsOf(flow, true), LOST, "lost"]].filter(([count]) => count).map(([count, mark, classes]) => make("span", { class: classes }, `${mark} ${number(count)} `)),
     key: (flow) => dropsOf(flow, false) + dropsOf(flow, true) },
   { name: "Protocol", size: "5.5em", cell: protocolText, key: protocolText },
-  { name: "Source", size: "minmax(13em,1.3fr)", cell: (flow) => endText(flow, "src"), key: (flow) => endText(flow, "src") },
-  { name: "Destination", size: "minmax(13em,1.3fr)", cell: (flow) => endText(flow, "dst"), key: (flow) => endText(flow, "dst") },
-  { name: "In → out", size: "minmax(8em,1fr)", cell: (flow) => (columns.iif[flow] || columns.oif[flow] ? `${word("iif", flow)} → ${word("oif", flow)}` : ""), key: (flow) => `${word("iif", flow)} ${word("oif", flow)}` },
-  { name: "Packets", size: "5.5em", right: true, cell: (flow) => shown(counted(flow, "packets", "reply_packets"), number), key: (flow) => counted(flow, "packets", "reply_packets") ?? -1 },
-  { name: "Bytes", size: "5em", right: true, cell: (flow) => shown(counted(flow, "bytes", "reply_bytes"), bytes), key: (flow) => counted(flow, "bytes", "reply_bytes") ?? -1 },
-  { name: "Process", size: "minmax(5em,.6fr)", cell: (flow) => word("program", flow), key: (flow) => word("program", flow) },
-  { name: "First seen", size: "9em", cell: (flow) => clock(first[flow]), key: (flow) => first[flow] },
-  { name: "For", size: "5em", right: true, title: "From the first to the last packet seen", cell: (flow) => (last[flow] > first[flow] ? duration(last[flow] - first[flow]) : ""), key: (flow) => last[flow] - first[flow] },
+  { name: "Source", size: "minmax(12em,1.4fr)", cell: (flow) => endText(flow, "src"), key: (flow) => endText(flow, "src") },
+  { name: "Destination", size: "minmax(12em,1.4fr)", cell: (flow) => endText(flow, "dst"), key: (flow) => endText(flow, "dst") },
+  { name: "In → out", size: "minmax(10em,1fr)", cell: (flow) => (columns.iif[flow] || columns.oif[flow] ? `${word("iif", flow)} → ${word("oif", flow)}` : ""), key: (flow) => `${word("iif", flow)} ${word("oif", flow)}` },
+  { name: "Packets", wide: true, size: "5.5em", right: true, cell: (flow) => shown(counted(flow, "packets", "reply_packets"), number), key: (flow) => counted(flow, "packets", "reply_packets") ?? -1 },
+  { name: "Bytes", wide: true, size: "5em", right: true, cell: (flow) => shown(counted(flow, "bytes", "reply_bytes"), bytes), key: (flow) => counted(flow, "bytes", "reply_bytes") ?? -1 },
+  { name: "Process", wide: true, size: "minmax(5em,.6fr)", cell: (flow) => word("program", flow), key: (flow) => word("program", flow) },
+  { name: "First seen", wide: true, size: "9em", cell: (flow) => clock(first[flow]), key: (flow) => first[flow] },
+  { name: "For", wide: true, size: "5em", right: true, title: "From the first to the last packet seen", cell: (flow) => (last[flow] > first[flow] ? duration(last[flow] - first[flow]) : ""), key: (flow) => last[flow] - first[flow] },
   ...(namespaces.size > 1 ? [{ name: "Netns", size: "6em", cell: (flow) => word("netns", flow), key: (flow) => word("netns", flow) }] : []),
 ];
 const shown = (value, text) => (value === null ? "" : text(value));
 
 const grid = { rows: null, spacer: null, viewport: null, head: null, active: 0 };
 const buildTable = () => {
-  const sizes = COLUMNS.map(({ size }) => size).join(" ");
+  const sizes = (all) => all.map(({ size }) => size).join(" ");
   grid.head = make("div", { class: "head", role: "row" });
   grid.rows = make("div", { class: "lines", role: "presentation" });
   grid.spacer = make("div", { class: "spacer", role: "presentation" }, grid.rows);
   grid.viewport = make("div", { class: "viewport", role: "presentation", onscroll: () => requestAnimationFrame(showRows) }, grid.head, grid.spacer);
   const table = make("div", { class: "grid", role: "grid", "aria-label": "Flows", onkeydown: moveRow }, grid.viewport);
-  table.style.setProperty("--columns", sizes);
+  table.style.setProperty("--columns", sizes(COLUMNS));
+  table.style.setProperty("--columns-beside", sizes(COLUMNS.filter(({ wide }) => !wide)));
   body("flows").replaceChildren(table, make("p", { class: "note" }, "Arrows move, Enter chooses, / searches, Esc clears. ✕ dropped by netfilter, ◇ lost elsewhere in the kernel, ✓ packets in both directions, · no answer seen, ○ conntrack has no entry."));
 };
 const showTable = () => {
   replace(grid.head, COLUMNS.map((column, at) => {
     const sorted = selection.sort === column;
     const sort = clickable(() => sortBy(column), { "data-key": `sort ${at}`, title: column.title });
-    return make("div", { role: "columnheader", class: column.right ? "right" : "", "aria-sort": sorted ? (selection.descending ? "descending" : "ascending") : "none" },
+    return make("div", { role: "columnheader", class: `${column.right ? "right" : ""}${column.wide ? " wide" : ""}`, "aria-sort": sorted ? (selection.descending ? "descending" : "ascending") : "none" },
       make("span", sort, `${column.name}${sorted ? (selection.descending ? " ↓" : " ↑") : ""}`));
   }));
   grid.active = Math.max(0, Math.min(grid.active, selection.listed.length - 1));
@@ -74,7 +75,7 @@ const showRows = () => {
     const flow = selection.listed[at];
     const classes = `line${flow === selection.chosen ? " chosen" : ""}${has(flow, "dropped") ? " bad" : ""}`;
     rows.push(make("div", { role: "row", class: classes, tabindex: at === grid.active ? 0 : -1, "aria-rowindex": at + 2, "aria-selected": String(flow === selection.chosen), "data-key": `flow ${flow}`, "data-flow": flow, onclick: () => choose(flow, at) },
-      COLUMNS.map(({ cell, right }) => make("div", { role: "gridcell", class: right ? "right" : "" }, cell(flow)))));
+      COLUMNS.map(({ cell, right, wide }) => make("div", { role: "gridcell", class: `${right ? "right" : ""}${wide ? " wide" : ""}` }, cell(flow)))));
   }
   const top = selection.listed.length * ROW <= HIGHEST ? from * ROW : grid.viewport.scrollTop;
   grid.rows.style.transform = printing ? "none" : `translateY(${top}px)`;
