@@ -69,6 +69,8 @@ pub(super) struct Replay<'a> {
     timeline: Option<Timeline>,
     /// The last ruleset of each namespace.
     rulesets: BTreeMap<u32, statement::Ruleset>,
+    /// Rulesets that a part states before it says what time it is.
+    undated: Vec<statement::Ruleset>,
 }
 
 impl<'a> Replay<'a> {
@@ -99,6 +101,7 @@ impl<'a> Replay<'a> {
             blocks_lost: 0,
             timeline: wanted.background.then(Timeline::default),
             rulesets: BTreeMap::new(),
+            undated: Vec::new(),
         }
     }
 
@@ -141,6 +144,9 @@ impl<'a> Replay<'a> {
             }
             Item::Gap(gap) => self.gap(file, &gap),
             Item::Damage(damage) => self.damage(file, &damage),
+            Item::Ruleset(ruleset) if self.time_of_day == TimeOfDay::default() => {
+                self.undated.push(ruleset);
+            }
             Item::Ruleset(ruleset) => self.ruleset(ruleset),
             Item::Part(_) | Item::Close(_) => {}
         }
@@ -168,6 +174,9 @@ impl<'a> Replay<'a> {
         for event in events {
             if let EventKind::Clock(time_of_day) = event.kind {
                 self.clock(time_of_day);
+                for ruleset in std::mem::take(&mut self.undated) {
+                    self.ruleset(ruleset);
+                }
             }
             let at = self.time_of_day.of(event.at_ns);
             // What says how other events are to be understood has no time of its own.
@@ -259,7 +268,8 @@ impl<'a> Replay<'a> {
     /// The report of the run.
     pub fn finish(self) -> Result<Run, String> {
         let Self { wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, .. } = self;
-        let rulesets = background::rulesets(self.rulesets.into_values(), &mut remarks);
+        let stated = self.undated.into_iter().chain(self.rulesets.into_values());
+        let rulesets = background::rulesets(stated, &mut remarks);
         let background = Background { timeline: self.timeline, rulesets };
         let whole = wanted.times == (0..=u64::MAX);
         let table = table.unwrap_or_else(|| self::table(wanted, header.as_ref()));

@@ -5,19 +5,20 @@ const BOXES = {
   ingress: [8, 128], prerouting: [164, 128], input: [268, 14], forward: [440, 128], output: [612, 14], postrouting: [716, 128], egress: [872, 128],
 };
 // From where to where packets go, and the hooks that a flow has met if its packets went there.
+// Edges that end where ways join have no arrow.
 const EDGES = [
-  ["M0,160H6", []],
-  ["M140,160H162", ["ingress", "prerouting"]],
-  ["M296,160H334", ["prerouting"]],
-  ["M334,160V80", ["input"]],
-  ["M334,160H438", ["forward"]],
-  ["M400,46H438", ["input"]],
-  ["M572,46H610", ["output"]],
-  ["M572,160H678", ["forward", "postrouting"]],
-  ["M678,80V160", ["output", "postrouting"]],
-  ["M678,160H714", ["postrouting"]],
-  ["M848,160H870", ["postrouting", "egress"]],
-  ["M1004,160H1010", []],
+  ["M0,160H6", [], false],
+  ["M140,160H162", ["ingress", "prerouting"], true],
+  ["M296,160H334", ["prerouting"], false],
+  ["M334,160V80", ["input"], true],
+  ["M334,160H438", ["forward"], true],
+  ["M400,46H438", ["input"], true],
+  ["M572,46H610", ["output"], true],
+  ["M572,160H678", ["forward", "postrouting"], false],
+  ["M678,80V160", ["output", "postrouting"], false],
+  ["M678,160H714", ["postrouting"], true],
+  ["M848,160H870", ["postrouting", "egress"], true],
+  ["M1004,160H1010", [], false],
 ];
 
 // The hooks that the chosen flow met, in order, of each direction; and those where its packets were dropped.
@@ -43,14 +44,14 @@ const showHooks = () => {
   const { met, stopped } = trail(selection.chosen);
   const lit = (hook) => met.original.includes(hook) || met.reply.includes(hook);
   const dim = selection.chosen !== null;
-  const edges = EDGES.map(([path, hooks]) =>
-    draw("path", { d: path, class: hooks.length && hooks.every(lit) ? "edge lit" : "edge", "marker-end": path.endsWith("6") && path.length < 8 ? null : "url(#arrow)" }));
+  const edges = EDGES.map(([path, hooks, arrow]) =>
+    draw("path", { d: path, class: hooks.length && hooks.every(lit) ? "edge lit" : "edge", "marker-end": arrow && "url(#arrow)" }));
   const boxes = HOOKS.map((hook, at) => {
     const [x, y] = BOXES[hook];
     const { flows: count, packets, dropped, lost } = selection.tally.hooks[at];
     const empty = !count && !dropped && !lost;
     const state = [lit(hook) ? "lit" : dim ? "dim" : "", stopped.has(hook) ? "stopped" : "", empty ? "empty" : ""].join(" ");
-    const losses = [dropped && `${DROPPED} ${number(dropped)} dropped`, lost && `${LOST} ${number(lost)} lost after`].filter(Boolean);
+    const losses = [dropped && `${DROPPED} ${number(dropped)} dropped`, lost && `${LOST} ${number(lost)} lost`].filter(Boolean);
     const order = ["original", "reply"].map((direction) => {
       const position = met[direction].indexOf(hook);
       return position < 0 ? "" : `${direction === "reply" ? "←" : ""}${position + 1}${direction === "reply" ? "" : "→"}`;
@@ -61,7 +62,7 @@ const showHooks = () => {
       draw("rect", { ...BOX, rx: 6 }),
       draw("text", { x: 10, y: 20, class: "name" }, hook),
       draw("text", { x: 10, y: 37 }, empty ? "–" : plural(count, "flow")),
-      losses.map((text, n) => draw("text", { x: 10, y: 54, dx: n ? 60 : 0, class: n || !dropped ? "lost" : "dropped" }, losses.length > 1 ? text.replace(/ (dropped|lost after)$/, "") : text)),
+      losses.map((text, n) => draw("text", { x: 10, y: 54, dx: n ? 60 : 0, class: n || !dropped ? "lost" : "dropped" }, losses.length > 1 ? text.replace(/ (dropped|lost)$/, "") : text)),
       order ? draw("text", { x: BOX.width - 8, y: 20, class: "order", "text-anchor": "end" }, order) : null,
       stopped.has(hook) ? draw("text", { x: BOX.width - 8, y: 54, class: "stop", "text-anchor": "end" }, DROPPED) : null);
   });

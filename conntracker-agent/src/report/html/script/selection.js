@@ -158,11 +158,11 @@ const select = () => {
   const listed = [];
   for (let flow = 0; flow < flows; flow++) if (tests.every((test) => test(flow))) listed.push(flow);
   if (selection.sort) {
-    const { key } = selection.sort;
-    const keys = new Map(listed.map((flow) => [flow, key(flow)]));
-    const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+    const keys = [];
+    for (const flow of listed) keys[flow] = selection.sort.key(flow);
     const turn = selection.descending ? -1 : 1;
-    listed.sort((a, b) => turn * compare(keys.get(a), keys.get(b)) || a - b);
+    // Flows of equal keys stay in the order of the report.
+    listed.sort((a, b) => (keys[a] === keys[b] ? a - b : keys[a] < keys[b] ? -turn : turn));
   }
   selection.listed = Uint32Array.from(listed);
   selection.tally = tallied(selection.listed);

@@ -139,7 +139,10 @@ const showInterfaces = () => {
   const largest = (all) => [...all].sort((a, b) => b[1] - a[1]).slice(0, MOST_INTERFACES).map(([of]) => of);
   const [rows, heads] = [largest(ins), largest(outs)];
   const highest = Math.max(1, ...Array.from(selection.tally.pairs.values(), ({ flows: count }) => count));
-  const name = (of, local) => make("bdi", {}, words[of] === "-" ? local : words[of] || "not known");
+  const name = (of) => {
+    const text = words[of] === "-" ? "this machine" : words[of] || "not known";
+    return make("bdi", { title: text }, text);
+  };
   const cell = (iif, oif) => {
     const pair = pairOf(iif, oif);
     const counts = selection.tally.pairs.get(pair);
@@ -151,8 +154,8 @@ const showInterfaces = () => {
     return td;
   };
   const table = make("table", { class: "matrix" },
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "in ↓ out →"), heads.map((of) => make("th", { scope: "col" }, name(of, "this machine"))))),
-    make("tbody", {}, rows.map((iif) => make("tr", {}, make("th", { scope: "row" }, name(iif, "this machine")), heads.map((oif) => cell(iif, oif))))));
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "in ↓ out →"), heads.map((of) => make("th", { scope: "col" }, name(of))))),
+    make("tbody", {}, rows.map((iif) => make("tr", {}, make("th", { scope: "row" }, name(iif)), heads.map((oif) => cell(iif, oif))))));
   const more = Math.max(ins.size - rows.length, 0) + Math.max(outs.size - heads.length, 0);
   replace(body("interfaces"), selection.tally.pairs.size ? make("div", { class: "scroll" }, table) : make("p", { class: "note" }, "None."),
     more ? make("p", { class: "note" }, `${number(more)} interfaces of fewer flows are not shown.`) : null);
