@@ -102,9 +102,9 @@ impl DropCount {
 impl Seen {
     /// The count.
     #[must_use]
-    pub fn event(&self) -> EventKind {
+    pub fn flows(&self) -> CountedFlows {
         let &Self { zone, orig, counted, replied, .. } = self;
-        EventKind::Counted(CountedFlows { zone, orig, counted, replied })
+        CountedFlows { zone, orig, counted, replied }
     }
 }
 

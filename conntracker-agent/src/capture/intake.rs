@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use super::interfaces::Interfaces;
+use super::{
+    dropped::{DroppedEvent, DroppedQueue},
+    interfaces::Interfaces,
+};
 use crate::{
     flowtable::FlowTable,
     model::{
@@ -57,6 +60,8 @@ pub(crate) struct Intake<'a> {
     pub filter: &'a Filter,
     pub interfaces: &'a mut Interfaces,
     pub recorder: Option<&'a mut Recorder>,
+    /// Takes dropped packets, too, if somebody follows them.
+    pub dropped: Option<&'a mut DroppedQueue>,
 }
 
 impl Intake<'_> {
@@ -65,6 +70,9 @@ impl Intake<'_> {
         let event = FlowEvent { netns, at_ns, kind };
         if let Some(recorder) = &mut self.recorder {
             recorder.event(&event);
+        }
+        if let (Some(queue), EventKind::Dropped(packets)) = (&mut self.dropped, &event.kind) {
+            queue.push(DroppedEvent { netns, at_ns, packets: packets.clone() });
         }
         self.table.take(event);
     }

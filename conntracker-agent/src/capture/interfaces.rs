@@ -167,6 +167,12 @@ impl Interfaces {
         self.known.entry(id).or_default().number(index, name)
     }
 
+    /// The name of an interface by its number.
+    pub fn name(&self, id: NetnsId, number: u32) -> Option<&str> {
+        let (_, name) = self.known.get(&id)?.names.get(&number)?;
+        Some(name)
+    }
+
     /// How many are known, in all namespaces.
     pub fn count(&self) -> usize {
         self.known.values().map(|known| known.names.len()).sum()

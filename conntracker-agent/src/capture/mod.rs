@@ -3,6 +3,7 @@
 
 pub mod backend;
 mod config;
+mod dropped;
 pub(crate) mod dumps;
 mod events;
 mod hurry;
@@ -14,8 +15,11 @@ mod packets;
 pub(crate) mod statistics;
 pub mod tracing;
 
-pub(crate) use self::intake::{Intake, Tally, drain_all};
 pub use self::{
     config::{BackendChoice, Config, NetnsChoice},
     hurry::Hurry,
+};
+pub(crate) use self::{
+    dropped::{DroppedEvent, DroppedQueue},
+    intake::{Intake, Tally, drain_all},
 };

@@ -303,14 +303,15 @@ impl PacketsSource {
         })
     }
 
-    /// Takes the kernel's counts of flows.
+    /// Takes the kernel's counts of flows that have changed.
     pub fn take_flow_counts(&self, intake: &mut Intake<'_>) -> Result<()> {
         for seen in self.programs.seen()? {
             let netns = self.netns_by_cookie.get(&seen.netns_cookie);
             if let Some(&netns) =
                 netns.filter(|_| intake.filter.allows_tuple(&seen.orig, seen.zone))
+                && !intake.table.has_count(netns, &seen.flows())
             {
-                intake.event(netns, seen.last_ns, seen.event());
+                intake.event(netns, seen.last_ns, EventKind::Counted(seen.flows()));
             }
         }
         Ok(())
@@ -323,9 +324,12 @@ impl PacketsSource {
         if !all && keys - self.drop_keys_taken < self.drop_keys_at_most {
             return Ok(());
         }
+        let packets = (counters.get(Counter::DropPackets), counters.get(Counter::LostPackets));
+        if packets == (intake.tally.drop_packets, intake.tally.lost_packets) {
+            return Ok(());
+        }
         self.drop_keys_taken = keys;
-        intake.tally.drop_packets = counters.get(Counter::DropPackets);
-        intake.tally.lost_packets = counters.get(Counter::LostPackets);
+        (intake.tally.drop_packets, intake.tally.lost_packets) = packets;
         // What is not taken is said to be missing: `drops_uncounted`.
         let taken = self.programs.take_drops().unwrap_or_else(|error| {
             log::error!("{error:#}");

@@ -1,12 +1,15 @@
 //! The command line: definitions and their validation. What it asks for is done by the library.
 
 pub mod conntrack;
+mod diff;
 mod doctor;
 mod dump;
 mod filter;
 mod format;
+mod group;
 mod report;
 mod rules;
+mod status;
 mod table;
 mod trace;
 mod values;
@@ -63,8 +66,12 @@ enum Command {
     Conntrack(conntrack::ConntrackArgs),
     /// Report what recordings have.
     Report(Box<report::ReportArgs>),
+    /// Compare two recordings: which flows pass that did not, or do not that did, and by which rule.
+    Diff(Box<diff::DiffArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
+    /// Say what a running agent does: since when, with what, what it has lost.
+    Status(status::StatusArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
     Doctor(doctor::DoctorArgs),
 }
@@ -83,6 +90,8 @@ enum ReportFormat {
     Ndjson,
     /// A page for a browser: one file that needs nothing else.
     Html,
+    /// Comma-separated values, of groups (--by).
+    Csv,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -101,6 +110,7 @@ fn report_format(format: ReportFormat, compat: Option<Compat>, explain: bool) ->
         (None, ReportFormat::Json) => Format::Json,
         (None, ReportFormat::Ndjson) => Format::Ndjson,
         (None, ReportFormat::Html) => Format::Html,
+        (None, ReportFormat::Csv) => bad_usage("`--format csv` is for groups (`trace --by KEY`)"),
     }
 }
 
@@ -122,7 +132,9 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Events(args)) => table::events(*args),
         Some(Command::Conntrack(args)) => Ok(args.run()),
         Some(Command::Report(args)) => report::run(*args),
+        Some(Command::Diff(args)) => diff::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
+        Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }
 }

@@ -1,17 +1,18 @@
 //! `conntracker report`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 use conntracker::{
-    commands::report::{self, Folding, Offline, Sort, When},
+    commands::report::{self, Folding, Offline, Sort, Source, When},
     live,
     model::filter::Filter,
     os::output::Destination,
+    report::by::{self, GroupOptions, Key},
 };
 
-use super::{Compat, ReportFormat, filter::FilterArgs, values};
+use super::{Compat, ReportFormat, filter::FilterArgs, group, values};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -32,7 +33,13 @@ pub struct ReportArgs {
     #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true, requires = "nat_port")]
     at: Option<When>,
     /// Write the report to FILE.
-    #[arg(short = 'o', long, value_name = "FILE|-", default_value = "-", hide_default_value = true)]
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "FILE|-",
+        default_value = "-",
+        hide_default_value = true
+    )]
     output: String,
     /// Format of the report.
     #[arg(long, value_enum, default_value_t)]
@@ -49,10 +56,14 @@ pub struct ReportArgs {
     /// Do not fold flows, as far as they were recorded one by one.
     #[arg(long)]
     no_fold: bool,
-    /// Order of the flows, highest first; in a report they are ordered by protocol, addresses and ports.
+    /// Report groups in the place of flows, as `trace --by` does.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["explain", "compat"])]
+    by: Option<Key>,
+    /// Order of the flows, highest first; in a report they are ordered by protocol, addresses and ports. Order of the
+    /// groups, if there are any.
     #[arg(long, value_enum, value_name = "KEY")]
     sort: Option<SortArg>,
-    /// Only the first N flows.
+    /// Only the first N flows, or groups.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// Exit with 3 if something was lost, or the recording is damaged.
@@ -83,6 +94,40 @@ enum SortArg {
     Last,
     /// From the first to the last packet seen.
     Duration,
+    /// The key of groups (--by).
+    Name,
+}
+
+impl SortArg {
+    /// Of flows.
+    fn of_flows(self) -> Sort {
+        match self {
+            Self::Bytes => Sort::Bytes,
+            Self::Packets => Sort::Packets,
+            Self::Drops => Sort::Drops,
+            Self::Lost => Sort::Lost,
+            Self::Flows => Sort::Flows,
+            Self::First => Sort::First,
+            Self::Last => Sort::Last,
+            Self::Duration => Sort::Duration,
+            Self::Name => super::bad_usage("`--sort name` is for groups (--by)"),
+        }
+    }
+
+    /// Of groups.
+    fn of_groups(self) -> by::Sort {
+        match self {
+            Self::Bytes => by::Sort::Bytes,
+            Self::Packets => by::Sort::Packets,
+            Self::Drops => by::Sort::Drops,
+            Self::Lost => by::Sort::Lost,
+            Self::Flows => by::Sort::Flows,
+            Self::Name => by::Sort::Name,
+            Self::First | Self::Last | Self::Duration => {
+                super::bad_usage("groups have no times: --sort with --by is for counts and names")
+            }
+        }
+    }
 }
 
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
@@ -98,46 +143,57 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         explain,
         fold,
         no_fold,
+        by,
         sort,
         top,
         strict,
         max_flows,
         filter,
     } = args;
+    let (format, sort, top) = match by {
+        Some(key) => {
+            let first = top.map(NonZeroUsize::new);
+            if first == Some(None) {
+                super::bad_usage("--top 0 leaves no group");
+            }
+            let sort = sort.map(SortArg::of_groups);
+            let options = GroupOptions { key, sort, top: first.flatten() };
+            (group::of_groups(options, format), None, None)
+        }
+        None => {
+            let format = super::report_format(format, compat, explain);
+            (format, sort.map(SortArg::of_flows), top)
+        }
+    };
+    // Flows that fold may be of several groups.
+    let one_by_one = by.is_some_and(|key| !key.folded_key_decides());
     let (filter, filter_text) = filter.resolve();
     report::run(&Offline {
-        files,
+        source: Source {
+            files,
+            filter,
+            filter_text,
+            recorded_filter,
+            folding: match (fold, no_fold) {
+                (true, _) => Folding::Fold,
+                (false, no_fold) if no_fold || one_by_one => Folding::NoFold,
+                _ => Folding::AsRecorded,
+            },
+            max_flows: max_flows.unwrap_or_else(live::max_flows),
+        },
         from,
         to,
         nat_port: nat_port.zip(at),
-        filter,
-        filter_text,
-        recorded_filter,
-        folding: match (fold, no_fold) {
-            (true, _) => Folding::Fold,
-            (_, true) => Folding::NoFold,
-            _ => Folding::AsRecorded,
-        },
-        max_flows: max_flows.unwrap_or_else(live::max_flows),
-        sort: sort.map(|sort| match sort {
-            SortArg::Bytes => Sort::Bytes,
-            SortArg::Packets => Sort::Packets,
-            SortArg::Drops => Sort::Drops,
-            SortArg::Lost => Sort::Lost,
-            SortArg::Flows => Sort::Flows,
-            SortArg::First => Sort::First,
-            SortArg::Last => Sort::Last,
-            SortArg::Duration => Sort::Duration,
-        }),
+        sort,
         top,
         destination: Destination::new(&output),
-        format: super::report_format(format, compat, explain),
+        format,
         strict,
     })
 }
 
 /// The filter of a live run, which a recording has as options.
-fn recorded_filter(options: &[String]) -> Result<Filter, String> {
+pub(super) fn recorded_filter(options: &[String]) -> Result<Filter, String> {
     #[derive(Debug, Parser)]
     struct Options {
         #[command(flatten)]
@@ -168,10 +224,43 @@ mod tests {
             filter: FilterArgs,
         }
         let given = [
-            "x", "--proto", "tcp", "--proto", "!udp", "--src", "10.0.0.0/8", "--dport", "80-90", "--sport", "!22",
-            "--state", "established", "--status", "assured", "--mark", "0x10/0xff", "--zone", "7", "--family", "ipv4",
-            "--iif", "eth0", "--oif", "!eth1", "--dropped", "--rule", "inet filter forward 3", "--nat", "192.0.2.1",
-            "--helper", "ftp", "--label", "3", "--host", "2001:db8::/32", "--port", "53", "--no-nat",
+            "x",
+            "--proto",
+            "tcp",
+            "--proto",
+            "!udp",
+            "--src",
+            "10.0.0.0/8",
+            "--dport",
+            "80-90",
+            "--sport",
+            "!22",
+            "--state",
+            "established",
+            "--status",
+            "assured",
+            "--mark",
+            "0x10/0xff",
+            "--zone",
+            "7",
+            "--family",
+            "ipv4",
+            "--iif",
+            "eth0",
+            "--oif",
+            "!eth1",
+            "--dropped",
+            "--rule",
+            "inet filter/forward/3",
+            "--nat=192.0.2.1",
+            "--helper",
+            "ftp",
+            "--label",
+            "3",
+            "--host",
+            "10.1.0.0/16",
+            "--port",
+            "53",
         ];
         let (filter, text) = Options::try_parse_from(given).unwrap().filter.resolve();
         assert_eq!(recorded_filter(&text).unwrap(), filter, "{text:?}");

@@ -1,19 +1,20 @@
 //! `conntracker trace`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::{
     bpf::{probes::Method, sizes::Sizes},
     capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
-    commands::trace::{self, Mode, Trace},
+    commands::trace::{self, FollowDrops, Mode, Trace},
     live,
     os::{daemon, output::Destination},
     recording::{self, Rotate},
+    report::{by::Key, drops::DropFormat},
 };
 
-use super::{Compat, ReportFormat, filter::FilterArgs, values};
+use super::{Compat, ReportFormat, filter::FilterArgs, group::GroupArgs, values};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -72,17 +73,25 @@ pub struct TraceArgs {
     /// Network namespace to observe: a name, `pid:N`, a path, or `all`; repeatable.
     #[arg(long, value_name = "NAME|all")]
     netns: Vec<String>,
-    /// Format of the report.
+    /// Print dropped packets to standard output as they happen, a line for each. A report is written only with -o.
+    #[arg(long, conflicts_with = "daemon")]
+    follow_drops: bool,
+    /// Print so many dropped packets in a second at most, and tell how many more there were; 0: no limit.
+    #[arg(long, value_name = "N", requires = "follow_drops", default_value_t = 100)]
+    drops_rate: u32,
+    #[command(flatten)]
+    group: GroupArgs,
+    /// Format of the report, and of dropped packets (text or ndjson).
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
     /// Print what version 0.1 of the original tool printed, byte for byte.
-    #[arg(long, value_enum, conflicts_with_all = ["format", "no_fold", "explain"])]
+    #[arg(long, value_enum, conflicts_with_all = ["format", "no_fold", "explain", "by"])]
     compat: Option<Compat>,
     /// Keep source ports and ICMP identifiers: one line for each flow.
     #[arg(long)]
     no_fold: bool,
     /// Print what else is known of each flow (text format).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "by")]
     explain: bool,
     /// Say details on standard error, such as why other backends were not taken.
     #[arg(short = 'v', long)]
@@ -106,6 +115,9 @@ pub struct TraceArgs {
     /// Pidfile of the daemon.
     #[arg(long, value_name = "FILE", default_value = daemon::PIDFILE, requires = "daemon")]
     pidfile: PathBuf,
+    /// Socket at which `conntracker status` reaches this agent. Default: one in /run/conntracker for -d, none otherwise.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -170,6 +182,9 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         attach,
         avoid,
         netns,
+        follow_drops,
+        drops_rate,
+        group,
         format,
         compat,
         no_fold,
@@ -181,6 +196,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         max_flows,
         event_buffer,
         pidfile,
+        socket,
         filter,
     } = args;
     let (filter, filter_text) = filter.resolve();
@@ -194,17 +210,36 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     if !probes && !avoid.is_empty() {
         super::bad_usage("`--avoid` is for the backend `probes`");
     }
+    if follow_drops && output.as_deref() == Some("-") {
+        super::bad_usage("`--follow-drops` prints to standard output: the report needs `-o FILE`");
+    }
+    let drop_format = match format {
+        ReportFormat::Json if follow_drops => {
+            super::bad_usage("`--follow-drops` prints lines: use `--format text` or `ndjson`")
+        }
+        ReportFormat::Ndjson => DropFormat::Ndjson,
+        _ => DropFormat::Text,
+    };
+    let follow = follow_drops
+        .then_some(FollowDrops { format: drop_format, rate: NonZeroU32::new(drops_rate) });
     let record = record.map(|path| recording(path, daemon, rotate, keep)).transpose()?;
     let output = output.or_else(|| {
         let default = if daemon { daemon::REPORT } else { "conntracker.log" };
-        record.is_none().then(|| default.to_owned())
+        (record.is_none() && !follow_drops).then(|| default.to_owned())
     });
     let destination = match output.map(|output| Destination::new(&output)) {
         // The daemon changes to /.
         Some(Destination::File(path)) => Some(Destination::File(std::path::absolute(path)?)),
         other => other,
     };
-    let format = super::report_format(format, compat, explain);
+    let key = group.key();
+    if conntrack_only && key.is_some_and(Key::needs_rules) {
+        super::bad_usage("`--by rule` asks for rules, which `-c` declines to trace");
+    }
+    let groups = group.resolve(format);
+    let format = groups.unwrap_or_else(|| super::report_format(format, compat, explain));
+    // Flows that fold may be of several groups.
+    let no_fold = no_fold || key.is_some_and(|key| !key.folded_key_decides());
     Ok(Trace {
         config: Config {
             netns: netns_choice(netns),
@@ -244,7 +279,9 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
             Mode::Foreground
         },
         destination,
+        socket: socket.map(std::path::absolute).transpose()?,
         format,
+        follow,
         duration,
         interval,
         strict,

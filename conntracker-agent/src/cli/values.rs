@@ -62,9 +62,14 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 
 /// When a new part of a recording begins: a size from 64K (with its unit), or a time of a second or more.
 pub fn rotate(text: &str) -> Result<Rotate, String> {
-    let unit = text.trim_end_matches(['B', 'b', 'i']).ends_with(['K', 'k', 'M', 'G', 'g', 'T', 't']);
+    let unit =
+        text.trim_end_matches(['B', 'b', 'i']).ends_with(['K', 'k', 'M', 'G', 'g', 'T', 't']);
     if unit && let Ok(bytes) = bytes(text) {
-        return if bytes < 65_536 { Err("a part has 64K at least".to_owned()) } else { Ok(Rotate::Bytes(bytes)) };
+        return if bytes < 65_536 {
+            Err("a part has 64K at least".to_owned())
+        } else {
+            Ok(Rotate::Bytes(bytes))
+        };
     }
     match duration(text) {
         Ok(time) if time >= Duration::from_secs(1) => Ok(Rotate::Time(time)),

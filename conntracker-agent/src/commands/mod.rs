@@ -1,8 +1,10 @@
 //! The commands. Only they print messages and choose exit codes.
 
+pub mod diff;
 pub mod doctor;
 pub mod dump;
 pub mod report;
 pub mod rules;
+pub mod status;
 pub mod table;
 pub mod trace;

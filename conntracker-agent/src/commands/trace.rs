@@ -1,5 +1,7 @@
 //! `conntracker trace`: signals, schedule, status line and output around an [`Observer`].
 
+mod drops;
+
 use std::{
     fs::DirBuilder,
     future::pending,
@@ -12,16 +14,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::{
     sync::Mutex,
     time::{Instant, Interval, interval_at, sleep_until},
 };
 
+pub use self::drops::FollowDrops;
+use self::drops::Lines;
 use crate::{
     capture::{Config, Hurry},
-    live::{Observer, Output, Request, Status},
+    live::{
+        Observer, Output, Request, Status,
+        status::{StatusBoard, protocol},
+    },
     os::{
+        agent_socket::{self, AgentSocket},
         daemon, descriptors, event_loop, messages,
         output::{Destination, Written},
         signals::{SignalRequest, Signals},
@@ -56,8 +64,13 @@ pub struct Trace {
     pub mode: Mode,
     /// Where the report goes; `None` if none is wanted.
     pub destination: Option<Destination>,
+    /// The socket at which `conntracker status` reaches it. Without one a daemon has that of its pidfile, and a trace
+    /// in the foreground none: killed, it would leave a file that nobody replaces.
+    pub socket: Option<PathBuf>,
     /// What it looks like.
     pub format: Format,
+    /// Print dropped packets as they happen.
+    pub follow: Option<FollowDrops>,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Write the report this often.
@@ -121,14 +134,21 @@ fn observe(trace: Trace) -> Result<ExitCode> {
 }
 
 async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
-    let Trace { config, mode, destination, format, duration, interval, strict, verbose } = trace;
+    let Trace { config, mode, destination, socket, format, follow, duration, interval, .. } = trace;
+    let Trace { strict, verbose, .. } = trace;
     if verbose {
         messages::say_details();
     }
     let in_foreground = mode == Mode::Foreground;
+    let place = destination.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let board = Arc::new(StatusBoard::new(config.filter_text.clone(), place)?);
+    let socket = listen(socket, &mode, &board)?;
     let mut schedule = Schedule::new(signals, duration, interval);
     let recorded = config.record.clone();
     let mut observer = schedule.start(config).await?;
+    if socket.is_some() {
+        observer.publish_on(Arc::clone(&board));
+    }
     let (backend, reason) = observer.backend();
     log::info!("backend {backend} ({})", reason.short);
     if reason.full != reason.short {
@@ -140,6 +160,20 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
     for note in observer.notes() {
         log::info!("{note}");
     }
+    let lines = match follow {
+        Some(follow) => {
+            let (lines, follower) = Lines::start(follow)?;
+            if !observer.follow_drops(follower) {
+                bail!(
+                    "drops cannot be followed: backend {} does not see them ({})",
+                    observer.backend().0,
+                    observer.backend().1.full
+                );
+            }
+            Some(lines)
+        }
+        None => None,
+    };
     if in_foreground {
         log::info!(
             "observing{}",
@@ -155,13 +189,36 @@ async fn trace_until_end(trace: Trace, signals: Signals) -> Result<ExitCode> {
         destination,
         format,
         strict,
-        show_status: in_foreground && messages::on_terminal(),
+        show_status: in_foreground && messages::on_terminal() && lines.is_none(),
         started: Instant::now(),
         last: Status::default(),
         lost: false,
+        board,
     };
-    let output = schedule.observe(observer, output).await?;
+    let observed = schedule.observe(observer, output).await;
+    let printed = lines.map_or(Ok(()), Lines::end);
+    let output = observed?;
+    printed?;
     Ok(if strict && output.lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// Has a thread answer `conntracker status`. A daemon goes on without one, unless the socket was asked for.
+fn listen(
+    asked: Option<PathBuf>,
+    mode: &Mode,
+    board: &Arc<StatusBoard>,
+) -> Result<Option<AgentSocket>> {
+    let listen = |path: &Path| {
+        let board = Arc::clone(board);
+        AgentSocket::listen(path, move |question| protocol::answer(question, &board))
+    };
+    match (asked, mode) {
+        (Some(path), _) => listen(&path).map(Some),
+        (None, Mode::Foreground) => Ok(None),
+        (None, Mode::Daemon { pidfile }) => Ok(listen(&agent_socket::of_pidfile(pidfile))
+            .inspect_err(|error| log::warn!("`conntracker status` gets no answer: {error:#}"))
+            .ok()),
+    }
 }
 
 /// When reports are due.
@@ -275,6 +332,7 @@ struct Writer {
     started: Instant,
     last: Status,
     lost: bool,
+    board: Arc<StatusBoard>,
 }
 
 impl Output for Writer {
@@ -292,19 +350,15 @@ impl Output for Writer {
                 };
                 let shown = self.format.coloured(destination.shows_colours());
                 let written = match destination.write(render(shown)) {
-                    Err(error) if last => {
-                        Err(destination.fall_back(error, render(self.format)))
-                    }
+                    Err(error) if last => Err(destination.fall_back(error, render(self.format))),
                     written => written,
                 };
                 // The reader has closed the pipe, so the trace ends.
                 if written? == Written::Closed {
                     return Ok(ControlFlow::Break(()));
                 }
-                match destination {
-                    Destination::Stdout => log::info!("{what} written to standard output"),
-                    Destination::File(path) => log::info!("{what} written to {}", path.display()),
-                }
+                self.board.report_written(report.flows.len() as u64);
+                log::info!("{what} written to {destination}");
             }
         }
         report.footer.warn();

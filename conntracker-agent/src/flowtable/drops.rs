@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::{
     FlowTable,
+    line::Line,
     members::{MOST_CLASHES, Member},
 };
 use crate::model::{
-    Cause, Clash, ConntrackCause, DropPoint, FlowKey, NetnsId, Tuple,
+    Cause, Clash, ConntrackCause, DropPoint, Flow, FlowKey, NetnsId, Tuple,
     event::{DroppedEntry, DroppedPackets},
     path::Traversal,
+    process::Process,
 };
 
 /// Paths of dropped packets that are remembered.
@@ -42,13 +44,9 @@ impl FlowTable {
 
     /// Merges dropped packets.
     pub(super) fn dropped(&mut self, netns: NetnsId, drops: DroppedPackets, at_ns: u64) {
+        let key = self.key_of_dropped(netns, &drops);
         let DroppedPackets { zone, orig, entry, point, path_hash, packets, first_ns } = drops;
-        let has_entry = !matches!(entry, DroppedEntry::None { .. });
-        let key = if has_entry {
-            self.key(netns, zone, orig)
-        } else {
-            FlowKey { netns, zone, orig, entry: false }
-        };
+        let has_entry = key.entry;
         let (mut reply, mut quoted) = (None, None);
         match entry {
             DroppedEntry::None { quotes } => quoted = quotes,
@@ -73,6 +71,45 @@ impl FlowTable {
             }
             self.set_reply(key, reply, false);
         }
+    }
+
+    /// The key of the flow of dropped packets, or their headers.
+    fn key_of_dropped(&self, netns: NetnsId, drops: &DroppedPackets) -> FlowKey {
+        let &DroppedPackets { zone, orig, .. } = drops;
+        if drops.has_entry() {
+            self.key(netns, zone, orig)
+        } else {
+            FlowKey { netns, zone, orig, entry: false }
+        }
+    }
+
+    /// The path on which packets were dropped, if it is known by now.
+    #[must_use]
+    pub fn path_of_dropped(
+        &self,
+        netns: NetnsId,
+        drops: &DroppedPackets,
+    ) -> Option<&Arc<Traversal>> {
+        self.dropping.get(&(self.key_of_dropped(netns, drops), drops.path_hash))
+    }
+
+    /// The flow of dropped packets as far as it is known by now, or the line that they have if they are of none.
+    #[must_use]
+    pub fn flow_or_line_of_dropped(&self, netns: NetnsId, drops: &DroppedPackets) -> Flow {
+        let mut key = self.key_of_dropped(netns, drops);
+        if !key.entry {
+            let found = self.flow_of_headers(key, drops.point.iif);
+            key = found.unwrap_or_else(|| self.line_of(key));
+        }
+        let known = self.flows.get(&key).cloned();
+        known.unwrap_or_else(|| Line::new(key, drops.first_ns)).flow()
+    }
+
+    /// The process at an end of the flow of dropped packets, if it is known by now.
+    #[must_use]
+    pub fn process_of_dropped(&self, netns: NetnsId, drops: &DroppedPackets) -> Option<&Process> {
+        let key = self.key_of_dropped(netns, drops);
+        self.flows.get(&key).and_then(|flow| flow.process.as_deref())
     }
 
     /// Conntrack did not insert the entry of a dropped packet: remembers which tuple it could not have, and who

@@ -168,6 +168,15 @@ impl FlowTable {
         self.wants_dump
     }
 
+    /// The flow that the kernel's counts of packets with these headers go to, or that these headers fit.
+    pub(super) fn flow_of_headers(&self, headers: FlowKey, iif: u32) -> Option<FlowKey> {
+        let counting = self.counting.get(&headers).map(|&(key, _)| key);
+        counting.or_else(|| match self.find(headers, iif) {
+            Found::One(key, _) => Some(key),
+            Found::None | Found::Several => None,
+        })
+    }
+
     /// The flow that headers fit.
     fn find(&self, headers: FlowKey, iif: u32) -> Found {
         let FlowKey { netns, zone: hint, orig, .. } = headers;
@@ -247,7 +256,7 @@ impl FlowTable {
     }
 
     /// The line that packets with these headers have if they are of no flow of conntrack.
-    fn line_of(&self, headers: FlowKey) -> FlowKey {
+    pub(super) fn line_of(&self, headers: FlowKey) -> FlowKey {
         let orig = if self.fold { headers.orig.folded() } else { headers.orig };
         FlowKey { orig, ..headers }
     }

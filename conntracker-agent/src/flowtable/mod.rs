@@ -271,6 +271,17 @@ impl FlowTable {
         flow.origins
     }
 
+    /// Whether the kernel's count of a folded key is known already.
+    #[must_use]
+    pub fn has_count(&self, netns: NetnsId, counted: &CountedFlows) -> bool {
+        let CountedFlows { zone, orig, counted, replied } = *counted;
+        let line = self.flows.get(&self.key(netns, zone, orig));
+        line.is_some_and(|line| {
+            line.flows.life() == Some(counted)
+                && (!replied || line.status.contains(Status::SEEN_REPLY))
+        })
+    }
+
     /// How many flows the kernel has counted: it counts those whose record was lost, too.
     fn counted(&mut self, netns: NetnsId, counted: CountedFlows, at_ns: u64) {
         let CountedFlows { zone, orig, counted, replied } = counted;

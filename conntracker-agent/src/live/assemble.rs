@@ -106,7 +106,7 @@ pub(super) fn without_flows(
 }
 
 /// What was to be told and is not, besides what is lost record by record.
-fn untold(observer: &Observer) -> Vec<String> {
+pub(super) fn untold(observer: &Observer) -> Vec<String> {
     let Observer { config, backend, backend_reason, netns_watch, broken, .. } = observer;
     let mut untold = Vec::new();
     let netlink = !backend.sees_drops();
@@ -158,7 +158,11 @@ pub fn host_and_kernel() -> (String, String) {
 }
 
 /// `missed`: runs of probes that the kernel left out, where there are probes.
-fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>) -> Footer {
+pub(super) fn footer(
+    observer: &Observer,
+    counters: Option<&Counters>,
+    missed: Option<u64>,
+) -> Footer {
     let tally = &observer.tally;
     let mut sources = vec![
         ("dumps", tally.dumps),
@@ -175,6 +179,9 @@ fn footer(observer: &Observer, counters: Option<&Counters>, missed: Option<u64>)
         Loss::EntriesForgotten.times(observer.table.entries_forgotten()),
         Loss::DropPathsForgotten.times(observer.table.drop_paths_forgotten()),
     ]);
+    if let Some(drops) = &observer.drops {
+        losses.push(Loss::DropsUnprinted.times(drops.unprinted()));
+    }
     if let Some(recorder) = &observer.recorder {
         losses.push(Loss::EventsNotRecorded.times(recorder.lost()));
     }

@@ -6,12 +6,14 @@
 
 pub(crate) mod asked;
 pub(crate) mod assemble;
+pub mod drops;
 mod netns_watch;
 pub mod notes;
 mod recorded;
 mod reporter;
 mod room;
 mod run;
+pub mod status;
 mod wanted;
 
 use std::{
@@ -25,7 +27,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub use self::room::{max_flows, sizes};
 use self::{
+    drops::DropFollower,
     netns_watch::{Change, NetnsWatch},
+    status::StatusBoard,
     wanted::Wanted,
 };
 use crate::{
@@ -109,10 +113,16 @@ pub struct Observer {
     wanted: Option<Wanted>,
     /// Why the observation ends early.
     broken: Option<String>,
+    /// Prints dropped packets as they happen.
+    drops: Option<DropFollower>,
+    /// Where it says about once a second what is so.
+    board: Option<Arc<StatusBoard>>,
     /// What is seen is recorded.
     recorder: Option<Recorder>,
     /// Number of interfaces whose names are recorded.
     interfaces_recorded: usize,
+    /// When the kernel's counts of folded flows are to be recorded next.
+    counts_due: Instant,
     /// How the clocks were related when the flow table was last told.
     time_of_day: TimeOfDay,
 }
@@ -156,8 +166,11 @@ impl Observer {
             statistics: Statistics::default(),
             wanted: None,
             broken: None,
+            drops: None,
+            board: None,
             recorder,
             interfaces_recorded: 0,
+            counts_due: Instant::now(),
             time_of_day: TimeOfDay::default(),
         };
         if observer.recorder.is_some()

@@ -7,11 +7,8 @@ use conntracker_common::counters::Counter;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
-    Observer, Output, Request, Status,
-    assemble,
-    netns_watch,
-    reporter::Reporter,
-    wanted::Wanted,
+    Observer, Output, Request, Status, assemble, drops::DropFollower, netns_watch,
+    reporter::Reporter, wanted::Wanted,
 };
 use crate::{
     capture::{
@@ -85,6 +82,7 @@ impl Observer {
         let mut request = Box::pin(requests());
         // When the report began that is being written.
         let mut snapshot_ns = 0;
+        self.publish()?;
         loop {
             let finishes =
                 self.wanted.as_ref().is_some_and(|wanted| wanted.request == Request::Finish);
@@ -93,17 +91,22 @@ impl Observer {
                 _ = drain.tick() => {
                     self.backend.watch_rules();
                     self.drain()?;
+                    if self.reader_of_drops_is_gone() && !finishes {
+                        self.ask(Request::Finish)?;
+                    }
                 }
                 Some(message) = self.dumps.recv() => self.on_dump(message)?,
                 change = netns_watch::next(&mut self.changes) => self.on_change(change)?,
                 changed = self.interfaces.changed() => { changed?; self.on_interfaces()?; }
                 _ = check.tick() => {
                     self.answer_losses()?;
-                    self.take_drops(false)?;
+                    self.take_drops(self.drops.is_some())?;
+                    self.tell_unprinted_drops();
                     self.forget_unused();
                     self.shed();
                     self.record_statements()?;
                     reporter.status(self.status()?);
+                    self.publish()?;
                 }
                 asked = &mut request, if !finishes => {
                     self.ask(asked)?;
@@ -121,12 +124,15 @@ impl Observer {
             {
                 self.drain_all()?;
                 self.take_drops(true)?;
+                self.print_drops(true);
                 let (snapshot, incomplete) = self.assemble();
                 let last = wanted.request == Request::Finish || incomplete.is_some();
+                self.finishes(last);
                 reporter.begin(snapshot, last);
                 snapshot_ns = self.clock.since_boot();
                 if last {
                     let written = reporter.written().await.map(|_| ());
+                    self.end_drops();
                     return Ok(written.and(incomplete.map_or(Ok(()), Err)));
                 }
             }
@@ -174,11 +180,13 @@ impl Observer {
         {
             log::error!("{error:#}");
         }
+        self.print_drops(true);
         let (snapshot, _) = self.assemble();
         reporter.begin(snapshot, true);
         if let Err(error) = reporter.written().await {
             log::error!("{error:#}");
         }
+        self.end_drops();
     }
 
     pub(super) fn dump_all(&mut self) -> Result<()> {
@@ -300,27 +308,35 @@ impl Observer {
             recorder.tick();
         }
         let (backend, mut intake) = self.intake();
-        backend.drain(&mut intake).map(drop)
+        backend.drain(&mut intake)?;
+        self.print_drops(false);
+        Ok(())
     }
 
     /// Takes everything that the sources have now.
     pub(super) fn drain_all(&mut self) -> Result<()> {
         self.relate_clocks();
         let (backend, mut intake) = self.intake();
-        drain_all(|| backend.drain(&mut intake))
+        drain_all(|| backend.drain(&mut intake))?;
+        self.print_drops(false);
+        Ok(())
     }
 
     /// Takes the kernel's counts of dropped packets: all, or those of a map that is getting full.
     pub(super) fn take_drops(&mut self, all: bool) -> Result<()> {
         let (backend, mut intake) = self.intake();
-        backend.take_drops(&mut intake, all)
+        backend.take_drops(&mut intake, all)?;
+        self.print_drops(false);
+        Ok(())
     }
 
     /// The backend, and where it puts what it has.
     pub(super) fn intake(&mut self) -> (&mut Backend, Intake<'_>) {
-        let Self { backend, table, tally, clock, config, interfaces, recorder, .. } = self;
+        let Self { backend, table, tally, clock, config, interfaces, recorder, drops, .. } = self;
         let recorder = recorder.as_mut();
-        (backend, Intake { table, tally, clock, filter: &config.filter, interfaces, recorder })
+        let dropped = drops.as_mut().map(DropFollower::queue);
+        let filter = &config.filter;
+        (backend, Intake { table, tally, clock, filter, interfaces, recorder, dropped })
     }
 
     /// Something happens to a namespace that the flow table must know.

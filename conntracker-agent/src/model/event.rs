@@ -120,6 +120,14 @@ pub struct DroppedPackets {
     pub first_ns: u64,
 }
 
+impl DroppedPackets {
+    /// Whether they had a conntrack entry.
+    #[must_use]
+    pub fn has_entry(&self) -> bool {
+        !matches!(self.entry, DroppedEntry::None { .. })
+    }
+}
+
 /// What is known of the conntrack entry of dropped packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DroppedEntry {

@@ -95,6 +95,7 @@ losses! {
     RecordingDamaged = "recording_blocks_damaged", Agent: "damaged or missing blocks of the recording: left out";
     RecordingGaps = "recording_events_missing", Agent: "events that the recording lacks";
     DropPathsForgotten = "drop_paths_forgotten", Agent: "paths of dropped packets that found no room in the table: which rule drops them is not told";
+    DropsUnprinted = "drops_unprinted", Agent: "dropped packets that were not printed as they happened because the reader was too slow: the report counts them";
     EventOverruns = "event_overruns", Kernel: "times that the kernel found the event socket full and dropped events, nobody knows how many";
     EventsRejected = "events_rejected", Agent: "events that could not be decoded";
     EventsForeign = "events_foreign", Agent: "messages to the event socket that the kernel did not send: ignored";

@@ -158,7 +158,7 @@ impl Drop for Pidfile {
     }
 }
 
-/// The claim of a daemon to a report's name. No other daemon gets it while this one lives, even if the pidfile is
+/// The claim of an agent to the name of a file. No other agent gets it while this one lives, even if the pidfile is
 /// removed.
 #[derive(Debug)]
 pub struct Claim {
@@ -166,11 +166,32 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims the report of this name. The claim is an abstract socket (unix(7)), because that leaves no file that
-    /// could stay behind or be removed.
+    /// Claims the report of this name.
     ///
-    /// # Errors Another daemon has it, or the directory cannot be read.
+    /// # Errors
+    /// Another daemon has it, or the directory cannot be read.
     pub fn report(path: &Path) -> Result<Self> {
+        Self::file("report", path)?.with_context(|| {
+            format!(
+                "another conntracker daemon writes {}; stop it, or use another -o",
+                path.display()
+            )
+        })
+    }
+
+    /// Claims the socket of this name.
+    ///
+    /// # Errors
+    /// Another agent has it, or the directory cannot be read.
+    pub fn socket(path: &Path) -> Result<Self> {
+        Self::file("socket", path)?.with_context(|| {
+            format!("another agent answers at {}; use another --socket", path.display())
+        })
+    }
+
+    /// Claims a file; `None` if it is claimed. The claim is an abstract socket (unix(7)), because that leaves no file
+    /// that could stay behind or be removed.
+    fn file(what: &str, path: &Path) -> Result<Option<Self>> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let meta =
             fs::metadata(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
@@ -179,15 +200,12 @@ impl Claim {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let name =
-            format!("conntracker/report/{}/{}/{:x}", meta.dev(), meta.ino(), hasher.finish());
+            format!("conntracker/{what}/{}/{}/{:x}", meta.dev(), meta.ino(), hasher.finish());
         let address = SocketAddr::from_abstract_name(name).context("cannot name a socket")?;
         match UnixDatagram::bind_addr(&address) {
-            Ok(socket) => Ok(Self { _socket: socket }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
-                "another conntracker daemon writes {}; stop it, or use another -o",
-                path.display()
-            ),
-            Err(error) => Err(error).context("cannot claim the report"),
+            Ok(socket) => Ok(Some(Self { _socket: socket })),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot claim {}", path.display())),
         }
     }
 }

@@ -39,18 +39,35 @@ pub(crate) fn limit() -> u64 {
     limits.min().unwrap_or(u64::MAX)
 }
 
+/// Memory that this process has now, and the most that it has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resident {
+    /// Bytes.
+    pub now: u64,
+    /// Bytes.
+    pub most: u64,
+}
+
+/// proc_pid_status(5); `None` without /proc.
+pub(crate) fn resident() -> Option<Resident> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    Some(Resident { now: kibibytes(&text, "VmRSS")?, most: kibibytes(&text, "VmHWM")? })
+}
+
+/// The value of a line `name: 1 kB`, in bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
 fn of_machine() -> Option<Memory> {
     meminfo(&fs::read_to_string("/proc/meminfo").ok()?)
 }
 
 /// proc_meminfo(5): what is available counts what can be had back from caches.
 fn meminfo(text: &str) -> Option<Memory> {
-    let value = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-    };
-    let limit = value("MemTotal")?;
-    Some(Memory { limit, used: limit.saturating_sub(value("MemAvailable")?) })
+    let limit = kibibytes(text, "MemTotal")?;
+    Some(Memory { limit, used: limit.saturating_sub(kibibytes(text, "MemAvailable")?) })
 }
 
 fn of_address_space() -> Option<Memory> {
@@ -144,5 +161,7 @@ mod tests {
     fn the_process_has_a_limit_and_uses_some_of_it() {
         let memory = of_process();
         assert!(memory.used > 0 && memory.used < memory.limit && limit() <= memory.limit);
+        let resident = resident().unwrap();
+        assert!(resident.now > 0 && resident.now <= resident.most);
     }
 }

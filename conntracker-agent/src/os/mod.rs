@@ -1,5 +1,7 @@
 //! The operating system without BPF and netlink: namespaces, the clock, processes, files, messages to the user.
 
+#[cfg(feature = "cli")]
+pub mod agent_socket;
 pub(crate) mod ahead;
 #[cfg(feature = "cli")]
 pub mod clock;

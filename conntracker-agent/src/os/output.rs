@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    fmt,
     fs::{self, OpenOptions},
     io::{self, BufWriter, IsTerminal, Write},
     os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
@@ -29,6 +30,15 @@ pub enum Destination {
     Stdout,
     /// A regular file.
     File(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Destination {

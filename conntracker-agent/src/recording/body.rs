@@ -95,7 +95,12 @@ impl Unpacker {
         let mut entries = Vec::new();
         for _ in 0..count {
             let id: u16 = directory.small()?;
-            entries.push((id, directory.byte()?, directory.small::<usize>()?, directory.small::<usize>()?));
+            entries.push((
+                id,
+                directory.byte()?,
+                directory.small::<usize>()?,
+                directory.small::<usize>()?,
+            ));
         }
         let mut data = directory.rest();
         let mut columns = Columns::new();
@@ -131,7 +136,8 @@ mod tests {
         let column = prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..200),
             (any::<u8>(), 1..5_000_usize).prop_map(|(byte, n)| vec![byte; n]),
-            (0..40_u8, 1..3_000_usize).prop_map(|(of, n)| (0..n).map(|i| (i % 7) as u8 + of).collect()),
+            (0..40_u8, 1..3_000_usize)
+                .prop_map(|(of, n)| (0..n).map(|i| (i % 7) as u8 + of).collect()),
         ];
         proptest::collection::btree_map(any::<u16>(), column, 0..20)
     }

@@ -81,7 +81,8 @@ impl ColumnReader {
         if self.absent {
             return Ok([0; N]);
         }
-        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).ok_or(Malformed)?;
+        let bytes =
+            self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).ok_or(Malformed)?;
         self.at += N;
         Ok(*bytes)
     }
@@ -151,6 +152,9 @@ mod tests {
     #[test]
     fn what_a_writer_did_not_have_is_0() {
         let mut column = ColumnReader::absent();
-        assert_eq!((column.number(), column.bytes::<4>(), column.delta()), (Ok(0), Ok([0; 4]), Ok(0)));
+        assert_eq!(
+            (column.number(), column.bytes::<4>(), column.delta()),
+            (Ok(0), Ok([0; 4]), Ok(0))
+        );
     }
 }

@@ -10,10 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Error;
 
-pub(super) use self::{
-    paths::PathStatement,
-    strings::StringStatement,
-};
+pub(super) use self::{paths::PathStatement, strings::StringStatement};
 use self::{
     paths::{PathWriter, StatedPaths},
     strings::{StatedStrings, StringWriter},

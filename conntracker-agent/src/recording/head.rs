@@ -281,7 +281,8 @@ mod tests {
 
     #[test]
     fn other_files_and_later_versions_are_refused() {
-        let mut later = PartHead { part: [1; 16], recording: [2; 16], number: 1, made_ns: 0 }.to_bytes();
+        let mut later =
+            PartHead { part: [1; 16], recording: [2; 16], number: 1, made_ns: 0 }.to_bytes();
         later[8] = 2;
         let crc = crc32fast::hash(&later[..HEAD - 4]);
         later[HEAD - 4..].copy_from_slice(&crc.to_le_bytes());

@@ -17,6 +17,8 @@ mod dictionary;
 mod events;
 mod files;
 mod head;
+#[cfg(feature = "fuzz")]
+pub mod made_up;
 mod part;
 mod queue;
 mod reader;

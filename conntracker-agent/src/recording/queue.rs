@@ -65,6 +65,11 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of the blocks that wait.
+    pub fn bytes(&self) -> usize {
+        self.waiting().bytes
+    }
+
     /// Adds work. Returns how many events found no room.
     pub fn add(&self, work: Work) -> u64 {
         let mut waiting = self.waiting();
@@ -92,8 +97,11 @@ impl Queue {
             waiting.bytes -= block.size();
         }
         // What found no room is younger than all that waits: it is said behind that.
-        let missing =
-            if waiting.work.is_empty() { std::mem::take(&mut waiting.missing) } else { Missing::default() };
+        let missing = if waiting.work.is_empty() {
+            std::mem::take(&mut waiting.missing)
+        } else {
+            Missing::default()
+        };
         Some((work, missing))
     }
 }

@@ -130,7 +130,14 @@ impl<R: Read> Reader<R> {
             Frame::Part(_) | Frame::End => (None, None),
         };
         let between = (self.last_ns, next_ns);
-        self.items.push_back(Item::Damage(Damage { offset, bytes, blocks, records: 0, between, what }));
+        self.items.push_back(Item::Damage(Damage {
+            offset,
+            bytes,
+            blocks,
+            records: 0,
+            between,
+            what,
+        }));
     }
 
     fn block(&mut self, head: BlockHead, offset: u64) -> Result<(), Error> {

@@ -34,8 +34,8 @@ use crate::{
     os::threads,
 };
 
-/// How long an event waits for others before it is written.
-const FLUSH_AFTER: Duration = Duration::from_secs(1);
+/// How long an event waits for others before it is written: with what the loop adds, no more than a second.
+const FLUSH_AFTER: Duration = Duration::from_millis(800);
 
 /// What was written is on the disk after this time.
 const SYNC_AFTER: Duration = Duration::from_secs(5);
@@ -171,6 +171,12 @@ impl Recorder {
         self.shared.length.load(Ordering::Relaxed)
     }
 
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// Records an event.
     pub fn event(&mut self, event: &FlowEvent) {
         match event.kind {
@@ -191,16 +197,23 @@ impl Recorder {
         self.events.add(event, &mut self.dictionaries);
         if self.events.len() >= EVENTS_PER_BLOCK {
             self.flush();
+            self.rotate();
         } else if self.waiting.is_none() {
             self.waiting = Some(Instant::now());
         }
     }
 
-    /// Has events written that wait for long enough, and begins a new part if one is due. To be called often.
+    /// Has events written that wait for long enough, and begins a new part if one is due. To be called often: events
+    /// alone do it as well, but perhaps there are none.
     pub fn tick(&mut self) {
         if self.waiting.is_some_and(|since| since.elapsed() >= FLUSH_AFTER) {
             self.flush();
         }
+        self.rotate();
+    }
+
+    /// Begins a new part if one is due.
+    fn rotate(&mut self) {
         let due = match self.options.rotate {
             Some(Rotate::Bytes(_)) => self.shared.full.swap(false, Ordering::Relaxed),
             Some(Rotate::Time(time)) => self.part_began.elapsed() >= time,

@@ -108,7 +108,12 @@ impl<R: Read> Scanner<R> {
                         Frame::Part(_) | Frame::End => 0,
                     };
                     self.advance(frame);
-                    return Ok(Some(Found { frame, offset, skipped: self.take_skipped(offset), missing }));
+                    return Ok(Some(Found {
+                        frame,
+                        offset,
+                        skipped: self.take_skipped(offset),
+                        missing,
+                    }));
                 }
                 Err(Not::Complete) if end == End::MayGrow => return Ok(None),
                 Err(Not::Complete) => self.skip("a block that is cut"),

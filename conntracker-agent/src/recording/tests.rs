@@ -70,7 +70,10 @@ fn read(bytes: impl Read) -> Result<(Vec<FlowEvent>, Vec<Item>, bool), Error> {
 }
 
 fn damages(items: &[Item]) -> Vec<&Damage> {
-    items.iter().filter_map(|item| if let Item::Damage(of) = item { Some(of) } else { None }).collect()
+    items
+        .iter()
+        .filter_map(|item| if let Item::Damage(of) = item { Some(of) } else { None })
+        .collect()
 }
 
 /// Where blocks begin, and behind the last one.
@@ -87,7 +90,9 @@ fn a_recording_is_read_as_it_was_written() {
     let (events, others, closed) = read(&bytes[..]).unwrap();
     assert!(events == all && closed);
     assert!(damages(&others).is_empty(), "{others:?}");
-    assert!(matches!(&others[..], [Item::Part(_), Item::Header(_), Item::Counts(_), Item::Close(close)] if close.last));
+    assert!(
+        matches!(&others[..], [Item::Part(_), Item::Header(_), Item::Counts(_), Item::Close(close)] if close.last)
+    );
     // In pieces of any size, as a pipe gives them.
     struct Trickle<'a>(&'a [u8], usize);
     impl Read for Trickle<'_> {
@@ -121,7 +126,11 @@ fn each_whole_block_of_a_cut_recording_is_read_and_the_rest_is_told() {
         assert!(all.starts_with(&events), "cut at {cut}");
         // Header, strings and paths come before the first events.
         let least = whole.saturating_sub(1 + 1 + 2 * 20) * 100;
-        assert!(events.len() >= least.min(1_900), "cut at {cut}: {} of {whole} blocks", events.len());
+        assert!(
+            events.len() >= least.min(1_900),
+            "cut at {cut}: {} of {whole} blocks",
+            events.len()
+        );
     }
 }
 
@@ -138,8 +147,9 @@ fn a_changed_bit_costs_one_block_and_is_told() {
         assert!(!damages.is_empty(), "bit {bit} changed and nothing is said");
         // What is there is what was written, in its order.
         let mut left = all.iter();
-        let mut same =
-            |event: &FlowEvent| left.any(|of| of == event || (of.at_ns == event.at_ns && refers_to_lost(event)));
+        let mut same = |event: &FlowEvent| {
+            left.any(|of| of == event || (of.at_ns == event.at_ns && refers_to_lost(event)))
+        };
         assert!(events.iter().all(&mut same), "bit {bit}");
         let lost: u64 = damages.iter().map(|damage| damage.records).sum();
         let missing = (all.len() - events.len()) as u64;
@@ -164,7 +174,10 @@ fn bytes_between_blocks_blocks_twice_and_blocks_in_another_order_are_told() {
     inserted.extend(&bytes[at[n - 4]..]);
     let (events, others, closed) = read(&inserted[..]).unwrap();
     assert!(events == all && closed);
-    assert!(matches!(damages(&others)[..], [Damage { bytes: 3_000, blocks: Some(0), .. }]), "{others:?}");
+    assert!(
+        matches!(damages(&others)[..], [Damage { bytes: 3_000, blocks: Some(0), .. }]),
+        "{others:?}"
+    );
     // The last block of events twice.
     let mut twice = bytes[..at[n - 3]].to_vec();
     twice.extend(&bytes[at[n - 4]..]);
@@ -176,7 +189,10 @@ fn bytes_between_blocks_blocks_twice_and_blocks_in_another_order_are_told() {
     without.extend(&bytes[at[n - 3]..]);
     let (events, others, _) = read(&without[..]).unwrap();
     assert!(all.starts_with(&events) && events.len() == 300);
-    assert!(matches!(damages(&others)[..], [Damage { bytes: 0, blocks: Some(1), .. }]), "{others:?}");
+    assert!(
+        matches!(damages(&others)[..], [Damage { bytes: 0, blocks: Some(1), .. }]),
+        "{others:?}"
+    );
 }
 
 #[test]
@@ -239,7 +255,11 @@ fn the_oldest_parts_are_removed_and_a_new_run_says_that_the_last_one_has_no_end(
     assert_eq!(next, number + 1);
     let (_, others, closed) = read(fs::File::open(path).unwrap()).unwrap();
     assert!(closed);
-    assert!(others.iter().any(|item| matches!(item, Item::Gap(gap) if gap.why.contains("not ended in order"))));
+    assert!(
+        others
+            .iter()
+            .any(|item| matches!(item, Item::Gap(gap) if gap.why.contains("not ended in order")))
+    );
 }
 
 #[test]

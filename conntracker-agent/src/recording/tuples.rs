@@ -128,7 +128,11 @@ pub(super) struct TupleReader {
 }
 
 impl TupleReader {
-    pub fn read(&mut self, from: &mut ReadColumns, like: Option<&Tuple>) -> Result<Tuple, Malformed> {
+    pub fn read(
+        &mut self,
+        from: &mut ReadColumns,
+        like: Option<&Tuple>,
+    ) -> Result<Tuple, Malformed> {
         let ago: usize = from.of(column::TUPLE).small()?;
         if ago > 0 {
             let number = self.tuples.len().checked_sub(ago).ok_or(Malformed)?;

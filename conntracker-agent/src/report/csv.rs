@@ -106,7 +106,7 @@ fn ports(out: &mut Vec<u8>, tuple: Option<&Tuple>) {
 }
 
 /// Text in one line, quoted where it must be.
-fn text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     let text = &OneLine(text).to_string();
     if !text.contains([',', '"']) {
         return out.extend_from_slice(text.as_bytes());

@@ -1,8 +1,10 @@
 //! The report as JSON: one document, or one object a line. `docs/schema.md` describes the objects and
 //! `docs/report.schema.json` is their JSON Schema, so a change here needs one there.
 
+pub(super) mod drop;
 mod flow;
 mod frame;
+pub(super) mod groups;
 mod object;
 mod path;
 mod tuple;

@@ -1,9 +1,11 @@
 //! Reports: the contents in [`Report`], and the renderers that write them.
 
 pub(crate) mod assembly;
+pub mod by;
 pub mod conntrack;
 pub(crate) mod coverage;
 pub mod csv;
+pub mod drops;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod html;
@@ -21,8 +23,12 @@ use std::io;
 
 use serde::Serialize;
 
-use self::coverage::Coverage;
 pub(crate) use self::names::{Name, Names, OneLine, time};
+use self::{
+    by::{GroupFormat, GroupOptions, Groups, Keys},
+    coverage::Coverage,
+    drops::{DropFormat, DropOutput},
+};
 use crate::model::{Drops, Flow, NetnsId, loss::LossCount, other::OtherFlows};
 
 /// How a report is printed.
@@ -43,6 +49,8 @@ pub enum Format {
     Ndjson,
     /// A page for a browser.
     Html,
+    /// Groups of flows in the place of the flows.
+    Groups(GroupOptions, GroupFormat),
 }
 
 impl Format {
@@ -181,6 +189,23 @@ impl Report {
             Format::Json => json::render(json::Style::Document, self, out),
             Format::Ndjson => json::render(json::Style::Lines, self, out),
             Format::Html => html::render(self, &html::Background::default(), out),
+            Format::Groups(options, format) => self.render_groups(&options, format, out),
+        }
+    }
+
+    fn render_groups(
+        &self,
+        options: &GroupOptions,
+        format: GroupFormat,
+        out: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        let keys = Keys::new(options.key, &self.header);
+        let groups = Groups::of(self, &keys, options);
+        match format {
+            GroupFormat::Text => text::groups::render(self, &groups, out),
+            GroupFormat::Json => json::groups::render(json::Style::Document, self, &groups, out),
+            GroupFormat::Ndjson => json::groups::render(json::Style::Lines, self, &groups, out),
+            GroupFormat::Csv => by::csv::render(&groups, out),
         }
     }
 
@@ -199,5 +224,22 @@ impl Report {
             totals.lost_packets += flow.drops.as_deref().map_or(0, Drops::lost_packets);
         }
         totals
+    }
+}
+
+impl DropOutput {
+    /// Appends the line.
+    pub fn render(&self, format: DropFormat, out: &mut Vec<u8>) -> io::Result<()> {
+        match (format, self) {
+            (DropFormat::Text, Self::Drop(line)) => text::drop::write(line, out),
+            (DropFormat::Text, Self::NotPrinted { at_ns, packets }) => {
+                text::drop::not_printed(*at_ns, *packets, out)
+            }
+            (DropFormat::Ndjson, Self::Drop(line)) => json::drop::write(line, out),
+            (DropFormat::Ndjson, Self::NotPrinted { at_ns, packets }) => {
+                json::drop::not_printed(*at_ns, *packets, out);
+                Ok(())
+            }
+        }
     }
 }

@@ -24,7 +24,8 @@ impl Report {
             notes,
         } = &self.header;
         let namespace = |Namespace { id, name, interfaces, untraced }: &Namespace| {
-            let interface = |Interface { number, index, name }: &Interface| (*number, *index, name.clone());
+            let interface =
+                |Interface { number, index, name }: &Interface| (*number, *index, name.clone());
             statement::Namespace {
                 id: id.0,
                 name: name.clone(),
@@ -109,13 +110,18 @@ impl Footer {
     }
 
     /// The counts of a recording, and what a later version has counted that has no name here.
-    pub(crate) fn of_statement(counts: statement::Counts, others: OtherFlows) -> (Self, Vec<String>) {
+    pub(crate) fn of_statement(
+        counts: statement::Counts,
+        others: OtherFlows,
+    ) -> (Self, Vec<String>) {
         let statement::Counts { sources, losses, .. } = counts;
         let (mut counted, mut unknown) = (Vec::new(), Vec::new());
         for (name, count) in losses {
             match Loss::named(&name) {
                 Some(loss) => counted.push(loss.times(count)),
-                None if count > 0 => unknown.push(format!("{count} losses of a kind that this version does not know: {name}")),
+                None if count > 0 => unknown.push(format!(
+                    "{count} losses of a kind that this version does not know: {name}"
+                )),
                 None => {}
             }
         }

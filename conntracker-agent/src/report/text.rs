@@ -3,7 +3,9 @@
 //! The lines are those of version 0.1, which scripts search: a flow, and below it the rules that its packets met.
 //! Facts that 0.1 did not have follow at the end of a line; `--explain` prints the rest.
 
+pub(super) mod drop;
 pub(super) mod explain;
+pub(super) mod groups;
 pub(super) mod marks;
 pub(super) mod trace;
 

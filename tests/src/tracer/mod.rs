@@ -17,9 +17,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use self::recording::Recording;
 pub use backend::{backend, by_probes, skip, skipped_without_counters, skipped_without_links};
 pub use daemon::Daemon;
-use self::recording::Recording;
 pub use flow::{Direction, Flow, L4, Tuple, merge};
 
 use crate::lab::{Guarded, Host};
@@ -117,6 +117,11 @@ impl Tracer {
         }
         let tracer = Self::spawn(command(all)?)?;
         Ok(Self { recording, ..tracer })
+    }
+
+    /// Observes a host, and writes no report. Returns once it observes.
+    pub fn start_without_report(host: &Host, args: &[&str]) -> Result<Self> {
+        Self::spawn(command([&["trace", "--netns", &host.name], args].concat())?)
     }
 
     /// Starts a trace by its whole command line. Returns once it observes.

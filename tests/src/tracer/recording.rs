@@ -13,7 +13,14 @@ use anyhow::{Result, bail, ensure};
 const OTHERWISE: [&str; 3] = ["-o", "--record", "--max-flows"];
 
 /// Options of a trace that say what its report looks like, and whether a value follows.
-const LOOK: [(&str, bool); 3] = [("--format", true), ("--explain", false), ("--compat", true)];
+const LOOK: [(&str, bool); 6] = [
+    ("--format", true),
+    ("--explain", false),
+    ("--compat", true),
+    ("--by", true),
+    ("--sort", true),
+    ("--top", true),
+];
 
 /// A recording; removed when dropped.
 #[derive(Debug)]
@@ -36,7 +43,9 @@ impl Recording {
         let mut look = Vec::new();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let Some((_, has_value)) = LOOK.iter().find(|(option, _)| option == arg) else { continue };
+            let Some((_, has_value)) = LOOK.iter().find(|(option, _)| option == arg) else {
+                continue;
+            };
             look.push((*arg).to_owned());
             look.extend(args.next().filter(|_| *has_value).map(|value| (*value).to_owned()));
         }

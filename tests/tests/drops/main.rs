@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 mod cases;
+mod follow;
 mod send;
 
 use std::collections::BTreeMap;
@@ -53,20 +54,22 @@ fn told(report: &Document) -> BTreeMap<(u16, IpAddr), u64> {
     told
 }
 
+/// Nothing but what the plan says: no errors about ports that nobody listens at.
+fn quiet(lab: &Lab) {
+    let rules = "table inet quiet { chain out { type filter hook output priority 0;
+        icmp type destination-unreachable drop
+        icmpv6 type destination-unreachable drop; }; }";
+    for host in [&lab.client, &lab.server] {
+        host.nft(rules).unwrap();
+    }
+}
+
 /// Runs all cases and compares.
 fn compare(args: &[&str]) {
     let lab = Lab::new().unwrap();
     let cases = cases();
     lab.router.nft(&ruleset(&lab, &cases)).unwrap();
-    for host in lab.hosts() {
-        // Nothing but what the plan says: no errors about ports that nobody listens at.
-        let rules = "table inet quiet { chain out { type filter hook output priority 0;
-            icmp type destination-unreachable drop
-            icmpv6 type destination-unreachable drop; }; }";
-        if host.name != lab.router.name {
-            host.nft(rules).unwrap();
-        }
-    }
+    quiet(&lab);
     let tracer = Tracer::start(&lab.router, &[&["--format", "json"], args].concat()).unwrap();
     let folds = !args.contains(&"--no-fold");
     let number = |case: &Case| {

@@ -160,7 +160,7 @@ mod tests {
             let netns = HashMap::from([(1, NetnsId(0))]);
             let mut interfaces = Interfaces::default();
             let mut intake =
-                Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter, interfaces: &mut interfaces, recorder: None };
+                Intake { table: &mut table, tally: &mut tally, clock: &clock, filter: &filter, interfaces: &mut interfaces, recorder: None, dropped: None };
             let mut reasons = Reasons::of(&kernel("debian-6.12"), std::sync::Arc::default());
             take(&bytes, &netns, (&mut Owners::new(), &mut reasons), &mut intake);
             prop_assert_eq!(tally.records + tally.records_rejected + tally.records_foreign, 1);

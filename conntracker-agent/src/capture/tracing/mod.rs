@@ -454,6 +454,7 @@ impl RuleTracer {
         namespace.current = Some(fingerprint);
         namespace.failed = None;
         self.tally.epochs += 1;
+        self.tally.epoch_began_ns = since_boot_ns();
         self.tidy_at = Some(Instant::now() + TIDY_AFTER);
         log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
         Ok(true)

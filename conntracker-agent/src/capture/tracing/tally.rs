@@ -5,6 +5,8 @@
 pub(crate) struct RuleTally {
     /// Epochs that began.
     pub epochs: u64,
+    /// When the last one began (nanoseconds since boot).
+    pub epoch_began_ns: u64,
     /// Rulesets that changed again before they were joined.
     pub races: u64,
     /// Rulesets that could not be listed or read.

@@ -87,7 +87,8 @@ impl Combined {
                 }
             }
             for note in &header.notes {
-                let note = if self.many_hosts { format!("{}: {note}", header.host) } else { note.clone() };
+                let note =
+                    if self.many_hosts { format!("{}: {note}", header.host) } else { note.clone() };
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
@@ -162,7 +163,12 @@ impl Combined {
         let id = *self.ids.entry((host.to_owned(), name.to_owned())).or_insert(next);
         if id == next {
             let name = if self.many_hosts { format!("{host}/{name}") } else { name.to_owned() };
-            self.namespaces.push(Namespace { id, name, interfaces: Vec::new(), untraced: Vec::new() });
+            self.namespaces.push(Namespace {
+                id,
+                name,
+                interfaces: Vec::new(),
+                untraced: Vec::new(),
+            });
         }
         id
     }

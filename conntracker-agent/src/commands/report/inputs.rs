@@ -1,7 +1,8 @@
 //! Which files a recording has.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,7 @@ use crate::recording;
 
 /// A file to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Input {
+pub(in crate::commands) enum Input {
     /// Standard input.
     Stdin,
     /// A part.
@@ -19,6 +20,16 @@ pub(super) enum Input {
 }
 
 impl Input {
+    /// Its bytes.
+    pub fn open(&self) -> Result<Box<dyn Read>> {
+        Ok(match self {
+            Self::Stdin => Box::new(io::stdin().lock()),
+            Self::File(path) => {
+                Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
+            }
+        })
+    }
+
     /// Its name in messages.
     pub fn name(&self) -> String {
         match self {
@@ -82,7 +93,9 @@ mod tests {
     fn names_stand_for_files_parts_and_directories() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        for name in ["b.rec.000002", "b.rec.000001", "b.rec.1000000", "a.rec", "notes.txt", "c.rec.x"] {
+        for name in
+            ["b.rec.000002", "b.rec.000001", "b.rec.1000000", "a.rec", "notes.txt", "c.rec.x"]
+        {
             fs::write(path(name), "").unwrap();
         }
         let names = |of: &Path| -> Vec<String> {

@@ -7,8 +7,9 @@ mod replay;
 mod when;
 
 use std::{
-    fs::File,
+    collections::BTreeMap,
     io::{self, Read, Write},
+    ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -16,18 +17,19 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-pub use self::{replay::Folding, when::When};
+pub(super) use self::inputs::Input;
 use self::{
-    inputs::Input,
     replay::{Replay, Wanted},
 };
+pub use self::{replay::Folding, when::When};
 use super::trace::EXIT_LOST;
 use crate::{
-    model::{Flow, Status, filter::Filter, tuple::L4},
+    model::{Flow, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
     os::{messages, output::Destination},
     recording::{End, Item, Reader},
     report::{
         Format, Report,
+        by::GroupOptions,
         html::{self, Background},
     },
 };
@@ -37,24 +39,14 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What `conntracker report` is to do.
 pub struct Offline {
-    /// Files, names of recordings, directories.
-    pub files: Vec<PathBuf>,
+    /// What is read, and which flows of it.
+    pub source: Source,
     /// The time that is asked for.
     pub from: Option<When>,
     /// See `from`.
     pub to: Option<When>,
     /// Only flows whose source was translated to this port, at a time.
     pub nat_port: Option<(u16, When)>,
-    /// Which flows.
-    pub filter: Filter,
-    /// The filter as options of the command line.
-    pub filter_text: Vec<String>,
-    /// Reads such options, of the live run.
-    pub recorded_filter: fn(&[String]) -> Result<Filter, String>,
-    /// Whether flows are folded.
-    pub folding: Folding,
-    /// Room for flows.
-    pub max_flows: usize,
     /// Order of the flows, and how many of them.
     pub sort: Option<Sort>,
     /// See `sort`.
@@ -72,6 +64,82 @@ struct Run {
     report: Report,
     /// Empty if nobody asks for it.
     background: Background,
+}
+
+/// Recordings, and which flows of them.
+pub struct Source {
+    /// Files, names of recordings, directories.
+    pub files: Vec<PathBuf>,
+    /// Which flows.
+    pub filter: Filter,
+    /// The filter as options of the command line.
+    pub filter_text: Vec<String>,
+    /// Reads such options, of the live run.
+    pub recorded_filter: fn(&[String]) -> Result<Filter, String>,
+    /// Whether flows are folded.
+    pub folding: Folding,
+    /// Room for flows.
+    pub max_flows: usize,
+}
+
+impl Source {
+    /// The files.
+    pub(super) fn inputs(&self) -> Result<Vec<Input>> {
+        let mut inputs = Vec::new();
+        for name in &self.files {
+            inputs.extend(inputs::files(name)?);
+        }
+        Ok(inputs)
+    }
+
+    /// The report of a part of the time: nanoseconds since the epoch.
+    pub(super) fn report(&self, inputs: &[Input], times: RangeInclusive<u64>) -> Result<Report> {
+        Ok(self.run(inputs, times, false)?.report)
+    }
+
+    /// The same, with what a page shows besides, if that is asked for.
+    fn run(&self, inputs: &[Input], times: RangeInclusive<u64>, background: bool) -> Result<Run> {
+        let wanted = Wanted {
+            times,
+            filter: &self.filter,
+            filter_text: &self.filter_text,
+            recorded_filter: &self.recorded_filter,
+            folding: self.folding,
+            max_flows: self.max_flows,
+            background,
+        };
+        Ok(combine::combine(read(inputs, &wanted)?))
+    }
+
+    /// When each epoch of the ruleset began, nanoseconds since the epoch, by its number; of the first run.
+    pub(super) fn epochs(inputs: &[Input]) -> Result<BTreeMap<u32, u64>> {
+        let mut epochs = BTreeMap::new();
+        let (mut run, mut time_of_day) = (None, TimeOfDay::default());
+        for input in inputs {
+            let name = input.name();
+            let what = || format!("cannot read {name}");
+            let mut reader = Reader::new(input.open()?).with_context(what)?;
+            while let Some(item) = reader.next(End::Last).with_context(what)? {
+                match item {
+                    Item::Part(head) if *run.get_or_insert(head.recording) != head.recording => {
+                        return Ok(epochs);
+                    }
+                    Item::Events(events) => {
+                        for event in events {
+                            if let EventKind::Clock(related) = event.kind {
+                                time_of_day = related;
+                            }
+                        }
+                    }
+                    Item::Ruleset(ruleset) => {
+                        epochs.entry(ruleset.epoch).or_insert(time_of_day.of(ruleset.at_ns));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(epochs)
+    }
 }
 
 /// Order of the flows, highest first.
@@ -120,10 +188,8 @@ impl Sort {
 pub fn run(offline: &Offline) -> Result<ExitCode> {
     messages::to_stderr();
     offline.destination.check()?;
-    let mut inputs = Vec::new();
-    for name in &offline.files {
-        inputs.extend(inputs::files(name)?);
-    }
+    let source = &offline.source;
+    let inputs = source.inputs()?;
     let end_ns = end_of(&inputs);
     let nat_at = offline.nat_port.map(|(_, at)| at.of(end_ns));
     let from = offline.from.map_or(0, |from| from.of(end_ns));
@@ -131,16 +197,8 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
     if from > to {
         return Err(anyhow!("`--from` is later than `--to`"));
     }
-    let wanted = Wanted {
-        times: from..=to,
-        filter: &offline.filter,
-        filter_text: &offline.filter_text,
-        recorded_filter: &offline.recorded_filter,
-        folding: offline.folding,
-        max_flows: offline.max_flows,
-        background: offline.format == Format::Html,
-    };
-    let Run { mut report, background } = combine::combine(read(&inputs, &wanted)?);
+    let with_background = offline.format == Format::Html;
+    let Run { mut report, background } = source.run(&inputs, from..=to, with_background)?;
     if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
         if report.header.folded {
             report.header.notes.push(
@@ -149,6 +207,14 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
             );
         }
         report.flows.retain(|flow| has_nat_port(flow, port, at));
+    }
+    if let Format::Groups(GroupOptions { key, .. }, _) = offline.format
+        && report.header.folded
+        && !key.folded_key_decides()
+    {
+        report.header.notes.push(format!(
+            "flows are folded, and those of one line may be of several groups by {key}: record with --no-fold or --by"
+        ));
     }
     if let Some(sort) = offline.sort {
         report.flows.sort_by_key(|flow| std::cmp::Reverse(sort.key(flow)));
@@ -180,7 +246,7 @@ fn has_nat_port(flow: &Flow, port: u16, at_ns: u64) -> bool {
 }
 
 /// When the recordings end, as far as that is known before they are read: when the last file was written last.
-fn end_of(inputs: &[Input]) -> u64 {
+pub(super) fn end_of(inputs: &[Input]) -> u64 {
     let written = |input: &Input| match input {
         Input::Stdin => None,
         Input::File(path) => path.metadata().ok()?.modified().ok(),
@@ -197,11 +263,7 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     for input in inputs {
         let name = input.name();
         let what = || format!("cannot read {name}");
-        let file: Box<dyn Read> = match input {
-            Input::Stdin => Box::new(io::stdin().lock()),
-            Input::File(path) => Box::new(File::open(path).with_context(what)?),
-        };
-        let mut reader = Reader::new(progress.counting(file)).with_context(what)?;
+        let mut reader = Reader::new(progress.counting(input.open()?)).with_context(what)?;
         let mut items = 0_u64;
         while let Some(item) = reader.next(End::Last).with_context(what)? {
             items += 1;

@@ -117,7 +117,11 @@ impl<'a> Replay<'a> {
         }
         if head.number != self.part && head.number != self.part + 1 {
             let (first, last) = (self.part + 1, head.number.saturating_sub(1));
-            let missing = if first < last { format!("parts {first} to {last} are") } else { format!("part {first} is") };
+            let missing = if first < last {
+                format!("parts {first} to {last} are")
+            } else {
+                format!("part {first} is")
+            };
             self.remarks.push(format!("{missing} missing"));
         }
         self.part = head.number;
@@ -212,7 +216,9 @@ impl<'a> Replay<'a> {
             let by = i128::from(is) - i128::from(boot) - (i128::from(was) - i128::from(was_boot));
             let direction = if by < 0 { "back" } else { "forward" };
             let seconds = by.unsigned_abs() / 1_000_000_000;
-            self.remarks.push(format!("the clock was set {direction} by {seconds} s: times before it are those of then"));
+            self.remarks.push(format!(
+                "the clock was set {direction} by {seconds} s: times before it are those of then"
+            ));
         }
     }
 
@@ -221,7 +227,8 @@ impl<'a> Replay<'a> {
         let names = &mut self.names;
         names.same_pids |= same_pids;
         names.users.extend(users);
-        let holders = sockets.into_iter().map(|(inode, pid, comm)| (inode, SocketHolder { pid, comm }));
+        let holders =
+            sockets.into_iter().map(|(inode, pid, comm)| (inode, SocketHolder { pid, comm }));
         names.sockets.extend(holders);
         names.cgroups.extend(cgroups);
     }
@@ -267,7 +274,9 @@ impl<'a> Replay<'a> {
 
     /// The report of the run.
     pub fn finish(self) -> Result<Run, String> {
-        let Self { wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, .. } = self;
+        let Self {
+            wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, ..
+        } = self;
         let stated = self.undated.into_iter().chain(self.rulesets.into_values());
         let rulesets = background::rulesets(stated, &mut remarks);
         let background = Background { timeline: self.timeline, rulesets };
@@ -291,7 +300,8 @@ impl<'a> Replay<'a> {
         header.filters.extend(wanted.filter_text.iter().cloned());
         let mut counted = counts.1.unwrap_or_default();
         // The clocks as they were when the live run wrote its report.
-        let related = if counted.at_ns > 0 && whole { recorded::time_of_day(&counted) } else { time_of_day };
+        let related =
+            if counted.at_ns > 0 && whole { recorded::time_of_day(&counted) } else { time_of_day };
         if let Some(before) = counts.0 {
             subtract(&mut counted.sources, &before.sources);
             subtract(&mut counted.losses, &before.losses);
@@ -353,7 +363,8 @@ fn folds_at_once(wanted: &Wanted<'_>, header: &statement::Header) -> bool {
     header.folded_at_once
         || (folds(wanted, header)
             && wanted.filter.folded_key_decides()
-            && (wanted.recorded_filter)(&header.filters).is_ok_and(|filter| filter.folded_key_decides()))
+            && (wanted.recorded_filter)(&header.filters)
+                .is_ok_and(|filter| filter.folded_key_decides()))
 }
 
 fn table(wanted: &Wanted<'_>, header: Option<&statement::Header>) -> FlowTable {

@@ -36,10 +36,10 @@ impl When {
         }
         let (date, time) = text.split_once([' ', 'T']).ok_or_else(other)?;
         let mut parts = date.splitn(3, '-');
-        let mut next = || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-        let date: Option<(i32, u8, u8)> = (|| {
-            Some((next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?))
-        })();
+        let mut next =
+            || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let date: Option<(i32, u8, u8)> =
+            (|| Some((next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?)))();
         let (date, time) = date.zip(clock(time)).ok_or_else(other)?;
         local(&zone(), date, time).map(Self::At).ok_or_else(other)
     }
@@ -74,18 +74,26 @@ fn clock(text: &str) -> Option<(u8, u8, u8)> {
     let mut parts = text.split(':');
     let mut number = |most: u8| -> Option<u8> {
         let part = parts.next()?;
-        let digits = (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         part.parse().ok().filter(|number| digits && *number <= most)
     };
     let (hour, minute) = (number(23)?, number(59)?);
     let second = number(59);
-    (parts.next().is_none() && (second.is_some() || text.matches(':').count() == 1))
-        .then_some((hour, minute, second.unwrap_or(0)))
+    (parts.next().is_none() && (second.is_some() || text.matches(':').count() == 1)).then_some((
+        hour,
+        minute,
+        second.unwrap_or(0),
+    ))
 }
 
 /// A date and a time of a zone as nanoseconds since the epoch. Of two times that have the same name, when clocks are
 /// set back, the first; a time that is left out when they are set forward is the one just after.
-fn local(zone: &TimeZone, (year, month, day): (i32, u8, u8), (hour, minute, second): (u8, u8, u8)) -> Option<u64> {
+fn local(
+    zone: &TimeZone,
+    (year, month, day): (i32, u8, u8),
+    (hour, minute, second): (u8, u8, u8),
+) -> Option<u64> {
     let found = DateTime::find(year, month, day, hour, minute, second, 0, zone.as_ref()).ok()?;
     let seconds = found.earliest()?.unix_time();
     u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)
@@ -95,7 +103,8 @@ fn last_before(zone: &TimeZone, time: (u8, u8, u8), end_ns: u64) -> Option<u64> 
     let end = i64::try_from(end_ns / 1_000_000_000).ok()?;
     // One day may lack the time, because clocks are set forward.
     (0..3).find_map(|days| {
-        let day = UtcDateTime::from_timespec(end - days * 86_400, 0).ok()?.project(zone.as_ref()).ok()?;
+        let day =
+            UtcDateTime::from_timespec(end - days * 86_400, 0).ok()?.project(zone.as_ref()).ok()?;
         let at = local(zone, (day.year(), day.month(), day.month_day()), time)?;
         (at <= end_ns).then_some(at)
     })
@@ -115,7 +124,18 @@ mod tests {
         assert_eq!(utc("-1h30m"), When::BeforeEnd(Duration::from_secs(5_400)));
         assert_eq!(utc("3:12"), When::Clock(3, 12, 0));
         assert_eq!(utc("23:59:58"), When::Clock(23, 59, 58));
-        for bad in ["", "-", "yesterday", "24:00", "03:60", "3", "2026-13-01 00:00", "2026-11-29", "03:12:00:00", "1969-01-01 00:00"] {
+        for bad in [
+            "",
+            "-",
+            "yesterday",
+            "24:00",
+            "03:60",
+            "3",
+            "2026-13-01 00:00",
+            "2026-11-29",
+            "03:12:00:00",
+            "1969-01-01 00:00",
+        ] {
             assert!(When::parse(bad).is_err(), "{bad}");
         }
     }

@@ -44,7 +44,7 @@ async fn observer() -> (Observer, mpsc::Sender<DumpMessage>) {
         lost: true,
         max_flows: 1_000,
         leave_written: false,
-            record: None,
+        record: None,
         sizes: Sizes::default(),
         event_buffer: 1 << 20,
     };

@@ -223,7 +223,10 @@ pub(super) struct StatedPaths {
 
 impl StatedPaths {
     /// Takes a statement. What it refers to may be lost; what refers to that is lost with it.
-    pub fn add(&mut self, PathStatement { first, anew, sites, steps, marks, paths }: PathStatement) {
+    pub fn add(
+        &mut self,
+        PathStatement { first, anew, sites, steps, marks, paths }: PathStatement,
+    ) {
         let keep = first.map(|first| first.saturating_sub(MOST as u64));
         if anew || self.paths.len() > 2 * MOST || self.steps.len() > 2 * MOST {
             self.sites = self.sites.split_off(&keep[0]);

@@ -251,9 +251,7 @@ impl<'a> EventReader<'a> {
             dropped::NONE => DroppedEntry::None { quotes: None },
             dropped::QUOTES => DroppedEntry::None { quotes: Some(self.tuple(None)?) },
             dropped::TUPLE => DroppedEntry::Tuple,
-            dropped::STATE => {
-                DroppedEntry::State(self.entry_state(&orig, column::DROPPED_STATUS)?)
-            }
+            dropped::STATE => DroppedEntry::State(self.entry_state(&orig, column::DROPPED_STATUS)?),
             _ => return Err(Malformed),
         };
         let cause = match self.columns.of(column::CAUSE).byte()? {

@@ -46,7 +46,11 @@ pub(in crate::recording) fn path(n: u32) -> Traversal {
     };
     let step = |site, verdict, provenance| Step { site, verdict, provenance, placed: n % 2 == 0 };
     let steps = [
-        step(site("forward", SiteKind::Rule, Some(1)), Verdict::Jump("sub\n".to_owned()), Provenance::Exact),
+        step(
+            site("forward", SiteKind::Rule, Some(1)),
+            Verdict::Jump("sub\n".to_owned()),
+            Provenance::Exact,
+        ),
         step(site("sub\n", SiteKind::Return, Some(2)), Verdict::Return, Provenance::Inferred),
         step(site("forward", SiteKind::Policy, Some(9)), Verdict::Drop, Provenance::Chain),
     ];
@@ -96,8 +100,8 @@ fn tuple() -> impl Strategy<Value = Tuple> {
 
 /// A tuple, and one that is mostly much like it turned round.
 fn pair() -> impl Strategy<Value = (Tuple, Tuple)> {
-    (tuple(), option::weighted(0.2, tuple()), option::of(address()), option::of(any::<u16>())).prop_map(
-        |(orig, other, nat, port)| {
+    (tuple(), option::weighted(0.2, tuple()), option::of(address()), option::of(any::<u16>()))
+        .prop_map(|(orig, other, nat, port)| {
             let mut reply = other.or_else(|| orig.inverted()).unwrap_or(orig);
             if let Some(nat) = nat {
                 reply.dst = nat;
@@ -106,8 +110,7 @@ fn pair() -> impl Strategy<Value = (Tuple, Tuple)> {
                 *dst = port;
             }
             (orig, reply)
-        },
-    )
+        })
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -257,7 +260,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     let tuples = (pair(), any::<bool>(), option::of(tuple()));
     let bits = (zone(), select(&ZONE_DIRS[..]), any::<u32>(), mark(), option::of(state()));
     let counters = [option::of(counters()), option::of(counters())];
-    let texts = (option::of(text()), option::of(text()), proptest::collection::vec(any::<u16>(), 0..5));
+    let texts =
+        (option::of(text()), option::of(text()), proptest::collection::vec(any::<u16>(), 0..5));
     (tuples, bits, counters, [number(), number(), number()], texts, [time(), time()]).prop_map(
         |(tuples, bits, counters, [timeout, id, use_count], texts, [start_ns, stop_ns])| {
             let ((orig, reply), has_reply, parent) = tuples;
@@ -323,8 +327,11 @@ fn kind() -> impl Strategy<Value = EventKind> {
 
 /// Any events, in any order.
 pub(in crate::recording) fn events() -> impl Strategy<Value = Vec<FlowEvent>> {
-    let event = (0..3_u32, any::<u64>(), kind())
-        .prop_map(|(netns, at_ns, kind)| FlowEvent { netns: NetnsId(netns), at_ns, kind });
+    let event = (0..3_u32, any::<u64>(), kind()).prop_map(|(netns, at_ns, kind)| FlowEvent {
+        netns: NetnsId(netns),
+        at_ns,
+        kind,
+    });
     proptest::collection::vec(event, 0..60)
 }
 

@@ -227,8 +227,7 @@ impl EventWriter {
                 | bit(inode.is_some(), process::INODE),
         );
         self.columns.to(column::UID).number((*uid).into());
-        for (column, text) in
-            [(column::USER, user), (column::COMM, comm), (column::CGROUP, cgroup)]
+        for (column, text) in [(column::USER, user), (column::COMM, comm), (column::CGROUP, cgroup)]
         {
             if let Some(text) = text {
                 self.columns.to(column).number(known.string(text));

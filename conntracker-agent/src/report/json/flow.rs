@@ -6,11 +6,9 @@ mod process;
 
 use std::{borrow::Cow, io};
 
+use self::drops::{DroppedObject, LostObject};
 pub use self::entry::Stamp;
-use self::{
-    drops::{DroppedObject, InterfacesObject, LostObject},
-    process::ProcessObject,
-};
+pub(super) use self::{drops::InterfacesObject, process::ProcessObject};
 use super::{
     object::{Object, Time},
     path::TraversalObject,

@@ -87,6 +87,11 @@ impl<'a> HeaderObject<'a> {
             notes,
         }
     }
+
+    /// The same, of something else than a list of flows.
+    pub(super) fn of_schema(self, schema: &'static str) -> Self {
+        Self { schema, ..self }
+    }
 }
 
 #[derive(Serialize)]

@@ -177,15 +177,7 @@ impl Explanation<'_> {
             Some(hook) => write!(f, " after {}", names::hook(hook))?,
             None => f.write_str(" after an unknown hook")?,
         }
-        write!(f, " ({})", self.way(iif, oif))?;
-        match cause {
-            Cause::Function(name) => write!(f, ": in the kernel's {name}()")?,
-            cause => write!(f, ": {}", cause.elsewhere().unwrap_or_default())?,
-        }
-        match cause.elsewhere().and_then(names::meaning) {
-            Some(meaning) => write!(f, ", {meaning}"),
-            None => Ok(()),
-        }
+        write!(f, " ({}): {}", self.way(iif, oif), elsewhere(cause))
     }
 
     fn dropped(&self, drops: &Drops, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,7 +230,7 @@ fn by_dropper(drops: &Drops) -> Vec<(Dropper<'_>, u64)> {
 
 fn dropped_by(by: Dropper<'_>, packets: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let plural = if packets == 1 { "" } else { "s" };
-    let Step { site, verdict, .. } = match by {
+    let step = match by {
         Dropper::Rule(step) => step,
         Dropper::Conntrack(cause) => {
             return write!(f, "{packets} packet{plural} by conntrack: {}", cause.name());
@@ -247,14 +239,35 @@ fn dropped_by(by: Dropper<'_>, packets: u64, f: &mut fmt::Formatter<'_>) -> fmt:
             return write!(f, "{packets} packet{plural} by a rule that is not known");
         }
     };
-    let (label, chain) = (site.label(), OneLine(&site.chain));
-    write!(f, "{packets} packet{plural}, table: {}, chain: {chain}", OneLine(&label))?;
-    write!(f, ", type: {}, position: ", site.kind.name())?;
-    match site.position {
-        Some(position) => write!(f, "{position}")?,
-        None => f.write_str("-")?,
-    }
-    write!(f, ", verdict: {}", verdict.name())
+    write!(f, "{packets} packet{plural}, {}", site_and_verdict(step))
+}
+
+/// A rule, policy or chain, and its verdict.
+pub(super) fn site_and_verdict(Step { site, verdict, .. }: &Step) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        let (label, chain) = (site.label(), OneLine(&site.chain));
+        write!(f, "table: {}, chain: {chain}", OneLine(&label))?;
+        write!(f, ", type: {}, position: ", site.kind.name())?;
+        match site.position {
+            Some(position) => write!(f, "{position}")?,
+            None => f.write_str("-")?,
+        }
+        write!(f, ", verdict: {}", verdict.name())
+    })
+}
+
+/// The reason or the function of another part of the kernel than netfilter, and what it means.
+pub(super) fn elsewhere(cause: Cause) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        match cause {
+            Cause::Function(name) => write!(f, "in the kernel's {name}()")?,
+            cause => f.write_str(cause.elsewhere().unwrap_or_default())?,
+        }
+        match cause.elsewhere().and_then(names::meaning) {
+            Some(meaning) => write!(f, ", {meaning}"),
+            None => Ok(()),
+        }
+    })
 }
 
 /// `ssh (pid 812, uid 1000 me, cgroup /user.slice)`, after `answers` for the process that sends the replies.
@@ -286,7 +299,7 @@ fn protocol_and_ends(tuple: Tuple, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{} {}", super::protocol_name(tuple.proto), ends(tuple))
 }
 
-fn ends(tuple: Tuple) -> impl fmt::Display {
+pub(super) fn ends(tuple: Tuple) -> impl fmt::Display {
     let Tuple { src, dst, proto: _, l4 } = tuple;
     fmt::from_fn(move |f| match l4 {
         L4::Ports { src: sport, dst: dport } => {

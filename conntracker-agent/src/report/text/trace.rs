@@ -145,6 +145,11 @@ impl Change {
     pub(super) fn of((before, after): (u32, u32)) -> Option<Self> {
         (before != after).then_some(Self { before, after })
     }
+
+    /// Before and after.
+    pub(in crate::report) fn values(self) -> (u32, u32) {
+        (self.before, self.after)
+    }
 }
 
 impl Display for Change {

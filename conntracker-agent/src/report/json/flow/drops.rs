@@ -12,11 +12,11 @@ use crate::{
 
 /// The interfaces that a packet came in and went out by.
 #[derive(Serialize)]
-pub(super) struct InterfacesObject<'a> {
+pub(in crate::report::json) struct InterfacesObject<'a> {
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
-    pub(super) iif: Option<Name<'a>>,
+    pub(in crate::report::json) iif: Option<Name<'a>>,
     #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
-    pub(super) oif: Option<Name<'a>>,
+    pub(in crate::report::json) oif: Option<Name<'a>>,
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::model::process::Process;
 
 #[derive(Serialize)]
-pub(super) struct ProcessObject<'a> {
+pub(in crate::report::json) struct ProcessObject<'a> {
     direction: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,

@@ -1,0 +1,289 @@
+//! Two reports, flow by flow. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+use super::{
+    fate::{Fate, decided_by},
+    rule::{Met, RuleName, sentence},
+};
+use crate::{
+    model::{
+        Flow, L4, Mark, Status, Tuple,
+        hook::Hook,
+        order,
+        path::{CtState, Direction, Step},
+        protocol,
+    },
+    report::{Names, Report},
+};
+
+/// A flow, folded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FlowName {
+    pub netns: String,
+    pub zone: u16,
+    pub protocol: String,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<(u8, u8)>,
+}
+
+/// Something of a flow that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Change {
+    pub flow: FlowName,
+    /// Where: of paths the hook, the direction and the state of the packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    pub before: String,
+    pub after: String,
+    /// What decided before, and after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_by: Option<String>,
+}
+
+/// A rule that packets met on one side alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct RuleChange {
+    pub rule: String,
+    /// Packets of traced paths before, and after.
+    pub before: u64,
+    pub after: u64,
+}
+
+/// Flows of one side that the other does not have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Alone {
+    pub flows: Vec<FlowName>,
+    /// Conntrack flows in them.
+    pub conntrack_flows: u64,
+    /// How many of these are to be expected between two samples of the same traffic (Good and Turing: the share of
+    /// flows that the other side has seen once).
+    pub expected: f64,
+}
+
+/// All differences.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Differences {
+    pub fates: Vec<Change>,
+    pub paths: Vec<Change>,
+    pub nat: Vec<Change>,
+    pub marks: Vec<Change>,
+    pub rules: Vec<RuleChange>,
+    pub appeared: Alone,
+    pub vanished: Alone,
+    /// Flows that both sides have.
+    pub compared: usize,
+}
+
+/// What a flow is known by on both sides: the name of its namespace, its zone, its folded tuple.
+type Key = (String, u16, Tuple);
+
+struct Flows<'a> {
+    names: Names<'a>,
+    by_key: HashMap<Key, &'a Flow>,
+}
+
+impl<'a> Flows<'a> {
+    fn of(report: &'a Report) -> Self {
+        let names = Names::new(&report.header);
+        let mut by_key: HashMap<Key, &'a Flow> = HashMap::with_capacity(report.flows.len());
+        for flow in &report.flows {
+            let netns = names.netns(flow.key.netns).to_string();
+            let key = (netns, flow.key.zone.0, flow.key.orig.folded());
+            // A line of packets without an entry beside that of the flow says less.
+            let known = by_key.entry(key).or_insert(flow);
+            if flow.key.entry && !known.key.entry {
+                *known = flow;
+            }
+        }
+        Self { names, by_key }
+    }
+
+    fn name(&self, flow: &Flow) -> FlowName {
+        let Tuple { src, dst, proto, l4 } = flow.key.orig.folded();
+        let (mut ports, mut icmp) = (None, None);
+        match l4 {
+            L4::Ports { src, dst } | L4::Gre { src, dst } => ports = Some((src, dst)),
+            L4::Icmp { kind, code, .. } => icmp = Some((kind, code)),
+            L4::None => {}
+        }
+        FlowName {
+            netns: self.names.netns(flow.key.netns).to_string(),
+            zone: flow.key.zone.0,
+            protocol: protocol::name(proto).map_or_else(|| proto.to_string(), str::to_owned),
+            src,
+            dst,
+            sport: ports.map(|(src, _)| src),
+            dport: ports.map(|(_, dst)| dst),
+            icmp,
+        }
+    }
+
+    /// Those that the other side does not have, and how many of its flows it would be expected to lack.
+    fn alone(&self, other: &Self) -> Alone {
+        let mut alone: Vec<&Flow> = self
+            .by_key
+            .iter()
+            .filter(|(key, _)| !other.by_key.contains_key(*key))
+            .map(|(_, flow)| *flow)
+            .collect();
+        alone.sort_by(|a, b| order::compare(&a.key, &b.key));
+        let merged = |flow: &Flow| flow.merged().max(1);
+        let seen = |of: &Self| of.by_key.values().map(|flow| merged(flow)).sum::<u64>();
+        let once = other.by_key.values().filter(|flow| merged(flow) == 1).count();
+        let share = if seen(other) == 0 { 1.0 } else { once as f64 / seen(other) as f64 };
+        Alone {
+            conntrack_flows: alone.iter().map(|flow| merged(flow)).sum(),
+            expected: share * seen(self) as f64,
+            flows: alone.into_iter().map(|flow| self.name(flow)).collect(),
+        }
+    }
+}
+
+/// What differs.
+pub(super) fn differences(before: &Report, after: &Report) -> Differences {
+    let (old, new) = (Flows::of(before), Flows::of(after));
+    let mut found = Differences {
+        appeared: new.alone(&old),
+        vanished: old.alone(&new),
+        rules: rules(before, after),
+        ..Differences::default()
+    };
+    let mut both: Vec<(&Flow, &Flow)> =
+        old.by_key.iter().filter_map(|(key, flow)| Some((*flow, *new.by_key.get(key)?))).collect();
+    both.sort_by(|a, b| order::compare(&a.1.key, &b.1.key));
+    found.compared = both.len();
+    for (a, b) in both {
+        let change = |at, before: &str, after: &str| Change {
+            flow: new.name(b),
+            at,
+            before: before.to_owned(),
+            after: after.to_owned(),
+            before_by: None,
+            after_by: None,
+        };
+        let (was, is) = (Fate::of(a), Fate::of(b));
+        if was != is && was != Fate::Unknown && is != Fate::Unknown {
+            found.fates.push(Change {
+                before_by: decided_by(a),
+                after_by: decided_by(b),
+                ..change(None, was.name(), is.name())
+            });
+        } else if let Some((at, before, after)) = path(a, b) {
+            found.paths.push(change(Some(at), &before, &after));
+        }
+        if let (Some(before), Some(after)) = (nat(a), nat(b))
+            && before != after
+        {
+            found.nat.push(change(None, &before, &after));
+        }
+        if let (Some(Mark(before)), Some(Mark(after))) = (a.mark, b.mark)
+            && before != after
+        {
+            found.marks.push(change(None, &format!("{before:#x}"), &format!("{after:#x}")));
+        }
+    }
+    // Packets that do not pass any more first.
+    let rank = |change: &Change| (change.before != "accepted", change.after != "dropped");
+    found.fates.sort_by_key(rank);
+    found
+}
+
+/// Packets of one flow that rules may treat alike.
+type Class = (Hook, Direction, CtState);
+
+/// The paths of each class, each as the rules that it met, with one of its steps.
+fn classes(flow: &Flow) -> BTreeMap<Class, BTreeMap<Vec<Met>, Vec<&Step>>> {
+    let mut classes: BTreeMap<Class, BTreeMap<Vec<Met>, Vec<&Step>>> = BTreeMap::new();
+    for (path, _) in flow.paths.iter() {
+        if path.doubt.is_some() || path.steps.iter().any(|step| !step.placed) {
+            continue;
+        }
+        let met = path.steps.iter().map(Met::of).collect();
+        let class = (path.hook, path.direction, path.state);
+        classes.entry(class).or_default().insert(met, path.steps.iter().collect());
+    }
+    classes
+}
+
+/// Where and how the packets of a flow met other rules: only where no path of one side is one of the other, because
+/// packets of one flow may take several.
+fn path(a: &Flow, b: &Flow) -> Option<(String, String, String)> {
+    let (old, new) = (classes(a), classes(b));
+    for (class, before) in &old {
+        let Some(after) = new.get(class) else { continue };
+        if before.keys().any(|path| after.contains_key(path)) {
+            continue;
+        }
+        let ((old_met, old_steps), (new_met, new_steps)) =
+            (before.first_key_value()?, after.first_key_value()?);
+        let same = old_met.iter().zip(new_met).take_while(|(a, b)| a == b).count();
+        let step = |steps: &[&Step]| {
+            steps.get(same).map_or_else(|| "no further rule".to_owned(), |step| sentence(step))
+        };
+        let (hook, direction, state) = class;
+        let at = format!("{} {} {}", hook.name(), direction.name(), state.name());
+        return Some((at, step(old_steps), step(new_steps)));
+    }
+    None
+}
+
+/// Addresses that a flow is translated to; `None` if its reply is not known.
+fn nat(flow: &Flow) -> Option<String> {
+    let reply = flow.reply?;
+    let mut to = Vec::new();
+    if flow.status.contains(Status::SRC_NAT) {
+        to.push(format!("source {}", reply.dst));
+    }
+    if flow.status.contains(Status::DST_NAT) {
+        to.push(match reply.l4 {
+            L4::Ports { src, .. } => {
+                format!("destination {}", std::net::SocketAddr::new(reply.src, src))
+            }
+            _ => format!("destination {}", reply.src),
+        });
+    }
+    Some(if to.is_empty() { "not translated".to_owned() } else { to.join(", ") })
+}
+
+/// Rules that packets met on one side alone.
+fn rules(before: &Report, after: &Report) -> Vec<RuleChange> {
+    let (old, new) = (hits(before), hits(after));
+    let all: BTreeSet<&RuleName> = old.keys().chain(new.keys()).collect();
+    let mut changes = Vec::new();
+    for name in all {
+        let packets = |of: &BTreeMap<RuleName, (u64, String)>| of.get(name).map_or(0, |(n, _)| *n);
+        let (before, after) = (packets(&old), packets(&new));
+        if (before == 0) != (after == 0)
+            && let Some((_, rule)) = new.get(name).or_else(|| old.get(name))
+        {
+            changes.push(RuleChange { rule: rule.clone(), before, after });
+        }
+    }
+    changes
+}
+
+/// Packets of traced paths that met each rule.
+fn hits(report: &Report) -> BTreeMap<RuleName, (u64, String)> {
+    let mut hits: BTreeMap<RuleName, (u64, String)> = BTreeMap::new();
+    for (path, packets) in report.flows.iter().flat_map(|flow| flow.paths.iter()) {
+        for step in &*path.steps {
+            let hit = hits.entry(RuleName::of(&step.site)).or_insert_with(|| (0, sentence(step)));
+            hit.0 += packets;
+        }
+    }
+    hits
+}
