@@ -5,6 +5,7 @@
 //! labs can exist at the same time. [`tracer`] runs the program under test, and reads what it and
 //! conntrack(8) say into flows that can be compared.
 
+pub mod browser;
 pub mod burst;
 pub mod drain;
 pub mod flood;

@@ -74,6 +74,7 @@ pub(super) fn of_groups(options: GroupOptions, format: ReportFormat) -> Format {
         ReportFormat::Ndjson => GroupFormat::Ndjson,
         ReportFormat::Csv => GroupFormat::Csv,
         ReportFormat::Path => super::bad_usage("`--format path` has no groups: leave out --by"),
+        ReportFormat::Html => super::bad_usage("`--format html` has no groups: leave out --by"),
     };
     Format::Groups(options, format)
 }

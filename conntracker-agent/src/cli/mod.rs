@@ -88,6 +88,8 @@ enum ReportFormat {
     Json,
     /// The same objects, one a line.
     Ndjson,
+    /// A page for a browser: one file that needs nothing else.
+    Html,
     /// Comma-separated values, of groups (--by).
     Csv,
 }
@@ -107,6 +109,7 @@ fn report_format(format: ReportFormat, compat: Option<Compat>, explain: bool) ->
         (None, ReportFormat::Path) => Format::Path(Style::Plain),
         (None, ReportFormat::Json) => Format::Json,
         (None, ReportFormat::Ndjson) => Format::Ndjson,
+        (None, ReportFormat::Html) => Format::Html,
         (None, ReportFormat::Csv) => bad_usage("`--format csv` is for groups (`trace --by KEY`)"),
     }
 }

@@ -10,7 +10,6 @@ pub mod clause;
 mod extension;
 mod iptables;
 mod legacy;
-#[cfg(any(test, feature = "fuzz"))]
 pub mod listings;
 pub mod model;
 mod nft;

@@ -39,6 +39,7 @@ impl FlowTable {
             return;
         };
         flow.flows.add(u64::from(new && counts));
+        self.new_flows += u64::from(new && counts && source == EntrySource::NewEvent);
         let replace = !flow.origins.of_conntrack();
         member.id = entry.id.or(member.id);
         if of_dump {

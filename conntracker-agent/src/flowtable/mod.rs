@@ -66,6 +66,8 @@ pub struct FlowTable {
     dumps: Dumps,
     /// New flows that the kernel's counts account for: those since it folds.
     counted_by_kernel: u64,
+    /// See [`Self::new_flows`].
+    new_flows: u64,
     /// See [`EventKind::KernelCounts`].
     kernel_counts: bool,
     /// Namespaces whose packets no program sees yet: see [`EventKind::PacketsSeen`].
@@ -106,6 +108,7 @@ impl FlowTable {
             zones: HashMap::new(),
             dumps: Dumps::default(),
             counted_by_kernel: 0,
+            new_flows: 0,
             kernel_counts: false,
             unseen: HashSet::new(),
             waiting: HashMap::new(),
@@ -171,6 +174,12 @@ impl FlowTable {
         self.counted_by_kernel
     }
 
+    /// Flows whose beginning was seen: those that dumps alone have shown are not among them.
+    #[must_use]
+    pub fn new_flows(&self) -> u64 {
+        self.new_flows
+    }
+
     /// The key of the flow that an entry is of.
     fn key(&self, netns: NetnsId, zone: Zone, orig: Tuple) -> FlowKey {
         let orig = if self.fold { orig.folded() } else { orig };
@@ -217,9 +226,13 @@ impl FlowTable {
         if flow.interfaces.is_none() || !before.packets {
             flow.interfaces = interfaces;
         }
-        match counted {
-            Some(counted) => self.counted_by_kernel += flow.flows.update(counted),
-            None => flow.flows.add(u64::from(is_new)),
+        if let Some(counted) = counted {
+            let more = flow.flows.update(counted);
+            self.counted_by_kernel += more;
+            self.new_flows += more;
+        } else {
+            flow.flows.add(u64::from(is_new));
+            self.new_flows += u64::from(is_new);
         }
     }
 
@@ -281,6 +294,7 @@ impl FlowTable {
         {
             self.others.of(orig.proto).conntrack_flows += more;
             self.counted_by_kernel += more;
+            self.new_flows += more;
             return;
         }
         let flow = self.flow(key, at_ns);
@@ -291,6 +305,7 @@ impl FlowTable {
             flow.status = flow.status.union(Status::SEEN_REPLY);
         }
         self.counted_by_kernel += more;
+        self.new_flows += more;
     }
 
     /// Remembers the reply direction of the first flow seen. A flow that so far was known by dropped

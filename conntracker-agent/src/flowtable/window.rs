@@ -24,6 +24,7 @@ impl FlowTable {
         self.waiting.clear();
         self.others = <_>::default();
         (self.drops_counted, self.lost_counted, self.counted_by_kernel) = (0, 0, 0);
+        self.new_flows = 0;
         (self.flows_evicted, self.entries_forgotten, self.drop_paths_forgotten) = (0, 0, 0);
         let keys: Vec<_> = self.flows.iter().map(Keyed::key).collect();
         for key in keys {

@@ -8,6 +8,7 @@ pub mod csv;
 pub mod drops;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod html;
 pub mod json;
 mod line;
 mod names;
@@ -15,6 +16,7 @@ pub mod path;
 pub(crate) mod recorded;
 mod steps;
 pub mod text;
+pub mod timeline;
 pub mod v01;
 
 use std::io;
@@ -45,6 +47,8 @@ pub enum Format {
     Json,
     /// One JSON object a line.
     Ndjson,
+    /// A page for a browser.
+    Html,
     /// Groups of flows in the place of the flows.
     Groups(GroupOptions, GroupFormat),
 }
@@ -184,6 +188,7 @@ impl Report {
             Format::V01 => v01::render(self, out),
             Format::Json => json::render(json::Style::Document, self, out),
             Format::Ndjson => json::render(json::Style::Lines, self, out),
+            Format::Html => html::render(self, &html::Background::default(), out),
             Format::Groups(options, format) => self.render_groups(&options, format, out),
         }
     }

@@ -22,8 +22,8 @@ use std::{
 };
 
 pub use self::style::Style;
+pub(super) use self::equal::{EqualPaths, MarkChange, equal_paths};
 use self::{
-    equal::{EqualPaths, MarkChange, equal_paths},
     rows::{Row, same_chain},
     style::Colour,
 };
@@ -93,7 +93,7 @@ struct Layout {
 impl Layout {
     /// A line for the hook, and one for each step and for each change of the packet.
     fn write(&self, equal: &EqualPaths<'_>, out: &mut dyn Write) -> io::Result<()> {
-        let EqualPaths { first: path, rows, marks, packets: _, nat } = equal;
+        let EqualPaths { first: path, rows, marks, packets: _, nat: _ } = equal;
         write!(out, "{:HOOK$}{}: {}", "", path.hook.name(), equal.taken_by(self.epochs))?;
         if path.outcome == Outcome::Dropped {
             write!(out, ", {}", self.style.paint(Colour::Red, "DROPPED"))?;
@@ -103,7 +103,7 @@ impl Layout {
         for (n, row) in rows.iter().enumerate() {
             self.step(row.step, row.depth, path, out)?;
             for (_, mark) in changes.extract_if(.., |(after, _)| *after == Some(n)) {
-                changed(mark, out)?;
+                writeln!(out, "{:STEP$}{}", "", changed(mark))?;
             }
         }
         let mut unplaced = unplaced(path).peekable();
@@ -111,23 +111,13 @@ impl Layout {
             writeln!(out, "{:STEP$}met as well, in an order that is not known:", "")?;
             unplaced.try_for_each(|step| self.step(step, 0, path, out))?;
         }
-        if path.steps.is_empty() {
-            writeln!(out, "{:STEP$}no step is known", "")?;
-        } else if path.outcome == Outcome::Dropped && !dropped_by_a_step(path) {
-            writeln!(out, "{:STEP$}none of these steps is known to have dropped them", "")?;
+        let says = |out: &mut dyn Write, text: &dyn fmt::Display| writeln!(out, "{:STEP$}{text}", "");
+        if let Some(unknown) = unknown_steps(path) {
+            says(out, &unknown)?;
         }
-        changes.into_iter().try_for_each(|(_, mark)| changed(mark, out))?;
-        for ((before, after), packets) in nat.iter().take(TRANSLATIONS) {
-            translated(*before, *after, (nat.len() > 1).then_some(*packets), out)?;
-        }
-        if let Some(others @ 1..) = nat.len().checked_sub(TRANSLATIONS) {
-            let plural = if others == 1 { "" } else { "s" };
-            writeln!(out, "{:STEP$}{others} other translation{plural}", "")?;
-        }
-        match path.doubt {
-            Some(doubt) => writeln!(out, "{:STEP$}doubt: {}, {}", "", doubt.name(), why(doubt)),
-            None => Ok(()),
-        }
+        changes.into_iter().try_for_each(|(_, mark)| says(out, &changed(mark)))?;
+        translations(equal).iter().try_for_each(|line| says(out, line))?;
+        path.doubt.map_or(Ok(()), |doubt| says(out, &doubted(doubt)))
     }
 
     /// Chain and position, verdict, and what stands there.
@@ -176,8 +166,29 @@ impl Layout {
     }
 }
 
+/// What a reader of the steps must know of them.
+pub(super) fn remarks(path: &Traversal) -> Vec<String> {
+    let unknown = unknown_steps(path).map(str::to_owned);
+    unknown.into_iter().chain(path.doubt.map(|doubt| doubted(doubt).to_string())).collect()
+}
+
+/// What is not known of the steps, if the outcome shows that something is not.
+fn unknown_steps(path: &Traversal) -> Option<&'static str> {
+    if path.steps.is_empty() {
+        Some("no step is known")
+    } else if path.outcome == Outcome::Dropped && !dropped_by_a_step(path) {
+        Some("none of these steps is known to have dropped them")
+    } else {
+        None
+    }
+}
+
+fn doubted(doubt: Doubt) -> impl fmt::Display {
+    fmt::from_fn(move |f| write!(f, "doubt: {}, {}", doubt.name(), why(doubt)))
+}
+
 /// Steps of which only that they were met is known.
-fn unplaced(path: &Traversal) -> impl Iterator<Item = &Step> {
+pub(super) fn unplaced(path: &Traversal) -> impl Iterator<Item = &Step> {
     path.steps.iter().filter(|step| !step.placed)
 }
 
@@ -194,7 +205,7 @@ fn chain(step: &Step, depth: usize) -> String {
 }
 
 /// The row behind which a mark had changed: that of the rule, or the last one of the base chain.
-fn after(rows: &[Row<'_>], by: &By<'_>) -> Option<usize> {
+pub(super) fn after(rows: &[Row<'_>], by: &By<'_>) -> Option<usize> {
     match by {
         By::Rule(site) => rows.iter().rposition(|row| *row.step.site == **site),
         By::Chain(site) => rows.iter().rposition(|row| same_chain(row.base, site)),
@@ -202,33 +213,38 @@ fn after(rows: &[Row<'_>], by: &By<'_>) -> Option<usize> {
     }
 }
 
-fn changed((kind, change, by): &MarkChange<'_>, out: &mut dyn Write) -> io::Result<()> {
-    write!(out, "{:STEP$}{}: {change}", "", kind.name())?;
-    match by {
-        By::Unknown => writeln!(out, " at this hook"),
-        by => writeln!(out, "{by}"),
-    }
+/// What a mark became, and where.
+pub(super) fn changed<'a>((kind, change, by): &'a MarkChange<'_>) -> impl fmt::Display + 'a {
+    fmt::from_fn(move |f| {
+        write!(f, "{}: {change}", kind.name())?;
+        match by {
+            By::Unknown => f.write_str(" at this hook"),
+            by => write!(f, "{by}"),
+        }
+    })
 }
 
-/// What became of source and destination. The entry's reply direction has them the other way round.
-fn translated(
-    before: Tuple,
-    after: Tuple,
-    packets: Option<u64>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let count = fmt::from_fn(|f| match packets {
-        Some(1) => f.write_str(" (1 packet)"),
-        Some(packets) => write!(f, " ({packets} packets)"),
-        None => Ok(()),
-    });
-    for (key, end) in [("snat", source as fn(Tuple) -> String), ("dnat", destination)] {
-        let (before, after) = (end(before), end(after));
-        if before != after {
-            writeln!(out, "{:STEP$}{key}: {before} -> {after}{count}", "")?;
+/// What became of source and destination, a line for each. The entry's reply direction has them the other way round.
+pub(super) fn translations(EqualPaths { nat, .. }: &EqualPaths<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (&(before, after), &packets) in nat.iter().take(TRANSLATIONS) {
+        let count = match packets {
+            _ if nat.len() == 1 => String::new(),
+            1 => " (1 packet)".to_owned(),
+            packets => format!(" ({packets} packets)"),
+        };
+        for (key, end) in [("snat", source as fn(Tuple) -> String), ("dnat", destination)] {
+            let (before, after) = (end(before), end(after));
+            if before != after {
+                lines.push(format!("{key}: {before} -> {after}{count}"));
+            }
         }
     }
-    Ok(())
+    if let Some(others @ 1..) = nat.len().checked_sub(TRANSLATIONS) {
+        let plural = if others == 1 { "" } else { "s" };
+        lines.push(format!("{others} other translation{plural}"));
+    }
+    lines
 }
 
 /// Where the packets of the original direction come from, by the reply tuple.

@@ -41,6 +41,8 @@ const PROGRAMS: &[Program] = &[
     Program { name: "firewalld", packages: &[&["firewalld"]] },
     Program { name: "modprobe", packages: &[&["kmod"]] },
     Program { name: "sysctl", packages: &[&["procps"]] },
+    // What the suite `html` opens pages with; Ubuntu has it as a snap alone.
+    Program { name: "chromium", packages: &[&["chromium"], &["chromium-browser"]] },
     // Other kernels: `cargo xtask test-vm`.
     #[cfg(target_arch = "x86_64")]
     Program { name: "qemu-system-x86_64", packages: &[&["qemu-system-x86"]] },

@@ -35,6 +35,8 @@ enum Emulated {
     First,
     /// Not.
     No,
+    /// Nor in any other virtual machine: it is not about kernels, and needs programs that guests do not have.
+    Here,
 }
 
 /// All of them. Those of the library (the lab itself) are not about kernels.
@@ -58,6 +60,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "flows", proves: "flows, NAT, zones, marks, interfaces, drops, compared with the plan of packets", emulated: Emulated::Each },
     Suite { name: "follow", proves: "dropped packets as they happen, compared with the kernel's own traces; limits, slow readers", emulated: Emulated::First },
     Suite { name: "groups", proves: "`--by`: sums of flows, connmarks and drops, compared with `conntrack -L` and counters of rules", emulated: Emulated::First },
+    Suite { name: "html", proves: "a page of a recording in a browser: no request, hostile names, filters, 50,000 flows", emulated: Emulated::Here },
     Suite { name: "hits", proves: "`rules hits`: flows and packets of each rule", emulated: Emulated::Each },
     Suite { name: "identity", proves: "direction, zone, entry and interface of packets; nested packets; nothing counted twice", emulated: Emulated::First },
     Suite { name: "interfaces", proves: "interfaces have the names that they had when packets met them", emulated: Emulated::No },
@@ -147,6 +150,7 @@ pub fn choose(accel: Accel, first: bool, wanted: &[String]) -> Result<Vec<&'stat
     let chosen = SUITES.iter().filter(|suite| {
         if wanted.is_empty() {
             match suite.emulated {
+                Emulated::Here => false,
                 _ if accel == Accel::Kvm => true,
                 Emulated::Each => true,
                 Emulated::First => first,
@@ -262,7 +266,8 @@ mod tests {
     #[test]
     fn suites_are_chosen_by_name_or_by_the_time_there_is() {
         let number = |accel, first| choose(accel, first, &[]).unwrap().len();
-        assert_eq!(number(Accel::Kvm, false), SUITES.len());
+        let here = SUITES.iter().filter(|suite| suite.emulated == Emulated::Here).count();
+        assert_eq!(number(Accel::Kvm, false), SUITES.len() - here);
         assert!(number(Accel::Tcg, true) < SUITES.len());
         assert!(number(Accel::Tcg, false) < number(Accel::Tcg, true));
         let [suite] = choose(Accel::Tcg, false, &["cli".to_owned()]).unwrap()[..] else { panic!() };

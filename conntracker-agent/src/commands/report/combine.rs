@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Run;
 use crate::{
+    firewall::Ruleset,
     model::{Flow, FlowKey, NetnsId, order},
-    report::{Footer, Header, Interface, Namespace, Report},
+    report::{
+        Footer, Header, Interface, Namespace, Report, html::Background, timeline::Timeline,
+    },
 };
 
 /// One report of all runs; an empty one if there is none.
-pub(super) fn combine(mut runs: Vec<Report>) -> Report {
+pub(super) fn combine(mut runs: Vec<Run>) -> Run {
     if runs.len() == 1
         && let Some(run) = runs.pop()
     {
@@ -17,20 +21,24 @@ pub(super) fn combine(mut runs: Vec<Report>) -> Report {
     let mut all = Combined { many_hosts: hosts(&runs).len() > 1, ..Combined::default() };
     let header = all.header(&runs);
     let (mut footer, mut untold) = (Footer::default(), Vec::new());
-    for run in runs {
-        all.add(run.header, run.flows);
-        add_footer(&mut footer, run.footer);
-        for why in run.untold {
+    for Run { report, background } in runs {
+        let ids = all.add(report.header, report.flows);
+        all.add_background(background, |id| ids.get(&id).copied().unwrap_or(id));
+        add_footer(&mut footer, report.footer);
+        for why in report.untold {
             if !untold.contains(&why) {
                 untold.push(why);
             }
         }
     }
-    let Combined { namespaces, flows, .. } = all;
+    let Combined { namespaces, flows, timeline, rulesets, .. } = all;
     let mut flows: Vec<Flow> = flows.into_values().collect();
     order::sort(&mut flows);
     let coverage = Err("several runs have no coverage".to_owned());
-    Report { header: Header { namespaces, ..header }, flows, footer, coverage, untold }
+    Run {
+        report: Report { header: Header { namespaces, ..header }, flows, footer, coverage, untold },
+        background: Background { timeline, rulesets: rulesets.into_iter().collect() },
+    }
 }
 
 #[derive(Default)]
@@ -42,13 +50,15 @@ struct Combined {
     /// Numbers of interfaces, by namespace, index and name.
     interfaces: HashMap<(NetnsId, u32, String), u32>,
     flows: HashMap<FlowKey, Flow>,
+    timeline: Option<Timeline>,
+    rulesets: BTreeMap<NetnsId, Ruleset>,
 }
 
-fn hosts(runs: &[Report]) -> Vec<&str> {
+fn hosts(runs: &[Run]) -> Vec<&str> {
     let mut hosts: Vec<&str> = Vec::new();
-    for run in runs {
-        if !hosts.contains(&run.header.host.as_str()) {
-            hosts.push(&run.header.host);
+    for Run { report, .. } in runs {
+        if !hosts.contains(&report.header.host.as_str()) {
+            hosts.push(&report.header.host);
         }
     }
     hosts
@@ -66,8 +76,8 @@ fn joined<'a>(values: impl Iterator<Item = &'a str>) -> String {
 }
 
 impl Combined {
-    fn header(&self, runs: &[Report]) -> Header {
-        let headers = || runs.iter().map(|run| &run.header);
+    fn header(&self, runs: &[Run]) -> Header {
+        let headers = || runs.iter().map(|run| &run.report.header);
         let mut filters = Vec::new();
         let mut notes = Vec::new();
         for header in headers() {
@@ -103,7 +113,8 @@ impl Combined {
         }
     }
 
-    fn add(&mut self, header: Header, flows: Vec<Flow>) {
+    /// Adds the flows of a run, and returns which namespaces of its own are which of all.
+    fn add(&mut self, header: Header, flows: Vec<Flow>) -> BTreeMap<NetnsId, NetnsId> {
         let mut ids = BTreeMap::new();
         let mut numbers = HashMap::new();
         for Namespace { id, name, interfaces, untraced } in header.namespaces {
@@ -135,6 +146,16 @@ impl Combined {
                 }
             }
         }
+        ids
+    }
+
+    fn add_background(&mut self, background: Background, id: impl Fn(NetnsId) -> NetnsId) {
+        let Background { timeline, rulesets } = background;
+        if let Some(timeline) = timeline {
+            self.timeline.get_or_insert_default().merge(&timeline, &id);
+        }
+        // Of a namespace that several runs have seen, the ruleset of the last one.
+        self.rulesets.extend(rulesets.into_iter().map(|(of, ruleset)| (id(of), ruleset)));
     }
 
     fn namespace(&mut self, host: &str, name: &str) -> NetnsId {

@@ -1,5 +1,6 @@
 //! `conntracker report`: reports of recordings. Needs no privileges.
 
+mod background;
 mod combine;
 mod inputs;
 mod replay;
@@ -24,7 +25,11 @@ use crate::{
     model::{Flow, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
     os::{messages, output::Destination},
     recording::{End, Item, Reader},
-    report::{Format, Report, by::GroupOptions},
+    report::{
+        Format, Report,
+        by::GroupOptions,
+        html::{self, Background},
+    },
 };
 
 /// Between two updates of the progress.
@@ -50,6 +55,13 @@ pub struct Offline {
     pub format: Format,
     /// Loss is worth an exit status.
     pub strict: bool,
+}
+
+/// What is reported of a run.
+struct Run {
+    report: Report,
+    /// Empty if nobody asks for it.
+    background: Background,
 }
 
 /// Recordings, and which flows of them.
@@ -80,6 +92,11 @@ impl Source {
 
     /// The report of a part of the time: nanoseconds since the epoch.
     pub(super) fn report(&self, inputs: &[Input], times: RangeInclusive<u64>) -> Result<Report> {
+        Ok(self.run(inputs, times, false)?.report)
+    }
+
+    /// The same, with what a page shows besides, if that is asked for.
+    fn run(&self, inputs: &[Input], times: RangeInclusive<u64>, background: bool) -> Result<Run> {
         let wanted = Wanted {
             times,
             filter: &self.filter,
@@ -87,6 +104,7 @@ impl Source {
             recorded_filter: &self.recorded_filter,
             folding: self.folding,
             max_flows: self.max_flows,
+            background,
         };
         Ok(combine::combine(read(inputs, &wanted)?))
     }
@@ -177,7 +195,8 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
     if from > to {
         return Err(anyhow!("`--from` is later than `--to`"));
     }
-    let mut report = source.report(&inputs, from..=to)?;
+    let with_background = offline.format == Format::Html;
+    let Run { mut report, background } = source.run(&inputs, from..=to, with_background)?;
     if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
         if report.header.folded {
             report.header.notes.push(
@@ -206,7 +225,10 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
     }
     let format = offline.format.coloured(offline.destination.shows_colours());
-    offline.destination.write(|out: &mut dyn Write| report.render(format, out))?;
+    offline.destination.write(|out: &mut dyn Write| match format {
+        Format::Html => html::render(&report, &background, out),
+        format => report.render(format, out),
+    })?;
     report.footer.warn();
     let lost = report.footer.lost_anything() || !report.untold.is_empty();
     Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
@@ -232,7 +254,7 @@ pub(super) fn end_of(inputs: &[Input]) -> u64 {
 }
 
 /// The report of each run that the files have.
-fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Report>> {
+fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     let mut run: Option<Replay<'_>> = None;
     let mut progress = Progress::new(inputs);

@@ -1,18 +1,21 @@
 //! One run of a recording, fed to a flow table as the live run fed its own.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
+use super::{Run, background};
 use crate::{
     flowtable::FlowTable,
     model::{
-        TimeOfDay,
+        NetnsId, TimeOfDay,
         event::{EventKind, FlowEvent},
         filter::Filter,
         loss::Loss,
         process::{ProcessNames, SocketHolder},
     },
     recording::{Damage, Item, PartHead, statement},
-    report::{Footer, Header, Report, assembly::Assembly, recorded, time},
+    report::{
+        Footer, Header, Report, assembly::Assembly, html::Background, recorded, time, timeline::Timeline,
+    },
 };
 
 /// Whether flows are folded.
@@ -38,6 +41,8 @@ pub(super) struct Wanted<'a> {
     pub recorded_filter: &'a dyn Fn(&[String]) -> Result<Filter, String>,
     pub folding: Folding,
     pub max_flows: usize,
+    /// Also the timeline and the rulesets.
+    pub background: bool,
 }
 
 /// A run that is being read.
@@ -61,6 +66,11 @@ pub(super) struct Replay<'a> {
     remarks: Vec<String>,
     events_lost: u64,
     blocks_lost: u64,
+    timeline: Option<Timeline>,
+    /// The last ruleset of each namespace.
+    rulesets: BTreeMap<u32, statement::Ruleset>,
+    /// Rulesets that a part states before it says what time it is.
+    undated: Vec<statement::Ruleset>,
 }
 
 impl<'a> Replay<'a> {
@@ -89,6 +99,9 @@ impl<'a> Replay<'a> {
             remarks,
             events_lost: 0,
             blocks_lost: 0,
+            timeline: wanted.background.then(Timeline::default),
+            rulesets: BTreeMap::new(),
+            undated: Vec::new(),
         }
     }
 
@@ -135,7 +148,24 @@ impl<'a> Replay<'a> {
             }
             Item::Gap(gap) => self.gap(file, &gap),
             Item::Damage(damage) => self.damage(file, &damage),
-            Item::Part(_) | Item::Ruleset(_) | Item::Close(_) => {}
+            Item::Ruleset(ruleset) if self.time_of_day == TimeOfDay::default() => {
+                self.undated.push(ruleset);
+            }
+            Item::Ruleset(ruleset) => self.ruleset(ruleset),
+            Item::Part(_) | Item::Close(_) => {}
+        }
+    }
+
+    /// A part states again the ruleset that was there when it began.
+    fn ruleset(&mut self, ruleset: statement::Ruleset) {
+        let Some(timeline) = &mut self.timeline else { return };
+        let at = self.time_of_day.of(ruleset.at_ns);
+        let begun = at <= *self.wanted.times.end();
+        if begun {
+            timeline.epoch(NetnsId(ruleset.netns), ruleset.epoch, at);
+        }
+        if begun || !self.rulesets.contains_key(&ruleset.netns) {
+            self.rulesets.insert(ruleset.netns, ruleset);
         }
     }
 
@@ -148,6 +178,9 @@ impl<'a> Replay<'a> {
         for event in events {
             if let EventKind::Clock(time_of_day) = event.kind {
                 self.clock(time_of_day);
+                for ruleset in std::mem::take(&mut self.undated) {
+                    self.ruleset(ruleset);
+                }
             }
             let at = self.time_of_day.of(event.at_ns);
             // What says how other events are to be understood has no time of its own.
@@ -167,7 +200,10 @@ impl<'a> Replay<'a> {
             if !timeless {
                 self.last_ns = self.last_ns.max(at);
             }
-            table.take(event);
+            match &mut self.timeline {
+                Some(timeline) if self.begun => background::take(table, event, timeline, self.time_of_day),
+                _ => table.take(event),
+            }
         }
     }
 
@@ -236,10 +272,13 @@ impl<'a> Replay<'a> {
     }
 
     /// The report of the run.
-    pub fn finish(self) -> Result<Report, String> {
+    pub fn finish(self) -> Result<Run, String> {
         let Self {
             wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, ..
         } = self;
+        let stated = self.undated.into_iter().chain(self.rulesets.into_values());
+        let rulesets = background::rulesets(stated, &mut remarks);
+        let background = Background { timeline: self.timeline, rulesets };
         let whole = wanted.times == (0..=u64::MAX);
         let table = table.unwrap_or_else(|| self::table(wanted, header.as_ref()));
         let stated = header.unwrap_or_else(|| {
@@ -296,7 +335,8 @@ impl<'a> Replay<'a> {
             untold,
         };
         let filters = vec![recorded_filter, wanted.filter.clone()];
-        Ok(Assembly { report, flows, filters, fold: folds_now, time_of_day: related }.finish())
+        let assembly = Assembly { report, flows, filters, fold: folds_now, time_of_day: related };
+        Ok(Run { report: assembly.finish(), background })
     }
 }
 

@@ -61,10 +61,9 @@ fn list(family: Family, limits: &Limits) -> Result<String, String> {
 }
 
 impl Saved {
-    /// What one of them wrote.
-    #[cfg(any(test, feature = "fuzz"))]
-    pub fn of(family: Family, listing: &str) -> Self {
-        Self { listings: vec![(family, listing.to_owned())], notes: Vec::new() }
+    /// Adds what one of them wrote.
+    pub fn add(&mut self, family: Family, listing: &str) {
+        self.listings.push((family, listing.to_owned()));
     }
 
     /// Gives rules their texts, if the ruleset is still the one that was listed. Returns notes about what is missing.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Paths through one hook that differ in nothing but the packets that took them and how those were translated.
-pub(super) struct EqualPaths<'a> {
+pub(in crate::report) struct EqualPaths<'a> {
     /// The first of them.
     pub first: &'a Traversal,
     /// The steps whose order is known.
@@ -33,10 +33,10 @@ pub(super) struct EqualPaths<'a> {
 }
 
 /// What a mark became, and what changed it.
-pub(super) type MarkChange<'a> = (Kind, Change, By<'a>);
+pub(in crate::report) type MarkChange<'a> = (Kind, Change, By<'a>);
 
 /// Packets that are alike to the rules.
-pub(super) struct Packets {
+pub(in crate::report) struct Packets {
     state: State,
     count: u64,
     epochs: BTreeSet<u32>,
@@ -55,7 +55,7 @@ struct Shared<'a> {
 }
 
 /// The paths of a flow in the order in which its packets came by: direction by direction and hook by hook.
-pub(super) fn equal_paths(flow: &Flow) -> Vec<EqualPaths<'_>> {
+pub(in crate::report) fn equal_paths(flow: &Flow) -> Vec<EqualPaths<'_>> {
     let mut all: Vec<EqualPaths<'_>> = Vec::new();
     let mut index = HashMap::new();
     for (path, packets) in flow.paths.iter() {
@@ -119,8 +119,19 @@ impl EqualPaths<'_> {
         }
     }
 
+    /// Packets that took them.
+    pub(in crate::report) fn count(&self) -> u64 {
+        self.packets.iter().map(|packets| packets.count).sum()
+    }
+
+    /// The earliest epoch that they met.
+    pub(in crate::report) fn first_epoch(&self) -> u32 {
+        let epochs = self.packets.iter().filter_map(|packets| packets.epochs.first());
+        epochs.min().copied().unwrap_or(self.first.epoch)
+    }
+
     /// The numbers of packets with what tells them apart: their state, and the epoch if the flow met several.
-    pub(super) fn taken_by(&self, epochs: bool) -> impl fmt::Display {
+    pub(in crate::report) fn taken_by(&self, epochs: bool) -> impl fmt::Display {
         // Lists of epochs have commas of their own.
         let separator = if epochs { "; " } else { ", " };
         fmt::from_fn(move |f| {

@@ -4,7 +4,7 @@ use crate::model::path::{Site, SiteKind, Step, Verdict};
 
 /// A step in its chain.
 #[derive(Debug)]
-pub(super) struct Row<'a> {
+pub(in crate::report) struct Row<'a> {
     pub step: &'a Step,
     /// Chains around the step's own: 0 in a base chain.
     pub depth: usize,

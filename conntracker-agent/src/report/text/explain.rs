@@ -79,6 +79,13 @@ impl Explanation<'_> {
         self.drops(out)
     }
 
+    /// What few flows have.
+    pub(in crate::report) fn remarks(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.unconfirmed(out)?;
+        self.related(out)?;
+        self.drops(out)
+    }
+
     fn say(&self, key: &str, value: &dyn fmt::Display, out: &mut dyn Write) -> io::Result<()> {
         let indent = self.indent;
         writeln!(out, "{:indent$}{key}: {value}", "")
@@ -144,7 +151,7 @@ impl Explanation<'_> {
     }
 
     /// The reply direction, unless it is the inverted original one.
-    fn translated_reply(&self) -> Option<Tuple> {
+    pub(in crate::report) fn translated_reply(&self) -> Option<Tuple> {
         let Flow { key, reply, status, .. } = self.flow;
         let reply = (*reply)?;
         let seen_as = reply.inverted().map(|orig| if self.folded { orig.folded() } else { orig });
@@ -264,7 +271,7 @@ pub(super) fn elsewhere(cause: Cause) -> impl fmt::Display {
 }
 
 /// `ssh (pid 812, uid 1000 me, cgroup /user.slice)`, after `answers` for the process that sends the replies.
-fn owner(process: &Process) -> impl fmt::Display {
+pub(in crate::report) fn owner(process: &Process) -> impl fmt::Display {
     let Process { direction, uid, user, pid, comm, cgroup_id, cgroup, inode: _ } = process;
     fmt::from_fn(move |f| {
         write!(f, "{} (", OneLine(comm.as_deref().unwrap_or("-")))?;
