@@ -66,6 +66,10 @@ pub struct ReportArgs {
     /// Only the first N flows, or groups.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
+    /// Hash all names and leave out texts; of addresses keep only which prefixes they have in common: to be shown to
+    /// others.
+    #[arg(long)]
+    anonymize: bool,
     /// Exit with 3 if something was lost, or the recording is damaged.
     #[arg(long)]
     strict: bool,
@@ -146,6 +150,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         by,
         sort,
         top,
+        anonymize,
         strict,
         max_flows,
         filter,
@@ -185,6 +190,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         top,
         destination: Destination::new(&output),
         format,
+        anonymize,
         strict,
     })
 }

@@ -232,6 +232,20 @@ impl Drops {
         }
     }
 
+    /// Changes the clash, if there is one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn change_clash(&mut self, change: impl FnOnce(&mut Clash)) {
+        if let Some(clash) = &mut self.clash {
+            change(clash);
+        }
+    }
+
+    /// Changes the rules that dropped packets.
+    #[cfg(feature = "cli")]
+    pub(crate) fn change_steps(&mut self, change: impl FnMut(&mut Step)) {
+        self.at.iter_mut().filter_map(|at| at.by.as_mut()).for_each(change);
+    }
+
     /// Changes the numbers by which drop points refer to interfaces.
     #[cfg(feature = "cli")]
     pub(crate) fn renumber(&mut self, number: impl Fn(u32) -> u32) {

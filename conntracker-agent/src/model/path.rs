@@ -398,6 +398,16 @@ impl Paths {
         }
     }
 
+    /// The same packets on other paths.
+    #[cfg(feature = "cli")]
+    pub(crate) fn changed(&self, mut change: impl FnMut(&Traversal) -> Traversal) -> Self {
+        let mut changed = Self::default();
+        for (traversal, packets) in &self.all {
+            changed.add(&Arc::new(change(traversal)), *packets);
+        }
+        changed
+    }
+
     /// Adds all of another flow's.
     pub fn merge(&mut self, other: &Self) {
         for (traversal, packets) in &other.all {

@@ -20,6 +20,8 @@ pub mod netns;
 #[cfg(feature = "cli")]
 pub mod output;
 #[cfg(feature = "cli")]
+pub(crate) mod random;
+#[cfg(feature = "cli")]
 pub mod signals;
 pub mod sockopt;
 #[cfg(feature = "cli")]

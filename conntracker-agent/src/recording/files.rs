@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -15,7 +15,7 @@ use super::{
     head::PartHead,
     part::{PartWriter, RawBlock},
 };
-use crate::os::output::MODE;
+use crate::os::{output::MODE, random::random};
 
 /// Level of zstd: higher ones take more time than they save bytes.
 const LEVEL: i32 = 3;
@@ -100,7 +100,8 @@ impl PartFile {
         };
         let number = before.as_ref().map_or(1, |(number, _)| number + 1);
         let remark = before.and_then(|(_, path)| not_ended(&path));
-        let part = Self::open(target, random()?, number)?;
+        let recording = random().context("no random bytes can be had")?;
+        let part = Self::open(target, recording, number)?;
         Ok((part, remark))
     }
 
@@ -237,14 +238,6 @@ fn not_ended(path: &Path) -> Option<String> {
         "the run before was not ended in order: {name} was written last{}",
         until.unwrap_or_default()
     ))
-}
-
-/// Random bytes.
-fn random() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.context("cannot read /dev/urandom")?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Reports: the contents in [`Report`], and the renderers that write them.
 
+pub(crate) mod anonymous;
 pub(crate) mod assembly;
 pub mod by;
 pub mod conntrack;

@@ -23,10 +23,11 @@ pub use self::{replay::Folding, when::When};
 use super::trace::EXIT_LOST;
 use crate::{
     model::{Flow, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
-    os::{messages, output::Destination},
-    recording::{End, Item, Reader},
+    os::{messages, output::Destination, random::random},
+    recording::{End, Error, Item, Reader},
     report::{
         Format, Report,
+        anonymous::Anonymizer,
         by::GroupOptions,
         html::{self, Background},
     },
@@ -53,6 +54,8 @@ pub struct Offline {
     pub destination: Destination,
     /// What it looks like.
     pub format: Format,
+    /// Names are hashed, and of addresses only common prefixes are kept.
+    pub anonymize: bool,
     /// Loss is worth an exit status.
     pub strict: bool,
 }
@@ -196,7 +199,12 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         return Err(anyhow!("`--from` is later than `--to`"));
     }
     let with_background = offline.format == Format::Html;
-    let Run { mut report, background } = source.run(&inputs, from..=to, with_background)?;
+    let Run { mut report, mut background } = source.run(&inputs, from..=to, with_background)?;
+    if offline.anonymize {
+        Anonymizer::new(random().context("no random bytes can be had")?).report(&mut report);
+        // They have addresses and comments.
+        background.rulesets.clear();
+    }
     if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
         if report.header.folded {
             report.header.notes.push(
@@ -263,7 +271,19 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
         let what = || format!("cannot read {name}");
         let mut reader = Reader::new(progress.counting(input.open()?)).with_context(what)?;
         let mut items = 0_u64;
-        while let Some(item) = reader.next(End::Last).with_context(what)? {
+        loop {
+            let item = match reader.next(End::Last) {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                // The last part of a run that was killed while it made it.
+                Err(Error::NotARecording(bytes)) if bytes.is_empty() && run.is_some() => {
+                    if let Some(run) = &mut run {
+                        run.not_closed(&name);
+                    }
+                    break;
+                }
+                Err(error) => return Err(error).with_context(what),
+            };
             items += 1;
             if let Item::Part(head) = &item
                 && !run.as_mut().is_some_and(|run| run.part(head))

@@ -39,6 +39,7 @@ fn report_of(recording: &Path) -> Value {
         top: None,
         destination: Destination::new(file.to_str().unwrap()),
         format: Format::Json,
+        anonymize: false,
         strict: false,
     })
     .unwrap();
