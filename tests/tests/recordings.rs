@@ -277,6 +277,12 @@ fn a_daemon_records_beside_its_report_and_a_hangup_begins_a_part() {
         thread::sleep(Duration::from_millis(10));
     }
     udp_send(&lab.client, lab.client.at(4_001), lab.server.at(9), b"x", 1).unwrap();
+    // What it sees now, while it writes.
+    let start = Instant::now();
+    while !ports(&report(&["--live", &base])).is_superset(&BTreeSet::from([4_000, 4_001])) {
+        assert!(start.elapsed() < PATIENCE, "the part that is being written does not have both flows");
+        thread::sleep(Duration::from_millis(100));
+    }
     daemon.terminate().unwrap();
     let mode = fs::metadata(&second).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode, 0o640);

@@ -87,6 +87,7 @@ pub fn run(args: DiffArgs) -> Result<ExitCode> {
         recorded_filter,
         folding: Folding::Fold,
         max_flows: live::max_flows(),
+        live: false,
     };
     let sides = match (after, epoch, &at[..]) {
         (Some(after), ..) => Sides::Two(Box::new([source(before), source(after)])),

@@ -8,7 +8,7 @@ use conntracker::{
     commands::report::{self, Folding, Offline, Sort, Source, When},
     live,
     model::filter::Filter,
-    os::output::Destination,
+    os::{daemon, output::Destination},
     report::by::{self, GroupOptions, Key},
 };
 
@@ -17,8 +17,12 @@ use super::{Compat, ReportFormat, filter::FilterArgs, group, values};
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Recordings: files, names of recordings without the numbers of their parts, directories, `-` for standard input.
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "live")]
     files: Vec<PathBuf>,
+    /// Report what a running `conntracker trace --record` sees now: of FILE, by default that of the daemon, the part
+    /// that is being written.
+    #[arg(long)]
+    live: bool,
     /// Only what was seen from this time on: 2026-11-29T03:12:00Z, "2026-11-29 03:12", 03:12 (local time), or -1h for
     /// an hour before the end.
     #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true)]
@@ -136,7 +140,8 @@ impl SortArg {
 
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let ReportArgs {
-        files,
+        mut files,
+        live: running,
         from,
         to,
         nat_port,
@@ -170,6 +175,9 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     // Flows that fold may be of several groups.
     let one_by_one = by.is_some_and(|key| !key.folded_key_decides());
     let (filter, filter_text) = filter.resolve();
+    if files.is_empty() {
+        files.push(daemon::RECORDING.into());
+    }
     report::run(&Offline {
         source: Source {
             files,
@@ -182,6 +190,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
                 _ => Folding::AsRecorded,
             },
             max_flows: max_flows.unwrap_or_else(live::max_flows),
+            live: running,
         },
         from,
         to,

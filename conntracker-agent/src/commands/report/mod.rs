@@ -81,6 +81,9 @@ pub struct Source {
     pub folding: Folding,
     /// Room for flows.
     pub max_flows: usize,
+    /// The recordings are being written: the last part of each is read, and it has no end yet. Parts stand alone, so it
+    /// has all that is there now.
+    pub live: bool,
 }
 
 impl Source {
@@ -88,7 +91,11 @@ impl Source {
     pub(super) fn inputs(&self) -> Result<Vec<Input>> {
         let mut inputs = Vec::new();
         for name in &self.files {
-            inputs.extend(inputs::files(name)?);
+            let mut files = inputs::files(name)?;
+            if self.live {
+                files.drain(..files.len().saturating_sub(1));
+            }
+            inputs.append(&mut files);
         }
         Ok(inputs)
     }
@@ -108,6 +115,7 @@ impl Source {
             folding: self.folding,
             max_flows: self.max_flows,
             background,
+            end: if self.live { End::MayGrow } else { End::Last },
         };
         Ok(combine::combine(read(inputs, &wanted)?))
     }
@@ -272,7 +280,7 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
         let mut reader = Reader::new(progress.counting(input.open()?)).with_context(what)?;
         let mut items = 0_u64;
         loop {
-            let item = match reader.next(End::Last) {
+            let item = match reader.next(wanted.end) {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
                 // The last part of a run that was killed while it made it.
@@ -295,6 +303,7 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
             run.get_or_insert_with(|| Replay::unknown(wanted)).take(&name, item);
         }
         if items > 0
+            && wanted.end == End::Last
             && !reader.closed()
             && let Some(run) = &mut run
         {

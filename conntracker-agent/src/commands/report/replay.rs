@@ -12,7 +12,7 @@ use crate::{
         loss::Loss,
         process::{ProcessNames, SocketHolder},
     },
-    recording::{Damage, Item, PartHead, statement},
+    recording::{Damage, End, Item, PartHead, statement},
     report::{
         Footer, Header, Report, assembly::Assembly, html::Background, recorded, time,
         timeline::Timeline,
@@ -44,6 +44,8 @@ pub(super) struct Wanted<'a> {
     pub max_flows: usize,
     /// Also the timeline and the rulesets.
     pub background: bool,
+    /// Whether the files may grow.
+    pub end: End,
 }
 
 /// A run that is being read.

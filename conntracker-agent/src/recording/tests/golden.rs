@@ -31,6 +31,7 @@ fn report_of(recording: &Path) -> Value {
             recorded_filter: |_| Ok(Filter::default()),
             folding: Folding::AsRecorded,
             max_flows: 1_000,
+            live: false,
         },
         from: None,
         to: None,
