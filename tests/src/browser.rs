@@ -19,7 +19,8 @@ use tempfile::TempDir;
 
 /// The program, and where to get it.
 const PROGRAM: &str = "chromium";
-const MISSING: &str = "chromium is not found: `cargo xtask setup` installs it (package chromium of Debian)";
+const MISSING: &str =
+    "chromium is not found: `cargo xtask setup` installs it (package chromium of Debian)";
 
 /// How long an answer may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -94,7 +95,8 @@ impl Browser {
             complaints: RefCell::default(),
             _profile: profile,
         };
-        let page = browser.call("Target.createTarget", json!({"url": "about:blank"})).context(MISSING)?;
+        let page =
+            browser.call("Target.createTarget", json!({"url": "about:blank"})).context(MISSING)?;
         let target = json!({"targetId": page["targetId"], "flatten": true});
         let session = browser.call("Target.attachToTarget", target)?;
         browser.session = session["sessionId"].as_str().context("no session")?.to_owned();
@@ -118,7 +120,10 @@ impl Browser {
         let start = Instant::now();
         loop {
             let rest = PATIENCE.saturating_sub(start.elapsed());
-            let message = self.messages.recv_timeout(rest).with_context(|| format!("no answer to {method}"))?;
+            let message = self
+                .messages
+                .recv_timeout(rest)
+                .with_context(|| format!("no answer to {method}"))?;
             if message["id"] == id {
                 if let Some(error) = message.get("error") {
                     bail!("{method}: {error}");
@@ -150,7 +155,8 @@ impl Browser {
     /// Opens a file, and waits until an expression is true.
     pub fn open(&self, file: &Path, ready: &str) -> Result<()> {
         let file = file.canonicalize()?;
-        let answer = self.call("Page.navigate", json!({"url": format!("file://{}", file.display())}))?;
+        let answer =
+            self.call("Page.navigate", json!({"url": format!("file://{}", file.display())}))?;
         ensure!(answer.get("errorText").is_none(), "{}: {answer}", file.display());
         self.wait(ready)
     }
@@ -223,7 +229,8 @@ impl Browser {
             _ => "",
         };
         for kind in ["keyDown", "keyUp"] {
-            let event = json!({"type": kind, "key": key, "windowsVirtualKeyCode": code, "text": text});
+            let event =
+                json!({"type": kind, "key": key, "windowsVirtualKeyCode": code, "text": text});
             self.call("Input.dispatchKeyEvent", event)?;
         }
         self.settle()
@@ -238,7 +245,8 @@ impl Browser {
 
     /// Size of the window.
     pub fn size(&self, width: u32, height: u32) -> Result<()> {
-        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let metrics =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", metrics)?;
         self.settle()
     }

@@ -21,8 +21,8 @@ use std::{
     net::SocketAddr,
 };
 
-pub use self::style::Style;
 pub(super) use self::equal::{EqualPaths, MarkChange, equal_paths};
+pub use self::style::Style;
 use self::{
     rows::{Row, same_chain},
     style::Colour,
@@ -111,7 +111,8 @@ impl Layout {
             writeln!(out, "{:STEP$}met as well, in an order that is not known:", "")?;
             unplaced.try_for_each(|step| self.step(step, 0, path, out))?;
         }
-        let says = |out: &mut dyn Write, text: &dyn fmt::Display| writeln!(out, "{:STEP$}{text}", "");
+        let says =
+            |out: &mut dyn Write, text: &dyn fmt::Display| writeln!(out, "{:STEP$}{text}", "");
         if let Some(unknown) = unknown_steps(path) {
             says(out, &unknown)?;
         }

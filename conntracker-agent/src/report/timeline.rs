@@ -70,7 +70,8 @@ impl Timeline {
                 until(n + 1) - until(n)
             };
             let Column { new_flows, dropped, lost } = counts;
-            let part = Column { new_flows: part(new_flows), dropped: part(dropped), lost: part(lost) };
+            let part =
+                Column { new_flows: part(new_flows), dropped: part(dropped), lost: part(lost) };
             if !part.is_empty() {
                 self.columns.entry(column).or_default().add(part);
             }
@@ -122,7 +123,9 @@ impl Timeline {
     fn make_room(&mut self, first: u64, last: u64) {
         let of = |ns: u64, width: u64| ns / width;
         let (mut from, mut to) = (first, last);
-        if let (Some(known), Some((end, _))) = (self.columns.keys().next(), self.columns.last_key_value()) {
+        if let (Some(known), Some((end, _))) =
+            (self.columns.keys().next(), self.columns.last_key_value())
+        {
             from = from.min(known * self.width_ns);
             to = to.max(end * self.width_ns);
         }
@@ -171,7 +174,8 @@ mod tests {
     fn drops_that_were_counted_together_are_spread_between_the_first_and_the_last() {
         let mut timeline = Timeline::default();
         timeline.add(0, NARROWEST * 3, Column { dropped: 10, ..Column::default() });
-        let dropped = timeline.columns().unwrap().1.iter().map(|one| one.dropped).collect::<Vec<_>>();
+        let dropped =
+            timeline.columns().unwrap().1.iter().map(|one| one.dropped).collect::<Vec<_>>();
         assert_eq!(dropped, [2, 3, 2, 3]);
     }
 

@@ -38,14 +38,18 @@ impl Page {
         let file = tempfile::Builder::new().suffix(".html").tempfile().unwrap();
         let output = file.path().to_str().unwrap();
         let start = Instant::now();
-        tracer::stdout(["report", recording.to_str().unwrap(), "--format", "html", "-o", output]).unwrap();
+        tracer::stdout(["report", recording.to_str().unwrap(), "--format", "html", "-o", output])
+            .unwrap();
         let size = fs::metadata(file.path()).unwrap().len();
         println!("page of {size} bytes, made in {:.2?}", start.elapsed());
         let browser = Browser::start().unwrap();
         browser.open(file.path(), SHOWS).unwrap();
         let paints = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
         let painted = browser.eval(paints).unwrap();
-        println!("painted first after {painted} ms, all shown after {} ms", browser.text(SHOWS).unwrap());
+        println!(
+            "painted first after {painted} ms, all shown after {} ms",
+            browser.text(SHOWS).unwrap()
+        );
         Self { browser, _file: file }
     }
 
@@ -81,12 +85,16 @@ impl Page {
     fn list(&self, expression: &str) -> Vec<String> {
         let value = self.eval(&format!("Array.from({expression})")).unwrap();
         let items = value.as_array().unwrap().iter();
-        items.map(|item| item.as_str().unwrap_or_else(|| panic!("{expression}: {item}")).to_owned()).collect()
+        items
+            .map(|item| item.as_str().unwrap_or_else(|| panic!("{expression}: {item}")).to_owned())
+            .collect()
     }
 
     /// What the rows of the table in view say.
     fn rows(&self) -> Vec<String> {
-        self.list("document.querySelectorAll('.line'), (row) => row.innerText.replace(/\\s+/g, ' ')")
+        self.list(
+            "document.querySelectorAll('.line'), (row) => row.innerText.replace(/\\s+/g, ' ')",
+        )
     }
 
     fn answer(&self) -> String {
@@ -99,7 +107,9 @@ impl Page {
 
     /// Clicks on the row of the ruleset whose text begins so.
     fn click_rule(&self, text: &str) {
-        let row = format!("[...document.querySelectorAll('.row')].find((row) => row.querySelector('code').textContent.startsWith('{text}'))");
+        let row = format!(
+            "[...document.querySelectorAll('.row')].find((row) => row.querySelector('code').textContent.startsWith('{text}'))"
+        );
         self.click(&row).unwrap();
     }
 }
@@ -118,13 +128,20 @@ fn total(recording: &Path, name: &str) -> u64 {
 fn it_opens_on_the_answer_and_asks_nobody() {
     let page = Page::of(samples::real());
     let answer = page.answer();
-    let (packets, flows) = (total(samples::real(), "dropped_packets"), total(samples::real(), "dropped"));
-    assert!(answer.starts_with(&format!("{packets} packets of {flows} flows dropped, ")), "{answer}");
+    let (packets, flows) =
+        (total(samples::real(), "dropped_packets"), total(samples::real(), "dropped"));
+    assert!(
+        answer.starts_with(&format!("{packets} packets of {flows} flows dropped, ")),
+        "{answer}"
+    );
     assert!(answer.contains("by inet fw/forward rule 6"), "{answer}");
     assert!(answer.contains("no traced packet met before the ruleset changed on "), "{answer}");
     assert!(answer.contains("lost in the kernel"), "{answer}");
     assert_eq!(page.count().1, total(samples::real(), "flows"));
-    assert_eq!(page.list("document.querySelectorAll('.change text'), (text) => text.textContent"), ["ruleset 2"]);
+    assert_eq!(
+        page.list("document.querySelectorAll('.change text'), (text) => text.textContent"),
+        ["ruleset 2"]
+    );
     // What was dropped stands on top, and the flows are all there.
     assert!(page.rows()[0].starts_with("✕ dropped ✕ 3 udp 10.77.1.2:300"), "{:?}", page.rows()[0]);
     page.picture("light");
@@ -135,7 +152,8 @@ fn it_opens_on_the_answer_and_asks_nobody() {
 fn the_chosen_flow_has_the_steps_of_format_path_and_lights_its_hooks() {
     let page = Page::of(samples::real());
     let paths = report(samples::real(), "path");
-    for (from, to) in [("10.77.1.2:30012", "10.77.2.2:9999"), ("10.77.1.2:30003", "10.77.1.1:8080")] {
+    for (from, to) in [("10.77.1.2:30012", "10.77.2.2:9999"), ("10.77.1.2:30003", "10.77.1.1:8080")]
+    {
         page.press("/").unwrap();
         page.write(&format!("{from} {to}")).unwrap();
         assert_eq!(page.count().0, 1, "{:?}", page.rows());
@@ -146,21 +164,36 @@ fn the_chosen_flow_has_the_steps_of_format_path_and_lights_its_hooks() {
             line.matches('h4') ? line.textContent.replace(', ✕ DROPPED', ', DROPPED') \
             : [...line.children].map((part) => part.textContent.replace('✕ ', '').trim()).join(' ')");
         let (address, port) = to.split_once(':').unwrap();
-        let end = format!("(port={}) to dst = {address} (port={port})", from.split_once(':').unwrap().1);
+        let end =
+            format!("(port={}) to dst = {address} (port={port})", from.split_once(':').unwrap().1);
         let below = paths.lines().skip_while(|line| !line.contains(&end)).skip(1);
         let below = below.take_while(|line| line.starts_with("    "));
-        let hook = |line: &&str| line.starts_with("      ") && !line.trim_start().starts_with(['s', 'd']);
-        let want: Vec<String> =
-            below.filter(hook).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        let shown: Vec<String> =
-            shown.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let hook =
+            |line: &&str| line.starts_with("      ") && !line.trim_start().starts_with(['s', 'd']);
+        let want: Vec<String> = below
+            .filter(hook)
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        let shown: Vec<String> = shown
+            .iter()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
         assert!(shown.len() > 4, "{shown:#?}");
         assert_eq!(shown, want);
-        let mut lit = page.list("document.querySelectorAll('.hook.lit'), (hook) => hook.dataset.hook");
+        let mut lit =
+            page.list("document.querySelectorAll('.hook.lit'), (hook) => hook.dataset.hook");
         lit.sort();
         let dropped = to.ends_with("9999");
-        assert_eq!(lit, if dropped { &["forward", "prerouting"][..] } else { &["forward", "postrouting", "prerouting"] });
-        let stopped = page.list("document.querySelectorAll('.hook.stopped'), (hook) => hook.dataset.hook");
+        assert_eq!(
+            lit,
+            if dropped {
+                &["forward", "prerouting"][..]
+            } else {
+                &["forward", "postrouting", "prerouting"]
+            }
+        );
+        let stopped =
+            page.list("document.querySelectorAll('.hook.stopped'), (hook) => hook.dataset.hook");
         assert_eq!(stopped, if dropped { &["forward"][..] } else { &[] });
         page.eval("document.activeElement.blur()").unwrap();
         page.press("Escape").unwrap();
@@ -179,7 +212,13 @@ fn a_click_is_a_filter_and_a_chip_takes_it_away() {
     let (input, _) = page.count();
     assert!(input > 0 && input < all, "{input} of {all}");
     assert_eq!(page.chips(), ["hook input"]);
-    assert!(page.answer().starts_with("In this selection 12 packets of 12 flows dropped, all by inet fw/input policy"), "{}", page.answer());
+    assert!(
+        page.answer().starts_with(
+            "In this selection 12 packets of 12 flows dropped, all by inet fw/input policy"
+        ),
+        "{}",
+        page.answer()
+    );
     page.click("document.querySelector('#chips .chip')").unwrap();
     assert_eq!(page.count().0, all);
 
@@ -209,7 +248,12 @@ fn a_click_is_a_filter_and_a_chip_takes_it_away() {
     page.eval("document.querySelector('#timeline svg').focus()").unwrap();
     page.press("End").unwrap();
     page.press("Enter").unwrap();
-    assert!(page.count().0 < all && page.chips()[0].starts_with("seen "), "{:?} {:?}", page.count(), page.chips());
+    assert!(
+        page.count().0 < all && page.chips()[0].starts_with("seen "),
+        "{:?} {:?}",
+        page.count(),
+        page.chips()
+    );
     page.press("Escape").unwrap();
     page.is_quiet();
 }
@@ -251,7 +295,11 @@ fn text_finds_addresses_ports_rules_and_processes() {
 fn hits_stand_in_the_margin_of_the_ruleset() {
     let page = Page::of(samples::real());
     let rows = page.list("document.querySelectorAll('#ruleset .row'), (row) => row.innerText.replace(/\\s+/g, ' ').trim()");
-    for row in ["18 ✕ 18 6 udp dport 9999 counter drop comment \"reloaded\"", "12 ✕ 12 policy drop", "– 5 tcp dport 9 counter drop comment \"discard\""] {
+    for row in [
+        "18 ✕ 18 6 udp dport 9999 counter drop comment \"reloaded\"",
+        "12 ✕ 12 policy drop",
+        "– 5 tcp dport 9 counter drop comment \"discard\"",
+    ] {
         assert!(rows.iter().any(|found| found == row), "no {row}: {rows:#?}");
     }
     // A chain that no packet met is there, closed.
@@ -269,7 +317,9 @@ fn fifty_thousand_flows_are_smooth() {
     assert_eq!(page.count(), (50_000, 50_000));
     assert!(page.rows().len() < 100, "only the rows in view are elements");
     let time = |what: &str| {
-        let timed = format!("(() => {{ const start = performance.now(); {what}; return performance.now() - start; }})()");
+        let timed = format!(
+            "(() => {{ const start = performance.now(); {what}; return performance.now() - start; }})()"
+        );
         let milliseconds = page.eval(&timed).unwrap();
         println!("{what}: {milliseconds} ms");
     };
@@ -303,7 +353,8 @@ fn hostile_names_are_text_wherever_they_are() {
     let text = "document.body.innerText + document.title";
     let mut shown = page.text(text).unwrap();
     // All there is to click and to open.
-    page.eval("document.querySelectorAll('details').forEach((one) => { one.open = true; })").unwrap();
+    page.eval("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        .unwrap();
     for filter in ["hook", "cause", "pair", "rule"] {
         page.click(&format!("document.querySelector('[data-filter={filter}]')")).unwrap();
         shown += &page.text(text).unwrap();
@@ -324,7 +375,10 @@ fn hostile_names_are_text_wherever_they_are() {
     page.medium(Medium::Print).unwrap();
     page.print().unwrap();
     assert_eq!(hacked(), "undefined");
-    assert_eq!(page.eval("document.querySelectorAll('img, iframe, object, link, base').length").unwrap(), 0);
+    assert_eq!(
+        page.eval("document.querySelectorAll('img, iframe, object, link, base').length").unwrap(),
+        0
+    );
     assert_eq!(page.eval("document.scripts.length").unwrap(), 1);
     page.picture("hostile");
     page.is_quiet();
@@ -337,8 +391,11 @@ fn what_the_policy_forbids_is_forbidden() {
     let inserted = "(() => { try { document.body.insertAdjacentHTML('beforeend', '<b>x</b>'); return 'done'; } \
         catch (error) { return error.name; } })()";
     assert_eq!(page.text(inserted).unwrap(), "TypeError");
-    page.eval("(() => { const script = document.createElement('script'); \
-        try { script.text = 'globalThis.hacked = 1'; document.body.append(script); } catch {} })()").unwrap();
+    page.eval(
+        "(() => { const script = document.createElement('script'); \
+        try { script.text = 'globalThis.hacked = 1'; document.body.append(script); } catch {} })()",
+    )
+    .unwrap();
     page.eval("(() => { const image = document.createElement('img'); image.src = 'http://192.0.2.1/x.png'; document.body.append(image); })()").unwrap();
     page.eval("fetch('http://192.0.2.1/').catch(() => {})").unwrap();
     assert_eq!(page.eval("typeof globalThis.hacked").unwrap(), "undefined");
@@ -381,7 +438,9 @@ fn it_is_there_in_the_dark_on_paper_and_on_a_narrow_screen() {
     page.picture("dark");
     page.medium(Medium::Light).unwrap();
     page.size(400, 900).unwrap();
-    let overflow = page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth").unwrap();
+    let overflow = page
+        .eval("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        .unwrap();
     assert_eq!(overflow, 0, "nothing leads out of a narrow window");
     page.picture("narrow");
     page.size(1440, 1000).unwrap();
@@ -392,7 +451,10 @@ fn it_is_there_in_the_dark_on_paper_and_on_a_narrow_screen() {
     page.medium(Medium::Print).unwrap();
     page.eval("dispatchEvent(new Event('beforeprint'))").unwrap();
     assert_eq!(page.rows().len() as u64, page.count().0, "all rows stand on paper");
-    assert_eq!(page.text("getComputedStyle(document.getElementById('search')).display").unwrap(), "none");
+    assert_eq!(
+        page.text("getComputedStyle(document.getElementById('search')).display").unwrap(),
+        "none"
+    );
     page.picture("paper");
     let pdf = page.print().unwrap();
     assert!(pdf.starts_with(b"%PDF") && pdf.len() > 10_000, "{} bytes", pdf.len());

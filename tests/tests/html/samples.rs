@@ -24,7 +24,8 @@ pub const HOSTILE: &str = "</script><script>globalThis.hacked=1</script>\"><img 
 pub const SHOWN: &str = "</script><script>globalThis.hacked=1</script>\"><img src=x onerror=globalThis.hacked=1>${globalThis.hacked=1}'\\u{2028}<!--";
 
 /// A comment that nft accepts.
-pub const COMMENT: &str = "</script><script>globalThis.hacked=1</script><img src=x onerror=globalThis.hacked=1>${hacked}";
+pub const COMMENT: &str =
+    "</script><script>globalThis.hacked=1</script><img src=x onerror=globalThis.hacked=1>${hacked}";
 
 /// The firewall of the traced router; a reload adds the last rule.
 fn firewall(reloaded: bool) -> String {
@@ -115,12 +116,14 @@ fn trace() -> (TempDir, PathBuf) {
         udp_exchange(router, "0.0.0.0:0".parse().unwrap(), server.at(53), b"who?").unwrap();
         ping4(client, server.v4().into(), 100 + round, 1).unwrap();
         if round % 2 == 0 {
-            udp_send(client, client.at(from), server.at(9999), b"dropped once it is forbidden", 3).unwrap();
+            udp_send(client, client.at(from), server.at(9999), b"dropped once it is forbidden", 3)
+                .unwrap();
             udp_send(client, client.at(from), router.at(161), b"dropped by the policy", 1).unwrap();
         }
         if round % 6 == 0 {
             // Answered by a reset.
-            let _ = tcp_connect(client, client.at(from), server.at(5432), Duration::from_millis(200));
+            let _ =
+                tcp_connect(client, client.at(from), server.at(5432), Duration::from_millis(200));
             let gone = "10.77.2.99:53".parse().unwrap();
             udp_send(client, client.at(from), gone, b"nobody has this address", 2).unwrap();
         }
@@ -184,7 +187,10 @@ pub fn many(flows: u32) -> (TempDir, PathBuf) {
     for mut event in events.drain(..) {
         let Some((orig, _)) = tuples(&mut event.kind) else {
             // Dumps would show the real flows; the rest says how events are to be understood.
-            if matches!(event.kind, EventKind::Clock(_) | EventKind::KernelCounts | EventKind::PacketsSeen(_)) {
+            if matches!(
+                event.kind,
+                EventKind::Clock(_) | EventKind::KernelCounts | EventKind::PacketsSeen(_)
+            ) {
                 others.push(event);
             }
             continue;
@@ -235,7 +241,17 @@ pub fn many(flows: u32) -> (TempDir, PathBuf) {
 
 /// Names of these things, each hostile and with the thing in front.
 pub const NAMED: [&str; 11] = [
-    "host", "kernel", "note", "untold", "netns", "interface", "table", "chain", "rule", "target", "process",
+    "host",
+    "kernel",
+    "note",
+    "untold",
+    "netns",
+    "interface",
+    "table",
+    "chain",
+    "rule",
+    "target",
+    "process",
 ];
 
 fn hostile(of: &str) -> String {

@@ -12,7 +12,12 @@ use crate::{
 };
 
 /// Merges an event into the flow table, and adds to the timeline what the table has counted of it.
-pub(super) fn take(table: &mut FlowTable, event: FlowEvent, timeline: &mut Timeline, clock: TimeOfDay) {
+pub(super) fn take(
+    table: &mut FlowTable,
+    event: FlowEvent,
+    timeline: &mut Timeline,
+    clock: TimeOfDay,
+) {
     let last = clock.of(event.at_ns);
     let first = match &event.kind {
         EventKind::Dropped(packets) => clock.of(packets.first_ns),
@@ -22,7 +27,8 @@ pub(super) fn take(table: &mut FlowTable, event: FlowEvent, timeline: &mut Timel
         }
         _ => last,
     };
-    let counted = |table: &FlowTable| (table.new_flows(), table.drops_counted(), table.lost_counted());
+    let counted =
+        |table: &FlowTable| (table.new_flows(), table.drops_counted(), table.lost_counted());
     let before = counted(table);
     table.take(event);
     let (new_flows, dropped, lost) = counted(table);
@@ -44,7 +50,8 @@ pub(super) fn rulesets(
         match Ruleset::of_printed(&listings) {
             Ok(ruleset) => rulesets.push((NetnsId(netns), ruleset)),
             Err(error) => {
-                remarks.push(format!("the recorded ruleset of epoch {epoch} cannot be read: {error}"));
+                remarks
+                    .push(format!("the recorded ruleset of epoch {epoch} cannot be read: {error}"));
             }
         }
     }

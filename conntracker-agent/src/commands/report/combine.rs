@@ -6,9 +6,7 @@ use super::Run;
 use crate::{
     firewall::Ruleset,
     model::{Flow, FlowKey, NetnsId, order},
-    report::{
-        Footer, Header, Interface, Namespace, Report, html::Background, timeline::Timeline,
-    },
+    report::{Footer, Header, Interface, Namespace, Report, html::Background, timeline::Timeline},
 };
 
 /// One report of all runs; an empty one if there is none.

@@ -18,9 +18,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 pub(super) use self::inputs::Input;
-use self::{
-    replay::{Replay, Wanted},
-};
+use self::replay::{Replay, Wanted};
 pub use self::{replay::Folding, when::When};
 use super::trace::EXIT_LOST;
 use crate::{

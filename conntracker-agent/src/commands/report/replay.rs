@@ -14,7 +14,8 @@ use crate::{
     },
     recording::{Damage, Item, PartHead, statement},
     report::{
-        Footer, Header, Report, assembly::Assembly, html::Background, recorded, time, timeline::Timeline,
+        Footer, Header, Report, assembly::Assembly, html::Background, recorded, time,
+        timeline::Timeline,
     },
 };
 
@@ -201,7 +202,9 @@ impl<'a> Replay<'a> {
                 self.last_ns = self.last_ns.max(at);
             }
             match &mut self.timeline {
-                Some(timeline) if self.begun => background::take(table, event, timeline, self.time_of_day),
+                Some(timeline) if self.begun => {
+                    background::take(table, event, timeline, self.time_of_day)
+                }
                 _ => table.take(event),
             }
         }

@@ -25,7 +25,11 @@ impl<'a> Columns<'a> {
     }
 
     /// Writes numbers: seven bits to a byte, the lowest first; the highest bit says that more follow.
-    pub(super) fn numbers(&mut self, name: &str, numbers: impl IntoIterator<Item = u64>) -> io::Result<()> {
+    pub(super) fn numbers(
+        &mut self,
+        name: &str,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> io::Result<()> {
         self.column(name, "numbers", |column| {
             numbers.into_iter().try_for_each(|number| varint(number, column))
         })
@@ -39,7 +43,8 @@ impl<'a> Columns<'a> {
     ) -> io::Result<()> {
         write!(self.out, "<script type=\"application/octet-stream\" data-{kind}=\"{name}\">")?;
         let base64 = EncoderWriter::new(&mut *self.out, &STANDARD);
-        let mut column = BufWriter::with_capacity(BUFFER, DeflateEncoder::new(base64, Compression::default()));
+        let mut column =
+            BufWriter::with_capacity(BUFFER, DeflateEncoder::new(base64, Compression::default()));
         write(&mut column)?;
         let deflate = column.into_inner().map_err(io::IntoInnerError::into_error)?;
         deflate.finish()?.finish()?;

@@ -25,7 +25,8 @@ impl<T: Eq + Hash> Dictionary<T> {
 
     /// The values by their numbers.
     pub(super) fn values(&self) -> Vec<&T> {
-        let mut values: Vec<(&T, u32)> = self.numbers.iter().map(|(value, number)| (value, *number)).collect();
+        let mut values: Vec<(&T, u32)> =
+            self.numbers.iter().map(|(value, number)| (value, *number)).collect();
         values.sort_unstable_by_key(|(_, number)| *number);
         values.into_iter().map(|(value, _)| value).collect()
     }

@@ -93,7 +93,8 @@ impl ReportObject {
             sources: sources.iter().map(|(name, count)| (clean(name), *count)).collect(),
             losses: losses.iter().map(loss).collect(),
             others: others.by_protocol().map(other).collect(),
-            timeline: timeline.and_then(|of| of.columns().map(|(at, all)| columns(at, of.width_ns(), &all))),
+            timeline: timeline
+                .and_then(|of| of.columns().map(|(at, all)| columns(at, of.width_ns(), &all))),
             changes: timeline
                 .into_iter()
                 .flat_map(|timeline| timeline.epochs())

@@ -75,7 +75,8 @@ impl<'a> FlowColumns<'a> {
         self.described(words, columns)?;
         self.counted(columns)?;
         self.drops(words, rules, columns)?;
-        let addresses: Vec<String> = self.addresses.values().into_iter().map(IpAddr::to_string).collect();
+        let addresses: Vec<String> =
+            self.addresses.values().into_iter().map(IpAddr::to_string).collect();
         columns.json("addresses", &addresses)?;
         columns.json("causes", &self.causes.values())
     }
@@ -91,9 +92,11 @@ impl<'a> FlowColumns<'a> {
         let folded = report.header.folded;
         let mut address = |of: IpAddr| u64::from(addresses.number(of).0);
         let tuples = || flows.iter().map(|flow| flow.key.orig);
-        columns.numbers("netns", flows.iter().map(|flow| words.number(names.netns(flow.key.netns))))?;
+        columns
+            .numbers("netns", flows.iter().map(|flow| words.number(names.netns(flow.key.netns))))?;
         columns.numbers("zone", flows.iter().map(|flow| flow.key.zone.0.into()))?;
-        columns.numbers("protocol", tuples().map(|tuple| words.number(protocol_name(tuple.proto))))?;
+        columns
+            .numbers("protocol", tuples().map(|tuple| words.number(protocol_name(tuple.proto))))?;
         columns.numbers("layout", tuples().map(|tuple| layout(tuple.l4)))?;
         columns.numbers("src", tuples().map(|tuple| address(tuple.src)))?;
         columns.numbers("dst", tuples().map(|tuple| address(tuple.dst)))?;
@@ -104,9 +107,16 @@ impl<'a> FlowColumns<'a> {
             .iter()
             .map(|flow| Explanation { flow, folded, names, indent: 0 }.translated_reply())
             .collect();
-        columns.numbers("reply_src", replies.iter().map(|of| of.map_or(0, |of| 1 + address(of.src))))?;
-        columns.numbers("reply_dst", replies.iter().map(|of| of.map_or(0, |of| 1 + address(of.dst))))?;
-        columns.numbers("reply_sport", replies.iter().map(|of| of.map_or(0, |of| ports(of.l4).0)))?;
+        columns.numbers(
+            "reply_src",
+            replies.iter().map(|of| of.map_or(0, |of| 1 + address(of.src))),
+        )?;
+        columns.numbers(
+            "reply_dst",
+            replies.iter().map(|of| of.map_or(0, |of| 1 + address(of.dst))),
+        )?;
+        columns
+            .numbers("reply_sport", replies.iter().map(|of| of.map_or(0, |of| ports(of.l4).0)))?;
         columns.numbers("reply_dport", replies.iter().map(|of| of.map_or(0, |of| ports(of.l4).1)))
     }
 
@@ -115,8 +125,14 @@ impl<'a> FlowColumns<'a> {
         let flows = self.flows();
         let Self { names, report, .. } = self;
         let folded = report.header.folded;
-        columns.numbers("status", flows.iter().map(|flow| words.number(joined(flow.status.names()))))?;
-        columns.numbers("state", flows.iter().map(|flow| words.optional(flow.state.map(names::state))))?;
+        columns.numbers(
+            "status",
+            flows.iter().map(|flow| words.number(joined(flow.status.names()))),
+        )?;
+        columns.numbers(
+            "state",
+            flows.iter().map(|flow| words.optional(flow.state.map(names::state))),
+        )?;
         columns.numbers("mark", flows.iter().map(|flow| mark(flow.mark, words)))?;
         columns.numbers("packet_mark", flows.iter().map(|flow| mark(flow.packet_mark, words)))?;
         for (name, end) in [("iif", 0), ("oif", 1)] {
@@ -129,8 +145,14 @@ impl<'a> FlowColumns<'a> {
             )?;
         }
         let process = |flow: &'a Flow| flow.process.as_deref();
-        columns.numbers("program", flows.iter().map(|flow| words.optional(process(flow).map(program))))?;
-        columns.numbers("process", flows.iter().map(|flow| words.optional(process(flow).map(owner))))?;
+        columns.numbers(
+            "program",
+            flows.iter().map(|flow| words.optional(process(flow).map(program))),
+        )?;
+        columns.numbers(
+            "process",
+            flows.iter().map(|flow| words.optional(process(flow).map(owner))),
+        )?;
         let mut remarks = Vec::new();
         columns.numbers(
             "remarks",
@@ -146,12 +168,17 @@ impl<'a> FlowColumns<'a> {
     /// Counts and times.
     fn counted(&self, columns: &mut Columns<'_>) -> io::Result<()> {
         let flows = self.flows();
-        let bits = |flow: &Flow| FLAGS.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(flag(flow)));
+        let bits = |flow: &Flow| {
+            FLAGS.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(flag(flow)))
+        };
         columns.numbers("flags", flows.iter().map(bits))?;
         columns.numbers("flows", flows.iter().map(Flow::merged))?;
         columns.numbers("ended", flows.iter().map(|flow| flow.ended))?;
-        for (direction, packets, bytes) in [(0, "packets", "bytes"), (1, "reply_packets", "reply_bytes")] {
-            let of = |flow: &Flow| flow.counters.map(|counters| counters[direction]).unwrap_or_default();
+        for (direction, packets, bytes) in
+            [(0, "packets", "bytes"), (1, "reply_packets", "reply_bytes")]
+        {
+            let of =
+                |flow: &Flow| flow.counters.map(|counters| counters[direction]).unwrap_or_default();
             columns.numbers(packets, flows.iter().map(|flow| of(flow).packets))?;
             columns.numbers(bytes, flows.iter().map(|flow| of(flow).bytes))?;
         }
@@ -163,7 +190,12 @@ impl<'a> FlowColumns<'a> {
     }
 
     /// Drop points.
-    fn drops(&mut self, words: &mut Words, rules: &mut Rules<'a>, columns: &mut Columns<'_>) -> io::Result<()> {
+    fn drops(
+        &mut self,
+        words: &mut Words,
+        rules: &mut Rules<'a>,
+        columns: &mut Columns<'_>,
+    ) -> io::Result<()> {
         let flows = self.flows();
         let Self { names, causes, .. } = self;
         let mut counts = Vec::new();
@@ -179,7 +211,8 @@ impl<'a> FlowColumns<'a> {
                 points.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
             };
             for at in drops.at() {
-                let DroppedAt { place: DropPoint { cause: _, hook, iif, oif }, by: _, packets } = *at;
+                let DroppedAt { place: DropPoint { cause: _, hook, iif, oif }, by: _, packets } =
+                    *at;
                 let suspected = !names.suspects(flow.key.netns, at).is_empty();
                 let hook = hook.filter(|_| !suspected).map_or(0, hook_number);
                 let mut name = |of| words.number(interface(names, flow, of));
@@ -209,7 +242,9 @@ fn why<'a>(flow: &Flow, at: &'a DroppedAt, rules: &mut Rules<'a>) -> Why {
         (Cause::Conntrack(cause), _) => Why::Conntrack { name: cause.name() },
         (Cause::Reason(name), _) => kernel(name, false),
         (Cause::Function(name), _) => kernel(name, true),
-        (Cause::Netfilter, Some(step)) => Why::Rule { site: rules.site(flow.key.netns, &step.site) },
+        (Cause::Netfilter, Some(step)) => {
+            Why::Rule { site: rules.site(flow.key.netns, &step.site) }
+        }
         (Cause::Netfilter, None) => Why::Unknown,
     }
 }

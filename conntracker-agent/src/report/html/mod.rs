@@ -22,7 +22,9 @@ use std::io::{self, Write};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
-use self::{columns::Columns, dictionary::Words, flows::FlowColumns, paths::PathColumns, rules::Rules};
+use self::{
+    columns::Columns, dictionary::Words, flows::FlowColumns, paths::PathColumns, rules::Rules,
+};
 use super::{Report, timeline::Timeline};
 use crate::{firewall::Ruleset, model::NetnsId};
 

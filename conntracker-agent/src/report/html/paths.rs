@@ -114,7 +114,14 @@ impl<'a> PathColumns<'a> {
                 let Step { site, verdict, provenance, placed: _ } = step;
                 let ended = u8::from(Visit { traversal: path, step }.ended());
                 let how = (*provenance != Provenance::Exact).then(|| provenance.name());
-                StepObject(rules.site(netns, site), verdict.name(), verdict.target().map(clean), depth, ended, how)
+                StepObject(
+                    rules.site(netns, site),
+                    verdict.name(),
+                    verdict.target().map(clean),
+                    depth,
+                    ended,
+                    how,
+                )
             };
             self.objects.push(ShapeObject {
                 hook: *hook,

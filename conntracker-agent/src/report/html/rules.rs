@@ -4,11 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{
-    Background,
-    dictionary::Dictionary,
-    facts::clean,
-};
+use super::{Background, dictionary::Dictionary, facts::clean};
 use crate::{
     firewall::model::{Base, Chain, Counter, Rule, Table},
     model::{
@@ -98,7 +94,8 @@ impl<'a> Rules<'a> {
         if let Some(number) = self.sites.get(&(netns, site)) {
             return *number;
         }
-        let Site { backend, family, table, iptables: _, chain, kind, position, handle, text } = site;
+        let Site { backend, family, table, iptables: _, chain, kind, position, handle, text } =
+            site;
         let id = match (kind, handle) {
             (SiteKind::Rule, Some(handle)) => Id::Handle(*handle),
             (SiteKind::Rule, None) => Id::Position(*position, text.as_deref().unwrap_or_default()),
@@ -149,7 +146,14 @@ impl<'a> Rules<'a> {
     fn chain(&mut self, netns: NetnsId, table: &'a Table, chain: &'a Chain) -> ChainObject {
         let mut number = |id| {
             let Table { family, name, backend, .. } = table;
-            let key = Key { netns, backend: *backend, family: *family, table: name, chain: &chain.name, id };
+            let key = Key {
+                netns,
+                backend: *backend,
+                family: *family,
+                table: name,
+                chain: &chain.name,
+                id,
+            };
             self.rules.number(key).0
         };
         let mut rows: Vec<RowObject> = chain
@@ -178,7 +182,11 @@ impl<'a> Rules<'a> {
                 Some(base) => format!("policy {}", base.policy.name()),
                 None => "end of the chain".to_owned(),
             },
-            packets: chain.base.as_ref().and_then(|base| base.counter).map(|counter| counter.packets),
+            packets: chain
+                .base
+                .as_ref()
+                .and_then(|base| base.counter)
+                .map(|counter| counter.packets),
         });
         ChainObject { name: clean(&chain.name), base: chain.base.as_ref().map(hook), rows }
     }
