@@ -10,7 +10,8 @@ fn main() {
     // Cargo adds an argument of its own.
     let args: Vec<String> = env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let flows: u64 = args.first().and_then(|flows| flows.parse().ok()).unwrap_or(200_000);
-    let path = args.get(1).map_or_else(|| env::temp_dir().join("conntracker-bench.rec"), PathBuf::from);
+    let path =
+        args.get(1).map_or_else(|| env::temp_dir().join("conntracker-bench.rec"), PathBuf::from);
     let _ = fs::remove_file(&path);
     let events = made_up::events(flows);
 

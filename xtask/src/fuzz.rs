@@ -19,6 +19,9 @@ const FIREWALLS: &str = "conntracker-agent/src/firewall/fixtures";
 /// BTF of a kernel and its modules.
 const BTF: &str = "conntracker-agent/tests/fixtures/btf/debian-6.12";
 
+/// Recordings of each version.
+const RECORDINGS: &str = "conntracker-agent/src/recording/golden";
+
 /// Run the fuzz targets for a while
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,6 +50,8 @@ enum Target {
     Index,
     /// Records of the ring.
     Records,
+    /// Recordings.
+    Recording,
 }
 
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -82,6 +87,7 @@ impl Target {
             Self::Btf => "btf",
             Self::Index => "index",
             Self::Records => "records",
+            Self::Recording => "recording",
         }
     }
 
@@ -93,6 +99,7 @@ impl Target {
             Self::Nft => &["-max_len=16384", "-dict=fuzz/nft.dict"],
             Self::Btf => &["-max_len=8192"],
             Self::Index | Self::Records => &["-max_len=512"],
+            Self::Recording => &["-max_len=16384"],
         }
     }
 
@@ -118,6 +125,11 @@ impl Target {
             }
             Self::Btf => {
                 copy(&root.join(BTF), corpus, |file| !file.ends_with("vmlinux"))?;
+            }
+            Self::Recording => {
+                copy(&root.join(RECORDINGS), corpus, |file| {
+                    file.extension() == Some("rec".as_ref())
+                })?;
             }
             Self::Arguments | Self::Index | Self::Records => {}
         }

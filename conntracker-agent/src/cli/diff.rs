@@ -30,7 +30,13 @@ pub struct DiffArgs {
     #[arg(long, value_name = "N")]
     epoch: Option<u32>,
     /// Write the differences to FILE.
-    #[arg(short = 'o', long, value_name = "FILE|-", default_value = "-", hide_default_value = true)]
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "FILE|-",
+        default_value = "-",
+        hide_default_value = true
+    )]
     output: String,
     /// Format of the differences.
     #[arg(long, value_enum, default_value_t)]
@@ -83,9 +89,9 @@ pub fn run(args: DiffArgs) -> Result<ExitCode> {
         max_flows: live::max_flows(),
     };
     let sides = match (after, epoch, &at[..]) {
-        (Some(after), ..) => Sides::Two(source(before), source(after)),
-        (_, Some(epoch), _) => Sides::Epoch(source(before), epoch),
-        (_, _, &[first, second]) => Sides::At(source(before), first, second),
+        (Some(after), ..) => Sides::Two(Box::new([source(before), source(after)])),
+        (_, Some(epoch), _) => Sides::Epoch(Box::new(source(before)), epoch),
+        (_, _, &[first, second]) => Sides::At(Box::new(source(before)), first, second),
         _ => super::bad_usage("`--at` must be given twice: `diff FILE --at 03:00 --at 04:00`"),
     };
     let fail_on = fail_on.into_iter().filter_map(|what| {

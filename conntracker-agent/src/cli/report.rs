@@ -150,20 +150,17 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         max_flows,
         filter,
     } = args;
-    let (format, sort, top) = match by {
-        Some(key) => {
-            let first = top.map(NonZeroUsize::new);
-            if first == Some(None) {
-                super::bad_usage("--top 0 leaves no group");
-            }
-            let sort = sort.map(SortArg::of_groups);
-            let options = GroupOptions { key, sort, top: first.flatten() };
-            (group::of_groups(options, format), None, None)
+    let (format, sort, top) = if let Some(key) = by {
+        let first = top.map(NonZeroUsize::new);
+        if first == Some(None) {
+            super::bad_usage("--top 0 leaves no group");
         }
-        None => {
-            let format = super::report_format(format, compat, explain);
-            (format, sort.map(SortArg::of_flows), top)
-        }
+        let sort = sort.map(SortArg::of_groups);
+        let options = GroupOptions { key, sort, top: first.flatten() };
+        (group::of_groups(options, format), None, None)
+    } else {
+        let format = super::report_format(format, compat, explain);
+        (format, sort.map(SortArg::of_flows), top)
     };
     // Flows that fold may be of several groups.
     let one_by_one = by.is_some_and(|key| !key.folded_key_decides());

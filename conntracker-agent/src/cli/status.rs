@@ -39,12 +39,11 @@ enum StatusFormat {
 
 pub fn run(args: StatusArgs) -> Result<ExitCode> {
     let StatusArgs { format, socket, pidfile, strict } = args;
-    let socket = match socket {
-        Some(socket) => socket,
-        None => {
-            let pidfile = pidfile.unwrap_or_else(|| daemon::PIDFILE.into());
-            agent_socket::of_pidfile(&path::absolute(pidfile)?)
-        }
+    let socket = if let Some(socket) = socket {
+        socket
+    } else {
+        let pidfile = pidfile.unwrap_or_else(|| daemon::PIDFILE.into());
+        agent_socket::of_pidfile(&path::absolute(pidfile)?)
     };
     let format = match format {
         StatusFormat::Text => Format::Text,

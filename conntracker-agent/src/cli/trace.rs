@@ -30,8 +30,8 @@ pub struct TraceArgs {
     output: Option<String>,
     /// Record all that is seen in FILE, from which `conntracker report` answers later; without `-o`, instead of a
     /// report. Default: conntracker.rec here, or /var/log/conntracker/conntracker.rec for -d.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = false)]
-    record: Option<Option<PathBuf>>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    record: Option<PathBuf>,
     /// Record in parts, FILE.000001 and so on: a new one when a part has this many bytes (64M), or this often (1h).
     #[arg(long, value_name = "SIZE|TIME", value_parser = values::rotate, requires = "record")]
     rotate: Option<Rotate>,
@@ -289,15 +289,16 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
     })
 }
 
-/// Where to record.
+/// Where to record; without a name, to the default.
 fn recording(
-    path: Option<PathBuf>,
+    mut path: PathBuf,
     daemon: bool,
     rotate: Option<Rotate>,
     keep: Option<u64>,
 ) -> Result<recording::Options> {
-    let default = if daemon { daemon::RECORDING } else { "conntracker.rec" };
-    let path = path.unwrap_or_else(|| default.into());
+    if path.as_os_str().is_empty() {
+        path = if daemon { daemon::RECORDING } else { "conntracker.rec" }.into();
+    }
     Ok(recording::Options { path: std::path::absolute(path)?, rotate, keep })
 }
 

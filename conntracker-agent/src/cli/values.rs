@@ -285,8 +285,8 @@ mod tests {
     fn parts_end_by_their_size_or_by_time() {
         assert_eq!(rotate("64M"), Ok(Rotate::Bytes(64 << 20)));
         assert_eq!(rotate("64KiB"), Ok(Rotate::Bytes(64 << 10)));
-        assert_eq!(rotate("1h"), Ok(Rotate::Time(Duration::from_secs(3600))));
-        assert_eq!(rotate("5m"), Ok(Rotate::Time(Duration::from_secs(300))));
+        assert_eq!(rotate("1h"), Ok(Rotate::Time(Duration::from_hours(1))));
+        assert_eq!(rotate("5m"), Ok(Rotate::Time(Duration::from_mins(5))));
         for bad in ["1K", "0", "", "64X", "100ms", "99999999999T"] {
             assert!(rotate(bad).is_err(), "{bad}");
         }

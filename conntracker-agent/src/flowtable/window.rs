@@ -6,7 +6,7 @@ use crate::model::flow::Counting;
 impl Line {
     /// Whether something was seen since [`FlowTable::begin_anew`].
     pub(super) fn is_listed(&self) -> bool {
-        self.last_ns > 0
+        self.last_ns > 0 || self.first_ns == 0
     }
 
     fn begin_anew(&mut self) {

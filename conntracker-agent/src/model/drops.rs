@@ -233,6 +233,7 @@ impl Drops {
     }
 
     /// Changes the numbers by which drop points refer to interfaces.
+    #[cfg(feature = "cli")]
     pub(crate) fn renumber(&mut self, number: impl Fn(u32) -> u32) {
         for DroppedAt { place, .. } in &mut self.at {
             (place.iif, place.oif) = (number(place.iif), number(place.oif));

@@ -32,10 +32,11 @@ impl ColumnWriter {
         self.number(((difference << 1) ^ (difference >> 63)).cast_unsigned());
     }
 
-    /// The bytes; the column is empty afterwards.
+    /// The bytes; the column is empty afterwards, with room for as many.
     pub fn take(&mut self) -> Vec<u8> {
         self.last = 0;
-        std::mem::take(&mut self.bytes)
+        let room = Vec::with_capacity(self.bytes.len());
+        std::mem::replace(&mut self.bytes, room)
     }
 
     pub fn len(&self) -> usize {

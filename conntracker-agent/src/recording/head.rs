@@ -65,12 +65,14 @@ impl PartHead {
     }
 
     /// Whether a part may begin with these bytes.
+    #[must_use]
     pub fn begins(bytes: &[u8]) -> bool {
         let length = bytes.len().min(MAGIC.len());
         bytes[..length] == MAGIC[..length]
     }
 
     /// Whether damaged bytes look like those of a recording all the same.
+    #[must_use]
     pub fn resembles(bytes: &[u8]) -> bool {
         let length = bytes.len().min(MAGIC.len());
         let equal = bytes.iter().zip(MAGIC).filter(|&(&a, b)| a == b).count();
@@ -143,7 +145,7 @@ impl BlockType {
         matches!(self, Self::Other(_))
     }
 
-    fn of(number: u8) -> Self {
+    pub(super) fn of(number: u8) -> Self {
         TYPES.iter().find(|(of, _)| *of == number).map_or(Self::Other(number), |(_, known)| *known)
     }
 }

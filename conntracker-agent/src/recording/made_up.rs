@@ -36,7 +36,8 @@ impl Random {
 #[must_use]
 pub fn events(flows: u64) -> Vec<FlowEvent> {
     let mut random = Random(1);
-    let paths: Vec<[Arc<Traversal>; 2]> = (0..50).map(|n| [path(Hook::Forward, n), path(Hook::Postrouting, n)]).collect();
+    let paths: Vec<[Arc<Traversal>; 2]> =
+        (0..50).map(|n| [path(Hook::Forward, n), path(Hook::Postrouting, n)]).collect();
     let mut events = Vec::new();
     let mut now = 1_000_000_000_000_u64;
     let router = IpAddr::from([192, 0, 2, 1]);
@@ -46,44 +47,71 @@ pub fn events(flows: u64) -> Vec<FlowEvent> {
         let server = IpAddr::from((0x5000_0000 + random.below(20_000) as u32 * 77).to_be_bytes());
         let dport = [443, 443, 443, 80, 53, 25, 993, 22][random.below(8) as usize];
         let sport = 1024 + random.below(64_000) as u16;
-        let orig = Tuple { src: client, dst: server, proto: 6, l4: L4::Ports { src: sport, dst: dport } };
+        let orig =
+            Tuple { src: client, dst: server, proto: 6, l4: L4::Ports { src: sport, dst: dport } };
         let public = if random.below(10) == 0 { 1024 + random.below(64_000) as u16 } else { sport };
-        let reply = Tuple { src: server, dst: router, proto: 6, l4: L4::Ports { src: dport, dst: public } };
+        let reply =
+            Tuple { src: server, dst: router, proto: 6, l4: L4::Ports { src: dport, dst: public } };
         let untranslated = orig.inverted().unwrap_or(orig);
         let netns = NetnsId(0);
         let mut add = |at_ns, kind| events.push(FlowEvent { netns, at_ns, kind });
         let packet = |status| EntryPacket {
             zone: Zone(0),
             orig,
-            entry: EntryState { reply, zone_dir: ZoneDir::Both, status: Status(status), mark: Some(Mark(0)), process: None },
+            entry: EntryState {
+                reply,
+                zone_dir: ZoneDir::Both,
+                status: Status(status),
+                mark: Some(Mark(0)),
+                process: None,
+            },
             packet_mark: Mark(0),
             interfaces: Some((2, 3)),
             counted: None,
         };
         let [forward, postrouting] = &paths[random.below(50) as usize];
         let took = |traversal: Arc<Traversal>, hash| {
-            EventKind::Path(PacketPath { zone: Zone(0), orig, has_entry: true, interfaces: (2, 3), path_hash: hash, traversal })
+            EventKind::Path(PacketPath {
+                zone: Zone(0),
+                orig,
+                has_entry: true,
+                interfaces: (2, 3),
+                path_hash: hash,
+                traversal,
+            })
         };
         add(now, EventKind::New(packet(0x188)));
         add(now + 1_000 + random.below(3_000), took(Arc::clone(forward), 7));
-        let translated = Arc::new(Traversal { nat: Some((untranslated, reply)), ..Traversal::clone(postrouting) });
+        let translated = Arc::new(Traversal {
+            nat: Some((untranslated, reply)),
+            ..Traversal::clone(postrouting)
+        });
         add(now + 4_000 + random.below(3_000), took(translated, 8));
         add(now + 500_000 + random.below(90_000_000), EventKind::Replied(packet(0x18a)));
         let (packets, bytes) = (5 + random.below(60), 400 + random.below(80_000));
         let lasted = 1_000_000_000 + random.below(30_000_000_000);
-        add(now + lasted, EventKind::Ended(EntryEnd {
-            zone: Zone(0),
-            orig,
-            reply,
-            zone_dir: ZoneDir::Both,
-            status: Status(0x18e),
-            mark: Mark(0),
-            confirmed: true,
-            counters: Some([Counters { packets, bytes }, Counters { packets: packets + random.below(20), bytes: bytes * 9 + random.below(1_000_000) }]),
-            start_ns: None,
-            stop_ns: now + lasted,
-            state: Some(ProtoState::Tcp { state: 7, wscale: [None; 2], flags: [None; 2] }),
-        }));
+        add(
+            now + lasted,
+            EventKind::Ended(EntryEnd {
+                zone: Zone(0),
+                orig,
+                reply,
+                zone_dir: ZoneDir::Both,
+                status: Status(0x18e),
+                mark: Mark(0),
+                confirmed: true,
+                counters: Some([
+                    Counters { packets, bytes },
+                    Counters {
+                        packets: packets + random.below(20),
+                        bytes: bytes * 9 + random.below(1_000_000),
+                    },
+                ]),
+                start_ns: None,
+                stop_ns: now + lasted,
+                state: Some(ProtoState::Tcp { state: 7, wscale: [None; 2], flags: [None; 2] }),
+            }),
+        );
     }
     // Ends come long after beginnings, among those of others.
     events.sort_by_key(|event| event.at_ns);
@@ -104,7 +132,9 @@ fn path(hook: Hook, n: u64) -> Arc<Traversal> {
             kind,
             position: Some(position as u32),
             handle: Some(position + 10),
-            text: (kind == SiteKind::Rule).then(|| format!("tcp dport {} counter accept comment \"service {n}\"", n + position)),
+            text: (kind == SiteKind::Rule).then(|| {
+                format!("tcp dport {} counter accept comment \"service {n}\"", n + position)
+            }),
         })
     };
     let step = |site, verdict| Step { site, verdict, provenance: Provenance::Exact, placed: true };

@@ -13,9 +13,12 @@
 
 mod body;
 mod column;
+mod columns;
 mod dictionary;
 mod events;
 mod files;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod head;
 #[cfg(feature = "fuzz")]
 pub mod made_up;
@@ -38,7 +41,7 @@ pub use self::{
 };
 
 /// Events of one block, at most.
-pub const EVENTS_PER_BLOCK: usize = 2_048;
+pub const EVENTS_PER_BLOCK: usize = 8_192;
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]

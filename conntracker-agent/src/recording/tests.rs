@@ -1,5 +1,9 @@
 //! Whole recordings, and what is read of them when they are cut or changed.
 
+mod document;
+mod golden;
+mod golden_events;
+
 use std::{fs, io::Read, path::PathBuf, thread, time::Duration};
 
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -40,7 +44,9 @@ fn header(epochs: u64) -> Header {
 fn record(recorder: &mut Recorder, events: &[FlowEvent], per_block: usize) {
     recorder.header(header(1), 1);
     for block in events.chunks(per_block) {
-        block.iter().for_each(|event| recorder.event(event));
+        for event in block {
+            recorder.event(event);
+        }
         recorder.flush();
     }
     recorder.counts(&Counts { at_ns: 9, ..Counts::default() });
@@ -76,6 +82,18 @@ fn damages(items: &[Item]) -> Vec<&Damage> {
         .collect()
 }
 
+/// Bytes that come in pieces.
+struct Trickle<'a>(&'a [u8], usize);
+impl Read for Trickle<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.1 = self.1 * 7 % 1_009 + 1;
+        let length = self.1.min(to.len()).min(self.0.len());
+        to[..length].copy_from_slice(&self.0[..length]);
+        self.0 = &self.0[length..];
+        Ok(length)
+    }
+}
+
 /// Where blocks begin, and behind the last one.
 fn begins(bytes: &[u8]) -> Vec<usize> {
     let sync = &bytes[64..72];
@@ -94,16 +112,6 @@ fn a_recording_is_read_as_it_was_written() {
         matches!(&others[..], [Item::Part(_), Item::Header(_), Item::Counts(_), Item::Close(close)] if close.last)
     );
     // In pieces of any size, as a pipe gives them.
-    struct Trickle<'a>(&'a [u8], usize);
-    impl Read for Trickle<'_> {
-        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
-            self.1 = self.1 * 7 % 1_009 + 1;
-            let length = self.1.min(to.len()).min(self.0.len());
-            to[..length].copy_from_slice(&self.0[..length]);
-            self.0 = &self.0[length..];
-            Ok(length)
-        }
-    }
     assert!(read(Trickle(&bytes, 1)).unwrap().0 == all);
 }
 
@@ -205,7 +213,9 @@ fn parts_stand_alone_and_behind_each_other() {
     recorder.header(header(3), 1);
     recorder.event(&unseen);
     for part in all.chunks(200) {
-        part.iter().for_each(|event| recorder.event(event));
+        for event in part {
+            recorder.event(event);
+        }
         assert!(!recorder.wants_dump());
         recorder.begin_part();
         assert!(recorder.wants_dump());
@@ -238,7 +248,9 @@ fn the_oldest_parts_are_removed_and_a_new_run_says_that_the_last_one_has_no_end(
     let mut recorder = Recorder::create(options.clone()).unwrap();
     recorder.header(header(1), 1);
     for block in many(3_000).chunks(300) {
-        block.iter().for_each(|event| recorder.event(event));
+        for event in block {
+            recorder.event(event);
+        }
         recorder.flush();
         recorder.begin_part();
     }

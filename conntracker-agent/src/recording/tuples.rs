@@ -2,14 +2,13 @@
 //!
 //! A tuple that is another one turned round, the reply of a flow say, is stated as the differences to that.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hashbrown::HashMap;
 
 use super::{
     column::Malformed,
-    events::{ReadColumns, WriteColumns, column},
+    columns::{ReadColumns, WriteColumns, column},
 };
 use crate::model::{L4, Tuple};
 

@@ -28,11 +28,11 @@ const EXIT_DIFFERENT: u8 = 1;
 /// What is compared.
 pub enum Sides {
     /// Two recordings.
-    Two(Source, Source),
+    Two(Box<[Source; 2]>),
     /// One recording, until a time, and from then until another.
-    At(Source, When, When),
+    At(Box<Source>, When, When),
     /// One recording, before and since an epoch of the ruleset began.
-    Epoch(Source, u32),
+    Epoch(Box<Source>, u32),
 }
 
 /// Differences that are worth an exit status.
@@ -72,7 +72,8 @@ pub fn run(diff: &Diff) -> Result<ExitCode> {
     messages::to_stderr();
     diff.destination.check()?;
     let (before, after) = match &diff.sides {
-        Sides::Two(before, after) => {
+        Sides::Two(both) => {
+            let [before, after] = &**both;
             let report = |source: &Source| source.report(&source.inputs()?, 0..=u64::MAX);
             (report(before)?, report(after)?)
         }
@@ -102,7 +103,8 @@ pub fn run(diff: &Diff) -> Result<ExitCode> {
     };
     let found = differences(&before, &after);
     let sides = [side(&before), side(&after)];
-    diff.destination.write(|out: &mut dyn Write| render::render(diff.format, &sides, &found, out))?;
+    diff.destination
+        .write(|out: &mut dyn Write| render::render(diff.format, &sides, &found, out))?;
     let fails = diff.fail_on.iter().any(|what| found.has(*what));
     Ok(if fails { ExitCode::from(EXIT_DIFFERENT) } else { ExitCode::SUCCESS })
 }

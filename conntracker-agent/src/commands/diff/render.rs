@@ -61,7 +61,10 @@ pub(super) fn render(
     let page = Page { markdown: format == Format::Markdown };
     for (name, side) in [("before", before), ("after", after)] {
         let Side { host, start, end, flows, notes } = side;
-        page.line(out, &format_args!("{name}: {}, {start} to {end}, {flows} flows", OneLine(host)))?;
+        page.line(
+            out,
+            &format_args!("{name}: {}, {start} to {end}, {flows} flows", OneLine(host)),
+        )?;
         for note in notes {
             page.line(out, &format_args!("note: {}", OneLine(note)))?;
         }
@@ -111,7 +114,12 @@ impl Page {
             };
             self.item(
                 out,
-                &format_args!("{}{at}: {before}{}; now {after}{}", Shown(flow), by(before_by), by(after_by)),
+                &format_args!(
+                    "{}{at}: {before}{}; now {after}{}",
+                    Shown(flow),
+                    by(before_by),
+                    by(after_by)
+                ),
             )?;
         }
         Ok(())
@@ -127,7 +135,10 @@ impl Page {
             self.item(out, &Shown(flow))?;
         }
         if flows.len() > LISTED {
-            self.item(out, &format_args!("and {} more (all of them in JSON)", flows.len() - LISTED))?;
+            self.item(
+                out,
+                &format_args!("and {} more (all of them in JSON)", flows.len() - LISTED),
+            )?;
         }
         Ok(())
     }
@@ -143,7 +154,9 @@ impl fmt::Display for Shown<'_> {
                 let (src, dst) = (SocketAddr::new(*src, *sport), SocketAddr::new(*dst, *dport));
                 write!(f, "{protocol} {src} -> {dst}")?;
             }
-            (_, _, Some((kind, code))) => write!(f, "{protocol} {src} -> {dst} type {kind} code {code}")?,
+            (_, _, Some((kind, code))) => {
+                write!(f, "{protocol} {src} -> {dst} type {kind} code {code}")?;
+            }
             _ => write!(f, "{protocol} {src} -> {dst}")?,
         }
         write!(f, " [{netns}]")?;

@@ -61,7 +61,12 @@ pub(super) fn sentence(step: &Step) -> String {
         (SiteKind::Rule, None) => String::new(),
         (kind, _) => format!(", {}", kind.name()),
     };
-    format!("{}/{}{position} ({}){what}", one_line(&site.label()), one_line(&site.chain), Shown(verdict))
+    format!(
+        "{}/{}{position} ({}){what}",
+        one_line(&site.label()),
+        one_line(&site.chain),
+        Shown(verdict)
+    )
 }
 
 struct Shown<'a>(&'a Verdict);

@@ -30,14 +30,14 @@ fn accepted(dport: u16, by: Step) -> Flow {
 }
 
 /// A flow that a rule drops.
-fn dropped(dport: u16, by: Step) -> Flow {
+fn dropped(dport: u16, by: &Step) -> Flow {
     let mut flow = only_dropped(ports(6, "10.0.0.1", 1024, "10.0.0.2", dport));
     let mut path = traversal(Hook::Forward, vec![by.clone()]);
     path.outcome = Outcome::Dropped;
     flow.paths = ways(vec![(path, 1)]);
     let mut all = crate::model::Drops::default();
     let place = drops(&[(2, 1, 2)]).unwrap().at()[0].place;
-    all.add(place, Some(&by), 3);
+    all.add(place, Some(by), 3);
     flow.drops = Some(Box::new(all));
     flow
 }
@@ -47,11 +47,11 @@ fn a_change_of_fate_is_named_with_the_rules_that_decide() {
     let web = || rule(2, "tcp dport 80 accept", Verdict::Accept);
     let ssh = || rule(3, "tcp dport 22 accept", Verdict::Accept);
     let no = |n| rule(n, "tcp dport 81 drop", Verdict::Drop);
-    let before = report(vec![accepted(80, web()), accepted(22, ssh()), dropped(81, no(7))]);
+    let before = report(vec![accepted(80, web()), accepted(22, ssh()), dropped(81, &no(7))]);
     // Another position and another handle are no other rule.
     let after = report(vec![
         accepted(80, rule(5, "tcp dport 80 accept", Verdict::Accept)),
-        dropped(22, rule(1, "tcp dport 22 drop", Verdict::Drop)),
+        dropped(22, &rule(1, "tcp dport 22 drop", Verdict::Drop)),
         accepted(81, rule(4, "accept", Verdict::Accept)),
     ]);
     let found = differences(&before, &after);
@@ -128,7 +128,10 @@ fn translations_and_marks_are_compared() {
         flow
     };
     let found = differences(&report(vec![to("192.0.2.1", 1)]), &report(vec![to("192.0.2.2", 2)]));
-    assert_eq!((found.nat[0].before.as_str(), found.nat[0].after.as_str()), ("source 192.0.2.1", "source 192.0.2.2"));
+    assert_eq!(
+        (found.nat[0].before.as_str(), found.nat[0].after.as_str()),
+        ("source 192.0.2.1", "source 192.0.2.2")
+    );
     assert_eq!((found.marks[0].before.as_str(), found.marks[0].after.as_str()), ("0x1", "0x2"));
     assert!(found.fates.is_empty());
 }
@@ -136,7 +139,8 @@ fn translations_and_marks_are_compared() {
 #[test]
 fn flows_that_come_and_go_stand_beside_how_many_are_to_be_expected() {
     let by = || rule(1, "accept", Verdict::Accept);
-    let all = |ports: std::ops::Range<u16>| report(ports.map(|port| accepted(port, by())).collect());
+    let all =
+        |ports: std::ops::Range<u16>| report(ports.map(|port| accepted(port, by())).collect());
     let found = differences(&all(1..101), &all(51..151));
     assert_eq!((found.appeared.flows.len(), found.vanished.flows.len()), (50, 50));
     // Each was seen once: nothing says that the next sample has any of them.
@@ -150,7 +154,7 @@ fn flows_that_come_and_go_stand_beside_how_many_are_to_be_expected() {
 fn text_markdown_and_json_say_the_same_and_nothing_hostile() {
     let no = rule(1, "tcp dport 22 drop comment \"\u{1b}[31m|<script>\"", Verdict::Drop);
     let before = report(vec![accepted(22, rule(3, "accept", Verdict::Accept))]);
-    let after = report(vec![dropped(22, no)]);
+    let after = report(vec![dropped(22, &no)]);
     let found = differences(&before, &after);
     let print = |format| {
         let mut out = Vec::new();
@@ -162,7 +166,10 @@ fn text_markdown_and_json_say_the_same_and_nothing_hostile() {
     assert!(text.contains("changes of fate: 1\n  tcp 10.0.0.1:1024 -> 10.0.0.2:22 [-]: accepted by inet fw/forward 3 (accept): accept; now dropped by"), "{text}");
     assert!(!text.contains('\u{1b}'));
     let markdown = print(Format::Markdown);
-    assert!(markdown.contains("### 1 changes of fate") && !markdown.contains("<script>"), "{markdown}");
+    assert!(
+        markdown.contains("### 1 changes of fate") && !markdown.contains("<script>"),
+        "{markdown}"
+    );
     let json: serde_json::Value = serde_json::from_str(&print(Format::Json)).unwrap();
     assert_eq!(json["schema"], "conntracker-diff/1");
     assert_eq!(json["fates"][0]["flow"]["dport"], 22);

@@ -24,9 +24,9 @@ impl Input {
     pub fn open(&self) -> Result<Box<dyn Read>> {
         Ok(match self {
             Self::Stdin => Box::new(io::stdin().lock()),
-            Self::File(path) => {
-                Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
-            }
+            Self::File(path) => Box::new(
+                File::open(path).with_context(|| format!("cannot open {}", path.display()))?,
+            ),
         })
     }
 
@@ -71,7 +71,9 @@ fn in_directory(directory: &Path) -> Result<Vec<PathBuf>> {
             number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit())
         });
         let (base, number) = base.unwrap_or((&name, ""));
-        if base.ends_with(".rec") && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        if Path::new(base).extension().is_some_and(|of| of == "rec")
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+        {
             found.push((base.to_owned(), number.len(), number.to_owned(), entry.path()));
         }
     }

@@ -253,25 +253,24 @@ impl<'a> Replay<'a> {
         let Damage { offset, bytes, blocks, records, between, what } = damage;
         self.blocks_lost += blocks.unwrap_or(1);
         self.events_lost += records;
-        let mut text = format!("{file}: {what} at offset {offset}");
-        match (bytes, records) {
-            (0, 0) => {}
-            (0, _) => text.push_str(&format!(" ({records} records)")),
-            (bytes, _) => text.push_str(&format!(" ({bytes} bytes)")),
-        }
-        match blocks {
-            Some(0) | None => {}
-            Some(1) => text.push_str(", 1 block"),
-            Some(blocks) => text.push_str(&format!(", {blocks} blocks")),
-        }
+        let size = match (bytes, records) {
+            (0, 0) => String::new(),
+            (0, records) => format!(" ({records} records)"),
+            (bytes, _) => format!(" ({bytes} bytes)"),
+        };
+        let blocks = match blocks {
+            Some(0) | None => String::new(),
+            Some(1) => ", 1 block".to_owned(),
+            Some(blocks) => format!(", {blocks} blocks"),
+        };
         let time = |ns: &u64| time(self.time_of_day.of(*ns)).to_string();
-        match (between.0.as_ref().map(time), between.1.as_ref().map(time)) {
-            (Some(from), Some(to)) => text.push_str(&format!(", between {from} and {to}")),
-            (Some(from), None) => text.push_str(&format!(", after {from}")),
-            (None, Some(to)) => text.push_str(&format!(", before {to}")),
-            (None, None) => {}
-        }
-        text.push_str(": left out");
+        let when = match (between.0.as_ref().map(time), between.1.as_ref().map(time)) {
+            (Some(from), Some(to)) => format!(", between {from} and {to}"),
+            (Some(from), None) => format!(", after {from}"),
+            (None, Some(to)) => format!(", before {to}"),
+            (None, None) => String::new(),
+        };
+        let text = format!("{file}: {what} at offset {offset}{size}{blocks}{when}: left out");
         self.remarks.push(text);
     }
 

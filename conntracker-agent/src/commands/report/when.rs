@@ -121,7 +121,7 @@ mod tests {
         let utc = |text| When::parse(text).unwrap();
         assert_eq!(utc("2026-11-29T03:12:00Z"), When::At(1_795_921_920 * SECOND));
         assert_eq!(utc("2026-11-29T03:12:00.5Z"), When::At(1_795_921_920 * SECOND + SECOND / 2));
-        assert_eq!(utc("-1h30m"), When::BeforeEnd(Duration::from_secs(5_400)));
+        assert_eq!(utc("-1h30m"), When::BeforeEnd(Duration::from_mins(90)));
         assert_eq!(utc("3:12"), When::Clock(3, 12, 0));
         assert_eq!(utc("23:59:58"), When::Clock(23, 59, 58));
         for bad in [
@@ -151,6 +151,6 @@ mod tests {
         assert_eq!(last_before(&zone, (3, 12, 0), at - 1), Some(at - 86_400 * SECOND));
         // 2026-03-29 has no 02:30.
         assert!(local(&zone, (2026, 3, 29), (2, 30, 0)).is_some());
-        assert_eq!(When::BeforeEnd(Duration::from_secs(60)).of(at), at - 60 * SECOND);
+        assert_eq!(When::BeforeEnd(Duration::from_mins(1)).of(at), at - 60 * SECOND);
     }
 }

@@ -1,11 +1,9 @@
 //! Paths by number: each with its steps and sites, which paths share, and without what it translated, which is each
 //! packet's own.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -259,13 +257,13 @@ impl StatedPaths {
             }
         }
         for (number, row) in (first[3]..).zip(paths) {
-            if let Some(path) = self.traversal(row) {
+            if let Some(path) = self.traversal(&row) {
                 self.paths.insert(number, Arc::new(path));
             }
         }
     }
 
-    fn traversal(&self, row: PathRow) -> Option<Traversal> {
+    fn traversal(&self, row: &PathRow) -> Option<Traversal> {
         let PathRow {
             hook,
             direction,
@@ -278,7 +276,7 @@ impl StatedPaths {
             doubt,
             steps,
             marks,
-        } = row;
+        } = *row;
         Some(Traversal {
             hook,
             direction,

@@ -1,7 +1,8 @@
 //! Strings by number.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 /// Strings that a writer remembers; then it states all of them anew, under new numbers.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{SOURCES, ZONE_DIRS, cause, column, dropped, entry, kind, process, state};
+use super::{SOURCES, ZONE_DIRS, cause, dropped, entry, kind, process, state};
 use crate::{
     model::{
         Cause, ConntrackCause, DropPoint, Mark, NetnsId, Status, TimeOfDay, Tuple, Zone, ZoneDir,
@@ -18,7 +18,8 @@ use crate::{
     },
     recording::{
         body::Columns,
-        column::{ColumnReader, Malformed},
+        column::Malformed,
+        columns::{ReadColumns, column},
         dictionary::Stated,
         tuples::TupleReader,
     },
@@ -28,33 +29,6 @@ type Result<T> = std::result::Result<T, Malformed>;
 
 /// Labels that conntrack has room for: more are no labels.
 const MOST_LABELS: usize = 65_536;
-
-/// The columns of a block.
-#[derive(Debug)]
-pub(in crate::recording) struct ReadColumns(Vec<ColumnReader>);
-
-impl ReadColumns {
-    fn new(mut columns: Columns) -> Self {
-        let of = |id| columns.remove(&id).map_or_else(ColumnReader::absent, ColumnReader::new);
-        Self((0..column::COUNT_OF_COLUMNS as u16).map(of).collect())
-    }
-
-    pub fn of(&mut self, column: u16) -> &mut ColumnReader {
-        &mut self.0[usize::from(column)]
-    }
-
-    pub fn halves(&mut self, column: u16) -> Result<u16> {
-        Ok(u16::from_be_bytes([self.of(column).byte()?, self.of(column + 1).byte()?]))
-    }
-
-    fn option(&mut self, column: u16) -> Result<Option<u64>> {
-        Ok(self.of(column).number()?.checked_sub(1))
-    }
-
-    fn flag(&mut self, column: u16) -> Result<bool> {
-        Ok(self.of(column).byte()? != 0)
-    }
-}
 
 /// What reading a block of events left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,13 +100,13 @@ impl<'a> EventReader<'a> {
             }
             kind::DUMP_BEGAN => EventKind::DumpBegan,
             kind::DUMP_ENDED => EventKind::DumpEnded { whole: self.columns.flag(column::WHOLE)? },
-            kind::PATH => match self.path()? {
-                Some(path) => EventKind::Path(path),
-                None => {
+            kind::PATH => {
+                let Some(path) = self.path()? else {
                     self.left_out.paths += 1;
                     return Ok(None);
-                }
-            },
+                };
+                EventKind::Path(path)
+            }
             kind::KERNEL_COUNTS => EventKind::KernelCounts,
             kind::PACKETS_SEEN => EventKind::PacketsSeen(self.columns.flag(column::SEEN)?),
             kind::CLOCK => {
@@ -171,7 +145,7 @@ impl<'a> EventReader<'a> {
 
     fn mark(&mut self) -> Result<Option<Mark>> {
         let mark = self.columns.option(column::MARK)?;
-        mark.map(|mark| Ok(Mark(u32::try_from(mark).map_err(|_| Malformed)?))).transpose()
+        Ok(small(mark)?.map(Mark))
     }
 
     fn string(&mut self, column: u16) -> Result<String> {
@@ -186,14 +160,12 @@ impl<'a> EventReader<'a> {
             orig,
             entry: self.entry_state(&orig, status)?,
             packet_mark: Mark(self.columns.of(column::PACKET_MARK).small()?),
-            interfaces: match self.columns.flag(column::INTERFACES)? {
-                true => Some(self.interfaces()?),
-                false => None,
+            interfaces: if self.columns.flag(column::INTERFACES)? {
+                Some(self.interfaces()?)
+            } else {
+                None
             },
-            counted: match self.columns.flag(column::COUNTED)? {
-                true => Some(self.counted()?),
-                false => None,
-            },
+            counted: if self.columns.flag(column::COUNTED)? { Some(self.counted()?) } else { None },
         })
     }
 
@@ -236,7 +208,7 @@ impl<'a> EventReader<'a> {
             direction: if has(process::REPLY) { Direction::Reply } else { Direction::Original },
             uid,
             user,
-            pid: pid.map(|pid| pid.try_into().map_err(|_| Malformed)).transpose()?,
+            pid: small(pid)?,
             comm,
             cgroup_id: number(process::CGROUP_ID, column::CGROUP_ID)?,
             cgroup,
@@ -265,7 +237,7 @@ impl<'a> EventReader<'a> {
             _ => return Err(Malformed),
         };
         let hook = self.columns.option(column::HOOK)?;
-        let hook = hook.map(|hook| hook.try_into().map_err(|_| Malformed)).transpose()?;
+        let hook = small(hook)?;
         let (iif, oif) = self.interfaces()?;
         Ok(DroppedPackets {
             zone,
@@ -314,19 +286,18 @@ impl<'a> EventReader<'a> {
             status: self.status(column::ENDED_STATUS)?,
             mark: self.mark()?.unwrap_or_default(),
             confirmed: has(entry::CONFIRMED),
-            counters: match has(entry::COUNTERS[0]) {
-                true => Some([self.counters(0)?, self.counters(1)?]),
-                false => None,
+            counters: if has(entry::COUNTERS[0]) {
+                Some([self.counters(0)?, self.counters(1)?])
+            } else {
+                None
             },
-            start_ns: match has(entry::START) {
-                true => Some(self.columns.of(column::START).delta()?),
-                false => None,
+            start_ns: if has(entry::START) {
+                Some(self.columns.of(column::START).delta()?)
+            } else {
+                None
             },
             stop_ns: at_ns.wrapping_sub(self.columns.of(column::STOP_BEFORE).number()?),
-            state: match has(entry::STATE) {
-                true => Some(self.state()?),
-                false => None,
-            },
+            state: if has(entry::STATE) { Some(self.state()?) } else { None },
         })
     }
 
@@ -339,9 +310,6 @@ impl<'a> EventReader<'a> {
             if there >> n & 1 == 1 {
                 *value = Some(self.columns.of(column::STATE_VALUE).number()?);
             }
-        }
-        fn small<T: TryFrom<u64>>(value: Option<u64>) -> Result<Option<T>> {
-            value.map(|value| value.try_into().map_err(|_| Malformed)).transpose()
         }
         let [a, b, c, d] = values;
         Ok(match kind {
@@ -372,9 +340,10 @@ impl<'a> EventReader<'a> {
                 *counters = Some(self.counters(direction)?);
             }
         }
-        let mut small = |bit, column| has(bit).then(|| self.columns.of(column).small()).transpose();
-        let timeout = small(entry::TIMEOUT, column::TIMEOUT)?;
-        let use_count = small(entry::USE_COUNT, column::USE_COUNT)?;
+        let mut number =
+            |bit, column| has(bit).then(|| self.columns.of(column).small()).transpose();
+        let timeout = number(entry::TIMEOUT, column::TIMEOUT)?;
+        let use_count = number(entry::USE_COUNT, column::USE_COUNT)?;
         let id = has(entry::ID).then(|| self.columns.of(column::ID).delta()).transpose()?;
         let helper = has(entry::HELPER).then(|| self.string(column::HELPER)).transpose()?;
         let secctx = has(entry::SECCTX).then(|| self.string(column::SECCTX)).transpose()?;
@@ -398,7 +367,7 @@ impl<'a> EventReader<'a> {
             mark,
             timeout,
             counters,
-            id: id.map(|id| id.try_into().map_err(|_| Malformed)).transpose()?,
+            id: small(id)?,
             use_count,
             helper,
             labels,
@@ -416,9 +385,10 @@ impl<'a> EventReader<'a> {
         let interfaces = self.interfaces()?;
         let path_hash = self.path_hash()?;
         let number = self.columns.of(column::PATH).number()?;
-        let nat = match self.columns.flag(column::NAT)? {
-            true => Some((self.tuple(Some(&orig))?, self.tuple(Some(&orig))?)),
-            false => None,
+        let nat = if self.columns.flag(column::NAT)? {
+            Some((self.tuple(Some(&orig))?, self.tuple(Some(&orig))?))
+        } else {
+            None
         };
         let Some(stated) = self.known.path(number) else { return Ok(None) };
         let traversal = match nat {
@@ -427,4 +397,9 @@ impl<'a> EventReader<'a> {
         };
         Ok(Some(PacketPath { zone, orig, has_entry, interfaces, path_hash, traversal }))
     }
+}
+
+/// A number that fits into a smaller type, if it is there.
+fn small<T: TryFrom<u64>>(value: Option<u64>) -> Result<Option<T>> {
+    value.map(|value| value.try_into().map_err(|_| Malformed)).transpose()
 }

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use proptest::{option, prelude::*, sample::select};
 
 use super::*;
+use crate::recording::columns::column;
 use crate::{
     model::{
         Cause, ConntrackCause, DropPoint, L4, Mark, NetnsId, Status, TimeOfDay, Tuple, Zone,
@@ -33,10 +34,10 @@ use crate::{
 pub(in crate::recording) fn path(n: u32) -> Traversal {
     let site = |chain: &str, kind, position| {
         Arc::new(Site {
-            backend: if n % 5 == 0 { Backend::Legacy } else { Backend::Nft },
-            family: if n % 3 == 0 { Family::Ip6 } else { Family::Inet },
+            backend: if n.is_multiple_of(5) { Backend::Legacy } else { Backend::Nft },
+            family: if n.is_multiple_of(3) { Family::Ip6 } else { Family::Inet },
             table: "filter".to_owned(),
-            iptables: n % 5 == 0,
+            iptables: n.is_multiple_of(5),
             chain: chain.to_owned(),
             kind,
             position,
@@ -44,7 +45,8 @@ pub(in crate::recording) fn path(n: u32) -> Traversal {
             text: (kind == SiteKind::Rule).then(|| format!("tcp dport {} drop", n % 7)),
         })
     };
-    let step = |site, verdict, provenance| Step { site, verdict, provenance, placed: n % 2 == 0 };
+    let step =
+        |site, verdict, provenance| Step { site, verdict, provenance, placed: n.is_multiple_of(2) };
     let steps = [
         step(
             site("forward", SiteKind::Rule, Some(1)),
@@ -61,18 +63,18 @@ pub(in crate::recording) fn path(n: u32) -> Traversal {
         connection: 7,
     };
     Traversal {
-        hook: if n % 2 == 0 { Hook::Forward } else { Hook::Postrouting },
-        direction: if n % 3 == 0 { Direction::Reply } else { Direction::Original },
+        hook: if n.is_multiple_of(2) { Hook::Forward } else { Hook::Postrouting },
+        direction: if n.is_multiple_of(3) { Direction::Reply } else { Direction::Original },
         state: [CtState::New, CtState::Established, CtState::Invalid][n as usize % 3],
-        outcome: if n % 2 == 0 { Outcome::Dropped } else { Outcome::Passed },
+        outcome: if n.is_multiple_of(2) { Outcome::Dropped } else { Outcome::Passed },
         epoch: n,
         packet_mark: (0, n),
-        marks: if n % 4 == 0 { Arc::new([marks]) } else { Arc::new([]) },
+        marks: if n.is_multiple_of(4) { Arc::new([marks]) } else { Arc::new([]) },
         connmark: (n % 2 == 1).then_some((1, u32::MAX)),
         nat: None,
-        fragment: n % 11 == 0,
-        steps: if n % 13 == 0 { Arc::new([]) } else { Arc::new(steps) },
-        doubt: (n % 6 == 0).then_some(Doubt::Nested),
+        fragment: n.is_multiple_of(11),
+        steps: if n.is_multiple_of(13) { Arc::new([]) } else { Arc::new(steps) },
+        doubt: (n.is_multiple_of(6)).then_some(Doubt::Nested),
     }
 }
 

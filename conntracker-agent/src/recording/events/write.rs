@@ -1,8 +1,8 @@
 //! Events to columns.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
-use super::{SOURCES, ZONE_DIRS, cause, column, dropped, entry, kind, process, state};
+use super::{SOURCES, ZONE_DIRS, cause, dropped, entry, kind, process, state};
 use crate::{
     model::{
         Cause, ConntrackCause, Mark, Status, Tuple, Zone, ZoneDir,
@@ -17,32 +17,12 @@ use crate::{
         state::ProtoState,
     },
     recording::{
-        body::Columns, column::ColumnWriter, dictionary::Dictionaries, tuples::TupleWriter,
+        body::Columns,
+        columns::{WriteColumns, column},
+        dictionary::Dictionaries,
+        tuples::TupleWriter,
     },
 };
-
-/// The columns of a block.
-#[derive(Debug)]
-pub(in crate::recording) struct WriteColumns(Vec<ColumnWriter>);
-
-impl WriteColumns {
-    pub fn to(&mut self, column: u16) -> &mut ColumnWriter {
-        &mut self.0[usize::from(column)]
-    }
-
-    /// A number of two bytes, each in a column of its own.
-    pub fn halves(&mut self, column: u16, number: u16) {
-        let [high, low] = number.to_be_bytes();
-        self.to(column).byte(high);
-        self.to(column + 1).byte(low);
-    }
-
-    /// A number that may be missing.
-    fn option(&mut self, column: u16, number: Option<u64>) {
-        // The highest one does not fit; no field has it.
-        self.to(column).number(number.map_or(0, |number| number.saturating_add(1)));
-    }
-}
 
 /// Events of one block.
 #[derive(Debug)]
@@ -58,7 +38,7 @@ pub(in crate::recording) struct EventWriter {
 impl EventWriter {
     pub fn new() -> Self {
         Self {
-            columns: WriteColumns(vec![ColumnWriter::default(); column::COUNT_OF_COLUMNS]),
+            columns: WriteColumns::new(),
             tuples: TupleWriter::default(),
             hashes: HashMap::new(),
             records: 0,
@@ -82,11 +62,7 @@ impl EventWriter {
         self.hashes.clear();
         self.records = 0;
         self.times = (u64::MAX, 0);
-        let columns = self.columns.0.iter_mut().enumerate();
-        columns
-            .filter(|(_, column)| column.len() > 0)
-            .map(|(id, column)| (id as u16, column.take()))
-            .collect()
+        self.columns.take()
     }
 
     /// Adds an event. Strings and paths that it refers to are in the dictionaries afterwards.
