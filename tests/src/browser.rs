@@ -96,19 +96,19 @@ impl Browser {
             _profile: profile,
         };
         let page =
-            browser.call("Target.createTarget", json!({"url": "about:blank"})).context(MISSING)?;
+            browser.call("Target.createTarget", &json!({"url": "about:blank"})).context(MISSING)?;
         let target = json!({"targetId": page["targetId"], "flatten": true});
-        let session = browser.call("Target.attachToTarget", target)?;
-        browser.session = session["sessionId"].as_str().context("no session")?.to_owned();
+        let session = browser.call("Target.attachToTarget", &target)?;
+        session["sessionId"].as_str().context("no session")?.clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Network", "Log", "DOM"] {
-            browser.call(&format!("{domain}.enable"), json!({}))?;
+            browser.call(&format!("{domain}.enable"), &json!({}))?;
         }
         browser.size(1440, 1000)?;
         Ok(browser)
     }
 
     /// Sends a command and waits for its answer.
-    fn call(&self, method: &str, params: Value) -> Result<Value> {
+    fn call(&self, method: &str, params: &Value) -> Result<Value> {
         let id = self.next.replace(self.next.get() + 1);
         let mut command = json!({"id": id, "method": method, "params": params});
         if !self.session.is_empty() {
@@ -145,8 +145,7 @@ impl Browser {
             }
             "Runtime.exceptionThrown" => &params["exceptionDetails"],
             "Log.entryAdded" => &params["entry"],
-            "Runtime.consoleAPICalled" => params,
-            "Page.javascriptDialogOpening" => params,
+            "Runtime.consoleAPICalled" | "Page.javascriptDialogOpening" => params,
             _ => return,
         };
         self.complaints.borrow_mut().push(complaint.to_string());
@@ -156,7 +155,7 @@ impl Browser {
     pub fn open(&self, file: &Path, ready: &str) -> Result<()> {
         let file = file.canonicalize()?;
         let answer =
-            self.call("Page.navigate", json!({"url": format!("file://{}", file.display())}))?;
+            self.call("Page.navigate", &json!({"url": format!("file://{}", file.display())}))?;
         ensure!(answer.get("errorText").is_none(), "{}: {answer}", file.display());
         self.wait(ready)
     }
@@ -175,7 +174,7 @@ impl Browser {
     /// The value of an expression, as JSON.
     pub fn eval(&self, expression: &str) -> Result<Value> {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", params)?;
+        let answer = self.call("Runtime.evaluate", &params)?;
         if let Some(error) = answer.get("exceptionDetails") {
             bail!("{expression}: {error}");
         }
@@ -200,14 +199,14 @@ impl Browser {
         for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
             let button = if kind == "mouseMoved" { "none" } else { "left" };
             let event = json!({"type": kind, "x": x, "y": y, "button": button, "clickCount": 1});
-            self.call("Input.dispatchMouseEvent", event)?;
+            self.call("Input.dispatchMouseEvent", &event)?;
         }
         self.settle()
     }
 
     /// Types a text where the focus is.
     pub fn write(&self, text: &str) -> Result<()> {
-        self.call("Input.insertText", json!({"text": text}))?;
+        self.call("Input.insertText", &json!({"text": text}))?;
         self.settle()
     }
 
@@ -231,7 +230,7 @@ impl Browser {
         for kind in ["keyDown", "keyUp"] {
             let event =
                 json!({"type": kind, "key": key, "windowsVirtualKeyCode": code, "text": text});
-            self.call("Input.dispatchKeyEvent", event)?;
+            self.call("Input.dispatchKeyEvent", &event)?;
         }
         self.settle()
     }
@@ -247,7 +246,7 @@ impl Browser {
     pub fn size(&self, width: u32, height: u32) -> Result<()> {
         let metrics =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.call("Emulation.setDeviceMetricsOverride", metrics)?;
+        self.call("Emulation.setDeviceMetricsOverride", &metrics)?;
         self.settle()
     }
 
@@ -256,19 +255,19 @@ impl Browser {
         let scheme = if medium == Medium::Dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         let media = if medium == Medium::Print { "print" } else { "screen" };
-        self.call("Emulation.setEmulatedMedia", json!({"media": media, "features": features}))?;
+        self.call("Emulation.setEmulatedMedia", &json!({"media": media, "features": features}))?;
         self.settle()
     }
 
     /// The page as PDF.
     pub fn print(&self) -> Result<Vec<u8>> {
-        let answer = self.call("Page.printToPDF", json!({"preferCSSPageSize": true}))?;
+        let answer = self.call("Page.printToPDF", &json!({"preferCSSPageSize": true}))?;
         decode(&answer)
     }
 
     /// What the window shows, as PNG.
     pub fn screenshot(&self) -> Result<Vec<u8>> {
-        let answer = self.call("Page.captureScreenshot", json!({"format": "png"}))?;
+        let answer = self.call("Page.captureScreenshot", &json!({"format": "png"}))?;
         decode(&answer)
     }
 
@@ -288,7 +287,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // It ends its other processes, and then itself.
-        let _ = self.call("Browser.close", json!({}));
+        let _ = self.call("Browser.close", &json!({}));
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(5) {
             if !matches!(self.child.try_wait(), Ok(None)) {

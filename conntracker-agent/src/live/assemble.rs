@@ -40,7 +40,7 @@ pub(super) fn without_flows(
     at_ns: u64,
     mut failed: Option<anyhow::Error>,
 ) -> (Report, Option<anyhow::Error>) {
-    let time_of_day = observer.time_of_day;
+    let time_of_day = observer.clocks();
     let backend = &observer.backend;
     let counters = backend.counters().unwrap_or_else(|error| {
         failed.get_or_insert(error);

@@ -57,14 +57,13 @@ impl Observer {
 
     /// Records what a report says besides flows.
     pub(super) fn record_report(&mut self, report: &Report, at_ns: u64) {
-        let Self { recorder: Some(recorder), config, time_of_day, backend, .. } = self else {
-            return;
-        };
+        let clocks = self.clocks();
+        let Self { recorder: Some(recorder), config, backend, .. } = self else { return };
         if let Some(owners) = backend.owners() {
             recorder.owners(owners.take_news(), at_ns);
         }
         backend.take_rulesets().into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
         recorder.header(report.to_statement(config.folds_at_once()), at_ns);
-        recorder.counts(&report.footer.to_statement(at_ns, TimeOfDay::pair(*time_of_day)));
+        recorder.counts(&report.footer.to_statement(at_ns, TimeOfDay::pair(clocks)));
     }
 }

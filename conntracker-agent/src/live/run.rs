@@ -19,7 +19,7 @@ use crate::{
     },
     conntrack::DumpStats,
     model::{
-        NetnsId,
+        NetnsId, TimeOfDay,
         event::{EntrySource, EventKind},
     },
     report::assembly::Assembly,
@@ -343,6 +343,15 @@ impl Observer {
     pub(super) fn event(&mut self, id: NetnsId, kind: EventKind) {
         let now = self.clock.since_boot();
         self.intake().1.event(id, now, kind);
+    }
+
+    /// How the clocks are related. Before the flow table is told, a recording is: its first statements have times.
+    pub(super) fn clocks(&self) -> TimeOfDay {
+        if self.time_of_day == TimeOfDay::default() {
+            self.clock.time_of_day()
+        } else {
+            self.time_of_day
+        }
     }
 
     /// The time of day may have been set. Reading both clocks takes some time, which is no change.

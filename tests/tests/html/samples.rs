@@ -159,10 +159,20 @@ fn read(path: &Path) -> Recorded {
     all
 }
 
-fn recorder(directory: &TempDir) -> (Recorder, PathBuf) {
+/// A recording that states what was recorded, but for its events.
+fn recorder(directory: &TempDir, recorded: Recorded) -> (Recorder, PathBuf) {
     let path = directory.path().join("made.rec");
     let options = Options { path: path.clone(), rotate: None, keep: None };
-    (Recorder::create(options).unwrap(), path)
+    let mut recorder = Recorder::create(options).unwrap();
+    let Recorded { header, owners, rulesets, events: _ } = recorded;
+    recorder.header(header, 0);
+    for owners in owners {
+        recorder.owners(owners, 0);
+    }
+    for ruleset in rulesets {
+        recorder.ruleset(ruleset);
+    }
+    (recorder, path)
 }
 
 /// The tuples of an event: the original direction of its flow, and the reply.
@@ -181,10 +191,10 @@ fn tuples(kind: &mut EventKind) -> Option<(&mut Tuple, Option<&mut Tuple>)> {
 
 /// So many flows in an hour, each as one of the real ones.
 pub fn many(flows: u32) -> (TempDir, PathBuf) {
-    let Recorded { header, owners, rulesets, mut events } = read(real());
+    let mut recorded = read(real());
     let mut samples: Vec<(Tuple, Vec<FlowEvent>)> = Vec::new();
     let mut others = Vec::new();
-    for mut event in events.drain(..) {
+    for mut event in recorded.events.drain(..) {
         let Some((orig, _)) = tuples(&mut event.kind) else {
             // Dumps would show the real flows; the rest says how events are to be understood.
             if matches!(
@@ -204,11 +214,10 @@ pub fn many(flows: u32) -> (TempDir, PathBuf) {
     samples.retain(|(orig, _)| matches!(orig.l4, L4::Ports { .. }) && orig.is_ipv4());
     assert!(samples.len() > 20, "{}", samples.len());
     let directory = tempfile::tempdir().unwrap();
-    let (mut recorder, path) = recorder(&directory);
-    recorder.header(header, 0);
-    owners.into_iter().for_each(|owners| recorder.owners(owners, 0));
-    rulesets.into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
-    others.iter().for_each(|event| recorder.event(event));
+    let (mut recorder, path) = recorder(&directory, recorded);
+    for event in &others {
+        recorder.event(event);
+    }
     for n in 0..flows {
         let (_, sample) = &samples[n as usize % samples.len()];
         let [_, b, c, d] = n.to_be_bytes();
@@ -261,7 +270,8 @@ fn hostile(of: &str) -> String {
 
 /// A recording in which whoever could choose a name chose a hostile one.
 pub fn with_hostile_names() -> (TempDir, PathBuf) {
-    let Recorded { mut header, owners, rulesets, mut events } = read(real());
+    let mut recorded = read(real());
+    let Recorded { header, events, .. } = &mut recorded;
     (header.host, header.kernel) = (hostile("host"), hostile("kernel"));
     header.notes.push(hostile("note"));
     header.untold.push(hostile("untold"));
@@ -271,7 +281,7 @@ pub fn with_hostile_names() -> (TempDir, PathBuf) {
             *name = hostile("interface");
         }
     }
-    for event in &mut events {
+    for event in events.iter_mut() {
         match &mut event.kind {
             EventKind::New(packet) | EventKind::Replied(packet) => {
                 if let Some(process) = &mut packet.entry.process {
@@ -285,13 +295,13 @@ pub fn with_hostile_names() -> (TempDir, PathBuf) {
             _ => {}
         }
     }
+    let events = std::mem::take(events);
     let directory = tempfile::tempdir().unwrap();
-    let (mut recorder, path) = recorder(&directory);
-    recorder.header(header, 0);
-    owners.into_iter().for_each(|owners| recorder.owners(owners, 0));
-    // One ruleset stays as it was listed: a comment in it is hostile. What packets met is not in it.
-    rulesets.into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
-    events.iter().for_each(|event| recorder.event(event));
+    // The ruleset stays as it was listed: a comment in it is hostile. What packets met is not in it.
+    let (mut recorder, path) = recorder(&directory, recorded);
+    for event in &events {
+        recorder.event(event);
+    }
     recorder.finish();
     (directory, path)
 }

@@ -205,7 +205,7 @@ impl<'a> Replay<'a> {
             }
             match &mut self.timeline {
                 Some(timeline) if self.begun => {
-                    background::take(table, event, timeline, self.time_of_day)
+                    background::take(table, event, timeline, self.time_of_day);
                 }
                 _ => table.take(event),
             }

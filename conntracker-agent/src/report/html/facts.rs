@@ -5,7 +5,10 @@ use serde::Serialize;
 use super::Background;
 use crate::{
     model::{harmless::OneLine, loss::LossCount, other::FlowSums, protocol},
-    report::{Footer, Header, Report, Totals, timeline::Column},
+    report::{
+        Footer, Header, Report, Totals,
+        timeline::{Column, Timeline},
+    },
 };
 
 /// Times are microseconds since the epoch, which JavaScript's numbers have exactly.
@@ -97,7 +100,7 @@ impl ReportObject {
                 .and_then(|of| of.columns().map(|(at, all)| columns(at, of.width_ns(), &all))),
             changes: timeline
                 .into_iter()
-                .flat_map(|timeline| timeline.epochs())
+                .flat_map(Timeline::epochs)
                 .map(|(netns, epoch, at)| (netns.0, epoch, at / 1_000))
                 .collect(),
         }

@@ -19,7 +19,7 @@ use crate::{
 /// texts: these sites have the same rule.
 #[derive(Default)]
 pub(super) struct Rules<'a> {
-    rules: Dictionary<Key<'a>>,
+    numbers: Dictionary<Key<'a>>,
     sites: HashMap<(NetnsId, &'a Site), u32>,
     objects: Vec<SiteObject>,
 }
@@ -103,7 +103,7 @@ impl<'a> Rules<'a> {
         };
         let key = Key { netns, backend: *backend, family: *family, table, chain, id };
         let object = SiteObject {
-            rule: self.rules.number(key).0,
+            rule: self.numbers.number(key).0,
             netns: netns.0,
             label: clean(&site.label()),
             chain: clean(chain),
@@ -154,7 +154,7 @@ impl<'a> Rules<'a> {
                 chain: &chain.name,
                 id,
             };
-            self.rules.number(key).0
+            self.numbers.number(key).0
         };
         let mut rows: Vec<RowObject> = chain
             .rules

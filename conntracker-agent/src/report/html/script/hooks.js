@@ -63,8 +63,7 @@ const showHooks = () => {
       draw("text", { x: 10, y: 20, class: "name" }, hook),
       draw("text", { x: 10, y: 37 }, empty ? "–" : plural(count, "flow")),
       losses.map((text, n) => draw("text", { x: 10, y: 54, dx: n ? 60 : 0, class: n || !dropped ? "lost" : "dropped" }, losses.length > 1 ? text.replace(/ (dropped|lost)$/, "") : text)),
-      order ? draw("text", { x: BOX.width - 8, y: 20, class: "order", "text-anchor": "end" }, order) : null,
-      stopped.has(hook) ? draw("text", { x: BOX.width - 8, y: 54, class: "stop", "text-anchor": "end" }, DROPPED) : null);
+      order ? draw("text", { x: BOX.width - 8, y: 20, class: stopped.has(hook) ? "order stop" : "order", "text-anchor": "end" }, stopped.has(hook) ? `${order} ${DROPPED}` : order) : null);
   });
   const labels = [
     draw("rect", { x: 440, y: 14, ...BOX, rx: 32, class: "process" }),

@@ -8,7 +8,7 @@ const PRINTED = 500;
 
 const counted = (flow, ...names) => (has(flow, "counted") ? names.reduce((total, name) => total + columns[name][flow], 0) : null);
 const COLUMNS = [
-  { name: "Outcome", size: "9.5em", cell: (flow) => outcome(flow).map(([classes, mark, name]) => make("span", { class: classes, title: name }, `${mark} ${name} `)), key: (flow) => outcome(flow)[0]?.[2] ?? "" },
+  { name: "Outcome", size: "8.5em", cell: (flow) => outcome(flow).map(([classes, mark, name]) => make("span", { class: classes, title: name }, `${mark} ${name} `)), key: (flow) => outcome(flow)[0]?.[2] ?? "" },
   { name: "Lost", size: "5em", right: true, title: "Packets that were dropped (✕) or lost in the kernel (◇)",
     cell: (flow) => [[dropsOf(flow, false), DROPPED, "dropped"], [dropsOf(flow, true), LOST, "lost"]].filter(([count]) => count).map(([count, mark, classes]) => make("span", { class: classes }, `${mark} ${number(count)} `)),
     key: (flow) => dropsOf(flow, false) + dropsOf(flow, true) },

@@ -48,9 +48,10 @@ const showTimeline = () => {
     lanes.push(draw("text", { x: 2, y: y + 9, class: "lane" }, `${name}, most ${number(Math.max(0, ...sums))} in ${duration(timeline.width)}`));
     y = base + LANES.gap;
   };
+  const all = selection.listed.length < flows ? ", filters aside" : "";
   if (report.timeline) {
-    lane("new flows", LANES.new, [timeline.new_flows, "new"]);
-    lane(`packets dropped (solid) and lost (hatched)`, LANES.drops, [timeline.dropped, "dropped"], [timeline.lost, "lost"]);
+    lane(`new flows${all}`, LANES.new, [timeline.new_flows, "new"]);
+    lane(`packets dropped (solid) and lost (hatched)${all}`, LANES.drops, [timeline.dropped, "dropped"], [timeline.lost, "lost"]);
   }
   lane("first seen, of the flows below", LANES.listed, [listed, "first"]);
   const bottom = y - LANES.gap;
