@@ -8,7 +8,7 @@ mod rule;
 mod tests;
 mod traced;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, ops::RangeInclusive, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,7 +18,7 @@ use self::{
     render::Side,
     traced::Epochs,
 };
-use super::report::{Epoch, Source, When, end_of};
+use super::report::{Epoch, Input, Source, When, end_of};
 use crate::{
     os::{messages, output::Destination},
     report::{Report, time},
@@ -104,8 +104,8 @@ impl Sides {
                 let later = epochs.iter().find(|(_, epoch)| epoch.at_ns > first);
                 let whole_from = later.map_or(u32::MAX, |(number, _)| *number);
                 Ok([
-                    (source.report(&inputs, 0..=first)?, Epochs::default()),
-                    (source.report(&inputs, first + 1..=second)?, Epochs { of: None, whole_from }),
+                    (part(source, &inputs, 0..=first)?, Epochs::default()),
+                    (part(source, &inputs, first + 1..=second)?, Epochs { of: None, whole_from }),
                 ])
             }
             Self::Epoch(source, number) => {
@@ -128,14 +128,22 @@ impl Sides {
                 // that is of the new epoch.
                 Ok([
                     (
-                        source.report(&inputs, begin..=began.at_ns.saturating_sub(1))?,
+                        part(source, &inputs, begin..=began.at_ns.saturating_sub(1))?,
                         of(0..=number - 1, 0),
                     ),
-                    (source.report(&inputs, began.at_ns..=end)?, of(*number..=last, *number)),
+                    (part(source, &inputs, began.at_ns..=end)?, of(*number..=last, *number)),
                 ])
             }
         }
     }
+}
+
+/// The report of a part of the time, which begins with that.
+fn part(source: &Source, inputs: &[Input], times: RangeInclusive<u64>) -> Result<Report> {
+    let begin_ns = *times.start();
+    let mut report = source.report(inputs, times)?;
+    report.header.start_ns = report.header.start_ns.max(begin_ns);
+    Ok(report)
 }
 
 fn side(report: &Report) -> Side {
