@@ -51,6 +51,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "conntrack_api", proves: "the library reads and changes the table as conntrack(8) does", emulated: Emulated::No },
     Suite { name: "conntrack_cli", proves: "`conntracker conntrack` does, prints and answers what conntrack(8) does", emulated: Emulated::No },
     Suite { name: "daemon", proves: "daemon, pidfile, signals", emulated: Emulated::No },
+    Suite { name: "diff", proves: "`diff`: changes of a firewall under traffic, each found in the flows that it changes and in no other", emulated: Emulated::No },
     Suite { name: "drops", proves: "dropped packets counted as the rules' own counters do: hooks, families, NAT, floods", emulated: Emulated::No },
     Suite { name: "dump", proves: "`dump` compared with `conntrack -L`", emulated: Emulated::No },
     Suite { name: "ends", proves: "ends of flows with their last counts, processes of local flows", emulated: Emulated::Each },

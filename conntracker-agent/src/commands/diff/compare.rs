@@ -8,15 +8,16 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    fate::{Fate, decided_by},
+    fate::Fate,
     rule::{Met, RuleName, sentence},
+    traced::{Epochs, Packets, Traced, destination, source, translations},
 };
 use crate::{
     model::{
         Flow, L4, Mark, Status, Tuple,
         hook::Hook,
         order,
-        path::{CtState, Direction, Step},
+        path::{CtState, Direction, SiteKind, Step, Verdict},
         protocol,
     },
     report::{Names, Report},
@@ -153,9 +154,16 @@ impl<'a> Flows<'a> {
     }
 }
 
+/// One of the two that are compared.
+#[derive(Clone, Copy)]
+pub(super) struct Compared<'a> {
+    pub report: &'a Report,
+    pub epochs: &'a Epochs,
+}
+
 /// What differs.
-pub(super) fn differences(before: &Report, after: &Report) -> Differences {
-    let (old, new) = (Flows::of(before), Flows::of(after));
+pub(super) fn differences(before: Compared<'_>, after: Compared<'_>) -> Differences {
+    let (old, new) = (Flows::of(before.report), Flows::of(after.report));
     let mut found = Differences {
         appeared: new.alone(&old),
         vanished: old.alone(&new),
@@ -167,61 +175,89 @@ pub(super) fn differences(before: &Report, after: &Report) -> Differences {
     both.sort_by(|a, b| order::compare(&a.1.key, &b.1.key));
     found.compared = both.len();
     for (a, b) in both {
+        let sides = [(a, Traced::of(a, before.epochs)), (b, Traced::of(b, after.epochs))];
+        found.add(&new.name(b), &sides);
+    }
+    // Packets that do not pass any more first.
+    let rank = |change: &Change| (change.before != "accepted", change.after == "accepted");
+    found.fates.sort_by_key(rank);
+    found
+}
+
+impl Differences {
+    /// Adds what differs in a flow.
+    fn add(&mut self, name: &FlowName, [(a, old), (b, new)]: &[(&Flow, Traced<'_>); 2]) {
         let change = |at, before: &str, after: &str| Change {
-            flow: new.name(b),
+            flow: name.clone(),
             at,
             before: before.to_owned(),
             after: after.to_owned(),
             before_by: None,
             after_by: None,
         };
-        let (was, is) = (Fate::of(a), Fate::of(b));
+        let dropped = old.drop(Packets::First) || old.drop(Packets::Replies);
+        let (was, is) = (Fate::of(a, old, dropped), Fate::of(b, new, dropped));
         if was != is && was != Fate::Unknown && is != Fate::Unknown {
-            found.fates.push(Change {
-                before_by: decided_by(a),
-                after_by: decided_by(b),
+            self.fates.push(Change {
+                before_by: was.decided_by(a, old),
+                after_by: is.decided_by(b, new),
                 ..change(None, was.name(), is.name())
             });
-        } else if let Some((at, before, after)) = path(a, b) {
-            found.paths.push(change(Some(at), &before, &after));
+            return;
         }
-        if let (Some(before), Some(after)) = (nat(a), nat(b))
+        if let Some((at, before, after)) = path(old, new) {
+            self.paths.push(change(Some(at), &before, &after));
+        }
+        let translated = translations(old, new).or_else(|| nat(a).zip(nat(b)));
+        if let Some((before, after)) = translated
             && before != after
         {
-            found.nat.push(change(None, &before, &after));
+            self.nat.push(change(None, &before, &after));
         }
-        if let (Some(Mark(before)), Some(Mark(after))) = (a.mark, b.mark)
-            && before != after
+        if let Some((before, after)) = marks(a, old).zip(marks(b, new))
+            && before.is_disjoint(&after)
         {
-            found.marks.push(change(None, &format!("{before:#x}"), &format!("{after:#x}")));
+            let shown = |marks: &BTreeSet<u32>| {
+                marks.iter().map(|mark| format!("{mark:#x}")).collect::<Vec<_>>().join(", ")
+            };
+            self.marks.push(change(None, &shown(&before), &shown(&after)));
         }
     }
-    // Packets that do not pass any more first.
-    let rank = |change: &Change| (change.before != "accepted", change.after != "dropped");
-    found.fates.sort_by_key(rank);
-    found
+}
+
+/// Connmarks of a flow; `None` if they are not known.
+fn marks(flow: &Flow, traced: &Traced<'_>) -> Option<BTreeSet<u32>> {
+    let traced = traced.marks();
+    let known = || flow.mark.map(|Mark(mark)| BTreeSet::from([mark]));
+    if traced.is_empty() { known() } else { Some(traced) }
 }
 
 /// Packets of one flow that rules may treat alike.
 type Class = (Hook, Direction, CtState);
 
 /// The paths of each class, each as the rules that it met, with one of its steps.
-fn classes(flow: &Flow) -> BTreeMap<Class, BTreeMap<Vec<Met>, Vec<&Step>>> {
+fn classes<'a>(traced: &Traced<'a>) -> BTreeMap<Class, BTreeMap<Vec<Met>, Vec<&'a Step>>> {
     let mut classes: BTreeMap<Class, BTreeMap<Vec<Met>, Vec<&Step>>> = BTreeMap::new();
-    for (path, _) in flow.paths.iter() {
+    for (path, _) in traced.paths() {
         if path.doubt.is_some() || path.steps.iter().any(|step| !step.placed) {
             continue;
         }
-        let met = path.steps.iter().map(Met::of).collect();
+        // A base chain that every packet leaves by its policy is no rule that decides.
+        let decides = |step: &&Step| {
+            let whole = matches!(step.site.kind, SiteKind::Policy | SiteKind::Chain);
+            !(whole && step.verdict == Verdict::Accept)
+        };
+        let steps: Vec<&Step> = path.steps.iter().filter(decides).collect();
+        let met = steps.iter().map(|step| Met::of(step)).collect();
         let class = (path.hook, path.direction, path.state);
-        classes.entry(class).or_default().insert(met, path.steps.iter().collect());
+        classes.entry(class).or_default().insert(met, steps);
     }
     classes
 }
 
 /// Where and how the packets of a flow met other rules: only where no path of one side is one of the other, because
 /// packets of one flow may take several.
-fn path(a: &Flow, b: &Flow) -> Option<(String, String, String)> {
+fn path(a: &Traced<'_>, b: &Traced<'_>) -> Option<(String, String, String)> {
     let (old, new) = (classes(a), classes(b));
     for (class, before) in &old {
         let Some(after) = new.get(class) else { continue };
@@ -246,21 +282,16 @@ fn nat(flow: &Flow) -> Option<String> {
     let reply = flow.reply?;
     let mut to = Vec::new();
     if flow.status.contains(Status::SRC_NAT) {
-        to.push(format!("source {}", reply.dst));
+        to.push(source(&reply));
     }
     if flow.status.contains(Status::DST_NAT) {
-        to.push(match reply.l4 {
-            L4::Ports { src, .. } => {
-                format!("destination {}", std::net::SocketAddr::new(reply.src, src))
-            }
-            _ => format!("destination {}", reply.src),
-        });
+        to.push(destination(&reply));
     }
     Some(if to.is_empty() { "not translated".to_owned() } else { to.join(", ") })
 }
 
 /// Rules that packets met on one side alone.
-fn rules(before: &Report, after: &Report) -> Vec<RuleChange> {
+fn rules(before: Compared<'_>, after: Compared<'_>) -> Vec<RuleChange> {
     let (old, new) = (hits(before), hits(after));
     let all: BTreeSet<&RuleName> = old.keys().chain(new.keys()).collect();
     let mut changes = Vec::new();
@@ -277,9 +308,10 @@ fn rules(before: &Report, after: &Report) -> Vec<RuleChange> {
 }
 
 /// Packets of traced paths that met each rule.
-fn hits(report: &Report) -> BTreeMap<RuleName, (u64, String)> {
+fn hits(Compared { report, epochs }: Compared<'_>) -> BTreeMap<RuleName, (u64, String)> {
     let mut hits: BTreeMap<RuleName, (u64, String)> = BTreeMap::new();
-    for (path, packets) in report.flows.iter().flat_map(|flow| flow.paths.iter()) {
+    let all = report.flows.iter().flat_map(|flow| Traced::of(flow, epochs).into_paths());
+    for (path, packets) in all {
         for step in &*path.steps {
             let hit = hits.entry(RuleName::of(&step.site)).or_insert_with(|| (0, sentence(step)));
             hit.0 += packets;

@@ -6,17 +6,19 @@ mod render;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod traced;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, ops::RangeInclusive, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 
 pub use self::render::Format;
 use self::{
-    compare::{Differences, differences},
+    compare::{Compared, Differences, differences},
     render::Side,
+    traced::Epochs,
 };
-use super::report::{Source, When, end_of};
+use super::report::{Epoch, Input, Source, When, end_of};
 use crate::{
     os::{messages, output::Destination},
     report::{Report, time},
@@ -71,42 +73,77 @@ pub struct Diff {
 pub fn run(diff: &Diff) -> Result<ExitCode> {
     messages::to_stderr();
     diff.destination.check()?;
-    let (before, after) = match &diff.sides {
-        Sides::Two(both) => {
-            let [before, after] = &**both;
-            let report = |source: &Source| source.report(&source.inputs()?, 0..=u64::MAX);
-            (report(before)?, report(after)?)
-        }
-        Sides::At(source, first, second) => {
-            let inputs = source.inputs()?;
-            let end_ns = end_of(&inputs);
-            let (first, second) = (first.of(end_ns), second.of(end_ns));
-            if first >= second {
-                bail!("the first `--at` must be before the second");
-            }
-            (source.report(&inputs, 0..=first)?, source.report(&inputs, first + 1..=second)?)
-        }
-        Sides::Epoch(source, epoch) => {
-            let inputs = source.inputs()?;
-            let epochs = Source::epochs(&inputs)?;
-            let began = *epochs.get(epoch).with_context(|| {
-                let known: Vec<String> = epochs.keys().map(u32::to_string).collect();
-                format!("the recording has no epoch {epoch}; it has: {}", known.join(", "))
-            })?;
-            let before = epochs.range(..epoch).next_back().map_or(0, |(_, ns)| *ns);
-            let end = epochs.range(epoch + 1..).next().map_or(u64::MAX, |(_, ns)| ns - 1);
-            (
-                source.report(&inputs, before..=began.saturating_sub(1))?,
-                source.report(&inputs, began..=end)?,
-            )
-        }
-    };
-    let found = differences(&before, &after);
+    let [(before, old), (after, new)] = diff.sides.read()?;
+    let compared = |report, epochs| Compared { report, epochs };
+    let found = differences(compared(&before, &old), compared(&after, &new));
     let sides = [side(&before), side(&after)];
     diff.destination
         .write(|out: &mut dyn Write| render::render(diff.format, &sides, &found, out))?;
     let fails = diff.fail_on.iter().any(|what| found.has(*what));
     Ok(if fails { ExitCode::from(EXIT_DIFFERENT) } else { ExitCode::SUCCESS })
+}
+
+impl Sides {
+    /// The report of each side, and which epochs of the ruleset it has.
+    fn read(&self) -> Result<[(Report, Epochs); 2]> {
+        match self {
+            Self::Two(both) => {
+                let report = |source: &Source| source.report(&source.inputs()?, 0..=u64::MAX);
+                let [before, after] = &**both;
+                let whole = Epochs::default;
+                Ok([(report(before)?, whole()), (report(after)?, whole())])
+            }
+            Self::At(source, first, second) => {
+                let inputs = source.inputs()?;
+                let end_ns = end_of(&inputs);
+                let (first, second) = (first.of(end_ns), second.of(end_ns));
+                if first >= second {
+                    bail!("the first `--at` must be before the second");
+                }
+                let epochs = Source::epochs(&inputs)?;
+                let later = epochs.iter().find(|(_, epoch)| epoch.at_ns > first);
+                let whole_from = later.map_or(u32::MAX, |(number, _)| *number);
+                Ok([
+                    (part(source, &inputs, 0..=first)?, Epochs::default()),
+                    (part(source, &inputs, first + 1..=second)?, Epochs { of: None, whole_from }),
+                ])
+            }
+            Self::Epoch(source, number) => {
+                let inputs = source.inputs()?;
+                let epochs = Source::epochs(&inputs)?;
+                let began = *epochs.get(number).with_context(|| {
+                    let known: Vec<String> = epochs.keys().map(u32::to_string).collect();
+                    format!("the recording has no epoch {number}; it has: {}", known.join(", "))
+                })?;
+                let same = |epoch: &&Epoch| epoch.netns == began.netns;
+                let earlier = epochs.range(..number).map(|(_, epoch)| epoch).filter(same);
+                let mut later = epochs.range(number + 1..).filter(|(_, epoch)| same(epoch));
+                let next = later.next();
+                let begin = earlier.clone().nth(1).and(earlier.last()).map_or(0, |of| of.at_ns);
+                let end = next.map_or(u64::MAX, |(_, epoch)| epoch.at_ns - 1);
+                let last = next.map_or(u32::MAX, |(number, _)| number - 1);
+                let of =
+                    |numbers, whole_from| Epochs { of: Some((began.netns, numbers)), whole_from };
+                // What met the old rules is told after the new ones were read, too; what met the new ones before
+                // that is of the new epoch.
+                Ok([
+                    (
+                        part(source, &inputs, begin..=began.at_ns.saturating_sub(1))?,
+                        of(0..=number - 1, 0),
+                    ),
+                    (part(source, &inputs, began.at_ns..=end)?, of(*number..=last, *number)),
+                ])
+            }
+        }
+    }
+}
+
+/// The report of a part of the time, which begins with that.
+fn part(source: &Source, inputs: &[Input], times: RangeInclusive<u64>) -> Result<Report> {
+    let begin_ns = *times.start();
+    let mut report = source.report(inputs, times)?;
+    report.header.start_ns = report.header.start_ns.max(begin_ns);
+    Ok(report)
 }
 
 fn side(report: &Report) -> Side {

@@ -22,7 +22,7 @@ use self::replay::{Replay, Wanted};
 pub use self::{replay::Folding, when::When};
 use super::trace::EXIT_LOST;
 use crate::{
-    model::{Flow, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
+    model::{Flow, NetnsId, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
     os::{messages, output::Destination, random::random},
     recording::{End, Error, Item, Reader},
     report::{
@@ -120,8 +120,8 @@ impl Source {
         Ok(combine::combine(read(inputs, &wanted)?))
     }
 
-    /// When each epoch of the ruleset began, nanoseconds since the epoch, by its number; of the first run.
-    pub(super) fn epochs(inputs: &[Input]) -> Result<BTreeMap<u32, u64>> {
+    /// The epochs of the ruleset by their numbers; of the first run.
+    pub(super) fn epochs(inputs: &[Input]) -> Result<BTreeMap<u32, Epoch>> {
         let mut epochs = BTreeMap::new();
         let (mut run, mut time_of_day) = (None, TimeOfDay::default());
         for input in inputs {
@@ -141,7 +141,9 @@ impl Source {
                         }
                     }
                     Item::Ruleset(ruleset) => {
-                        epochs.entry(ruleset.epoch).or_insert(time_of_day.of(ruleset.at_ns));
+                        let at_ns = time_of_day.of(ruleset.at_ns);
+                        let netns = NetnsId(ruleset.netns);
+                        epochs.entry(ruleset.epoch).or_insert(Epoch { at_ns, netns });
                     }
                     _ => {}
                 }
@@ -149,6 +151,15 @@ impl Source {
         }
         Ok(epochs)
     }
+}
+
+/// An epoch of the ruleset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Epoch {
+    /// When it began: nanoseconds since the epoch of time.
+    pub at_ns: u64,
+    /// Namespace whose ruleset it is of.
+    pub netns: NetnsId,
 }
 
 /// Order of the flows, highest first.
