@@ -280,7 +280,10 @@ fn a_daemon_records_beside_its_report_and_a_hangup_begins_a_part() {
     // What it sees now, while it writes.
     let start = Instant::now();
     while !ports(&report(&["--live", &base])).is_superset(&BTreeSet::from([4_000, 4_001])) {
-        assert!(start.elapsed() < PATIENCE, "the part that is being written does not have both flows");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the part that is being written does not have both flows"
+        );
         thread::sleep(Duration::from_millis(100));
     }
     daemon.terminate().unwrap();

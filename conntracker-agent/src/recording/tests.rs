@@ -1,8 +1,6 @@
 //! Whole recordings, and what is read of them when they are cut or changed.
 
 mod document;
-mod golden;
-mod golden_events;
 
 use std::{fs, io::Read, path::PathBuf, thread, time::Duration};
 

@@ -19,9 +19,6 @@ use crate::model::{
     process::Process,
 };
 
-/// Hexadecimal digits of a hashed name.
-const DIGITS: usize = 8;
-
 /// The user that stands for all (`overflowuid` of proc_sys_kernel(5)).
 const NOBODY: u32 = 65_534;
 
@@ -109,7 +106,7 @@ impl Anonymizer {
             .map(|marks| MarksBehind { chain: self.site(&marks.chain), ..marks.clone() })
             .collect();
         let nat = path.nat.map(|(before, after)| (self.tuple(before), self.tuple(after)));
-        Traversal { steps, marks, nat, ..path.clone() }
+        Traversal { marks, nat, steps, ..path.clone() }
     }
 
     fn step(&mut self, step: &mut Step) {
@@ -178,8 +175,8 @@ impl Anonymizer {
             .chain_update(b"name")
             .chain_update(name)
             .finalize();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("x{}", &hex[..DIGITS])
+        let [a, b, c, d] = [hash[0], hash[1], hash[2], hash[3]];
+        format!("x{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 }
 
@@ -249,13 +246,17 @@ mod tests {
         ];
         match value {
             serde_json::Value::String(text) if NAMES.contains(&key) && text != "-" => {
-                names.push(text.clone())
+                names.push(text.clone());
             }
             serde_json::Value::Array(all) => {
-                all.iter().for_each(|value| collect(value, key, names))
+                for value in all {
+                    collect(value, key, names);
+                }
             }
             serde_json::Value::Object(all) => {
-                all.iter().for_each(|(key, value)| collect(value, key, names));
+                for (key, value) in all {
+                    collect(value, key, names);
+                }
             }
             _ => {}
         }

@@ -116,10 +116,11 @@ impl Sides {
                     format!("the recording has no epoch {number}; it has: {}", known.join(", "))
                 })?;
                 let same = |epoch: &&Epoch| epoch.netns == began.netns;
-                let earlier = epochs.range(..number).map(|(_, epoch)| epoch).filter(same);
+                let mut earlier = epochs.range(..number).map(|(_, epoch)| epoch).filter(same);
                 let mut later = epochs.range(number + 1..).filter(|(_, epoch)| same(epoch));
                 let next = later.next();
-                let begin = earlier.clone().nth(1).and(earlier.last()).map_or(0, |of| of.at_ns);
+                let begin =
+                    earlier.clone().nth(1).and(earlier.next_back()).map_or(0, |of| of.at_ns);
                 let end = next.map_or(u64::MAX, |(_, epoch)| epoch.at_ns - 1);
                 let last = next.map_or(u32::MAX, |(number, _)| number - 1);
                 let of =

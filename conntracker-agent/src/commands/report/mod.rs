@@ -2,6 +2,10 @@
 
 mod background;
 mod combine;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod golden_events;
 mod inputs;
 mod replay;
 mod when;

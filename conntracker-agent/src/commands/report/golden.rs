@@ -7,9 +7,12 @@ use std::{collections::BTreeSet, env, fs, path::Path};
 
 use serde_json::Value;
 
-use super::golden_events::{counts, header, owners, rest, ruleset, start};
+use super::{
+    Folding, Offline, Source,
+    golden_events::{counts, header, owners, rest, ruleset, start},
+    run,
+};
 use crate::{
-    commands::report::{self, Folding, Offline, Source},
     model::filter::Filter,
     os::output::Destination,
     recording::{Options, Recorder, Rotate, parts},
@@ -23,7 +26,7 @@ const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/recording/gold
 fn report_of(recording: &Path) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("report.json");
-    report::run(&Offline {
+    run(&Offline {
         source: Source {
             files: vec![recording.to_owned()],
             filter: Filter::default(),
@@ -55,7 +58,7 @@ fn without_directory(value: &mut Value, directory: &str) {
         Value::String(text) => *text = text.replace(&format!("{directory}/"), ""),
         Value::Array(values) => values.iter_mut().for_each(|of| without_directory(of, directory)),
         Value::Object(fields) => {
-            fields.values_mut().for_each(|of| without_directory(of, directory))
+            fields.values_mut().for_each(|of| without_directory(of, directory));
         }
         _ => {}
     }
@@ -123,10 +126,14 @@ fn write() {
     recorder.header(header(), 1);
     recorder.owners(owners(), 1);
     recorder.ruleset(ruleset());
-    start().iter().for_each(|event| recorder.event(event));
+    for event in &start() {
+        recorder.event(event);
+    }
     recorder.counts(&counts(1));
     recorder.begin_part();
-    rest().iter().for_each(|event| recorder.event(event));
+    for event in &rest() {
+        recorder.event(event);
+    }
     recorder.counts(&counts(2));
     recorder.finish();
     // As SIGKILL leaves it: without the block that says that it ends.
