@@ -104,6 +104,6 @@ fn read(recording: &[u8], end: End) -> u64 {
             events.into_iter().for_each(|event| table.take(event));
         }
     }
-    table.snapshot();
+    let _flows = table.snapshot();
     count
 }

@@ -1,11 +1,13 @@
 //! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow. `bench dump`: how
 //! long it takes to list conntrack's table. `bench events`: what is missed of events at the highest rate. `bench
-//! memory`: what a flow costs in the agent's memory. `bench report`: what is lost while a long report is made.
+//! memory`: what a flow costs in the agent's memory. `bench report`: what is lost while a long report is made. `bench
+//! record`: bytes and time of recordings.
 
 mod dump;
 mod events;
 mod memory;
 mod programs;
+mod record;
 mod report;
 mod rules;
 mod table;
@@ -50,6 +52,8 @@ enum What {
     Events(events::Args),
     /// Records that are lost while a report of very many flows is made and new flows go on.
     Report(report::Args),
+    /// Bytes and time of recordings, beside other formats; what is left of each when it is damaged.
+    Record(record::Args),
     /// Bytes that a flow takes in the agent's memory, in the table and while a report is made.
     Memory(memory::Args),
 }
@@ -111,6 +115,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         What::Report(args) => {
             return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
                 report::measure(args, binary)
+            });
+        }
+        What::Record(args) => {
+            return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
+                record::measure(args, binary)
             });
         }
         What::Memory(args) => {

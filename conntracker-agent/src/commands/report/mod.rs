@@ -28,7 +28,7 @@ use super::trace::EXIT_LOST;
 use crate::{
     model::{Flow, NetnsId, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
     os::{messages, output::Destination, random::random},
-    recording::{End, Error, Item, Reader},
+    recording::{End, Error, Item, Reader, statement::Ruleset},
     report::{
         Format, Report,
         anonymous::Anonymizer,
@@ -128,11 +128,14 @@ impl Source {
     pub(super) fn epochs(inputs: &[Input]) -> Result<BTreeMap<u32, Epoch>> {
         let mut epochs = BTreeMap::new();
         let (mut run, mut time_of_day) = (None, TimeOfDay::default());
+        // The first ruleset may stand before the first event, which relates the clocks.
+        let mut early: Vec<Ruleset> = Vec::new();
         for input in inputs {
             let name = input.name();
             let what = || format!("cannot read {name}");
             let mut reader = Reader::new(input.open()?).with_context(what)?;
             while let Some(item) = reader.next(End::Last).with_context(what)? {
+                let mut rulesets = Vec::new();
                 match item {
                     Item::Part(head) if *run.get_or_insert(head.recording) != head.recording => {
                         return Ok(epochs);
@@ -144,12 +147,17 @@ impl Source {
                             }
                         }
                     }
-                    Item::Ruleset(ruleset) => {
-                        let at_ns = time_of_day.of(ruleset.at_ns);
-                        let netns = NetnsId(ruleset.netns);
-                        epochs.entry(ruleset.epoch).or_insert(Epoch { at_ns, netns });
-                    }
+                    Item::Ruleset(ruleset) => rulesets.push(ruleset),
                     _ => {}
+                }
+                if time_of_day == TimeOfDay::default() {
+                    early.append(&mut rulesets);
+                    continue;
+                }
+                for ruleset in early.drain(..).chain(rulesets) {
+                    let at_ns = time_of_day.of(ruleset.at_ns);
+                    let netns = NetnsId(ruleset.netns);
+                    epochs.entry(ruleset.epoch).or_insert(Epoch { at_ns, netns });
                 }
             }
         }
