@@ -219,24 +219,22 @@ fn recorded(lab: &Lab, file: &Path, args: &[&str], change: impl FnOnce(&Host)) -
     let args = [&["--backend", backend(), "--record", file.to_str().unwrap()], args].concat();
     let tracer = Tracer::start_without_report(&lab.router, &args).unwrap();
     let traffic = Traffic::new(lab);
-    let times = thread::scope(|scope| {
+    let (before, changed) = thread::scope(|scope| {
         scope.spawn(|| traffic.run());
-        let times = {
-            let _stop = StopAtEnd(&traffic);
-            traffic.rounds(3);
-            let before = now();
-            change(&lab.router);
-            // Until the new rules are known.
-            thread::sleep(Duration::from_millis(1_500));
-            let changed = now();
-            traffic.rounds(4);
-            [before, changed, now()]
-        };
-        times
+        let _stop = StopAtEnd(&traffic);
+        traffic.rounds(3);
+        let before = now();
+        change(&lab.router);
+        // Until the new rules are known.
+        thread::sleep(Duration::from_millis(1_500));
+        let changed = now();
+        traffic.rounds(4);
+        (before, changed)
     });
     let finished = tracer.stop(Signal::SIGINT).unwrap();
     assert!(finished.status.success(), "{}", finished.stderr);
-    times
+    // What the kernel has counted is told at the end.
+    [before, changed, now()]
 }
 
 struct StopAtEnd<'a>(&'a Traffic<'a>);
