@@ -81,9 +81,13 @@ impl<'a> Traffic<'a> {
                 .client
                 .enter(|| {
                     let server = self.lab.server.v4();
-                    UDP.iter().for_each(|port| udp(server, *port));
+                    for port in UDP {
+                        udp(server, port);
+                    }
                     udp(self.lab.router.v4(), TRANSLATED);
-                    TCP.iter().for_each(|port| tcp(server, *port));
+                    for port in TCP {
+                        tcp(server, port);
+                    }
                     Ok(())
                 })
                 .unwrap();
@@ -205,7 +209,7 @@ impl Change {
 
 /// Compares by `diff`.
 fn diff(args: &[&str]) -> Value {
-    let run = output(&[&["diff", "--format", "json"], args].concat()).unwrap();
+    let run = output([&["diff", "--format", "json"], args].concat()).unwrap();
     let said = String::from_utf8_lossy(&run.stderr);
     let found: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{said}"));
     let fates = !found["fates"].as_array().unwrap().is_empty();

@@ -119,7 +119,9 @@ impl Sides {
                 let earlier = epochs.range(..number).map(|(_, epoch)| epoch).filter(same);
                 let mut later = epochs.range(number + 1..).filter(|(_, epoch)| same(epoch));
                 let next = later.next();
-                let begin = earlier.clone().nth(1).and(earlier.last()).map_or(0, |of| of.at_ns);
+                let mut earlier = earlier.rev();
+                let begin =
+                    earlier.next().filter(|_| earlier.next().is_some()).map_or(0, |of| of.at_ns);
                 let end = next.map_or(u64::MAX, |(_, epoch)| epoch.at_ns - 1);
                 let last = next.map_or(u32::MAX, |(number, _)| number - 1);
                 let of =
