@@ -53,7 +53,7 @@ fn without_directory(value: &mut Value, directory: &str) {
         Value::String(text) => *text = text.replace(&format!("{directory}/"), ""),
         Value::Array(values) => values.iter_mut().for_each(|of| without_directory(of, directory)),
         Value::Object(fields) => {
-            fields.values_mut().for_each(|of| without_directory(of, directory))
+            fields.values_mut().for_each(|of| without_directory(of, directory));
         }
         _ => {}
     }
@@ -121,10 +121,14 @@ fn write() {
     recorder.header(header(), 1);
     recorder.owners(owners(), 1);
     recorder.ruleset(ruleset());
-    start().iter().for_each(|event| recorder.event(event));
+    for event in start() {
+        recorder.event(&event);
+    }
     recorder.counts(&counts(1));
     recorder.begin_part();
-    rest().iter().for_each(|event| recorder.event(event));
+    for event in rest() {
+        recorder.event(&event);
+    }
     recorder.counts(&counts(2));
     recorder.finish();
     // As SIGKILL leaves it: without the block that says that it ends.
