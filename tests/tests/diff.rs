@@ -81,9 +81,13 @@ impl<'a> Traffic<'a> {
                 .client
                 .enter(|| {
                     let server = self.lab.server.v4();
-                    UDP.iter().for_each(|port| udp(server, *port));
+                    for port in UDP {
+                        udp(server, port);
+                    }
                     udp(self.lab.router.v4(), TRANSLATED);
-                    TCP.iter().for_each(|port| tcp(server, *port));
+                    for port in TCP {
+                        tcp(server, port);
+                    }
                     Ok(())
                 })
                 .unwrap();
@@ -205,7 +209,7 @@ impl Change {
 
 /// Compares by `diff`.
 fn diff(args: &[&str]) -> Value {
-    let run = output(&[&["diff", "--format", "json"], args].concat()).unwrap();
+    let run = output([&["diff", "--format", "json"], args].concat()).unwrap();
     let said = String::from_utf8_lossy(&run.stderr);
     let found: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{said}"));
     let fates = !found["fates"].as_array().unwrap().is_empty();
@@ -219,24 +223,22 @@ fn recorded(lab: &Lab, file: &Path, args: &[&str], change: impl FnOnce(&Host)) -
     let args = [&["--backend", backend(), "--record", file.to_str().unwrap()], args].concat();
     let tracer = Tracer::start_without_report(&lab.router, &args).unwrap();
     let traffic = Traffic::new(lab);
-    let times = thread::scope(|scope| {
+    let (before, changed) = thread::scope(|scope| {
         scope.spawn(|| traffic.run());
-        let times = {
-            let _stop = StopAtEnd(&traffic);
-            traffic.rounds(3);
-            let before = now();
-            change(&lab.router);
-            // Until the new rules are known.
-            thread::sleep(Duration::from_millis(1_500));
-            let changed = now();
-            traffic.rounds(4);
-            [before, changed, now()]
-        };
-        times
+        let _stop = StopAtEnd(&traffic);
+        traffic.rounds(3);
+        let before = now();
+        change(&lab.router);
+        // Until the new rules are known.
+        thread::sleep(Duration::from_millis(1_500));
+        let changed = now();
+        traffic.rounds(4);
+        (before, changed)
     });
     let finished = tracer.stop(Signal::SIGINT).unwrap();
     assert!(finished.status.success(), "{}", finished.stderr);
-    times
+    // What the kernel has counted is told at the end.
+    [before, changed, now()]
 }
 
 struct StopAtEnd<'a>(&'a Traffic<'a>);
