@@ -123,14 +123,13 @@ fn all(args: &Args, binary: &Path, directory: &Path) -> Result<String> {
 
 /// Records made up flows, and returns what the benchmark of the codec says.
 fn codec(args: &Args, flows: usize, file: &Path) -> Result<Value> {
-    let mut command = match &args.codec {
-        Some(codec) => Command::new(codec),
-        None => {
-            let mut cargo = workspace::cargo()?;
-            cargo.args(["bench", "-p", "conntracker", "--features", "fuzz"]);
-            cargo.args(["--bench", "recording", "--"]);
-            cargo
-        }
+    let mut command = if let Some(codec) = &args.codec {
+        Command::new(codec)
+    } else {
+        let mut cargo = workspace::cargo()?;
+        cargo.args(["bench", "-p", "conntracker", "--features", "fuzz"]);
+        cargo.args(["--bench", "recording", "--"]);
+        cargo
     };
     let run = command.arg(flows.to_string()).arg(file).stderr(Stdio::inherit()).output()?;
     ensure!(run.status.success(), "the benchmark of the codec failed: {}", run.status);
