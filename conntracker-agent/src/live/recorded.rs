@@ -22,13 +22,8 @@ impl Observer {
         self.take_drops(true)?;
         self.record_flow_counts()?;
         let at_ns = self.clock.since_boot();
-        let Self { recorder: Some(recorder), backend, interfaces, .. } = self else {
-            return Ok(());
-        };
-        if let Some(owners) = backend.owners() {
-            recorder.owners(owners.take_news(), at_ns);
-        }
-        backend.take_rulesets().into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
+        self.record_news(at_ns);
+        let Self { recorder: Some(recorder), interfaces, .. } = self else { return Ok(()) };
         let wants_dump = recorder.wants_dump();
         let interfaces = interfaces.count();
         if recorder.wants_counts() || interfaces != self.interfaces_recorded {
@@ -40,6 +35,15 @@ impl Observer {
             self.record_report(&report, at_ns);
         }
         if wants_dump { self.dump_all() } else { Ok(()) }
+    }
+
+    /// Records owners of sockets that were found, and rulesets whose epochs began, since the last call.
+    fn record_news(&mut self, at_ns: u64) {
+        let Self { recorder: Some(recorder), backend, .. } = self else { return };
+        if let Some(owners) = backend.owners() {
+            recorder.owners(owners.take_news(), at_ns);
+        }
+        backend.take_rulesets().into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
     }
 
     /// Takes the kernel's counts of folded flows, and so records when there were new ones. The longer that takes, the
@@ -57,12 +61,9 @@ impl Observer {
 
     /// Records what a report says besides flows.
     pub(super) fn record_report(&mut self, report: &Report, at_ns: u64) {
+        self.record_news(at_ns);
         let clocks = self.clocks();
-        let Self { recorder: Some(recorder), config, backend, .. } = self else { return };
-        if let Some(owners) = backend.owners() {
-            recorder.owners(owners.take_news(), at_ns);
-        }
-        backend.take_rulesets().into_iter().for_each(|ruleset| recorder.ruleset(ruleset));
+        let Self { recorder: Some(recorder), config, .. } = self else { return };
         recorder.header(report.to_statement(config.folds_at_once()), at_ns);
         recorder.counts(&report.footer.to_statement(at_ns, TimeOfDay::pair(clocks)));
     }
