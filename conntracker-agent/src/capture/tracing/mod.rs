@@ -21,6 +21,7 @@ mod namespaces;
 mod plan;
 mod probed;
 mod probes;
+mod recorded;
 mod remarks;
 mod start;
 mod tally;
@@ -429,14 +430,8 @@ impl RuleTracer {
             let addresses = addresses.as_ref();
             EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
-        if self.options.record {
-            self.unrecorded.push(statement::Ruleset {
-                netns: id.0,
-                epoch: self.epoch,
-                at_ns: since_boot_ns(),
-                listings: ruleset.printed.clone(),
-            });
-        }
+        let began_ns = since_boot_ns();
+        self.record(id, &ruleset, began_ns);
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
             .watched(rule_coverage);
@@ -454,15 +449,10 @@ impl RuleTracer {
         namespace.current = Some(fingerprint);
         namespace.failed = None;
         self.tally.epochs += 1;
-        self.tally.epoch_began_ns = since_boot_ns();
+        self.tally.epoch_began_ns = began_ns;
         self.tidy_at = Some(Instant::now() + TIDY_AFTER);
         log::debug!("epoch {} of namespace {} begins", self.epoch, namespace.netns.name);
         Ok(true)
-    }
-
-    /// Rulesets of epochs that have begun since the last call, if they are recorded.
-    pub fn take_unrecorded(&mut self) -> Vec<statement::Ruleset> {
-        std::mem::take(&mut self.unrecorded)
     }
 
     /// The traversal of a record; `None`, which is counted, if it cannot be resolved.
