@@ -190,7 +190,7 @@ impl SiteKind {
 }
 
 /// A rule, policy, return or base chain that a packet met. Equal sites of different epochs are one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Site {
     /// Part of the kernel.
@@ -200,6 +200,7 @@ pub struct Site {
     /// Name of the table.
     pub table: String,
     /// Made by iptables: its label is its name alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub iptables: bool,
     /// Name of the chain.
     pub chain: String,
@@ -207,10 +208,13 @@ pub struct Site {
     pub kind: SiteKind,
     /// Number in the chain from 1; policies and returns are behind the last rule. `None` for
     /// [`SiteKind::Chain`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,
     /// nf_tables' handle of a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<u64>,
     /// Text of a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 

@@ -9,32 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     hook::Hook,
     path::{
-        CtState, Direction, Doubt, MarksBehind, Outcome, Provenance, Site, SiteKind, Step,
-        Traversal, Verdict,
+        CtState, Direction, Doubt, MarksBehind, Outcome, Provenance, Site, Step, Traversal, Verdict,
     },
-    table::{Backend, Family},
 };
 
 /// Paths that a writer remembers; then it states all of them anew, under new numbers.
 const MOST: usize = 65_536;
-
-/// A site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SiteRow {
-    backend: Backend,
-    family: Family,
-    table: String,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    iptables: bool,
-    chain: String,
-    kind: SiteKind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    position: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    handle: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-}
 
 /// A step: number of its site, verdict, provenance, whether its position among the steps is certain.
 type StepRow = (u64, Verdict, Provenance, bool);
@@ -71,7 +51,7 @@ pub(in crate::recording) struct PathStatement {
     /// Those before them are not referred to any more.
     #[serde(default)]
     anew: bool,
-    sites: Vec<SiteRow>,
+    sites: Vec<Site>,
     steps: Vec<Vec<StepRow>>,
     marks: Vec<Vec<MarksRow>>,
     paths: Vec<PathRow>,
@@ -135,19 +115,7 @@ impl PathWriter {
         if let Some(&number) = self.sites.get(site) {
             return number;
         }
-        let Site { backend, family, table, iptables, chain, kind, position, handle, text } =
-            Site::clone(site);
-        self.new.sites.push(SiteRow {
-            backend,
-            family,
-            table,
-            iptables,
-            chain,
-            kind,
-            position,
-            handle,
-            text,
-        });
+        self.new.sites.push(Site::clone(site));
         let number = following(&mut self.next[0]);
         self.sites.insert(Arc::clone(site), number);
         number
@@ -232,12 +200,7 @@ impl StatedPaths {
             self.marks = self.marks.split_off(&keep[2]);
             self.paths = self.paths.split_off(&keep[3]);
         }
-        let sites = sites.into_iter().map(|row| {
-            let SiteRow { backend, family, table, iptables, chain, kind, position, handle, text } =
-                row;
-            Arc::new(Site { backend, family, table, iptables, chain, kind, position, handle, text })
-        });
-        self.sites.extend((first[0]..).zip(sites));
+        self.sites.extend((first[0]..).zip(sites.into_iter().map(Arc::new)));
         for (number, rows) in (first[1]..).zip(steps) {
             let step = |(site, verdict, provenance, placed)| {
                 let site = Arc::clone(self.sites.get(&site)?);
