@@ -7,22 +7,26 @@ mod golden;
 #[cfg(test)]
 mod golden_events;
 mod inputs;
+mod progress;
 mod replay;
 mod when;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read, Write},
+    io::Write,
     ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, anyhow};
 
 pub(super) use self::inputs::Input;
-use self::replay::{Replay, Wanted};
+use self::{
+    progress::Progress,
+    replay::{Replay, Wanted},
+};
 pub use self::{replay::Folding, when::When};
 use super::trace::EXIT_LOST;
 use crate::{
@@ -36,9 +40,6 @@ use crate::{
         html::{self, Background},
     },
 };
-
-/// Between two updates of the progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What `conntracker report` is to do.
 pub struct Offline {
@@ -296,7 +297,7 @@ pub(super) fn end_of(inputs: &[Input]) -> u64 {
 fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     let mut run: Option<Replay<'_>> = None;
-    let mut progress = Progress::new(inputs);
+    let progress = Progress::new(inputs);
     for input in inputs {
         let name = input.name();
         let what = || format!("cannot read {name}");
@@ -336,47 +337,4 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     runs.extend(run.map(Replay::finish));
     messages::clear_status();
     runs.into_iter().map(|run| run.map_err(|why| anyhow!("{why}"))).collect()
-}
-
-/// Shows on a terminal how much is read.
-struct Progress {
-    bytes: u64,
-    read: std::rc::Rc<std::cell::Cell<u64>>,
-}
-
-/// Counts the bytes that are read.
-struct Counting<R> {
-    from: R,
-    of: u64,
-    read: std::rc::Rc<std::cell::Cell<u64>>,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new(inputs: &[Input]) -> Self {
-        let length = |input: &Input| match input {
-            Input::Stdin => 0,
-            Input::File(path) => path.metadata().map_or(0, |meta| meta.len()),
-        };
-        Self { bytes: inputs.iter().map(length).sum(), read: std::rc::Rc::default() }
-    }
-
-    fn counting<R: Read>(&mut self, from: R) -> Counting<R> {
-        Counting { from, of: self.bytes, read: self.read.clone(), shown: Instant::now() }
-    }
-}
-
-impl<R: Read> Read for Counting<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let length = self.from.read(to)?;
-        let read = self.read.get() + length as u64;
-        self.read.set(read);
-        if messages::on_terminal() && self.shown.elapsed() >= PROGRESS_EVERY {
-            self.shown = Instant::now();
-            let percent = (read * 100).checked_div(self.of);
-            let percent = percent.map_or_else(String::new, |percent| format!(" ({percent} %)"));
-            messages::show_status(format!("reading: {} MiB{percent}", read >> 20));
-        }
-        Ok(length)
-    }
 }
