@@ -8,8 +8,9 @@
 pub mod action;
 pub mod clause;
 mod extension;
+mod fields;
 mod iptables;
-mod legacy;
+pub mod legacy;
 pub mod listings;
 pub mod model;
 mod nft;
