@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod clause;
+pub mod evaluate;
 mod extension;
 mod fields;
 mod iptables;
