@@ -328,11 +328,15 @@ impl Packet {
 
     /// The byte that DSCP (6 bits) and ECN (2 bits) share: TOS, traffic class.
     pub fn dscp_and_ecn(&self) -> Attr<u8> {
-        let byte = match self.layer3 {
-            Layer3::Ip => self.network.array(1).map(|[tos]| tos),
-            Layer3::Ip6 => self.network.array(0).map(|[a, b]| (a << 4) | (b >> 4)),
+        let ((high, high_known), (low, low_known)) = match self.layer3 {
+            Layer3::Ip => (self.network.byte(1), self.network.byte(1)),
+            Layer3::Ip6 => {
+                let ((high, of_high), (low, of_low)) = (self.network.byte(0), self.network.byte(1));
+                ((high << 4, of_high << 4), (low >> 4, of_low >> 4))
+            }
         };
-        byte.ok_or(Attribute::Dscp.into())
+        let known = high_known & 0xf0 | low_known & 0x0f;
+        if known == 0xff { Ok(high & 0xf0 | low & 0x0f) } else { Err(Attribute::Dscp.into()) }
     }
 
     /// Sets DSCP and ECN.
