@@ -372,9 +372,7 @@ fn rule(
 ) -> Result<XtRule, BadTable> {
     let bad = |what| BadTable { at: entry.at, what };
     let (header, goes_to) = header(entry.fields, layout, family).ok_or(bad("no header"))?;
-    let target = if !entry.target.name.is_empty() {
-        XtTarget::Extension(entry.target.clone())
-    } else {
+    let target = if entry.target.name.is_empty() {
         let verdict = verdict(&entry.target).ok_or(bad("no verdict"))?;
         match (verdict, usize::try_from(verdict)) {
             (ACCEPT, _) => XtTarget::Accept,
@@ -388,6 +386,8 @@ fn rule(
             }
             _ => return Err(bad("a verdict that does not exist")),
         }
+    } else {
+        XtTarget::Extension(entry.target.clone())
     };
     let counter = counter(entry, layout)?;
     Ok(XtRule { header, matches: entry.matches.clone(), target, counter })

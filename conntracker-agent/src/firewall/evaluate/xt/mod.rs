@@ -1,11 +1,30 @@
-//! Matches and targets of iptables (x_tables extensions).
+//! Matches and targets of iptables (x_tables extensions), in ip_tables and, as `xt` expressions, in nf_tables.
+//!
+//! [`Match`] and [`Target`] are decoded from the structures that the kernel keeps. Whatever they read of a packet may
+//! be unknown; then the answer is undecided, with the reason. Packets are whole: no match drops one because its
+//! header is cut off.
 
+pub mod address;
+pub mod change;
+pub mod compare;
+pub mod conntrack;
+mod matches;
+pub mod meta;
+pub mod multiport;
+pub mod nat;
+pub mod network;
+mod targets;
+pub mod tcp;
+pub mod transport;
+pub mod u32_match;
+
+pub use self::{
+    matches::{Match, Statistic},
+    targets::Target,
+};
 use super::{
-    context::Context,
-    decision::Decision,
-    packet::Packet,
-    translation::Translation,
-    unknown::{Unknown, UnknownSet},
+    context::Context, decision::Decision, packet::Packet, translation::Translation,
+    unknown::UnknownSet,
 };
 
 /// What a match says.
@@ -44,23 +63,23 @@ pub enum TargetResult {
 /// addresses and ports, as the kernel keeps it.
 #[must_use]
 pub fn matches(
-    _name: &str,
-    _revision: u32,
-    _info: &[u8],
-    _packet: &Packet,
-    _context: &Context<'_>,
+    name: &str,
+    revision: u32,
+    info: &[u8],
+    packet: &Packet,
+    context: &Context<'_>,
 ) -> MatchResult {
-    MatchResult::Matches(Decision::Undecided(Unknown::Extension.into()))
+    Match::decode(name, revision, info).result(packet, context)
 }
 
 /// What a target does with a packet. Marks are changed in the packet.
 #[must_use]
 pub fn target(
-    _name: &str,
-    _revision: u32,
-    _info: &[u8],
-    _packet: &mut Packet,
-    _context: &Context<'_>,
+    name: &str,
+    revision: u32,
+    info: &[u8],
+    packet: &mut Packet,
+    context: &Context<'_>,
 ) -> TargetResult {
-    TargetResult::Unknown(Unknown::Extension.into())
+    Target::decode(name, revision, info).apply(packet, context)
 }
