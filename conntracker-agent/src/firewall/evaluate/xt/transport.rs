@@ -75,7 +75,8 @@ pub struct Sctp {
 
 impl Sctp {
     pub(super) fn decode(info: Fields<'_>) -> Option<Self> {
-        let (flags, inverted) = (info.u32(60)?, info.u32(64)?);
+        // The map of the types of chunks before them has 256 bytes.
+        let (flags, inverted) = (info.u32(284)?, info.u32(288)?);
         Some(Self { ports: ports(info, flags, inverted)?, chunks: flags & 4 != 0 })
     }
 
