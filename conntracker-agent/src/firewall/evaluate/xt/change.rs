@@ -70,7 +70,7 @@ impl MarkMove {
 }
 
 /// `word & mask`.
-fn masked(word: Word, mask: u32) -> Word {
+pub(super) fn masked(word: Word, mask: u32) -> Word {
     Word::partly(word.value() & mask, word.known() | !mask, word.why())
 }
 
@@ -82,7 +82,7 @@ fn toggled(word: Word, mask: u32, moved: Word) -> Word {
 }
 
 /// Shifted to the left, or to the right if `by` is negative.
-fn shifted(word: Word, by: i16) -> Word {
+pub(super) fn shifted(word: Word, by: i16) -> Word {
     let bits = u32::from(by.unsigned_abs());
     let shift = |word: u32| {
         if by < 0 { word.checked_shr(bits) } else { word.checked_shl(bits) }.unwrap_or(0)

@@ -83,3 +83,6 @@ pub fn target(
 ) -> TargetResult {
     Target::decode(name, revision, info).apply(packet, context)
 }
+
+#[cfg(test)]
+mod tests;

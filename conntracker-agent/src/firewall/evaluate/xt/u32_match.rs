@@ -1,11 +1,13 @@
 //! `u32`: words of the packet, computed and compared (net/netfilter/xt_u32.c).
 
+use super::change::{masked, shifted};
 use crate::firewall::{
     evaluate::{
         decision::Decision,
         header::Header,
         packet::{Layer3, Packet, V6_HEADER},
         unknown::{Attr, Attribute},
+        word::Word,
     },
     fields::Fields,
 };
@@ -96,61 +98,75 @@ impl U32Test {
     /// A word beyond the packet ends the test without a match.
     fn decide(&self, packet: &Packet) -> Decision {
         let mut base = 0u32;
-        let mut word = word(packet, self.offset);
-        for (operation, number) in &self.steps {
-            let value = match word {
-                Ok(Some(value)) => value,
-                Ok(None) => return Decision::No,
-                Err(unknown) => return Decision::Undecided(unknown.into()),
-            };
-            let shift = number % u32::BITS;
-            word = match operation {
-                U32Operation::And => Ok(Some(value & number)),
-                U32Operation::ShiftLeft => Ok(Some(value << shift)),
-                U32Operation::ShiftRight => Ok(Some(value >> shift)),
-                U32Operation::At => match base.checked_add(value) {
-                    None => Ok(None),
-                    Some(sum) => {
-                        base = sum;
-                        match sum.checked_add(*number) {
-                            Some(at) => self::word(packet, at),
-                            None => Ok(None),
-                        }
-                    }
-                },
-            };
+        let mut word = Word::new(0, Attribute::IpHeader.into());
+        let bits = |number: u32| i16::try_from(number.min(u32::BITS)).unwrap_or_default();
+        for (operation, number) in [(U32Operation::At, self.offset)].iter().chain(&self.steps) {
+            match operation {
+                U32Operation::And => word = masked(word, *number),
+                U32Operation::ShiftLeft => word = shifted(word, bits(*number)),
+                U32Operation::ShiftRight => word = shifted(word, -bits(*number)),
+                U32Operation::At => {
+                    let at = word.get().map(|value| {
+                        base = base.checked_add(value)?;
+                        base.checked_add(*number)
+                    });
+                    word = match at.and_then(|at| at.map_or(Ok(None), |at| read(packet, at))) {
+                        Ok(Some(word)) => word,
+                        Ok(None) => return Decision::No,
+                        Err(unknown) => return Decision::Undecided(unknown.into()),
+                    };
+                }
+            }
         }
-        let found = word.map(|word| {
-            word.is_some_and(|word| {
-                self.values.iter().any(|(first, last)| (*first..=*last).contains(&word))
-            })
-        });
-        found.into()
+        let each = self.values.iter().map(|(first, last)| is_between(word, *first, *last));
+        each.fold(Decision::No, Decision::or)
+    }
+}
+
+/// Whether a word of which some bits may be unknown is in a range.
+fn is_between(word: Word, first: u32, last: u32) -> Decision {
+    // With all unknown bits cleared, and with all of them set.
+    let (least, most) = (word.value(), word.value() | !word.known());
+    if first == last {
+        word.has(first, u32::MAX)
+    } else if first <= least && most <= last {
+        Decision::Yes
+    } else if most < first || last < least {
+        Decision::No
+    } else {
+        Decision::Undecided(word.why().into())
     }
 }
 
 /// Four bytes of the packet, counted from the IP header on; `None` beyond its end.
-fn word(packet: &Packet, at: u32) -> Attr<Option<u32>> {
+fn read(packet: &Packet, at: u32) -> Attr<Option<Word>> {
     if packet.length()? < at.saturating_add(4) {
         return Ok(None);
     }
     let at = at as usize;
-    let read = |header: &Header, at: usize, why: Attribute| {
-        header.array(at).map(u32::from_be_bytes).map(Some).ok_or(why.into())
+    let word = |header: &Header, at: usize, why: Attribute| {
+        let bytes = [0, 1, 2, 3].map(|index| header.byte(at + index));
+        let (value, known) = (bytes.map(|(value, _)| value), bytes.map(|(_, known)| known));
+        let number = u32::from_be_bytes;
+        Some(Word::partly(number(value), number(known), why.into()))
     };
     let end = match packet.layer3() {
         Layer3::Ip6 => V6_HEADER,
+        // Without options, if the length is not known: nothing is known of options either.
         Layer3::Ip => {
-            let [first] = packet.network().array(0).ok_or(Attribute::IpOptions)?;
-            usize::from(first & 0xf) * 4
+            packet.network().array(0).map_or(V4_HEADER, |[first]| usize::from(first & 0xf) * 4)
         }
     };
     if at + 4 <= end {
-        return read(packet.network(), at, Attribute::IpHeader);
+        return Ok(word(packet.network(), at, Attribute::IpHeader));
     }
+    let known = packet.layer3() == Layer3::Ip && packet.network().array::<1>(0).is_some();
     // Between IPv6's header and the one above there may be others; a word may begin in one and end in another header.
-    match (at.checked_sub(end), packet.layer3()) {
-        (Some(at), Layer3::Ip) => read(packet.transport(), at, Attribute::Payload),
+    match at.checked_sub(end) {
+        Some(at) if known => Ok(word(packet.transport(), at, Attribute::Payload)),
         _ => Err(Attribute::IpOptions.into()),
     }
 }
+
+/// Bytes of IPv4's header without options.
+const V4_HEADER: usize = 20;
