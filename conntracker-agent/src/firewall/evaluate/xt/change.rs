@@ -101,8 +101,8 @@ fn set_connmark(packet: &mut Packet, mark: Word) {
     };
 }
 
-/// `struct xt_ct_target_info` and `struct xt_ct_target_info_v1`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `struct xt_ct_target_info` and `struct xt_ct_target_info_v1`: what decides about the packet and its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CtSettings {
     /// The packet is not tracked.
     pub notrack: bool,
@@ -110,8 +110,6 @@ pub struct CtSettings {
     pub zone: Option<u16>,
     /// The zone is the packet's mark, or that of one direction.
     pub other_zone: bool,
-    /// Name of the helper; empty: none.
-    pub helper: String,
 }
 
 /// XT_CT_ flags.
@@ -122,7 +120,7 @@ const CT_ZONE_OF_MARK: u16 = 1 << 4;
 impl CtSettings {
     /// The target NOTRACK.
     pub const NOTRACK: Self =
-        Self { notrack: true, zone: None, other_zone: false, helper: String::new() };
+        Self { notrack: true, zone: None, other_zone: false };
 
     pub(super) fn decode(info: Fields<'_>) -> Option<Self> {
         let (flags, zone) = (info.u16(0)?, info.u16(2)?);
@@ -131,12 +129,11 @@ impl CtSettings {
             notrack: flags & CT_NOTRACK != 0,
             zone: (zone != 0 && !other_zone).then_some(zone),
             other_zone,
-            helper: info.text(12, 16)?,
         })
     }
 
     /// Only packets that conntrack has not seen: not those that come over the loopback.
-    pub(super) fn apply(&self, packet: &mut Packet) {
+    pub(super) fn apply(self, packet: &mut Packet) {
         if packet.tracking.has_entry() == Ok(true)
             || packet.tracking.state == Ok(CtState::Untracked)
         {
@@ -150,9 +147,6 @@ impl CtSettings {
             packet.tracking.zone = Ok(Zone(zone));
         } else if self.other_zone {
             packet.tracking.zone = Err(Attribute::CtZone.into());
-        }
-        if !self.helper.is_empty() {
-            packet.tracking.helper = Ok(self.helper.clone());
         }
     }
 }

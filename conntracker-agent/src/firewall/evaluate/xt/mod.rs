@@ -8,6 +8,7 @@ pub mod address;
 pub mod change;
 pub mod compare;
 pub mod conntrack;
+pub(super) mod ip;
 mod matches;
 pub mod meta;
 pub mod multiport;
