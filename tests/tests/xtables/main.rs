@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 mod decoded;
+mod equal;
 mod options;
 mod render;
 mod render_target;
