@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{interface::Interface, unknown::Attr};
+use super::{interface::Interface, packet::Layer3, unknown::Attr};
 
 /// Kind of a route (RTN_ of include/uapi/linux/rtnetlink.h), as `fib … type` and the match `addrtype` compare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,14 @@ pub struct RouteQuery<'a> {
     pub mark: u32,
 }
 
+impl RouteQuery<'_> {
+    /// About an address alone.
+    #[must_use]
+    pub fn to(to: IpAddr) -> Self {
+        Self { to, from: None, input: None, output: None, mark: 0 }
+    }
+}
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -56,6 +64,19 @@ pub struct Route {
 
 /// Answers questions about routes.
 pub trait Routes {
-    /// The route to an address.
+    /// The route to an address. [`RouteType::Unspec`]: there is none.
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route>;
+
+    /// The kind of an address (`inet_dev_addr_type`): local to this host, or with `output` to this interface;
+    /// broadcast or multicast; else unicast. Only `to` and `output` of the question matter.
+    fn address_type(&self, query: &RouteQuery<'_>) -> Attr<RouteType>;
+
+    /// The address that an interface gives to NAT: `masquerade` for packets towards `to`, `redirect` where that is
+    /// `None`. `None`: it has none.
+    fn address_of(
+        &self,
+        interface: &Interface,
+        layer3: Layer3,
+        to: Option<IpAddr>,
+    ) -> Attr<Option<IpAddr>>;
 }

@@ -1,11 +1,13 @@
 //! What conntrack says about a packet.
 
+use conntracker_common::IPPROTO_ICMPV6;
+
 use super::{
     unknown::{Attr, Attribute},
     word::Word,
 };
 use crate::model::{
-    Tuple, Zone,
+    L4, Tuple, Zone,
     path::{CtState, Direction},
 };
 
@@ -55,6 +57,33 @@ impl Tracking {
             reply: Err(Attribute::CtTuple.into()),
             helper: Err(Attribute::CtHelper.into()),
             labels: Err(Attribute::CtLabels.into()),
+        }
+    }
+
+    /// The first packet of a flow: an entry that has just been made, without mark, labels or helper. What conntrack
+    /// does not track (neighbour discovery, multicast listeners) is untracked, and messages of ICMP that answer
+    /// something are invalid.
+    #[must_use]
+    pub fn first(tuple: &Tuple) -> Self {
+        if let (IPPROTO_ICMPV6, L4::Icmp { kind: 130..=137 | 143, .. }) = (tuple.proto, tuple.l4) {
+            return Self::without_entry(CtState::Untracked);
+        }
+        let Some(reply) = tuple.inverted() else {
+            return Self::without_entry(CtState::Invalid);
+        };
+        if let L4::Icmp { kind: 0 | 14 | 16 | 18 | 129 | 140, .. } = tuple.l4 {
+            return Self::without_entry(CtState::Invalid);
+        }
+        Self {
+            state: Ok(CtState::New),
+            direction: Ok(Direction::Original),
+            status: Word::new(0, Attribute::CtStatus.into()),
+            mark: Word::new(0, Attribute::CtMark.into()),
+            zone: Ok(Zone::DEFAULT),
+            original: Ok(*tuple),
+            reply: Ok(reply),
+            helper: Ok(String::new()),
+            labels: Ok([0; 16]),
         }
     }
 

@@ -308,6 +308,12 @@ impl UnknownSet {
         self.0 & unknown.bit() != 0
     }
 
+    /// One of the reasons.
+    #[must_use]
+    pub fn first(self) -> Option<Unknown> {
+        self.iter().next()
+    }
+
     /// Each reason.
     pub fn iter(self) -> impl Iterator<Item = Unknown> {
         Unknown::all().filter(move |unknown| self.contains(*unknown))

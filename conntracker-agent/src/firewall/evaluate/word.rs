@@ -67,6 +67,18 @@ impl Word {
         }
     }
 
+    /// With these bits set.
+    #[must_use]
+    pub const fn with(self, bits: u32) -> Self {
+        self.changed(bits, bits)
+    }
+
+    /// Without knowing these bits.
+    #[must_use]
+    pub const fn forget(self, bits: u32) -> Self {
+        Self::partly(self.value, self.known & !bits, self.why)
+    }
+
     /// `(word & !mask) ^ value`, as marks are set.
     #[must_use]
     pub const fn changed(self, value: u32, mask: u32) -> Self {

@@ -27,6 +27,8 @@ pub struct Set {
     pub data_type: u32,
     /// Bytes of the data of a map.
     pub data_len: u32,
+    /// Kind of the objects that a map maps to ([`super::ruleset::Object`]).
+    pub object_kind: Option<u32>,
     /// Bytes of each field of a concatenation, without padding; empty if the kernel knows of none.
     pub fields: Vec<u32>,
     /// Timeout of elements in milliseconds, unless they have their own.
@@ -75,6 +77,7 @@ pub(super) fn set(fields: &Fields<'_>) -> Result<Set, DecodeError> {
         key_len: fields.be32(5).ok_or(DecodeError::Missing("NFTA_SET_KEY_LEN"))?,
         data_type: fields.be32(6).unwrap_or_default(),
         data_len: fields.be32(7).unwrap_or_default(),
+        object_kind: fields.be32(15),
         fields: concatenated,
         timeout: fields.be64(11),
         expressions: one_or_list(fields, 17, 18)?,
