@@ -34,7 +34,7 @@ pub(super) struct HookOrder(BTreeMap<(Hook, bool), Vec<HookFunction>>);
 
 impl HookOrder {
     /// Of base chains in the order in which they were registered, each with the family of its table.
-    pub(super) fn new(chains: &[(ChainNumber, u8, &ChainHook)]) -> Self {
+    pub(super) fn new(chains: &[(ChainNumber, u8, ChainHook)]) -> Self {
         let mut order = BTreeMap::new();
         for hook in Hook::BY_NUMBER.into_iter().chain([Hook::Egress]) {
             for layer3 in [Layer3::Ip, Layer3::Ip6] {
@@ -132,8 +132,7 @@ mod tests {
             (6, IP, base("filter", 0, -300)),
             (7, IP, base("filter", 2, 0)),
         ];
-        let chains: Vec<_> = bases.iter().map(|(at, family, base)| (*at, *family, base)).collect();
-        let order = HookOrder::new(&chains);
+        let order = HookOrder::new(&bases);
         assert_eq!(
             order.functions(Hook::Prerouting, Layer3::Ip),
             [

@@ -1,6 +1,6 @@
 //! `iprange` and `addrtype` (net/netfilter/xt_iprange.c, net/netfilter/xt_addrtype.c).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::compare::Range;
 use crate::firewall::{
@@ -10,7 +10,7 @@ use crate::firewall::{
         interface::Interface,
         packet::{Layer3, Packet, Side},
         routes::{RouteQuery, RouteType},
-        unknown::{Attr, Attribute, Unknown},
+        unknown::Attr,
     },
     fields::Fields,
 };
@@ -126,7 +126,7 @@ impl AddrType {
             }
             let found = packet.address(side).and_then(|address| match address {
                 IpAddr::V4(address) => has_type(address, types, interface?, context),
-                IpAddr::V6(_) => has_type6(address, types, interface?, context),
+                IpAddr::V6(address) => has_type6(address, types, interface?, context),
             });
             Decision::from(found).inverted_if(inverted)
         };
@@ -146,25 +146,16 @@ fn has_type(
     } else if address.is_multicast() {
         RouteType::Multicast
     } else {
-        let to = IpAddr::V4(address);
-        let query = RouteQuery { to, from: None, input: None, output: None, mark: 0 };
-        let route = context.routes.route(&query)?;
-        match (route.kind, interface) {
-            (RouteType::Local | RouteType::Broadcast, Some(of)) => {
-                // The address must be one of this interface.
-                let Some(is) = &route.interface else { return Err(Attribute::Routes.into()) };
-                if is.name == of.name { route.kind } else { RouteType::Unicast }
-            }
-            (kind @ (RouteType::Local | RouteType::Broadcast), None) => kind,
-            _ => RouteType::Unicast,
-        }
+        context
+            .routes
+            .address_type(&RouteQuery { output: interface, ..RouteQuery::to(address.into()) })?
     };
     Ok(types & 1 << kind as u16 != 0)
 }
 
 /// `match_type6`.
 fn has_type6(
-    address: IpAddr,
+    address: Ipv6Addr,
     types: u16,
     interface: Option<&Interface>,
     context: &Context<'_>,
@@ -176,20 +167,19 @@ fn has_type6(
     {
         return Ok(false);
     }
-    if types & (LOCAL | ANYCAST | UNREACHABLE) == 0 {
-        return Ok(true);
+    let query = RouteQuery { output: interface, ..RouteQuery::to(address.into()) };
+    let is_local = || context.routes.address_type(&query).map(|kind| kind == RouteType::Local);
+    match types & (LOCAL | ANYCAST | UNREACHABLE) {
+        0 => Ok(true),
+        LOCAL => is_local(),
+        _ if types & LOCAL != 0 && is_local()? => Ok(true),
+        _ => Ok(match context.routes.route(&query)?.kind {
+            RouteType::Anycast => types & ANYCAST != 0,
+            RouteType::Unspec
+            | RouteType::Unreachable
+            | RouteType::Prohibit
+            | RouteType::Blackhole => types & UNREACHABLE != 0,
+            _ => false,
+        }),
     }
-    if interface.is_some() {
-        return Err(Unknown::Attribute(Attribute::Routes));
-    }
-    let query = RouteQuery { to: address, from: None, input: None, output: None, mark: 0 };
-    let bit = match context.routes.route(&query)?.kind {
-        RouteType::Local => LOCAL,
-        RouteType::Anycast => ANYCAST,
-        RouteType::Unspec | RouteType::Unreachable | RouteType::Prohibit | RouteType::Blackhole => {
-            UNREACHABLE
-        }
-        _ => 0,
-    };
-    Ok(types & bit != 0)
 }

@@ -4,6 +4,7 @@
 use crate::{
     firewall::{
         evaluate::{
+            entry,
             packet::{Layer3, Packet},
             tracking::Tracking,
             unknown::Attribute,
@@ -119,8 +120,7 @@ const CT_ZONE_OF_MARK: u16 = 1 << 4;
 
 impl CtSettings {
     /// The target NOTRACK.
-    pub const NOTRACK: Self =
-        Self { notrack: true, zone: None, other_zone: false };
+    pub const NOTRACK: Self = Self { notrack: true, zone: None, other_zone: false };
 
     pub(super) fn decode(info: Fields<'_>) -> Option<Self> {
         let (flags, zone) = (info.u16(0)?, info.u16(2)?);
@@ -134,19 +134,23 @@ impl CtSettings {
 
     /// Only packets that conntrack has not seen: not those that come over the loopback.
     pub(super) fn apply(self, packet: &mut Packet) {
-        if packet.tracking.has_entry() == Ok(true)
-            || packet.tracking.state == Ok(CtState::Untracked)
-        {
-            return;
+        match packet.tracking.state {
+            Ok(CtState::Early) => {}
+            Ok(_) => return,
+            Err(_) => {
+                packet.tracking = Tracking::unknown();
+                return;
+            }
         }
         if self.notrack {
             packet.tracking = Tracking::without_entry(CtState::Untracked);
-            return;
-        }
-        if let Some(zone) = self.zone {
-            packet.tracking.zone = Ok(Zone(zone));
-        } else if self.other_zone {
-            packet.tracking.zone = Err(Attribute::CtZone.into());
+        } else {
+            let zone = if self.other_zone {
+                Err(Attribute::CtZone.into())
+            } else {
+                Ok(self.zone.map_or(Zone::DEFAULT, Zone))
+            };
+            entry::set_zone(&mut packet.tracking, zone);
         }
     }
 }

@@ -23,10 +23,7 @@ pub use self::{
     matches::{Match, Statistic},
     targets::Target,
 };
-use super::{
-    context::Context, decision::Decision, packet::Packet, translation::Translation,
-    unknown::UnknownSet,
-};
+use super::{decision::Decision, translation::Translation, unknown::UnknownSet};
 
 /// What a match says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,47 +39,14 @@ pub enum MatchResult {
 pub enum TargetResult {
     /// The packet goes on to the next rule (XT_CONTINUE); what it changed is in the packet.
     Continue,
-    /// It leaves the base chain.
-    Accept,
-    /// It is dropped.
-    Drop,
     /// It is dropped, and the sender gets an answer.
     Reject,
-    /// It leaves the chain.
-    Return,
     /// A program decides.
     Queue,
-    /// The rule takes it.
-    Stolen,
     /// NAT translates it and accepts, or accepts alone where a translation stands already.
     Translate(Translation),
     /// It depends on what is unknown.
     Unknown(UnknownSet),
-}
-
-/// Whether a packet matches an extension. `info` is the extension's own structure, in host byte order but for
-/// addresses and ports, as the kernel keeps it.
-#[must_use]
-pub fn matches(
-    name: &str,
-    revision: u32,
-    info: &[u8],
-    packet: &Packet,
-    context: &Context<'_>,
-) -> MatchResult {
-    Match::decode(name, revision, info).result(packet, context)
-}
-
-/// What a target does with a packet. Marks are changed in the packet.
-#[must_use]
-pub fn target(
-    name: &str,
-    revision: u32,
-    info: &[u8],
-    packet: &mut Packet,
-    context: &Context<'_>,
-) -> TargetResult {
-    Target::decode(name, revision, info).apply(packet, context)
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     firewall::evaluate::{
+        Packet,
+        context::Context,
         header::Header,
         interface::Interface,
-        packet::{PacketType, Side, SocketOwner},
+        packet::{Layer3, PacketType, Side, SocketOwner},
         routes::{Route, RouteQuery, RouteType, Routes},
         tracking::Tracking,
         translation::TranslationKind,
@@ -28,6 +30,14 @@ impl Routes for OneLocal {
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route> {
         let kind = if query.to == self.0 { RouteType::Local } else { RouteType::Unicast };
         Ok(Route { kind, interface: Some(Interface::named("eth0")), source: None })
+    }
+
+    fn address_type(&self, query: &RouteQuery<'_>) -> Attr<RouteType> {
+        Ok(self.route(query)?.kind)
+    }
+
+    fn address_of(&self, _: &Interface, _: Layer3, _: Option<IpAddr>) -> Attr<Option<IpAddr>> {
+        Ok(None)
     }
 }
 
@@ -365,7 +375,8 @@ fn u32_follows_the_headers() {
 
 fn apply(name: &str, revision: u32, info: &[u8], packet: &mut Packet) -> TargetResult {
     let routes = local();
-    target(name, revision, info, packet, &Context { hook: Hook::Prerouting, routes: &routes })
+    let context = Context { hook: Hook::Prerouting, routes: &routes };
+    Target::decode(name, revision, info).apply(packet, &context)
 }
 
 #[test]
