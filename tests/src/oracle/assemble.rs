@@ -23,6 +23,10 @@ pub struct Packet {
     pub looped: Option<Tuple>,
     /// An ICMP error: its tuple says nothing of the flow that it belongs to.
     pub error: bool,
+    /// Its headers of IP and above at that moment: all of the first, 20 bytes of the second.
+    pub headers: (Vec<u8>, Vec<u8>),
+    /// The index of its interface of input, if it has one.
+    pub input: Option<u32>,
     /// Made by the router.
     pub local: bool,
     /// Base chains in the order in which it met them.
@@ -146,6 +150,11 @@ impl<'a> Assembly<'a> {
             tuples: vec![heads.tuple],
             looped: None,
             error: heads.error,
+            headers: event
+                .headers
+                .map(|(network, transport)| (network.to_vec(), transport.to_vec()))
+                .unwrap_or_default(),
+            input: event.input,
             local: event.chain == "out",
             runs: Vec::new(),
         });
