@@ -14,10 +14,12 @@ use conntracker::{
         unknown::Attribute,
         word::Word,
     },
-    model::path::SiteKind,
+    firewall::legacy::raw,
+    model::{path::SiteKind, table},
 };
 use conntracker_tests::{
-    is_quick,
+    burst, is_quick,
+    lab::Lab,
     oracle::{self, Backend, ChainName, Step, StepKind, Verdict},
     rulesets::{Kind, ORACLE_TABLE, Ruleset},
     trial::{Bench, Trial},
@@ -25,13 +27,19 @@ use conntracker_tests::{
 
 use crate::{
     expressions::load,
-    flows::{Flows, tuple},
+    flows::{Flows, state, tuple},
     router::Router,
 };
 
 /// Rulesets of each kind, and with `CONNTRACKER_TESTS=quick`.
 const RULESETS: u32 = 200;
 const QUICK_RULESETS: u32 = 12;
+
+/// Traces of ip_tables do not tell the state: chains without rules do, because nf_tables traces their policies.
+const STATES: &str = "table inet ct_oracle {
+    chain pre_state { type filter hook prerouting priority -198; }
+    chain out_state { type filter hook output priority -198; }
+}";
 
 /// Labs that share them.
 const LABS: u32 = 3;
@@ -90,8 +98,16 @@ fn run(kind: Kind, numbers: impl Iterator<Item = u32>) -> Tally {
     let mut bench = Bench::new().unwrap();
     let mut tally = Tally::default();
     for number in numbers {
-        let trial = bench.try_ruleset(Ruleset::generate(kind, number), None).unwrap();
-        let firewall = Firewall::new(&load(&bench.lab.router));
+        let ruleset = Ruleset::generate(kind, number);
+        let flows = burst::flows(&bench.lab, number);
+        let load_all = |ruleset: &Ruleset, lab: &Lab| {
+            ruleset.load(&lab.router)?;
+            if kind == Kind::Nft || kind == Kind::NftBare { Ok(()) } else { lab.router.nft(STATES) }
+        };
+        let trial = bench.try_loaded(ruleset, flows, None, load_all).unwrap();
+        let legacy = bench.lab.router.enter(raw::read).unwrap();
+        let legacy: Vec<_> = legacy.iter().map(|table| table.decode().unwrap()).collect();
+        let firewall = Firewall::new(&load(&bench.lab.router), &legacy);
         let router = Router::new(&bench.lab.router);
         let flows = Flows::new(&bench.lab.router);
         check(&trial, &firewall, &router, flows, &mut tally);
@@ -166,12 +182,13 @@ fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Pa
     packet.packet_type = Ok(PacketType::Host);
     packet.vlan = Ok(None);
     packet.output = Ok(None);
-    let state = traced.runs.iter().find_map(|run| run.state);
+    let state = state(traced);
     packet.tracking = flows.tracking(&tuple, traced);
     let origin = if traced.local {
         packet.input = Ok(None);
         packet.output = Err(Attribute::OutputInterface.into());
-        let answer = tuple.proto == 6 && state.is_some_and(|state| state.name == "related");
+        // Nobody sends these but the router itself, about a packet.
+        let answer = state.is_some_and(|state| state.name == "related");
         if answer { Origin::Answer } else { Origin::Local }
     } else {
         packet.input = Ok(Some(router.interface(traced.input?)?));
@@ -204,7 +221,10 @@ fn named(firewall: &Firewall, step: &EvaluatedStep) -> Option<Step> {
     };
     Some(Step {
         chain: ChainName {
-            backend: Backend::Nft,
+            backend: match site.backend {
+                table::Backend::Legacy => Backend::Legacy,
+                _ => Backend::Nft,
+            },
             family: site.family.name().to_owned(),
             table: site.table.clone(),
             name: site.chain.clone(),
@@ -261,4 +281,14 @@ fn nft_with_counters() {
 #[test]
 fn nft_without_counters() {
     compare(Kind::NftBare);
+}
+
+#[test]
+fn iptables_nft() {
+    compare(Kind::IptablesNft);
+}
+
+#[test]
+fn iptables_legacy() {
+    compare(Kind::IptablesLegacy);
 }
