@@ -51,7 +51,7 @@ impl Flows {
             if traced.runs.iter().any(|run| !run.early()) {
                 return Tracking::without_entry(CtState::Invalid);
             }
-            return found.unwrap_or_else(|| Tracking::first(tuple));
+            return found.unwrap_or_else(Tracking::unknown);
         };
         let direction = if state.reply { Direction::Reply } else { Direction::Original };
         let own = |state| Tracking {
@@ -95,6 +95,25 @@ impl Flows {
             self.by_tuple.insert(reply, (index, Direction::Reply));
         }
         self.entries.push(tracking);
+    }
+}
+
+impl Flows {
+    /// A packet that may have changed the marks of entries: it is undecided, or an ICMP error, which belongs to a
+    /// flow of the one that it is for.
+    pub(crate) fn doubt(&mut self, tuple: &Tuple, error: bool) {
+        let unknown = Word::unknown(Attribute::CtMark.into());
+        if let Some(entry) =
+            self.by_tuple.get(tuple).and_then(|(entry, _)| self.entries.get_mut(*entry))
+        {
+            entry.mark = unknown;
+        }
+        for entry in self.entries.iter_mut().filter(|_| error) {
+            let tuples = [entry.original, entry.reply];
+            if tuples.iter().flatten().any(|of| [of.src, of.dst].contains(&tuple.dst)) {
+                entry.mark = unknown;
+            }
+        }
     }
 }
 

@@ -22,8 +22,8 @@ pub enum Origin {
     Received,
     /// A process of this host sends it.
     Local,
-    /// A rule sends it as an answer to a packet that it refused (`reject with tcp reset`): it belongs to the flow of
-    /// that packet from the beginning.
+    /// This host sends it as an answer to a packet that it refused: a reset of `reject`, an ICMP error. It belongs to
+    /// the flow of that packet from the beginning (`nf_ct_attach`), and is not looked up.
     Answer,
 }
 
