@@ -75,12 +75,13 @@ impl Flows {
     pub(crate) fn note(&mut self, ending: &Ending) {
         let mut tracking = ending.packet.tracking.clone();
         let entry = matches!(tracking.state, Ok(CtState::New | CtState::Established));
-        let (Ok(original), true, Fate::Accept) = (tracking.original, entry, ending.fate) else {
+        let (Ok(original), true) = (tracking.original, entry) else { return };
+        if let Some((at, _)) = self.by_tuple.get(&original) {
+            // Marks may have changed, also where the packet was dropped behind that.
+            self.entries[*at].mark = tracking.mark;
             return;
-        };
-        if let Ok((at, _)) = self.by_tuple.get(&original).copied().ok_or(()) {
-            // Marks may have changed.
-            self.entries[at].mark = tracking.mark;
+        }
+        if ending.fate != Fate::Accept {
             return;
         }
         let index = self.entries.len();
