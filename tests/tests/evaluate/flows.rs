@@ -51,7 +51,7 @@ impl Flows {
             if traced.runs.iter().any(|run| !run.early()) {
                 return Tracking::without_entry(CtState::Invalid);
             }
-            return found.unwrap_or_else(|| Tracking::first(tuple));
+            return found.unwrap_or_else(Tracking::unknown);
         };
         let direction = if state.reply { Direction::Reply } else { Direction::Original };
         let own = |state| Tracking {
@@ -75,12 +75,13 @@ impl Flows {
     pub(crate) fn note(&mut self, ending: &Ending) {
         let mut tracking = ending.packet.tracking.clone();
         let entry = matches!(tracking.state, Ok(CtState::New | CtState::Established));
-        let (Ok(original), true, Fate::Accept) = (tracking.original, entry, ending.fate) else {
+        let (Ok(original), true) = (tracking.original, entry) else { return };
+        if let Some((at, _)) = self.by_tuple.get(&original) {
+            // Marks may have changed, also where the packet was dropped behind that.
+            self.entries[*at].mark = tracking.mark;
             return;
-        };
-        if let Ok((at, _)) = self.by_tuple.get(&original).copied().ok_or(()) {
-            // Marks may have changed.
-            self.entries[at].mark = tracking.mark;
+        }
+        if ending.fate != Fate::Accept {
             return;
         }
         let index = self.entries.len();
@@ -101,6 +102,25 @@ impl Flows {
 /// What conntrack thought of a packet when it came to the router.
 pub(crate) fn state(traced: &oracle::Packet) -> Option<oracle::State> {
     traced.state.or_else(|| traced.runs.iter().find_map(|run| run.state))
+}
+
+impl Flows {
+    /// A packet that may have changed the marks of entries: it is undecided, or an ICMP error, which belongs to a
+    /// flow of the one that it is for.
+    pub(crate) fn doubt(&mut self, tuple: &Tuple, error: bool) {
+        let unknown = Word::unknown(Attribute::CtMark.into());
+        if let Some(entry) =
+            self.by_tuple.get(tuple).and_then(|(entry, _)| self.entries.get_mut(*entry))
+        {
+            entry.mark = unknown;
+        }
+        for entry in self.entries.iter_mut().filter(|_| error) {
+            let tuples = [entry.original, entry.reply];
+            if tuples.iter().flatten().any(|of| [of.src, of.dst].contains(&tuple.dst)) {
+                entry.mark = unknown;
+            }
+        }
+    }
 }
 
 /// A tuple in the program's own terms.

@@ -144,7 +144,13 @@ fn check(trial: &Trial, firewall: &Firewall, router: &Router, mut flows: Flows, 
                 tally.steps += met.len();
                 flows.note(&evaluation.endings[0]);
             }
-            Err(why) => *tally.undecided.entry(why).or_default() += 1,
+            Err(why) => {
+                *tally.undecided.entry(why).or_default() += 1;
+                flows.doubt(&tuple(&traced.tuple), false);
+            }
+        }
+        if traced.error {
+            flows.doubt(&tuple(&traced.tuple), true);
         }
     }
 }
@@ -153,8 +159,10 @@ fn check(trial: &Trial, firewall: &Firewall, router: &Router, mut flows: Flows, 
 fn decided(evaluation: &Evaluation) -> Result<Fate, String> {
     let fate = evaluation.fate().map_err(|why| why.to_string())?;
     match evaluation.endings.as_slice() {
-        [only] if only.steps.iter().all(|step| step.certain) => Ok(fate),
-        [only] => Err(format!("a step, for {}", only.why)),
+        [only] => match only.steps.iter().find(|step| !step.why.is_empty()) {
+            None => Ok(fate),
+            Some(step) => Err(format!("a step, for {}", step.why)),
+        },
         several => Err(format!("the path, for {}", several[0].why)),
     }
 }
@@ -187,7 +195,6 @@ fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Pa
     let origin = if traced.local {
         packet.input = Ok(None);
         packet.output = Err(Attribute::OutputInterface.into());
-        // Nobody sends these but the router itself, about a packet.
         let answer = state.is_some_and(|state| state.name == "related");
         if answer { Origin::Answer } else { Origin::Local }
     } else {

@@ -9,7 +9,7 @@ use super::{
     ruleset::Firewall,
     state::{EvaluatedStep, Fate, State, StepVerdict},
     translation::Translation,
-    unknown::Unknown,
+    unknown::{Unknown, UnknownSet},
 };
 
 /// Chains that call each other, NFT_JUMP_STACK_SIZE.
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
     }
 
     fn step(&self, chain: ChainNumber, index: usize, verdict: StepVerdict) -> EvaluatedStep {
-        EvaluatedStep { hook: self.context.hook, chain, index, verdict, certain: true }
+        EvaluatedStep { hook: self.context.hook, chain, index, verdict, why: UnknownSet::NONE }
     }
 
     /// Takes a packet through a chain.

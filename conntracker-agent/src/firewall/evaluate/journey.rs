@@ -22,8 +22,8 @@ pub enum Origin {
     Received,
     /// A process of this host sends it.
     Local,
-    /// This host sends it as an answer to a packet that it refused or could not deliver, a reset or an error of ICMP:
-    /// it belongs to the flow of that packet from the beginning (`nf_ct_attach`).
+    /// This host sends it as an answer to a packet that it refused: a reset of `reject`, an ICMP error. It belongs to
+    /// the flow of that packet from the beginning (`nf_ct_attach`), and is not looked up.
     Answer,
 }
 

@@ -30,8 +30,8 @@ pub struct EvaluatedStep {
     pub index: usize,
     /// What it did.
     pub verdict: StepVerdict,
-    /// Whether the packet takes it for sure. Else it hangs on something unknown that makes no other difference.
-    pub certain: bool,
+    /// The unknown that decides whether the packet takes it, where that makes no other difference; none: it does.
+    pub why: UnknownSet,
 }
 
 /// What ends the way of a packet through a base chain.
@@ -78,10 +78,10 @@ impl State {
             self.steps.iter().zip(&other.steps).take_while(|(one, two)| one == two).count();
         let of_other = other.steps.into_iter().skip(common);
         self.steps.extend(of_other);
-        for step in self.steps.iter_mut().skip(common) {
-            step.certain = false;
-        }
         self.why = self.why.union(other.why);
+        for step in self.steps.iter_mut().skip(common) {
+            step.why = step.why.union(self.why);
+        }
     }
 
     /// Adds a state to others, as one with that which equals it.
