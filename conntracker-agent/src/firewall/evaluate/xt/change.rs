@@ -132,10 +132,11 @@ impl CtSettings {
         })
     }
 
-    /// Only packets that conntrack has not seen: not those that come over the loopback.
+    /// Only packets without an entry that are not untracked yet (`skb->_nfct` is 0): not those that come over the
+    /// loopback with one.
     pub(super) fn apply(self, packet: &mut Packet) {
         match packet.tracking.state {
-            Ok(CtState::Early) => {}
+            Ok(CtState::Early | CtState::Invalid) => {}
             Ok(_) => return,
             Err(_) => {
                 packet.tracking = Tracking::unknown();
@@ -150,6 +151,7 @@ impl CtSettings {
             } else {
                 Ok(self.zone.map_or(Zone::DEFAULT, Zone))
             };
+            packet.tracking.state = Ok(CtState::Early);
             entry::set_zone(&mut packet.tracking, zone);
         }
     }
