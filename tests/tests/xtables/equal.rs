@@ -53,10 +53,12 @@ impl Routes for RouterOfLab {
         let text = query.to.to_string();
         let to_client = text.starts_with("10.77.1.") || text.starts_with("fd77:1::");
         let to_others = text.starts_with("10.78.") || text.starts_with("fd78:");
+        let to_server = text.starts_with("10.77.2.") || text.starts_with("fd77:2::");
         let (kind, name) = match Self::is_local(query.to) {
             true => (RouteType::Local, "lo"),
             false if to_client || to_others => (RouteType::Unicast, "toclient"),
-            false => (RouteType::Unicast, "toserver"),
+            false if to_server => (RouteType::Unicast, "toserver"),
+            false => (RouteType::Unspec, "lo"),
         };
         Ok(Route { kind, interface: Some(Interface::named(name)), source: None })
     }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
+mod counters;
 mod decoded;
 mod equal;
 mod options;

@@ -101,7 +101,21 @@ const V6: [(&str, Options); 4] = [
     ("eui64", |_, _| "-m eui64".to_owned()),
 ];
 
-/// A rule with a random match, or with several, and a random target.
+/// The words of a match that packets alone decide about, before conntrack sees them.
+pub fn of_packet(random: &mut Random, v6: bool) -> String {
+    const OTHERS: [&str; 8] =
+        ["connlabel", "connmark", "conntrack", "helper", "owner", "state", "statistic", "eui64"];
+    let own: &[(&str, Options)] = if v6 { &V6 } else { &V4 };
+    let all: Vec<Options> = BOTH
+        .iter()
+        .chain(own)
+        .filter(|(name, _)| !OTHERS.contains(name))
+        .map(|(_, options)| *options)
+        .collect();
+    random.pick(&all)(random, v6)
+}
+
+/// A rule with a random match and a random target.
 pub fn generate(random: &mut Random, v6: bool) -> Generated {
     let all = BOTH.len() + if v6 { V6.len() } else { V4.len() };
     let own: &[(&str, Options)] = if v6 { &V6 } else { &V4 };
@@ -182,9 +196,13 @@ fn not(random: &mut Random) -> &'static str {
     random.pick(&["", "", "! "])
 }
 
+/// Numbers that packets have more often than others.
+pub const COMMON: [usize; 10] = [5, 7, 53, 60, 80, 256, 443, 1000, 1460, 4096];
+
 /// One number, or two.
 fn range(random: &mut Random, most: usize) -> String {
-    let first = random.below(most);
+    let first =
+        if random.chance(50) { random.pick(&COMMON).min(most - 1) } else { random.below(most) };
     if random.chance(50) {
         return first.to_string();
     }
@@ -394,7 +412,8 @@ fn u32_match(random: &mut Random, _: bool) -> String {
             test += &format!("{}{number:#x}", random.pick(&["&", ">>", "<<", "@"]));
         }
         let first = random.below(1000);
-        test += &format!("={first:#x}:{:#x},{:#x}", first + 9, first + 99);
+        let last = first + random.pick(&[9, 0xff, 0xffff, 0x7fff_ffff]);
+        test += &format!("={first:#x}:{last:#x},{:#x}", last + 99);
         tests.push(test);
     }
     format!("-m u32 {}--u32 \"{}\"", not(random), tests.join("&&"))

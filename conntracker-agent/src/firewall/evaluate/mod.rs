@@ -3,6 +3,7 @@
 //! A [`Packet`] has attributes of which each may be unknown, with the reason ([`unknown`]). Where a rule reads
 //! something unknown both possibilities are followed, and the answer is undecided only where they differ.
 
+mod bytes;
 mod chain;
 pub mod code;
 mod compute;

@@ -32,10 +32,15 @@ pub(super) fn load(
     registers: &mut Registers,
 ) -> Effect {
     let (offset, len) = (slice.offset as usize, (slice.len as usize).min(REGISTER_BYTES));
-    let presence = presence(packet, slice.base, offset, len);
-    if presence == Effect::Break {
-        return presence;
-    }
+    let presence = match presence(packet, slice.base, offset, len) {
+        Effect::Break if is_fast(slice) && packet.fragment_offset().is_ok_and(|at| at != 0) => {
+            let why = Attribute::Fragment.into();
+            registers.store_unknown(to, len, why);
+            return Effect::NextOrBreak(why);
+        }
+        Effect::Break => return Effect::Break,
+        presence => presence,
+    };
     let (mut value, mut known) = ([0; REGISTER_BYTES], [0; REGISTER_BYTES]);
     let mut why = UnknownSet::NONE;
     for index in 0..len {
@@ -46,6 +51,13 @@ pub(super) fn load(
     }
     registers.store_bits(to, &value[..len], &known[..len], why);
     presence
+}
+
+/// Whether `nft_payload_fast_eval` loads these bytes. It loads something from later fragments, too, which have no header
+/// above IP: their data, or of IPv6 the header of IP. Other loads end the rule there.
+fn is_fast(slice: &Slice) -> bool {
+    let fast = matches!(slice.len, 1 | 2 | 4) && slice.offset % slice.len == 0;
+    fast && slice.base == base::TRANSPORT_HEADER
 }
 
 /// Changes bytes of the packet.

@@ -126,6 +126,7 @@ fn matched(result: MatchResult) -> Effect {
         MatchResult::Matches(Decision::No) => Effect::Break,
         MatchResult::Matches(Decision::Undecided(why)) => Effect::NextOrBreak(why),
         MatchResult::Drops => Effect::Verdict(Code::Drop),
+        MatchResult::Unknown(why) => Effect::Unknown(why),
     }
 }
 

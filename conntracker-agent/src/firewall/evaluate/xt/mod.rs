@@ -32,6 +32,8 @@ pub enum MatchResult {
     Matches(Decision),
     /// The packet is dropped at once, whatever the rule's target is (`hotdrop`).
     Drops,
+    /// It matches, or not, or it is dropped because what the match looks for is malformed.
+    Unknown(UnknownSet),
 }
 
 /// What a target does.

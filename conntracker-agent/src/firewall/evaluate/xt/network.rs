@@ -136,7 +136,11 @@ impl Ecn {
         let flag = |wanted: Option<bool>, flag: u8| match wanted {
             None => Decision::Yes,
             Some(set) => {
-                let is = bits(packet.transport(), TCP_FLAGS, flag, flag, Attribute::TcpFlags);
+                // It takes something else for the header of later fragments.
+                let is = match packet.fragment_offset() {
+                    Ok(0) => bits(packet.transport(), TCP_FLAGS, flag, flag, Attribute::TcpFlags),
+                    _ => Decision::Undecided(Attribute::Fragment.into()),
+                };
                 let tcp = packet.protocol().map(|protocol| protocol == IPPROTO_TCP);
                 Decision::from(tcp).and(is.inverted_if(!set))
             }

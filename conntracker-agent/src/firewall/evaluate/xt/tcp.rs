@@ -1,7 +1,5 @@
 //! `tcp` and `udp` (net/netfilter/xt_tcpudp.c), and `tcpmss` (net/netfilter/xt_tcpmss.c).
 
-use conntracker_common::IPPROTO_TCP;
-
 use super::{
     MatchResult,
     compare::{Range, be16, bits, has_transport},
@@ -9,7 +7,7 @@ use super::{
 use crate::firewall::{
     evaluate::{
         decision::Decision,
-        packet::{Packet, Side},
+        packet::{Layer3, Packet, Side},
         unknown::{Attr, Attribute},
     },
     fields::Fields,
@@ -20,8 +18,9 @@ const HEADER: usize = 20;
 const OFFSET: usize = 12;
 const FLAGS: usize = 13;
 
-/// Number of the option that has the maximum segment size.
+/// Number and length of the option that has the maximum segment size.
 const MSS: u8 = 2;
+const MSS_LENGTH: u8 = 4;
 
 /// Source and destination ports, as most protocols have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +76,10 @@ impl Tcp {
         })
     }
 
-    /// A fragment that begins 8 bytes inside the header is dropped: it would overwrite the flags of the first one.
+    /// A fragment that begins 8 bytes inside the header is dropped: it would overwrite the flags of the first one. Of
+    /// IPv6 the kernel counts offsets in bytes, so that none is 1.
     pub(super) fn result(&self, packet: &Packet) -> MatchResult {
-        if packet.fragment_offset() == Ok(1) {
+        if packet.fragment_offset() == Ok(1) && packet.layer3() == Layer3::Ip {
             return MatchResult::Drops;
         }
         let (mask, set) = self.flags;
@@ -88,15 +88,23 @@ impl Tcp {
         } else {
             bits(packet.transport(), FLAGS, set, mask, Attribute::TcpFlags)
         };
-        let option = match self.option {
-            0 => Decision::Yes,
-            number => {
-                let found = option(packet, number).map(|found| found.is_some());
-                Decision::from(found).inverted_if(self.option_inverted)
+        let before = has_transport(packet)
+            .and(self.ports.has(packet))
+            .and(flags.inverted_if(self.flags_inverted));
+        if self.option == 0 || before == Decision::No {
+            return MatchResult::Matches(before);
+        }
+        match (length(packet), before) {
+            // A header that is shorter than itself is dropped.
+            (Ok(length), Decision::Yes) if length < HEADER => MatchResult::Drops,
+            (Ok(length), Decision::Undecided(why)) if length < HEADER => MatchResult::Unknown(why),
+            _ => {
+                let found =
+                    option(packet, self.option, |_, _| Ok(true)).map(|found| found.is_some());
+                let found = Decision::from(found).inverted_if(self.option_inverted);
+                MatchResult::Matches(before.and(found))
             }
-        };
-        let fits = self.ports.has(packet).and(flags.inverted_if(self.flags_inverted)).and(option);
-        MatchResult::Matches(has_transport(packet).and(fits))
+        }
     }
 }
 
@@ -130,32 +138,57 @@ impl TcpMss {
         Some(Self { sizes: Range { first, last, inverted } })
     }
 
-    pub(super) fn decide(self, packet: &Packet) -> Decision {
-        let size = match option(packet, MSS) {
-            Ok(None) => return self.sizes.inverted.into(),
-            Ok(Some(at)) => be16(packet.transport(), at + 2, Attribute::TcpOptions),
-            Err(unknown) => Err(unknown),
+    /// It reads the data of later fragments as if they were a header, and drops packets whose header is malformed.
+    pub(super) fn result(self, packet: &Packet) -> MatchResult {
+        match packet.fragment_offset() {
+            Ok(0) => {}
+            Ok(_) => return MatchResult::Unknown(Attribute::Fragment.into()),
+            Err(unknown) => return MatchResult::Unknown(unknown.into()),
+        }
+        if length(packet).is_ok_and(|length| length < HEADER) {
+            return MatchResult::Drops;
+        }
+        let whole = |at: usize, end: usize| {
+            let length = byte(packet, at + 1)?;
+            Ok(length == MSS_LENGTH && at + usize::from(MSS_LENGTH) <= end)
         };
-        self.sizes.has(size)
+        MatchResult::Matches(match option(packet, MSS, whole) {
+            Ok(None) => self.sizes.inverted.into(),
+            Ok(Some(at)) => self.sizes.has(be16(packet.transport(), at + 2, Attribute::TcpOptions)),
+            Err(unknown) => Decision::Undecided(unknown.into()),
+        })
     }
 }
 
-/// Offset of an option of TCP; `None` if it is not there. Options after a cut-off one do not count.
-fn option(packet: &Packet, number: u8) -> Attr<Option<usize>> {
-    if packet.protocol()? != IPPROTO_TCP {
-        return Ok(None);
-    }
-    let byte = |at| packet.transport().array(at).map(|[byte]: [u8; 1]| byte);
-    let unknown = Attribute::TcpOptions;
-    let end = usize::from(byte(OFFSET).ok_or(unknown)? >> 4) * 4;
+/// A byte of TCP's header.
+fn byte(packet: &Packet, at: usize) -> Attr<u8> {
+    packet.transport().array(at).map(|[byte]| byte).ok_or(Attribute::TcpOptions.into())
+}
+
+/// Bytes of TCP's header, with its options, as it says itself.
+fn length(packet: &Packet) -> Attr<usize> {
+    byte(packet, OFFSET).map(|byte| usize::from(byte >> 4) * 4)
+}
+
+/// Offset of the first option of TCP that has a number and is as `fits` says of its offset and the end of all of
+/// them; `None` if there is none.
+fn option(
+    packet: &Packet,
+    number: u8,
+    fits: impl Fn(usize, usize) -> Attr<bool>,
+) -> Attr<Option<usize>> {
+    let end = length(packet)?;
     let mut at = HEADER;
     while at < end {
-        match byte(at).ok_or(unknown)? {
-            kind if kind == number => return Ok(Some(at)),
-            // End of options and padding have one byte.
-            0 | 1 => at += 1,
-            _ => at += usize::from(byte(at + 1).ok_or(unknown)?).max(1),
+        let kind = byte(packet, at)?;
+        if kind == number && fits(at, end)? {
+            return Ok(Some(at));
         }
+        at += match kind {
+            // End of options and padding have one byte.
+            0 | 1 => 1,
+            _ => usize::from(byte(packet, at + 1)?).max(1),
+        };
     }
     Ok(None)
 }

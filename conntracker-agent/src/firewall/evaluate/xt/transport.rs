@@ -2,6 +2,7 @@
 //! net/ipv4/netfilter/ipt_ah.c, net/ipv6/netfilter/ip6t_mh.c).
 
 use super::{
+    MatchResult,
     compare::{Range, be16, be32, has_transport},
     tcp::Ports,
 };
@@ -51,20 +52,31 @@ impl Dccp {
         })
     }
 
-    pub(super) fn decide(&self, packet: &Packet) -> Decision {
+    /// Options are not parsed, and drop the packet where they are malformed.
+    pub(super) fn result(&self, packet: &Packet) -> MatchResult {
         let types = self.types.map_or(Decision::Yes, |(types, inverted)| {
             let kind = byte(packet, 8, Attribute::TransportHeader).map(|byte| (byte >> 1) & 0xf);
             Decision::from(kind.map(|kind| types & 1 << kind != 0)).inverted_if(inverted)
         });
-        let option = match self.option {
-            Some(_) => Decision::Undecided(Attribute::TransportHeader.into()),
-            None => Decision::Yes,
-        };
-        has_transport(packet).and(self.ports.has(packet)).and(types).and(option)
+        let before = has_transport(packet).and(self.ports.has(packet)).and(types);
+        if self.option.is_some() {
+            then_unknown(before, Attribute::TransportHeader)
+        } else {
+            MatchResult::Matches(before)
+        }
     }
 }
 
-/// `struct xt_sctp_info`. Chunks follow the header: they are unknown.
+/// The result of a match that looks at something unknown, which may drop the packet, where it gets that far.
+fn then_unknown(before: Decision, why: Attribute) -> MatchResult {
+    match before {
+        Decision::No => MatchResult::Matches(Decision::No),
+        Decision::Yes => MatchResult::Unknown(why.into()),
+        Decision::Undecided(also) => MatchResult::Unknown(also.union(why.into())),
+    }
+}
+
+/// `struct xt_sctp_info`. Chunks follow the header: they are unknown, and drop the packet where they are malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sctp {
     /// Ports.
@@ -80,13 +92,13 @@ impl Sctp {
         Some(Self { ports: ports(info, flags, inverted)?, chunks: flags & 4 != 0 })
     }
 
-    pub(super) fn decide(&self, packet: &Packet) -> Decision {
-        let chunks = if self.chunks {
-            Decision::Undecided(Attribute::Payload.into())
+    pub(super) fn result(&self, packet: &Packet) -> MatchResult {
+        let before = has_transport(packet).and(self.ports.has(packet));
+        if self.chunks {
+            then_unknown(before, Attribute::Payload)
         } else {
-            Decision::Yes
-        };
-        has_transport(packet).and(self.ports.has(packet)).and(chunks)
+            MatchResult::Matches(before)
+        }
     }
 }
 
