@@ -21,6 +21,12 @@ const STATES: usize = 64;
 /// Rules that are evaluated for one packet at one hook.
 const RULES: u32 = 1_000_000;
 
+/// Rules that hang on something unknown and are followed both ways, for one packet at one hook.
+const FORKS: u32 = 4096;
+
+/// Steps of one packet.
+const STEPS: usize = 20_000;
+
 /// How a packet left a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BaseEnd {
@@ -31,24 +37,57 @@ pub(super) enum BaseEnd {
 }
 
 /// How a packet left a chain.
-enum ChainEnd {
+#[derive(Default)]
+struct ChainEnds {
     /// At its end, or by `return`.
-    Return,
-    /// With a verdict that ends the base chain.
-    Base(BaseEnd),
+    returned: Vec<State>,
+    /// With what ends the base chain.
+    base: Vec<(BaseEnd, State)>,
+    /// States that were added, those included that were joined with others.
+    added: usize,
+}
+
+impl ChainEnds {
+    /// An end of the base chain; as one with that which equals it.
+    fn end(&mut self, end: BaseEnd, state: State) {
+        self.added += 1;
+        let same = |(other, one): &(BaseEnd, State)| *other == end && one.equals(&state);
+        if let Some(at) = self.base.iter().position(same) {
+            self.base[at].1.join(state);
+        } else if self.base.len() < STATES {
+            self.base.push((end, state));
+        } else if let Some((end, one)) = self.base.last_mut() {
+            // One of too many: what becomes of all of them is unknown.
+            *end = BaseEnd::Fate(Fate::Unknown);
+            one.why = one.why.union(state.why).union(Unknown::Branches.into());
+        }
+    }
+
+    /// A state that goes back to the chain before.
+    fn back(&mut self, state: State) {
+        self.added += 1;
+        state.add(&mut self.returned);
+    }
+
+    /// A packet that is not followed any further.
+    fn unknown(&mut self, mut state: State) {
+        state.why = state.why.union(Unknown::Branches.into());
+        self.end(BaseEnd::Fate(Fate::Unknown), state);
+    }
 }
 
 /// Evaluates chains at a hook.
 pub(super) struct Walk<'a> {
     pub firewall: &'a Firewall,
     pub context: Context<'a>,
-    /// Rules that may still be evaluated.
+    /// Rules that may still be evaluated, and those that may be followed both ways.
     left: Cell<u32>,
+    forks: Cell<u32>,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(firewall: &'a Firewall, context: Context<'a>) -> Self {
-        Self { firewall, context, left: Cell::new(RULES) }
+        Self { firewall, context, left: Cell::new(RULES), forks: Cell::new(FORKS) }
     }
 
     /// Takes a packet through a base chain.
@@ -56,20 +95,17 @@ impl<'a> Walk<'a> {
         let Some(chain) = self.firewall.chain(number) else { return Vec::new() };
         let policy = chain.policy.unwrap_or(Code::Accept);
         let before = state.why;
-        let mut ends: Vec<(BaseEnd, State)> = self
-            .chain(number, state, 0)
-            .into_iter()
-            .map(|(end, mut state)| match end {
-                ChainEnd::Base(end) => (end, state),
-                ChainEnd::Return => {
-                    let verdict = StepVerdict::Code(policy);
-                    state.steps.push(self.step(number, chain.rules.len(), verdict));
-                    let fate = if policy == Code::Drop { Fate::Drop } else { Fate::Accept };
-                    (BaseEnd::Fate(fate), state)
-                }
-            })
-            .collect();
-        if let [(_, only)] = ends.as_mut_slice() {
+        let ChainEnds { returned, base: mut ends, .. } = self.chain(number, state, 0);
+        for mut state in returned {
+            let verdict = StepVerdict::Code(policy);
+            state.steps.push(self.step(number, chain.rules.len(), verdict));
+            let fate = if policy == Code::Drop { Fate::Drop } else { Fate::Accept };
+            ends.push((BaseEnd::Fate(fate), state));
+        }
+        // What the only end hung on makes no difference, unless it is that nothing is known.
+        if let [(end, only)] = ends.as_mut_slice()
+            && *end != BaseEnd::Fate(Fate::Unknown)
+        {
             only.why = before;
         }
         ends
@@ -80,57 +116,61 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes a packet through a chain.
-    fn chain(&self, number: ChainNumber, state: State, depth: usize) -> Vec<(ChainEnd, State)> {
+    fn chain(&self, number: ChainNumber, state: State, depth: usize) -> ChainEnds {
+        let mut ends = ChainEnds::default();
         let Some(chain) = self.firewall.chain(number).filter(|_| depth <= DEPTH) else {
-            return vec![unknown(state)];
+            ends.unknown(state);
+            return ends;
         };
-        let (mut live, mut ended) = (vec![state], Vec::new());
+        let mut live = vec![state];
         for (index, rule) in chain.rules.iter().enumerate() {
             let mut next = Vec::new();
             for state in live {
-                let Some(left) = self.left.get().checked_sub(1) else {
-                    ended.push(unknown(state));
+                if self.left.get() == 0 || self.forks.get() == 0 || state.steps.len() >= STEPS {
+                    ends.unknown(state);
                     continue;
-                };
-                self.left.set(left);
+                }
+                self.left.set(self.left.get() - 1);
                 let State { packet, upcoming, steps, why } = state;
-                let mut possible =
+                let (last, others) =
                     rule::evaluate(&rule.operations, packet, self.firewall, &self.context);
-                let last = possible.pop();
-                let (first, first_ended) = (next.len(), ended.len());
-                for Possibility { end, packet, why: more } in possible {
+                if !others.is_empty() {
+                    self.forks.set(self.forks.get() - 1);
+                }
+                let (alive, ended) = (next.len(), ends.added);
+                for Possibility { end, packet, why: more } in others {
                     let (upcoming, steps) = (upcoming.clone(), steps.clone());
                     let state = State { packet, upcoming, steps, why: why.union(more) };
-                    self.rule((number, index), end, state, depth, &mut next, &mut ended);
+                    self.rule((number, index), end, state, depth, &mut next, &mut ends);
                 }
-                if let Some(Possibility { end, packet, why: more }) = last {
-                    let state = State { packet, upcoming, steps, why: why.union(more) };
-                    self.rule((number, index), end, state, depth, &mut next, &mut ended);
-                }
+                let Possibility { end, packet, why: more } = last;
+                let state = State { packet, upcoming, steps, why: why.union(more) };
+                self.rule((number, index), end, state, depth, &mut next, &mut ends);
                 // All possibilities lead to the same state: what it hung on makes no difference.
-                if ended.len() == first_ended
-                    && let Some([only]) = next.get_mut(first..)
+                if ends.added == ended
+                    && let Some([only]) = next.get_mut(alive..)
                 {
                     only.why = why;
                 }
             }
             live = next;
             while live.len() > STATES {
-                ended.extend(live.pop().map(unknown));
+                if let Some(state) = live.pop() {
+                    ends.unknown(state);
+                }
             }
             if live.is_empty() {
                 break;
             }
         }
-        let at_end = live.into_iter().map(|mut state| {
+        for mut state in live {
             if chain.policy.is_none() {
                 let verdict = StepVerdict::Code(Code::Return);
                 state.steps.push(self.step(number, chain.rules.len(), verdict));
             }
-            (ChainEnd::Return, state)
-        });
-        ended.extend(at_end);
-        ended
+            ends.back(state);
+        }
+        ends
     }
 
     /// What follows the end of a rule.
@@ -141,7 +181,7 @@ impl<'a> Walk<'a> {
         mut state: State,
         depth: usize,
         next: &mut Vec<State>,
-        ended: &mut Vec<(ChainEnd, State)>,
+        ends: &mut ChainEnds,
     ) {
         let verdict = match end {
             RuleEnd::NoMatch => return state.add(next),
@@ -155,21 +195,20 @@ impl<'a> Walk<'a> {
             RuleEnd::NoMatch | RuleEnd::Verdict(Code::Continue | Code::Break) => {
                 return state.add(next);
             }
-            RuleEnd::Verdict(Code::Return) => return ended.push((ChainEnd::Return, state)),
+            RuleEnd::Verdict(Code::Return) => return ends.back(state),
             RuleEnd::Verdict(Code::Jump(to)) => {
-                for (end, state) in self.chain(to, state, depth + 1) {
-                    match end {
-                        ChainEnd::Return => state.add(next),
-                        end @ ChainEnd::Base(_) => ended.push((end, state)),
-                    }
+                return self.call(to, state, depth, next, ends);
+            }
+            RuleEnd::Verdict(Code::Goto(to)) => {
+                let mut returned = Vec::new();
+                self.call(to, state, depth, &mut returned, ends);
+                for state in returned {
+                    ends.back(state);
                 }
                 return;
             }
-            RuleEnd::Verdict(Code::Goto(to)) => {
-                return ended.extend(self.chain(to, state, depth + 1));
-            }
             RuleEnd::Translate(translation) => {
-                return ended.push((ChainEnd::Base(BaseEnd::Translate(translation)), state));
+                return ends.end(BaseEnd::Translate(translation), state);
             }
             RuleEnd::Verdict(Code::Accept) => Fate::Accept,
             RuleEnd::Verdict(Code::Drop) => Fate::Drop,
@@ -178,12 +217,24 @@ impl<'a> Walk<'a> {
             RuleEnd::Reject => Fate::Reject,
             RuleEnd::Unknown => Fate::Unknown,
         };
-        ended.push((ChainEnd::Base(BaseEnd::Fate(fate)), state));
+        ends.end(BaseEnd::Fate(fate), state);
     }
-}
 
-/// A packet that is not followed any further.
-fn unknown(mut state: State) -> (ChainEnd, State) {
-    state.why = state.why.union(Unknown::Branches.into());
-    (ChainEnd::Base(BaseEnd::Fate(Fate::Unknown)), state)
+    /// Takes a packet through a chain that a rule calls. Those that come back are added to `back`.
+    fn call(
+        &self,
+        chain: ChainNumber,
+        state: State,
+        depth: usize,
+        back: &mut Vec<State>,
+        ends: &mut ChainEnds,
+    ) {
+        let called = self.chain(chain, state, depth + 1);
+        for state in called.returned {
+            state.add(back);
+        }
+        for (end, state) in called.base {
+            ends.end(end, state);
+        }
+    }
 }

@@ -26,9 +26,9 @@ pub(super) struct Behind {
 impl Behind {
     fn add(&mut self, fate: Fate, state: State) {
         if fate == Fate::Accept {
-            state.add(&mut self.passed)
+            state.add(&mut self.passed);
         } else {
-            self.ended.push((fate, state))
+            self.ended.push((fate, state));
         }
     }
 }
@@ -106,10 +106,10 @@ fn conntrack(state: &mut State) {
     let tracking = &state.packet.tracking;
     let is_template = tracking.status.value() & IPS_TEMPLATE != 0;
     if tracking.state == Ok(CtState::Early) {
-        state.packet.tracking = state.upcoming.clone();
+        state.packet.tracking = (*state.upcoming).clone();
     } else if is_template {
         let zone = tracking.zone;
-        state.packet.tracking = state.upcoming.clone();
+        state.packet.tracking = (*state.upcoming).clone();
         state.packet.tracking.zone = zone;
     }
 }

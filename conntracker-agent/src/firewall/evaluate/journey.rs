@@ -1,5 +1,7 @@
 //! A packet from hook to hook, with the routes between them.
 
+use std::rc::Rc;
+
 use super::{
     context::Context,
     header::Header,
@@ -75,6 +77,7 @@ pub fn evaluate(
     if origin != Origin::Answer {
         packet.tracking = Tracking::without_entry(CtState::Early);
     }
+    let (packet, upcoming) = (Box::new(packet), Rc::new(upcoming));
     let state = State { packet, upcoming, steps: Vec::new(), why: UnknownSet::NONE };
     let mut journey = Journey { firewall, routes, endings: Vec::new() };
     match origin {
@@ -103,7 +106,7 @@ impl Journey<'_> {
 
     fn end(&mut self, fate: Fate, state: State) {
         let State { packet, steps, why, .. } = state;
-        self.endings.push(Ending { fate, packet, steps, why });
+        self.endings.push(Ending { fate, packet: *packet, steps, why });
     }
 
     fn receive(&mut self, state: State) {

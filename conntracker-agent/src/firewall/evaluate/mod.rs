@@ -35,6 +35,9 @@ pub mod unknown;
 pub mod word;
 pub mod xt;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     decision::Decision,
     journey::{Evaluation, Origin, evaluate},

@@ -225,23 +225,21 @@ pub(super) fn apply(packet: &mut Packet, side: Side) {
     }
     // The packet becomes what answers the other direction.
     let other = if reply { tracking.original } else { tracking.reply };
-    match other.ok().filter(|_| tracking.direction.is_ok()).and_then(Tuple::inverted) {
-        Some(target) => {
-            let (address, port) = match (side, target.l4) {
-                (Side::Source, L4::Ports { src, .. }) => (target.src, Some(src)),
-                (Side::Destination, L4::Ports { dst, .. }) => (target.dst, Some(dst)),
-                (Side::Source, _) => (target.src, None),
-                (Side::Destination, _) => (target.dst, None),
-            };
-            packet.set_address(side, address);
-            if let Some(port) = port {
-                packet.set_port(side, port);
-            }
-        }
-        None => {
-            packet.forget_address(side);
-            packet.forget_port(side);
-        }
+    let target = other.ok().filter(|_| tracking.direction.is_ok()).and_then(Tuple::inverted);
+    let Some(target) = target else {
+        packet.forget_address(side);
+        packet.forget_port(side);
+        return;
+    };
+    let (address, port) = match (side, target.l4) {
+        (Side::Source, L4::Ports { src, .. }) => (target.src, Some(src)),
+        (Side::Destination, L4::Ports { dst, .. }) => (target.dst, Some(dst)),
+        (Side::Source, _) => (target.src, None),
+        (Side::Destination, _) => (target.dst, None),
+    };
+    packet.set_address(side, address);
+    if let Some(port) = port {
+        packet.set_port(side, port);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) enum RuleEnd {
 #[derive(Clone, Debug)]
 pub(super) struct Possibility {
     pub end: RuleEnd,
-    pub packet: Packet,
+    pub packet: Box<Packet>,
     /// The unknown that it was chosen by, if it is not the only one.
     pub why: UnknownSet,
 }
@@ -54,69 +54,80 @@ pub(super) struct Possibility {
 struct Point {
     next: usize,
     registers: Registers,
-    packet: Packet,
+    packet: Box<Packet>,
     why: UnknownSet,
 }
 
-/// Evaluates a rule.
+/// Evaluates a rule: one possibility, and the others if there are several.
 pub(super) fn evaluate(
     operations: &[Operation],
-    packet: Packet,
+    packet: Box<Packet>,
     firewall: &Firewall,
     context: &Context<'_>,
-) -> Vec<Possibility> {
-    let mut ended = Vec::new();
-    let registers = Registers::new();
-    let mut open = vec![Point { next: 0, registers, packet, why: UnknownSet::NONE }];
-    while let Some(mut point) = open.pop() {
-        if open.len() + ended.len() > FOLLOWED {
-            let why = point.why.union(Unknown::Branches.into());
-            ended.push(Possibility { end: RuleEnd::Unknown, packet: point.packet, why });
-            continue;
-        }
-        let end = loop {
-            let Some(operation) = operations.get(point.next) else {
-                break RuleEnd::Verdict(Code::Continue);
-            };
-            point.next += 1;
-            let effect = match operation {
-                Operation::Verdict(code) => Effect::Verdict(*code),
-                Operation::Lookup { set, from, to, invert } => {
-                    let lookup = Lookup { set: *set, from: *from, to: *to, invert: *invert };
-                    lookup.evaluate(&mut point, firewall, &mut open, &mut ended)
-                }
-                Operation::ObjectMap { set, from, kind } => {
-                    let lookup = Lookup { set: *set, from: *from, to: None, invert: false };
-                    let found = lookup.evaluate(&mut point, firewall, &mut open, &mut ended);
-                    if found == Effect::Next { statement::object(*kind) } else { found }
-                }
-                Operation::Header(header) => {
-                    matched(MatchResult::Matches(xt::ip::decide(header, &point.packet)))
-                }
-                Operation::Match(of) => matched(of.result(&point.packet, context)),
-                Operation::Target(of) => target(of.apply(&mut point.packet, context)),
-                Operation::Plain(expression) => plain(expression, &mut point, context),
-            };
-            match effect {
-                Effect::Next | Effect::Verdict(Code::Continue) => {}
-                Effect::Break | Effect::Verdict(Code::Break) => break RuleEnd::NoMatch,
-                Effect::NextOrBreak(why) => {
-                    point.why = point.why.union(why);
-                    let (packet, why) = (point.packet.clone(), point.why);
-                    ended.push(Possibility { end: RuleEnd::NoMatch, packet, why });
-                }
-                Effect::Verdict(code) => break RuleEnd::Verdict(code),
-                Effect::Reject => break RuleEnd::Reject,
-                Effect::Translate(translation) => break RuleEnd::Translate(translation),
-                Effect::Unknown(why) => {
-                    point.why = point.why.union(why);
-                    break RuleEnd::Unknown;
-                }
-            }
+) -> (Possibility, Vec<Possibility>) {
+    let (registers, why) = (Registers::new(), UnknownSet::NONE);
+    let mut point = Point { next: 0, registers, packet, why };
+    let (mut open, mut ended) = (Vec::new(), Vec::new());
+    loop {
+        let end = if open.len() + ended.len() > FOLLOWED {
+            point.why = point.why.union(Unknown::Branches.into());
+            RuleEnd::Unknown
+        } else {
+            run(operations, &mut point, (firewall, context), &mut open, &mut ended)
         };
-        ended.push(Possibility { end, packet: point.packet, why: point.why });
+        let possibility = Possibility { end, packet: point.packet, why: point.why };
+        let Some(next) = open.pop() else { return (possibility, ended) };
+        ended.push(possibility);
+        point = next;
     }
-    ended
+}
+
+/// Evaluates a rule from a point on, to its end.
+fn run(
+    operations: &[Operation],
+    point: &mut Point,
+    (firewall, context): (&Firewall, &Context<'_>),
+    open: &mut Vec<Point>,
+    ended: &mut Vec<Possibility>,
+) -> RuleEnd {
+    while let Some(operation) = operations.get(point.next) {
+        point.next += 1;
+        let effect = match operation {
+            Operation::Verdict(code) => Effect::Verdict(*code),
+            Operation::Lookup { set, from, to, invert } => {
+                let lookup = Lookup { set: *set, from: *from, to: *to, invert: *invert };
+                lookup.evaluate(point, firewall, open, ended)
+            }
+            Operation::ObjectMap { set, from, kind } => {
+                let lookup = Lookup { set: *set, from: *from, to: None, invert: false };
+                let found = lookup.evaluate(point, firewall, open, ended);
+                if found == Effect::Next { statement::object(*kind) } else { found }
+            }
+            Operation::Header(header) => {
+                matched(MatchResult::Matches(xt::ip::decide(header, &point.packet)))
+            }
+            Operation::Match(of) => matched(of.result(&point.packet, context)),
+            Operation::Target(of) => target(of.apply(&mut point.packet, context)),
+            Operation::Plain(expression) => plain(expression, point, context),
+        };
+        match effect {
+            Effect::Next | Effect::Verdict(Code::Continue) => {}
+            Effect::Break | Effect::Verdict(Code::Break) => return RuleEnd::NoMatch,
+            Effect::NextOrBreak(why) => {
+                point.why = point.why.union(why);
+                let (packet, why) = (point.packet.clone(), point.why);
+                ended.push(Possibility { end: RuleEnd::NoMatch, packet, why });
+            }
+            Effect::Verdict(code) => return RuleEnd::Verdict(code),
+            Effect::Reject => return RuleEnd::Reject,
+            Effect::Translate(translation) => return RuleEnd::Translate(translation),
+            Effect::Unknown(why) => {
+                point.why = point.why.union(why);
+                return RuleEnd::Unknown;
+            }
+        }
+    }
+    RuleEnd::Verdict(Code::Continue)
 }
 
 /// The effect of a match.

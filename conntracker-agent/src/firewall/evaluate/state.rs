@@ -1,5 +1,7 @@
 //! A packet under way: what was done to it, the steps that it took, and the unknown that they hang on.
 
+use std::rc::Rc;
+
 use super::{
     code::{ChainNumber, Code},
     packet::Packet,
@@ -58,9 +60,9 @@ pub enum Fate {
 /// A packet under way.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub packet: Packet,
+    pub packet: Box<Packet>,
     /// What conntrack will say, once its function is reached.
-    pub upcoming: Tracking,
+    pub upcoming: Rc<Tracking>,
     pub steps: Vec<EvaluatedStep>,
     /// The unknown that this state was chosen by.
     pub why: UnknownSet,
@@ -68,12 +70,12 @@ pub(super) struct State {
 
 impl State {
     /// Whether nothing behind this point can tell the two apart.
-    fn equals(&self, other: &Self) -> bool {
+    pub(super) fn equals(&self, other: &Self) -> bool {
         self.packet == other.packet && self.upcoming == other.upcoming
     }
 
     /// Takes in a state that is the same but for its steps. Steps that only one of them took are uncertain.
-    fn join(&mut self, other: Self) {
+    pub(super) fn join(&mut self, other: Self) {
         let common =
             self.steps.iter().zip(&other.steps).take_while(|(one, two)| one == two).count();
         let of_other = other.steps.into_iter().skip(common);

@@ -52,18 +52,22 @@ pub(super) fn evaluate(
                 nat::SNAT => TranslationKind::Source,
                 _ => TranslationKind::Destination,
             };
-            Effect::Translate(translation(kind, of, *flags, packet, registers))
+            Effect::Translate(translation(kind, *of, *flags, packet, registers))
         }
         E::Masq { registers: of, flags } => Effect::Translate(translation(
             TranslationKind::Masquerade,
-            of,
+            *of,
             *flags,
             packet,
             registers,
         )),
-        E::Redir { registers: of, flags } => {
-            Effect::Translate(translation(TranslationKind::Redirect, of, *flags, packet, registers))
-        }
+        E::Redir { registers: of, flags } => Effect::Translate(translation(
+            TranslationKind::Redirect,
+            *of,
+            *flags,
+            packet,
+            registers,
+        )),
         E::Numgen { to, .. } | E::Hash { to, .. } => {
             registers.store_unknown(*to, 4, Unknown::Numgen.into());
             Effect::Next
@@ -185,7 +189,7 @@ fn option(
 /// What a rule asks NAT to do.
 fn translation(
     kind: TranslationKind,
-    of: &NatRegisters,
+    of: NatRegisters,
     flags: u32,
     packet: &Packet,
     registers: &Registers,
