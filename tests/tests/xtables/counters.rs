@@ -134,7 +134,7 @@ fn v6_packet(
     let mut bytes = vec![0x60 | tos >> 4, tos << 4, 0, 0, length[0], length[1], next, ttl];
     let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
     let host = random.below(200);
-    bytes.extend(address(&random.pick(&["fd77:1::2", "fd78::1:9"]).to_owned()));
+    bytes.extend(address(random.pick(&["fd77:1::2", "fd78::1:9"])));
     let other = format!("fd77::{host:x}");
     let destination = random.pick(&["fd77:2::2", "fd77:1::1", other.as_str()]);
     bytes.extend(address(destination));
@@ -221,9 +221,9 @@ fn count(form: Form, v6: bool) {
     let socket = lab.client.enter(|| {
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(255)))?;
         if v6 {
-            socket.set_header_included_v6(true)?
+            socket.set_header_included_v6(true)?;
         } else {
-            socket.set_header_included_v4(true)?
+            socket.set_header_included_v4(true)?;
         }
         Ok(socket)
     });

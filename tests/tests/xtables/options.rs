@@ -1,5 +1,7 @@
 //! Rules with random options, for every match and target that is decoded.
 
+use std::fmt::Write;
+
 use conntracker_tests::rulesets::Random;
 
 /// A rule: its table, its chain and the rest of the line. It need not be in the form in which iptables saves it.
@@ -233,7 +235,7 @@ fn ports(random: &mut Random) -> String {
     for option in ["--sport", "--dport"] {
         if random.chance(60) {
             let (not, range) = (not(random), range(random, 65_535));
-            words += &format!(" {not}{option} {range}");
+            write!(words, " {not}{option} {range}").unwrap();
         }
     }
     if words.is_empty() { " --dport 53".to_owned() } else { words }
@@ -245,10 +247,10 @@ fn tcp(random: &mut Random, _: bool) -> String {
     let mut words = format!("-p tcp -m tcp{}", ports(random));
     if random.chance(50) {
         let (not, mask, set) = (not(random), some(random, &FLAGS), some(random, &FLAGS));
-        words += &format!(" {not}--tcp-flags {mask} {set}");
+        write!(words, " {not}--tcp-flags {mask} {set}").unwrap();
     }
     if random.chance(20) {
-        words += &format!(" {}--tcp-option {}", not(random), 1 + random.below(250));
+        write!(words, " {}--tcp-option {}", not(random), 1 + random.below(250)).unwrap();
     }
     words
 }
@@ -272,7 +274,7 @@ fn conntrack(random: &mut Random, v6: bool) -> String {
     let mut words = "-m conntrack".to_owned();
     let mut add = |percent, random: &mut Random, option: &str, value: String| {
         if random.chance(percent) {
-            words += &format!(" {}--{option} {value}", not(random));
+            write!(words, " {}--{option} {value}", not(random)).unwrap();
         }
     };
     let states = some(random, &STATES);
@@ -326,7 +328,7 @@ fn iprange(random: &mut Random, v6: bool) -> String {
             } else {
                 format!("10.0.0.{first}-10.0.0.{last}")
             };
-            words += &format!(" {}{option} {range}", not(random));
+            write!(words, " {}{option} {range}", not(random)).unwrap();
         }
     }
     words
@@ -351,7 +353,7 @@ fn addrtype(random: &mut Random, v6: bool) -> String {
     let mut words = format!("-m addrtype {not_source}--src-type {source}");
     if random.chance(50) {
         let (not, to) = (not(random), some(random, types));
-        words += &format!(" {not}--dst-type {to}");
+        write!(words, " {not}--dst-type {to}").unwrap();
     }
     if random.chance(20) && !v6 {
         words += " --limit-iface-in";
@@ -363,17 +365,18 @@ fn dccp(random: &mut Random, _: bool) -> String {
     let mut words = format!("-p dccp -m dccp{}", ports(random));
     if random.chance(50) {
         let (not, types) = (not(random), some(random, &["REQUEST", "DATA", "ACK", "RESET"]));
-        words += &format!(" {not}--dccp-types {types}");
+        write!(words, " {not}--dccp-types {types}").unwrap();
     }
     if random.chance(20) {
-        words += &format!(" {}--dccp-option {}", not(random), 1 + random.below(250));
+        write!(words, " {}--dccp-option {}", not(random), 1 + random.below(250)).unwrap();
     }
     words
 }
 
 fn devgroup(random: &mut Random, _: bool) -> String {
     let mask = random.pick(&["", "/0xff"]);
-    format!("-m devgroup {}--src-group {:#x}{mask}", not(random), random.below(256))
+    // Group 0 has a name.
+    format!("-m devgroup {}--src-group {:#x}{mask}", not(random), 1 + random.below(255))
 }
 
 fn owner(random: &mut Random, _: bool) -> String {
@@ -381,14 +384,15 @@ fn owner(random: &mut Random, _: bool) -> String {
     for option in ["uid", "gid"] {
         if random.chance(60) || option == "gid" && words == "-m owner" {
             let not = not(random);
-            words += &format!(" {not}--{option}-owner {}", range(random, 60_000).replace(':', "-"));
+            write!(words, " {not}--{option}-owner {}", range(random, 60_000).replace(':', "-"))
+                .unwrap();
         }
     }
     if words.contains("gid") && random.chance(30) {
         words += " --suppl-groups";
     }
     if random.chance(30) {
-        words += &format!(" {}--socket-exists", not(random));
+        write!(words, " {}--socket-exists", not(random)).unwrap();
     }
     words
 }
@@ -409,11 +413,11 @@ fn u32_match(random: &mut Random, _: bool) -> String {
         let mut test = format!("{:#x}", random.below(40));
         for _ in 0..random.below(4) {
             let number = random.below(31);
-            test += &format!("{}{number:#x}", random.pick(&["&", ">>", "<<", "@"]));
+            write!(test, "{}{number:#x}", random.pick(&["&", ">>", "<<", "@"])).unwrap();
         }
         let first = random.below(1000);
         let last = first + random.pick(&[9, 0xff, 0xffff, 0x7fff_ffff]);
-        test += &format!("={first:#x}:{last:#x},{:#x}", last + 99);
+        write!(test, "={first:#x}:{last:#x},{:#x}", last + 99).unwrap();
         tests.push(test);
     }
     format!("-m u32 {}--u32 \"{}\"", not(random), tests.join("&&"))
@@ -424,17 +428,18 @@ fn header(random: &mut Random, v6: bool) -> String {
     for option in ["-s", "-d"] {
         if random.chance(60) {
             let (not, address) = (not(random), address(random, v6));
-            words += &format!("{not}{option} {address} ");
+            write!(words, "{not}{option} {address} ").unwrap();
         }
     }
     if random.chance(50) {
-        words += &format!("{}-i {} ", not(random), random.pick(&["eth0", "eth+", "wg-tunnel.1"]));
+        write!(words, "{}-i {} ", not(random), random.pick(&["eth0", "eth+", "wg-tunnel.1"]))
+            .unwrap();
     }
     if random.chance(50) {
-        words += &format!("{}-p {} ", not(random), random.pick(&["tcp", "udp", "200", "gre"]));
+        write!(words, "{}-p {} ", not(random), random.pick(&["tcp", "udp", "200", "gre"])).unwrap();
     }
     if !v6 && random.chance(30) {
-        words += &format!("{}-f ", not(random));
+        write!(words, "{}-f ", not(random)).unwrap();
     }
     words.trim_end().to_owned()
 }

@@ -1,6 +1,6 @@
 //! Decoded matches in iptables-save's words.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use conntracker::firewall::evaluate::packet::Side;
@@ -61,11 +61,11 @@ pub fn matched(found: &Match, name: &str, alias: bool, v6: bool) -> String {
         Match::Conntrack(of) => conntrack_words(of, v6),
         Match::Dccp(of) => dccp(of),
         Match::DevGroup(of) => devgroup(of),
-        Match::Ecn(of) => ecn(of),
+        Match::Ecn(of) => ecn(*of),
         Match::Esp(of) => option("espspi", &of.spis),
         Match::Eui64 => String::new(),
         Match::Helper(of) => format!("{}--helper {}", not(of.inverted), of.name),
-        Match::Icmp(of) => icmp(of, v6),
+        Match::Icmp(of) => icmp(*of, v6),
         Match::IpComp(of) => option("ipcompspi", &of.cpis),
         Match::IpRange(of) => iprange(of, v6),
         Match::Length(of) => option("length", &of.lengths),
@@ -78,11 +78,11 @@ pub fn matched(found: &Match, name: &str, alias: bool, v6: bool) -> String {
         Match::Multiport(of) => multiport(of),
         Match::Owner(of) => owner(of),
         Match::PktType(of) => {
-            let kind = ["unicast", "broadcast", "multicast"][of.kind as usize];
+            let kind = ["unicast", "broadcast", "multicast"][usize::try_from(of.kind).unwrap()];
             format!("{}--pkt-type {kind}", not(of.inverted))
         }
         Match::Sctp(of) => ports(&of.ports).join(" "),
-        Match::Statistic(of) => statistic(of),
+        Match::Statistic(of) => statistic(*of),
         Match::Tcp(of) => tcp(of),
         Match::TcpMss(of) => option("mss", &of.sizes),
         Match::Tos(of) if name == "dscp" => {
@@ -268,7 +268,7 @@ fn devgroup(of: &DevGroup) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn ecn(of: &Ecn) -> String {
+fn ecn(of: Ecn) -> String {
     let mut words = Vec::new();
     for (name, set) in [("ecn-tcp-ece", of.ece), ("ecn-tcp-cwr", of.cwr)] {
         words.extend(set.map(|set| format!("{}--{name}", not(!set))));
@@ -277,14 +277,14 @@ fn ecn(of: &Ecn) -> String {
     words.join(" ")
 }
 
-fn icmp(Icmp { kind, codes, inverted }: &Icmp, v6: bool) -> String {
+fn icmp(Icmp { kind, codes, inverted }: Icmp, v6: bool) -> String {
     let option = if v6 { "icmpv6-type" } else { "icmp-type" };
     let kind = match (kind, codes) {
         (None, _) => "any".to_owned(),
         (Some(kind), (0, 0xff)) => kind.to_string(),
         (Some(kind), (code, _)) => format!("{kind}/{code}"),
     };
-    format!("{}--{option} {kind}", not(*inverted))
+    format!("{}--{option} {kind}", not(inverted))
 }
 
 fn owner(of: &Owner) -> String {
@@ -303,8 +303,8 @@ fn owner(of: &Owner) -> String {
     words.join(" ")
 }
 
-fn statistic(of: &Statistic) -> String {
-    match *of {
+fn statistic(of: Statistic) -> String {
+    match of {
         Statistic::Random(share, inverted) => {
             let share = f64::from(share) / f64::from(1_u32 << 31);
             format!("--mode random {}--probability {share:.11}", not(inverted))
@@ -336,7 +336,7 @@ fn u32_match(U32 { tests, inverted }: &U32) -> String {
                     U32Operation::ShiftRight => ">>",
                     U32Operation::At => "@",
                 };
-                text += &format!("{number:#x}");
+                write!(text, "{number:#x}").unwrap();
             }
             let value = |&(first, last): &(u32, u32)| {
                 if first == last { format!("{first:#x}") } else { format!("{first:#x}:{last:#x}") }

@@ -1,5 +1,7 @@
 //! Decoded targets in iptables-save's words.
 
+use std::fmt::Write;
+
 use conntracker::firewall::evaluate::translation::TranslationKind;
 use conntracker::firewall::evaluate::xt::Target;
 use conntracker::firewall::evaluate::xt::change::{MarkMove, TosChange, TtlChange};
@@ -95,7 +97,7 @@ fn nat(kind: TranslationKind, range: &NatRange, v6: bool) -> String {
         let [first, last] = range.addresses.map(|address| union(&address, v6));
         to += &first.to_string();
         if first != last {
-            to += &format!("-{last}");
+            write!(to, "-{last}").unwrap();
         }
     }
     if range.flags & PROTO_SPECIFIED != 0 {
@@ -105,9 +107,9 @@ fn nat(kind: TranslationKind, range: &NatRange, v6: bool) -> String {
         } else {
             ""
         };
-        to += &format!("{colon}{first}");
+        write!(to, "{colon}{first}").unwrap();
         if first != last {
-            to += &format!("-{last}");
+            write!(to, "-{last}").unwrap();
         }
     }
     let option = match kind {

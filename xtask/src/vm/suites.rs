@@ -83,6 +83,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "texts", proves: "texts of rules where nft does not tell all: owners of tables, extensions of iptables-nft", emulated: Emulated::No },
     Suite { name: "untouched", proves: "the ruleset is the same before, during and after", emulated: Emulated::No },
     Suite { name: "untraced", proves: "chains of bridges and devices are named, and what they may have dropped", emulated: Emulated::No },
+    Suite { name: "xtables", proves: "matches and targets of iptables are decoded and evaluated as the kernel does, by iptables-save and by counters", emulated: Emulated::Here },
 ];
 
 /// What each run of the default set does with `CONNTRACKER_TESTS=quick`: kernel, backend, way of attaching, suites. What

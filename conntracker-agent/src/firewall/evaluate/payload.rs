@@ -56,7 +56,7 @@ pub(super) fn load(
 /// Whether `nft_payload_fast_eval` loads these bytes. It loads something from later fragments, too, which have no header
 /// above IP: their data, or of IPv6 the header of IP. Other loads end the rule there.
 fn is_fast(slice: &Slice) -> bool {
-    let fast = matches!(slice.len, 1 | 2 | 4) && slice.offset % slice.len == 0;
+    let fast = matches!(slice.len, 1 | 2 | 4) && slice.offset.is_multiple_of(slice.len);
     fast && slice.base == base::TRANSPORT_HEADER
 }
 
