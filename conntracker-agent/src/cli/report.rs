@@ -5,8 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 use conntracker::{
-    commands::report::{self, Folding, Offline, Sort, Source, When},
-    live,
+    commands::report::{self, Folding, Offline, Room, Sort, Source, When},
     model::filter::Filter,
     os::{daemon, output::Destination},
     report::by::{self, GroupOptions, Key},
@@ -77,6 +76,15 @@ pub struct ReportArgs {
     /// Exit with 3 if something was lost, or the recording is damaged.
     #[arg(long)]
     strict: bool,
+    /// Memory for flows; those beyond it are kept, and sorted, in temporary files in TMPDIR or /var/tmp.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = values::bytes,
+        default_value = "256M",
+        conflicts_with = "max_flows"
+    )]
+    memory: u64,
     /// Room for flows: beyond it those that were quiet for the longest time are summed up.
     #[arg(long, value_name = "N", value_parser = values::max_flows)]
     max_flows: Option<usize>,
@@ -157,6 +165,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         top,
         anonymize,
         strict,
+        memory,
         max_flows,
         filter,
     } = args;
@@ -189,7 +198,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
                 (false, no_fold) if no_fold || one_by_one => Folding::NoFold,
                 _ => Folding::AsRecorded,
             },
-            max_flows: max_flows.unwrap_or_else(live::max_flows),
+            room: max_flows.map_or_else(|| Room::within(memory), Room::Flows),
             live: running,
         },
         from,

@@ -59,6 +59,16 @@ impl Replies {
         }
     }
 
+    /// Takes out a reply that a flow alone has; false if it is not known, or others have it as well.
+    pub fn take_single(&mut self, seen_as: FlowKey, flow: FlowKey) -> bool {
+        let (seen_as, flow) = (PackedKey::new(seen_as), PackedKey::new(flow));
+        let single = matches!(self.flows.get(&seen_as), Some(Candidates::One(of)) if *of == flow);
+        if single {
+            self.flows.remove(&seen_as);
+        }
+        single
+    }
+
     /// Nothing is known any more of namespaces.
     pub fn forget(&mut self, gone: impl Fn(&NetnsId) -> bool) {
         self.flows.retain(|key, _| !gone(&key.key().netns));

@@ -17,6 +17,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
+    rc::Rc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -27,17 +28,22 @@ use self::{
     progress::Progress,
     replay::{Replay, Wanted},
 };
-pub use self::{replay::Folding, when::When};
+pub use self::{
+    replay::{Folding, Room},
+    when::When,
+};
 use super::trace::EXIT_LOST;
 use crate::{
     model::{Flow, NetnsId, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
     os::{messages, output::Destination, random::random},
     recording::{End, Error, Item, Reader, statement::Ruleset},
     report::{
-        Format, Report,
+        FlowList, Format, Report,
         anonymous::Anonymizer,
+        assembly::in_order,
         by::GroupOptions,
         html::{self, Background},
+        sorter::{Order, Sorted, Sorter},
     },
 };
 
@@ -67,7 +73,7 @@ pub struct Offline {
 
 /// What is reported of a run.
 struct Run {
-    report: Report,
+    report: Report<Sorted>,
     /// Empty if nobody asks for it.
     background: Background,
 }
@@ -85,7 +91,7 @@ pub struct Source {
     /// Whether flows are folded.
     pub folding: Folding,
     /// Room for flows.
-    pub max_flows: usize,
+    pub room: Room,
     /// The recordings are being written: the last part of each is read, and it has no end yet. Parts stand alone, so it
     /// has all that is there now.
     pub live: bool,
@@ -107,7 +113,7 @@ impl Source {
 
     /// The report of a part of the time: nanoseconds since the epoch.
     pub(super) fn report(&self, inputs: &[Input], times: RangeInclusive<u64>) -> Result<Report> {
-        Ok(self.run(inputs, times, false)?.report)
+        self.run(inputs, times, false)?.report.in_memory()
     }
 
     /// The same, with what a page shows besides, if that is asked for.
@@ -118,11 +124,11 @@ impl Source {
             filter_text: &self.filter_text,
             recorded_filter: &self.recorded_filter,
             folding: self.folding,
-            max_flows: self.max_flows,
+            room: self.room,
             background,
             end: if self.live { End::MayGrow } else { End::Last },
         };
-        Ok(combine::combine(read(inputs, &wanted)?))
+        combine::combine(read(inputs, &wanted)?, self.room.in_memory())
     }
 
     /// The epochs of the ruleset by their numbers; of the first run.
@@ -230,10 +236,12 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
     if from > to {
         return Err(anyhow!("`--from` is later than `--to`"));
     }
+    let in_memory = source.room.in_memory();
     let with_background = offline.format == Format::Html;
     let Run { mut report, mut background } = source.run(&inputs, from..=to, with_background)?;
     if offline.anonymize {
-        Anonymizer::new(random().context("no random bytes can be had")?).report(&mut report);
+        let mut anonymizer = Anonymizer::new(random().context("no random bytes can be had")?);
+        report = anonymizer.report(report, in_memory)?;
         // They have addresses and comments.
         background.rulesets.clear();
     }
@@ -244,7 +252,7 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
                     .to_owned(),
             );
         }
-        report.flows.retain(|flow| has_nat_port(flow, port, at));
+        report = select(report, in_order(), in_memory, |flow| has_nat_port(flow, port, at))?;
     }
     if let Format::Groups(GroupOptions { key, .. }, _) = offline.format
         && report.header.folded
@@ -255,13 +263,16 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         ));
     }
     if let Some(sort) = offline.sort {
-        report.flows.sort_by_key(|flow| std::cmp::Reverse(sort.key(flow)));
+        // Equal ones stay in the order of a report.
+        let order: Order = Rc::new(move |a, b| sort.key(b).cmp(&sort.key(a)));
+        report = select(report, order, in_memory, |_| true)?;
     }
+    let all = report.flows.count();
     if let Some(top) = offline.top
-        && report.flows.len() > top
+        && all > top
     {
-        let left_out = report.flows.len() - top;
-        report.flows.truncate(top);
+        report = first(report, top)?;
+        let left_out = all - top;
         report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
     }
     let format = offline.format.coloured(offline.destination.shows_colours());
@@ -272,6 +283,32 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
     report.footer.warn();
     let lost = report.footer.lost_anything() || !report.untold.is_empty();
     Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// The flows of a report that `keep` says yes of, in an order.
+fn select(
+    report: Report<Sorted>,
+    order: Order,
+    in_memory: usize,
+    keep: impl Fn(&Flow) -> bool,
+) -> Result<Report<Sorted>> {
+    let mut sorter = Sorter::new(order, in_memory);
+    let (report, flows) = report.split();
+    flows.drain(|flow| if keep(&flow) { sorter.push(flow) } else { Ok(()) })?;
+    Ok(report.with_flows(sorter.finish()?))
+}
+
+/// The first flows of a report.
+fn first(report: Report<Sorted>, top: usize) -> Result<Report<Sorted>> {
+    let (report, flows) = report.split();
+    let mut first = Vec::new();
+    flows.drain(|flow| {
+        if first.len() < top {
+            first.push(flow);
+        }
+        Ok(())
+    })?;
+    Ok(report.with_flows(Sorted::Memory(first)))
 }
 
 /// Whether the source of a flow was translated to a port at a time (nanoseconds since the epoch).
@@ -324,7 +361,7 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
                 run = Some(Replay::new(wanted, head));
             }
             // The head of the first part may be damaged.
-            run.get_or_insert_with(|| Replay::unknown(wanted)).take(&name, item);
+            run.get_or_insert_with(|| Replay::unknown(wanted)).take(&name, item)?;
         }
         if items > 0
             && wanted.end == End::Last
@@ -336,5 +373,5 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     }
     runs.extend(run.map(Replay::finish));
     messages::clear_status();
-    runs.into_iter().map(|run| run.map_err(|why| anyhow!("{why}"))).collect()
+    runs.into_iter().collect()
 }
