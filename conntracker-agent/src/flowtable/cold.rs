@@ -3,15 +3,9 @@
 //!
 //! A flow has as many units of the file as it needs; what it leaves when it is taken out is used again.
 
-use std::{
-    cell::OnceCell,
-    fs::File,
-    hash::{BuildHasher, RandomState},
-    io,
-    os::unix::fs::FileExt,
-};
+use std::{cell::OnceCell, fs::File, hash::BuildHasher, io, os::unix::fs::FileExt};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{line::Line, store::Keyed};
 use crate::model::{FlowBytes, FlowKey};
@@ -43,7 +37,7 @@ pub(super) struct Cold {
     file: File,
     in_memory: usize,
     bytes: FlowBytes,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     by_key: HashTable<At>,
     by_reply: HashTable<At>,
     /// Units that are free, by the number of those that follow each other.
@@ -61,7 +55,7 @@ impl Cold {
             file,
             in_memory: in_memory.max(1),
             bytes: FlowBytes::default(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             by_key: HashTable::new(),
             by_reply: HashTable::new(),
             free: Vec::new(),

@@ -85,9 +85,9 @@ impl Lines {
         key: &FlowKey,
         make: impl FnOnce() -> Line,
     ) -> (&mut Line, bool) {
-        if self.cold.is_some() && !self.hot.contains(key) {
+        self.warm(key);
+        if !self.hot.contains(key) {
             self.cool();
-            self.warm(key);
         }
         self.hot.get_or_insert_with(key, make)
     }
@@ -104,7 +104,7 @@ impl Lines {
 
     /// Takes out the flows in memory of which `keep` says no.
     pub fn extract(&mut self, keep: impl FnMut(&Line) -> bool) -> Vec<Line> {
-        self.hot.extract(keep)
+        self.hot.extract(keep).into_iter().map(|(_, line)| line).collect()
     }
 
     /// Changes all flows.
@@ -160,6 +160,7 @@ impl Lines {
             return;
         }
         let Some((line, has_reply)) = cold.take(key) else { return };
+        self.cool();
         if has_reply && let Some(seen_as) = line.seen_as(self.fold) {
             self.replies.add(seen_as, *key, usize::MAX, |_| true);
         }

@@ -1,6 +1,6 @@
 //! Which flows with address translation a reply may be of, where nothing but its headers is known.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::packed::PackedKey;
 use crate::model::{FlowKey, NetnsId};

@@ -33,6 +33,14 @@ pub(crate) struct Assembly<F = FlowSnapshot> {
     pub time_of_day: TimeOfDay,
 }
 
+impl Assembly<()> {
+    /// The same, with flows.
+    pub fn with_flows<F>(self, flows: F) -> Assembly<F> {
+        let Self { report, flows: (), filters, fold, time_of_day } = self;
+        Assembly { report, flows, filters, fold, time_of_day }
+    }
+}
+
 impl Assembly {
     /// Makes the report, in memory.
     ///

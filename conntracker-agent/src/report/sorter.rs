@@ -240,6 +240,23 @@ impl Sorted {
         }
     }
 
+    /// The first flows, in memory.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn first(self, most: usize) -> Result<Self> {
+        Ok(Self::Memory(match self {
+            Self::Memory(mut flows) => {
+                flows.truncate(most);
+                flows
+            }
+            Self::File(order, runs) => {
+                let first: io::Result<Vec<Flow>> = Merged::new(&order, &runs).take(most).collect();
+                first.map_err(|error| scratch::error(&error))?
+            }
+        }))
+    }
+
     /// All flows, in memory.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ fn report_of(recording: &Path) -> Value {
         nat_port: None,
         sort: None,
         top: None,
+        follow: None,
         destination: Destination::new(file.to_str().unwrap()),
         format: Format::Json,
         anonymize: false,

@@ -2,6 +2,7 @@
 
 mod background;
 mod combine;
+mod follow;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod golden_events;
 mod inputs;
 mod progress;
 mod replay;
+mod select;
 mod when;
 
 use std::{
@@ -17,8 +19,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
-    rc::Rc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -30,20 +31,20 @@ use self::{
 };
 pub use self::{
     replay::{Folding, Room},
+    select::Sort,
     when::When,
 };
 use super::trace::EXIT_LOST;
 use crate::{
-    model::{Flow, NetnsId, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
+    model::{NetnsId, TimeOfDay, event::EventKind, filter::Filter},
     os::{messages, output::Destination, random::random},
     recording::{End, Error, Item, Reader, statement::Ruleset},
     report::{
-        FlowList, Format, Report,
+        Format, Report,
         anonymous::Anonymizer,
-        assembly::in_order,
         by::GroupOptions,
         html::{self, Background},
-        sorter::{Order, Sorted, Sorter},
+        sorter::Sorted,
     },
 };
 
@@ -61,6 +62,8 @@ pub struct Offline {
     pub sort: Option<Sort>,
     /// See `sort`.
     pub top: Option<usize>,
+    /// After the report of what is there, reports of what is added, this often.
+    pub follow: Option<Duration>,
     /// Where the report goes.
     pub destination: Destination,
     /// What it looks like.
@@ -181,45 +184,6 @@ pub(super) struct Epoch {
     pub netns: NetnsId,
 }
 
-/// Order of the flows, highest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// Bytes of both directions.
-    Bytes,
-    /// Packets of both directions.
-    Packets,
-    /// Packets that netfilter dropped.
-    Drops,
-    /// Packets that got lost elsewhere.
-    Lost,
-    /// Conntrack flows.
-    Flows,
-    /// When they began.
-    First,
-    /// When something was seen last.
-    Last,
-    /// From the first to the last packet seen.
-    Duration,
-}
-
-impl Sort {
-    fn key(self, flow: &Flow) -> u64 {
-        let both = |of: fn(&crate::model::counters::Counters) -> u64| {
-            flow.counters.iter().flatten().map(of).sum()
-        };
-        match self {
-            Self::Bytes => both(|counters| counters.bytes),
-            Self::Packets => both(|counters| counters.packets),
-            Self::Drops => flow.drops.as_ref().map_or(0, |drops| drops.packets()),
-            Self::Lost => flow.drops.as_ref().map_or(0, |drops| drops.lost_packets()),
-            Self::Flows => flow.merged(),
-            Self::First => flow.first_ns,
-            Self::Last => flow.last_ns,
-            Self::Duration => flow.last_ns.saturating_sub(flow.first_ns),
-        }
-    }
-}
-
 /// Writes the report.
 ///
 /// # Errors
@@ -236,9 +200,19 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
     if from > to {
         return Err(anyhow!("`--from` is later than `--to`"));
     }
-    let in_memory = source.room.in_memory();
+    if let Some(every) = offline.follow {
+        return follow::follow(offline, every, from);
+    }
     let with_background = offline.format == Format::Html;
-    let Run { mut report, mut background } = source.run(&inputs, from..=to, with_background)?;
+    let run = source.run(&inputs, from..=to, with_background)?;
+    let lost = print(offline, run, nat_at)?;
+    Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// Writes a report, and says whether it lacks something.
+fn print(offline: &Offline, run: Run, nat_at: Option<u64>) -> Result<bool> {
+    let Run { mut report, mut background } = run;
+    let in_memory = offline.source.room.in_memory();
     if offline.anonymize {
         let mut anonymizer = Anonymizer::new(random().context("no random bytes can be had")?);
         report = anonymizer.report(report, in_memory)?;
@@ -246,13 +220,7 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         background.rulesets.clear();
     }
     if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
-        if report.header.folded {
-            report.header.notes.push(
-                "flows are folded: of those of one line the translation of the first is known; record with --no-fold"
-                    .to_owned(),
-            );
-        }
-        report = select(report, in_order(), in_memory, |flow| has_nat_port(flow, port, at))?;
+        report = select::with_nat_port(report, in_memory, port, at)?;
     }
     if let Format::Groups(GroupOptions { key, .. }, _) = offline.format
         && report.header.folded
@@ -263,17 +231,10 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         ));
     }
     if let Some(sort) = offline.sort {
-        // Equal ones stay in the order of a report.
-        let order: Order = Rc::new(move |a, b| sort.key(b).cmp(&sort.key(a)));
-        report = select(report, order, in_memory, |_| true)?;
+        report = select::sorted(report, in_memory, sort)?;
     }
-    let all = report.flows.count();
-    if let Some(top) = offline.top
-        && all > top
-    {
-        report = first(report, top)?;
-        let left_out = all - top;
-        report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
+    if let Some(top) = offline.top {
+        report = select::first(report, top)?;
     }
     let format = offline.format.coloured(offline.destination.shows_colours());
     offline.destination.write(|out: &mut dyn Write| match format {
@@ -281,43 +242,7 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         format => report.render(format, out),
     })?;
     report.footer.warn();
-    let lost = report.footer.lost_anything() || !report.untold.is_empty();
-    Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
-}
-
-/// The flows of a report that `keep` says yes of, in an order.
-fn select(
-    report: Report<Sorted>,
-    order: Order,
-    in_memory: usize,
-    keep: impl Fn(&Flow) -> bool,
-) -> Result<Report<Sorted>> {
-    let mut sorter = Sorter::new(order, in_memory);
-    let (report, flows) = report.split();
-    flows.drain(|flow| if keep(&flow) { sorter.push(flow) } else { Ok(()) })?;
-    Ok(report.with_flows(sorter.finish()?))
-}
-
-/// The first flows of a report.
-fn first(report: Report<Sorted>, top: usize) -> Result<Report<Sorted>> {
-    let (report, flows) = report.split();
-    let mut first = Vec::new();
-    flows.drain(|flow| {
-        if first.len() < top {
-            first.push(flow);
-        }
-        Ok(())
-    })?;
-    Ok(report.with_flows(Sorted::Memory(first)))
-}
-
-/// Whether the source of a flow was translated to a port at a time (nanoseconds since the epoch).
-fn has_nat_port(flow: &Flow, port: u16, at_ns: u64) -> bool {
-    let translated = flow.status.contains(Status::SRC_NAT)
-        && flow.reply.is_some_and(|reply| matches!(reply.l4, L4::Ports { dst, .. } if dst == port));
-    let timeout = flow.timeout.map(|seconds| u64::from(seconds) * 1_000_000_000);
-    let timed_out = timeout.is_some_and(|timeout| flow.last_ns.saturating_add(timeout) < at_ns);
-    translated && flow.ended == 0 && !timed_out
+    Ok(report.footer.lost_anything() || !report.untold.is_empty())
 }
 
 /// When the recordings end, as far as that is known before they are read: when the last file was written last.

@@ -44,7 +44,7 @@ pub enum Room {
 }
 
 /// What a flow takes in memory, with everything that finds it: measured, and rounded up.
-const BYTES_OF_FLOW: u64 = 4_096;
+const BYTES_OF_FLOW: u64 = 8_192;
 
 impl Default for Room {
     /// 256 MiB.
@@ -103,6 +103,9 @@ pub(super) struct Replay<'a> {
     over: bool,
     /// Time of day of the last event that was taken.
     last_ns: u64,
+    /// Something was taken since the last report, and when that ended.
+    added: bool,
+    since_ns: Option<u64>,
     /// What a reader must know: gaps and damage.
     remarks: Vec<String>,
     events_lost: u64,
@@ -137,6 +140,8 @@ impl<'a> Replay<'a> {
             begun: *wanted.times.start() == 0,
             over: false,
             last_ns: 0,
+            added: false,
+            since_ns: None,
             remarks,
             events_lost: 0,
             blocks_lost: 0,
@@ -247,6 +252,7 @@ impl<'a> Replay<'a> {
             }
             if !timeless {
                 self.last_ns = self.last_ns.max(at);
+                self.added = true;
             }
             match &mut self.timeline {
                 Some(timeline) if self.begun => {
@@ -327,39 +333,79 @@ impl<'a> Replay<'a> {
     ///
     /// # Errors
     /// A temporary file fails; the recording has a filter that cannot be read.
-    pub fn finish(self) -> Result<Run> {
-        let Self {
-            wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, ..
-        } = self;
-        let stated = self.undated.into_iter().chain(self.rulesets.into_values());
-        let rulesets = background::rulesets(stated, &mut remarks);
-        let background = Background { timeline: self.timeline, rulesets };
-        let whole = wanted.times == (0..=u64::MAX);
-        let table = match table {
+    pub fn finish(mut self) -> Result<Run> {
+        let stated = self.undated.drain(..).chain(std::mem::take(&mut self.rulesets).into_values());
+        let rulesets = background::rulesets(stated, &mut self.remarks);
+        let background = Background { timeline: self.timeline.take(), rulesets };
+        let table = match self.table.take() {
             Some(table) => table,
-            None => self::table(wanted, header.as_ref())?,
+            None => table(self.wanted, self.header.as_ref())?,
         };
-        let stated = header.unwrap_or_else(|| {
-            remarks.push("what was observed is not known: the header is lost".to_owned());
+        let assembly = self.assembly(&table)?;
+        let flows = table.into_flows().map(|flow| {
+            let mut flow = flow?;
+            if let Some(process) = flow.process.as_deref_mut() {
+                self.names.complete(process);
+            }
+            Ok(flow)
+        });
+        let assembly = assembly.with_flows(flows);
+        Ok(Run { report: assembly.sort(self.wanted.room.in_memory())?, background })
+    }
+
+    /// The report of what was read since the last one, if anything was. For replays without temporary files.
+    ///
+    /// # Errors
+    /// The recording has a filter that cannot be read.
+    pub fn report(&mut self) -> Result<Option<Report>> {
+        let Some(mut table) = self.table.take().filter(|_| self.begun && self.added) else {
+            return Ok(None);
+        };
+        let assembly = self.assembly(&table)?;
+        let mut flows = table.snapshot();
+        flows.processes().for_each(|process| self.names.complete(process));
+        table.begin_anew();
+        self.table = Some(table);
+        self.added = false;
+        self.counts.0.clone_from(&self.counts.1);
+        self.remarks.clear();
+        (self.blocks_lost, self.events_lost) = (0, 0);
+        let report = assembly.with_flows(flows).finish()?;
+        self.since_ns = Some(report.header.end_ns);
+        Ok(Some(report))
+    }
+
+    /// The report, without its flows.
+    fn assembly(&mut self, table: &FlowTable) -> Result<Assembly<()>> {
+        let wanted = self.wanted;
+        let whole = wanted.times == (0..=u64::MAX);
+        let stated = self.header.clone().unwrap_or_else(|| {
+            self.remarks.push("what was observed is not known: the header is lost".to_owned());
             statement::Header::default()
         });
         let recorded_filter = (wanted.recorded_filter)(&stated.filters).map_err(Error::msg)?;
-        let end_ns = match &counts.1 {
-            Some(counts) if whole => recorded::time_of_day(counts).of(counts.at_ns).max(last_ns),
-            _ => last_ns,
+        let end_ns = match &self.counts.1 {
+            Some(counts) if whole => {
+                recorded::time_of_day(counts).of(counts.at_ns).max(self.last_ns)
+            }
+            _ => self.last_ns,
         };
-        let folds_now = !folds_at_once(wanted, &stated) && folds(wanted, &stated);
+        let fold = !folds_at_once(wanted, &stated) && folds(wanted, &stated);
         let untold = stated.untold.clone();
         let without_rules = stated.without_rules.clone();
         let folded = folds(wanted, &stated);
         let mut header = Header::of_statement(stated, end_ns);
         header.folded = folded;
         header.filters.extend(wanted.filter_text.iter().cloned());
-        let mut counted = counts.1.unwrap_or_default();
+        header.start_ns = self.since_ns.unwrap_or(header.start_ns);
+        let mut counted = self.counts.1.clone().unwrap_or_default();
         // The clocks as they were when the live run wrote its report.
-        let related =
-            if counted.at_ns > 0 && whole { recorded::time_of_day(&counted) } else { time_of_day };
-        if let Some(before) = counts.0 {
+        let time_of_day = if counted.at_ns > 0 && whole {
+            recorded::time_of_day(&counted)
+        } else {
+            self.time_of_day
+        };
+        if let Some(before) = &self.counts.0 {
             subtract(&mut counted.sources, &before.sources);
             subtract(&mut counted.losses, &before.losses);
         }
@@ -381,25 +427,13 @@ impl<'a> Replay<'a> {
                 known.count = count;
             }
         }
-        header.notes.extend(remarks);
+        header.notes.extend(self.remarks.iter().cloned());
         header.notes.extend(unknown);
-        let report = Report {
-            header,
-            flows: (),
-            footer,
-            coverage: Err(without_rules.unwrap_or_else(|| "a recording has no coverage".to_owned())),
-            untold,
-        };
+        let coverage =
+            Err(without_rules.unwrap_or_else(|| "a recording has no coverage".to_owned()));
+        let report = Report { header, flows: (), footer, coverage, untold };
         let filters = vec![recorded_filter, wanted.filter.clone()];
-        let flows = table.into_flows().map(|flow| {
-            let mut flow = flow?;
-            if let Some(process) = flow.process.as_deref_mut() {
-                names.complete(process);
-            }
-            Ok(flow)
-        });
-        let assembly = Assembly { report, flows, filters, fold: folds_now, time_of_day: related };
-        Ok(Run { report: assembly.sort(wanted.room.in_memory())?, background })
+        Ok(Assembly { report, flows: (), filters, fold, time_of_day })
     }
 }
 
