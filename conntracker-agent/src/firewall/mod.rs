@@ -7,9 +7,11 @@
 
 pub mod action;
 pub mod clause;
+pub mod evaluate;
 mod extension;
+mod fields;
 mod iptables;
-mod legacy;
+pub mod legacy;
 pub mod listings;
 pub mod model;
 mod nft;

@@ -71,6 +71,13 @@ impl Found {
     pub fn message<'b>(&self, buffer: &'b [u8]) -> Message<'b> {
         Message { payload: buffer.get(self.payload.clone()).unwrap_or_default(), ..self.header }
     }
+
+    /// The bytes of the message and of its header, without padding, in the buffer that it was found in.
+    #[cfg(feature = "cli")]
+    pub(super) fn bytes<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+        let whole = self.payload.start.saturating_sub(HEADER)..self.payload.end;
+        buffer.get(whole).unwrap_or_default()
+    }
 }
 
 impl Answer {

@@ -23,8 +23,14 @@ pub struct Packet {
     pub looped: Option<Tuple>,
     /// An ICMP error: its tuple says nothing of the flow that it belongs to.
     pub error: bool,
+    /// Its headers of IP and above at that moment: all of the first, 20 bytes of the second.
+    pub headers: (Vec<u8>, Vec<u8>),
+    /// The index of its interface of input, if it has one.
+    pub input: Option<u32>,
     /// Made by the router.
     pub local: bool,
+    /// What conntrack thought of it, if a chain of the oracle's own table behind conntrack's hook tells.
+    pub state: Option<State>,
     /// Base chains in the order in which it met them.
     pub runs: Vec<Run>,
 }
@@ -101,6 +107,10 @@ impl<'a> Assembly<'a> {
     pub(super) fn nft(&mut self, event: &nftrace::Event<'_>) -> Result<()> {
         if event.table == ORACLE_TABLE {
             self.begin(event);
+            if let Some(index) = self.by_id.get(&event.id) {
+                let packet = &mut self.collection.packets[*index];
+                packet.state = packet.state.or(event.state);
+            }
             return Ok(());
         }
         let Some(index) = self.by_id.get(&event.id) else {
@@ -146,7 +156,13 @@ impl<'a> Assembly<'a> {
             tuples: vec![heads.tuple],
             looped: None,
             error: heads.error,
+            headers: event
+                .headers
+                .map(|(network, transport)| (network.to_vec(), transport.to_vec()))
+                .unwrap_or_default(),
+            input: event.input,
             local: event.chain == "out",
+            state: None,
             runs: Vec::new(),
         });
         self.by_id.insert(event.id, index);

@@ -56,6 +56,9 @@ pub(super) struct Event<'a> {
     pub mark: u32,
     /// In the first message of each base chain.
     pub heads: Option<Heads>,
+    /// In the same: the bytes of the headers of IP and above, and the interface of input.
+    pub headers: Option<(&'a [u8], &'a [u8])>,
+    pub input: Option<u32>,
     /// In the same: it came from the host itself.
     pub looped: bool,
     /// In the same, since Linux 6.16, if conntrack has seen the packet.
@@ -104,6 +107,10 @@ impl<'a> Event<'a> {
             what,
             mark: attributes.u32(MARK).unwrap_or(0),
             heads: heads.transpose()?,
+            headers: attributes
+                .get(NETWORK_HEADER)
+                .map(|network| (network, attributes.get(TRANSPORT_HEADER).unwrap_or_default())),
+            input: attributes.u32(IIF),
             looped: attributes.u32(IIF) == Some(LOOPBACK),
             state: attributes.u32(CT_STATE).and_then(|bits| {
                 let reply = attributes.get(CT_DIRECTION).is_some_and(|value| value == [1]);

@@ -6,19 +6,19 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::{
+use super::super::{
     request::{ACK, Request},
     socket::{Error, RECEIVE_BYTES, Socket},
     wire::netfilter,
 };
 
 /// NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, and the attribute with the number.
-const NFNL_SUBSYS_NFTABLES: u8 = 10;
+pub(super) const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFT_MSG_GETGEN: u8 = 16;
 const NFTA_GEN_ID: u16 = 1;
 
 /// Asks for the generation of the rules, which makes the kernel load the module of nf_tables.
-pub(super) fn request_generation(socket: &mut Socket) -> Result<(), Error> {
+pub(in crate::netlink) fn request_generation(socket: &mut Socket) -> Result<(), Error> {
     let request = Request::netfilter(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, ACK, 0);
     let mut buffer = vec![0; RECEIVE_BYTES];
     socket.ask("generation of nf_tables", request, &mut buffer, |_| {}).map(|_| ())

@@ -1,0 +1,301 @@
+//! What the evaluator says that packets do, and what the kernel says that they did when it traced them.
+//!
+//! `CONNTRACKER_EVALUATED` is the number of rulesets of each kind.
+
+use std::{collections::BTreeMap, env, thread};
+
+use conntracker::{
+    firewall::evaluate::{
+        Evaluation, Firewall, Origin, Packet,
+        code::Code,
+        evaluate,
+        packet::PacketType,
+        state::{EvaluatedStep, Fate, StepVerdict},
+        unknown::Attribute,
+        word::Word,
+    },
+    firewall::legacy::raw,
+    model::{path::SiteKind, table},
+};
+use conntracker_tests::{
+    burst, is_quick,
+    lab::Lab,
+    oracle::{self, Backend, ChainName, Step, StepKind, Verdict},
+    rulesets::{Kind, ORACLE_TABLE, Ruleset},
+    trial::{Bench, Trial},
+};
+
+use crate::{
+    expressions::load,
+    flows::{Flows, state, tuple},
+    router::Router,
+};
+
+/// Rulesets of each kind, and with `CONNTRACKER_TESTS=quick`.
+const RULESETS: u32 = 200;
+const QUICK_RULESETS: u32 = 12;
+
+/// Traces of ip_tables do not tell the state: chains without rules do, because nf_tables traces their policies.
+const STATES: &str = "table inet ct_oracle {
+    chain pre_state { type filter hook prerouting priority -198; }
+    chain out_state { type filter hook output priority -198; }
+}";
+
+/// Labs that share them.
+const LABS: u32 = 3;
+
+/// What came of the comparison.
+#[derive(Default)]
+struct Tally {
+    packets: usize,
+    /// Verdict and path are decided.
+    decided: usize,
+    steps: usize,
+    wrong: Vec<String>,
+    /// Packets that are undecided, by the reasons.
+    undecided: BTreeMap<String, usize>,
+}
+
+impl Tally {
+    fn extend(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.decided += other.decided;
+        self.steps += other.steps;
+        self.wrong.extend(other.wrong);
+        for (reason, count) in other.undecided {
+            *self.undecided.entry(reason).or_default() += count;
+        }
+    }
+}
+
+fn compare(kind: Kind) {
+    let rulesets = env::var("CONNTRACKER_EVALUATED").ok().map(|text| text.parse().unwrap());
+    let rulesets = rulesets.unwrap_or(if is_quick() { QUICK_RULESETS } else { RULESETS });
+    let tally = thread::scope(|scope| {
+        let labs: Vec<_> = (0..LABS)
+            .map(|lab| scope.spawn(move || run(kind, (lab..rulesets).step_by(LABS as usize))))
+            .collect();
+        let mut all = Tally::default();
+        labs.into_iter().for_each(|lab| all.extend(lab.join().unwrap()));
+        all
+    });
+    let Tally { packets, decided, steps, wrong, undecided } = &tally;
+    println!(
+        "{kind}: {rulesets} rulesets, {packets} packets, {decided} decided with {steps} steps, {} wrong",
+        wrong.len()
+    );
+    for (reason, count) in undecided {
+        println!("{kind}: undecided: {count} {reason}");
+    }
+    for text in wrong.iter().take(5) {
+        println!("{text}");
+    }
+    assert!(wrong.is_empty(), "{kind}: {} of {packets} packets are wrong", wrong.len());
+    assert!(decided * 100 >= packets * 80, "{kind}: too little is decided");
+}
+
+fn run(kind: Kind, numbers: impl Iterator<Item = u32>) -> Tally {
+    let mut bench = Bench::new().unwrap();
+    let mut tally = Tally::default();
+    for number in numbers {
+        let ruleset = Ruleset::generate(kind, number);
+        let flows = burst::flows(&bench.lab, number);
+        let load_all = |ruleset: &Ruleset, lab: &Lab| {
+            ruleset.load(&lab.router)?;
+            if kind == Kind::Nft || kind == Kind::NftBare { Ok(()) } else { lab.router.nft(STATES) }
+        };
+        let trial = bench.try_loaded(ruleset, flows, None, load_all).unwrap();
+        let legacy = bench.lab.router.enter(raw::read).unwrap();
+        let legacy: Vec<_> = legacy.iter().map(|table| table.decode().unwrap()).collect();
+        let firewall = Firewall::new(&load(&bench.lab.router), &legacy);
+        let router = Router::new(&bench.lab.router);
+        let flows = Flows::new(&bench.lab.router);
+        check(&trial, &firewall, &router, flows, &mut tally);
+    }
+    tally
+}
+
+fn check(trial: &Trial, firewall: &Firewall, router: &Router, mut flows: Flows, tally: &mut Tally) {
+    for traced in &trial.traced.packets {
+        let Some((packet, origin)) = packet(traced, &flows, router) else { continue };
+        tally.packets += 1;
+        let evaluation = evaluate(firewall, packet.clone(), origin, router);
+        let steps: Vec<Vec<Step>> = evaluation
+            .endings
+            .iter()
+            .map(|ending| ending.steps.iter().filter_map(|step| named(firewall, step)).collect())
+            .collect();
+        let met: Vec<Step> = traced.runs.iter().flat_map(|run| run.steps.clone()).collect();
+        match decided(&evaluation) {
+            Ok(fate) => {
+                let dropped = traced.runs.last().is_some_and(oracle::Run::drops);
+                let says_dropped = matches!(fate, Fate::Drop | Fate::Reject);
+                if dropped != says_dropped || steps[0] != met {
+                    tally.wrong.push(complaint(
+                        trial,
+                        traced,
+                        &packet,
+                        &evaluation,
+                        &steps[0],
+                        &met,
+                    ));
+                }
+                tally.decided += 1;
+                tally.steps += met.len();
+                flows.note(&evaluation.endings[0]);
+            }
+            Err(why) => {
+                *tally.undecided.entry(why).or_default() += 1;
+                flows.doubt(&tuple(&traced.tuple), false);
+            }
+        }
+        if traced.error {
+            flows.doubt(&tuple(&traced.tuple), true);
+        }
+    }
+}
+
+/// What becomes of the packet, if that and all its steps are decided.
+fn decided(evaluation: &Evaluation) -> Result<Fate, String> {
+    let fate = evaluation.fate().map_err(|why| why.to_string())?;
+    match evaluation.endings.as_slice() {
+        [only] => match only.steps.iter().find(|step| !step.why.is_empty()) {
+            None => Ok(fate),
+            Some(step) => Err(format!("a step, for {}", step.why)),
+        },
+        several => Err(format!("the path, for {}", several[0].why)),
+    }
+}
+
+/// The packet whose trace began, as far as the trace tells it, and where it came from.
+fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Packet, Origin)> {
+    let tuple = tuple(&traced.tuple);
+    let mut packet = Packet::of(&tuple)?;
+    let (network, transport) = &traced.headers;
+    let long = |at: usize| u16::from_be_bytes([network[at], network[at + 1]]);
+    if tuple.is_ipv4() {
+        packet.set_length(long(2).into());
+        packet.set_ttl(network[8]);
+        packet.set_dscp_and_ecn(network[1]);
+    } else {
+        packet.set_length(u32::from(long(4)) + 40);
+        packet.set_ttl(network[7]);
+        packet.set_dscp_and_ecn((network[0] << 4) | (network[1] >> 4));
+    }
+    if tuple.proto == 6 {
+        packet.set_tcp_flags(transport[13], 0xff);
+    }
+    packet.mark = Word::new(0, Attribute::Mark.into());
+    packet.priority = Word::new(0, Attribute::Priority.into());
+    packet.packet_type = Ok(PacketType::Host);
+    packet.vlan = Ok(None);
+    packet.output = Ok(None);
+    let state = state(traced);
+    packet.tracking = flows.tracking(&tuple, traced);
+    let origin = if traced.local {
+        packet.input = Ok(None);
+        packet.output = Err(Attribute::OutputInterface.into());
+        let answer = state.is_some_and(|state| state.name == "related");
+        if answer { Origin::Answer } else { Origin::Local }
+    } else {
+        packet.input = Ok(Some(router.interface(traced.input?)?));
+        packet.owner = Ok(None);
+        Origin::Received
+    };
+    Some((packet, origin))
+}
+
+/// A step as the oracle has it; `None` of its own table.
+fn named(firewall: &Firewall, step: &EvaluatedStep) -> Option<Step> {
+    let site = firewall.site(step.chain, step.index).unwrap();
+    if site.table == ORACLE_TABLE {
+        return None;
+    }
+    let name = |chain| firewall.chain_name(chain).to_owned();
+    let verdict = match step.verdict {
+        StepVerdict::Reject => Verdict::Reject,
+        StepVerdict::Unknown => Verdict::Unknown,
+        StepVerdict::Code(code) => match code {
+            Code::Drop => Verdict::Drop,
+            Code::Accept => Verdict::Accept,
+            Code::Stolen => Verdict::Stolen,
+            Code::Queue => Verdict::Queue,
+            Code::Continue | Code::Break => Verdict::Continue,
+            Code::Return => Verdict::Return,
+            Code::Jump(to) => Verdict::Jump(name(to)),
+            Code::Goto(to) => Verdict::Goto(name(to)),
+        },
+    };
+    Some(Step {
+        chain: ChainName {
+            backend: match site.backend {
+                table::Backend::Legacy => Backend::Legacy,
+                _ => Backend::Nft,
+            },
+            family: site.family.name().to_owned(),
+            table: site.table.clone(),
+            name: site.chain.clone(),
+        },
+        kind: match site.kind {
+            SiteKind::Policy => StepKind::Policy,
+            SiteKind::Return => StepKind::Return,
+            _ => StepKind::Rule,
+        },
+        position: site.position.unwrap(),
+        handle: site.handle,
+        verdict,
+    })
+}
+
+fn complaint(
+    trial: &Trial,
+    traced: &oracle::Packet,
+    packet: &Packet,
+    evaluation: &Evaluation,
+    steps: &[Step],
+    met: &[Step],
+) -> String {
+    let lines = |steps: &[Step]| steps.iter().map(|step| format!("\n  {step}")).collect::<String>();
+    let same = steps.iter().zip(met).take_while(|(one, two)| one == two).count();
+    let rule = |step: Option<&Step>| {
+        let step = step?;
+        let ChainName { family, table, name, .. } = &step.chain;
+        trial.ruleset.rule(family, table, name, step.position).map(str::to_owned)
+    };
+    let states: Vec<_> =
+        traced.runs.iter().map(|run| (&run.chain.name, run.state, run.mark)).collect();
+    format!(
+        "{} {}: {:?} looped {:?} {:?}\n{states:?}\nsays {:?}{}\nkernel:{}\nfirst difference: {:?} / {:?}\ntracking: {:?}\n",
+        trial.ruleset.kind,
+        trial.ruleset.number,
+        traced.tuple,
+        traced.looped,
+        traced.tuples,
+        evaluation.fate(),
+        lines(steps),
+        lines(met),
+        rule(steps.get(same)),
+        rule(met.get(same)),
+        packet.tracking,
+    )
+}
+
+#[test]
+fn nft_with_counters() {
+    compare(Kind::Nft);
+}
+
+#[test]
+fn nft_without_counters() {
+    compare(Kind::NftBare);
+}
+
+#[test]
+fn iptables_nft() {
+    compare(Kind::IptablesNft);
+}
+
+#[test]
+fn iptables_legacy() {
+    compare(Kind::IptablesLegacy);
+}
