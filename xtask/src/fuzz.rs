@@ -44,6 +44,8 @@ enum Target {
     Nft,
     /// What iptables-legacy-save prints.
     IptablesSave,
+    /// Tables of iptables-legacy as the kernel keeps them.
+    IpTables,
     /// BTF of a kernel, and of a module.
     Btf,
     /// The ruleset in the kernel's memory.
@@ -84,6 +86,7 @@ impl Target {
             Self::Arguments => "arguments",
             Self::Nft => "nft",
             Self::IptablesSave => "iptables_save",
+            Self::IpTables => "ip_tables",
             Self::Btf => "btf",
             Self::Index => "index",
             Self::Records => "records",
@@ -97,7 +100,7 @@ impl Target {
             Self::Ctnetlink | Self::IptablesSave => &["-max_len=4096"],
             Self::Arguments => &["-max_len=512", "-dict=fuzz/arguments.dict"],
             Self::Nft => &["-max_len=16384", "-dict=fuzz/nft.dict"],
-            Self::Btf => &["-max_len=8192"],
+            Self::Btf | Self::IpTables => &["-max_len=8192"],
             Self::Index | Self::Records => &["-max_len=512"],
             Self::Recording => &["-max_len=16384"],
         }
@@ -121,6 +124,11 @@ impl Target {
             Self::IptablesSave => {
                 copy(&root.join(FIREWALLS), corpus, |file| {
                     file.extension() == Some("save".as_ref())
+                })?;
+            }
+            Self::IpTables => {
+                copy(&root.join(FIREWALLS), corpus, |file| {
+                    file.extension() == Some("entries".as_ref())
                 })?;
             }
             Self::Btf => {

@@ -1,5 +1,8 @@
-//! ip_tables and ip6_tables as iptables-legacy-save writes them.
+//! ip_tables and ip6_tables: as iptables-legacy-save writes them (`save`), for people; and as the kernel keeps them
+//! ([`raw`], [`entries`]), for the evaluator.
 
+pub mod entries;
+pub mod raw;
 pub(super) mod save;
 
 use std::{fs, io};

@@ -29,6 +29,8 @@ pub struct Packet {
     pub input: Option<u32>,
     /// Made by the router.
     pub local: bool,
+    /// What conntrack thought of it, if a chain of the oracle's own table behind conntrack's hook tells.
+    pub state: Option<State>,
     /// Base chains in the order in which it met them.
     pub runs: Vec<Run>,
 }
@@ -105,6 +107,10 @@ impl<'a> Assembly<'a> {
     pub(super) fn nft(&mut self, event: &nftrace::Event<'_>) -> Result<()> {
         if event.table == ORACLE_TABLE {
             self.begin(event);
+            if let Some(index) = self.by_id.get(&event.id) {
+                let packet = &mut self.collection.packets[*index];
+                packet.state = packet.state.or(event.state);
+            }
             return Ok(());
         }
         let Some(index) = self.by_id.get(&event.id) else {
@@ -156,6 +162,7 @@ impl<'a> Assembly<'a> {
                 .unwrap_or_default(),
             input: event.input,
             local: event.chain == "out",
+            state: None,
             runs: Vec::new(),
         });
         self.by_id.insert(event.id, index);

@@ -73,8 +73,12 @@ impl Heads {
             UDP => bytes.copy_from_slice(&traced[8..]),
             // The identifier may be translated; an answer repeats all but the type.
             _ if echo => bytes.copy_from_slice(&traced[8..]),
-            // Of the packet that the error is about: length and identifier, or length and so on.
-            _ => bytes[..8].copy_from_slice(&traced[8..16]),
+            // Of the packet that the error is about: length and identifier, or length and so on. Two errors may be
+            // about one packet.
+            _ => {
+                bytes[..8].copy_from_slice(&traced[8..16]);
+                bytes[8..10].copy_from_slice(&traced[..2]);
+            }
         }
         Ok(Self {
             tuple: Tuple { proto: protocol, src, dst, l4 },

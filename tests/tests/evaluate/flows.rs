@@ -46,7 +46,7 @@ impl Flows {
             let entry = self.entries.get(*entry)?;
             Some(Tracking { direction: Ok(*direction), ..entry.clone() })
         });
-        let Some(state) = traced.runs.iter().find_map(|run| run.state) else {
+        let Some(state) = state(traced) else {
             // Behind conntrack a packet without a state is invalid.
             if traced.runs.iter().any(|run| !run.early()) {
                 return Tracking::without_entry(CtState::Invalid);
@@ -97,6 +97,11 @@ impl Flows {
         }
         self.entries.push(tracking);
     }
+}
+
+/// What conntrack thought of a packet when it came to the router.
+pub(crate) fn state(traced: &oracle::Packet) -> Option<oracle::State> {
+    traced.state.or_else(|| traced.runs.iter().find_map(|run| run.state))
 }
 
 impl Flows {

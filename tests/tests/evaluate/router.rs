@@ -1,6 +1,6 @@
 //! What the router of the lab would answer about its routes and addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use conntracker::firewall::evaluate::{
     Attr,
@@ -8,12 +8,14 @@ use conntracker::firewall::evaluate::{
     packet::Layer3,
     routes::{Route, RouteQuery, RouteType, Routes},
 };
-use conntracker_tests::lab::Host;
+use conntracker_tests::lab::{Host, Link};
 
 /// The routes of the lab's router.
 pub(crate) struct Router {
-    /// Interfaces, each with its addresses of IPv4 and IPv6, and the networks behind it.
+    /// Interfaces, each with its addresses of IPv4 and IPv6.
     links: Vec<(Interface, [IpAddr; 2])>,
+    /// The addresses that IPv6 makes of their MAC addresses.
+    link_local: Vec<IpAddr>,
     lo: Interface,
 }
 
@@ -38,6 +40,7 @@ impl Router {
             links: links
                 .map(|link| (interface(link.name, ETHER), [link.v4.into(), link.v6.into()]))
                 .collect(),
+            link_local: host.links.iter().map(link_local).collect(),
             lo: interface("lo", LOOPBACK),
         }
     }
@@ -49,7 +52,9 @@ impl Router {
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.links.iter().any(|(_, own)| own.contains(&address))
+        address.is_loopback()
+            || self.link_local.contains(&address)
+            || self.links.iter().any(|(_, own)| own.contains(&address))
     }
 
     /// The interface towards an address.
@@ -68,6 +73,12 @@ impl Router {
         };
         self.links.get(number).map(|(interface, _)| interface)
     }
+}
+
+/// fe80::/64 with the MAC address, which is 02:00:00:00 and the last two bytes of the IPv4 address.
+fn link_local(link: &Link) -> IpAddr {
+    let [.., net, host] = link.v4.octets();
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x00ff, 0xfe00, u16::from_be_bytes([net, host])).into()
 }
 
 impl Routes for Router {

@@ -14,10 +14,12 @@ use conntracker::{
         unknown::Attribute,
         word::Word,
     },
-    model::path::SiteKind,
+    firewall::legacy::raw,
+    model::{path::SiteKind, table},
 };
 use conntracker_tests::{
-    is_quick,
+    burst, is_quick,
+    lab::Lab,
     oracle::{self, Backend, ChainName, Step, StepKind, Verdict},
     rulesets::{Kind, ORACLE_TABLE, Ruleset},
     trial::{Bench, Trial},
@@ -25,7 +27,7 @@ use conntracker_tests::{
 
 use crate::{
     expressions::load,
-    flows::{Flows, tuple},
+    flows::{Flows, state, tuple},
     language,
     router::Router,
 };
@@ -33,6 +35,12 @@ use crate::{
 /// Rulesets of each kind, and with `CONNTRACKER_TESTS=quick`.
 const RULESETS: u32 = 200;
 const QUICK_RULESETS: u32 = 12;
+
+/// Traces of ip_tables do not tell the state: chains without rules do, because nf_tables traces their policies.
+const STATES: &str = "table inet ct_oracle {
+    chain pre_state { type filter hook prerouting priority -198; }
+    chain out_state { type filter hook output priority -198; }
+}";
 
 /// Labs that share them.
 const LABS: u32 = 3;
@@ -93,8 +101,16 @@ fn run(generate: fn(u32) -> Ruleset, numbers: impl Iterator<Item = u32>) -> Tall
     let mut tally = Tally::default();
     for number in numbers {
         let ruleset = language::without_contradictions(generate(number), &bench.lab.router);
-        let trial = bench.try_ruleset(ruleset, None).unwrap();
-        let firewall = Firewall::new(&load(&bench.lab.router));
+        let flows = burst::flows(&bench.lab, number);
+        let load_all = |ruleset: &Ruleset, lab: &Lab| {
+            ruleset.load(&lab.router)?;
+            let states = matches!(ruleset.kind, Kind::IptablesNft | Kind::IptablesLegacy);
+            if states { lab.router.nft(STATES) } else { Ok(()) }
+        };
+        let trial = bench.try_loaded(ruleset, flows, None, load_all).unwrap();
+        let legacy = bench.lab.router.enter(raw::read).unwrap();
+        let legacy: Vec<_> = legacy.iter().map(|table| table.decode().unwrap()).collect();
+        let firewall = Firewall::new(&load(&bench.lab.router), &legacy);
         let router = Router::new(&bench.lab.router);
         let flows = Flows::new(&bench.lab.router);
         check(&trial, &firewall, &router, flows, &mut tally);
@@ -177,7 +193,7 @@ fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Pa
     packet.packet_type = Ok(PacketType::Host);
     packet.vlan = Ok(None);
     packet.output = Ok(None);
-    let state = traced.runs.iter().find_map(|run| run.state);
+    let state = state(traced);
     packet.tracking = flows.tracking(&tuple, traced);
     let origin = if traced.local {
         packet.input = Ok(None);
@@ -215,7 +231,10 @@ fn named(firewall: &Firewall, step: &EvaluatedStep) -> Option<Step> {
     };
     Some(Step {
         chain: ChainName {
-            backend: Backend::Nft,
+            backend: match site.backend {
+                table::Backend::Legacy => Backend::Legacy,
+                _ => Backend::Nft,
+            },
             family: site.family.name().to_owned(),
             table: site.table.clone(),
             name: site.chain.clone(),
@@ -275,4 +294,14 @@ fn rules_that_meet_many_packets() {
 #[test]
 fn rules_of_all_kinds() {
     compare("all kinds", language::generate, 70);
+}
+
+#[test]
+fn iptables_nft() {
+    compare("iptables-nft", |number| Ruleset::generate(Kind::IptablesNft, number), 85);
+}
+
+#[test]
+fn iptables_legacy() {
+    compare("iptables-legacy", |number| Ruleset::generate(Kind::IptablesLegacy, number), 85);
 }

@@ -146,7 +146,7 @@ pub(super) fn store(packet: &mut Packet, key: u32, from: Register, registers: &R
 
 /// A zone that is set before conntrack sees the packet: a template carries it, which `ct state` takes for a new
 /// entry (`nft_ct_set_zone_eval`).
-fn set_zone(tracking: &mut Tracking, zone: Attr<Zone>) {
+pub(super) fn set_zone(tracking: &mut Tracking, zone: Attr<Zone>) {
     match tracking.state {
         Ok(CtState::Early) => {
             *tracking = Tracking {

@@ -117,6 +117,14 @@ fn conntrack(state: &mut State) {
 /// The chains of type nat, if the packet is the first of its flow, and the translation.
 fn translate(walk: &Walk<'_>, chains: &[ChainNumber], mut state: State, next: &mut Behind) {
     let side = nat::side(walk.context.hook);
+    match nat::passes_redirect(&state.packet) {
+        Decision::Yes => {}
+        Decision::No => return next.add(Fate::Drop, state),
+        Decision::Undecided(why) => {
+            state.why = state.why.union(why);
+            next.add(Fate::Drop, state.clone());
+        }
+    }
     let tracking = &state.packet.tracking;
     match tracking.has_entry() {
         Ok(true) => {}

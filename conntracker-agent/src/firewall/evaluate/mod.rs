@@ -15,6 +15,7 @@ mod fib;
 pub mod header;
 mod hook;
 pub mod interface;
+mod ip_tables;
 pub mod journey;
 mod metadata;
 mod nat;

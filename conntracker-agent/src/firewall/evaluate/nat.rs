@@ -193,6 +193,21 @@ fn new_port(side: Side, before: Attr<Option<u16>>, translation: &Translation) ->
     }
 }
 
+/// Whether NAT lets a packet pass, as far as it may be a redirect of ICMP. Such a redirect is dropped if the flow is
+/// translated, or if NAT has not decided about it at both ends (`nf_nat_icmp_reply_translation`): this host sends it
+/// before the flow's first packet leaves.
+pub(super) fn passes_redirect(packet: &Packet) -> Decision {
+    const REDIRECT: u8 = 5;
+    let related = packet.tracking.state == Ok(CtState::Related);
+    let redirect = matches!(packet.icmp(), Ok(Some((REDIRECT, _))));
+    if !related || !redirect || packet.layer3() != Layer3::Ip {
+        return Decision::Yes;
+    }
+    let done = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE;
+    let status = packet.tracking.status;
+    status.has(done, done).and(status.has(0, IPS_SRC_NAT | IPS_DST_NAT))
+}
+
 /// Translates a packet of a flow about which NAT has decided (`nf_nat_packet`).
 pub(super) fn apply(packet: &mut Packet, side: Side) {
     let tracking = &packet.tracking;

@@ -34,7 +34,7 @@ pub(super) struct HookOrder(BTreeMap<(Hook, bool), Vec<HookFunction>>);
 
 impl HookOrder {
     /// Of base chains in the order in which they were registered, each with the family of its table.
-    pub(super) fn new(chains: &[(ChainNumber, u8, &ChainHook)]) -> Self {
+    pub(super) fn new(chains: &[(ChainNumber, u8, ChainHook)]) -> Self {
         let mut order = BTreeMap::new();
         for hook in Hook::BY_NUMBER.into_iter().chain([Hook::Egress]) {
             for layer3 in [Layer3::Ip, Layer3::Ip6] {
@@ -54,7 +54,10 @@ impl HookOrder {
                     .map(|(priority, number)| (priority, HookFunction::Chain(number)))
                     .collect();
                 let nat = at(true).into_iter().map(|(_, number)| number).collect();
-                functions.extend(others(hook, nat));
+                // The first chain of type nat registers the functions of all hooks (`nf_nat_register_fn`).
+                let translates =
+                    |(_, of, base): &(_, u8, ChainHook)| base.kind == "nat" && sees(*of, layer3);
+                functions.extend(others(hook, chains.iter().any(translates).then_some(nat)));
                 // Stable: of the same priority, what is no chain comes last.
                 functions.sort_by_key(|(priority, _)| *priority);
                 let functions = functions.into_iter().map(|(_, function)| function).collect();
@@ -70,15 +73,15 @@ impl HookOrder {
     }
 }
 
-/// Functions at a hook that are no chains.
-fn others(hook: Hook, nat: Vec<ChainNumber>) -> Vec<(i32, HookFunction)> {
-    match hook {
-        Hook::Prerouting | Hook::Output => {
-            vec![(CONNTRACK, HookFunction::Conntrack), (NAT_DST, HookFunction::Nat(nat))]
-        }
-        Hook::Input | Hook::Postrouting => vec![(NAT_SRC, HookFunction::Nat(nat))],
-        Hook::Forward | Hook::Ingress | Hook::Egress => Vec::new(),
-    }
+/// Functions at a hook that are no chains; `nat` has the chains that NAT calls, if it is registered.
+fn others(hook: Hook, nat: Option<Vec<ChainNumber>>) -> Vec<(i32, HookFunction)> {
+    let (conntrack, priority) = match hook {
+        Hook::Prerouting | Hook::Output => (Some((CONNTRACK, HookFunction::Conntrack)), NAT_DST),
+        Hook::Input | Hook::Postrouting => (None, NAT_SRC),
+        Hook::Forward | Hook::Ingress | Hook::Egress => return Vec::new(),
+    };
+    let nat = nat.map(|chains| (priority, HookFunction::Nat(chains)));
+    conntrack.into_iter().chain(nat).collect()
 }
 
 /// Sorts by priority. Of those that have the same, the kernel puts what was registered later before what was
@@ -132,8 +135,7 @@ mod tests {
             (6, IP, base("filter", 0, -300)),
             (7, IP, base("filter", 2, 0)),
         ];
-        let chains: Vec<_> = bases.iter().map(|(at, family, base)| (*at, *family, base)).collect();
-        let order = HookOrder::new(&chains);
+        let order = HookOrder::new(&bases);
         assert_eq!(
             order.functions(Hook::Prerouting, Layer3::Ip),
             [

@@ -16,7 +16,7 @@ use super::{
     tracking::Tracking,
     translation::Translation,
     unknown::{Unknown, UnknownSet},
-    xt,
+    xt::{self, MatchResult, TargetResult},
 };
 use crate::{
     model::path::CtState,
@@ -103,6 +103,11 @@ fn run(
                 let found = lookup.evaluate(point, firewall, open, ended);
                 if found == Effect::Next { statement::object(*kind) } else { found }
             }
+            Operation::Header(header) => {
+                matched(MatchResult::Matches(xt::ip::decide(header, &point.packet)))
+            }
+            Operation::Match(of) => matched(of.result(&point.packet, context)),
+            Operation::Target(of) => target(of.apply(&mut point.packet, context)),
             Operation::Plain(expression) => plain(expression, point, context),
         };
         match effect {
@@ -125,6 +130,27 @@ fn run(
     RuleEnd::Verdict(Code::Continue)
 }
 
+/// The effect of a match.
+fn matched(result: MatchResult) -> Effect {
+    match result {
+        MatchResult::Matches(Decision::Yes) => Effect::Next,
+        MatchResult::Matches(Decision::No) => Effect::Break,
+        MatchResult::Matches(Decision::Undecided(why)) => Effect::NextOrBreak(why),
+        MatchResult::Drops => Effect::Verdict(Code::Drop),
+    }
+}
+
+/// The effect of a target.
+fn target(result: TargetResult) -> Effect {
+    match result {
+        TargetResult::Continue => Effect::Next,
+        TargetResult::Reject => Effect::Reject,
+        TargetResult::Queue => Effect::Verdict(Code::Queue),
+        TargetResult::Translate(translation) => Effect::Translate(translation),
+        TargetResult::Unknown(why) => Effect::Unknown(why),
+    }
+}
+
 /// An expression that is no lookup.
 fn plain(expression: &Expression, point: &mut Point, context: &Context<'_>) -> Effect {
     use Expression as E;
@@ -134,7 +160,7 @@ fn plain(expression: &Expression, point: &mut Point, context: &Context<'_>) -> E
         E::PayloadSet { slice, from, .. } => {
             payload::store(packet, slice, &registers.load(*from, slice.len as usize))
         }
-        E::Meta { key, to } => metadata::load(packet, *key, *to, registers),
+        E::Meta { key, to } => metadata::load(packet, *key, *to, registers, context.hook),
         E::MetaSet { key, from } => {
             metadata::store(packet, *key, *from, registers);
             Effect::Next
@@ -154,27 +180,6 @@ fn plain(expression: &Expression, point: &mut Point, context: &Context<'_>) -> E
         E::Notrack => {
             notrack(packet);
             Effect::Next
-        }
-        E::Match { name, revision, info } => {
-            match xt::matches(name, *revision, info, packet, context) {
-                xt::MatchResult::Matches(Decision::Yes) => Effect::Next,
-                xt::MatchResult::Matches(Decision::No) => Effect::Break,
-                xt::MatchResult::Matches(Decision::Undecided(why)) => Effect::NextOrBreak(why),
-                xt::MatchResult::Drops => Effect::Verdict(Code::Drop),
-            }
-        }
-        E::Target { name, revision, info } => {
-            match xt::target(name, *revision, info, packet, context) {
-                xt::TargetResult::Continue => Effect::Next,
-                xt::TargetResult::Accept => Effect::Verdict(Code::Accept),
-                xt::TargetResult::Drop => Effect::Verdict(Code::Drop),
-                xt::TargetResult::Reject => Effect::Reject,
-                xt::TargetResult::Return => Effect::Verdict(Code::Return),
-                xt::TargetResult::Queue => Effect::Verdict(Code::Queue),
-                xt::TargetResult::Stolen => Effect::Verdict(Code::Stolen),
-                xt::TargetResult::Translate(translation) => Effect::Translate(translation),
-                xt::TargetResult::Unknown(why) => Effect::Unknown(why),
-            }
         }
         _ => compute::evaluate(expression, registers)
             .unwrap_or_else(|| statement::evaluate(expression, packet, registers)),

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use super::{
     code::{ChainNumber, Code},
     elements::Elements,
+    ip_tables,
     order::{HookFunction, HookOrder, IP, IP6, NETDEV},
     packet::Layer3,
+    xt,
 };
 use crate::{
+    firewall::legacy::entries::{HeaderMatch, XtTable},
     model::{
         hook::Hook,
         path::{Site, SiteKind},
@@ -32,9 +35,10 @@ pub struct Firewall {
 /// A chain.
 #[derive(Debug)]
 pub(super) struct CompiledChain {
-    family: Family,
-    table: String,
-    name: String,
+    pub backend: Backend,
+    pub family: Family,
+    pub table: String,
+    pub name: String,
     /// What a base chain does with packets that no rule decides; `None` of a user chain.
     pub policy: Option<Code>,
     /// Interfaces that it is about; empty: all.
@@ -45,7 +49,8 @@ pub(super) struct CompiledChain {
 /// A rule.
 #[derive(Debug)]
 pub(super) struct CompiledRule {
-    handle: u64,
+    /// Rules of ip_tables have none.
+    pub handle: Option<u64>,
     pub operations: Vec<Operation>,
 }
 
@@ -58,6 +63,12 @@ pub(super) enum Operation {
     Lookup { set: usize, from: Register, to: Option<Destination>, invert: bool },
     /// Looks an object up, of a kind.
     ObjectMap { set: usize, from: Register, kind: u32 },
+    /// Compares the header, as each rule of ip_tables does first.
+    Header(Box<HeaderMatch>),
+    /// A match of iptables.
+    Match(Box<xt::Match>),
+    /// A target of iptables.
+    Target(xt::Target),
     /// Any other.
     Plain(Expression),
 }
@@ -69,9 +80,10 @@ struct Names<'a> {
 }
 
 impl Firewall {
-    /// Compiles tables of nf_tables.
+    /// Compiles tables of nf_tables, and of ip_tables. Which of two base chains comes first that have the same
+    /// priority, one in each of them, the kernel does not tell: here it is that of ip_tables.
     #[must_use]
-    pub fn new(tables: &[Table]) -> Self {
+    pub fn new(tables: &[Table], legacy: &[XtTable]) -> Self {
         let (mut chains, mut sets, mut bases) = (Vec::new(), Vec::new(), Vec::new());
         for table in tables {
             let numbered = (chains.len() as ChainNumber..).zip(&table.chains);
@@ -85,9 +97,10 @@ impl Firewall {
             for (number, chain) in numbered {
                 let hook = chain.hook.as_ref();
                 if let Some(hook) = hook.filter(|_| !table.dormant) {
-                    bases.push((number, table.family, hook));
+                    bases.push((number, table.family, hook.clone()));
                 }
                 chains.push(CompiledChain {
+                    backend: Backend::Nft,
                     family: family(table.family),
                     table: table.name.clone(),
                     name: chain.name.clone(),
@@ -100,6 +113,14 @@ impl Firewall {
                 });
             }
             sets.extend(table.sets.iter().map(|set| Elements::new(set, &names.chains)));
+        }
+        for table in legacy {
+            let first = chains.len() as ChainNumber;
+            for (number, chain) in (first..).zip(&table.chains) {
+                let hook = ip_tables::hook(table, chain);
+                bases.extend(hook.map(|hook| (number, ip_tables::family(table), hook)));
+                chains.push(ip_tables::compile(table, chain, first));
+            }
         }
         Self { chains, sets, order: HookOrder::new(&bases) }
     }
@@ -126,7 +147,7 @@ impl Firewall {
     }
 
     /// The rule at an index of a chain, or with the number of rules its policy or return. The text of rules, and
-    /// whether iptables made their table, is in listings alone.
+    /// whether iptables-nft made their table, is in listings alone.
     #[must_use]
     pub fn site(&self, number: ChainNumber, index: usize) -> Option<Site> {
         let chain = self.chain(number)?;
@@ -137,14 +158,14 @@ impl Firewall {
             (None, None) => SiteKind::Return,
         };
         Some(Site {
-            backend: Backend::Nft,
+            backend: chain.backend,
             family: chain.family,
             table: chain.table.clone(),
-            iptables: false,
+            iptables: chain.backend == Backend::Legacy,
             chain: chain.name.clone(),
             kind,
             position: Some(index.min(chain.rules.len()) as u32 + 1),
-            handle: rule.map(|rule| rule.handle),
+            handle: rule.and_then(|rule| rule.handle),
             text: None,
         })
     }
@@ -178,13 +199,19 @@ fn compile(rule: &Rule, names: &Names<'_>) -> CompiledRule {
             let (set, kind) = *names.sets.get(set.as_str())?;
             Some(Operation::ObjectMap { set, from: *from, kind: kind? })
         }
+        Expression::Match { name, revision, info } => {
+            Some(Operation::Match(Box::new(xt::Match::decode(name, *revision, info))))
+        }
+        Expression::Target { name, revision, info } => {
+            Some(Operation::Target(xt::Target::decode(name, *revision, info)))
+        }
         _ => None,
     };
     let operation = |expression: &Expression| {
         found(expression).unwrap_or_else(|| Operation::Plain(expression.clone()))
     };
     CompiledRule {
-        handle: rule.handle,
+        handle: Some(rule.handle),
         operations: rule.expressions.iter().map(operation).collect(),
     }
 }

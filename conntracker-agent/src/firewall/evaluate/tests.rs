@@ -68,7 +68,8 @@ fn firewall(chains: Vec<Chain>) -> Firewall {
 }
 
 fn with_sets(chains: Vec<Chain>, sets: Vec<Set>) -> Firewall {
-    Firewall::new(&[Table { family: 1, name: "t".to_owned(), chains, sets, ..Table::default() }])
+    let table = Table { family: 1, name: "t".to_owned(), chains, sets, ..Table::default() };
+    Firewall::new(&[table], &[])
 }
 
 fn verdict(verdict: Verdict) -> Expression {

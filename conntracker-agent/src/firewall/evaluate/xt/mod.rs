@@ -1,12 +1,29 @@
-//! Matches and targets of iptables (x_tables extensions).
+//! Matches and targets of iptables (x_tables extensions), in ip_tables and, as `xt` expressions, in nf_tables.
+//!
+//! [`Match`] and [`Target`] are decoded from the structures that the kernel keeps. Whatever they read of a packet may
+//! be unknown; then the answer is undecided, with the reason. Packets are whole: no match drops one because its
+//! header is cut off.
 
-use super::{
-    context::Context,
-    decision::Decision,
-    packet::Packet,
-    translation::Translation,
-    unknown::{Unknown, UnknownSet},
+pub mod address;
+pub mod change;
+pub mod compare;
+pub mod conntrack;
+pub(super) mod ip;
+mod matches;
+pub mod meta;
+pub mod multiport;
+pub mod nat;
+pub mod network;
+mod targets;
+pub mod tcp;
+pub mod transport;
+pub mod u32_match;
+
+pub use self::{
+    matches::{Match, Statistic},
+    targets::Target,
 };
+use super::{decision::Decision, translation::Translation, unknown::UnknownSet};
 
 /// What a match says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,45 +39,15 @@ pub enum MatchResult {
 pub enum TargetResult {
     /// The packet goes on to the next rule (XT_CONTINUE); what it changed is in the packet.
     Continue,
-    /// It leaves the base chain.
-    Accept,
-    /// It is dropped.
-    Drop,
     /// It is dropped, and the sender gets an answer.
     Reject,
-    /// It leaves the chain.
-    Return,
     /// A program decides.
     Queue,
-    /// The rule takes it.
-    Stolen,
     /// NAT translates it and accepts, or accepts alone where a translation stands already.
     Translate(Translation),
     /// It depends on what is unknown.
     Unknown(UnknownSet),
 }
 
-/// Whether a packet matches an extension. `info` is the extension's own structure, in host byte order but for
-/// addresses and ports, as the kernel keeps it.
-#[must_use]
-pub fn matches(
-    _name: &str,
-    _revision: u32,
-    _info: &[u8],
-    _packet: &Packet,
-    _context: &Context<'_>,
-) -> MatchResult {
-    MatchResult::Matches(Decision::Undecided(Unknown::Extension.into()))
-}
-
-/// What a target does with a packet. Marks are changed in the packet.
-#[must_use]
-pub fn target(
-    _name: &str,
-    _revision: u32,
-    _info: &[u8],
-    _packet: &mut Packet,
-    _context: &Context<'_>,
-) -> TargetResult {
-    TargetResult::Unknown(Unknown::Extension.into())
-}
+#[cfg(test)]
+mod tests;
