@@ -178,16 +178,10 @@ fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Pa
     let long = |at: usize| u16::from_be_bytes([network[at], network[at + 1]]);
     if tuple.is_ipv4() {
         packet.set_length(long(2).into());
-        packet.set_ttl(network[8]);
-        packet.set_dscp_and_ecn(network[1]);
     } else {
         packet.set_length(u32::from(long(4)) + 40);
-        packet.set_ttl(network[7]);
-        packet.set_dscp_and_ecn((network[0] << 4) | (network[1] >> 4));
     }
-    if tuple.proto == 6 {
-        packet.set_tcp_flags(transport[13], 0xff);
-    }
+    packet.set_headers(network, transport);
     packet.mark = Word::new(0, Attribute::Mark.into());
     packet.priority = Word::new(0, Attribute::Priority.into());
     packet.packet_type = Ok(PacketType::Host);

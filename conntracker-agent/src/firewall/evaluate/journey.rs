@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use conntracker_common::conntrack::IPS_CONFIRMED;
+
 use super::{
     context::Context,
     header::Header,
@@ -245,6 +247,10 @@ impl Journey<'_> {
     /// A packet of this host to itself comes in through `lo`, with its conntrack entry.
     fn loop_back(&mut self, mut state: State, lo: Interface) {
         let packet = &mut state.packet;
+        if packet.tracking.has_entry() == Ok(true) {
+            // The last function of postrouting.
+            packet.tracking.status = packet.tracking.status.with(IPS_CONFIRMED);
+        }
         let mut link = Header::UNKNOWN;
         link.set(0, &[0; 12]);
         packet.link = Some(link);
