@@ -7,4 +7,5 @@ mod expressions;
 mod flows;
 mod render;
 mod router;
+mod routing;
 mod traces;
