@@ -125,11 +125,16 @@ impl Journey<'_> {
                     self.end(Fate::Unknown, state);
                 }
                 Ok(route) => match route.kind {
-                    // Broadcasts and groups that this host belongs to come in.
-                    RouteType::Local
-                    | RouteType::Broadcast
-                    | RouteType::Multicast
-                    | RouteType::Anycast => self.deliver(state),
+                    // Broadcasts come in.
+                    RouteType::Local | RouteType::Broadcast | RouteType::Anycast => {
+                        self.deliver(state);
+                    }
+                    RouteType::Multicast => {
+                        // If this host is in the group, which routes do not tell.
+                        state.why = state.why.union(Attribute::Routes.into());
+                        self.end(Fate::NoRoute, state.clone());
+                        self.deliver(state);
+                    }
                     RouteType::Unicast => self.forward(state, route),
                     _ => self.end(Fate::NoRoute, state),
                 },

@@ -206,10 +206,12 @@ impl RoutingTables {
                 _ => Err(Unknown::TranslationChoice),
             };
         }
-        let primary =
-            || self.addresses_of(index, false).filter(|of| !of.secondary && of.scope < SCOPE_LINK);
+        let usable = |of: &&Address| !of.secondary && of.scope < SCOPE_LINK;
+        let primary = || self.addresses_of(index, false).filter(usable);
         let near = primary().find(|of| contains(of.network, to));
-        Ok(near.or_else(|| primary().next()).map(|address| address.local))
+        // An interface without one takes that of another interface: `lo` has none that leaves the host.
+        let others = || self.addresses.iter().filter(|of| of.local.is_ipv4()).find(usable);
+        Ok(near.or_else(|| primary().next()).or_else(others).map(|address| address.local))
     }
 }
 
