@@ -7,6 +7,7 @@
 
 pub mod browser;
 pub mod burst;
+pub mod disk;
 pub mod drain;
 pub mod flood;
 pub mod lab;

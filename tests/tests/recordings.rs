@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use conntracker_tests::disk::SmallDisk;
 use conntracker_tests::is_quick;
-use conntracker_tests::lab::{Host, Lab};
+use conntracker_tests::lab::Lab;
 use conntracker_tests::rulesets::Random;
+use conntracker_tests::tracer::recording::{ports, recording, report};
 use conntracker_tests::tracer::report::Document;
-use conntracker_tests::tracer::{Daemon, PATIENCE, Tracer, backend, binary, output, stdout};
+use conntracker_tests::tracer::{Daemon, PATIENCE, Tracer, binary, output, stdout};
 use conntracker_tests::traffic::{udp_send, udp_sink, udp_storm_of};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -36,23 +37,6 @@ fn lab() -> Lab {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-/// A trace that records to a file and writes no report.
-fn recording(router: &Host, file: &Path, args: &[&str]) -> Tracer {
-    let args = [&["--backend", backend(), "--no-fold", "--record", text(file)], args].concat();
-    Tracer::start_without_report(router, &args).unwrap()
-}
-
-/// The report of recordings as JSON.
-fn report(args: &[&str]) -> Document {
-    let args = [&["report", "--format", "json"], args].concat();
-    Document::json(&stdout(args).unwrap()).unwrap()
-}
-
-/// Source ports of the flows of a report.
-fn ports(document: &Document) -> BTreeSet<u64> {
-    document.flows.iter().filter_map(|flow| flow["original"]["sport"].as_u64()).collect()
 }
 
 /// Ends the traffic of a test, however that ends.
@@ -89,7 +73,7 @@ fn at_most_a_second_is_lost_by_sigkill() {
         let files: Vec<PathBuf> =
             (0..TOGETHER).map(|n| directory.path().join(format!("{round}-{n}.rec"))).collect();
         let mut tracers: Vec<Tracer> =
-            files.iter().map(|file| recording(&lab.router, file, &[])).collect();
+            files.iter().map(|file| recording(&lab.router, file, &[]).unwrap()).collect();
         let stop = AtomicBool::new(false);
         let (sent, ends) = thread::scope(|scope| {
             let _stop = Stop(&stop);
@@ -106,7 +90,7 @@ fn at_most_a_second_is_lost_by_sigkill() {
             (sending.join().unwrap(), ends)
         });
         for (file, end) in files.iter().zip(ends) {
-            let document = report(&[text(file)]);
+            let document = report(&[text(file)]).unwrap();
             let there = ports(&document);
             let must: BTreeSet<u64> =
                 sent.iter().filter(|(_, at)| *at + AT_MOST < end).map(|(port, _)| *port).collect();
@@ -133,7 +117,8 @@ fn parts_are_whole_whenever_the_writer_is_killed() {
     for _ in 0..if is_quick() { 2 } else { 10 } {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().join("r.rec");
-        let mut tracer = recording(&lab.router, &base, &["--rotate", "64K", "--keep", "1G"]);
+        let mut tracer =
+            recording(&lab.router, &base, &["--rotate", "64K", "--keep", "1G"]).unwrap();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let _stop = Stop(&stop);
@@ -157,11 +142,11 @@ fn parts_are_whole_whenever_the_writer_is_killed() {
             tracer.process().wait(PATIENCE).unwrap();
         });
         // By the directory, and by the name without numbers.
-        let document = report(&[text(directory.path()), "--top", "1"]);
+        let document = report(&[text(directory.path()), "--top", "1"]).unwrap();
         assert!(document.notes("has no end"), "{:?}", document.header["notes"]);
         assert!(!document.notes("missing"), "{:?}", document.header["notes"]);
         assert_eq!(document.counter("recording_blocks_damaged").unwrap_or(0), 0);
-        let by_name = report(&[text(&base), "--top", "1"]);
+        let by_name = report(&[text(&base), "--top", "1"]).unwrap();
         assert_eq!(document.footer["totals"], by_name.footer["totals"]);
         // A part stands alone: namespaces, interfaces and the flows that are there when it begins.
         let last =
@@ -173,9 +158,9 @@ fn parts_are_whole_whenever_the_writer_is_killed() {
             assert_eq!(alone.header["namespaces"][0]["name"], lab.router.name.as_str());
         }
         // A new run goes on with the next number, and says what became of the last one.
-        let next = recording(&lab.router, &base, &["--rotate", "64K"]);
+        let next = recording(&lab.router, &base, &["--rotate", "64K"]).unwrap();
         next.stop(Signal::SIGTERM).unwrap();
-        let document = report(&[text(&base), "--top", "1"]);
+        let document = report(&[text(&base), "--top", "1"]).unwrap();
         assert!(
             document.notes("the run before was not ended in order"),
             "{:?}",
@@ -184,30 +169,12 @@ fn parts_are_whole_whenever_the_writer_is_killed() {
     }
 }
 
-/// A file system of a few hundred kilobytes; unmounted when dropped.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("size=300k"))
-            .unwrap();
-        Self(directory)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
-    }
-}
-
 #[test]
 fn a_full_disk_is_a_gap_and_observation_goes_on() {
     let lab = lab();
-    let disk = Small::new();
-    let (file, filler) = (disk.0.path().join("r.rec"), disk.0.path().join("filler"));
-    let tracer = recording(&lab.router, &file, &[]);
+    let disk = SmallDisk::new().unwrap();
+    let (file, filler) = (disk.path().join("r.rec"), disk.path().join("filler"));
+    let tracer = recording(&lab.router, &file, &[]).unwrap();
     let _sink = udp_sink(&lab.server, lab.server.at(9)).unwrap();
     let send = |ports: std::ops::Range<u16>| {
         for port in ports {
@@ -231,7 +198,7 @@ fn a_full_disk_is_a_gap_and_observation_goes_on() {
     assert!(finished.status.success(), "{}", finished.stderr);
     assert!(finished.stderr.contains("No space left on device"), "{}", finished.stderr);
     assert!(finished.stderr.contains("can be written again"), "{}", finished.stderr);
-    let document = report(&[text(&file)]);
+    let document = report(&[text(&file)]).unwrap();
     let there = ports(&document);
     let all = |range: std::ops::Range<u64>| range.clone().all(|port| there.contains(&port));
     assert!(all(2_000..2_050) && all(6_000..6_050), "{there:?}");
@@ -279,7 +246,8 @@ fn a_daemon_records_beside_its_report_and_a_hangup_begins_a_part() {
     udp_send(&lab.client, lab.client.at(4_001), lab.server.at(9), b"x", 1).unwrap();
     // What it sees now, while it writes.
     let start = Instant::now();
-    while !ports(&report(&["--live", &base])).is_superset(&BTreeSet::from([4_000, 4_001])) {
+    while !ports(&report(&["--live", &base]).unwrap()).is_superset(&BTreeSet::from([4_000, 4_001]))
+    {
         assert!(
             start.elapsed() < PATIENCE,
             "the part that is being written does not have both flows"
@@ -289,10 +257,10 @@ fn a_daemon_records_beside_its_report_and_a_hangup_begins_a_part() {
     daemon.terminate().unwrap();
     let mode = fs::metadata(&second).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode, 0o640);
-    let both = report(&[&base]);
+    let both = report(&[&base]).unwrap();
     assert!(ports(&both).is_superset(&BTreeSet::from([4_000, 4_001])));
     // The second part has a dump of its own: it knows the flow of the first.
-    let second = report(&[&second]);
+    let second = report(&[&second]).unwrap();
     assert!(ports(&second).is_superset(&BTreeSet::from([4_000, 4_001])), "{:?}", ports(&second));
     assert!(fs::read_to_string(live).unwrap().contains("port=4001"));
 }
@@ -304,7 +272,7 @@ fn a_part_of_the_time_has_what_was_seen_in_it() {
     let file = directory.path().join("r.rec");
     let _sink = udp_sink(&lab.server, lab.server.at(9)).unwrap();
     lab.router.nft("table inet fw { chain f { type filter hook forward priority 0; udp dport 99 counter drop; }; }").unwrap();
-    let tracer = recording(&lab.router, &file, &[]);
+    let tracer = recording(&lab.router, &file, &[]).unwrap();
     let at = |port: u16, to: u16| {
         udp_send(&lab.client, lab.client.at(port), lab.server.at(to), b"x", 3).unwrap();
         thread::sleep(Duration::from_millis(1_200));
@@ -318,7 +286,7 @@ fn a_part_of_the_time_has_what_was_seen_in_it() {
     let to = time();
     at(5_002, 9);
     tracer.stop(Signal::SIGINT).unwrap();
-    let window = |from: &str, to: &str| report(&[text(&file), "--from", from, "--to", to]);
+    let window = |from: &str, to: &str| report(&[text(&file), "--from", from, "--to", to]).unwrap();
     let middle = window(&from, &to);
     assert_eq!(ports(&middle), BTreeSet::from([5_001, 5_100]), "{:?}", middle.flows);
     let dropped = middle.flows.iter().find(|flow| flow["original"]["dport"] == 99).unwrap();
@@ -327,13 +295,16 @@ fn a_part_of_the_time_has_what_was_seen_in_it() {
     let dropped = all.flows.iter().find(|flow| flow["original"]["dport"] == 99).unwrap();
     assert_eq!(dropped["dropped"]["packets"], 6, "{dropped}");
     assert_eq!(ports(&all).len(), 4);
-    assert!(ports(&report(&[text(&file), "--to", &from])).is_superset(&BTreeSet::from([5_000])));
+    assert!(
+        ports(&report(&[text(&file), "--to", &from]).unwrap())
+            .is_superset(&BTreeSet::from([5_000]))
+    );
     // The dump at the end has shown the entries that were there.
-    let after = ports(&report(&[text(&file), "--from", &to]));
+    let after = ports(&report(&[text(&file), "--from", &to]).unwrap());
     assert!(after.contains(&5_002) && !after.contains(&5_100), "{after:?}");
     // Filters are those of a live trace; order and number.
-    assert_eq!(ports(&report(&[text(&file), "--dport", "99"])), BTreeSet::from([5_100]));
-    let top = report(&[text(&file), "--sort", "drops", "--top", "1"]);
+    assert_eq!(ports(&report(&[text(&file), "--dport", "99"]).unwrap()), BTreeSet::from([5_100]));
+    let top = report(&[text(&file), "--sort", "drops", "--top", "1"]).unwrap();
     assert_eq!(ports(&top), BTreeSet::from([5_100]));
     assert!(top.notes("3 more flows are not listed"));
 }
@@ -358,7 +329,7 @@ fn who_had_a_public_port_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("r.rec");
     let _sink = udp_sink(&lab.server, lab.server.at(9)).unwrap();
-    let tracer = recording(&lab.router, &file, &[]);
+    let tracer = recording(&lab.router, &file, &[]).unwrap();
     let mut times = Vec::new();
     for port in [5_000, 5_001] {
         udp_send(&lab.client, lab.client.at(port), lab.server.at(9), b"x", 1).unwrap();
@@ -372,7 +343,7 @@ fn who_had_a_public_port_at_a_time() {
     }
     tracer.stop(Signal::SIGINT).unwrap();
     for (port, public, at) in &times {
-        let document = report(&[text(&file), "--nat-port", public, "--at", at]);
+        let document = report(&[text(&file), "--nat-port", public, "--at", at]).unwrap();
         assert!(
             ports(&document).contains(&u64::from(*port)),
             "{port} had {public} at {at}: {:?}",
@@ -445,7 +416,7 @@ fn a_recording_is_refused_where_a_file_is_and_read_from_a_pipe() {
     assert!(!directory.path().join("elsewhere").exists());
 
     let whole = directory.path().join("whole.rec");
-    let tracer = recording(&lab.router, &whole, &[]);
+    let tracer = recording(&lab.router, &whole, &[]).unwrap();
     let _sink = udp_sink(&lab.server, lab.server.at(9)).unwrap();
     udp_send(&lab.client, lab.client.at(5_000), lab.server.at(9), b"x", 1).unwrap();
     tracer.stop(Signal::SIGINT).unwrap();

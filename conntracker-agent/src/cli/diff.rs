@@ -7,9 +7,8 @@ use clap::{Args, ValueEnum};
 use conntracker::{
     commands::{
         diff::{self, Diff, FailOn, Format, Sides},
-        report::{Folding, Source, When},
+        report::{Folding, Room, Source, When},
     },
-    live,
     os::output::Destination,
 };
 
@@ -86,7 +85,7 @@ pub fn run(args: DiffArgs) -> Result<ExitCode> {
         filter_text: filter_text.clone(),
         recorded_filter,
         folding: Folding::Fold,
-        max_flows: live::max_flows(),
+        room: Room::default(),
         live: false,
     };
     let sides = match (after, epoch, &at[..]) {

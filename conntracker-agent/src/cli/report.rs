@@ -1,15 +1,18 @@
 //! `conntracker report`.
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 use conntracker::{
-    commands::report::{self, Folding, Offline, Sort, Source, When},
+    commands::report::{self, Folding, Offline, Room, Sort, Source, When},
     live,
     model::filter::Filter,
     os::{daemon, output::Destination},
-    report::by::{self, GroupOptions, Key},
+    report::{
+        Format,
+        by::{self, GroupOptions, Key},
+    },
 };
 
 use super::{Compat, ReportFormat, filter::FilterArgs, group, values};
@@ -23,6 +26,13 @@ pub struct ReportArgs {
     /// that is being written.
     #[arg(long)]
     live: bool,
+    /// Go on with what is added to the recording, and to parts that are made later: every --interval a report of what
+    /// was seen since the last one, until the writer ends it.
+    #[arg(long, conflicts_with_all = ["to", "nat_port", "output", "compat", "memory"])]
+    follow: bool,
+    /// Time between two reports of --follow, in seconds or with a unit (10s, 1m30s).
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "10s", requires = "follow")]
+    interval: Duration,
     /// Only what was seen from this time on: 2026-11-29T03:12:00Z, "2026-11-29 03:12", 03:12 (local time), or -1h for
     /// an hour before the end.
     #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true)]
@@ -77,6 +87,15 @@ pub struct ReportArgs {
     /// Exit with 3 if something was lost, or the recording is damaged.
     #[arg(long)]
     strict: bool,
+    /// Memory for flows; those beyond it are kept, and sorted, in temporary files in TMPDIR or /var/tmp.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = values::bytes,
+        default_value = "256M",
+        conflicts_with = "max_flows"
+    )]
+    memory: u64,
     /// Room for flows: beyond it those that were quiet for the longest time are summed up.
     #[arg(long, value_name = "N", value_parser = values::max_flows)]
     max_flows: Option<usize>,
@@ -142,6 +161,8 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let ReportArgs {
         mut files,
         live: running,
+        follow,
+        interval,
         from,
         to,
         nat_port,
@@ -157,6 +178,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         top,
         anonymize,
         strict,
+        memory,
         max_flows,
         filter,
     } = args;
@@ -172,6 +194,11 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         let format = super::report_format(format, compat, explain);
         (format, sort.map(SortArg::of_flows), top)
     };
+    if follow && matches!(format, Format::Html | Format::V01) {
+        super::bad_usage(
+            "--follow prints one report after the other: text, path, json, ndjson, or groups",
+        );
+    }
     // Flows that fold may be of several groups.
     let one_by_one = by.is_some_and(|key| !key.folded_key_decides());
     let (filter, filter_text) = filter.resolve();
@@ -189,7 +216,11 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
                 (false, no_fold) if no_fold || one_by_one => Folding::NoFold,
                 _ => Folding::AsRecorded,
             },
-            max_flows: max_flows.unwrap_or_else(live::max_flows),
+            room: match max_flows {
+                Some(most) => Room::Flows(most),
+                None if follow => Room::Flows(live::max_flows()),
+                None => Room::within(memory),
+            },
             live: running,
         },
         from,
@@ -197,6 +228,7 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         nat_port: nat_port.zip(at),
         sort,
         top,
+        follow: follow.then_some(interval),
         destination: Destination::new(&output),
         format,
         anonymize,

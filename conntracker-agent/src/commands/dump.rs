@@ -76,8 +76,9 @@ pub fn run(dump: &Dump) -> Result<ExitCode> {
         table.snapshot().into_flows().filter(|flow| filter.allows(flow, |_| None)).collect();
     if *folded {
         flows = assembly::fold(flows);
+    } else {
+        order::sort(&mut flows);
     }
-    order::sort(&mut flows);
     let header = Header {
         end_ns: clock.now(),
         folded: *folded,

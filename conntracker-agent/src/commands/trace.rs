@@ -34,7 +34,7 @@ use crate::{
         output::{Destination, Written},
         signals::{SignalRequest, Signals},
     },
-    report::{Format, Report},
+    report::{Format, Report, Totals},
 };
 
 /// Time to wait for the first rulesets before packets are observed without them.
@@ -339,7 +339,7 @@ impl Output for Writer {
     fn report(&mut self, report: Report, last: bool) -> Result<ControlFlow<()>> {
         messages::clear_status();
         self.lost |= report.footer.lost_anything() || !report.untold.is_empty();
-        let totals = report.totals();
+        let totals = Totals::of(&report.flows);
         let what = format!("{} flows ({} dropped)", totals.flows, totals.dropped);
         match &self.destination {
             None => log::info!("{what} seen"),

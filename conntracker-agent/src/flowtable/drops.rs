@@ -101,7 +101,7 @@ impl FlowTable {
             let found = self.flow_of_headers(key, drops.point.iif);
             key = found.unwrap_or_else(|| self.line_of(key));
         }
-        let known = self.flows.get(&key).cloned();
+        let known = self.flows.in_memory(&key).cloned();
         known.unwrap_or_else(|| Line::new(key, drops.first_ns)).flow()
     }
 
@@ -109,7 +109,7 @@ impl FlowTable {
     #[must_use]
     pub fn process_of_dropped(&self, netns: NetnsId, drops: &DroppedPackets) -> Option<&Process> {
         let key = self.key_of_dropped(netns, drops);
-        self.flows.get(&key).and_then(|flow| flow.process.as_deref())
+        self.flows.in_memory(&key).and_then(|flow| flow.process.as_deref())
     }
 
     /// Conntrack did not insert the entry of a dropped packet: remembers which tuple it could not have, and who

@@ -11,7 +11,7 @@ impl FlowTable {
         // While the entries are known that packets may be of.
         self.settle_waiting();
         self.forget_members(|member| !gone.contains(&member.key().netns));
-        self.translated.forget(|netns| gone.contains(netns));
+        self.flows.forget_replies(|netns| gone.contains(netns));
         self.replies_taken.retain(|key, _| !gone.contains(&key.netns));
         self.refused.retain(|key| !gone.contains(&key.netns));
         self.counting.retain(|key, _| !gone.contains(&key.netns));

@@ -208,7 +208,7 @@ impl FlowTable {
             if self.flows.contains(&key) {
                 add(&mut folded, key, Direction::Reply);
             }
-            match self.translated.of(key) {
+            match self.flows.with_reply(key) {
                 None => many = true,
                 Some(flows) => {
                     for key in flows.into_iter().filter(|key| self.flows.contains(key)) {

@@ -47,6 +47,18 @@ pub(super) struct EntryFacts {
     pub details: Option<Box<Details>>,
 }
 
+impl EntryFacts {
+    fn is_empty(&self) -> bool {
+        let Self { parent, quotes, state, timeout, counters, details } = self;
+        parent.is_none()
+            && quotes.is_none()
+            && state.is_none()
+            && timeout.is_none()
+            && counters.is_none()
+            && details.is_none()
+    }
+}
+
 impl Keyed for Line {
     fn key(&self) -> FlowKey {
         self.key.key()
@@ -110,6 +122,68 @@ impl Line {
             process: self.process,
             details,
         }
+    }
+
+    /// Of [`Self::flow`], with so many entries that are known.
+    pub fn of_flow(flow: Flow, members: u32) -> Self {
+        let Flow {
+            key,
+            reply,
+            parent,
+            quotes,
+            zone_dir,
+            status,
+            state,
+            mark,
+            packet_mark,
+            interfaces,
+            fits_several,
+            resumed,
+            timeout,
+            flows,
+            ended,
+            unconfirmed,
+            counters,
+            first_ns,
+            last_ns,
+            drops,
+            paths,
+            origins,
+            process,
+            details,
+        } = flow;
+        let (parent, quotes) = (parent.map(|of| *of), quotes.map(|of| *of));
+        let facts = EntryFacts { parent, quotes, state, timeout, counters, details };
+        Self {
+            key: PackedKey::new(key),
+            reply: reply.map(PackedTuple::new),
+            status,
+            mark,
+            packet_mark,
+            interfaces,
+            members,
+            zone_dir,
+            origins,
+            fits_several,
+            resumed,
+            flows,
+            ended,
+            unconfirmed,
+            first_ns,
+            last_ns,
+            drops,
+            paths: (!paths.is_empty()).then(|| Box::new(paths)),
+            process,
+            facts: (!facts.is_empty()).then(|| Box::new(facts)),
+        }
+    }
+
+    /// The original direction, folded as flows are, that its reply would have; `None` if that is its own.
+    pub fn seen_as(&self, fold: bool) -> Option<FlowKey> {
+        let key = self.key();
+        let orig = self.reply.as_ref().map(PackedTuple::tuple)?.inverted()?;
+        let seen_as = FlowKey { orig: if fold { orig.folded() } else { orig }, entry: true, ..key };
+        (seen_as != key).then_some(seen_as)
     }
 
     /// What is left of it where it is summed up.

@@ -1,8 +1,8 @@
 //! Members: conntrack's entries, one by one.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
     FlowTable,
@@ -54,6 +54,11 @@ impl Member {
         self.reply.as_ref().map(PackedTuple::tuple)
     }
 
+    /// What its packets of the reply direction are known by, likewise.
+    fn reply_key(&self) -> Option<FlowKey> {
+        Some(FlowKey { orig: self.reply()?, ..self.key() })
+    }
+
     /// Whether it had accounting.
     pub fn has_counters(&self) -> bool {
         self.counters.is_some()
@@ -92,14 +97,19 @@ impl Member {
 #[derive(Debug)]
 pub(super) struct Members {
     all: Store<Member>,
-    /// Reply directions of members with address translation; the member is the one that had the tuple last.
-    by_reply: HashTable<(u64, PackedKey)>,
-    hasher: RandomState,
+    /// Slots of members with address translation, by their reply direction; of several that have one, the member that
+    /// had it last.
+    by_reply: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Members {
     pub fn new() -> Self {
-        Self { all: Store::new(), by_reply: HashTable::new(), hasher: RandomState::new() }
+        Self {
+            all: Store::new(),
+            by_reply: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -128,8 +138,9 @@ impl Members {
     }
 
     pub fn remove(&mut self, key: &FlowKey) -> Option<Member> {
+        let slot = self.all.slot(key)?;
         let member = self.all.remove(key)?;
-        self.forget_reply(&member);
+        self.forget_reply(slot, &member);
         Some(member)
     }
 
@@ -141,30 +152,32 @@ impl Members {
 
     /// Takes out the member that nothing told of for the longest time.
     pub fn pop_oldest(&mut self) -> Option<Member> {
+        let slot = self.all.oldest_slot()?;
         let member = self.all.pop_oldest()?;
-        self.forget_reply(&member);
+        self.forget_reply(slot, &member);
         Some(member)
     }
 
     /// Takes out the members of which `keep` says no.
     pub fn extract(&mut self, keep: impl FnMut(&Member) -> bool) -> Vec<Member> {
         let gone = self.all.extract(keep);
-        for member in &gone {
-            self.forget_reply(member);
+        for (slot, member) in &gone {
+            self.forget_reply(*slot, member);
         }
-        gone
+        gone.into_iter().map(|(_, member)| member).collect()
     }
 
     /// Original direction of the member whose packets of the reply direction have a tuple, by address translation.
     pub fn replying(&self, reply: &FlowKey) -> Option<Tuple> {
-        let hash = self.hasher.hash_one(reply);
-        let (_, key) =
-            self.by_reply.find(hash, |(of, key)| *of == hash && self.has_reply(key, reply))?;
-        Some(key.key().orig)
+        let slot = self.by_reply.find(self.hasher.hash_one(reply), |slot| {
+            self.all.in_slot(*slot).and_then(Member::reply_key) == Some(*reply)
+        })?;
+        Some(self.all.in_slot(*slot)?.key().orig)
     }
 
     /// A member has this reply direction from now on. Returns the original direction of another one that had it.
     pub fn set_reply(&mut self, key: FlowKey, reply: Tuple) -> Option<Tuple> {
+        let slot = self.all.slot(&key)?;
         let member = self.all.get_mut(&key)?;
         let translated = Some(reply).filter(|reply| reply.inverted() != Some(key.orig));
         if member.reply() == translated {
@@ -172,38 +185,30 @@ impl Members {
         }
         let before = member.clone();
         member.reply = translated.map(PackedTuple::new);
-        self.forget_reply(&before);
+        self.forget_reply(slot, &before);
         self.point_reply_to(FlowKey { orig: translated?, ..key }, key)
     }
 
     /// A reply direction is this member's. Returns the original direction of another one that had it.
     pub fn point_reply_to(&mut self, reply: FlowKey, member: FlowKey) -> Option<Tuple> {
-        let before = self.replying(&reply);
         let hash = self.hasher.hash_one(reply);
-        if let Some(before) = before {
-            let other = PackedKey::new(FlowKey { orig: before, ..member });
-            if let Ok(entry) =
-                self.by_reply.find_entry(hash, |(of, key)| *of == hash && *key == other)
-            {
-                entry.remove();
-            }
+        let Self { all, by_reply, hasher } = self;
+        let of = |slot: u32| all.in_slot(slot).and_then(Member::reply_key);
+        let mut before = None;
+        if let Ok(entry) = by_reply.find_entry(hash, |slot| of(*slot) == Some(reply)) {
+            before = all.in_slot(entry.remove().0).map(|other| other.key().orig);
         }
-        self.by_reply.insert_unique(hash, (hash, PackedKey::new(member)), |(hash, _)| *hash);
+        by_reply.insert_unique(hash, all.slot(&member)?, |slot| {
+            of(*slot).map_or(0, |reply| hasher.hash_one(reply))
+        });
         before.filter(|before| *before != member.orig)
     }
 
-    fn has_reply(&self, member: &PackedKey, reply: &FlowKey) -> bool {
-        let key = member.key();
-        (key.netns, key.zone) == (reply.netns, reply.zone)
-            && self.all.get(&key).is_some_and(|member| member.reply() == Some(reply.orig))
-    }
-
-    /// A member has its reply direction no more.
-    fn forget_reply(&mut self, member: &Member) {
-        let Some(reply) = member.reply() else { return };
-        let hash = self.hasher.hash_one(FlowKey { orig: reply, ..member.key.key() });
-        let is = |(of, key): &(u64, PackedKey)| *of == hash && *key == member.key;
-        if let Ok(entry) = self.by_reply.find_entry(hash, is) {
+    /// What was in a slot has its reply direction no more.
+    fn forget_reply(&mut self, slot: u32, member: &Member) {
+        let Some(reply) = member.reply_key() else { return };
+        let hash = self.hasher.hash_one(reply);
+        if let Ok(entry) = self.by_reply.find_entry(hash, |of| *of == slot) {
             entry.remove();
         }
     }

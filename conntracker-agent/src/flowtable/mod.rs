@@ -7,6 +7,7 @@
 //! a record, an event and several dumps may all tell of it, and what packets without an entry are compared
 //! with (`headers.rs`).
 
+mod cold;
 mod drops;
 mod dumps;
 mod ends;
@@ -14,6 +15,7 @@ mod entries;
 mod headers;
 mod limits;
 mod line;
+mod lines;
 mod members;
 mod packed;
 mod paths;
@@ -29,13 +31,8 @@ use std::{
 
 pub use self::snapshot::FlowSnapshot;
 use self::{
-    dumps::Dumps,
-    limits::Remembered,
-    line::Line,
-    members::Members,
-    packed::PackedTuple,
-    replies::Replies,
-    store::{Keyed, Store},
+    dumps::Dumps, limits::Remembered, line::Line, lines::Lines, members::Members,
+    packed::PackedTuple, store::Keyed,
 };
 use crate::model::{
     FlowKey, NetnsId, Origins, Status, TimeOfDay, Tuple, Zone,
@@ -52,14 +49,12 @@ pub struct FlowTable {
     fold: bool,
     /// Room for flows.
     max_flows: usize,
-    flows: Store<Line>,
+    flows: Lines,
     members: Members,
     /// Reply direction → original direction of members whose reply direction another one was about to take: conntrack may refuse that.
     replies_taken: HashMap<FlowKey, Tuple>,
     /// Members whose entries conntrack did not insert the last time, because another one has one of their tuples.
     refused: HashSet<FlowKey>,
-    /// Flows with address translation, by the replies that they may have.
-    translated: Replies,
     /// Zones other than 0 that flows have.
     zones: HashMap<NetnsId, BTreeSet<Zone>>,
     /// Dumps under way, and what has ended meanwhile.
@@ -100,11 +95,10 @@ impl FlowTable {
         Self {
             fold,
             max_flows: max_flows.max(1),
-            flows: Store::new(),
+            flows: Lines::new(fold),
             members: Members::new(),
             replies_taken: HashMap::new(),
             refused: HashSet::new(),
-            translated: Replies::default(),
             zones: HashMap::new(),
             dumps: Dumps::default(),
             counted_by_kernel: 0,
@@ -315,8 +309,7 @@ impl FlowTable {
         if let Some(orig) = reply.inverted() {
             let seen_as = self.key(key.netns, key.zone, orig);
             if seen_as != key {
-                let Self { translated, flows, max_flows, .. } = self;
-                translated.add(seen_as, key, *max_flows, |flow| flows.contains(flow));
+                self.flows.add_reply(seen_as, key, self.max_flows);
             }
         }
         if let Some(flow) = self.flows.peek_mut(&key)

@@ -1,6 +1,6 @@
 //! Which flows with address translation a reply may be of, where nothing but its headers is known.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::packed::PackedKey;
 use crate::model::{FlowKey, NetnsId};
@@ -57,6 +57,16 @@ impl Replies {
             Some(Candidates::Several(flows)) => Some(flows.iter().map(PackedKey::key).collect()),
             Some(Candidates::Many) => None,
         }
+    }
+
+    /// Takes out a reply that a flow alone has; false if it is not known, or others have it as well.
+    pub fn take_single(&mut self, seen_as: FlowKey, flow: FlowKey) -> bool {
+        let (seen_as, flow) = (PackedKey::new(seen_as), PackedKey::new(flow));
+        let single = matches!(self.flows.get(&seen_as), Some(Candidates::One(of)) if *of == flow);
+        if single {
+            self.flows.remove(&seen_as);
+        }
+        single
     }
 
     /// Nothing is known any more of namespaces.

@@ -1,5 +1,7 @@
 //! The flows of a moment, in as little memory as the table has them.
 
+use std::{fs::File, io};
+
 use super::{FlowTable, line::Line};
 use crate::model::{Flow, process::Process};
 
@@ -26,6 +28,24 @@ impl FlowTable {
         lines.extend(self.flows.iter().filter(|line| line.is_listed()).cloned());
         lines.extend(self.lines_without_entry());
         FlowSnapshot(lines)
+    }
+
+    /// From now on so many flows stay in memory, those that were used last; the others go to a file, which must be
+    /// empty. For tables that are read once: snapshots have the flows in memory alone.
+    pub fn spill_to(&mut self, file: File, in_memory: usize) {
+        self.flows.spill_to(file, in_memory);
+    }
+
+    /// What went wrong with that file. Flows are missing then.
+    #[must_use]
+    pub fn spill_error(&self) -> Option<&io::Error> {
+        self.flows.error()
+    }
+
+    /// The flows, and the lines of packets of which no flow is known, in no order.
+    pub fn into_flows(self) -> impl Iterator<Item = io::Result<Flow>> {
+        let without_entry = self.lines_without_entry();
+        self.flows.into_flows().chain(without_entry.into_iter().map(|line| Ok(line.flow())))
     }
 
     /// Processes at the ends of flows.

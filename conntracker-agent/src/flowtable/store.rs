@@ -3,9 +3,9 @@
 //! A value stands in a slot and has its key in itself; the index has the number of the slot alone. Slots are linked in
 //! the order of their last use, so that the one that was used longest ago is found at once.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::hash_table::HashTable;
+use hashbrown::{DefaultHashBuilder, hash_table::HashTable};
 
 use crate::model::FlowKey;
 
@@ -34,7 +34,7 @@ pub(super) struct Store<T> {
     oldest: u32,
     newest: u32,
     free: u32,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl<T: Keyed> Store<T> {
@@ -45,7 +45,7 @@ impl<T: Keyed> Store<T> {
             oldest: NONE,
             newest: NONE,
             free: NONE,
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 
@@ -56,10 +56,6 @@ impl<T: Keyed> Store<T> {
     /// Bytes of the slots that are free.
     pub fn unused_bytes(&self) -> u64 {
         ((self.slots.len() - self.len()) * size_of::<Slot<T>>()) as u64
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
     }
 
     pub fn contains(&self, key: &FlowKey) -> bool {
@@ -106,12 +102,24 @@ impl<T: Keyed> Store<T> {
         self.take(at)
     }
 
+    /// The slot of a value, which it has until it is taken out.
+    pub fn slot(&self, key: &FlowKey) -> Option<u32> {
+        self.find(key)
+    }
+
+    /// The value in a slot.
+    pub fn in_slot(&self, at: u32) -> Option<&T> {
+        self.slots.get(at as usize)?.value.as_ref()
+    }
+
+    /// The slot of the value that was used longest ago.
+    pub fn oldest_slot(&self) -> Option<u32> {
+        Some(self.oldest).filter(|&at| at != NONE)
+    }
+
     /// Takes out the value that was used longest ago.
     pub fn pop_oldest(&mut self) -> Option<T> {
-        match self.oldest {
-            NONE => None,
-            at => self.take(at),
-        }
+        self.take(self.oldest_slot()?)
     }
 
     /// All values, in no order.
@@ -119,12 +127,12 @@ impl<T: Keyed> Store<T> {
         self.slots.iter().filter_map(|slot| slot.value.as_ref())
     }
 
-    /// Takes out the values of which `keep` says no.
-    pub fn extract(&mut self, mut keep: impl FnMut(&T) -> bool) -> Vec<T> {
+    /// Takes out the values of which `keep` says no, and tells which slots they had.
+    pub fn extract(&mut self, mut keep: impl FnMut(&T) -> bool) -> Vec<(u32, T)> {
         let gone: Vec<u32> = (0..self.slots.len() as u32)
             .filter(|&at| self.value(at).is_some_and(|value| !keep(value)))
             .collect();
-        gone.into_iter().filter_map(|at| self.take(at)).collect()
+        gone.into_iter().filter_map(|at| Some((at, self.take(at)?))).collect()
     }
 
     fn hash(&self, key: &FlowKey) -> u64 {
@@ -285,12 +293,13 @@ mod tests {
                     }
                     Step::Extract(n) => {
                         let gone = store.extract(|(_, v)| !v.is_multiple_of(n.into()));
+                        prop_assert!(gone.iter().all(|(slot, _)| store.in_slot(*slot).is_none()));
                         let before = list.len();
                         list.retain(|(_, v)| !v.is_multiple_of(n.into()));
                         prop_assert_eq!(gone.len(), before - list.len());
                     }
                 }
-                prop_assert_eq!((store.len(), store.is_empty()), (list.len(), list.is_empty()));
+                prop_assert_eq!(store.len(), list.len());
                 prop_assert_eq!(store.iter().count(), list.len());
             }
         }

@@ -13,6 +13,7 @@ use crate::model::{
 mod headers;
 mod limits;
 mod orders;
+mod spilled;
 mod times;
 
 const NS: NetnsId = NetnsId(0);

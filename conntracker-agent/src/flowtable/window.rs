@@ -1,6 +1,6 @@
 //! A report of a part of the time: what was seen before tells which flows there are, and counts nothing.
 
-use super::{FlowTable, Keyed, line::Line};
+use super::{FlowTable, line::Line};
 use crate::model::flow::Counting;
 
 impl Line {
@@ -26,11 +26,6 @@ impl FlowTable {
         (self.drops_counted, self.lost_counted, self.counted_by_kernel) = (0, 0, 0);
         self.new_flows = 0;
         (self.flows_evicted, self.entries_forgotten, self.drop_paths_forgotten) = (0, 0, 0);
-        let keys: Vec<_> = self.flows.iter().map(Keyed::key).collect();
-        for key in keys {
-            if let Some(line) = self.flows.peek_mut(&key) {
-                line.begin_anew();
-            }
-        }
+        self.flows.change_all(Line::begin_anew);
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn without_flows(
     observer: &mut Observer,
     at_ns: u64,
     mut failed: Option<anyhow::Error>,
-) -> (Report, Option<anyhow::Error>) {
+) -> (Report<()>, Option<anyhow::Error>) {
     let time_of_day = observer.clocks();
     let backend = &observer.backend;
     let counters = backend.counters().unwrap_or_else(|error| {
@@ -94,7 +94,7 @@ pub(super) fn without_flows(
             epochs: observer.backend.rules().map(RuleTracer::epochs),
             notes,
         },
-        flows: Vec::new(),
+        flows: (),
         footer: footer(observer, counters.as_ref(), missed),
         coverage: match observer.backend.rules() {
             Some(rules) => Ok(rules.coverage(NetnsId(0))),

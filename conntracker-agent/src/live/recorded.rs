@@ -60,7 +60,7 @@ impl Observer {
     }
 
     /// Records what a report says besides flows.
-    pub(super) fn record_report(&mut self, report: &Report, at_ns: u64) {
+    pub(super) fn record_report(&mut self, report: &Report<()>, at_ns: u64) {
         self.record_news(at_ns);
         let clocks = self.clocks();
         let Self { recorder: Some(recorder), config, .. } = self else { return };

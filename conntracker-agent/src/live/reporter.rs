@@ -44,7 +44,7 @@ impl<O: Output> Reporter<O> {
             |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
         let write = move |work: Option<(O, Assembly, oneshot::Sender<Written<O>>)>| {
             let Some((mut output, snapshot, sender)) = work else { return };
-            let written = output.report(snapshot.finish(), last);
+            let written = snapshot.finish().and_then(|report| output.report(report, last));
             // Nobody waits for it if the loop has failed meanwhile.
             let _ = sender.send((output, written));
         };

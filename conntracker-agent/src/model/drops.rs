@@ -1,6 +1,7 @@
 //! Dropped and lost packets of a flow, by drop point.
 
 use conntracker_common::hook::{FORWARD, LOCAL_IN, POST_ROUTING, PRE_ROUTING};
+use serde::{Deserialize, Serialize};
 
 use super::{Tuple, path::Step};
 
@@ -23,7 +24,7 @@ pub enum Cause {
 }
 
 /// Why conntrack dropped packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ConntrackCause {
     /// The table was full (nf_conntrack_max), and no old entry could be evicted early.
@@ -133,7 +134,7 @@ struct Elsewhere {
 }
 
 /// Why an entry could not be inserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Clash {
     /// The reply tuple of the entry that was refused, after NAT.
@@ -252,6 +253,13 @@ impl Drops {
         for DroppedAt { place, .. } in &mut self.at {
             (place.iif, place.oif) = (number(place.iif), number(place.oif));
         }
+    }
+
+    /// Those of a flow that was written away: all drop points that were kept, and the packets at others (dropped, and
+    /// lost).
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_parts(clash: Option<Clash>, at: Vec<DroppedAt>, others: (u64, u64)) -> Self {
+        Self { clash, at, elsewhere: Elsewhere { dropped: others.0, lost: others.1 } }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

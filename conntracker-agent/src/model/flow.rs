@@ -1,5 +1,7 @@
 //! A flow: what all sources together know of it.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Drops, Paths, Status, Tuple,
     path::{CtState, Invalidity},
@@ -18,11 +20,13 @@ pub struct Counted {
 }
 
 /// Index of a network namespace in the list of those observed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct NetnsId(pub u32);
 
 /// When two observations are of one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Network namespace.
     pub netns: NetnsId,
@@ -36,7 +40,7 @@ pub struct FlowKey {
 }
 
 /// Which direction a conntrack zone is for (`nf_conntrack_zone.dir`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ZoneDir {
     /// Both.
     #[default]
@@ -70,7 +74,7 @@ impl ZoneDir {
 }
 
 /// Which sources told of a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Origins {
     /// A netfilter link's record.
@@ -95,7 +99,7 @@ impl Origins {
 
 /// A count that the kernel keeps in a map entry, and that starts again from nothing when the entry
 /// was evicted and made anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counting {
     /// Of lives that are over, and of records that stand for themselves; less what is counted elsewhere, as
     /// [`Self::total`] adds both.
@@ -150,7 +154,7 @@ impl Counting {
 }
 
 /// What only conntrack dumps and events tell, and few flows have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Details {
     /// Conntrack's identifier of the entry.

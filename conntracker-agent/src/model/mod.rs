@@ -8,6 +8,8 @@ pub mod event;
 pub mod filter;
 pub mod flow;
 #[cfg(feature = "cli")]
+mod flow_bytes;
+#[cfg(feature = "cli")]
 pub mod harmless;
 pub mod hook;
 #[cfg(feature = "cli")]
@@ -29,6 +31,8 @@ mod zone;
 
 pub use drops::{Cause, Clash, ConntrackCause, DropPoint, DroppedAt, Drops};
 pub use flow::{Counting, Details, Flow, FlowKey, NetnsId, Origins, ZoneDir};
+#[cfg(feature = "cli")]
+pub(crate) use flow_bytes::FlowBytes;
 #[cfg(feature = "cli")]
 pub(crate) use intern::intern_name;
 pub use mark::Mark;

@@ -31,13 +31,20 @@ pub fn numbers(l4: L4) -> (u16, u16) {
     }
 }
 
-/// The order of a report. Flows that print alike are ordered by ICMP identifier, zone and namespace, so that the
-/// order of the same flows never changes.
+/// Whether two flows have the same block, addresses and numbers, and so stand side by side in a report.
+#[must_use]
+pub fn same_ends(a: &FlowKey, b: &FlowKey) -> bool {
+    let ends = |key: &FlowKey| (block(&key.orig), key.orig.src, key.orig.dst, numbers(key.orig.l4));
+    ends(a) == ends(b)
+}
+
+/// The order of a report. Flows that print alike are ordered by ICMP identifier, namespace and zone, and those of
+/// conntrack before packets without an entry, so that the order of the same flows never changes.
 #[must_use]
 pub fn compare(a: &FlowKey, b: &FlowKey) -> Ordering {
     let rank = |key: &FlowKey| {
         let Tuple { src, dst, l4, .. } = key.orig;
-        (block(&key.orig), src, dst, numbers(l4), l4, key.netns, key.zone)
+        (block(&key.orig), src, dst, numbers(l4), l4, key.netns, key.zone, !key.entry)
     };
     rank(a).cmp(&rank(b))
 }

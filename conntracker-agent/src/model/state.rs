@@ -1,6 +1,7 @@
 //! State of a flow, as the tracker of its protocol keeps it.
 
 use conntracker_common::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP};
+use serde::{Deserialize, Serialize};
 
 /// `enum tcp_conntrack` (nf_conntrack_tcp.h), as conntrack(8) writes it.
 const TCP: [&str; 10] = [
@@ -37,7 +38,7 @@ const DCCP: [&str; 10] = [
 ];
 
 /// What a protocol's tracker stores of a flow. DESTROY events have the state alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProtoState {
     /// TCP.

@@ -2,9 +2,10 @@
 //! include/uapi/linux/netfilter/nf_conntrack_common.h.
 
 use conntracker_common::conntrack;
+use serde::{Deserialize, Serialize};
 
 /// IPS_ bits of a conntrack entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Status(pub u32);
 
 impl Status {

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use conntracker_common::{FOLDED_PORT, IPPROTO_GRE, has_ports, is_icmp};
+use serde::{Deserialize, Serialize};
 
 /// What distinguishes flows between the same two addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum L4 {
     /// TCP, UDP, UDP-Lite, SCTP, DCCP: ports in host byte order.
     Ports {
@@ -52,7 +53,7 @@ impl L4 {
 }
 
 /// One direction of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tuple {
     /// Source address.
     pub src: IpAddr,

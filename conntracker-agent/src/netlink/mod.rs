@@ -2,13 +2,16 @@
 //!
 //! Reading order: [`wire`] cuts bytes into messages and attributes, [`request`] makes them,
 //! [`socket`] moves them, [`exchange`] pairs a request with its answer. On top of these stand
-//! [`ctnetlink`] (conntrack entries), [`link`] (interface names) and [`nftables`] (changes of rules).
+//! [`ctnetlink`] (conntrack entries), [`link`] (interface names), [`nftables`] (rules and their changes)
+//! and `routing` (interfaces, addresses and routes).
 
 pub mod ctnetlink;
 pub mod exchange;
 pub mod link;
 pub mod nftables;
 pub mod request;
+#[cfg(feature = "cli")]
+pub mod routing;
 pub mod socket;
 pub mod wire;
 

@@ -22,6 +22,8 @@ pub mod output;
 #[cfg(feature = "cli")]
 pub(crate) mod random;
 #[cfg(feature = "cli")]
+pub(crate) mod scratch;
+#[cfg(feature = "cli")]
 pub mod signals;
 pub mod sockopt;
 #[cfg(feature = "cli")]

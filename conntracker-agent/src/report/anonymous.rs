@@ -10,11 +10,16 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use super::{Header, Namespace, Report};
+use super::{
+    Header, Namespace, Report,
+    assembly::in_order,
+    sorter::{Sorted, Sorter},
+};
 use crate::model::{
-    Flow, Tuple, order,
+    Flow, Tuple,
     path::{MarksBehind, Site, Step, Traversal, Verdict},
     process::Process,
 };
@@ -35,8 +40,15 @@ impl Anonymizer {
         Self { key, addresses: HashMap::new(), sites: HashMap::new() }
     }
 
-    /// Replaces everything in a report that names anybody.
-    pub fn report(&mut self, report: &mut Report) {
+    /// Replaces everything in a report that names anybody; its flows are sorted again, with so many in memory.
+    ///
+    /// # Errors
+    /// Those of the file that the flows are in.
+    pub fn report(
+        &mut self,
+        mut report: Report<Sorted>,
+        in_memory: usize,
+    ) -> Result<Report<Sorted>> {
         let Header { host, namespaces, filters, notes, .. } = &mut report.header;
         *host = self.name(host);
         for Namespace { name, interfaces, untraced, .. } in namespaces {
@@ -57,10 +69,13 @@ impl Anonymizer {
         }
         report.untold =
             report.untold.iter().map(|_| "something that has a name".to_owned()).collect();
-        for flow in &mut report.flows {
-            self.flow(flow);
-        }
-        order::sort(&mut report.flows);
+        let (report, flows) = report.split();
+        let mut sorter = Sorter::new(in_order(), in_memory);
+        flows.drain(|mut flow| {
+            self.flow(&mut flow);
+            sorter.push(flow)
+        })?;
+        Ok(report.with_flows(sorter.finish()?))
     }
 
     fn flow(&mut self, flow: &mut Flow) {
@@ -210,14 +225,17 @@ mod tests {
 
     #[test]
     fn nothing_is_left_that_names_anybody() {
-        let mut report = sample();
+        let report = sample();
         let print = |report: &Report, format| {
             let mut out = Vec::new();
             report.render(format, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         let before = print(&report, Format::Json);
-        Anonymizer::new([7; 32]).report(&mut report);
+        let (rest, flows) = report.split();
+        let report = rest.with_flows(Sorted::Memory(flows));
+        let report =
+            Anonymizer::new([7; 32]).report(report, usize::MAX).unwrap().in_memory().unwrap();
         let after = print(&report, Format::Json);
         let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         let mut names = Vec::new();

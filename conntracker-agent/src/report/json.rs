@@ -19,7 +19,7 @@ use self::{
     frame::{FooterObject, HeaderObject},
     object::Object,
 };
-use super::{Footer, Header, Report, Totals, names::Names};
+use super::{FlowList, Footer, Header, Report, Totals, names::Names};
 use crate::{conntrack::Entry, model::harmless};
 
 /// Name and version of the schema. The version grows when a field goes away or changes its meaning,
@@ -36,16 +36,23 @@ pub enum Style {
 }
 
 /// Writes a report. `out` should be buffered.
-pub fn render(style: Style, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub fn render<F: FlowList>(
+    style: Style,
+    report: &Report<F>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let names = Names::new(&report.header);
     let mut stream = Stream::begin(style, &report.header, out)?;
     let mut object = Vec::new();
-    for flow in &report.flows {
-        object.clear();
-        FlowObject::new(flow, &names).write(&mut object)?;
-        stream.object(out, |out| out.write_all(&object))?;
-    }
-    stream.end(out, &report.footer, &report.totals())
+    report.flows.each(&mut |flows| {
+        for flow in flows {
+            object.clear();
+            FlowObject::new(flow, &names).write(&mut object)?;
+            stream.object(out, |out| out.write_all(&object))?;
+        }
+        Ok(())
+    })?;
+    stream.end(out, &report.footer, &report.totals()?)
 }
 
 /// A report that is written while its flows are still being read.

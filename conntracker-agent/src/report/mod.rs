@@ -12,9 +12,11 @@ pub(crate) mod fixtures;
 pub mod html;
 pub mod json;
 mod line;
+mod list;
 mod names;
 pub mod path;
 pub(crate) mod recorded;
+pub(crate) mod sorter;
 mod steps;
 pub mod text;
 pub mod timeline;
@@ -24,11 +26,13 @@ use std::io;
 
 use serde::Serialize;
 
+pub use self::list::FlowList;
 pub(crate) use self::names::{Name, Names, OneLine, time};
 use self::{
-    by::{GroupFormat, GroupOptions, Groups, Keys},
+    by::{GroupFormat, GroupOptions, Groups, KeptKeys, Keys},
     coverage::Coverage,
     drops::{DropFormat, DropOutput},
+    sorter::Sorted,
 };
 use crate::model::{Drops, Flow, NetnsId, loss::LossCount, other::OtherFlows};
 
@@ -67,11 +71,11 @@ impl Format {
 
 /// Everything a report says. Flows stand in report order (see [`crate::model::order`]).
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct Report<F = Vec<Flow>> {
     /// First lines.
     pub header: Header,
-    /// The flows, sorted.
-    pub flows: Vec<Flow>,
+    /// The flows, sorted: in memory, or in a file (`sorter::Sorted`).
+    pub flows: F,
     /// Last lines.
     pub footer: Footer,
     /// Coverage of the rules of the first namespace, if it was asked for; or why rules were not traced.
@@ -180,7 +184,29 @@ pub struct Totals {
     pub lost_packets: u64,
 }
 
-impl Report {
+impl<F> Report<F> {
+    /// The report without its flows, and these.
+    pub(crate) fn split(self) -> (Report<()>, F) {
+        let Self { header, flows, footer, coverage, untold } = self;
+        (Report { header, flows: (), footer, coverage, untold }, flows)
+    }
+
+    /// The same with other flows.
+    pub(crate) fn with_flows<G>(self, flows: G) -> Report<G> {
+        let (Report { header, footer, coverage, untold, .. }, _) = self.split();
+        Report { header, flows, footer, coverage, untold }
+    }
+}
+
+impl Report<Sorted> {
+    /// The same with the flows in memory.
+    pub(crate) fn in_memory(self) -> anyhow::Result<Report> {
+        let (report, flows) = self.split();
+        Ok(report.with_flows(flows.into_vec()?))
+    }
+}
+
+impl<F: FlowList> Report<F> {
     /// Prints the report.
     pub fn render(&self, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
         match format {
@@ -201,7 +227,8 @@ impl Report {
         out: &mut dyn io::Write,
     ) -> io::Result<()> {
         let keys = Keys::new(options.key, &self.header);
-        let groups = Groups::of(self, &keys, options);
+        let kept = KeptKeys::default();
+        let groups = Groups::of(self, &keys, &kept, options)?;
         match format {
             GroupFormat::Text => text::groups::render(self, &groups, out),
             GroupFormat::Json => json::groups::render(json::Style::Document, self, &groups, out),
@@ -211,20 +238,36 @@ impl Report {
     }
 
     /// Counts.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> io::Result<Totals> {
         let mut totals = Totals::default();
-        for flow in &self.flows {
-            totals.flows += u64::from(flow.key.entry);
-            totals.no_entry += u64::from(!flow.key.entry);
-            totals.merged += flow.merged();
-            totals.confirmed += u64::from(flow.confirmed());
-            totals.dropped += u64::from(flow.dropped());
-            totals.dropped_packets += flow.drops.as_deref().map_or(0, Drops::packets);
-            totals.lost += u64::from(flow.lost());
-            totals.lost_packets += flow.drops.as_deref().map_or(0, Drops::lost_packets);
-        }
+        self.flows.each(&mut |flows| {
+            totals.add(flows);
+            Ok(())
+        })?;
+        Ok(totals)
+    }
+}
+
+impl Totals {
+    /// Those of flows.
+    #[must_use]
+    pub fn of(flows: &[Flow]) -> Self {
+        let mut totals = Self::default();
+        totals.add(flows);
         totals
+    }
+
+    fn add(&mut self, flows: &[Flow]) {
+        for flow in flows {
+            self.flows += u64::from(flow.key.entry);
+            self.no_entry += u64::from(!flow.key.entry);
+            self.merged += flow.merged();
+            self.confirmed += u64::from(flow.confirmed());
+            self.dropped += u64::from(flow.dropped());
+            self.dropped_packets += flow.drops.as_deref().map_or(0, Drops::packets);
+            self.lost += u64::from(flow.lost());
+            self.lost_packets += flow.drops.as_deref().map_or(0, Drops::lost_packets);
+        }
     }
 }
 

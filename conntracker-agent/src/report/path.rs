@@ -28,7 +28,7 @@ use self::{
     style::Colour,
 };
 use super::{
-    Header, OneLine, Report,
+    FlowList, Header, OneLine, Report,
     steps::Visit,
     text::{self, explain::Explanation, marks::By},
 };
@@ -51,7 +51,11 @@ const WIDEST: usize = 44;
 const TRANSLATIONS: usize = 3;
 
 /// Writes the report. `out` should be buffered.
-pub fn render(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub fn render<F: FlowList>(
+    report: &Report<F>,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Header { folded, epochs, .. } = report.header;
     text::write(report, out, &|flow, names, out| {
         Explanation { flow, folded, names, indent: FLOW }.beside_paths(out)?;

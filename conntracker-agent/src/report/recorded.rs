@@ -6,7 +6,7 @@ use crate::{
     recording::statement,
 };
 
-impl Report {
+impl<F> Report<F> {
     /// What the report says besides flows and counts. `folded_at_once`: flows are folded as they are seen.
     pub(crate) fn to_statement(&self, folded_at_once: bool) -> statement::Header {
         let Header {

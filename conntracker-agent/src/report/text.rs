@@ -17,7 +17,7 @@ use std::{
 
 use self::{explain::Explanation, trace::Trace};
 use super::{
-    Footer, Header, Report,
+    FlowList, Footer, Header, Report,
     line::{Ends, Numbering},
     names::{Names, OneLine, time},
 };
@@ -36,7 +36,11 @@ pub struct TextOptions {
 }
 
 /// Writes the report. `out` should be buffered.
-pub fn render(report: &Report, options: &TextOptions, out: &mut dyn Write) -> io::Result<()> {
+pub fn render<F: FlowList>(
+    report: &Report<F>,
+    options: &TextOptions,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let TextOptions { explain } = *options;
     let Header { folded, epochs, .. } = report.header;
     write(report, out, &|flow, names, out| {
@@ -52,7 +56,11 @@ pub fn render(report: &Report, options: &TextOptions, out: &mut dyn Write) -> io
 type Below<'a> = dyn Fn(&Flow, &Names<'_>, &mut dyn Write) -> io::Result<()> + 'a;
 
 /// Writes the header, a line for each flow with what `below` writes under it, and the footer.
-pub(super) fn write(report: &Report, out: &mut dyn Write, below: &Below<'_>) -> io::Result<()> {
+pub(super) fn write<F: FlowList>(
+    report: &Report<F>,
+    out: &mut dyn Write,
+    below: &Below<'_>,
+) -> io::Result<()> {
     header(&report.header, out)?;
     let lines = flows(report, below, out)?;
     footer(report, lines, out)
@@ -105,7 +113,11 @@ fn header(header: &Header, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Writes the flows and returns the number of their lines, those below them aside.
-fn flows(report: &Report, below: &Below<'_>, out: &mut dyn Write) -> io::Result<u64> {
+fn flows<F: FlowList>(
+    report: &Report<F>,
+    below: &Below<'_>,
+    out: &mut dyn Write,
+) -> io::Result<u64> {
     let names = Names::new(&report.header);
     let many_namespaces = report.header.namespaces.len() > 1;
     let mut numbering = Numbering::default();
@@ -113,35 +125,29 @@ fn flows(report: &Report, below: &Below<'_>, out: &mut dyn Write) -> io::Result<
     // ICMP identifiers are not printed, nor is the namespace if there is only one.
     let place =
         |flow: &Flow| (many_namespaces.then_some(flow.key.netns), flow.key.zone, !flow.key.entry);
-    for alike in report.flows.chunk_by(same_ends) {
-        let mut alike: Vec<&Flow> = alike.iter().collect();
-        alike.sort_by_key(|flow| place(flow));
-        for same_line in alike.chunk_by(|a, b| place(a) == place(b)) {
-            let Some(flow) = merged(same_line) else { continue };
-            let (netns, zone, _) = place(&flow);
-            let tuple = flow.key.orig;
-            write!(out, "{} {}{}", numbering.next(&tuple), Ends::from(tuple), flags(&flow))?;
-            if let Some(netns) = netns {
-                write!(out, " [netns {}]", names.netns(netns))?;
+    report.flows.each(&mut |flows| {
+        for alike in flows.chunk_by(|a, b| order::same_ends(&a.key, &b.key)) {
+            let mut alike: Vec<&Flow> = alike.iter().collect();
+            alike.sort_by_key(|flow| place(flow));
+            for same_line in alike.chunk_by(|a, b| place(a) == place(b)) {
+                let Some(flow) = merged(same_line) else { continue };
+                let (netns, zone, _) = place(&flow);
+                let tuple = flow.key.orig;
+                write!(out, "{} {}{}", numbering.next(&tuple), Ends::from(tuple), flags(&flow))?;
+                if let Some(netns) = netns {
+                    write!(out, " [netns {}]", names.netns(netns))?;
+                }
+                if zone != Zone::DEFAULT {
+                    write!(out, " [zone {zone}]")?;
+                }
+                writeln!(out)?;
+                lines += 1;
+                below(&flow, &names, out)?;
             }
-            if zone != Zone::DEFAULT {
-                write!(out, " [zone {zone}]")?;
-            }
-            writeln!(out)?;
-            lines += 1;
-            below(&flow, &names, out)?;
         }
-    }
+        Ok(())
+    })?;
     Ok(lines)
-}
-
-/// Whether two lines have the same addresses and ports.
-fn same_ends(a: &Flow, b: &Flow) -> bool {
-    let ends = |flow: &Flow| {
-        let orig = &flow.key.orig;
-        (order::block(orig), orig.src, orig.dst, order::numbers(orig.l4))
-    };
-    ends(a) == ends(b)
 }
 
 /// One flow of several that print the same line.
@@ -189,9 +195,9 @@ fn reasons(drops: &Drops) -> Vec<&'static str> {
     reasons
 }
 
-fn footer(report: &Report, lines: u64, out: &mut dyn Write) -> io::Result<()> {
+fn footer<F: FlowList>(report: &Report<F>, lines: u64, out: &mut dyn Write) -> io::Result<()> {
     let Footer { sources, losses, others } = &report.footer;
-    let totals = report.totals();
+    let totals = report.totals()?;
     let totals = [
         ("lines", lines),
         ("flows", totals.flows),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Report,
+    FlowList, Report,
     line::{Ends, Numbering},
     names::OneLine,
 };
@@ -29,9 +29,10 @@ const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
 const BLOCKS: u16 = 6;
 
 /// Writes the flows. `out` should be buffered.
-pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub fn render<F: FlowList>(report: &Report<F>, out: &mut dyn Write) -> io::Result<()> {
+    let flows = report.flows.whole()?;
     let mut lines: BTreeMap<Key, Line<'_>> = BTreeMap::new();
-    for flow in report.flows.iter().filter(|flow| known_to_conntrack(flow)) {
+    for flow in flows.iter().filter(|flow| known_to_conntrack(flow)) {
         let orig = flow.key.orig.folded();
         if order::block(&orig) < BLOCKS {
             let tuple = printed(orig);

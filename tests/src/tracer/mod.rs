@@ -5,7 +5,7 @@ pub mod conntrack;
 mod daemon;
 mod flow;
 pub mod listed;
-mod recording;
+pub mod recording;
 pub mod report;
 
 use std::env;

@@ -1,12 +1,18 @@
 //! The recording that each trace of a test makes beside its report: what is reported of it later must be the same, byte
 //! for byte.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Tracer;
+use super::report::Document;
+use crate::lab::Host;
 
 /// Options of a trace that ask for something else than its report to be compared: another output, or room for less
 /// than all flows, which a report of the recording has.
@@ -21,6 +27,25 @@ const LOOK: [(&str, bool); 6] = [
     ("--sort", true),
     ("--top", true),
 ];
+
+/// A trace of a namespace that records to a file, flows one by one, and writes no report.
+pub fn recording(router: &Host, file: &Path, args: &[&str]) -> Result<Tracer> {
+    let file = file.to_str().context("a name that is no text")?;
+    let args = [&["--backend", super::backend(), "--no-fold", "--record", file], args].concat();
+    Tracer::start_without_report(router, &args)
+}
+
+/// The report of recordings as JSON.
+pub fn report(args: &[&str]) -> Result<Document> {
+    let args = [&["report", "--format", "json"], args].concat();
+    Document::json(&super::stdout(args)?)
+}
+
+/// Source ports of the flows of a report.
+#[must_use]
+pub fn ports(document: &Document) -> BTreeSet<u64> {
+    document.flows.iter().filter_map(|flow| flow["original"]["sport"].as_u64()).collect()
+}
 
 /// A recording; removed when dropped.
 #[derive(Debug)]
@@ -57,8 +82,15 @@ impl Recording {
         if live.is_empty() {
             return Ok(());
         }
+        self.compare_with(live, &[])?;
+        // Nearly all flows are in temporary files.
+        self.compare_with(live, &["--memory", "8K"])
+    }
+
+    fn compare_with(&self, live: &str, options: &[&str]) -> Result<()> {
         let look = self.look.iter().map(String::as_str);
-        let offline = super::stdout(["report", &self.path].into_iter().chain(look))?;
+        let all = ["report", &self.path].into_iter().chain(look).chain(options.iter().copied());
+        let offline = super::stdout(all)?;
         let last = live.len().checked_sub(offline.len()).and_then(|at| live.get(at..));
         let (last, offline) = (last.unwrap_or(live).as_bytes(), offline.as_bytes());
         if let Some(at) = last.iter().zip(offline).position(|(a, b)| a != b) {
@@ -67,7 +99,7 @@ impl Recording {
                 String::from_utf8_lossy(text).into_owned()
             };
             bail!(
-                "the report of the recording differs at byte {at}: live …{}… recorded …{}…",
+                "the report of the recording {options:?} differs at byte {at}: live …{}… recorded …{}…",
                 around(last),
                 around(offline)
             );

@@ -62,7 +62,11 @@ impl Flows {
         match state.name {
             "new" if found.is_none() => Tracking::first(tuple),
             "new" => own(CtState::New),
-            "established" => own(CtState::Established),
+            "established" => {
+                let tracking = own(CtState::Established);
+                let status = tracking.status.with(Status::SEEN_REPLY.0);
+                Tracking { status: status.forget(Status::ASSURED.0), ..tracking }
+            }
             "related" => Tracking {
                 status: Word::unknown(Attribute::CtStatus.into()),
                 ..own(CtState::Related)

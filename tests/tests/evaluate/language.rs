@@ -275,6 +275,9 @@ pub(crate) fn generate(number: u32) -> Ruleset {
 /// The ruleset without the rules that nft does not take: conditions are put together by chance, and some exclude
 /// each other.
 pub(crate) fn without_contradictions(mut ruleset: Ruleset, host: &Host) -> Ruleset {
+    if ruleset.kind != Kind::NftBare {
+        return ruleset;
+    }
     let text = &mut ruleset.loads[0].1;
     while let Err(error) = host.run_with_input(["nft", "-f", "-"], text) {
         let error = format!("{error:#}");

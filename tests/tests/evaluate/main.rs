@@ -8,4 +8,5 @@ mod flows;
 mod language;
 mod render;
 mod router;
+mod routing;
 mod traces;

@@ -10,6 +10,7 @@ use conntracker::{
         code::Code,
         evaluate,
         packet::PacketType,
+        routing_tables::RoutingTables,
         state::{EvaluatedStep, Fate, StepVerdict},
         unknown::Attribute,
         word::Word,
@@ -19,7 +20,7 @@ use conntracker::{
 };
 use conntracker_tests::{
     burst, is_quick,
-    lab::Lab,
+    lab::{Host, Lab},
     oracle::{self, Backend, ChainName, Step, StepKind, Verdict},
     rulesets::{Kind, ORACLE_TABLE, Ruleset},
     trial::{Bench, Trial},
@@ -28,8 +29,7 @@ use conntracker_tests::{
 use crate::{
     expressions::load,
     flows::{Flows, state, tuple},
-    language,
-    router::Router,
+    language, router,
 };
 
 /// Rulesets of each kind, and with `CONNTRACKER_TESTS=quick`.
@@ -104,27 +104,31 @@ fn run(generate: fn(u32) -> Ruleset, numbers: impl Iterator<Item = u32>) -> Tall
         let flows = burst::flows(&bench.lab, number);
         let load_all = |ruleset: &Ruleset, lab: &Lab| {
             ruleset.load(&lab.router)?;
-            match ruleset.kind {
-                Kind::IptablesNft | Kind::IptablesLegacy => lab.router.nft(STATES),
-                _ => Ok(()),
-            }
+            let states = matches!(ruleset.kind, Kind::IptablesNft | Kind::IptablesLegacy);
+            if states { lab.router.nft(STATES) } else { Ok(()) }
         };
         let trial = bench.try_loaded(ruleset, flows, None, load_all).unwrap();
         let legacy = bench.lab.router.enter(raw::read).unwrap();
         let legacy: Vec<_> = legacy.iter().map(|table| table.decode().unwrap()).collect();
         let firewall = Firewall::new(&load(&bench.lab.router), &legacy);
-        let router = Router::new(&bench.lab.router);
+        let router = router::tables(&bench.lab.router);
         let flows = Flows::new(&bench.lab.router);
-        check(&trial, &firewall, &router, flows, &mut tally);
+        check(&trial, &firewall, (&bench.lab.router, &router), flows, &mut tally);
     }
     tally
 }
 
-fn check(trial: &Trial, firewall: &Firewall, router: &Router, mut flows: Flows, tally: &mut Tally) {
+fn check(
+    trial: &Trial,
+    firewall: &Firewall,
+    (host, tables): (&Host, &RoutingTables),
+    mut flows: Flows,
+    tally: &mut Tally,
+) {
     for traced in &trial.traced.packets {
-        let Some((packet, origin)) = packet(traced, &flows, router) else { continue };
+        let Some((packet, origin)) = packet(traced, &flows, (host, tables)) else { continue };
         tally.packets += 1;
-        let evaluation = evaluate(firewall, packet.clone(), origin, router);
+        let evaluation = evaluate(firewall, packet.clone(), origin, tables);
         let steps: Vec<Vec<Step>> = evaluation
             .endings
             .iter()
@@ -173,23 +177,21 @@ fn decided(evaluation: &Evaluation) -> Result<Fate, String> {
 }
 
 /// The packet whose trace began, as far as the trace tells it, and where it came from.
-fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Packet, Origin)> {
+fn packet(
+    traced: &oracle::Packet,
+    flows: &Flows,
+    (host, tables): (&Host, &RoutingTables),
+) -> Option<(Packet, Origin)> {
     let tuple = tuple(&traced.tuple);
     let mut packet = Packet::of(&tuple)?;
     let (network, transport) = &traced.headers;
     let long = |at: usize| u16::from_be_bytes([network[at], network[at + 1]]);
     if tuple.is_ipv4() {
         packet.set_length(long(2).into());
-        packet.set_ttl(network[8]);
-        packet.set_dscp_and_ecn(network[1]);
     } else {
         packet.set_length(u32::from(long(4)) + 40);
-        packet.set_ttl(network[7]);
-        packet.set_dscp_and_ecn((network[0] << 4) | (network[1] >> 4));
     }
-    if tuple.proto == 6 {
-        packet.set_tcp_flags(transport[13], 0xff);
-    }
+    packet.set_headers(network, transport);
     packet.mark = Word::new(0, Attribute::Mark.into());
     packet.priority = Word::new(0, Attribute::Priority.into());
     packet.packet_type = Ok(PacketType::Host);
@@ -203,7 +205,7 @@ fn packet(traced: &oracle::Packet, flows: &Flows, router: &Router) -> Option<(Pa
         let answer = state.is_some_and(|state| state.name == "related");
         if answer { Origin::Answer } else { Origin::Local }
     } else {
-        packet.input = Ok(Some(router.interface(traced.input?)?));
+        packet.input = Ok(Some(router::interface(host, tables, traced.input?)?));
         packet.owner = Ok(None);
         Origin::Received
     };

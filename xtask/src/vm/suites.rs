@@ -70,6 +70,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "marks", proves: "marks before and after each hook, and what set them", emulated: Emulated::Each },
     Suite { name: "moments", proves: "flows that begin or end with the trace are counted once", emulated: Emulated::No },
     Suite { name: "namespaces", proves: "several network namespaces, each by itself", emulated: Emulated::First },
+    Suite { name: "offline", proves: "recordings are followed while they are written; temporary files that cannot be written are an error", emulated: Emulated::No },
     Suite { name: "output", proves: "reports are written whole or not at all", emulated: Emulated::No },
     Suite { name: "path", proves: "`--format path`: steps in the order of `nft monitor trace` and of the target TRACE, below their jumps", emulated: Emulated::First },
     Suite { name: "recordings", proves: "recordings survive SIGKILL, full disks and rotation; reports of a part of the time", emulated: Emulated::No },

@@ -2,25 +2,38 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use anyhow::Result;
+
 use super::Run;
 use crate::{
     firewall::Ruleset,
-    model::{Flow, FlowKey, NetnsId, order},
-    report::{Footer, Header, Interface, Namespace, Report, html::Background, timeline::Timeline},
+    model::{Flow, NetnsId},
+    report::{
+        Footer, Header, Interface, Namespace, Report,
+        assembly::in_order,
+        html::Background,
+        sorter::{Sorted, Sorter},
+        timeline::Timeline,
+    },
 };
 
 /// One report of all runs; an empty one if there is none.
-pub(super) fn combine(mut runs: Vec<Run>) -> Run {
+///
+/// # Errors
+/// A temporary file fails.
+pub(super) fn combine(mut runs: Vec<Run>, in_memory: usize) -> Result<Run> {
     if runs.len() == 1
         && let Some(run) = runs.pop()
     {
-        return run;
+        return Ok(run);
     }
     let mut all = Combined { many_hosts: hosts(&runs).len() > 1, ..Combined::default() };
+    // Flows with the same key stand side by side, those of earlier runs first.
+    let mut sorter = Sorter::new(in_order(), in_memory);
     let header = all.header(&runs);
     let (mut footer, mut untold) = (Footer::default(), Vec::new());
     for Run { report, background } in runs {
-        let ids = all.add(report.header, report.flows);
+        let ids = all.add(report.header, report.flows, &mut sorter)?;
         all.add_background(background, |id| ids.get(&id).copied().unwrap_or(id));
         add_footer(&mut footer, report.footer);
         for why in report.untold {
@@ -29,14 +42,28 @@ pub(super) fn combine(mut runs: Vec<Run>) -> Run {
             }
         }
     }
-    let Combined { namespaces, flows, timeline, rulesets, .. } = all;
-    let mut flows: Vec<Flow> = flows.into_values().collect();
-    order::sort(&mut flows);
+    let Combined { namespaces, timeline, rulesets, .. } = all;
+    let flows = merged(sorter.finish()?, in_memory)?;
     let coverage = Err("several runs have no coverage".to_owned());
-    Run {
+    Ok(Run {
         report: Report { header: Header { namespaces, ..header }, flows, footer, coverage, untold },
         background: Background { timeline, rulesets: rulesets.into_iter().collect() },
-    }
+    })
+}
+
+/// Flows that stand side by side and have the same key are one.
+fn merged(flows: Sorted, in_memory: usize) -> Result<Sorted> {
+    let mut sorter = Sorter::new(in_order(), in_memory);
+    let mut last: Option<Flow> = None;
+    flows.drain(|flow| match &mut last {
+        Some(known) if known.key == flow.key => {
+            known.merge(flow);
+            Ok(())
+        }
+        last => last.replace(flow).map_or(Ok(()), |before| sorter.push(before)),
+    })?;
+    last.map_or(Ok(()), |flow| sorter.push(flow))?;
+    sorter.finish()
 }
 
 #[derive(Default)]
@@ -47,7 +74,6 @@ struct Combined {
     ids: HashMap<(String, String), NetnsId>,
     /// Numbers of interfaces, by namespace, index and name.
     interfaces: HashMap<(NetnsId, u32, String), u32>,
-    flows: HashMap<FlowKey, Flow>,
     timeline: Option<Timeline>,
     rulesets: BTreeMap<NetnsId, Ruleset>,
 }
@@ -112,7 +138,12 @@ impl Combined {
     }
 
     /// Adds the flows of a run, and returns which namespaces of its own are which of all.
-    fn add(&mut self, header: Header, flows: Vec<Flow>) -> BTreeMap<NetnsId, NetnsId> {
+    fn add(
+        &mut self,
+        header: Header,
+        flows: Sorted,
+        sorter: &mut Sorter,
+    ) -> Result<BTreeMap<NetnsId, NetnsId>> {
         let mut ids = BTreeMap::new();
         let mut numbers = HashMap::new();
         for Namespace { id, name, interfaces, untraced } in header.namespaces {
@@ -128,7 +159,7 @@ impl Combined {
                 }
             }
         }
-        for mut flow in flows {
+        flows.drain(|mut flow| {
             let id = flow.key.netns;
             // An interface whose name is not known keeps its number.
             let number = |of: u32| numbers.get(&(id, of)).copied().unwrap_or(of);
@@ -137,14 +168,9 @@ impl Combined {
                 drops.renumber(number);
             }
             flow.key.netns = ids.get(&id).copied().unwrap_or(id);
-            match self.flows.get_mut(&flow.key) {
-                Some(known) => known.merge(flow),
-                None => {
-                    self.flows.insert(flow.key, flow);
-                }
-            }
-        }
-        ids
+            sorter.push(flow)
+        })?;
+        Ok(ids)
     }
 
     fn add_background(&mut self, background: Background, id: impl Fn(NetnsId) -> NetnsId) {

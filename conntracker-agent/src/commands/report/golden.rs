@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, env, fs, path::Path};
 use serde_json::Value;
 
 use super::{
-    Folding, Offline, Source,
+    Folding, Offline, Room, Source,
     golden_events::{counts, header, owners, rest, ruleset, start},
     run,
 };
@@ -33,7 +33,7 @@ fn report_of(recording: &Path) -> Value {
             filter_text: Vec::new(),
             recorded_filter: |_| Ok(Filter::default()),
             folding: Folding::AsRecorded,
-            max_flows: 1_000,
+            room: Room::default(),
             live: false,
         },
         from: None,
@@ -41,6 +41,7 @@ fn report_of(recording: &Path) -> Value {
         nat_port: None,
         sort: None,
         top: None,
+        follow: None,
         destination: Destination::new(file.to_str().unwrap()),
         format: Format::Json,
         anonymize: false,

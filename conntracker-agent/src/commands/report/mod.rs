@@ -2,6 +2,7 @@
 
 mod background;
 mod combine;
+mod follow;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod golden_events;
 mod inputs;
 mod progress;
 mod replay;
+mod select;
 mod when;
 
 use std::{
@@ -17,7 +19,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -27,10 +29,14 @@ use self::{
     progress::Progress,
     replay::{Replay, Wanted},
 };
-pub use self::{replay::Folding, when::When};
+pub use self::{
+    replay::{Folding, Room},
+    select::Sort,
+    when::When,
+};
 use super::trace::EXIT_LOST;
 use crate::{
-    model::{Flow, NetnsId, Status, TimeOfDay, event::EventKind, filter::Filter, tuple::L4},
+    model::{NetnsId, TimeOfDay, event::EventKind, filter::Filter},
     os::{messages, output::Destination, random::random},
     recording::{End, Error, Item, Reader, statement::Ruleset},
     report::{
@@ -38,6 +44,7 @@ use crate::{
         anonymous::Anonymizer,
         by::GroupOptions,
         html::{self, Background},
+        sorter::Sorted,
     },
 };
 
@@ -55,6 +62,8 @@ pub struct Offline {
     pub sort: Option<Sort>,
     /// See `sort`.
     pub top: Option<usize>,
+    /// After the report of what is there, reports of what is added, this often.
+    pub follow: Option<Duration>,
     /// Where the report goes.
     pub destination: Destination,
     /// What it looks like.
@@ -67,7 +76,7 @@ pub struct Offline {
 
 /// What is reported of a run.
 struct Run {
-    report: Report,
+    report: Report<Sorted>,
     /// Empty if nobody asks for it.
     background: Background,
 }
@@ -85,7 +94,7 @@ pub struct Source {
     /// Whether flows are folded.
     pub folding: Folding,
     /// Room for flows.
-    pub max_flows: usize,
+    pub room: Room,
     /// The recordings are being written: the last part of each is read, and it has no end yet. Parts stand alone, so it
     /// has all that is there now.
     pub live: bool,
@@ -107,7 +116,7 @@ impl Source {
 
     /// The report of a part of the time: nanoseconds since the epoch.
     pub(super) fn report(&self, inputs: &[Input], times: RangeInclusive<u64>) -> Result<Report> {
-        Ok(self.run(inputs, times, false)?.report)
+        self.run(inputs, times, false)?.report.in_memory()
     }
 
     /// The same, with what a page shows besides, if that is asked for.
@@ -118,11 +127,11 @@ impl Source {
             filter_text: &self.filter_text,
             recorded_filter: &self.recorded_filter,
             folding: self.folding,
-            max_flows: self.max_flows,
+            room: self.room,
             background,
             end: if self.live { End::MayGrow } else { End::Last },
         };
-        Ok(combine::combine(read(inputs, &wanted)?))
+        combine::combine(read(inputs, &wanted)?, self.room.in_memory())
     }
 
     /// The epochs of the ruleset by their numbers; of the first run.
@@ -175,45 +184,6 @@ pub(super) struct Epoch {
     pub netns: NetnsId,
 }
 
-/// Order of the flows, highest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// Bytes of both directions.
-    Bytes,
-    /// Packets of both directions.
-    Packets,
-    /// Packets that netfilter dropped.
-    Drops,
-    /// Packets that got lost elsewhere.
-    Lost,
-    /// Conntrack flows.
-    Flows,
-    /// When they began.
-    First,
-    /// When something was seen last.
-    Last,
-    /// From the first to the last packet seen.
-    Duration,
-}
-
-impl Sort {
-    fn key(self, flow: &Flow) -> u64 {
-        let both = |of: fn(&crate::model::counters::Counters) -> u64| {
-            flow.counters.iter().flatten().map(of).sum()
-        };
-        match self {
-            Self::Bytes => both(|counters| counters.bytes),
-            Self::Packets => both(|counters| counters.packets),
-            Self::Drops => flow.drops.as_ref().map_or(0, |drops| drops.packets()),
-            Self::Lost => flow.drops.as_ref().map_or(0, |drops| drops.lost_packets()),
-            Self::Flows => flow.merged(),
-            Self::First => flow.first_ns,
-            Self::Last => flow.last_ns,
-            Self::Duration => flow.last_ns.saturating_sub(flow.first_ns),
-        }
-    }
-}
-
 /// Writes the report.
 ///
 /// # Errors
@@ -230,21 +200,27 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
     if from > to {
         return Err(anyhow!("`--from` is later than `--to`"));
     }
+    if let Some(every) = offline.follow {
+        return follow::follow(offline, every, from);
+    }
     let with_background = offline.format == Format::Html;
-    let Run { mut report, mut background } = source.run(&inputs, from..=to, with_background)?;
+    let run = source.run(&inputs, from..=to, with_background)?;
+    let lost = print(offline, run, nat_at)?;
+    Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
+}
+
+/// Writes a report, and says whether it lacks something.
+fn print(offline: &Offline, run: Run, nat_at: Option<u64>) -> Result<bool> {
+    let Run { mut report, mut background } = run;
+    let in_memory = offline.source.room.in_memory();
     if offline.anonymize {
-        Anonymizer::new(random().context("no random bytes can be had")?).report(&mut report);
+        let mut anonymizer = Anonymizer::new(random().context("no random bytes can be had")?);
+        report = anonymizer.report(report, in_memory)?;
         // They have addresses and comments.
         background.rulesets.clear();
     }
     if let (Some((port, _)), Some(at)) = (offline.nat_port, nat_at) {
-        if report.header.folded {
-            report.header.notes.push(
-                "flows are folded: of those of one line the translation of the first is known; record with --no-fold"
-                    .to_owned(),
-            );
-        }
-        report.flows.retain(|flow| has_nat_port(flow, port, at));
+        report = select::with_nat_port(report, in_memory, port, at)?;
     }
     if let Format::Groups(GroupOptions { key, .. }, _) = offline.format
         && report.header.folded
@@ -255,14 +231,10 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         ));
     }
     if let Some(sort) = offline.sort {
-        report.flows.sort_by_key(|flow| std::cmp::Reverse(sort.key(flow)));
+        report = select::sorted(report, in_memory, sort)?;
     }
-    if let Some(top) = offline.top
-        && report.flows.len() > top
-    {
-        let left_out = report.flows.len() - top;
-        report.flows.truncate(top);
-        report.header.notes.push(format!("{left_out} more flows are not listed (--top {top})"));
+    if let Some(top) = offline.top {
+        report = select::first(report, top)?;
     }
     let format = offline.format.coloured(offline.destination.shows_colours());
     offline.destination.write(|out: &mut dyn Write| match format {
@@ -270,17 +242,7 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
         format => report.render(format, out),
     })?;
     report.footer.warn();
-    let lost = report.footer.lost_anything() || !report.untold.is_empty();
-    Ok(if offline.strict && lost { ExitCode::from(EXIT_LOST) } else { ExitCode::SUCCESS })
-}
-
-/// Whether the source of a flow was translated to a port at a time (nanoseconds since the epoch).
-fn has_nat_port(flow: &Flow, port: u16, at_ns: u64) -> bool {
-    let translated = flow.status.contains(Status::SRC_NAT)
-        && flow.reply.is_some_and(|reply| matches!(reply.l4, L4::Ports { dst, .. } if dst == port));
-    let timeout = flow.timeout.map(|seconds| u64::from(seconds) * 1_000_000_000);
-    let timed_out = timeout.is_some_and(|timeout| flow.last_ns.saturating_add(timeout) < at_ns);
-    translated && flow.ended == 0 && !timed_out
+    Ok(report.footer.lost_anything() || !report.untold.is_empty())
 }
 
 /// When the recordings end, as far as that is known before they are read: when the last file was written last.
@@ -324,7 +286,7 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
                 run = Some(Replay::new(wanted, head));
             }
             // The head of the first part may be damaged.
-            run.get_or_insert_with(|| Replay::unknown(wanted)).take(&name, item);
+            run.get_or_insert_with(|| Replay::unknown(wanted)).take(&name, item)?;
         }
         if items > 0
             && wanted.end == End::Last
@@ -336,5 +298,5 @@ fn read(inputs: &[Input], wanted: &Wanted<'_>) -> Result<Vec<Run>> {
     }
     runs.extend(run.map(Replay::finish));
     messages::clear_status();
-    runs.into_iter().map(|run| run.map_err(|why| anyhow!("{why}"))).collect()
+    runs.into_iter().collect()
 }

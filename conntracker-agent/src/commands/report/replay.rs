@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
+use anyhow::{Error, Result};
+
 use super::{Run, background};
 use crate::{
     flowtable::FlowTable,
@@ -12,6 +14,7 @@ use crate::{
         loss::Loss,
         process::{ProcessNames, SocketHolder},
     },
+    os::scratch,
     recording::{Damage, End, Item, PartHead, statement},
     report::{
         Footer, Header, Report, assembly::Assembly, html::Background, recorded, time,
@@ -31,6 +34,41 @@ pub enum Folding {
     NoFold,
 }
 
+/// Room for flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// So many of them; the others are summed up.
+    Flows(usize),
+    /// So many of them in memory; the others are in temporary files.
+    InMemory(usize),
+}
+
+/// What a flow takes in memory, with everything that finds it: measured, and rounded up.
+const BYTES_OF_FLOW: u64 = 8_192;
+
+impl Default for Room {
+    /// 256 MiB.
+    fn default() -> Self {
+        Self::within(256 << 20)
+    }
+}
+
+impl Room {
+    /// So many bytes of memory.
+    #[must_use]
+    pub fn within(bytes: u64) -> Self {
+        Self::InMemory(usize::try_from(bytes / BYTES_OF_FLOW).unwrap_or(usize::MAX).max(1))
+    }
+
+    /// How many flows are kept in memory where they are sorted.
+    pub(super) fn in_memory(self) -> usize {
+        match self {
+            Self::Flows(_) => usize::MAX,
+            Self::InMemory(flows) => flows,
+        }
+    }
+}
+
 /// What of a recording is wanted.
 pub(super) struct Wanted<'a> {
     /// Times of day, nanoseconds since the epoch.
@@ -41,7 +79,7 @@ pub(super) struct Wanted<'a> {
     /// Reads the filter of the live run.
     pub recorded_filter: &'a dyn Fn(&[String]) -> Result<Filter, String>,
     pub folding: Folding,
-    pub max_flows: usize,
+    pub room: Room,
     /// Also the timeline and the rulesets.
     pub background: bool,
     /// Whether the files may grow.
@@ -65,6 +103,9 @@ pub(super) struct Replay<'a> {
     over: bool,
     /// Time of day of the last event that was taken.
     last_ns: u64,
+    /// Something was taken since the last report, and when that ended.
+    added: bool,
+    since_ns: Option<u64>,
     /// What a reader must know: gaps and damage.
     remarks: Vec<String>,
     events_lost: u64,
@@ -99,6 +140,8 @@ impl<'a> Replay<'a> {
             begun: *wanted.times.start() == 0,
             over: false,
             last_ns: 0,
+            added: false,
+            since_ns: None,
             remarks,
             events_lost: 0,
             blocks_lost: 0,
@@ -132,9 +175,12 @@ impl<'a> Replay<'a> {
     }
 
     /// Takes what a file of this name has.
-    pub fn take(&mut self, file: &str, item: Item) {
+    ///
+    /// # Errors
+    /// A temporary file fails.
+    pub fn take(&mut self, file: &str, item: Item) -> Result<()> {
         match item {
-            Item::Events(events) => self.events(events),
+            Item::Events(events) => self.events(events)?,
             Item::Header(header) => {
                 if !self.over || self.header.is_none() {
                     self.header = Some(header);
@@ -157,6 +203,7 @@ impl<'a> Replay<'a> {
             Item::Ruleset(ruleset) => self.ruleset(ruleset),
             Item::Part(_) | Item::Close(_) => {}
         }
+        Ok(())
     }
 
     /// A part states again the ruleset that was there when it began.
@@ -177,7 +224,7 @@ impl<'a> Replay<'a> {
         self.remarks.push(format!("{file} has no end: its writer was killed, or still writes"));
     }
 
-    fn events(&mut self, events: Vec<FlowEvent>) {
+    fn events(&mut self, events: Vec<FlowEvent>) -> Result<()> {
         for event in events {
             if let EventKind::Clock(time_of_day) = event.kind {
                 self.clock(time_of_day);
@@ -195,13 +242,17 @@ impl<'a> Replay<'a> {
                 self.over = true;
                 continue;
             }
-            let table = self.table.get_or_insert_with(|| table(self.wanted, self.header.as_ref()));
+            let table = match &mut self.table {
+                Some(table) => table,
+                None => self.table.insert(table(self.wanted, self.header.as_ref())?),
+            };
             if !self.begun && !timeless && at >= *self.wanted.times.start() {
                 self.begun = true;
                 table.begin_anew();
             }
             if !timeless {
                 self.last_ns = self.last_ns.max(at);
+                self.added = true;
             }
             match &mut self.timeline {
                 Some(timeline) if self.begun => {
@@ -210,6 +261,8 @@ impl<'a> Replay<'a> {
                 _ => table.take(event),
             }
         }
+        let failed = self.table.as_ref().and_then(FlowTable::spill_error);
+        failed.map_or(Ok(()), |error| Err(scratch::error(error)))
     }
 
     /// The clock may have been set.
@@ -277,36 +330,82 @@ impl<'a> Replay<'a> {
     }
 
     /// The report of the run.
-    pub fn finish(self) -> Result<Run, String> {
-        let Self {
-            wanted, table, header, counts, names, time_of_day, last_ns, mut remarks, ..
-        } = self;
-        let stated = self.undated.into_iter().chain(self.rulesets.into_values());
-        let rulesets = background::rulesets(stated, &mut remarks);
-        let background = Background { timeline: self.timeline, rulesets };
+    ///
+    /// # Errors
+    /// A temporary file fails; the recording has a filter that cannot be read.
+    pub fn finish(mut self) -> Result<Run> {
+        let stated = self.undated.drain(..).chain(std::mem::take(&mut self.rulesets).into_values());
+        let rulesets = background::rulesets(stated, &mut self.remarks);
+        let background = Background { timeline: self.timeline.take(), rulesets };
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => table(self.wanted, self.header.as_ref())?,
+        };
+        let assembly = self.assembly(&table)?;
+        let flows = table.into_flows().map(|flow| {
+            let mut flow = flow?;
+            if let Some(process) = flow.process.as_deref_mut() {
+                self.names.complete(process);
+            }
+            Ok(flow)
+        });
+        let assembly = assembly.with_flows(flows);
+        Ok(Run { report: assembly.sort(self.wanted.room.in_memory())?, background })
+    }
+
+    /// The report of what was read since the last one, if anything was. For replays without temporary files.
+    ///
+    /// # Errors
+    /// The recording has a filter that cannot be read.
+    pub fn report(&mut self) -> Result<Option<Report>> {
+        let Some(mut table) = self.table.take().filter(|_| self.begun && self.added) else {
+            return Ok(None);
+        };
+        let assembly = self.assembly(&table)?;
+        let mut flows = table.snapshot();
+        flows.processes().for_each(|process| self.names.complete(process));
+        table.begin_anew();
+        self.table = Some(table);
+        self.added = false;
+        self.counts.0.clone_from(&self.counts.1);
+        self.remarks.clear();
+        (self.blocks_lost, self.events_lost) = (0, 0);
+        let report = assembly.with_flows(flows).finish()?;
+        self.since_ns = Some(report.header.end_ns);
+        Ok(Some(report))
+    }
+
+    /// The report, without its flows.
+    fn assembly(&mut self, table: &FlowTable) -> Result<Assembly<()>> {
+        let wanted = self.wanted;
         let whole = wanted.times == (0..=u64::MAX);
-        let table = table.unwrap_or_else(|| self::table(wanted, header.as_ref()));
-        let stated = header.unwrap_or_else(|| {
-            remarks.push("what was observed is not known: the header is lost".to_owned());
+        let stated = self.header.clone().unwrap_or_else(|| {
+            self.remarks.push("what was observed is not known: the header is lost".to_owned());
             statement::Header::default()
         });
-        let recorded_filter = (wanted.recorded_filter)(&stated.filters)?;
-        let end_ns = match &counts.1 {
-            Some(counts) if whole => recorded::time_of_day(counts).of(counts.at_ns).max(last_ns),
-            _ => last_ns,
+        let recorded_filter = (wanted.recorded_filter)(&stated.filters).map_err(Error::msg)?;
+        let end_ns = match &self.counts.1 {
+            Some(counts) if whole => {
+                recorded::time_of_day(counts).of(counts.at_ns).max(self.last_ns)
+            }
+            _ => self.last_ns,
         };
-        let folds_now = !folds_at_once(wanted, &stated) && folds(wanted, &stated);
+        let fold = !folds_at_once(wanted, &stated) && folds(wanted, &stated);
         let untold = stated.untold.clone();
         let without_rules = stated.without_rules.clone();
         let folded = folds(wanted, &stated);
         let mut header = Header::of_statement(stated, end_ns);
         header.folded = folded;
         header.filters.extend(wanted.filter_text.iter().cloned());
-        let mut counted = counts.1.unwrap_or_default();
+        header.start_ns = self.since_ns.unwrap_or(header.start_ns);
+        let mut counted = self.counts.1.clone().unwrap_or_default();
         // The clocks as they were when the live run wrote its report.
-        let related =
-            if counted.at_ns > 0 && whole { recorded::time_of_day(&counted) } else { time_of_day };
-        if let Some(before) = counts.0 {
+        let time_of_day = if counted.at_ns > 0 && whole {
+            recorded::time_of_day(&counted)
+        } else {
+            self.time_of_day
+        };
+        if let Some(before) = &self.counts.0 {
             subtract(&mut counted.sources, &before.sources);
             subtract(&mut counted.losses, &before.losses);
         }
@@ -328,20 +427,13 @@ impl<'a> Replay<'a> {
                 known.count = count;
             }
         }
-        header.notes.extend(remarks);
+        header.notes.extend(self.remarks.iter().cloned());
         header.notes.extend(unknown);
-        let mut flows = table.snapshot();
-        flows.processes().for_each(|process| names.complete(process));
-        let report = Report {
-            header,
-            flows: Vec::new(),
-            footer,
-            coverage: Err(without_rules.unwrap_or_else(|| "a recording has no coverage".to_owned())),
-            untold,
-        };
+        let coverage =
+            Err(without_rules.unwrap_or_else(|| "a recording has no coverage".to_owned()));
+        let report = Report { header, flows: (), footer, coverage, untold };
         let filters = vec![recorded_filter, wanted.filter.clone()];
-        let assembly = Assembly { report, flows, filters, fold: folds_now, time_of_day: related };
-        Ok(Run { report: assembly.finish(), background })
+        Ok(Assembly { report, flows: (), filters, fold, time_of_day })
     }
 }
 
@@ -371,7 +463,14 @@ fn folds_at_once(wanted: &Wanted<'_>, header: &statement::Header) -> bool {
                 .is_ok_and(|filter| filter.folded_key_decides()))
 }
 
-fn table(wanted: &Wanted<'_>, header: Option<&statement::Header>) -> FlowTable {
+fn table(wanted: &Wanted<'_>, header: Option<&statement::Header>) -> Result<FlowTable> {
     let fold = header.is_some_and(|header| folds_at_once(wanted, header));
-    FlowTable::new(fold, wanted.max_flows)
+    Ok(match wanted.room {
+        Room::Flows(most) => FlowTable::new(fold, most),
+        Room::InMemory(flows) => {
+            let mut table = FlowTable::new(fold, usize::MAX);
+            table.spill_to(scratch::file()?, flows);
+            table
+        }
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use conntracker_common::conntrack::IPS_CONFIRMED;
+
 use super::{
     context::Context,
     header::Header,
@@ -123,11 +125,16 @@ impl Journey<'_> {
                     self.end(Fate::Unknown, state);
                 }
                 Ok(route) => match route.kind {
-                    // Broadcasts and groups that this host belongs to come in.
-                    RouteType::Local
-                    | RouteType::Broadcast
-                    | RouteType::Multicast
-                    | RouteType::Anycast => self.deliver(state),
+                    // Broadcasts come in.
+                    RouteType::Local | RouteType::Broadcast | RouteType::Anycast => {
+                        self.deliver(state);
+                    }
+                    RouteType::Multicast => {
+                        // If this host is in the group, which routes do not tell.
+                        state.why = state.why.union(Attribute::Routes.into());
+                        self.end(Fate::NoRoute, state.clone());
+                        self.deliver(state);
+                    }
                     RouteType::Unicast => self.forward(state, route),
                     _ => self.end(Fate::NoRoute, state),
                 },
@@ -245,6 +252,10 @@ impl Journey<'_> {
     /// A packet of this host to itself comes in through `lo`, with its conntrack entry.
     fn loop_back(&mut self, mut state: State, lo: Interface) {
         let packet = &mut state.packet;
+        if packet.tracking.has_entry() == Ok(true) {
+            // The last function of postrouting.
+            packet.tracking.status = packet.tracking.status.with(IPS_CONFIRMED);
+        }
         let mut link = Header::UNKNOWN;
         link.set(0, &[0; 12]);
         packet.link = Some(link);

@@ -10,7 +10,10 @@ use super::{
     unknown::{Attr, Attribute, Unknown},
     word::Word,
 };
-use crate::netlink::nftables::{expression::Register, key::meta};
+use crate::{
+    model::hook::Hook,
+    netlink::nftables::{expression::Register, key::meta},
+};
 
 /// NFPROTO_IPV4 and NFPROTO_IPV6; ETH_P_IP and ETH_P_IPV6.
 const NFPROTO: [u8; 2] = [2, 10];
@@ -20,7 +23,13 @@ const ETHER_TYPE: [u16; 2] = [0x0800, 0x86dd];
 const NUMBER: usize = 4;
 
 /// Loads metadata.
-pub(super) fn load(packet: &Packet, key: u32, to: Register, registers: &mut Registers) -> Effect {
+pub(super) fn load(
+    packet: &Packet,
+    key: u32,
+    to: Register,
+    registers: &mut Registers,
+    hook: Hook,
+) -> Effect {
     let v6 = usize::from(packet.layer3() == Layer3::Ip6);
     let unknown = |attribute: Attribute| Unknown::Attribute(attribute);
     match key {
@@ -34,19 +43,16 @@ pub(super) fn load(packet: &Packet, key: u32, to: Register, registers: &mut Regi
         meta::OIF => registers.attr(to, index(&packet.output)),
         meta::IIFNAME => registers.attr(to, name(&packet.input)),
         meta::OIFNAME => registers.attr(to, name(&packet.output)),
-        meta::IIFTYPE | meta::OIFTYPE | meta::IIFGROUP | meta::OIFGROUP => {
-            let interface = match key {
-                meta::IIFTYPE | meta::IIFGROUP => &packet.input,
-                _ => &packet.output,
-            };
-            let group = matches!(key, meta::IIFGROUP | meta::OIFGROUP);
+        meta::IIFTYPE => return hardware(packet, hook, to, registers),
+        meta::OIFTYPE | meta::IIFGROUP | meta::OIFGROUP => {
+            let interface = if key == meta::IIFGROUP { &packet.input } else { &packet.output };
             match interface {
                 Ok(None) => return Effect::Break,
-                Ok(Some(interface)) if group => {
-                    registers.attr(to, interface.group.map(u32::to_ne_bytes));
+                Ok(Some(interface)) if key == meta::OIFTYPE => {
+                    registers.attr(to, interface.hardware.map(u16::to_ne_bytes));
                 }
                 Ok(Some(interface)) => {
-                    registers.attr(to, interface.hardware.map(u16::to_ne_bytes));
+                    registers.attr(to, interface.group.map(u32::to_ne_bytes));
                 }
                 Err(why) => {
                     registers.store_unknown(to, NUMBER, (*why).into());
@@ -111,17 +117,37 @@ pub(super) fn store(packet: &mut Packet, key: u32, from: Register, registers: &R
     }
 }
 
+/// What `meta iiftype` loads: the type of the interface of input. Behind routing newer kernels load that of the
+/// device that the packet has, the interface of output, also for packets of this host (seen on Linux 6.18).
+fn hardware(packet: &Packet, hook: Hook, to: Register, registers: &mut Registers) -> Effect {
+    let of = |interface: &Attr<Option<Interface>>| match interface {
+        Ok(Some(interface)) => interface.hardware.map(Some),
+        Ok(None) => Ok(None),
+        Err(why) => Err(*why),
+    };
+    let (input, output) = (of(&packet.input), of(&packet.output));
+    let behind = matches!(hook, Hook::Postrouting | Hook::Egress);
+    match input {
+        Ok(Some(kind)) if !behind || output == input => registers.store(to, &kind.to_ne_bytes()),
+        Ok(None) if !behind => return Effect::Break,
+        _ => {
+            let why = Attribute::InterfaceDetails.into();
+            registers.store_unknown(to, NUMBER, why);
+            return Effect::NextOrBreak(why);
+        }
+    }
+    Effect::Next
+}
+
 /// What `meta pkttype` loads: of packets that `lo` looped back, what their destination is.
 fn packet_type(packet: &Packet) -> Attr<PacketType> {
     let kind = packet.packet_type?;
     if kind != PacketType::Loopback {
         return Ok(kind);
     }
-    let multicast = packet.address(Side::Destination)?.is_multicast();
     Ok(match packet.address(Side::Destination)? {
-        IpAddr::V4(_) if !multicast => PacketType::Broadcast,
-        _ if multicast => PacketType::Multicast,
-        _ => PacketType::Host,
+        IpAddr::V4(to) if !to.is_multicast() => PacketType::Broadcast,
+        _ => PacketType::Multicast,
     })
 }
 

@@ -25,6 +25,7 @@ pub mod packet;
 mod payload;
 mod registers;
 pub mod routes;
+pub mod routing_tables;
 mod rule;
 mod ruleset;
 pub mod state;

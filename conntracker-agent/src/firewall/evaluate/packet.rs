@@ -215,6 +215,12 @@ impl Packet {
         &mut self.transport
     }
 
+    /// Sets the bytes of both headers, as far as they are given: those of a packet that was seen.
+    pub fn set_headers(&mut self, network: &[u8], transport: &[u8]) {
+        self.network.set(0, network);
+        self.transport.set(0, transport);
+    }
+
     /// Source or destination address.
     pub fn address(&self, side: Side) -> Attr<IpAddr> {
         let unknown = side.address().into();

@@ -161,7 +161,7 @@ fn plain(expression: &Expression, point: &mut Point, context: &Context<'_>) -> E
         E::PayloadSet { slice, from, .. } => {
             payload::store(packet, slice, &registers.load(*from, slice.len as usize))
         }
-        E::Meta { key, to } => metadata::load(packet, *key, *to, registers),
+        E::Meta { key, to } => metadata::load(packet, *key, *to, registers, context.hook),
         E::MetaSet { key, from } => {
             metadata::store(packet, *key, *from, registers);
             Effect::Next

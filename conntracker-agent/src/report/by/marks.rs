@@ -1,7 +1,8 @@
 //! What is known of the connmark of a group.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::kept::KeptKeys;
 use crate::{
     model::{Flow, NetnsId, Status, Tuple, Zone},
     report::text::marks::{By, Kind, changes_on},
@@ -15,18 +16,18 @@ pub(in crate::report) struct MarkGroup<'a> {
     /// Their parents, as far as they are known.
     parents: HashSet<(NetnsId, Zone, Tuple)>,
     /// Flows whose mark was set by what is known, by that.
-    set_by: HashMap<By<'a>, u64>,
+    set_by: Vec<(By<'a>, u64)>,
 }
 
 impl<'a> MarkGroup<'a> {
     /// Adds a flow of the group.
-    pub fn add(&mut self, flow: &'a Flow, value: u32, mask: u32) {
+    pub fn add(&mut self, flow: &Flow, value: u32, mask: u32, kept: &'a KeptKeys) {
         if flow.parent.is_some() || flow.status.contains(Status::EXPECTED) {
             self.related += 1;
             let parent = flow.parent.as_deref();
             self.parents.extend(parent.map(|parent| (flow.key.netns, flow.key.zone, *parent)));
         }
-        let mut setters: Vec<By<'a>> = Vec::new();
+        let mut setters: Vec<By<'_>> = Vec::new();
         let ways = flow.paths.iter();
         for (change, by) in ways.flat_map(|(way, _)| changes_on(way, Kind::Connmark)) {
             let (before, after) = change.values();
@@ -36,7 +37,10 @@ impl<'a> MarkGroup<'a> {
             }
         }
         for by in setters {
-            *self.set_by.entry(by).or_default() += 1;
+            match find(&self.set_by, by) {
+                Some(at) => self.set_by[at].1 += 1,
+                None => self.set_by.push((kept.keep_setter(by), 1)),
+            }
         }
     }
 
@@ -47,8 +51,13 @@ impl<'a> MarkGroup<'a> {
 
     /// What set the mark, and the mark of how many flows; most flows first.
     pub fn set_by(&self) -> Vec<(By<'a>, u64)> {
-        let mut all: Vec<(By<'a>, u64)> = self.set_by.iter().map(|(&by, &n)| (by, n)).collect();
+        let mut all = self.set_by.clone();
         all.sort_by_cached_key(|(by, flows)| (std::cmp::Reverse(*flows), by.to_string()));
         all
     }
+}
+
+/// A rule or chain among those of a group: few set one mark.
+fn find<'k>(setters: &[(By<'k>, u64)], by: By<'k>) -> Option<usize> {
+    setters.iter().position(|(of, _)| *of == by)
 }

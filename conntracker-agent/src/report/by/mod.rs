@@ -5,6 +5,7 @@
 
 pub(super) mod csv;
 mod group;
+mod kept;
 mod key;
 mod keys;
 mod marks;
@@ -12,11 +13,13 @@ mod sort;
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     num::NonZeroUsize,
 };
 
 pub(super) use self::{
     group::{Group, Others, Sums},
+    kept::KeptKeys,
     keys::{KeyText, Keys},
     marks::MarkGroup,
 };
@@ -24,7 +27,7 @@ pub use self::{
     key::{Key, NoKey},
     sort::Sort,
 };
-use super::Report;
+use super::{FlowList, Report};
 use crate::model::Drops;
 
 /// How flows are grouped.
@@ -66,49 +69,76 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// Those of a report. `keys` has the names in their keys.
-    pub fn of(report: &'a Report, keys: &'a Keys, options: &GroupOptions) -> Self {
+    /// Those of a report. `keys` has the names in their keys, and `kept` is where these stay.
+    ///
+    /// # Errors
+    /// Those of the file that the flows are in.
+    pub fn of<F: FlowList>(
+        report: &Report<F>,
+        keys: &Keys,
+        kept: &'a KeptKeys,
+        options: &GroupOptions,
+    ) -> io::Result<Self> {
         let GroupOptions { key, sort, top } = *options;
-        let mut by_key: HashMap<KeyText<'a>, Group<'a>> = HashMap::new();
+        let of_marks = matches!(key, Key::Mark(_));
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        let mut index: HashMap<KeyText<'a>, usize> = HashMap::new();
         let mut total = Sums::default();
-        for flow in &report.flows {
-            let all = |count: fn(&Drops) -> u64| flow.drops.as_deref().map_or(0, count);
-            total.add(flow, all(Drops::packets), all(Drops::lost_packets));
-            for of in keys.of(flow) {
-                let group = by_key.entry(of.key).or_insert_with(|| Group {
-                    key: of.key,
-                    sums: Sums::default(),
-                    mark: matches!(key, Key::Mark(_)).then(MarkGroup::default),
-                });
-                group.sums.add(flow, of.dropped, of.lost);
-                if let (Some(mark), KeyText::Mark(value, mask)) = (&mut group.mark, of.key) {
-                    mark.add(flow, value, mask);
+        report.flows.each(&mut |flows| {
+            for flow in flows {
+                let all = |count: fn(&Drops) -> u64| flow.drops.as_deref().map_or(0, count);
+                total.add(flow, all(Drops::packets), all(Drops::lost_packets));
+                for of in keys.of(flow) {
+                    let at = find(&index, &of.key).unwrap_or_else(|| {
+                        let key = kept.keep(of.key);
+                        let mark = of_marks.then(MarkGroup::default);
+                        groups.push(Group { key, sums: Sums::default(), mark });
+                        index.insert(key, groups.len() - 1);
+                        groups.len() - 1
+                    });
+                    let group = &mut groups[at];
+                    group.sums.add(flow, of.dropped, of.lost);
+                    if let (Some(mark), KeyText::Mark(value, mask)) = (&mut group.mark, of.key) {
+                        mark.add(flow, value, mask, kept);
+                    }
                 }
             }
-        }
-        let mut groups: Vec<Group<'a>> = by_key.into_values().collect();
+            Ok(())
+        })?;
         let sort = sort.unwrap_or_else(|| Sort::of(key, &groups));
         sort.sort(&mut groups);
         let first = top.map_or(groups.len(), |top| top.get().min(groups.len()));
         let rest: Vec<Group<'a>> = groups.split_off(first);
-        let others = (!rest.is_empty()).then(|| others(report, keys, &rest));
-        Self { key, sort, top, listed: groups, others, total }
+        let others = if rest.is_empty() { None } else { Some(others(report, keys, &rest)?) };
+        Ok(Self { key, sort, top, listed: groups, others, total })
     }
 }
 
+/// The group of a key, whose names may not stay.
+fn find<'k>(index: &HashMap<KeyText<'k>, usize>, key: &KeyText<'k>) -> Option<usize> {
+    index.get(key).copied()
+}
+
 /// The flows of groups, each once though it be in several of them.
-fn others(report: &Report, keys: &Keys, rest: &[Group<'_>]) -> Others {
+fn others<F: FlowList>(report: &Report<F>, keys: &Keys, rest: &[Group<'_>]) -> io::Result<Others> {
     let rest: HashSet<KeyText<'_>> = rest.iter().map(|group| group.key).collect();
     let mut sums = Sums::default();
-    for flow in &report.flows {
-        let of = keys.of(flow);
-        let mut of = of.iter().filter(|of| rest.contains(&of.key)).peekable();
-        if of.peek().is_some() {
-            let (dropped, lost) = of.fold((0, 0), |(d, l), of| (d + of.dropped, l + of.lost));
-            sums.add(flow, dropped, lost);
+    report.flows.each(&mut |flows| {
+        for flow in flows {
+            let of = keys.of(flow);
+            let mut of = of.iter().filter(|of| has(&rest, &of.key)).peekable();
+            if of.peek().is_some() {
+                let (dropped, lost) = of.fold((0, 0), |(d, l), of| (d + of.dropped, l + of.lost));
+                sums.add(flow, dropped, lost);
+            }
         }
-    }
-    Others { groups: rest.len() as u64, sums }
+        Ok(())
+    })?;
+    Ok(Others { groups: rest.len() as u64, sums })
+}
+
+fn has<'k>(keys: &HashSet<KeyText<'k>>, key: &KeyText<'k>) -> bool {
+    keys.contains(key)
 }
 
 #[cfg(test)]

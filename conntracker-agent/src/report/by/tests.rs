@@ -361,8 +361,9 @@ proptest! {
         let report = report(flows);
         let options = GroupOptions { sort: Some(sort), top: NonZeroUsize::new(top), ..options(key) };
         let keys = Keys::new(options.key, &report.header);
-        let all = Groups::of(&report, &keys, &GroupOptions { top: None, ..options });
-        let some = Groups::of(&report, &keys, &options);
+        let kept = KeptKeys::default();
+        let all = Groups::of(&report, &keys, &kept, &GroupOptions { top: None, ..options }).unwrap();
+        let some = Groups::of(&report, &keys, &kept, &options).unwrap();
         prop_assert!(all.others.is_none() && some.listed.len() <= top);
         prop_assert_eq!(some.listed.len() + some.others.map_or(0, |others| others.groups as usize), all.listed.len());
         // The first ones are the same.

@@ -59,7 +59,7 @@ struct TimelineObject {
 }
 
 impl ReportObject {
-    pub(super) fn new(report: &Report, background: &Background) -> Self {
+    pub(super) fn new<F>(report: &Report<F>, totals: Totals, background: &Background) -> Self {
         let Report { header, flows: _, footer, coverage: _, untold } = report;
         let Header {
             version,
@@ -92,7 +92,7 @@ impl ReportObject {
             epochs: *epochs,
             notes: all(notes),
             untold: all(untold),
-            totals: report.totals(),
+            totals,
             sources: sources.iter().map(|(name, count)| (clean(name), *count)).collect(),
             losses: losses.iter().map(loss).collect(),
             others: others.by_protocol().map(other).collect(),

@@ -15,7 +15,7 @@ use crate::{
         Cause, DropPoint, DroppedAt, Flow, L4, Mark, Tuple, hook::Hook, process::Process, protocol,
     },
     report::{
-        Report,
+        Header,
         names::{self, Name, Names},
         text::explain::{Explanation, owner},
     },
@@ -33,7 +33,8 @@ const FLAGS: [fn(&Flow) -> bool; 7] = [
 ];
 
 pub(super) struct FlowColumns<'a> {
-    report: &'a Report,
+    header: &'a Header,
+    flows: &'a [Flow],
     names: Names<'a>,
     addresses: Dictionary<IpAddr>,
     causes: Dictionary<Why>,
@@ -56,10 +57,11 @@ enum Why {
 }
 
 impl<'a> FlowColumns<'a> {
-    pub(super) fn new(report: &'a Report) -> Self {
+    pub(super) fn new(header: &'a Header, flows: &'a [Flow]) -> Self {
         Self {
-            report,
-            names: Names::new(&report.header),
+            header,
+            flows,
+            names: Names::new(header),
             addresses: Dictionary::default(),
             causes: Dictionary::default(),
         }
@@ -81,15 +83,11 @@ impl<'a> FlowColumns<'a> {
         columns.json("causes", &self.causes.values())
     }
 
-    fn flows(&self) -> &'a [Flow] {
-        &self.report.flows
-    }
-
     /// Who talks to whom.
     fn keys(&mut self, words: &mut Words, columns: &mut Columns<'_>) -> io::Result<()> {
-        let flows = self.flows();
-        let Self { names, addresses, report, .. } = self;
-        let folded = report.header.folded;
+        let flows = self.flows;
+        let Self { names, addresses, header, .. } = self;
+        let folded = header.folded;
         let mut address = |of: IpAddr| u64::from(addresses.number(of).0);
         let tuples = || flows.iter().map(|flow| flow.key.orig);
         columns
@@ -122,9 +120,9 @@ impl<'a> FlowColumns<'a> {
 
     /// What is known of each, as text.
     fn described(&mut self, words: &mut Words, columns: &mut Columns<'_>) -> io::Result<()> {
-        let flows = self.flows();
-        let Self { names, report, .. } = self;
-        let folded = report.header.folded;
+        let flows = self.flows;
+        let Self { names, header, .. } = self;
+        let folded = header.folded;
         columns.numbers(
             "status",
             flows.iter().map(|flow| words.number(joined(flow.status.names()))),
@@ -167,7 +165,7 @@ impl<'a> FlowColumns<'a> {
 
     /// Counts and times.
     fn counted(&self, columns: &mut Columns<'_>) -> io::Result<()> {
-        let flows = self.flows();
+        let flows = self.flows;
         let bits = |flow: &Flow| {
             FLAGS.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(flag(flow)))
         };
@@ -183,7 +181,7 @@ impl<'a> FlowColumns<'a> {
             columns.numbers(bytes, flows.iter().map(|flow| of(flow).bytes))?;
         }
         // Microseconds, which JavaScript's numbers have exactly, from the beginning: a flow may be older.
-        let start = (self.report.header.start_ns / 1_000).cast_signed();
+        let start = (self.header.start_ns / 1_000).cast_signed();
         let since = |ns: u64| zigzag((ns / 1_000).cast_signed().wrapping_sub(start));
         columns.numbers("first", flows.iter().map(|flow| since(flow.first_ns)))?;
         columns.numbers("last", flows.iter().map(|flow| since(flow.last_ns)))
@@ -196,7 +194,7 @@ impl<'a> FlowColumns<'a> {
         rules: &mut Rules<'a>,
         columns: &mut Columns<'_>,
     ) -> io::Result<()> {
-        let flows = self.flows();
+        let flows = self.flows;
         let Self { names, causes, .. } = self;
         let mut counts = Vec::new();
         let mut points: [Vec<u64>; 5] = Default::default();

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use self::{
     columns::Columns, dictionary::Words, flows::FlowColumns, paths::PathColumns, rules::Rules,
 };
-use super::{Report, timeline::Timeline};
+use super::{FlowList, Report, Totals, timeline::Timeline};
 use crate::{firewall::Ruleset, model::NetnsId};
 
 /// The document, with marks where style, columns and script stand.
@@ -57,7 +57,11 @@ pub struct Background {
 }
 
 /// Writes the document. `out` should be buffered.
-pub fn render(report: &Report, background: &Background, out: &mut dyn Write) -> io::Result<()> {
+pub fn render<F: FlowList>(
+    report: &Report<F>,
+    background: &Background,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let script = SCRIPT.concat();
     let mut parts = PAGE.split("<!--part-->");
     let mut part = || parts.next().unwrap_or_default();
@@ -81,14 +85,19 @@ fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
 
-fn data(report: &Report, background: &Background, columns: &mut Columns<'_>) -> io::Result<()> {
+fn data<F: FlowList>(
+    report: &Report<F>,
+    background: &Background,
+    columns: &mut Columns<'_>,
+) -> io::Result<()> {
     let mut words = Words::default();
     let mut rules = Rules::default();
-    columns.json("report", &facts::ReportObject::new(report, background))?;
+    let flows = report.flows.whole()?;
+    columns.json("report", &facts::ReportObject::new(report, Totals::of(&flows), background))?;
     // Rules that are listed come first, whether packets met them or not.
     let ruleset = rules.listed(background);
-    FlowColumns::new(report).write(&mut words, &mut rules, columns)?;
-    PathColumns::new(report).write(&mut words, &mut rules, columns)?;
+    FlowColumns::new(&report.header, &flows).write(&mut words, &mut rules, columns)?;
+    PathColumns::new(&report.header, &flows).write(&mut words, &mut rules, columns)?;
     columns.json("ruleset", &ruleset)?;
     columns.json("sites", &rules.sites())?;
     columns.json("words", &words)

@@ -13,19 +13,20 @@ use super::{
 };
 use crate::{
     model::{
-        NetnsId,
+        Flow, NetnsId,
         hook::Hook,
         path::{Direction, Doubt, Outcome, Provenance, Step, Traversal},
     },
     report::{
-        Report,
+        Header,
         path::{self, EqualPaths, MarkChange, equal_paths},
         steps::Visit,
     },
 };
 
 pub(super) struct PathColumns<'a> {
-    report: &'a Report,
+    header: &'a Header,
+    flows: &'a [Flow],
     shapes: Dictionary<Key<'a>>,
     objects: Vec<ShapeObject>,
 }
@@ -61,8 +62,8 @@ struct ShapeObject {
 struct StepObject(u32, &'static str, Option<String>, usize, u8, Option<&'static str>);
 
 impl<'a> PathColumns<'a> {
-    pub(super) fn new(report: &'a Report) -> Self {
-        Self { report, shapes: Dictionary::default(), objects: Vec::new() }
+    pub(super) fn new(header: &'a Header, flows: &'a [Flow]) -> Self {
+        Self { header, flows, shapes: Dictionary::default(), objects: Vec::new() }
     }
 
     pub(super) fn write(
@@ -71,10 +72,10 @@ impl<'a> PathColumns<'a> {
         rules: &mut Rules<'a>,
         columns: &mut Columns<'_>,
     ) -> io::Result<()> {
-        let traced = self.report.header.epochs.is_some();
+        let traced = self.header.epochs.is_some();
         let mut counts = Vec::new();
         let mut paths: [Vec<u64>; 5] = Default::default();
-        for flow in &self.report.flows {
+        for flow in self.flows {
             let all = if traced { equal_paths(flow) } else { Vec::new() };
             let first = all.first().map(|equal| equal.first.epoch);
             let several = flow.paths.iter().any(|(path, _)| Some(path.epoch) != first);

@@ -121,7 +121,8 @@ fn columns_have_a_number_for_each_flow() {
     ] {
         assert_eq!(numbers(&page, name).len(), flows, "{name}");
     }
-    let dropped: u64 = report.totals().dropped_packets + report.totals().lost_packets;
+    let totals = Totals::of(&report.flows);
+    let dropped: u64 = totals.dropped_packets + totals.lost_packets;
     assert_eq!(numbers(&page, "drop_packets").iter().sum::<u64>(), dropped);
     assert_eq!(
         numbers(&page, "drop_packets").len() as u64,

@@ -16,7 +16,7 @@ use crate::{
         table::{Backend, Family},
     },
     report::{
-        Report,
+        FlowList, Report,
         by::{Group, Groups, KeyText, MarkGroup, Others, Sums},
         text::marks::By,
     },
@@ -26,14 +26,14 @@ use crate::{
 pub(super) const SCHEMA: &str = "conntracker-groups/1";
 
 /// Writes the header of the report, the groups, and the footer.
-pub(in crate::report) fn render(
+pub(in crate::report) fn render<F: FlowList>(
     style: Style,
-    report: &Report,
+    report: &Report<F>,
     groups: &Groups<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let header = HeaderObject::new(&report.header).of_schema(SCHEMA);
-    let footer = FooterObject::new(&report.footer, report.totals());
+    let footer = FooterObject::new(&report.footer, report.totals()?);
     let grouping = GroupingObject::new(groups);
     let others = groups.others.as_ref().map(OthersObject::new);
     let total = TotalObject { sums: SumsObject::new(&groups.total) };

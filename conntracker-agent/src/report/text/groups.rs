@@ -6,7 +6,7 @@ use super::{footer, header};
 use crate::{
     model::path::Site,
     report::{
-        Report,
+        FlowList, Report,
         by::{Group, Groups, KeyText, MarkGroup, Sums},
         names::OneLine,
     },
@@ -26,8 +26,8 @@ struct Row {
 }
 
 /// Writes the header of the report, the groups, and the footer.
-pub(in crate::report) fn render(
-    report: &Report,
+pub(in crate::report) fn render<F: FlowList>(
+    report: &Report<F>,
     groups: &Groups<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -57,7 +57,7 @@ pub(in crate::report) fn render(
     }
     rows.push(row(&groups.total, None, "total".to_owned()));
     table(&rows, out)?;
-    footer(report, report.flows.len() as u64, out)
+    footer(report, report.flows.count() as u64, out)
 }
 
 /// The key, with the text of a rule or what set a mark.

@@ -434,7 +434,7 @@ proptest! {
             format!("{netns}{zone}")
         };
         let mut at = 0;
-        for group in report.flows.chunk_by(same_ends) {
+        for group in report.flows.chunk_by(|a, b| order::same_ends(&a.key, &b.key)) {
             let wanted: BTreeMap<String, bool> =
                 group.iter().fold(BTreeMap::new(), |mut wanted, flow| {
                     *wanted.entry(suffix(flow)).or_default() |= flow.confirmed();
