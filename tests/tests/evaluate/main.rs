@@ -5,6 +5,7 @@
 
 mod expressions;
 mod flows;
+mod recorded;
 mod render;
 mod router;
 mod routing;

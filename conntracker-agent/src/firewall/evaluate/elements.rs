@@ -239,7 +239,7 @@ mod tests {
         for (key, data) in [([0, 0x0f], None), ([0, 0x1f], Some(1)), ([0, 0x20], Some(2))] {
             assert_eq!(found(&elements, key, [0xff; 2]), data.into_iter().collect::<Vec<_>>());
         }
-        assert_eq!(found(&elements, [0, 0x30], [0xff; 2]), []);
+        assert!(found(&elements, [0, 0x30], [0xff; 2]).is_empty());
         assert_eq!(found(&elements, [0xff, 0xff], [0xff; 2]), [3]);
         assert_eq!(found(&elements, [0, 0x10], [0xff, 0xf0]), [11]);
         assert_eq!(found(&elements, [0, 0], [0xff, 0]), [11, 12]);
