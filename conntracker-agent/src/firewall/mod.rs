@@ -15,6 +15,7 @@ pub mod legacy;
 pub mod listings;
 pub mod model;
 mod nft;
+pub mod objects;
 mod order;
 pub(crate) mod program;
 
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 
 use self::{
     model::{Chain, ChainItem, Rule, Table},
+    objects::KernelObjects,
     program::Limits,
 };
 use crate::{
@@ -53,6 +55,8 @@ pub struct Ruleset {
     pub unread: Vec<String>,
     /// What the programs printed of which this was made, with their command lines, if that was asked for.
     pub printed: Vec<(String, String)>,
+    /// What the kernel has, likewise.
+    pub objects: KernelObjects,
 }
 
 impl Ruleset {
@@ -79,7 +83,8 @@ impl Ruleset {
         let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
         let nft = if empty { Some(nft::Loaded::default()) } else { nft };
         let ruleset = Self::of(nft, legacy::load(limits)?);
-        Ok(Self { printed: limits.take_kept(), ..ruleset })
+        let objects = if limits.keep() { KernelObjects::read() } else { KernelObjects::default() };
+        Ok(Self { printed: limits.take_kept(), objects, ..ruleset })
     }
 
     /// All remarks for the user.
@@ -115,7 +120,14 @@ impl Ruleset {
         }
         tables.extend(legacy.tables);
         order::sort(&mut tables);
-        Self { tables, skipped, notes, unread, printed: Vec::new() }
+        Self {
+            tables,
+            skipped,
+            notes,
+            unread,
+            printed: Vec::new(),
+            objects: KernelObjects::default(),
+        }
     }
 
     /// A chain.

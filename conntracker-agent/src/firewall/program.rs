@@ -70,6 +70,11 @@ impl Limits {
         Self { kept: Some(Arc::default()), ..self }
     }
 
+    /// Whether what programs print is kept.
+    pub(super) fn keep(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// What programs have printed, with their command lines; nothing if it was not kept.
     pub(super) fn take_kept(&self) -> Vec<(String, String)> {
         let Some(kept) = &self.kept else { return Vec::new() };

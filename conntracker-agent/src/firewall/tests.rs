@@ -54,7 +54,8 @@ fn rules_are_found_by_handle_and_by_position() {
 fn what_could_not_be_listed_is_noted() {
     let mut legacy = legacy::Loaded::default();
     legacy.unread.push("legacy".to_owned());
-    let Ruleset { tables, skipped, notes, unread, printed: _ } = Ruleset::of(None, legacy);
+    let Ruleset { tables, skipped, notes, unread, printed: _, objects: _ } =
+        Ruleset::of(None, legacy);
     assert!(tables.is_empty() && skipped.is_empty() && notes.is_empty());
     let nft = "nft is not found, in PATH or elsewhere: rules of nf_tables are not shown";
     assert_eq!(unread, [nft, "legacy"]);

@@ -121,7 +121,7 @@ pub(super) mod column {
     pub const CLOCK_BOOT: u16 = 83;
     pub const CLOCK_EPOCH: u16 = 84;
 
-    /// Behind the last one.
+    /// Behind the last one. Rulesets have columns from 85 to 87 (part.rs): those are not of events.
     pub const COUNT_OF_COLUMNS: usize = 85;
 }
 

@@ -7,10 +7,17 @@ use serde::Serialize;
 use super::{
     body::{Columns, Packer},
     head::{BlockHead, BlockType, HEAD, MOST_ON_DISK, PartHead},
+    statement::Ruleset,
 };
+use crate::firewall::objects::KernelObjects;
 
 /// The column of a statement's JSON.
 pub(super) const JSON: u16 = 0;
+
+/// The columns of a ruleset besides: messages of nf_tables, tables of ip_tables, messages of rtnetlink.
+pub(super) const NF_TABLES: u16 = 85;
+pub(super) const IP_TABLES: u16 = 86;
+pub(super) const ROUTING: u16 = 87;
 
 /// A block before it is bytes.
 #[derive(Clone, Debug)]
@@ -27,6 +34,17 @@ impl RawBlock {
     pub fn statement(kind: BlockType, what: &impl Serialize, at_ns: u64) -> io::Result<Self> {
         let json = serde_json::to_vec(what)?;
         Ok(Self { kind, columns: Columns::from([(JSON, json)]), records: 1, times: (at_ns, at_ns) })
+    }
+
+    /// A block of a ruleset.
+    pub fn ruleset(ruleset: &Ruleset) -> io::Result<Self> {
+        let mut block = Self::statement(BlockType::Ruleset, ruleset, ruleset.at_ns)?;
+        let KernelObjects { nf_tables, ip_tables, routing, missing: _ } = &ruleset.objects;
+        for (column, bytes) in [(NF_TABLES, nf_tables), (IP_TABLES, ip_tables), (ROUTING, routing)]
+        {
+            block.columns.insert(column, bytes.clone());
+        }
+        Ok(block)
     }
 
     /// Bytes that it has in memory.

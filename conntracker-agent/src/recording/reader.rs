@@ -11,11 +11,11 @@ use super::{
     dictionary::Stated,
     events::EventReader,
     head::{BlockHead, BlockType, PartHead},
-    part::JSON,
+    part::{IP_TABLES, JSON, NF_TABLES, ROUTING},
     scan::{End, Found, Frame, Scanner, Skipped},
     statement::{Close, Counts, Gap, Header, Owners, Ruleset},
 };
-use crate::model::event::FlowEvent;
+use crate::{firewall::objects::KernelObjects, model::event::FlowEvent};
 
 /// Events that a block may claim to have.
 const MOST_RECORDS: u32 = 1 << 20;
@@ -180,7 +180,7 @@ impl<R: Read> Reader<R> {
             }
             BlockType::Header => Item::Header(json(&columns)?),
             BlockType::Owners => Item::Owners(json(&columns)?),
-            BlockType::Ruleset => Item::Ruleset(json(&columns)?),
+            BlockType::Ruleset => Item::Ruleset(ruleset(columns)?),
             BlockType::Counts => Item::Counts(json(&columns)?),
             BlockType::Gap => Item::Gap(json(&columns)?),
             BlockType::Close => {
@@ -207,6 +207,18 @@ impl<R: Read> Reader<R> {
 
 fn text(columns: &Columns) -> Result<&[u8], Malformed> {
     columns.get(&JSON).map(Vec::as_slice).ok_or(Malformed)
+}
+
+fn ruleset(mut columns: Columns) -> Result<Ruleset, Malformed> {
+    let ruleset: Ruleset = json(&columns)?;
+    let mut take = |column| columns.remove(&column).unwrap_or_default();
+    let objects = KernelObjects {
+        nf_tables: take(NF_TABLES),
+        ip_tables: take(IP_TABLES),
+        routing: take(ROUTING),
+        missing: ruleset.missing.clone(),
+    };
+    Ok(Ruleset { objects, ..ruleset })
 }
 
 fn json<T: DeserializeOwned>(columns: &Columns) -> Result<T, Malformed> {

@@ -255,9 +255,7 @@ impl Recorder {
             header.as_ref().map(|header| RawBlock::statement(BlockType::Header, header, 0)),
             Some(RawBlock::statement(BlockType::Owners, owners, 0)),
         ];
-        let rulesets = rulesets
-            .values()
-            .map(|ruleset| RawBlock::statement(BlockType::Ruleset, ruleset, ruleset.at_ns));
+        let rulesets = rulesets.values().map(RawBlock::ruleset);
         for block in statements.into_iter().flatten().chain(rulesets).flatten() {
             self.queue.add(Work::Block(block));
         }
@@ -315,12 +313,16 @@ impl Recorder {
     /// States the ruleset of an epoch.
     pub fn ruleset(&mut self, ruleset: Ruleset) {
         self.flush();
-        self.state(BlockType::Ruleset, &ruleset, ruleset.at_ns);
+        self.add_block(BlockType::Ruleset, RawBlock::ruleset(&ruleset));
         self.stated.rulesets.insert(ruleset.netns, ruleset);
     }
 
     fn state(&self, kind: BlockType, what: &impl Serialize, at_ns: u64) {
-        match RawBlock::statement(kind, what, at_ns) {
+        self.add_block(kind, RawBlock::statement(kind, what, at_ns));
+    }
+
+    fn add_block(&self, kind: BlockType, block: io::Result<RawBlock>) {
+        match block {
             Ok(block) => {
                 self.queue.add(Work::Block(block));
             }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::firewall::objects::KernelObjects;
+
 /// What was observed, where, and with what. Stated again when something of it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -100,6 +102,11 @@ pub struct Ruleset {
     pub at_ns: u64,
     /// Listings: the command, and what it printed.
     pub listings: Vec<(String, String)>,
+    /// What the kernel has; it stands in columns of its own.
+    #[serde(skip)]
+    pub objects: KernelObjects,
+    /// What of that could not be read, and why.
+    pub missing: Vec<String>,
 }
 
 /// Something is missing here.

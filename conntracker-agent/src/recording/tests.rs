@@ -8,12 +8,15 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use super::{
     events::tests::events,
-    statement::{Counts, Header},
+    statement::{Counts, Header, Ruleset},
     *,
 };
-use crate::model::{
-    NetnsId,
-    event::{EventKind, FlowEvent},
+use crate::{
+    firewall::objects::KernelObjects,
+    model::{
+        NetnsId,
+        event::{EventKind, FlowEvent},
+    },
 };
 
 /// Many events of all kinds.
@@ -237,6 +240,28 @@ fn parts_stand_alone_and_behind_each_other() {
     assert!(closed && damages(&others).is_empty(), "{others:?}");
     assert!(events.len() >= all.len());
     assert_eq!(others.iter().filter(|item| matches!(item, Item::Part(_))).count(), 4);
+}
+
+#[test]
+fn what_the_kernel_has_is_kept_with_a_ruleset_and_stated_again_in_each_part() {
+    let (_directory, options) = at(Some(Rotate::Bytes(1 << 20)));
+    let path = options.path.clone();
+    let objects = KernelObjects {
+        nf_tables: b"messages".repeat(100),
+        ip_tables: vec![2; 30],
+        routing: Vec::new(),
+        missing: vec!["routes are too many to be kept".to_owned()],
+    };
+    let missing = objects.missing.clone();
+    let ruleset = Ruleset { epoch: 1, at_ns: 3, objects, missing, ..Ruleset::default() };
+    let mut recorder = Recorder::create(options).unwrap();
+    recorder.ruleset(ruleset.clone());
+    recorder.begin_part();
+    recorder.finish();
+    for (_, part) in parts(&path).unwrap() {
+        let (_, items, _) = read(fs::File::open(part).unwrap()).unwrap();
+        assert!(items.contains(&Item::Ruleset(ruleset.clone())), "{items:?}");
+    }
 }
 
 #[test]

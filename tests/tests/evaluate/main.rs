@@ -6,6 +6,7 @@
 mod expressions;
 mod flows;
 mod language;
+mod recorded;
 mod render;
 mod router;
 mod routing;

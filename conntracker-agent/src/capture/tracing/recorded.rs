@@ -12,6 +12,8 @@ impl RuleTracer {
                 epoch: self.epoch,
                 at_ns: began_ns,
                 listings: ruleset.printed.clone(),
+                objects: ruleset.objects.clone(),
+                missing: ruleset.objects.missing.clone(),
             });
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn rulesets(
     remarks: &mut Vec<String>,
 ) -> Vec<(NetnsId, Ruleset)> {
     let mut rulesets = Vec::new();
-    for statement::Ruleset { netns, epoch, at_ns: _, listings } in stated {
+    for statement::Ruleset { netns, epoch, listings, .. } in stated {
         match Ruleset::of_printed(&listings) {
             Ok(ruleset) => rulesets.push((NetnsId(netns), ruleset)),
             Err(error) => {

@@ -83,6 +83,7 @@ pub fn ruleset() -> Ruleset {
         epoch: 1,
         at_ns: BOOT,
         listings: vec![("nft -a list ruleset".to_owned(), listing.to_owned())],
+        ..Ruleset::default()
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn render(
     selected: &[Selected<'_>],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Ruleset { tables: _, skipped, notes: _, unread, printed: _ } = ruleset;
+    let Ruleset { tables: _, skipped, notes: _, unread, printed: _, objects: _ } = ruleset;
     let notes = ruleset.all_notes().collect();
     let tables = selected
         .iter()

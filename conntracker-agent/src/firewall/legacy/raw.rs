@@ -22,6 +22,10 @@ const INFO_SIZE: usize = 80;
 const GET_INFO: libc::c_int = 64;
 const GET_ENTRIES: libc::c_int = 65;
 
+/// NFPROTO_IPV4 and NFPROTO_IPV6.
+const IP: u8 = 2;
+const IP6: u8 = 10;
+
 /// The most that the entries of one table may be.
 const MOST: usize = 256 << 20;
 
@@ -103,4 +107,42 @@ fn info(socket: &impl AsFd, level: libc::c_int, name: &[u8]) -> io::Result<Vec<u
     info[..name.len()].copy_from_slice(name);
     sockopt::read(socket, level, GET_INFO, &mut info)?;
     Ok(info)
+}
+
+/// The tables as one list of bytes, for [`of_bytes`]: of each the number of its family (NFPROTO_), and its two parts,
+/// each behind its length (32 bits, little-endian).
+#[must_use]
+pub fn to_bytes(tables: &[RawTable]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for RawTable { family, info, entries } in tables {
+        bytes.push(if *family == Family::Ip6 { IP6 } else { IP });
+        for part in [info, entries] {
+            bytes.extend((part.len() as u32).to_le_bytes());
+            bytes.extend(part);
+        }
+    }
+    bytes
+}
+
+/// The tables of which [`to_bytes`] made these bytes; `None` if it did not.
+#[must_use]
+pub fn of_bytes(mut bytes: &[u8]) -> Option<Vec<RawTable>> {
+    let mut tables = Vec::new();
+    while let Some((family, mut rest)) = bytes.split_first() {
+        let family = match *family {
+            IP => Family::Ip,
+            IP6 => Family::Ip6,
+            _ => return None,
+        };
+        let mut part = || {
+            let (length, behind) = rest.split_first_chunk()?;
+            let (part, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = behind;
+            Some(part.to_vec())
+        };
+        let (info, entries) = (part()?, part()?);
+        tables.push(RawTable { family, info, entries });
+        bytes = rest;
+    }
+    Some(tables)
 }

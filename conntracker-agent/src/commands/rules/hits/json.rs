@@ -129,7 +129,7 @@ pub(super) fn render(
     ruleset: &Ruleset,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Ruleset { tables, skipped, notes: _, unread: _, printed: _ } = ruleset;
+    let Ruleset { tables, skipped, notes: _, unread: _, printed: _, objects: _ } = ruleset;
     let Count { flows, packets } = hits.traced;
     let document = Document {
         schema: SCHEMA,

@@ -1,0 +1,83 @@
+//! The firewall and the routing of a namespace as the kernel has them: what the evaluator needs, in bytes that a
+//! recording can keep.
+
+use anyhow::{Context, Result};
+
+use super::{
+    evaluate::{Firewall, routing_tables::RoutingTables},
+    legacy::raw::{self, RawTable},
+};
+use crate::netlink::{
+    nftables::{dump::Dump, ruleset},
+    routing::{dump::RoutingDump, objects::RoutingObjects},
+};
+
+/// Everything that a packet's way through a host hangs on, as the kernel tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelObjects {
+    /// Messages of nf_tables ([`Dump::bytes`]).
+    pub nf_tables: Vec<u8>,
+    /// Tables of ip_tables and ip6_tables ([`raw::to_bytes`]).
+    pub ip_tables: Vec<u8>,
+    /// Messages of rtnetlink: interfaces, addresses, routes and their rules ([`RoutingDump::bytes`]).
+    pub routing: Vec<u8>,
+    /// What could not be read, and why.
+    pub missing: Vec<String>,
+}
+
+impl KernelObjects {
+    /// Reads those of the calling thread's namespace.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut missing = Vec::new();
+        let mut part = |name: &str, read: Result<Option<Vec<u8>>>| match read {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                missing.push(format!("{name} are too many to be kept"));
+                Vec::new()
+            }
+            Err(error) => {
+                missing.push(format!("{name} cannot be read: {error:#}"));
+                Vec::new()
+            }
+        };
+        let nf_tables = Dump::read().map(|dump| Some(dump.bytes().to_vec())).map_err(Into::into);
+        let ip_tables = raw::read().map(|tables| Some(raw::to_bytes(&tables)));
+        let routing = RoutingDump::read().map(|dump| dump.map(|dump| dump.bytes().to_vec()));
+        Self {
+            nf_tables: part("the rules of nf_tables", nf_tables),
+            ip_tables: part("the rules of ip_tables", ip_tables),
+            routing: part("routes", routing.map_err(Into::into)),
+            missing,
+        }
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nf_tables.is_empty() && self.ip_tables.is_empty() && self.routing.is_empty()
+    }
+
+    /// The rules, ready to be evaluated.
+    ///
+    /// # Errors
+    /// The bytes make no sense.
+    pub fn firewall(&self) -> Result<Firewall> {
+        let tables = ruleset::tables(&Dump::of(self.nf_tables.clone()))
+            .context("the recorded rules of nf_tables make no sense")?;
+        let legacy: Vec<RawTable> = raw::of_bytes(&self.ip_tables)
+            .context("the recorded rules of ip_tables make no sense")?;
+        let legacy: Result<Vec<_>, _> = legacy.iter().map(RawTable::decode).collect();
+        Ok(Firewall::new(&tables, &legacy?))
+    }
+
+    /// The routes.
+    ///
+    /// # Errors
+    /// The bytes make no sense.
+    pub fn routes(&self) -> Result<RoutingTables> {
+        let objects =
+            RoutingObjects::decode(&self.routing).context("the recorded routes make no sense")?;
+        Ok(RoutingTables::new(objects))
+    }
+}
