@@ -3,8 +3,8 @@
 
 use super::{
     code::{ChainNumber, Code},
+    compiled::{CompiledChain, CompiledRule, Operation},
     order::{IP, IP6},
-    ruleset::{CompiledChain, CompiledRule, Operation},
     xt::{Match, Target},
 };
 use crate::{

@@ -6,6 +6,7 @@
 mod bytes;
 mod chain;
 pub mod code;
+mod compiled;
 mod compute;
 pub mod context;
 pub mod decision;

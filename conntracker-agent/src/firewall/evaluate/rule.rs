@@ -2,6 +2,7 @@
 
 use super::{
     code::Code,
+    compiled::Operation,
     compute,
     context::Context,
     decision::Decision,
@@ -11,7 +12,7 @@ use super::{
     packet::Packet,
     payload,
     registers::Registers,
-    ruleset::{Firewall, Operation},
+    ruleset::Firewall,
     statement,
     tracking::Tracking,
     translation::Translation,

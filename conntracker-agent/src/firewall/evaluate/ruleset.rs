@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     code::{ChainNumber, Code},
+    compiled::{CompiledChain, CompiledRule, Operation},
     elements::Elements,
     ip_tables,
     order::{HookFunction, HookOrder, IP, IP6, NETDEV},
@@ -11,7 +12,7 @@ use super::{
     xt,
 };
 use crate::{
-    firewall::legacy::entries::{HeaderMatch, XtTable},
+    firewall::legacy::entries::XtTable,
     model::{
         hook::Hook,
         path::{Site, SiteKind},
@@ -19,7 +20,7 @@ use crate::{
     },
     netlink::nftables::{
         data::Verdict,
-        expression::{Destination, Expression, Register},
+        expression::Expression,
         ruleset::{Rule, Table},
     },
 };
@@ -30,47 +31,6 @@ pub struct Firewall {
     chains: Vec<CompiledChain>,
     sets: Vec<Elements>,
     order: HookOrder,
-}
-
-/// A chain.
-#[derive(Debug)]
-pub(super) struct CompiledChain {
-    pub backend: Backend,
-    pub family: Family,
-    pub table: String,
-    pub name: String,
-    /// What a base chain does with packets that no rule decides; `None` of a user chain.
-    pub policy: Option<Code>,
-    /// Interfaces that it is about; empty: all.
-    pub devices: Vec<String>,
-    pub rules: Vec<CompiledRule>,
-}
-
-/// A rule.
-#[derive(Debug)]
-pub(super) struct CompiledRule {
-    /// Rules of ip_tables have none.
-    pub handle: Option<u64>,
-    pub operations: Vec<Operation>,
-}
-
-/// An expression whose chains and sets are found.
-#[derive(Debug)]
-pub(super) enum Operation {
-    /// Sets the verdict.
-    Verdict(Code),
-    /// Looks a key up.
-    Lookup { set: usize, from: Register, to: Option<Destination>, invert: bool },
-    /// Looks an object up, of a kind.
-    ObjectMap { set: usize, from: Register, kind: u32 },
-    /// Compares the header, as each rule of ip_tables does first.
-    Header(Box<HeaderMatch>),
-    /// A match of iptables.
-    Match(Box<xt::Match>),
-    /// A target of iptables.
-    Target(xt::Target),
-    /// Any other.
-    Plain(Expression),
 }
 
 /// Numbers of the chains and sets of a table.
