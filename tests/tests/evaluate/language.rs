@@ -242,12 +242,12 @@ pub(crate) fn generate(number: u32) -> Ruleset {
             }
             let policy = if kind == "filter" && random.chance(8) { "drop" } else { "accept" };
             // Equal priorities happen, too.
-            let priority = priority + random.below(3) as i32;
+            let priority = priority + [0, 1, 2][random.below(3)];
             let _ = writeln!(
                 text,
                 "chain {hook}{index} {{ type {kind} hook {hook} priority {priority}; policy {policy};"
             );
-            for _ in 0..1 + random.below(6) {
+            for _ in 0..=random.below(6) {
                 let rule = match kind {
                     "nat" => nat(family, hook, &mut random),
                     _ => rule(family, 0, kind != "route", &mut random),

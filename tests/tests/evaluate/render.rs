@@ -206,15 +206,15 @@ fn more(expression: &Expression) -> (&str, String) {
         E::Nat { kind, family, registers, flags } => {
             let kind = if *kind == 0 { "snat" } else { "dnat" };
             let family = if *family == 2 { "ip" } else { "ip6" };
-            ("nat", format!("{kind} {family}{}{}", nat("addr", "proto", registers), flag(*flags)))
+            ("nat", format!("{kind} {family}{}{}", nat("addr", "proto", *registers), flag(*flags)))
         }
         E::Masq { registers, flags } => (
             "masq",
-            format!("{}{}", nat("addr", "proto", registers), flag(*flags)).trim().to_owned(),
+            format!("{}{}", nat("addr", "proto", *registers), flag(*flags)).trim().to_owned(),
         ),
         E::Redir { registers, flags } => (
             "redir",
-            format!("{}{}", nat("addr", "proto", registers), flag(*flags)).trim().to_owned(),
+            format!("{}{}", nat("addr", "proto", *registers), flag(*flags)).trim().to_owned(),
         ),
         E::Tproxy { family, address, port } => {
             let family = match family {
@@ -319,7 +319,7 @@ fn verdict_text(verdict: &Verdict) -> String {
     }
 }
 
-fn nat(address: &str, port: &str, registers: &NatRegisters) -> String {
+fn nat(address: &str, port: &str, registers: NatRegisters) -> String {
     let mut text = String::new();
     for (name, [min, max]) in [(address, registers.addresses), (port, registers.ports)] {
         for (end, register) in [("min", min), ("max", max)] {

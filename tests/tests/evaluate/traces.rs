@@ -78,7 +78,9 @@ fn compare(kind: &str, generate: fn(u32) -> Ruleset, decided_percent: usize) {
             .map(|lab| scope.spawn(move || run(generate, (lab..rulesets).step_by(LABS as usize))))
             .collect();
         let mut all = Tally::default();
-        labs.into_iter().for_each(|lab| all.extend(lab.join().unwrap()));
+        for lab in labs {
+            all.extend(lab.join().unwrap());
+        }
         all
     });
     let Tally { packets, decided, steps, wrong, undecided } = &tally;
@@ -262,7 +264,9 @@ fn complaint(
     steps: &[Step],
     met: &[Step],
 ) -> String {
-    let lines = |steps: &[Step]| steps.iter().map(|step| format!("\n  {step}")).collect::<String>();
+    let lines = |steps: &[Step]| -> String {
+        steps.iter().flat_map(|step| ["\n  ".to_owned(), step.to_string()]).collect()
+    };
     let same = steps.iter().zip(met).take_while(|(one, two)| one == two).count();
     let rule = |step: Option<&Step>| {
         let step = step?;

@@ -289,7 +289,8 @@ fn agent(text: &mut String, args: &Args, binary: &Path, directory: &Path) -> Res
     for round in 0..3 {
         for (records, shares) in shares.iter_mut().enumerate() {
             let file = directory.join(format!("agent-{round}-{records}.rec"));
-            let share = one(binary, args.seconds, RATE, (records == 1).then_some(&file))?;
+            let record = (records == 1).then_some(&file);
+            let share = one(binary, directory, (args.seconds, RATE), record)?;
             shares.push(format!("{:.0}", share * 100.0));
         }
     }
@@ -299,14 +300,20 @@ fn agent(text: &mut String, args: &Args, binary: &Path, directory: &Path) -> Res
     Ok(())
 }
 
-fn one(binary: &Path, seconds: usize, rate: usize, record: Option<&PathBuf>) -> Result<f64> {
+fn one(
+    binary: &Path,
+    directory: &Path,
+    (seconds, rate): (usize, usize),
+    record: Option<&PathBuf>,
+) -> Result<f64> {
     let lab = Lab::new()?;
     lab.router.nft(TRACKING)?;
     lab.router.sysctl("net.netfilter.nf_conntrack_udp_timeout", "1")?;
     // It answers nothing.
     lab.server.nft("table ip quiet { chain i { type filter hook input priority 0; drop; }; }")?;
     let mut command = lab.router.command(binary);
-    command.args(["trace", "--no-fold", "-c", "-o", "/dev/null", "--max-flows", "10000000"]);
+    command.args(["trace", "--no-fold", "-c", "--max-flows", "10000000", "-o"]);
+    command.arg(directory.join("report.txt"));
     if let Some(file) = record {
         command.arg("--record").arg(file);
     }

@@ -10,7 +10,7 @@ use super::{
     routes::{Route, RouteQuery, RouteType, Routes},
     state::Fate,
     tracking::Tracking,
-    unknown::Attribute,
+    unknown::{Attribute, UnknownSet},
     word::Word,
 };
 use crate::{
@@ -134,7 +134,7 @@ fn a_limit_on_logging_leaves_the_verdict_decided() {
     assert_eq!(evaluation.fate(), Ok(Fate::Drop));
     let [ending] = evaluation.endings.as_slice() else { panic!("{evaluation:?}") };
     let steps: Vec<_> = ending.steps.iter().map(|step| (step.index, step.why)).collect();
-    assert_eq!(steps, [(0, Unknown::Limit.into()), (1, Default::default())]);
+    assert_eq!(steps, [(0, Unknown::Limit.into()), (1, UnknownSet::NONE)]);
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub mod ruleset;
 #[cfg(feature = "cli")]
 pub mod set;
 
-#[cfg(all(test, feature = "cli"))]
+#[cfg(feature = "cli")]
+#[cfg(test)]
 mod tests;
 
 pub(super) use changes::request_generation;
