@@ -44,7 +44,7 @@ pub enum Error {
         "the rules of nf_tables changed during each of {ATTEMPTS} attempts to read them: try again"
     )]
     Changing,
-    /// They are more than [`BYTES`].
+    /// They are too many.
     #[error("the rules of nf_tables take more than {} MiB", BYTES >> 20)]
     TooMany,
     /// A message makes no sense.
