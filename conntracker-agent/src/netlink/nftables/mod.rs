@@ -1,7 +1,7 @@
 //! nf_tables over netlink (include/uapi/linux/netfilter/nf_tables.h).
 //!
-//! [`Changes`] hears that rules changed. [`dump`] reads all of them, as the bytes that the kernel sends: a recording
-//! can keep these, and [`ruleset`] makes tables, chains, rules, [`expression`]s and [`set`]s of them, then or later.
+//! [`Changes`] hears that rules changed. `dump` reads all of them, as the bytes that the kernel sends: a recording
+//! can keep these, and `ruleset` makes tables, chains, rules, `expression`s and `set`s of them, then or later.
 
 mod changes;
 #[cfg(feature = "cli")]
