@@ -68,6 +68,8 @@ fn a_recording_is_followed_from_part_to_part_until_it_ends() {
         }
     };
     wait(&(2_000..2_010).collect());
+    // Nothing to report for a while.
+    thread::sleep(Duration::from_millis(2_500));
     // Enough for a second part, and a third.
     for round in 0..4 {
         let from = 10_000 + round * 2_000;

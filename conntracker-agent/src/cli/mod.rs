@@ -4,6 +4,7 @@ pub mod conntrack;
 mod diff;
 mod doctor;
 mod dump;
+mod explain;
 mod filter;
 mod format;
 mod group;
@@ -70,6 +71,8 @@ enum Command {
     Diff(Box<diff::DiffArgs>),
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
+    /// Say what the firewall would do with a packet: each rule that it meets, and its fate.
+    Explain(explain::ExplainArgs),
     /// Say what a running agent does: since when, with what, what it has lost.
     Status(status::StatusArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
@@ -134,6 +137,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Report(args)) => report::run(*args),
         Some(Command::Diff(args)) => diff::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
+        Some(Command::Explain(args)) => explain::run(args),
         Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }

@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod doctor;
 pub mod dump;
+pub mod explain;
 pub mod report;
 pub mod rules;
 pub mod status;

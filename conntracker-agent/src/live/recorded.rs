@@ -22,7 +22,6 @@ impl Observer {
         self.take_drops(true)?;
         self.record_flow_counts()?;
         let at_ns = self.clock.since_boot();
-        self.record_news(at_ns);
         let Self { recorder: Some(recorder), interfaces, .. } = self else { return Ok(()) };
         let wants_dump = recorder.wants_dump();
         let interfaces = interfaces.count();
@@ -34,6 +33,7 @@ impl Observer {
             }
             self.record_report(&report, at_ns);
         }
+        self.record_news(at_ns);
         if wants_dump { self.dump_all() } else { Ok(()) }
     }
 
@@ -61,10 +61,11 @@ impl Observer {
 
     /// Records what a report says besides flows.
     pub(super) fn record_report(&mut self, report: &Report<()>, at_ns: u64) {
-        self.record_news(at_ns);
         let clocks = self.clocks();
         let Self { recorder: Some(recorder), config, .. } = self else { return };
         recorder.header(report.to_statement(config.folds_at_once()), at_ns);
+        self.record_news(at_ns);
+        let Self { recorder: Some(recorder), .. } = self else { return };
         recorder.counts(&report.footer.to_statement(at_ns, TimeOfDay::pair(clocks)));
     }
 }

@@ -274,8 +274,10 @@ impl Recorder {
     /// States what is observed, if that has changed.
     pub fn header(&mut self, header: Header, at_ns: u64) {
         if self.stated.header.as_ref() != Some(&header) {
-            // Events before it are of the time before it.
-            self.flush();
+            // Events before it are of the time before it, but for the first one, which says how all are understood.
+            if self.stated.header.is_some() {
+                self.flush();
+            }
             self.state(BlockType::Header, &header, at_ns);
             self.stated.header = Some(header);
         }

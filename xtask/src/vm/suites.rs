@@ -55,6 +55,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "drops", proves: "dropped packets counted as the rules' own counters do: hooks, families, NAT, floods", emulated: Emulated::No },
     Suite { name: "dump", proves: "`dump` compared with `conntrack -L`", emulated: Emulated::No },
     Suite { name: "ends", proves: "ends of flows with their last counts, processes of local flows", emulated: Emulated::Each },
+    Suite { name: "explain", proves: "`explain`: verdict, deciding rule and exit status of packets, compared with what became of the same packets", emulated: Emulated::No },
     Suite { name: "faults", proves: "hangups, hung programs, bursts of namespaces, limits and full disks do not end a trace without its report", emulated: Emulated::No },
     Suite { name: "firewalls", proves: "rulesets that ufw, ferm, fail2ban, shorewall and firewalld write, compared with the kernel's own traces", emulated: Emulated::No },
     Suite { name: "flood", proves: "events at the highest rate beside `conntrack -E`", emulated: Emulated::No },

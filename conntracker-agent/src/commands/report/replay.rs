@@ -43,6 +43,9 @@ pub enum Room {
     InMemory(usize),
 }
 
+/// Blocks of events that wait for the header, at most: it is lost if so many come before it.
+const MOST_EARLY: usize = 64;
+
 /// What a flow takes in memory, with everything that finds it: measured, and rounded up.
 const BYTES_OF_FLOW: u64 = 8_192;
 
@@ -94,6 +97,8 @@ pub(super) struct Replay<'a> {
     part: u32,
     table: Option<FlowTable>,
     header: Option<statement::Header>,
+    /// Events that came before the header, which says whether flows fold.
+    early: Vec<Vec<FlowEvent>>,
     /// Counts at the beginning of the time that is asked for, and at its end.
     counts: (Option<statement::Counts>, Option<statement::Counts>),
     names: ProcessNames,
@@ -134,6 +139,7 @@ impl<'a> Replay<'a> {
             part: head.number,
             table: None,
             header: None,
+            early: Vec::new(),
             counts: (None, None),
             names: ProcessNames::default(),
             time_of_day: TimeOfDay::default(),
@@ -180,11 +186,18 @@ impl<'a> Replay<'a> {
     /// A temporary file fails.
     pub fn take(&mut self, file: &str, item: Item) -> Result<()> {
         match item {
-            Item::Events(events) => self.events(events)?,
+            Item::Events(events) if self.header.is_none() && self.early.len() < MOST_EARLY => {
+                self.early.push(events);
+            }
+            Item::Events(events) => {
+                self.early_events()?;
+                self.events(events)?;
+            }
             Item::Header(header) => {
                 if !self.over || self.header.is_none() {
                     self.header = Some(header);
                 }
+                self.early_events()?;
             }
             Item::Owners(owners) => self.owners(owners),
             Item::Counts(counts) => {
@@ -222,6 +235,11 @@ impl<'a> Replay<'a> {
     /// A file of this name ends, without the end that its writer gives it.
     pub fn not_closed(&mut self, file: &str) {
         self.remarks.push(format!("{file} has no end: its writer was killed, or still writes"));
+    }
+
+    /// Takes the events that came before the header.
+    fn early_events(&mut self) -> Result<()> {
+        std::mem::take(&mut self.early).into_iter().try_for_each(|events| self.events(events))
     }
 
     fn events(&mut self, events: Vec<FlowEvent>) -> Result<()> {
@@ -334,6 +352,7 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// A temporary file fails; the recording has a filter that cannot be read.
     pub fn finish(mut self) -> Result<Run> {
+        self.early_events()?;
         let stated = self.undated.drain(..).chain(std::mem::take(&mut self.rulesets).into_values());
         let rulesets = background::rulesets(stated, &mut self.remarks);
         let background = Background { timeline: self.timeline.take(), rulesets };
@@ -358,9 +377,10 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// The recording has a filter that cannot be read.
     pub fn report(&mut self) -> Result<Option<Report>> {
-        let Some(mut table) = self.table.take().filter(|_| self.begun && self.added) else {
+        if !self.begun || !self.added {
             return Ok(None);
-        };
+        }
+        let Some(mut table) = self.table.take() else { return Ok(None) };
         let assembly = self.assembly(&table)?;
         let mut flows = table.snapshot();
         flows.processes().for_each(|process| self.names.complete(process));

@@ -30,6 +30,13 @@ impl Interface {
         Self { index: Err(details), name: bytes, hardware: Err(details), group: Err(details) }
     }
 
+    /// Its name as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let bytes = self.name.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
     /// The same with its index.
     #[must_use]
     pub fn with_index(self, index: u32) -> Self {

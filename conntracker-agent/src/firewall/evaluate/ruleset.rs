@@ -9,13 +9,14 @@ use super::{
     ip_tables,
     order::{HookFunction, HookOrder, IP, IP6, NETDEV},
     packet::Layer3,
+    state::StepVerdict,
     xt,
 };
 use crate::{
     firewall::legacy::entries::XtTable,
     model::{
         hook::Hook,
-        path::{Site, SiteKind},
+        path::{self, Site, SiteKind},
         table::{Backend, Family},
     },
     netlink::nftables::{
@@ -98,6 +99,34 @@ impl Firewall {
     /// A set by its number.
     pub(super) fn set(&self, number: usize) -> Option<&Elements> {
         self.sets.get(number)
+    }
+
+    /// Whether a chain belongs to a hook.
+    #[must_use]
+    pub fn is_base(&self, number: ChainNumber) -> bool {
+        self.chain(number).is_some_and(|chain| chain.policy.is_some())
+    }
+
+    /// The verdict of a step, with the names of chains.
+    #[must_use]
+    pub fn verdict(&self, verdict: StepVerdict) -> path::Verdict {
+        use path::Verdict;
+
+        let name = |chain| self.chain_name(chain).to_owned();
+        match verdict {
+            StepVerdict::Reject => Verdict::Reject,
+            StepVerdict::Unknown => Verdict::Unknown,
+            StepVerdict::Code(code) => match code {
+                Code::Drop => Verdict::Drop,
+                Code::Accept => Verdict::Accept,
+                Code::Stolen => Verdict::Stolen,
+                Code::Queue => Verdict::Queue,
+                Code::Continue | Code::Break => Verdict::Continue,
+                Code::Return => Verdict::Return,
+                Code::Jump(to) => Verdict::Jump(name(to)),
+                Code::Goto(to) => Verdict::Goto(name(to)),
+            },
+        }
     }
 
     /// The name of a chain.

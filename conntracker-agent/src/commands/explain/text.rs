@@ -1,0 +1,141 @@
+//! The answer for people: hook by hook the steps in order, indented at jumps.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{Answer, Question, path::Path, verdict};
+use crate::{
+    firewall::evaluate::{Attr, Packet, packet::Side, state::Fate},
+    model::{
+        harmless::one_line,
+        path::{SiteKind, Verdict},
+        protocol,
+    },
+};
+
+/// Indents of hooks and of steps; each chain that a jump leads to adds two.
+const HOOK: usize = 2;
+const STEP: usize = 4;
+const CHAIN: usize = 2;
+
+/// Columns that chain and position take at most.
+const WIDEST: usize = 44;
+
+/// Writes the answer.
+pub(super) fn render(question: &Question, answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+    let [from, to] = [0, 1].map(|side| end(question.addresses[side], question.ports[side]));
+    let proto = protocol::name(question.proto)
+        .map_or_else(|| format!("protocol {}", question.proto), str::to_owned);
+    writeln!(out, "{proto} {from} -> {to}, {}, {}", question.state.name(), answer.arrives)?;
+    let several = answer.paths.len() > 1;
+    for (index, path) in answer.paths.iter().enumerate() {
+        if several {
+            let word = if index == 0 { "either" } else { "or" };
+            writeln!(out, "{word} ({}):", path.why)?;
+        }
+        steps(question, path, out)?;
+    }
+    let (word, reason) = verdict(answer.fate);
+    write!(out, "verdict: {word}")?;
+    if let Some(step) = dropper(answer) {
+        write!(out, " by {step}")?;
+    }
+    match reason {
+        Some(reason) => writeln!(out, ": {reason}"),
+        None => writeln!(out),
+    }
+}
+
+/// The step that drops the packet, if that is decided.
+fn dropper(answer: &Answer) -> Option<String> {
+    let dropped = matches!(answer.fate, Ok(Fate::Drop | Fate::Reject));
+    let [path] = answer.paths.as_slice() else { return None };
+    let step = path.steps.last().filter(|_| dropped)?;
+    Some(chain(&step.site, 0))
+}
+
+fn steps(question: &Question, path: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let widths = path.steps.iter().map(|step| chain(&step.site, step.depth).chars().count());
+    let width = widths.max().unwrap_or_default().min(WIDEST);
+    let mut hook = None;
+    for step in &path.steps {
+        if hook.replace(step.hook) != Some(step.hook) {
+            writeln!(out, "{:HOOK$}{}", "", step.hook.name())?;
+        }
+        let name = match step.verdict {
+            Verdict::Drop | Verdict::Reject => step.verdict.name().to_ascii_uppercase(),
+            _ => step.verdict.name().to_owned(),
+        };
+        write!(out, "{:STEP$}{:width$}  {name:8}  ", "", chain(&step.site, step.depth))?;
+        match (step.site.kind, &step.site.text) {
+            (SiteKind::Policy, _) => write!(out, "policy")?,
+            (SiteKind::Return, _) => write!(out, "end of the chain")?,
+            (_, Some(text)) => write!(out, "{}", one_line(text))?,
+            (_, None) => write!(out, "(no text)")?,
+        }
+        if let Some(target) = step.verdict.target()
+            && !step.site.text.as_deref().is_some_and(|text| text.ends_with(target))
+        {
+            write!(out, " -> {}", one_line(target))?;
+        }
+        if step.why.is_empty() {
+            writeln!(out)?;
+        } else {
+            writeln!(out, " (perhaps: {})", step.why)?;
+        }
+    }
+    changes(question, &path.packet, out)
+}
+
+/// What rules and routes made of the packet.
+fn changes(question: &Question, packet: &Packet, out: &mut dyn Write) -> io::Result<()> {
+    if let Ok(Some(output)) = &packet.output {
+        writeln!(out, "{:HOOK$}sent through {}", "", one_line(&output.text()))?;
+    }
+    for (side, name) in [(Side::Source, "source"), (Side::Destination, "destination")] {
+        let (address, port) = (packet.address(side), packet.port(side));
+        let before = (question.addresses[side as usize], question.ports[side as usize]);
+        let same = address == Ok(before.0) && port.unwrap_or(before.1) == before.1;
+        if !same {
+            let new = translated(address, port);
+            writeln!(out, "{:HOOK$}{name} translated to {new}", "")?;
+        }
+    }
+    if packet.mark.get() != Ok(question.mark) {
+        match packet.mark.get() {
+            Ok(mark) => writeln!(out, "{:HOOK$}packet mark set to {mark:#x}", "")?,
+            Err(why) => writeln!(out, "{:HOOK$}packet mark perhaps changed: {why}", "")?,
+        }
+    }
+    Ok(())
+}
+
+fn translated(address: Attr<IpAddr>, port: Attr<Option<u16>>) -> String {
+    let address = match address {
+        Ok(address) => address,
+        Err(why) => return format!("an address that is not known ({why})"),
+    };
+    match port {
+        Ok(port) => end(address, port).to_string(),
+        Err(_) => format!("{address}, with a port that the kernel chooses"),
+    }
+}
+
+/// An address with a port, if there is one.
+fn end(address: IpAddr, port: Option<u16>) -> impl fmt::Display {
+    fmt::from_fn(move |f| match port {
+        Some(port) => write!(f, "{}", SocketAddr::new(address, port)),
+        None => write!(f, "{address}"),
+    })
+}
+
+/// Chain and position, indented; the table only of base chains.
+fn chain(site: &crate::model::path::Site, depth: usize) -> String {
+    let table = if depth == 0 { format!("{}/", site.label()) } else { String::new() };
+    let position = site.position.unwrap_or_default();
+    let text = format!("{}{table}{} {position}", " ".repeat(depth * CHAIN), site.chain);
+    one_line(&text).to_string()
+}
