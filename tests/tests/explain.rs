@@ -90,7 +90,7 @@ fn people_read_the_rule_that_decides() {
     let lab = Lab::new().unwrap();
     lab.router.nft(FIREWALL).unwrap();
     let said = |args: &[&str]| {
-        let all = ["explain"].iter().chain(args).chain(&["--netns", &lab.router.name]).copied();
+        let all = [&["explain"], args, &["--netns", &lab.router.name]].concat();
         let said = output(all).unwrap();
         (
             String::from_utf8(said.stdout).unwrap(),
