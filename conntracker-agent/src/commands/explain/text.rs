@@ -87,13 +87,19 @@ fn steps(question: &Question, path: &Path, out: &mut dyn Write) -> io::Result<()
             writeln!(out, " (perhaps: {})", step.why)?;
         }
     }
-    changes(question, &path.packet, out)
+    changes(question, path.fate, &path.packet, out)
 }
 
 /// What rules and routes made of the packet.
-fn changes(question: &Question, packet: &Packet, out: &mut dyn Write) -> io::Result<()> {
+fn changes(
+    question: &Question,
+    fate: Fate,
+    packet: &Packet,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if let Ok(Some(output)) = &packet.output {
-        writeln!(out, "{:HOOK$}sent through {}", "", one_line(&output.text()))?;
+        let leaves = if fate == Fate::Accept { "leaves" } else { "would leave" };
+        writeln!(out, "{:HOOK$}{leaves} through {}", "", one_line(&output.text()))?;
     }
     for (side, name) in [(Side::Source, "source"), (Side::Destination, "destination")] {
         let (address, port) = (packet.address(side), packet.port(side));
