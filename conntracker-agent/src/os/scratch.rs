@@ -1,20 +1,16 @@
 //! Temporary files: what does not fit into memory.
 
-use std::{
-    env,
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{env, fs::File, io, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
-/// Where temporary files are made: `TMPDIR` if it is set; otherwise /var/tmp, because /tmp is in memory on many
-/// machines (hier(7), file-hierarchy(7)).
-fn directory() -> PathBuf {
-    let named = env::var_os("TMPDIR").filter(|name| !name.is_empty()).map(PathBuf::from);
-    let on_disk = || Path::new("/var/tmp").is_dir().then(|| PathBuf::from("/var/tmp"));
-    named.or_else(on_disk).unwrap_or_else(env::temp_dir)
+/// Where temporary files may be made: `TMPDIR` if it is set; otherwise /var/tmp, because /tmp is in memory on many
+/// machines (hier(7), file-hierarchy(7)), and then /tmp.
+fn directories() -> Vec<PathBuf> {
+    match env::var_os("TMPDIR").filter(|name| !name.is_empty()) {
+        Some(named) => vec![named.into()],
+        None => vec!["/var/tmp".into(), env::temp_dir()],
+    }
 }
 
 /// A file without a name, readable by nobody else (`O_TMPFILE` of open(2)): it is gone with its descriptor, even if the
@@ -23,19 +19,30 @@ fn directory() -> PathBuf {
 /// # Errors
 /// There is no such directory, or no right to write it.
 pub fn file() -> Result<File> {
-    let directory = directory();
-    tempfile::tempfile_in(&directory).with_context(|| {
-        format!(
-            "cannot make a temporary file in {}: name a directory with space in TMPDIR",
-            directory.display()
-        )
-    })
+    let directories = directories();
+    let mut why = None;
+    for directory in &directories {
+        match tempfile::tempfile_in(directory) {
+            Ok(file) => return Ok(file),
+            Err(error) => why = Some(error),
+        }
+    }
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    bail!(
+        "cannot make a temporary file in {}{why}: name a directory with space in TMPDIR",
+        names(&directories)
+    )
+}
+
+fn names(directories: &[PathBuf]) -> String {
+    let names: Vec<String> = directories.iter().map(|of| of.display().to_string()).collect();
+    names.join(" or ")
 }
 
 /// An error of such a file, with what can be done.
 pub fn error(error: &io::Error) -> anyhow::Error {
     anyhow::anyhow!(
         "a temporary file in {} failed: {error}; name a directory with space in TMPDIR",
-        directory().display()
+        names(&directories())
     )
 }
