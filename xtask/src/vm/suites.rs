@@ -55,6 +55,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "drops", proves: "dropped packets counted as the rules' own counters do: hooks, families, NAT, floods", emulated: Emulated::No },
     Suite { name: "dump", proves: "`dump` compared with `conntrack -L`", emulated: Emulated::No },
     Suite { name: "ends", proves: "ends of flows with their last counts, processes of local flows", emulated: Emulated::Each },
+    Suite { name: "evaluate", proves: "the evaluator: decoded expressions as nft prints them, routes as `ip route get` finds them, paths and verdicts as the kernel traces them", emulated: Emulated::No },
     Suite { name: "explain", proves: "`explain`: verdict, deciding rule and exit status of packets, compared with what became of the same packets", emulated: Emulated::No },
     Suite { name: "faults", proves: "hangups, hung programs, bursts of namespaces, limits and full disks do not end a trace without its report", emulated: Emulated::No },
     Suite { name: "firewalls", proves: "rulesets that ufw, ferm, fail2ban, shorewall and firewalld write, compared with the kernel's own traces", emulated: Emulated::No },
@@ -85,6 +86,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "texts", proves: "texts of rules where nft does not tell all: owners of tables, extensions of iptables-nft", emulated: Emulated::No },
     Suite { name: "untouched", proves: "the ruleset is the same before, during and after", emulated: Emulated::No },
     Suite { name: "untraced", proves: "chains of bridges and devices are named, and what they may have dropped", emulated: Emulated::No },
+    Suite { name: "xtables", proves: "iptables: decoded rules as iptables-save prints them, answers as the kernel counts them, equal ones for three forms of the same rules", emulated: Emulated::No },
     Suite { name: "xtables", proves: "matches and targets of iptables are decoded and evaluated as the kernel does, by iptables-save and by counters", emulated: Emulated::Here },
 ];
 
