@@ -171,6 +171,32 @@ impl Socket {
     }
 }
 
+#[cfg(feature = "cli")]
+impl Socket {
+    /// Sends a dump request and appends the messages of its answer, whole and aligned, to `messages`; `None` once these
+    /// would be more than `most` bytes. The socket must have asked for no dump before: one that is not read to its end
+    /// blocks the next one.
+    pub(super) fn append(
+        &mut self,
+        name: &'static str,
+        request: Request,
+        messages: &mut Vec<u8>,
+        most: usize,
+    ) -> Result<Option<Noticed>, Error> {
+        let mut buffer = vec![0; super::socket::RECEIVE_BYTES];
+        let mut answer = self.begin(name, request)?;
+        while let Some(found) = answer.advance(self, &mut buffer)? {
+            let message = found.bytes(&buffer);
+            if messages.len() + message.len() > most {
+                return Ok(None);
+            }
+            messages.extend_from_slice(message);
+            messages.resize(align(messages.len()), 0);
+        }
+        Ok(Some(answer.noticed()))
+    }
+}
+
 /// Reads the end of an answer: `struct nlmsgerr`, or the number alone at the end of a dump.
 fn verdict(request: &'static str, message: &Message<'_>) -> Result<(), Error> {
     let Some((number, rest)) = message.payload.split_first_chunk::<4>() else {

@@ -13,7 +13,7 @@ use super::{
     unknown::{Attr, Attribute, Unknown},
 };
 use crate::netlink::routing::objects::{
-    Address, Link, Prefix, RouteEntry, RoutingObjects, RoutingRule,
+    Address, Link, Prefix, RouteEntry, RoutingObjects, RoutingRule, TO_TABLE,
 };
 
 /// Tables that have names (RT_TABLE_), in the order of the rules that every host has at first.
@@ -21,8 +21,7 @@ const LOCAL: u32 = 255;
 const MAIN: u32 = 254;
 const DEFAULT: u32 = 253;
 
-/// What rules do (FR_ACT_).
-const TO_TABLE: u8 = 1;
+/// What rules do besides (FR_ACT_).
 const GOTO: u8 = 2;
 const NOTHING: u8 = 3;
 const BLACKHOLE: u8 = 6;
@@ -82,7 +81,10 @@ impl RoutingTables {
         }
         for (v6, rules) in all.rules.iter_mut().enumerate() {
             if rules.is_empty() {
-                rules.extend([LOCAL, MAIN, DEFAULT].map(|table| plain_rule(v6 == 1, table)));
+                let first = [(0, LOCAL), (32_766, MAIN), (32_767, DEFAULT)];
+                rules.extend(
+                    first.map(|(priority, table)| RoutingRule::lookup(v6 == 1, priority, table)),
+                );
             }
             rules.sort_by_key(|rule| rule.priority);
         }
@@ -219,24 +221,6 @@ impl RoutingTables {
 fn is_l3mdev(rule: &RoutingRule) -> bool {
     // Its table is the VRF's.
     rule.table == 0
-}
-
-fn plain_rule(v6: bool, table: u32) -> RoutingRule {
-    RoutingRule {
-        v6,
-        priority: if table == LOCAL { 0 } else { 32_767 - u32::from(table == MAIN) },
-        action: TO_TABLE,
-        table,
-        to: None,
-        from: None,
-        iif: None,
-        oif: None,
-        mark: None,
-        suppress_length: None,
-        tos: 0,
-        invert: false,
-        compares_more: false,
-    }
 }
 
 /// The first bits of an address.

@@ -3,8 +3,8 @@
 use super::{
     super::{
         request::{DUMP, Request},
-        socket::{self, RECEIVE_BYTES, Socket},
-        wire::{DecodeError, Messages, align, netfilter},
+        socket::{self, Socket},
+        wire::{DecodeError, Messages, netfilter},
     },
     changes::{NFNL_SUBSYS_NFTABLES, generation},
 };
@@ -86,6 +86,12 @@ impl Dump {
         &self.messages
     }
 
+    /// The same, for good.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.messages
+    }
+
     /// Reads all objects; `None` if they changed meanwhile.
     fn attempt() -> Result<Option<Self>, Error> {
         let mut dump = Self::default();
@@ -136,17 +142,7 @@ impl Dump {
     /// Appends the answer to a request; false if the kernel says that it may lack something.
     fn ask(&mut self, name: &'static str, request: Request) -> Result<bool, Error> {
         // A socket of its own: a dump that fails midway blocks the next one on the same socket.
-        let mut socket = Socket::netfilter()?;
-        let mut buffer = vec![0; RECEIVE_BYTES];
-        let mut answer = socket.begin(name, request)?;
-        while let Some(found) = answer.advance(&socket, &mut buffer)? {
-            let message = found.bytes(&buffer);
-            if self.messages.len() + message.len() > BYTES {
-                return Err(Error::TooMany);
-            }
-            self.messages.extend_from_slice(message);
-            self.messages.resize(align(self.messages.len()), 0);
-        }
-        Ok(answer.noticed().interrupted == 0)
+        let asked = Socket::netfilter()?.append(name, request, &mut self.messages, BYTES)?;
+        Ok(asked.ok_or(Error::TooMany)?.interrupted == 0)
     }
 }

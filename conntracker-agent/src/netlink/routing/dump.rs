@@ -4,8 +4,7 @@ use nix::errno::Errno;
 
 use super::super::{
     request::{DUMP, Request},
-    socket::{Error, RECEIVE_BYTES, Socket},
-    wire::align,
+    socket::{Error, Socket},
 };
 
 /// Bytes that a dump may have: a full table of the Internet's routes takes more, and is left out.
@@ -44,22 +43,22 @@ impl RoutingDump {
         let mut dump = Self::default();
         for attempt in 1..=ATTEMPTS {
             dump.messages.clear();
-            let mut steady = dump.ask("interfaces", RTM_GETLINK, 0)?;
+            let Some(mut steady) = dump.ask("interfaces", RTM_GETLINK, 0)? else { return Ok(None) };
             for family in [AF_INET, AF_INET6] {
                 for (name, request) in [
                     ("addresses", RTM_GETADDR),
                     ("routes", RTM_GETROUTE),
                     ("rules of routing", RTM_GETRULE),
                 ] {
-                    steady &= match dump.ask(name, request, family) {
+                    match dump.ask(name, request, family) {
                         // Without IPv6, or without rules of routing in the kernel.
-                        Err(error) if is_without(&error) => true,
-                        asked => asked?,
-                    };
+                        Err(error) if is_without(&error) => {}
+                        asked => match asked? {
+                            Some(complete) => steady &= complete,
+                            None => return Ok(None),
+                        },
+                    }
                 }
-            }
-            if dump.messages.len() > BYTES {
-                return Ok(None);
             }
             if steady || attempt == ATTEMPTS {
                 break;
@@ -80,30 +79,27 @@ impl RoutingDump {
         &self.messages
     }
 
-    /// Appends the answer to a request; false if something changed meanwhile.
+    /// The same, for good.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.messages
+    }
+
+    /// Appends the answer to a request; false if something changed meanwhile, `None` if it is all too much.
     fn ask(
         &mut self,
         name: &'static str,
         (kind, header): (u16, usize),
         family: u8,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<bool>, Error> {
         let mut bytes = vec![0; header];
         bytes[0] = family;
         let mut request = Request::new(kind, DUMP).raw(&bytes);
         if kind == RTM_GETLINK.0 {
             request = request.attribute(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes());
         }
-        let mut socket = Socket::route()?;
-        let mut buffer = vec![0; RECEIVE_BYTES];
-        let mut answer = socket.begin(name, request)?;
-        while let Some(found) = answer.advance(&socket, &mut buffer)? {
-            let message = found.bytes(&buffer);
-            if self.messages.len() <= BYTES {
-                self.messages.extend_from_slice(message);
-                self.messages.resize(align(self.messages.len()), 0);
-            }
-        }
-        Ok(answer.noticed().interrupted == 0)
+        let asked = Socket::route()?.append(name, request, &mut self.messages, BYTES)?;
+        Ok(asked.map(|noticed| noticed.interrupted == 0))
     }
 }
 

@@ -52,6 +52,8 @@ const FRA_L3MDEV: u16 = 19;
 const FRA_PROTOCOL: u16 = 21;
 /// Number and padding, which say nothing of packets.
 const FRA_PAD: u16 = 18;
+/// FR_ACT_TO_TBL.
+pub(crate) const TO_TABLE: u8 = 1;
 /// FIB_RULE_INVERT.
 const INVERT: u32 = 2;
 
@@ -150,6 +152,28 @@ pub struct RoutingRule {
     pub invert: bool,
     /// It compares something else: ports, users, tunnels, VRFs.
     pub compares_more: bool,
+}
+
+impl RoutingRule {
+    /// A rule that looks a table up for all packets.
+    #[must_use]
+    pub fn lookup(v6: bool, priority: u32, table: u32) -> Self {
+        Self {
+            v6,
+            priority,
+            action: TO_TABLE,
+            table,
+            to: None,
+            from: None,
+            iif: None,
+            oif: None,
+            mark: None,
+            suppress_length: None,
+            tos: 0,
+            invert: false,
+            compares_more: false,
+        }
+    }
 }
 
 /// Everything that a dump has.
@@ -327,19 +351,10 @@ fn rule(message: &Message<'_>) -> Result<Option<RoutingRule>, DecodeError> {
         return Ok(None);
     }
     let mut rule = RoutingRule {
-        v6: i32::from(family) == libc::AF_INET6,
-        priority: 0,
         action,
-        table: table.into(),
-        to: None,
-        from: None,
-        iif: None,
-        oif: None,
-        mark: None,
-        suppress_length: None,
         tos,
         invert: word([f0, f1, f2, f3]) & INVERT != 0,
-        compares_more: false,
+        ..RoutingRule::lookup(i32::from(family) == libc::AF_INET6, 0, table.into())
     };
     let (mut mark, mut mask) = (None, u32::MAX);
     for attribute in attributes {
