@@ -2,6 +2,7 @@
 //! recording can keep.
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{
     evaluate::{Firewall, routing_tables::RoutingTables},
@@ -12,14 +13,19 @@ use crate::netlink::{
     routing::{dump::RoutingDump, objects::RoutingObjects},
 };
 
-/// Everything that a packet's way through a host hangs on, as the kernel tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Everything that a packet's way through a host hangs on, as the kernel tells it. As JSON it has `missing` alone: a
+/// recording keeps the bytes apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KernelObjects {
     /// Messages of nf_tables ([`Dump::bytes`]).
+    #[serde(skip)]
     pub nf_tables: Vec<u8>,
     /// Tables of ip_tables and ip6_tables ([`raw::to_bytes`]).
+    #[serde(skip)]
     pub ip_tables: Vec<u8>,
     /// Messages of rtnetlink: interfaces, addresses, routes and their rules ([`RoutingDump::bytes`]).
+    #[serde(skip)]
     pub routing: Vec<u8>,
     /// What could not be read, and why.
     pub missing: Vec<String>,
@@ -41,9 +47,9 @@ impl KernelObjects {
                 Vec::new()
             }
         };
-        let nf_tables = Dump::read().map(|dump| Some(dump.bytes().to_vec())).map_err(Into::into);
+        let nf_tables = Dump::read().map(|dump| Some(dump.into_bytes())).map_err(Into::into);
         let ip_tables = raw::read().map(|tables| Some(raw::to_bytes(&tables)));
-        let routing = RoutingDump::read().map(|dump| dump.map(|dump| dump.bytes().to_vec()));
+        let routing = RoutingDump::read().map(|dump| dump.map(RoutingDump::into_bytes));
         Self {
             nf_tables: part("the rules of nf_tables", nf_tables),
             ip_tables: part("the rules of ip_tables", ip_tables),

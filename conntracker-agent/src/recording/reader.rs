@@ -210,15 +210,13 @@ fn text(columns: &Columns) -> Result<&[u8], Malformed> {
 }
 
 fn ruleset(mut columns: Columns) -> Result<Ruleset, Malformed> {
-    let ruleset: Ruleset = json(&columns)?;
+    let mut ruleset: Ruleset = json(&columns)?;
     let mut take = |column| columns.remove(&column).unwrap_or_default();
-    let objects = KernelObjects {
-        nf_tables: take(NF_TABLES),
-        ip_tables: take(IP_TABLES),
-        routing: take(ROUTING),
-        missing: ruleset.missing.clone(),
-    };
-    Ok(Ruleset { objects, ..ruleset })
+    let KernelObjects { nf_tables, ip_tables, routing, missing: _ } = &mut ruleset.objects;
+    for (column, bytes) in [(NF_TABLES, nf_tables), (IP_TABLES, ip_tables), (ROUTING, routing)] {
+        *bytes = take(column);
+    }
+    Ok(ruleset)
 }
 
 fn json<T: DeserializeOwned>(columns: &Columns) -> Result<T, Malformed> {

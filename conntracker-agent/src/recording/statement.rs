@@ -102,11 +102,9 @@ pub struct Ruleset {
     pub at_ns: u64,
     /// Listings: the command, and what it printed.
     pub listings: Vec<(String, String)>,
-    /// What the kernel has; it stands in columns of its own.
-    #[serde(skip)]
+    /// What the kernel has; its bytes stand in columns of their own.
+    #[serde(flatten)]
     pub objects: KernelObjects,
-    /// What of that could not be read, and why.
-    pub missing: Vec<String>,
 }
 
 /// Something is missing here.

@@ -252,8 +252,7 @@ fn what_the_kernel_has_is_kept_with_a_ruleset_and_stated_again_in_each_part() {
         routing: Vec::new(),
         missing: vec!["routes are too many to be kept".to_owned()],
     };
-    let missing = objects.missing.clone();
-    let ruleset = Ruleset { epoch: 1, at_ns: 3, objects, missing, ..Ruleset::default() };
+    let ruleset = Ruleset { epoch: 1, at_ns: 3, objects, ..Ruleset::default() };
     let mut recorder = Recorder::create(options).unwrap();
     recorder.ruleset(ruleset.clone());
     recorder.begin_part();

@@ -43,7 +43,8 @@ fn a_recording_has_the_kernels_objects() {
     let mut kept = None;
     while let Some(item) = reader.next(End::Last).unwrap() {
         if let Item::Ruleset(ruleset) = item {
-            assert!(ruleset.missing.is_empty(), "{:?}", ruleset.missing);
+            let missing = &ruleset.objects.missing;
+            assert!(missing.is_empty(), "{missing:?}");
             kept = Some(ruleset.objects);
         }
     }

@@ -13,7 +13,6 @@ impl RuleTracer {
                 at_ns: began_ns,
                 listings: ruleset.printed.clone(),
                 objects: ruleset.objects.clone(),
-                missing: ruleset.objects.missing.clone(),
             });
         }
     }
