@@ -82,7 +82,7 @@ impl<I: Iterator<Item = io::Result<Flow>>> Assembly<I> {
         }
         let mut flows = sorter.finish()?;
         if fold {
-            flows = fold_sorted(flows, in_memory)?;
+            flows = merge_sorted(flows, in_memory, folded)?;
         }
         let mut report = report.with_flows(flows);
         let used = interfaces(&report.flows)?;
@@ -111,16 +111,21 @@ fn folded_order(a: &Flow, b: &Flow) -> Ordering {
     by_key.then(a.first_ns.cmp(&b.first_ns)).then_with(|| order::compare(&a.key, &b.key))
 }
 
-/// Merges flows in [`folded_order`] by their folded key.
-#[derive(Default)]
-struct Folding {
+/// Merges flows that stand side by side and have the same key.
+struct Merging<K> {
+    /// The key of a flow by its own.
+    key: K,
     last: Option<Flow>,
 }
 
-impl Folding {
-    /// Adds a flow, and returns the one before it that no more flows fold into.
+impl<K: Fn(&FlowKey) -> FlowKey> Merging<K> {
+    fn new(key: K) -> Self {
+        Self { key, last: None }
+    }
+
+    /// Adds a flow, and returns the one before it that no more flows are merged into.
     fn add(&mut self, mut flow: Flow) -> Option<Flow> {
-        flow.key = folded(&flow.key);
+        flow.key = (self.key)(&flow.key);
         match &mut self.last {
             Some(last) if last.key == flow.key => {
                 last.merge(flow);
@@ -134,17 +139,25 @@ impl Folding {
 /// Merges flows by their folded key.
 pub fn fold(mut flows: Vec<Flow>) -> Vec<Flow> {
     flows.sort_by(folded_order);
-    let mut folding = Folding::default();
-    let mut all: Vec<Flow> = flows.into_iter().filter_map(|flow| folding.add(flow)).collect();
-    all.extend(folding.last);
+    let mut merging = Merging::new(folded);
+    let mut all: Vec<Flow> = flows.into_iter().filter_map(|flow| merging.add(flow)).collect();
+    all.extend(merging.last);
     all
 }
 
-fn fold_sorted(flows: Sorted, in_memory: usize) -> Result<Sorted> {
-    let mut folding = Folding::default();
+/// Merges sorted flows by the key that `key` makes of theirs, and which their order begins with.
+///
+/// # Errors
+/// A temporary file fails.
+pub(crate) fn merge_sorted(
+    flows: Sorted,
+    in_memory: usize,
+    key: impl Fn(&FlowKey) -> FlowKey,
+) -> Result<Sorted> {
+    let mut merging = Merging::new(key);
     let mut sorter = Sorter::new(in_order(), in_memory);
-    flows.drain(|flow| folding.add(flow).map_or(Ok(()), |flow| sorter.push(flow)))?;
-    folding.last.map_or(Ok(()), |flow| sorter.push(flow))?;
+    flows.drain(|flow| merging.add(flow).map_or(Ok(()), |flow| sorter.push(flow)))?;
+    merging.last.map_or(Ok(()), |flow| sorter.push(flow))?;
     sorter.finish()
 }
 

@@ -7,10 +7,10 @@ use anyhow::Result;
 use super::Run;
 use crate::{
     firewall::Ruleset,
-    model::{Flow, NetnsId},
+    model::NetnsId,
     report::{
         Footer, Header, Interface, Namespace, Report,
-        assembly::in_order,
+        assembly::{in_order, merge_sorted},
         html::Background,
         sorter::{Sorted, Sorter},
         timeline::Timeline,
@@ -43,27 +43,12 @@ pub(super) fn combine(mut runs: Vec<Run>, in_memory: usize) -> Result<Run> {
         }
     }
     let Combined { namespaces, timeline, rulesets, .. } = all;
-    let flows = merged(sorter.finish()?, in_memory)?;
+    let flows = merge_sorted(sorter.finish()?, in_memory, |key| *key)?;
     let coverage = Err("several runs have no coverage".to_owned());
     Ok(Run {
         report: Report { header: Header { namespaces, ..header }, flows, footer, coverage, untold },
         background: Background { timeline, rulesets: rulesets.into_iter().collect() },
     })
-}
-
-/// Flows that stand side by side and have the same key are one.
-fn merged(flows: Sorted, in_memory: usize) -> Result<Sorted> {
-    let mut sorter = Sorter::new(in_order(), in_memory);
-    let mut last: Option<Flow> = None;
-    flows.drain(|flow| match &mut last {
-        Some(known) if known.key == flow.key => {
-            known.merge(flow);
-            Ok(())
-        }
-        last => last.replace(flow).map_or(Ok(()), |before| sorter.push(before)),
-    })?;
-    last.map_or(Ok(()), |flow| sorter.push(flow))?;
-    sorter.finish()
 }
 
 #[derive(Default)]
