@@ -37,7 +37,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "NAME")]
     iif: Option<String>,
     /// Packet mark at the beginning.
-    #[arg(long, value_name = "MARK", value_parser = mark, default_value = "0")]
+    #[arg(long, value_name = "MARK", value_parser = values::whole_mark, default_value = "0")]
     mark: u32,
     /// What conntrack says about the packet.
     #[arg(long, value_enum, default_value_t)]
@@ -91,14 +91,6 @@ fn end(text: &str) -> Result<End, String> {
     let both: SocketAddr =
         text.parse().map_err(|_| "must be an address, or ADDRESS:PORT, or [ADDRESS]:PORT")?;
     Ok(End { address: both.ip(), port: Some(both.port()) })
-}
-
-fn mark(text: &str) -> Result<u32, String> {
-    let number = match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    number.map_err(|_| "must be a number of 32 bits, decimal or hexadecimal (0x1f)".to_owned())
 }
 
 fn flags(text: &str) -> Result<u8, String> {

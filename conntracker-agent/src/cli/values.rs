@@ -170,6 +170,12 @@ pub fn one_mark(text: &str) -> Result<MaskedMark, String> {
     }
 }
 
+/// A mark without a mask.
+pub fn whole_mark(text: &str) -> Result<u32, String> {
+    number(text)
+        .ok_or_else(|| "must be a number of 32 bits, decimal or hexadecimal (0x1f)".to_owned())
+}
+
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),

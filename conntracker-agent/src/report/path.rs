@@ -35,7 +35,7 @@ use super::{
 use crate::model::{
     Flow, L4, Tuple,
     harmless::one_line,
-    path::{Doubt, Outcome, Provenance, SiteKind, Step, Traversal, Verdict},
+    path::{Doubt, Outcome, Provenance, Site, SiteKind, Step, Traversal, Verdict},
 };
 
 /// Indents: of what is said of a flow, of its hooks, and of their steps; each chain that a jump leads to adds one.
@@ -45,7 +45,7 @@ const STEP: usize = 8;
 const CHAIN: usize = 2;
 
 /// Columns that chain and position take at most, so that the names of one chain do not move all rules to the right.
-const WIDEST: usize = 44;
+pub(crate) const WIDEST: usize = 44;
 
 /// So many translations of equal paths are listed: a folded flow has one for each source port.
 const TRANSLATIONS: usize = 3;
@@ -72,8 +72,8 @@ fn paths(flow: &Flow, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let epochs = epochs.any(|epoch| Some(epoch) != first);
     let all = equal_paths(flow);
     let widths = all.iter().flat_map(|equal| {
-        let unplaced = unplaced(equal.first).map(|step| chain(step, 0));
-        equal.rows.iter().map(|row| chain(row.step, row.depth)).chain(unplaced)
+        let unplaced = unplaced(equal.first).map(|step| chain(&step.site, 0));
+        equal.rows.iter().map(|row| chain(&row.step.site, row.depth)).chain(unplaced)
     });
     let width = widths.map(|chain| chain.chars().count()).max().unwrap_or_default().min(WIDEST);
     let layout = Layout { style, width, epochs };
@@ -134,7 +134,7 @@ impl Layout {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let width = self.width;
-        write!(out, "{:STEP$}{:width$}  ", "", chain(step, depth))?;
+        write!(out, "{:STEP$}{:width$}  ", "", chain(&step.site, depth))?;
         let Step { site, verdict, provenance, placed: _ } = step;
         let name = verdict.name();
         let blanks = Verdict::Continue.name().len().saturating_sub(name.len());
@@ -147,28 +147,40 @@ impl Layout {
             write!(out, "{name}")?;
         }
         write!(out, "{:blanks$}  ", "")?;
-        match (site.kind, &site.text) {
-            (SiteKind::Policy, _) => write!(out, "policy")?,
-            (SiteKind::Return, _) => write!(out, "end of the chain")?,
-            (SiteKind::Chain, _) => {
-                let unknown = "which of its rules the packets met is not known";
-                return writeln!(out, "{}", self.style.paint(Colour::Dim, unknown));
-            }
-            (_, Some(text)) => write!(out, "{}", one_line(text))?,
-            (_, None) => write!(out, "(no text)")?,
+        if site.kind == SiteKind::Chain {
+            let unknown = "which of its rules the packets met is not known";
+            return writeln!(out, "{}", self.style.paint(Colour::Dim, unknown));
         }
-        // Verdict maps lead to many chains, and have no names themselves.
-        if let Some(target) = verdict.target()
-            && !site.text.as_deref().is_some_and(|text| text.ends_with(&format!(" {target}")))
-        {
-            write!(out, " -> {}", OneLine(target))?;
-        }
+        write!(out, "{}", described(site, verdict))?;
         let how = match provenance {
             Provenance::Exact => return writeln!(out),
             how => format!(" ({})", how.name()),
         };
         writeln!(out, "{}", self.style.paint(Colour::Dim, how))
     }
+}
+
+/// What stands at a site that is no whole chain, and the chain that its verdict leads to.
+pub(crate) fn described(site: &Site, verdict: &Verdict) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        match (site.kind, &site.text) {
+            (SiteKind::Policy, _) => f.write_str("policy")?,
+            (SiteKind::Return, _) => f.write_str("end of the chain")?,
+            (_, Some(text)) => write!(f, "{}", one_line(text))?,
+            (_, None) => f.write_str("(no text)")?,
+        }
+        // Verdict maps lead to many chains, and have no names themselves.
+        match verdict.target() {
+            Some(target)
+                if !site.text.as_deref().is_some_and(|text| {
+                    text.strip_suffix(target).is_some_and(|before| before.ends_with(' '))
+                }) =>
+            {
+                write!(f, " -> {}", OneLine(target))
+            }
+            _ => Ok(()),
+        }
+    })
 }
 
 /// What a reader of the steps must know of them.
@@ -202,8 +214,7 @@ fn dropped_by_a_step(traversal: &Traversal) -> bool {
 }
 
 /// `inet fw/forward 3` in a base chain, `database 3` in a chain that a jump led to.
-fn chain(step: &Step, depth: usize) -> String {
-    let site = &step.site;
+pub(crate) fn chain(site: &Site, depth: usize) -> String {
     let table = if depth == 0 { format!("{}/", OneLine(&site.label())) } else { String::new() };
     let position = site.position.map(|position| format!(" {position}")).unwrap_or_default();
     format!("{:indent$}{table}{}{position}", "", OneLine(&site.chain), indent = depth * CHAIN)

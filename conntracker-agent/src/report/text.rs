@@ -224,7 +224,8 @@ fn footer<F: FlowList>(report: &Report<F>, lines: u64, out: &mut dyn Write) -> i
     Ok(())
 }
 
-fn protocol_name(proto: u8) -> impl fmt::Display {
+/// A protocol by its name, or by its number.
+pub(crate) fn protocol_name(proto: u8) -> impl fmt::Display {
     fmt::from_fn(move |f| match protocol::name(proto) {
         Some(name) => f.write_str(name),
         None => write!(f, "protocol {proto}"),

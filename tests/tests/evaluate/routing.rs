@@ -173,11 +173,6 @@ fn routes_are_found_as_the_kernel_finds_them() {
             };
             let found = tables.route(&query).unwrap();
             let wanted = kernel(router, &query, received.then_some(link));
-            // IPv6 tells of a route to this host by its type, IPv4 by `lo` too.
-            let name = |of: &Interface| {
-                let end = of.name.iter().position(|byte| *byte == 0).unwrap();
-                String::from_utf8(of.name[..end].to_vec()).unwrap()
-            };
             let state = || {
                 let family = if v6 { "-6" } else { "-4" };
                 let rules = router.run(["ip", family, "rule"]).unwrap();
@@ -185,20 +180,18 @@ fn routes_are_found_as_the_kernel_finds_them() {
                 format!("{query:?}\n{rules}\n{}", routes.unwrap())
             };
             if wanted.0 == RouteType::Unicast {
-                assert_eq!((found.kind, found.interface.as_ref().map(name)), wanted, "{}", state());
+                assert_eq!(
+                    (found.kind, found.interface.as_ref().map(Interface::text)),
+                    wanted,
+                    "{}",
+                    state()
+                );
                 led += 1;
             } else {
                 // What a received packet is refused for, the kernel does not always say.
-                let kind = if received && wanted.0 != RouteType::Local {
-                    refusal(found.kind)
-                } else {
-                    found.kind
-                };
-                let wanted = if received && wanted.0 != RouteType::Local {
-                    refusal(wanted.0)
-                } else {
-                    wanted.0
-                };
+                let refuses = received && wanted.0 != RouteType::Local;
+                let told = |kind| if refuses { refusal(kind) } else { kind };
+                let (kind, wanted) = (told(found.kind), told(wanted.0));
                 assert_eq!(kind, wanted, "{}", state());
                 refused += u32::from(wanted != RouteType::Local);
             }

@@ -9,26 +9,21 @@ use std::{
 use super::{Answer, Question, path::Path, verdict};
 use crate::{
     firewall::evaluate::{Attr, Packet, packet::Side, state::Fate},
-    model::{
-        harmless::one_line,
-        path::{SiteKind, Verdict},
-        protocol,
+    model::{harmless::one_line, path::Verdict},
+    report::{
+        path::{WIDEST, chain, described},
+        text::protocol_name,
     },
 };
 
-/// Indents of hooks and of steps; each chain that a jump leads to adds two.
+/// Indents of hooks and of steps.
 const HOOK: usize = 2;
 const STEP: usize = 4;
-const CHAIN: usize = 2;
-
-/// Columns that chain and position take at most.
-const WIDEST: usize = 44;
 
 /// Writes the answer.
 pub(super) fn render(question: &Question, answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     let [from, to] = [0, 1].map(|side| end(question.addresses[side], question.ports[side]));
-    let proto = protocol::name(question.proto)
-        .map_or_else(|| format!("protocol {}", question.proto), str::to_owned);
+    let proto = protocol_name(question.proto);
     writeln!(out, "{proto} {from} -> {to}, {}, {}", question.state.name(), answer.arrives)?;
     let several = answer.paths.len() > 1;
     for (index, path) in answer.paths.iter().enumerate() {
@@ -70,17 +65,7 @@ fn steps(question: &Question, path: &Path, out: &mut dyn Write) -> io::Result<()
             _ => step.verdict.name().to_owned(),
         };
         write!(out, "{:STEP$}{:width$}  {name:8}  ", "", chain(&step.site, step.depth))?;
-        match (step.site.kind, &step.site.text) {
-            (SiteKind::Policy, _) => write!(out, "policy")?,
-            (SiteKind::Return, _) => write!(out, "end of the chain")?,
-            (_, Some(text)) => write!(out, "{}", one_line(text))?,
-            (_, None) => write!(out, "(no text)")?,
-        }
-        if let Some(target) = step.verdict.target()
-            && !step.site.text.as_deref().is_some_and(|text| text.ends_with(target))
-        {
-            write!(out, " -> {}", one_line(target))?;
-        }
+        write!(out, "{}", described(&step.site, &step.verdict))?;
         if step.why.is_empty() {
             writeln!(out)?;
         } else {
@@ -136,12 +121,4 @@ fn end(address: IpAddr, port: Option<u16>) -> impl fmt::Display {
         Some(port) => write!(f, "{}", SocketAddr::new(address, port)),
         None => write!(f, "{address}"),
     })
-}
-
-/// Chain and position, indented; the table only of base chains.
-fn chain(site: &crate::model::path::Site, depth: usize) -> String {
-    let table = if depth == 0 { format!("{}/", site.label()) } else { String::new() };
-    let position = site.position.unwrap_or_default();
-    let text = format!("{}{table}{} {position}", " ".repeat(depth * CHAIN), site.chain);
-    one_line(&text).to_string()
 }

@@ -11,13 +11,14 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    model::{
-        Cause, DropPoint, DroppedAt, Flow, L4, Mark, Tuple, hook::Hook, process::Process, protocol,
-    },
+    model::{Cause, DropPoint, DroppedAt, Flow, L4, Mark, Tuple, hook::Hook, process::Process},
     report::{
         Header,
         names::{self, Name, Names},
-        text::explain::{Explanation, owner},
+        text::{
+            explain::{Explanation, owner},
+            protocol_name,
+        },
     },
 };
 
@@ -93,8 +94,10 @@ impl<'a> FlowColumns<'a> {
         columns
             .numbers("netns", flows.iter().map(|flow| words.number(names.netns(flow.key.netns))))?;
         columns.numbers("zone", flows.iter().map(|flow| flow.key.zone.0.into()))?;
-        columns
-            .numbers("protocol", tuples().map(|tuple| words.number(protocol_name(tuple.proto))))?;
+        columns.numbers(
+            "protocol",
+            tuples().map(|tuple| words.number(protocol_name(tuple.proto).to_string())),
+        )?;
         columns.numbers("layout", tuples().map(|tuple| layout(tuple.l4)))?;
         columns.numbers("src", tuples().map(|tuple| address(tuple.src)))?;
         columns.numbers("dst", tuples().map(|tuple| address(tuple.dst)))?;
@@ -269,10 +272,6 @@ fn ports(l4: L4) -> (u64, u64) {
         L4::Ports { src, dst } | L4::Gre { src, dst } => (src.into(), dst.into()),
         L4::Icmp { kind, code, id } => (id.into(), u64::from(kind) << 8 | u64::from(code)),
     }
-}
-
-fn protocol_name(proto: u8) -> String {
-    protocol::name(proto).map_or_else(|| format!("protocol {proto}"), str::to_owned)
 }
 
 fn joined(names: impl Iterator<Item = &'static str>) -> String {
