@@ -119,7 +119,14 @@ fn free_socket(at: SocketAddr) -> anyhow::Result<UdpSocket> {
     if at.is_ipv6() {
         socket.set_freebind_v6(true)?;
     }
-    socket.bind(&at.into())?;
+    // Another test may have begun a process meanwhile, which has this port's last socket until it is another program.
+    let start = Instant::now();
+    while let Err(error) = socket.bind(&at.into()) {
+        if error.kind() != ErrorKind::AddrInUse || start.elapsed() > Duration::from_secs(2) {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(socket.into())
 }
 
