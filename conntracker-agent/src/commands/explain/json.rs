@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{
-    Answer,
+    answer::{Answer, verdict},
     path::{ExplainedStep, Path},
-    verdict,
 };
+use crate::{model::path::Provenance, report::json::path::StepObject};
 
 #[derive(Serialize)]
 struct AnswerObject<'a> {
@@ -17,12 +17,16 @@ struct AnswerObject<'a> {
     /// Why it is undecided, or what else there is to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    arrives: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrives: Option<&'a str>,
     /// The steps, if there is one path alone.
     steps: Vec<ExplainedStepObject<'a>>,
     /// All possible paths, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alternatives: Vec<AlternativeObject<'a>>,
+    /// What the rules of today say, if the answer is about others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    today: Option<Box<Self>>,
 }
 
 #[derive(Serialize)]
@@ -32,50 +36,53 @@ struct AlternativeObject<'a> {
     steps: Vec<ExplainedStepObject<'a>>,
 }
 
+/// A step as reports have it, with its hook.
 #[derive(Serialize)]
 struct ExplainedStepObject<'a> {
     hook: &'static str,
-    table: String,
-    chain: &'a str,
-    /// `rule`, `policy` or `return`.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    position: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    handle: Option<u64>,
-    verdict: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
+    #[serde(flatten)]
+    step: StepObject<'a>,
     /// The unknown that decides whether the packet takes this step.
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<String>,
 }
 
-/// Writes the answer.
-pub(super) fn render(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the answer; `today` is that of the rules of today, if it is about others.
+pub(super) fn render(
+    answer: &Answer,
+    today: Option<&Answer>,
+    arrives: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut object = object(answer);
+    object.arrives = Some(arrives);
+    object.today = today.map(self::object).map(Box::new);
+    serde_json::to_writer_pretty(&mut *out, &object)?;
+    writeln!(out)
+}
+
+fn object(answer: &Answer) -> AnswerObject<'_> {
     let (word, reason) = verdict(answer.fate);
     let (only, several) = match answer.paths.as_slice() {
         [only] => (Some(only), &[][..]),
         several => (None, several),
     };
-    let object = AnswerObject {
+    AnswerObject {
         verdict: word,
         reason,
-        arrives: &answer.arrives,
+        arrives: None,
         steps: only.map(steps).unwrap_or_default(),
-        alternatives: several
-            .iter()
-            .map(|path| AlternativeObject {
-                verdict: verdict(Ok(path.fate)).0,
-                reason: path.why.to_string(),
-                steps: steps(path),
-            })
-            .collect(),
-    };
-    serde_json::to_writer_pretty(&mut *out, &object)?;
-    writeln!(out)
+        alternatives: several.iter().map(alternative).collect(),
+        today: None,
+    }
+}
+
+fn alternative(path: &Path) -> AlternativeObject<'_> {
+    AlternativeObject {
+        verdict: verdict(Ok(path.fate)).0,
+        reason: path.why.to_string(),
+        steps: steps(path),
+    }
 }
 
 fn steps(path: &Path) -> Vec<ExplainedStepObject<'_>> {
@@ -87,14 +94,7 @@ fn step(
 ) -> ExplainedStepObject<'_> {
     ExplainedStepObject {
         hook: hook.name(),
-        table: site.label().into_owned(),
-        chain: &site.chain,
-        kind: site.kind.name(),
-        position: site.position,
-        handle: site.handle,
-        verdict: verdict.name(),
-        target: verdict.target(),
-        rule: site.text.as_deref(),
+        step: StepObject::of(site, verdict, Provenance::Evaluated),
         unknown: (!why.is_empty()).then(|| why.to_string()),
     }
 }

@@ -144,9 +144,13 @@ impl Journey<'_> {
 
     fn route(&self, packet: &Packet) -> Attr<Route> {
         let input = packet.input.as_ref().map_err(|why| *why)?.as_ref();
+        let from = match packet.address(Side::Source) {
+            Err(_) if input.is_some() && !self.routes.depends_on_source() => None,
+            address => Some(address?),
+        };
         self.routes.route(&RouteQuery {
             to: packet.address(Side::Destination)?,
-            from: Some(packet.address(Side::Source)?),
+            from,
             input,
             output: None,
             mark: packet.mark.get()?,

@@ -257,6 +257,19 @@ impl Packet {
         }
     }
 
+    /// Makes the bits of an address unknown that are behind a prefix.
+    pub fn forget_host(&mut self, side: Side, prefix: u8) {
+        let (offset, bytes) = match self.layer3 {
+            Layer3::Ip => (V4_ADDRESSES[side as usize], 4),
+            Layer3::Ip6 => (V6_ADDRESSES[side as usize], 16),
+        };
+        for (index, before) in (0..bytes).zip((0..=u8::MAX).step_by(8)) {
+            let known = prefix.saturating_sub(before).min(8);
+            let mask = 0xff_u8.checked_shr(known.into()).unwrap_or_default();
+            self.network.forget_bits(offset + index, mask);
+        }
+    }
+
     /// The protocol above IP and above the extension headers of IPv6.
     pub fn protocol(&self) -> Attr<u8> {
         self.protocol

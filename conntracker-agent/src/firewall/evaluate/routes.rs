@@ -67,6 +67,9 @@ pub trait Routes {
     /// The route to an address. [`RouteType::Unspec`]: there is none.
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route>;
 
+    /// Whether routes of packets that an interface received depend on their source.
+    fn depends_on_source(&self) -> bool;
+
     /// The kind of an address (`inet_dev_addr_type`): local to this host, or with `output` to this interface;
     /// broadcast or multicast; else unicast. Only `to` and `output` of the question matter.
     fn address_type(&self, query: &RouteQuery<'_>) -> Attr<RouteType>;
