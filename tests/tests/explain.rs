@@ -5,7 +5,9 @@
 
 use conntracker_tests::lab::Lab;
 use conntracker_tests::tracer::output;
-use conntracker_tests::traffic::udp_send;
+use conntracker_tests::tracer::recording::recording;
+use conntracker_tests::traffic::{udp_echo_server, udp_exchange, udp_send};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const FIREWALL: &str = r#"table inet fw {
@@ -68,7 +70,13 @@ fn packets_do_what_is_said_of_them() {
         let last = steps.iter().rfind(|step| step["hook"] == "forward").unwrap();
         let at = (last["chain"].as_str().unwrap(), last["position"].as_u64().unwrap());
         assert_eq!(at, (chain, position), "{port}: {answer}");
-        assert!(steps.iter().all(|step| step["table"] == "inet fw"));
+        // As reports have them.
+        for step in steps {
+            let table = [&step["backend"], &step["family"], &step["table"], &step["label"]];
+            assert_eq!(table, ["nft", "inet", "fw", "inet fw"], "{step}");
+            assert_eq!(step["provenance"], "evaluated", "{step}");
+            assert_eq!(step["text"].is_string(), step["type"] == "rule", "{step}");
+        }
         let before = passed(&lab);
         udp_send(&lab.client, lab.client.at(4_000 + port), lab.server.at(port), b"x", 1).unwrap();
         assert_eq!(passed(&lab) - before, u64::from(verdict == "accept"), "{port}");
@@ -119,4 +127,36 @@ fn people_read_the_rule_that_decides() {
     let (_, error, code) = said(&["udp", "10.77.1.2", "10.77.2.2", "--iif", "nothere"]);
     assert_eq!((error.lines().count(), code), (1, Some(1)), "{error}");
     assert!(error.contains("nothere"), "{error}");
+}
+
+#[test]
+fn a_recording_says_what_its_rules_would_have_done() {
+    let lab = Lab::tracking().unwrap();
+    lab.router.nft(FIREWALL).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("r.rec");
+    let tracer = recording(&lab.router, &file, &[]).unwrap();
+    let _server = udp_echo_server(&lab.server, lab.server.at(53)).unwrap();
+    udp_exchange(&lab.client, lab.client.at(4000), lab.server.at(53), b"x").unwrap();
+    let finished = tracer.stop(Signal::SIGINT).unwrap();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    lab.router.nft("flush ruleset").unwrap();
+    let name = file.to_str().unwrap();
+    let said = |args: &[&str]| {
+        let said = output([&["explain"], args, &["--recording", name]].concat()).unwrap();
+        (String::from_utf8(said.stdout).unwrap(), said.status.code())
+    };
+    for (port, code, end) in
+        [(53, 0, "verdict: accept"), (150, 1, "verdict: drop by inet fw/lan 1")]
+    {
+        let (text, status) = said(&["udp", "10.77.1.2", &format!("10.77.2.2:{port}")]);
+        assert_eq!((status, text.lines().last()), (Some(code), Some(end)), "{text}");
+    }
+    // The flow that was recorded: its answer is of the original flow, established.
+    let (text, code) = said(&["udp", "10.77.2.2:53", "10.77.1.2", "--flow"]);
+    assert!(code == Some(0) && text.contains("10.77.1.2:4000, established"), "{text}");
+    assert!(text.contains("inet fw/forward 1"), "{text}");
+    // Before it began there were no rules.
+    let (text, code) = said(&["udp", "10.77.1.2", "10.77.2.2:53", "--at", "-9h"]);
+    assert_eq!((text.as_str(), code), ("", Some(1)));
 }

@@ -22,16 +22,21 @@ pub(super) struct Through<'a> {
 
 impl Routes for Through<'_> {
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route> {
-        match (self.routes, &self.output) {
-            (_, Some(output)) if query.to != self.source => {
+        match (self.route_of_all(), self.routes) {
+            (Ok(route), _) if query.to != self.source => Ok(route),
+            (_, Some(routes)) => routes.route(query),
+            (_, None) => Err(Attribute::Routes.into()),
+        }
+    }
+
+    fn route_of_all(&self) -> Attr<Route> {
+        match (&self.output, self.routes) {
+            (Some(output), _) => {
                 let interface = Some(output.clone());
                 Ok(Route { kind: RouteType::Unicast, interface, source: None })
             }
-            (Some(routes), _) => routes.route(query),
-            (None, None) if query.to != self.source => {
-                Ok(Route { kind: RouteType::Local, interface: None, source: None })
-            }
-            (None, _) => Err(Attribute::Routes.into()),
+            (None, Some(routes)) => routes.route_of_all(),
+            (None, None) => Ok(Route { kind: RouteType::Local, interface: None, source: None }),
         }
     }
 

@@ -148,13 +148,8 @@ impl Journey<'_> {
             Err(_) if input.is_some() && !self.routes.depends_on_source() => None,
             address => Some(address?),
         };
-        self.routes.route(&RouteQuery {
-            to: packet.address(Side::Destination)?,
-            from,
-            input,
-            output: None,
-            mark: packet.mark.get()?,
-        })
+        let Ok(to) = packet.address(Side::Destination) else { return self.routes.route_of_all() };
+        self.routes.route(&RouteQuery { to, from, input, output: None, mark: packet.mark.get()? })
     }
 
     fn deliver(&mut self, mut state: State) {

@@ -68,8 +68,8 @@ impl RoutingTables {
             all.links.insert(index, interface);
         }
         let some = |prefix: Option<Prefix>| prefix.is_some_and(|prefix| prefix.length > 0);
-        all.depends_on_source = rules.iter().any(|rule| some(rule.from))
-            || routes.iter().any(|route| some(route.from));
+        all.depends_on_source =
+            rules.iter().any(|rule| some(rule.from)) || routes.iter().any(|route| some(route.from));
         for route in routes {
             let key = bits(route.to.address, route.to.length);
             let table = all.tables.entry((route.to.address.is_ipv6(), route.table)).or_default();

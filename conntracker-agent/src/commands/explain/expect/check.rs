@@ -3,14 +3,14 @@
 //! First all of them are asked about at once, as one packet of which the source, and the ports that may be any, are
 //! not known: if that is decided, it is proved. Otherwise some are chosen and asked about one by one.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use anyhow::{Context, Result, bail};
 use conntracker_common::has_ports;
 use ipnet::IpNet;
 
 use super::{
-    class::{addresses, ports},
+    class::{Chosen, addresses, ports},
     line::Line,
 };
 use crate::{
@@ -27,8 +27,8 @@ use crate::{
     },
 };
 
-/// The source port of a packet that was chosen, where it may be any.
-const SOURCE_PORT: u16 = 40_000;
+/// Source ports of packets that are chosen, where they may be any.
+const SOURCE_PORTS: [u16; 3] = [40_000, 1, u16::MAX];
 
 /// What came of a line.
 pub(super) enum Outcome {
@@ -60,6 +60,8 @@ struct Class<'a> {
     source: IpNet,
     destination: IpNet,
     input: Option<String>,
+    /// Ports of source and destination, if they are one each.
+    ports: [Option<u16>; 2],
 }
 
 /// Looks at a line.
@@ -67,6 +69,7 @@ pub(super) fn check(line: &Line, sides: &Sides) -> Result<Outcome> {
     let judge = sides.judge().context("no rules")?;
     let (mut tried, mut proved) = (0, true);
     let mut undecided = None;
+    let ports = each(&line.source.ports, &line.destination.ports);
     for v6 in line.families() {
         let (source, to) = (line.source.network(v6), line.destination.network(v6));
         // Where the interface of output is said, the route, and so the destination, need not be known.
@@ -79,8 +82,10 @@ pub(super) fn check(line: &Line, sides: &Sides) -> Result<Outcome> {
             chosen.values.into_iter().map(IpNet::from).collect()
         };
         for input in inputs(line, source, sides)? {
-            for destination in &destinations {
-                let class = Class { line, source, destination: *destination, input: input.clone() };
+            for (destination, ports) in
+                destinations.iter().flat_map(|to| ports.iter().map(move |ports| (*to, *ports)))
+            {
+                let class = Class { line, source, destination, input: input.clone(), ports };
                 match class.check(sides, judge)? {
                     Outcome::Proved => tried += 1,
                     Outcome::Tried(packets) => {
@@ -98,6 +103,15 @@ pub(super) fn check(line: &Line, sides: &Sides) -> Result<Outcome> {
         None if proved => Outcome::Proved,
         None => Outcome::Tried(tried),
     })
+}
+
+/// The ports of source and destination one by one, where they are few.
+fn each(source: &[RangeInclusive<u16>], to: &[RangeInclusive<u16>]) -> Vec<[Option<u16>; 2]> {
+    let [from, to] = [source, to].map(|ranges| {
+        let Chosen { values, all } = ports(ranges);
+        if all { values.into_iter().map(Some).collect() } else { vec![None] }
+    });
+    from.iter().flat_map(|from| to.iter().map(|to| [*from, *to])).collect()
 }
 
 /// The interfaces that the packets of a line come in through; `None` is this host itself.
@@ -135,7 +149,7 @@ fn inputs(line: &Line, source: IpNet, sides: &Sides) -> Result<Vec<Option<String
 impl Class<'_> {
     fn check(&self, sides: &Sides, judge: &Judge) -> Result<Outcome> {
         let Self { line, source, destination, .. } = self;
-        let asked = self.packet(source.addr(), destination.addr(), [None, None]);
+        let asked = self.packet(source.addr(), destination.addr(), self.ports);
         let mut start = packet::start(&asked, None, &sides.routes, sides.host)?;
         for (side, network) in [(Side::Source, source), (Side::Destination, destination)] {
             start.packet.forget_host(side, network.prefix_len());
@@ -154,19 +168,15 @@ impl Class<'_> {
     /// Asks about packets one by one.
     fn try_some(&self, sides: &Sides, judge: &Judge) -> Result<Outcome> {
         let Self { line, source, destination, .. } = self;
-        let with_ports = has_ports(line.proto);
-        let [from_ports, to_ports] = [&line.source.ports, &line.destination.ports].map(|ranges| {
-            if with_ports {
-                ports(ranges).values.into_iter().map(Some).collect()
-            } else {
-                vec![None]
-            }
-        });
-        let from_ports = if line.source.ports.is_empty() && with_ports {
-            vec![Some(SOURCE_PORT), Some(1), Some(u16::MAX)]
-        } else {
-            from_ports
+        let all_of = |side: usize, ranges: &[RangeInclusive<u16>]| match self.ports[side] {
+            Some(port) => vec![Some(port)],
+            None if !has_ports(line.proto) => vec![None],
+            // Nobody chooses the port of a client.
+            None if ranges.is_empty() && side == 0 => SOURCE_PORTS.map(Some).into(),
+            None => ports(ranges).values.into_iter().map(Some).collect(),
         };
+        let from_ports = all_of(0, &line.source.ports);
+        let to_ports = all_of(1, &line.destination.ports);
         let (mut tried, mut undecided) = (0, None);
         // Other hosts alone send what an interface receives.
         let other = |address: &IpAddr| {
@@ -202,18 +212,10 @@ impl Class<'_> {
 
     fn packet(&self, from: IpAddr, to: IpAddr, ports: [Option<u16>; 2]) -> AskedPacket {
         let Self { line, input, .. } = self;
-        let single = |ranges: &[std::ops::RangeInclusive<u16>]| match ranges {
-            [only] if only.start() == only.end() => Some(*only.start()),
-            _ => None,
-        };
-        let [source_port, port] = ports;
         AskedPacket {
             proto: line.proto,
             addresses: [from, to],
-            ports: [
-                source_port.or(single(&line.source.ports)),
-                port.or(single(&line.destination.ports)),
-            ],
+            ports,
             input: input.clone(),
             output: line.output.clone(),
             mark: line.mark,

@@ -53,7 +53,7 @@ fn is_of_host(address: &IpAddr) -> bool {
 
 /// Ports, chosen likewise; of none, those of all.
 pub(super) fn ports(ranges: &[RangeInclusive<u16>]) -> Chosen<u16> {
-    let any = [0..=u16::MAX];
+    let any = [1..=u16::MAX];
     let mut chosen = Chosen { values: Vec::new(), all: true };
     for range in if ranges.is_empty() { &any } else { ranges } {
         let Chosen { values, all } = spread(range.len() as u128);
@@ -99,6 +99,6 @@ mod tests {
         let chosen = ports(&[80..=81, 1000..=1000]);
         assert_eq!((chosen.values, chosen.all), (vec![80, 81, 1000], true));
         let any = ports(&[]);
-        assert!(any.values.contains(&0) && any.values.contains(&u16::MAX) && !any.all);
+        assert!(any.values.contains(&1) && any.values.contains(&u16::MAX) && !any.all);
     }
 }
