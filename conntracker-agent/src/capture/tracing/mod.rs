@@ -324,7 +324,7 @@ impl RuleTracer {
             .collect();
         let mut without_links = BTreeSet::new();
         let (mut program, plans) = loop {
-            let program = Program::new(&ruleset, &join);
+            let program = Program::new(&ruleset, &join).with_kernel_rules(&ruleset);
             let planner = Planner {
                 index: &index,
                 ruleset: &ruleset,

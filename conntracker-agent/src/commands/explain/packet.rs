@@ -97,7 +97,7 @@ pub(super) fn start(
 fn input(asked: &AskedPacket, routes: &RoutingTables, host: bool) -> Result<Option<Interface>> {
     match &asked.input {
         Some(name) => named(name, routes, host).map(Some),
-        None if host => input_of(asked.addresses[0], routes).map(|input| input.cloned()),
+        None if host => input_of(asked.addresses[0], routes).map(Option::<&Interface>::cloned),
         None => Ok(None),
     }
 }

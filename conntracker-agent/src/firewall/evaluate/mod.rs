@@ -29,6 +29,7 @@ pub mod routes;
 pub mod routing_tables;
 mod rule;
 mod ruleset;
+pub mod single;
 pub mod state;
 mod statement;
 pub mod tracking;

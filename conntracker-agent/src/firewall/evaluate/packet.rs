@@ -297,6 +297,17 @@ impl Packet {
         }
     }
 
+    /// Sets the bits of a port that `mask` has, if the protocol has ports.
+    pub fn set_port_bits(&mut self, side: Side, value: u16, mask: u16) {
+        if self.protocol.is_ok_and(has_ports) {
+            for (index, (value, mask)) in
+                value.to_be_bytes().into_iter().zip(mask.to_be_bytes()).enumerate()
+            {
+                self.transport.set_bits(2 * side as usize + index, value, mask);
+            }
+        }
+    }
+
     /// Makes a port unknown, if the protocol has ports.
     pub fn forget_port(&mut self, side: Side) {
         if self.protocol.is_ok_and(has_ports) {
@@ -393,6 +404,15 @@ impl Packet {
     /// Offset of a fragment in units of 8 bytes; 0 of the first one and of whole packets.
     pub fn fragment_offset(&self) -> Attr<u16> {
         self.fragment_offset
+    }
+
+    /// Makes unknown whether it is a fragment, and whether headers of IPv6 stand between that of IP and that above.
+    pub fn forget_layout(&mut self) {
+        self.fragment_offset = Err(Attribute::Fragment.into());
+        match self.layer3 {
+            Layer3::Ip => self.network.forget(V4_FRAGMENT, 2),
+            Layer3::Ip6 => self.network.forget(V6_NEXT_HEADER, 1),
+        }
     }
 
     /// Makes it a fragment with this offset, or with 0 a whole packet. Conntrack puts fragments together, so that

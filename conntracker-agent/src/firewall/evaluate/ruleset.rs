@@ -96,6 +96,11 @@ impl Firewall {
         self.chains.get(number as usize)
     }
 
+    /// All chains with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (ChainNumber, &CompiledChain)> {
+        (0..).zip(&self.chains)
+    }
+
     /// A set by its number.
     pub(super) fn set(&self, number: usize) -> Option<&Elements> {
         self.sets.get(number)

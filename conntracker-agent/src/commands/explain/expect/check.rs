@@ -121,7 +121,7 @@ fn inputs(line: &Line, source: IpNet, sides: &Sides) -> Result<Vec<Option<String
     }
     if source.prefix_len() == 0 {
         // From everywhere.
-        let interfaces = sides.routes.interfaces().into_iter().map(|interface| interface.text());
+        let interfaces = sides.routes.interfaces().into_iter().map(Interface::text);
         return Ok(interfaces.filter(|name| name != "lo").map(Some).collect());
     }
     let mut inputs = Vec::new();

@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(line.source.network, Some("10.77.1.0/24".parse().unwrap()));
         assert_eq!(line.source.ports, [1000..=2000]);
         assert_eq!((line.destination.network, line.destination.ports.len()), (None, 2));
-        assert_eq!((line.input.as_deref(), line.output), (Some("lan"), None));
+        assert_eq!((line.input.as_deref(), line.output.as_deref()), (Some("lan"), None));
         assert_eq!(line.families(), [false]);
         let line = parse(1, "deny udp port 53 state established mark 0x10").unwrap();
         assert_eq!((line.destination.ports.as_slice(), line.mark), ([53..=53].as_slice(), 16));
