@@ -1,7 +1,8 @@
 //! The rules as the kernel has them, asked where the listing leaves something open: marks that are computed,
 //! statements that the model does not know, extensions of iptables.
 //!
-//! Only what cannot change without a new epoch of the ruleset is used: named sets and routes are not.
+//! Only what cannot change without a new epoch of the ruleset is used: routes, and sets whose elements time out, are
+//! not.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -35,7 +36,7 @@ use crate::{
         hook::Hook,
         path::{CtState, Direction},
     },
-    netlink::nftables::key::set::{CONSTANT, EVAL},
+    netlink::nftables::key::set::{EVAL, TIMEOUT},
 };
 
 /// Bits of `ct state`, as [`super::Packet::states`] has them.
@@ -61,8 +62,8 @@ impl KernelRules {
     pub fn new(ruleset: &Ruleset) -> Option<Self> {
         let (mut nft, legacy) = ruleset.objects.tables().ok()?;
         for set in nft.iter_mut().flat_map(|table| &mut table.sets) {
-            if set.flags & CONSTANT == 0 {
-                // Its elements may be others now.
+            if set.flags & TIMEOUT != 0 {
+                // Elements are gone after a time; transactions that change others begin an epoch.
                 set.flags |= EVAL;
             }
         }
