@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
-use conntracker_tests::lab::Lab;
-use conntracker_tests::tracer::output;
+use std::process::Stdio;
+
+use conntracker_tests::lab::{Guarded, Lab};
 use conntracker_tests::tracer::recording::recording;
+use conntracker_tests::tracer::{PATIENCE, command, output};
 use conntracker_tests::traffic::{udp_echo_server, udp_exchange, udp_send};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -159,4 +161,56 @@ fn a_recording_says_what_its_rules_would_have_done() {
     // Before it began there were no rules.
     let (text, code) = said(&["udp", "10.77.1.2", "10.77.2.2:53", "--at", "-9h"]);
     assert_eq!((text.as_str(), code), ("", Some(1)));
+}
+
+#[test]
+fn what_is_observed_stands_beside_what_was_predicted() {
+    let lab = Lab::tracking().unwrap();
+    lab.router
+        .nft(
+            "table inet fw {
+                chain pre { type filter hook prerouting priority mangle; udp dport 7 meta mark set 0x9 counter; }
+                chain forward {
+                    type filter hook forward priority filter;
+                    meta mark 0x9 counter accept
+                    udp dport 7-9 counter drop
+                }
+            }",
+        )
+        .unwrap();
+    let netns = lab.router.name.as_str();
+    let watch = |to: &str, more: &[&str]| {
+        let args = ["explain", "udp", "10.77.1.2", to, "--netns", netns, "--watch", "4s"];
+        let mut command = command([&args, more].concat()).unwrap();
+        let mut child =
+            Guarded::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
+        child.wait_for("observing", PATIENCE).unwrap();
+        for port in [7, 8] {
+            udp_send(&lab.client, lab.client.at(4000), lab.server.at(port), b"x", 2).unwrap();
+        }
+        let status = child.wait(PATIENCE).unwrap();
+        (child.stdout(), status.code().unwrap())
+    };
+    let (text, code) = watch("10.77.2.2:7", &[]);
+    assert!(code == 0 && text.contains("forward: 1 packet, as predicted"), "{text}");
+    let (text, code) = watch("10.77.2.2:8", &["--format", "json"]);
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&answer["verdict"], code), (&"drop".into(), 1), "{answer}");
+    let observed = answer["observed"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&observed["hook"], &observed["packets"]),
+        (&"forward".into(), &2.into()),
+        "{answer}"
+    );
+    assert_eq!(
+        (&observed["dropped"], &observed["agrees"]),
+        (&true.into(), &true.into()),
+        "{answer}"
+    );
+    // Asked about with a mark that these packets do not have.
+    let (text, code) = watch("10.77.2.2:8", &["--mark", "9"]);
+    assert!(code == 0 && text.contains("dropped, not as predicted (!)"), "{text}");
+    assert!(text.contains("! inet fw/forward 2"), "{text}");
+    let (text, _) = watch("10.77.2.2:9", &[]);
+    assert!(text.ends_with("observed: no such packet\n"), "{text}");
 }

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -60,6 +61,14 @@ pub struct ExplainArgs {
     /// Flags of TCP, comma-separated, such as syn,ack; otherwise syn of new flows and ack of others.
     #[arg(long, value_name = "FLAGS", value_parser = flags)]
     flags: Option<u8>,
+    /// Observe for this time (10s, 1m30s) what really becomes of such packets, and mark where it is something else.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = values::duration,
+        conflicts_with_all = ["against", "recording", "no_host", "expect"]
+    )]
+    watch: Option<Duration>,
     /// Rules that would be loaded: a file for `nft -f`, or of iptables-save; several one after the other. The answer
     /// is about these, and what the rules of today say stands beside it.
     #[arg(long, value_name = "FILE")]
@@ -189,7 +198,7 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         state: args.state.into(),
         flags: args.flags,
     };
-    explain(&Question { rules, packet, of_flow: args.flow, format })
+    explain(&Question { rules, packet, of_flow: args.flow, watch: args.watch, format })
 }
 
 /// All of a recording, its flows one by one.

@@ -5,18 +5,20 @@ mod expect;
 mod flow;
 mod host;
 mod json;
+mod observe;
 mod packet;
 mod path;
 mod text;
 mod through;
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 
 pub use self::expect::{Expectations, expect};
 use self::{
     answer::{Answer, Judge},
+    observe::ObservedHook,
     packet::Start,
     through::Through,
 };
@@ -100,8 +102,22 @@ pub struct Question {
     pub packet: AskedPacket,
     /// It belongs to a flow that conntrack's table, or the recording, has.
     pub of_flow: bool,
+    /// Observe for so long what really becomes of such packets.
+    pub watch: Option<Duration>,
     /// Format.
     pub format: Format,
+}
+
+/// All that is printed.
+struct Explanation<'a> {
+    asked: &'a AskedPacket,
+    /// How the packet comes to the firewall.
+    arrives: &'a str,
+    answer: &'a Answer,
+    /// What the rules of today say, if the answer is about others.
+    today: Option<&'a Answer>,
+    /// What became of such packets, if that was observed.
+    observed: Option<Vec<ObservedHook>>,
 }
 
 /// The rules and the routes that packets are asked about.
@@ -173,10 +189,17 @@ pub fn explain(question: &Question) -> Result<ExitCode> {
         (Some(_), Some(today)) => Some(sides.ask(today, &asked, &start)?),
         _ => None,
     };
-    let today = today.as_ref();
+    let observed = match (question.watch, &question.rules.host) {
+        (Some(time), HostSource::Live { netns }) => {
+            Some(observe::observe(&asked, netns.clone(), time, &answer)?)
+        }
+        _ => None,
+    };
+    let (today, arrives) = (today.as_ref(), start.arrives.as_str());
+    let all = Explanation { asked: &asked, arrives, answer: &answer, today, observed };
     Destination::Stdout.write(|out| match question.format {
-        Format::Text => text::render(&asked, &start.arrives, &answer, today, out),
-        Format::Json => json::render(&answer, today, &start.arrives, out),
+        Format::Text => text::render(&all, out),
+        Format::Json => json::render(&all, out),
     })?;
     Ok(match answer.passes() {
         Some(true) => ExitCode::SUCCESS,

@@ -71,7 +71,11 @@ fn live(netns: Option<&str>, asked: &AskedPacket) -> Result<Vec<Found>> {
 }
 
 /// The direction in which a packet of a flow has the addresses and ports that are asked about.
-fn direction(asked: &AskedPacket, orig: &Tuple, reply: Option<&Tuple>) -> Option<Direction> {
+pub(super) fn direction(
+    asked: &AskedPacket,
+    orig: &Tuple,
+    reply: Option<&Tuple>,
+) -> Option<Direction> {
     let [source, destination] = asked.addresses;
     let fits = |tuple: &Tuple| {
         let ports = match tuple.l4 {

@@ -5,10 +5,15 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{
+    Explanation,
     answer::{Answer, verdict},
+    observe::ObservedHook,
     path::{ExplainedStep, Path},
 };
-use crate::{model::path::Provenance, report::json::path::StepObject};
+use crate::{
+    model::path::{Provenance, Step},
+    report::json::path::StepObject,
+};
 
 #[derive(Serialize)]
 struct AnswerObject<'a> {
@@ -27,6 +32,26 @@ struct AnswerObject<'a> {
     /// What the rules of today say, if the answer is about others.
     #[serde(skip_serializing_if = "Option::is_none")]
     today: Option<Box<Self>>,
+    /// What became of such packets, if that was observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<Vec<ObservedObject<'a>>>,
+}
+
+#[derive(Serialize)]
+struct ObservedObject<'a> {
+    hook: &'static str,
+    packets: u64,
+    dropped: bool,
+    /// All steps were predicted.
+    agrees: bool,
+    steps: Vec<ObservedStepObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct ObservedStepObject<'a> {
+    #[serde(flatten)]
+    step: StepObject<'a>,
+    predicted: bool,
 }
 
 #[derive(Serialize)]
@@ -47,18 +72,28 @@ struct ExplainedStepObject<'a> {
     unknown: Option<String>,
 }
 
-/// Writes the answer; `today` is that of the rules of today, if it is about others.
-pub(super) fn render(
-    answer: &Answer,
-    today: Option<&Answer>,
-    arrives: &str,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let mut object = object(answer);
-    object.arrives = Some(arrives);
-    object.today = today.map(self::object).map(Box::new);
+/// Writes the answer.
+pub(super) fn render(all: &Explanation<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut object = object(all.answer);
+    object.arrives = Some(all.arrives);
+    object.today = all.today.map(self::object).map(Box::new);
+    object.observed = all.observed.as_deref().map(|hooks| hooks.iter().map(observed).collect());
     serde_json::to_writer_pretty(&mut *out, &object)?;
     writeln!(out)
+}
+
+fn observed(hook: &ObservedHook) -> ObservedObject<'_> {
+    ObservedObject {
+        hook: hook.hook.name(),
+        packets: hook.packets,
+        dropped: hook.dropped,
+        agrees: hook.agrees(),
+        steps: hook.steps.iter().map(observed_step).collect(),
+    }
+}
+
+fn observed_step((step, predicted): &(Step, bool)) -> ObservedStepObject<'_> {
+    ObservedStepObject { step: StepObject::new(step), predicted: *predicted }
 }
 
 fn object(answer: &Answer) -> AnswerObject<'_> {
@@ -74,6 +109,7 @@ fn object(answer: &Answer) -> AnswerObject<'_> {
         steps: only.map(steps).unwrap_or_default(),
         alternatives: several.iter().map(alternative).collect(),
         today: None,
+        observed: None,
     }
 }
 

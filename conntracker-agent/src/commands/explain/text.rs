@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{AskedPacket, answer::Answer, path::Path};
+use super::{AskedPacket, Explanation, observe::ObservedHook, path::Path};
 use crate::{
     firewall::evaluate::{Attr, Packet, packet::Side, state::Fate},
     model::{harmless::one_line, path::Verdict},
@@ -20,14 +20,9 @@ use crate::{
 const HOOK: usize = 2;
 const STEP: usize = 4;
 
-/// Writes the answer; `today` is that of the rules of today, if it is about others.
-pub(super) fn render(
-    asked: &AskedPacket,
-    arrives: &str,
-    answer: &Answer,
-    today: Option<&Answer>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+/// Writes the answer.
+pub(super) fn render(all: &Explanation<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Explanation { asked, arrives, answer, today, observed } = all;
     writeln!(out, "{}, {}, {arrives}", packet(asked), asked.state.name())?;
     let several = answer.paths.len() > 1;
     for (index, path) in answer.paths.iter().enumerate() {
@@ -40,6 +35,34 @@ pub(super) fn render(
     writeln!(out, "verdict: {}", answer.sentence())?;
     if let Some(today) = today {
         writeln!(out, "today: {}", today.sentence())?;
+    }
+    observed.as_deref().map_or(Ok(()), |hooks| self::observed(hooks, out))
+}
+
+/// What became of packets that were observed: where it is not what was predicted, the steps, those marked that were
+/// not.
+fn observed(hooks: &[ObservedHook], out: &mut dyn Write) -> io::Result<()> {
+    if hooks.is_empty() {
+        return writeln!(out, "observed: no such packet");
+    }
+    writeln!(out, "observed:")?;
+    for hook in hooks {
+        let packets = if hook.packets == 1 { "packet" } else { "packets" };
+        let dropped = if hook.dropped { ", dropped" } else { "" };
+        let agrees = if hook.agrees() { "as predicted" } else { "not as predicted (!)" };
+        writeln!(
+            out,
+            "{:HOOK$}{}: {} {packets}{dropped}, {agrees}",
+            "",
+            hook.hook.name(),
+            hook.packets
+        )?;
+        for (step, predicted) in hook.steps.iter().filter(|_| !hook.agrees()) {
+            let mark = if *predicted { ' ' } else { '!' };
+            let site = chain(&step.site, 0);
+            write!(out, "{:HOOK$}{mark} {site}  {:8}  ", "", step.verdict.name())?;
+            writeln!(out, "{}", described(&step.site, &step.verdict))?;
+        }
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ pub(crate) struct StepObject<'a> {
 }
 
 impl<'a> StepObject<'a> {
-    pub(super) fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
+    pub(crate) fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
         Self { unplaced: !placed, ..Self::of(site, verdict, *provenance) }
     }
 
