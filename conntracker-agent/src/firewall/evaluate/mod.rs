@@ -3,15 +3,16 @@
 //! A [`Packet`] has attributes of which each may be unknown, with the reason ([`unknown`]). Where a rule reads
 //! something unknown both possibilities are followed, and the answer is undecided only where they differ.
 
+mod base_chain;
 mod bytes;
 mod chain;
 pub mod code;
-mod compiled;
+pub(super) mod compiled;
 mod compute;
 pub mod context;
 pub mod decision;
 mod effect;
-mod elements;
+pub(super) mod elements;
 mod entry;
 mod fib;
 pub mod header;
@@ -41,6 +42,7 @@ pub mod xt;
 mod tests;
 
 pub use self::{
+    base_chain::{BaseHook, evaluate_chain},
     decision::Decision,
     journey::{Evaluation, Origin, evaluate},
     packet::Packet,

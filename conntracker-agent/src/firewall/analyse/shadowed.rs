@@ -1,0 +1,338 @@
+//! Rules that no packet can meet, because rules before them take every packet that they match.
+
+use std::collections::HashMap;
+
+use super::{
+    condition::{self, Condition},
+    cover::{Coverage, cover, open_part},
+    field::{Fields, Source},
+    index::Index,
+    region::Region,
+    values::Values,
+    witness, writes,
+};
+use crate::{
+    firewall::evaluate::{
+        Firewall, Packet, UnknownSet, code::ChainNumber, evaluate_chain, routes::Routes,
+    },
+    model::table::{Backend, Family},
+    netlink::nftables::key::ct,
+};
+
+/// Comparisons of two regions for one rule.
+const BUDGET: usize = 200_000;
+
+/// Packets that are tried as witnesses of one rule.
+const TRIES: usize = 24;
+
+/// Calls on the way to a chain, and ways to it that are tried.
+const DEPTH: usize = 8;
+const ENTRIES: usize = 16;
+
+/// `ct state new` and `related`: of the packets that come to chains of type nat.
+const FIRST_PACKETS: [u128; 2] = [8, 4];
+
+/// A rule: its chain, and its index there from 0.
+pub type RuleAt = (ChainNumber, usize);
+
+/// Why no packet can meet a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// These rules of its chain take all packets that it matches.
+    Covered(Vec<usize>),
+    /// No packet that comes to its chain fulfils all its conditions.
+    NoPacket,
+    /// No rule and no element of a map leads to its chain now.
+    NotCalled,
+}
+
+/// Why nothing is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unproved {
+    /// The number of comparisons for one rule was used up.
+    Budget,
+    /// Rules before it leave packets over, but none that was tried meets it when it is evaluated.
+    NoWitness,
+    /// Its chain is at no hook that packets of IP come to.
+    NoHook,
+}
+
+/// A packet that meets a rule, as the evaluator says.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// The packet, as it comes to the base chain.
+    pub packet: Box<Packet>,
+    /// The base chain.
+    pub base: ChainNumber,
+    /// What decides besides whether it meets the rule: a rate limit, a dynamic set.
+    pub open: UnknownSet,
+}
+
+/// What is said of a rule.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// No packet can meet it.
+    Proved(Proof),
+    /// This packet does.
+    Reachable(Witness),
+    /// Neither is known.
+    NotProved(Unproved),
+}
+
+/// The finding for each rule of each chain, in order.
+#[must_use]
+pub fn shadowed(firewall: &Firewall, routes: &dyn Routes) -> Vec<(RuleAt, Finding)> {
+    let written = writes::of_chains(firewall);
+    let mut tables: Vec<Vec<ChainNumber>> = Vec::new();
+    let mut by_name: HashMap<(Backend, Family, &str), usize> = HashMap::new();
+    for number in firewall.chains() {
+        let Some(chain) = firewall.chain(number) else { continue };
+        let table =
+            *by_name.entry((chain.backend, chain.family, &chain.table)).or_insert_with(|| {
+                tables.push(Vec::new());
+                tables.len() - 1
+            });
+        tables[table].push(number);
+    }
+    let mut found = Vec::new();
+    for chains in tables {
+        let Some(family) = chains.first().and_then(|of| firewall.chain(*of)).map(|of| of.family)
+        else {
+            continue;
+        };
+        let mut fields = Fields::new(family);
+        let read = |number: &ChainNumber| {
+            fields.begin_chain();
+            let rules = firewall.chain(*number).map(|chain| &chain.rules[..]).unwrap_or_default();
+            let conditions =
+                rules.iter().map(|rule| condition::read(rule, firewall, &written, &mut fields));
+            (*number, conditions.collect())
+        };
+        let conditions: HashMap<ChainNumber, Vec<Condition>> = chains.iter().map(read).collect();
+        let state = fields.load(Source::Ct(ct::STATE, None));
+        let state = fields.number(state);
+        let table = Table { firewall, routes, fields, conditions, state };
+        for number in chains {
+            found.extend(table.chain(number));
+        }
+    }
+    found
+}
+
+/// The rules of a table, read.
+struct Table<'a> {
+    firewall: &'a Firewall,
+    routes: &'a dyn Routes,
+    fields: Fields,
+    conditions: HashMap<ChainNumber, Vec<Condition>>,
+    /// The field `ct state`.
+    state: u32,
+}
+
+/// How packets come to a chain: those of a region, without those that rules take before.
+#[derive(Clone)]
+struct Entry<'a> {
+    base: ChainNumber,
+    region: Region,
+    taken: Vec<&'a Region>,
+}
+
+impl Table<'_> {
+    fn rules(&self, chain: ChainNumber) -> &[Condition] {
+        self.conditions.get(&chain).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The packets that a base chain may see.
+    fn base_region(&self, chain: ChainNumber) -> Region {
+        let nat = self.firewall.base_hook(chain).is_some_and(|base| base.nat);
+        let first = Values::of(FIRST_PACKETS.map(|state| (state, state)).to_vec());
+        let narrowed = nat.then(|| Region::ALL.narrowed(self.state, &first)).flatten();
+        narrowed.unwrap_or(Region::ALL)
+    }
+
+    fn chain(&self, number: ChainNumber) -> Vec<(RuleAt, Finding)> {
+        let mut entries = Vec::new();
+        self.entries(number, Region::ALL, &mut Vec::new(), &mut vec![number], &mut entries);
+        let own =
+            if self.firewall.is_base(number) { self.base_region(number) } else { Region::ALL };
+        let called = self.firewall.is_base(number) || self.is_called(number);
+        let mut before = Index::default();
+        let mut found = Vec::new();
+        for (index, condition) in self.rules(number).iter().enumerate() {
+            let finding = if called {
+                let bound: Vec<Region> =
+                    condition.bound.iter().filter_map(|of| of.intersection(&own)).collect();
+                self.rule((number, index), &bound, &before, &entries)
+            } else {
+                Finding::Proved(Proof::NotCalled)
+            };
+            // What is taken already adds nothing.
+            if !matches!(finding, Finding::Proved(_)) {
+                for region in &condition.takes {
+                    before.add(index, region.clone(), &self.fields);
+                }
+            }
+            found.push(((number, index), finding));
+        }
+        found
+    }
+
+    /// Whether a rule or an element leads to a chain.
+    fn is_called(&self, number: ChainNumber) -> bool {
+        let mut rules = self.conditions.values().flatten();
+        rules.any(|rule| rule.calls.iter().any(|(to, _)| *to == number))
+    }
+
+    /// The ways to a chain, from the base chains that lead there.
+    fn entries<'b>(
+        &'b self,
+        chain: ChainNumber,
+        region: Region,
+        taken: &mut Vec<&'b Region>,
+        path: &mut Vec<ChainNumber>,
+        found: &mut Vec<Entry<'b>>,
+    ) {
+        if found.len() >= ENTRIES || path.len() > DEPTH {
+            return;
+        }
+        if self.firewall.is_base(chain) {
+            if let Some(region) = region.intersection(&self.base_region(chain)) {
+                found.push(Entry { base: chain, region, taken: taken.clone() });
+            }
+            return;
+        }
+        for (caller, rules) in &self.conditions {
+            for (index, rule) in rules.iter().enumerate() {
+                let calls = rule.calls.iter().filter(|(to, _)| *to == chain);
+                for both in calls.filter_map(|(_, of)| of.intersection(&region)) {
+                    if path.contains(caller) {
+                        continue;
+                    }
+                    let length = taken.len();
+                    taken.extend(rules[..index].iter().flat_map(|rule| &rule.takes));
+                    path.push(*caller);
+                    self.entries(*caller, both, taken, path, found);
+                    path.pop();
+                    taken.truncate(length);
+                }
+            }
+        }
+    }
+
+    fn rule(&self, at: RuleAt, bound: &[Region], before: &Index, entries: &[Entry<'_>]) -> Finding {
+        let mut budget = BUDGET;
+        let mut covering = Vec::new();
+        let mut unknown = false;
+        let mut open = Vec::new();
+        for region in bound {
+            if let Some(one) = before.containing(region, &self.fields) {
+                covering.push(before.get(one).0);
+                continue;
+            }
+            let met: Vec<(usize, &Region)> =
+                before.meeting(region).into_iter().map(|of| before.get(of)).collect();
+            let by: Vec<&Region> = met.iter().map(|(_, region)| *region).collect();
+            if let Some(part) = open_part(region, &by, &self.fields) {
+                open.push((region, part));
+                continue;
+            }
+            match cover(region, &by, &self.fields, &mut budget) {
+                Coverage::Whole(used) => covering.extend(used.into_iter().map(|of| met[of].0)),
+                Coverage::Open(part) => open.push((region, part)),
+                Coverage::Unknown => unknown = true,
+            }
+        }
+        if open.is_empty() && !unknown {
+            covering.sort_unstable();
+            covering.dedup();
+            let contradicts = covering.is_empty();
+            return Finding::Proved(if contradicts {
+                Proof::NoPacket
+            } else {
+                Proof::Covered(covering)
+            });
+        }
+        if unknown && open.is_empty() {
+            return Finding::NotProved(Unproved::Budget);
+        }
+        if entries.iter().all(|entry| self.firewall.base_hook(entry.base).is_none()) {
+            return Finding::NotProved(Unproved::NoHook);
+        }
+        let mut tries = TRIES;
+        for (region, part) in open {
+            for entry in entries {
+                if let Some(witness) = self.witness(at, region, &part, before, entry, &mut tries) {
+                    return Finding::Reachable(witness);
+                }
+            }
+        }
+        Finding::NotProved(Unproved::NoWitness)
+    }
+
+    /// A packet of a region that comes to a rule and meets it.
+    fn witness(
+        &self,
+        at: RuleAt,
+        region: &Region,
+        part: &Region,
+        before: &Index,
+        entry: &Entry<'_>,
+        tries: &mut usize,
+    ) -> Option<Witness> {
+        // The part that is open in the chain itself, where packets come there at once.
+        let direct = part.intersection(&entry.region).filter(|_| entry.taken.is_empty());
+        if let Some(found) = direct.and_then(|part| self.confirmed(at, &part, entry, tries)) {
+            return Some(found);
+        }
+        let whole = region.intersection(&entry.region)?;
+        let mut taken: Vec<&Region> =
+            entry.taken.iter().copied().filter(|of| of.meets(&whole)).collect();
+        taken.extend(before.meeting(&whole).into_iter().map(|of| before.get(of).1));
+        if let Some(part) = open_part(&whole, &taken, &self.fields)
+            && let Some(found) = self.confirmed(at, &part, entry, tries)
+        {
+            return Some(found);
+        }
+        // Parts that differ from those that did not do, value by value.
+        let mut refused: Vec<Region> = Vec::new();
+        let mut budget = BUDGET;
+        while *tries > 0 {
+            let by: Vec<&Region> = taken.iter().copied().chain(&refused).collect();
+            let Coverage::Open(part) = cover(&whole, &by, &self.fields, &mut budget) else {
+                return None;
+            };
+            if let Some(found) = self.confirmed(at, &part, entry, tries) {
+                return Some(found);
+            }
+            refused.push(part);
+        }
+        None
+    }
+
+    /// A packet of a part that is left over, if the evaluator confirms that it meets the rule.
+    fn confirmed(
+        &self,
+        (chain, index): RuleAt,
+        part: &Region,
+        entry: &Entry<'_>,
+        tries: &mut usize,
+    ) -> Option<Witness> {
+        *tries = tries.checked_sub(1)?;
+        let base = self.firewall.base_hook(entry.base)?;
+        let point = witness::point(part, &self.fields)?;
+        let packet = witness::packet(&point, self.fields.family(), base)?;
+        let endings = evaluate_chain(self.firewall, entry.base, packet.clone(), self.routes);
+        let open = endings.iter().fold(UnknownSet::NONE, |all, end| all.union(end.why));
+        let met = endings.iter().filter_map(|end| {
+            end.steps.iter().find(|step| (step.chain, step.index) == (chain, index))
+        });
+        let met: Vec<UnknownSet> = met.map(|step| step.why).collect();
+        let first = met.first()?;
+        let certain = met.len() == endings.len() && met.iter().any(|why| why.is_empty());
+        let open = if certain { UnknownSet::NONE } else { open.union(*first) };
+        Some(Witness { packet: Box::new(packet), base: entry.base, open })
+    }
+}
+
+#[cfg(test)]
+mod tests;
