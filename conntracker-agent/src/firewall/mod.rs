@@ -19,6 +19,8 @@ mod nft;
 pub mod objects;
 mod order;
 pub(crate) mod program;
+pub mod rules;
+pub mod scratch;
 
 use std::collections::BTreeMap;
 
