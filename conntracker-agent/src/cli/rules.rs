@@ -1,5 +1,8 @@
 //! `conntracker rules`.
 
+mod origin;
+mod shadowed;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
@@ -20,6 +23,8 @@ enum RulesCommand {
     Show(ShowArgs),
     /// Observe packets, then print the rules with the flows that met them, and which rules none met.
     Hits(HitsArgs),
+    /// Find rules that no packet can meet, because rules before them take all of theirs: each with its proof.
+    Shadowed(shadowed::ShadowedArgs),
 }
 
 #[derive(Debug, Args)]
@@ -74,5 +79,6 @@ pub fn run(args: RulesArgs) -> Result<ExitCode> {
         RulesCommand::Hits(HitsArgs { netns, duration, format }) => {
             rules::watch(Watch { netns, duration, format: format.into() })
         }
+        RulesCommand::Shadowed(args) => shadowed::run(args),
     }
 }

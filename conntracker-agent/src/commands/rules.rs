@@ -2,7 +2,11 @@
 
 pub mod hits;
 mod json;
+mod listed;
+mod origin;
+mod packet;
 mod select;
+pub mod shadowed;
 mod text;
 mod watch;
 
@@ -11,7 +15,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use self::select::{Selected, select};
-pub use self::watch::{Watch, watch};
+pub use self::{
+    origin::Origin,
+    watch::{Watch, watch},
+};
 use crate::{
     firewall::Ruleset,
     os::{messages, netns::Netns, output::Destination},

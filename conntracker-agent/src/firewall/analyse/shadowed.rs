@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     condition::{self, Condition},
     cover::{Coverage, cover, open_part},
-    field::{Fields, Source},
+    field::{FieldNumber, Fields, Source},
     index::Index,
     region::Region,
     values::Values,
@@ -25,8 +25,8 @@ const BUDGET: usize = 200_000;
 /// Packets that are tried as witnesses of one rule.
 const TRIES: usize = 24;
 
-/// Calls on the way to a chain, and ways to it that are tried.
-const DEPTH: usize = 8;
+/// Chains that call each other (NFT_JUMP_STACK_SIZE), and ways to a chain that are tried.
+const DEPTH: usize = 16;
 const ENTRIES: usize = 16;
 
 /// `ct state new` and `related`: of the packets that come to chains of type nat.
@@ -83,6 +83,7 @@ pub enum Finding {
 #[must_use]
 pub fn shadowed(firewall: &Firewall, routes: &dyn Routes) -> Vec<(RuleAt, Finding)> {
     let written = writes::of_chains(firewall);
+    let tracked = writes::tracked(firewall);
     let mut tables: Vec<Vec<ChainNumber>> = Vec::new();
     let mut by_name: HashMap<(Backend, Family, &str), usize> = HashMap::new();
     for number in firewall.chains() {
@@ -109,9 +110,19 @@ pub fn shadowed(firewall: &Firewall, routes: &dyn Routes) -> Vec<(RuleAt, Findin
             (*number, conditions.collect())
         };
         let conditions: HashMap<ChainNumber, Vec<Condition>> = chains.iter().map(read).collect();
-        let state = fields.load(Source::Ct(ct::STATE, None));
-        let state = fields.number(state);
-        let table = Table { firewall, routes, fields, conditions, state };
+        fields.begin_chain();
+        let [state, fragment] =
+            [Source::Ct(ct::STATE, None), Source::LaterFragment].map(|source| {
+                let field = fields.load(source);
+                fields.number(field)
+            });
+        let whole = match family {
+            Family::Ip => tracked[0],
+            Family::Ip6 => tracked[1],
+            Family::Inet => tracked == [true; 2],
+            Family::Arp | Family::Bridge | Family::Netdev => false,
+        };
+        let table = Table { firewall, routes, fields, conditions, state, fragment, whole };
         for number in chains {
             found.extend(table.chain(number));
         }
@@ -125,8 +136,11 @@ struct Table<'a> {
     routes: &'a dyn Routes,
     fields: Fields,
     conditions: HashMap<ChainNumber, Vec<Condition>>,
-    /// The field `ct state`.
-    state: u32,
+    /// The fields `ct state` and whether it is a later fragment.
+    state: FieldNumber,
+    fragment: FieldNumber,
+    /// Fragments are put together before packets come to the chains behind conntrack.
+    whole: bool,
 }
 
 /// How packets come to a chain: those of a region, without those that rules take before.
@@ -144,17 +158,38 @@ impl Table<'_> {
 
     /// The packets that a base chain may see.
     fn base_region(&self, chain: ChainNumber) -> Region {
-        let nat = self.firewall.base_hook(chain).is_some_and(|base| base.nat);
-        let first = Values::of(FIRST_PACKETS.map(|state| (state, state)).to_vec());
-        let narrowed = nat.then(|| Region::ALL.narrowed(self.state, &first)).flatten();
-        narrowed.unwrap_or(Region::ALL)
+        let Some(base) = self.firewall.base_hook(chain) else { return Region::ALL };
+        let mut region = Region::ALL;
+        let mut narrow = |field, values: &Values| {
+            if let Some(narrowed) = region.narrowed(field, values) {
+                region = narrowed;
+            }
+        };
+        if base.nat {
+            let first = FIRST_PACKETS.map(|state| (state, state));
+            narrow(self.state, &Values::of(first.to_vec()));
+        }
+        if self.whole && !base.before_conntrack {
+            narrow(self.fragment, &Values::one(0));
+        }
+        region
+    }
+
+    /// The packets that a chain may see, as far as that is the same for all ways to it.
+    fn region(&self, chain: ChainNumber, entries: &[Entry<'_>]) -> Region {
+        if self.firewall.is_base(chain) {
+            return self.base_region(chain);
+        }
+        let all = !entries.is_empty() && entries.len() < ENTRIES;
+        let whole = |entry: &Entry<'_>| entry.region.get(self.fragment) == Some(&Values::one(0));
+        let narrowed = Region::ALL.narrowed(self.fragment, &Values::one(0));
+        narrowed.filter(|_| all && entries.iter().all(whole)).unwrap_or(Region::ALL)
     }
 
     fn chain(&self, number: ChainNumber) -> Vec<(RuleAt, Finding)> {
         let mut entries = Vec::new();
         self.entries(number, Region::ALL, &mut Vec::new(), &mut vec![number], &mut entries);
-        let own =
-            if self.firewall.is_base(number) { self.base_region(number) } else { Region::ALL };
+        let own = self.region(number, &entries);
         let called = self.firewall.is_base(number) || self.is_called(number);
         let mut before = Index::default();
         let mut found = Vec::new();

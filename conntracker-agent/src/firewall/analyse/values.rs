@@ -136,13 +136,6 @@ impl Values {
         }
         Self { ranges, absent: self.absent && !other.absent }
     }
-
-    /// What either has.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        let all = Self::of(self.ranges.iter().chain(&other.ranges).copied().collect());
-        Self { absent: self.absent || other.absent, ..all }
-    }
 }
 
 #[cfg(test)]
@@ -168,7 +161,6 @@ mod tests {
             let (a, b) = (of_bits(one), of_bits(two));
             prop_assert_eq!(bits(&a), one);
             prop_assert_eq!(bits(&a.intersection(&b)), one & two);
-            prop_assert_eq!(bits(&a.union(&b)), one | two);
             prop_assert_eq!(bits(&a.without(&b)), one & !two);
             prop_assert_eq!(a.contains(&b), one & two == two);
             prop_assert_eq!(a.meets(&b), one & two != 0);

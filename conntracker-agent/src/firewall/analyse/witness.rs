@@ -110,10 +110,21 @@ fn usual(source: Source) -> u128 {
     }
 }
 
+/// Other values of fields of which a packet should not have the lowest one.
+fn others(source: Source) -> Vec<u128> {
+    let v4 = |first: u8| u32::from(Ipv4Addr::new(first, 0, 0, 1)).into();
+    match source {
+        Source::Header(base::NETWORK_HEADER, 12 | 16, 4) => [203, 10, 172, 192].map(v4).to_vec(),
+        Source::Meta(meta::L4PROTO) => [17, 1, 58, 132, 47].to_vec(),
+        Source::Header(base::TRANSPORT_HEADER, 0 | 2, 2) => vec![50_000, 1024],
+        _ => Vec::new(),
+    }
+}
+
 fn chosen(source: Source, values: &Values) -> u128 {
-    let usual = usual(source);
-    if values.has(usual) {
-        return usual;
+    let wished = [usual(source)].into_iter().chain(others(source));
+    if let Some(value) = wished.into_iter().find(|value| values.has(*value)) {
+        return value;
     }
     // Names of interfaces are not empty.
     let name = matches!(source, Source::Meta(meta::IIFNAME | meta::OIFNAME));

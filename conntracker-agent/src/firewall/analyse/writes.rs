@@ -1,4 +1,4 @@
-//! What rules and chains write, and which chains they call.
+//! What rules and chains write, which chains they call, and whether they make the kernel track flows.
 
 use super::field::{Writes, Written};
 use crate::{
@@ -7,8 +7,9 @@ use crate::{
         code::{ChainNumber, Code},
         compiled::{CompiledRule, Operation},
         elements::{Elements, Mapped},
-        xt::Target,
+        xt::{Match, Target},
     },
+    model::table::Family,
     netlink::nftables::{
         expression::Expression,
         key::{base, ct, meta},
@@ -124,5 +125,30 @@ pub fn of_chains(firewall: &Firewall) -> Vec<Writes> {
         if !changed {
             return writes;
         }
+    }
+}
+
+/// Whether rules make the kernel track flows of IPv4, and of IPv6: then it puts fragments together before rules see
+/// them, from priority -400 on (`nf_defrag_ipv4`, `nf_defrag_ipv6`).
+#[must_use]
+pub fn tracked(firewall: &Firewall) -> [bool; 2] {
+    let mut tracked = [false; 2];
+    for number in firewall.chains() {
+        let Some(chain) = firewall.chain(number) else { continue };
+        let nat = firewall.base_hook(number).is_some_and(|base| base.nat);
+        let mut operations = chain.rules.iter().flat_map(|rule| &rule.operations);
+        if nat || operations.any(asks_conntrack) {
+            tracked[0] |= matches!(chain.family, Family::Ip | Family::Inet);
+            tracked[1] |= matches!(chain.family, Family::Ip6 | Family::Inet);
+        }
+    }
+    tracked
+}
+
+fn asks_conntrack(operation: &Operation) -> bool {
+    match operation {
+        Operation::Plain(of) => matches!(of, Expression::Ct { .. } | Expression::CtSet { .. }),
+        Operation::Match(of) => matches!(**of, Match::Conntrack(_) | Match::State(_)),
+        _ => false,
     }
 }

@@ -273,6 +273,32 @@ fn a_rule_of_a_user_chain_is_reached_through_its_callers() {
     assert!(source.unwrap().to_string().starts_with("192.0.2."));
 }
 
+/// `cargo test --release -- --ignored --nocapture six_thousand`: the time for 6,000 rules.
+#[test]
+#[ignore = "a measurement"]
+fn six_thousand_rules_are_quick() {
+    let rules = (0..6000_u16).map(|number| match number % 3 {
+        0 => with(
+            [source((number % 251) as u8, 32), port(6, cmp::EQ, number)].concat(),
+            Verdict::Accept,
+        ),
+        1 => with(port(17, cmp::EQ, number / 2), Verdict::Drop),
+        _ => with(
+            [source((number % 251) as u8, 32), port(17, cmp::EQ, number)].concat(),
+            Verdict::Drop,
+        ),
+    });
+    let all = vec![with(Vec::new(), Verdict::Drop), with(port(6, cmp::EQ, 1), Verdict::Drop)];
+    let firewall = firewall(rules.chain(all).collect(), Vec::new());
+    let start = std::time::Instant::now();
+    let found = findings(&firewall);
+    let spent = start.elapsed();
+    let count = |of: fn(&Finding) -> bool| found.iter().filter(|finding| of(finding)).count();
+    let proved = count(|finding| matches!(finding, Finding::Proved(_)));
+    let reachable = count(|finding| matches!(finding, Finding::Reachable(_)));
+    println!("{} rules: {proved} proved, {reachable} reachable, {spent:?}", found.len());
+}
+
 /// Conditions on few fields, so that rules often cover each other.
 fn conditions() -> impl Strategy<Value = Vec<Expression>> {
     let protocol = prop_oneof![Just(6_u8), Just(17)];
