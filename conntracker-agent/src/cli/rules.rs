@@ -1,7 +1,10 @@
 //! `conntracker rules`.
 
+mod difference;
+mod order;
 mod origin;
 mod shadowed;
+mod unused;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -25,6 +28,12 @@ enum RulesCommand {
     Hits(HitsArgs),
     /// Find rules that no packet can meet, because rules before them take all of theirs: each with its proof.
     Shadowed(shadowed::ShadowedArgs),
+    /// Find rules that no packet matched, by the kernel's counters or in a recording: each with its evidence.
+    Unused(unused::UnusedArgs),
+    /// Compare two rulesets: packets that they treat otherwise, and the rules that decide.
+    Diff(difference::DiffRulesArgs),
+    /// Propose an order in which fewer rules are evaluated, and no packet is treated otherwise.
+    Order(order::OrderArgs),
 }
 
 #[derive(Debug, Args)]
@@ -80,5 +89,8 @@ pub fn run(args: RulesArgs) -> Result<ExitCode> {
             rules::watch(Watch { netns, duration, format: format.into() })
         }
         RulesCommand::Shadowed(args) => shadowed::run(args),
+        RulesCommand::Unused(args) => unused::run(args),
+        RulesCommand::Diff(args) => difference::run(args),
+        RulesCommand::Order(args) => order::run(args),
     }
 }

@@ -1,13 +1,16 @@
 //! `conntracker rules`: the ruleset, with the names and positions that traces use.
 
+pub mod difference;
 pub mod hits;
 mod json;
 mod listed;
+pub mod order;
 mod origin;
 mod packet;
 mod select;
 pub mod shadowed;
 mod text;
+pub mod unused;
 mod watch;
 
 use std::process::ExitCode;

@@ -3,4 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
+mod difference;
+mod order;
 mod shadowed;
+mod unused;

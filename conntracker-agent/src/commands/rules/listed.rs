@@ -7,14 +7,14 @@ use serde::Serialize;
 use super::select::select;
 use crate::{
     firewall::{
-        analyse::shadowed::RuleAt,
+        analyse::reading::RuleAt,
         evaluate::Firewall,
-        model::{Chain, Table},
+        model::{Chain, Rule, Table},
         rules::Rules,
     },
     model::{
         harmless::one_line,
-        path::Site,
+        path::{Site, SiteKind},
         table::{Backend, Family},
     },
     report::path::chain,
@@ -26,6 +26,7 @@ type ChainKey<'a> = (Backend, Family, &'a str, &'a str);
 pub(super) struct Listed<'a> {
     firewall: &'a Firewall,
     chains: HashMap<ChainKey<'a>, (&'a Table, &'a Chain)>,
+    in_order: Vec<(&'a Table, &'a Chain)>,
     all: bool,
 }
 
@@ -36,28 +37,55 @@ impl<'a> Listed<'a> {
         if only.is_some() && selected.is_empty() {
             return None;
         }
-        let chains = selected.iter().flat_map(|of| {
-            let table = of.table;
-            let key = move |chain: &&'a Chain| {
-                let key = (table.backend, table.family, table.name.as_str(), chain.name.as_str());
-                (key, (table, *chain))
-            };
-            of.chains.iter().map(key)
-        });
-        Some(Self { firewall, chains: chains.collect(), all: only.is_none() })
+        let in_order: Vec<(&'a Table, &'a Chain)> = selected
+            .iter()
+            .flat_map(|of| of.chains.iter().map(|chain| (of.table, *chain)))
+            .collect();
+        let key = |&(table, chain): &(&'a Table, &'a Chain)| {
+            let key = (table.backend, table.family, table.name.as_str(), chain.name.as_str());
+            (key, (table, chain))
+        };
+        let chains = in_order.iter().map(key).collect();
+        Some(Self { firewall, chains, in_order, all: only.is_none() })
+    }
+
+    /// The chains that are looked at, in the order of the listing.
+    pub fn listed(&self) -> &[(&'a Table, &'a Chain)] {
+        &self.in_order
+    }
+
+    /// A rule of the listing.
+    pub fn of_rule(table: &Table, chain: &Chain, rule: &Rule) -> Site {
+        Site {
+            backend: table.backend,
+            family: table.family,
+            table: table.name.clone(),
+            iptables: table.iptables,
+            chain: chain.name.clone(),
+            kind: SiteKind::Rule,
+            position: Some(rule.position),
+            handle: rule.handle,
+            text: Some(rule.text.clone()),
+        }
+    }
+
+    /// A rule of the listing; `None` if it is not among those that are looked at, or is another one there.
+    pub fn rule(&self, (number, index): RuleAt) -> Option<&'a Rule> {
+        let site = self.firewall.site(number, index)?;
+        let key = (site.backend, site.family, site.table.as_str(), site.chain.as_str());
+        let (_, chain) = self.chains.get(&key)?;
+        chain.rules.get(index).filter(|rule| rule.handle.is_none() || rule.handle == site.handle)
     }
 
     /// A rule, or the end of a chain, with its text; `None` if it is not among those that are looked at.
     pub fn site(&self, (number, index): RuleAt) -> Option<Site> {
         let mut site = self.firewall.site(number, index)?;
         let key = (site.backend, site.family, site.table.as_str(), site.chain.as_str());
-        let Some((table, chain)) = self.chains.get(&key) else {
+        let Some((table, _)) = self.chains.get(&key) else {
             return self.all.then_some(site);
         };
-        let rule = chain.rules.get(index);
-        let same = rule.filter(|rule| rule.handle.is_none() || rule.handle == site.handle);
-        site.text = same.map(|rule| rule.text.clone());
         site.iptables = table.iptables;
+        site.text = self.rule((number, index)).map(|rule| rule.text.clone());
         Some(site)
     }
 }

@@ -62,7 +62,7 @@ impl Origin {
         match self {
             Self::Live(netns) => live(netns.as_deref()),
             Self::File { source, netns } if self.is_recording()? => {
-                recorded(source, netns.as_deref())
+                recording(source, netns.as_deref())
             }
             Self::File { source, .. } => {
                 let compiled = scratch::compile(&source.files, None)?;
@@ -116,7 +116,10 @@ fn of_ruleset(name: String, ruleset: &Ruleset) -> Result<Loaded> {
 }
 
 /// The last ruleset of a namespace in a recording.
-fn recorded(source: &Source, netns: Option<&str>) -> Result<Loaded> {
+///
+/// # Errors
+/// It is no recording, or has no such namespace.
+pub(super) fn recording(source: &Source, netns: Option<&str>) -> Result<Loaded> {
     let mut last: BTreeMap<u32, statement::Ruleset> = BTreeMap::new();
     let mut names: BTreeMap<u32, String> = BTreeMap::new();
     let mut file = String::new();

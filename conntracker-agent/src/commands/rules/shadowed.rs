@@ -15,7 +15,10 @@ use super::{
     packet::PacketObject,
 };
 use crate::{
-    firewall::analyse::shadowed::{Finding, Proof, RuleAt, Unproved, Witness, shadowed},
+    firewall::analyse::{
+        reading::RuleAt,
+        shadowed::{Finding, Proof, Unproved, Witness, shadowed},
+    },
     model::{harmless, path::Site},
     os::{messages, output::Destination},
 };

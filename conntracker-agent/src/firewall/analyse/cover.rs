@@ -4,7 +4,7 @@ use super::{field::Fields, region::Region, values::Values};
 
 /// What was found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Coverage {
+pub enum Cover {
     /// These regions cover it together, by their indices.
     Whole(Vec<usize>),
     /// No region has anything of this part.
@@ -14,21 +14,21 @@ pub enum Coverage {
 }
 
 /// Looks for a part of a region that none of the others has. `budget` counts comparisons of two regions.
-pub fn cover(region: &Region, by: &[&Region], fields: &Fields, budget: &mut usize) -> Coverage {
+pub fn cover(region: &Region, by: &[&Region], fields: &Fields, budget: &mut usize) -> Cover {
     match search(region, by, fields, budget) {
-        Coverage::Whole(used) => Coverage::Whole(needed(region, by, used, fields, budget)),
+        Cover::Whole(used) => Cover::Whole(needed(region, by, used, fields, budget)),
         other => other,
     }
 }
 
 /// Those that have something of a region that they cover, or what none has.
-fn search(region: &Region, by: &[&Region], fields: &Fields, budget: &mut usize) -> Coverage {
+fn search(region: &Region, by: &[&Region], fields: &Fields, budget: &mut usize) -> Cover {
     let mut used = Vec::new();
     let mut parts = vec![(region.clone(), 0)];
     while let Some((mut part, first)) = parts.pop() {
         let mut covered = false;
         for (index, other) in by.iter().enumerate().skip(first) {
-            let Some(left) = budget.checked_sub(1) else { return Coverage::Unknown };
+            let Some(left) = budget.checked_sub(1) else { return Cover::Unknown };
             *budget = left;
             if !other.meets(&part) {
                 continue;
@@ -48,11 +48,11 @@ fn search(region: &Region, by: &[&Region], fields: &Fields, budget: &mut usize) 
             break;
         }
         if !covered {
-            return Coverage::Open(part);
+            return Cover::Open(part);
         }
     }
     used.sort_unstable();
-    Coverage::Whole(used)
+    Cover::Whole(used)
 }
 
 /// Those without which the others do not cover a region.
@@ -67,7 +67,7 @@ fn needed(
     while at < used.len() && used.len() > 1 {
         let one = used.remove(at);
         let others: Vec<&Region> = used.iter().map(|index| by[*index]).collect();
-        if !matches!(search(region, &others, fields, budget), Coverage::Whole(_)) {
+        if !matches!(search(region, &others, fields, budget), Cover::Whole(_)) {
             used.insert(at, one);
             at += 1;
         }
@@ -150,14 +150,14 @@ mod tests {
                 .filter(|packet| has(&own, *packet) && !others.iter().any(|of| has(of, *packet)))
                 .collect();
             match cover(&own, &by, &fields, &mut 100_000) {
-                Coverage::Whole(used) => {
+                Cover::Whole(used) => {
                     prop_assert!(free.is_empty());
                     let used: Vec<&Region> = used.iter().map(|index| by[*index]).collect();
                     let again = cover(&own, &used, &fields, &mut 100_000);
-                    prop_assert!(matches!(again, Coverage::Whole(_)));
+                    prop_assert!(matches!(again, Cover::Whole(_)));
                 }
-                Coverage::Open(part) => prop_assert!(free.iter().any(|packet| has(&part, *packet))),
-                Coverage::Unknown => prop_assert!(false),
+                Cover::Open(part) => prop_assert!(free.iter().any(|packet| has(&part, *packet))),
+                Cover::Unknown => prop_assert!(false),
             }
             if let Some(part) = open_part(&own, &by, &fields) {
                 prop_assert!(free.iter().any(|packet| has(&part, *packet)));
@@ -169,6 +169,6 @@ mod tests {
     fn a_budget_that_is_used_up_proves_nothing() {
         let all = region(&[]);
         let half = region(&[(0, 0, 7)]);
-        assert_eq!(cover(&all, &[&half], &fields(), &mut 0), Coverage::Unknown);
+        assert_eq!(cover(&all, &[&half], &fields(), &mut 0), Cover::Unknown);
     }
 }

@@ -34,20 +34,20 @@ pub enum Source {
 impl Source {
     /// The address of one side in IPv4 or IPv6.
     #[must_use]
-    pub fn address(destination: bool, v6: bool) -> Self {
+    pub const fn address(destination: bool, v6: bool) -> Self {
         let (first, length) = if v6 { (8, 16) } else { (12, 4) };
-        Self::Header(base::NETWORK_HEADER, first + length * u32::from(destination), length)
+        Self::Header(base::NETWORK_HEADER, first + length * destination as u32, length)
     }
 
     /// The port of one side.
     #[must_use]
-    pub fn port(destination: bool) -> Self {
-        Self::Header(base::TRANSPORT_HEADER, 2 * u32::from(destination), 2)
+    pub const fn port(destination: bool) -> Self {
+        Self::Header(base::TRANSPORT_HEADER, 2 * destination as u32, 2)
     }
 
     /// A byte of the header above IP.
     #[must_use]
-    pub fn transport(offset: u32) -> Self {
+    pub const fn transport(offset: u32) -> Self {
         Self::Header(base::TRANSPORT_HEADER, offset, 1)
     }
 

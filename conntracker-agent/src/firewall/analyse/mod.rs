@@ -2,12 +2,15 @@
 //! otherwise.
 //!
 //! In reading order: [`values`] and [`field`] are what conditions are about, [`region`] has conditions on several fields,
-//! [`condition`] reads rules as regions, [`cover`] and [`index`] compare regions, [`witness`] makes packets of them.
+//! [`condition`] and [`reading`] read rules as regions, [`cover`] and [`index`] compare regions, [`witness`] makes packets of them.
 
 mod condition;
 mod cover;
+pub mod difference;
 mod field;
 mod index;
+pub mod order;
+pub mod reading;
 mod region;
 pub mod shadowed;
 mod values;

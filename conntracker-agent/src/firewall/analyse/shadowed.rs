@@ -1,12 +1,10 @@
 //! Rules that no packet can meet, because rules before them take every packet that they match.
 
-use std::collections::HashMap;
-
 use super::{
-    condition::{self, Condition},
-    cover::{Coverage, cover, open_part},
-    field::{FieldNumber, Fields, Source},
+    cover::{Cover, cover, open_part},
+    field::{FieldNumber, Source},
     index::Index,
+    reading::{RuleAt, TableRules, tables},
     region::Region,
     values::Values,
     witness, writes,
@@ -15,7 +13,7 @@ use crate::{
     firewall::evaluate::{
         Firewall, Packet, UnknownSet, code::ChainNumber, evaluate_chain, routes::Routes,
     },
-    model::table::{Backend, Family},
+    model::table::Family,
     netlink::nftables::key::ct,
 };
 
@@ -31,9 +29,6 @@ const ENTRIES: usize = 16;
 
 /// `ct state new` and `related`: of the packets that come to chains of type nat.
 const FIRST_PACKETS: [u128; 2] = [8, 4];
-
-/// A rule: its chain, and its index there from 0.
-pub type RuleAt = (ChainNumber, usize);
 
 /// Why no packet can meet a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,60 +77,31 @@ pub enum Finding {
 /// The finding for each rule of each chain, in order.
 #[must_use]
 pub fn shadowed(firewall: &Firewall, routes: &dyn Routes) -> Vec<(RuleAt, Finding)> {
-    let written = writes::of_chains(firewall);
     let tracked = writes::tracked(firewall);
-    let mut tables: Vec<Vec<ChainNumber>> = Vec::new();
-    let mut by_name: HashMap<(Backend, Family, &str), usize> = HashMap::new();
-    for number in firewall.chains() {
-        let Some(chain) = firewall.chain(number) else { continue };
-        let table =
-            *by_name.entry((chain.backend, chain.family, &chain.table)).or_insert_with(|| {
-                tables.push(Vec::new());
-                tables.len() - 1
-            });
-        tables[table].push(number);
-    }
     let mut found = Vec::new();
-    for chains in tables {
-        let Some(family) = chains.first().and_then(|of| firewall.chain(*of)).map(|of| of.family)
-        else {
-            continue;
-        };
-        let mut fields = Fields::new(family);
-        let read = |number: &ChainNumber| {
-            fields.begin_chain();
-            let rules = firewall.chain(*number).map(|chain| &chain.rules[..]).unwrap_or_default();
-            let conditions =
-                rules.iter().map(|rule| condition::read(rule, firewall, &written, &mut fields));
-            (*number, conditions.collect())
-        };
-        let conditions: HashMap<ChainNumber, Vec<Condition>> = chains.iter().map(read).collect();
-        fields.begin_chain();
+    for mut table in tables(firewall) {
         let [state, fragment] =
             [Source::Ct(ct::STATE, None), Source::LaterFragment].map(|source| {
-                let field = fields.load(source);
-                fields.number(field)
+                let field = table.fields.load(source);
+                table.fields.number(field)
             });
-        let whole = match family {
+        let whole = match table.family {
             Family::Ip => tracked[0],
             Family::Ip6 => tracked[1],
             Family::Inet => tracked == [true; 2],
             Family::Arp | Family::Bridge | Family::Netdev => false,
         };
-        let table = Table { firewall, routes, fields, conditions, state, fragment, whole };
-        for number in chains {
-            found.extend(table.chain(number));
-        }
+        let search = Search { firewall, routes, table, state, fragment, whole };
+        found.extend(search.table.chains.iter().flat_map(|number| search.chain(*number)));
     }
     found
 }
 
-/// The rules of a table, read.
-struct Table<'a> {
+/// What is looked for in a table.
+struct Search<'a> {
     firewall: &'a Firewall,
     routes: &'a dyn Routes,
-    fields: Fields,
-    conditions: HashMap<ChainNumber, Vec<Condition>>,
+    table: TableRules,
     /// The fields `ct state` and whether it is a later fragment.
     state: FieldNumber,
     fragment: FieldNumber,
@@ -145,17 +111,13 @@ struct Table<'a> {
 
 /// How packets come to a chain: those of a region, without those that rules take before.
 #[derive(Clone)]
-struct Entry<'a> {
+struct ChainEntry<'a> {
     base: ChainNumber,
     region: Region,
     taken: Vec<&'a Region>,
 }
 
-impl Table<'_> {
-    fn rules(&self, chain: ChainNumber) -> &[Condition] {
-        self.conditions.get(&chain).map(Vec::as_slice).unwrap_or_default()
-    }
-
+impl Search<'_> {
     /// The packets that a base chain may see.
     fn base_region(&self, chain: ChainNumber) -> Region {
         let Some(base) = self.firewall.base_hook(chain) else { return Region::ALL };
@@ -176,12 +138,13 @@ impl Table<'_> {
     }
 
     /// The packets that a chain may see, as far as that is the same for all ways to it.
-    fn region(&self, chain: ChainNumber, entries: &[Entry<'_>]) -> Region {
+    fn region(&self, chain: ChainNumber, entries: &[ChainEntry<'_>]) -> Region {
         if self.firewall.is_base(chain) {
             return self.base_region(chain);
         }
         let all = !entries.is_empty() && entries.len() < ENTRIES;
-        let whole = |entry: &Entry<'_>| entry.region.get(self.fragment) == Some(&Values::one(0));
+        let whole =
+            |entry: &ChainEntry<'_>| entry.region.get(self.fragment) == Some(&Values::one(0));
         let narrowed = Region::ALL.narrowed(self.fragment, &Values::one(0));
         narrowed.filter(|_| all && entries.iter().all(whole)).unwrap_or(Region::ALL)
     }
@@ -193,7 +156,7 @@ impl Table<'_> {
         let called = self.firewall.is_base(number) || self.is_called(number);
         let mut before = Index::default();
         let mut found = Vec::new();
-        for (index, condition) in self.rules(number).iter().enumerate() {
+        for (index, condition) in self.table.rules(number).iter().enumerate() {
             let finding = if called {
                 let bound: Vec<Region> =
                     condition.bound.iter().filter_map(|of| of.intersection(&own)).collect();
@@ -204,7 +167,7 @@ impl Table<'_> {
             // What is taken already adds nothing.
             if !matches!(finding, Finding::Proved(_)) {
                 for region in &condition.takes {
-                    before.add(index, region.clone(), &self.fields);
+                    before.add(index, region.clone(), &self.table.fields);
                 }
             }
             found.push(((number, index), finding));
@@ -214,7 +177,7 @@ impl Table<'_> {
 
     /// Whether a rule or an element leads to a chain.
     fn is_called(&self, number: ChainNumber) -> bool {
-        let mut rules = self.conditions.values().flatten();
+        let mut rules = self.table.conditions.values().flatten();
         rules.any(|rule| rule.calls.iter().any(|(to, _)| *to == number))
     }
 
@@ -225,18 +188,19 @@ impl Table<'_> {
         region: Region,
         taken: &mut Vec<&'b Region>,
         path: &mut Vec<ChainNumber>,
-        found: &mut Vec<Entry<'b>>,
+        found: &mut Vec<ChainEntry<'b>>,
     ) {
         if found.len() >= ENTRIES || path.len() > DEPTH {
             return;
         }
         if self.firewall.is_base(chain) {
             if let Some(region) = region.intersection(&self.base_region(chain)) {
-                found.push(Entry { base: chain, region, taken: taken.clone() });
+                found.push(ChainEntry { base: chain, region, taken: taken.clone() });
             }
             return;
         }
-        for (caller, rules) in &self.conditions {
+        for caller in &self.table.chains {
+            let rules = self.table.rules(*caller);
             for (index, rule) in rules.iter().enumerate() {
                 let calls = rule.calls.iter().filter(|(to, _)| *to == chain);
                 for both in calls.filter_map(|(_, of)| of.intersection(&region)) {
@@ -254,27 +218,33 @@ impl Table<'_> {
         }
     }
 
-    fn rule(&self, at: RuleAt, bound: &[Region], before: &Index, entries: &[Entry<'_>]) -> Finding {
+    fn rule(
+        &self,
+        at: RuleAt,
+        bound: &[Region],
+        before: &Index,
+        entries: &[ChainEntry<'_>],
+    ) -> Finding {
         let mut budget = BUDGET;
         let mut covering = Vec::new();
         let mut unknown = false;
         let mut open = Vec::new();
         for region in bound {
-            if let Some(one) = before.containing(region, &self.fields) {
+            if let Some(one) = before.containing(region, &self.table.fields) {
                 covering.push(before.get(one).0);
                 continue;
             }
             let met: Vec<(usize, &Region)> =
                 before.meeting(region).into_iter().map(|of| before.get(of)).collect();
             let by: Vec<&Region> = met.iter().map(|(_, region)| *region).collect();
-            if let Some(part) = open_part(region, &by, &self.fields) {
+            if let Some(part) = open_part(region, &by, &self.table.fields) {
                 open.push((region, part));
                 continue;
             }
-            match cover(region, &by, &self.fields, &mut budget) {
-                Coverage::Whole(used) => covering.extend(used.into_iter().map(|of| met[of].0)),
-                Coverage::Open(part) => open.push((region, part)),
-                Coverage::Unknown => unknown = true,
+            match cover(region, &by, &self.table.fields, &mut budget) {
+                Cover::Whole(used) => covering.extend(used.into_iter().map(|of| met[of].0)),
+                Cover::Open(part) => open.push((region, part)),
+                Cover::Unknown => unknown = true,
             }
         }
         if open.is_empty() && !unknown {
@@ -311,7 +281,7 @@ impl Table<'_> {
         region: &Region,
         part: &Region,
         before: &Index,
-        entry: &Entry<'_>,
+        entry: &ChainEntry<'_>,
         tries: &mut usize,
     ) -> Option<Witness> {
         // The part that is open in the chain itself, where packets come there at once.
@@ -323,7 +293,7 @@ impl Table<'_> {
         let mut taken: Vec<&Region> =
             entry.taken.iter().copied().filter(|of| of.meets(&whole)).collect();
         taken.extend(before.meeting(&whole).into_iter().map(|of| before.get(of).1));
-        if let Some(part) = open_part(&whole, &taken, &self.fields)
+        if let Some(part) = open_part(&whole, &taken, &self.table.fields)
             && let Some(found) = self.confirmed(at, &part, entry, tries)
         {
             return Some(found);
@@ -333,7 +303,7 @@ impl Table<'_> {
         let mut budget = BUDGET;
         while *tries > 0 {
             let by: Vec<&Region> = taken.iter().copied().chain(&refused).collect();
-            let Coverage::Open(part) = cover(&whole, &by, &self.fields, &mut budget) else {
+            let Cover::Open(part) = cover(&whole, &by, &self.table.fields, &mut budget) else {
                 return None;
             };
             if let Some(found) = self.confirmed(at, &part, entry, tries) {
@@ -349,13 +319,13 @@ impl Table<'_> {
         &self,
         (chain, index): RuleAt,
         part: &Region,
-        entry: &Entry<'_>,
+        entry: &ChainEntry<'_>,
         tries: &mut usize,
     ) -> Option<Witness> {
         *tries = tries.checked_sub(1)?;
         let base = self.firewall.base_hook(entry.base)?;
-        let point = witness::point(part, &self.fields)?;
-        let packet = witness::packet(&point, self.fields.family(), base)?;
+        let point = witness::point(part, &self.table.fields)?;
+        let packet = witness::packet(&point, self.table.family, base)?;
         let endings = evaluate_chain(self.firewall, entry.base, packet.clone(), self.routes);
         let open = endings.iter().fold(UnknownSet::NONE, |all, end| all.union(end.why));
         let met = endings.iter().filter_map(|end| {

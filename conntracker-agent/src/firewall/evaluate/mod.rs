@@ -3,7 +3,7 @@
 //! A [`Packet`] has attributes of which each may be unknown, with the reason ([`unknown`]). Where a rule reads
 //! something unknown both possibilities are followed, and the answer is undecided only where they differ.
 
-mod base_chain;
+mod alone;
 mod bytes;
 mod chain;
 pub mod code;
@@ -42,7 +42,7 @@ pub mod xt;
 mod tests;
 
 pub use self::{
-    base_chain::{BaseHook, evaluate_chain},
+    alone::{BaseHook, evaluate_chain, evaluate_hook},
     decision::Decision,
     journey::{Evaluation, Origin, evaluate},
     packet::Packet,

@@ -1,4 +1,5 @@
-//! One base chain by itself: what its rules do with a packet that comes to it, whatever became of it before.
+//! One hook, or one base chain, by itself: what its rules do with a packet that comes to it, whatever became of it
+//! before.
 
 use std::rc::Rc;
 
@@ -6,7 +7,8 @@ use super::{
     chain::{BaseEnd, Walk},
     code::ChainNumber,
     context::Context,
-    journey::Ending,
+    hook,
+    journey::{Ending, Evaluation},
     order::HookFunction,
     packet::{Layer3, Packet},
     routes::Routes,
@@ -48,32 +50,54 @@ impl Firewall {
     }
 }
 
+/// Takes a packet through all functions of a hook alone: base chains, conntrack and NAT. `packet.tracking` is what
+/// conntrack says once it has seen the packet.
+#[must_use]
+pub fn evaluate_hook(
+    firewall: &Firewall,
+    hook: Hook,
+    packet: Packet,
+    routes: &dyn Routes,
+) -> Evaluation {
+    let early = matches!(hook, Hook::Ingress | Hook::Prerouting | Hook::Output);
+    let behind = hook::evaluate(firewall, Context { hook, routes }, state(packet, early));
+    let passed = behind.passed.into_iter().map(|state| (Fate::Accept, state));
+    let endings = passed.chain(behind.ended).map(|(fate, state)| ending(fate, state));
+    Evaluation { endings: endings.collect() }
+}
+
 /// Takes a packet through a base chain alone. `packet.tracking` is what conntrack says once it has seen the packet.
 /// Nothing of a chain that is at no hook.
 #[must_use]
 pub fn evaluate_chain(
     firewall: &Firewall,
     number: ChainNumber,
-    mut packet: Packet,
+    packet: Packet,
     routes: &dyn Routes,
 ) -> Vec<Ending> {
     let Some(BaseHook { hook, before_conntrack, .. }) = firewall.base_hook(number) else {
         return Vec::new();
     };
+    let state = state(packet, before_conntrack);
+    let ends = Walk::new(firewall, Context { hook, routes }).base(number, state);
+    let fate = |end: BaseEnd| match end {
+        BaseEnd::Fate(fate) => fate,
+        BaseEnd::Translate(_) => Fate::Accept,
+    };
+    ends.into_iter().map(|(end, state)| ending(fate(end), state)).collect()
+}
+
+/// A packet at the beginning; `early`: conntrack sees it later.
+fn state(mut packet: Packet, early: bool) -> State {
     let upcoming = Rc::new(packet.tracking.clone());
-    if before_conntrack {
+    if early {
         packet.tracking = Tracking::without_entry(CtState::Early);
     }
-    let state =
-        State { packet: Box::new(packet), upcoming, steps: Vec::new(), why: UnknownSet::NONE };
-    let ends = Walk::new(firewall, Context { hook, routes }).base(number, state);
-    let ending = |(end, state): (BaseEnd, State)| {
-        let fate = match end {
-            BaseEnd::Fate(fate) => fate,
-            BaseEnd::Translate(_) => Fate::Accept,
-        };
-        let State { packet, steps, why, .. } = state;
-        Ending { fate, packet: *packet, steps, why }
-    };
-    ends.into_iter().map(ending).collect()
+    let (packet, steps) = (Box::new(packet), Vec::new());
+    State { packet, upcoming, steps, why: UnknownSet::NONE }
+}
+
+fn ending(fate: Fate, state: State) -> Ending {
+    let State { packet, steps, why, .. } = state;
+    Ending { fate, packet: *packet, steps, why }
 }
