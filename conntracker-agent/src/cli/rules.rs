@@ -4,6 +4,7 @@ mod difference;
 mod order;
 mod origin;
 mod shadowed;
+mod suggest;
 mod unused;
 
 use std::{process::ExitCode, time::Duration};
@@ -34,6 +35,8 @@ enum RulesCommand {
     Diff(difference::DiffRulesArgs),
     /// Propose an order in which fewer rules are evaluated, and no packet is treated otherwise.
     Order(order::OrderArgs),
+    /// Write the smallest set of rules that accepts the flows that passed in a recording.
+    Suggest(suggest::SuggestArgs),
 }
 
 #[derive(Debug, Args)]
@@ -92,5 +95,6 @@ pub fn run(args: RulesArgs) -> Result<ExitCode> {
         RulesCommand::Unused(args) => unused::run(args),
         RulesCommand::Diff(args) => difference::run(args),
         RulesCommand::Order(args) => order::run(args),
+        RulesCommand::Suggest(args) => suggest::run(args),
     }
 }

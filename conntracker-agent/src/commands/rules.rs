@@ -9,6 +9,7 @@ mod origin;
 mod packet;
 mod select;
 pub mod shadowed;
+pub mod suggest;
 mod text;
 pub mod unused;
 mod watch;

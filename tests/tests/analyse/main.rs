@@ -6,4 +6,5 @@
 mod difference;
 mod order;
 mod shadowed;
+mod suggest;
 mod unused;

@@ -31,8 +31,7 @@ fn load(lab: &Lab, rules: &[&str]) {
         ))
         .unwrap();
     for (port, packets) in SENT {
-        udp_send(&lab.client, lab.client.at(4000), lab.server.at(port), b"x", packets as u64)
-            .unwrap();
+        udp_send(&lab.client, lab.client.at(4000), lab.server.at(port), b"x", packets).unwrap();
     }
 }
 

@@ -13,6 +13,7 @@ pub mod order;
 pub mod reading;
 mod region;
 pub mod shadowed;
+pub mod suggest;
 mod values;
 mod witness;
 mod writes;
