@@ -26,7 +26,7 @@ use serde_json::Value;
 
 /// Everything passes but port 666; one port is translated.
 const OPEN: &str = "table inet fw {
-    chain dst { type nat hook prerouting priority dstnat; udp dport 8053 dnat ip to 10.77.2.2:53; }
+    chain pre { type nat hook prerouting priority dstnat; udp dport 8053 dnat ip to 10.77.2.2:53; }
     chain forward { type filter hook forward priority 0; udp dport 666 counter drop; }
     chain input { type filter hook input priority 0; }
     chain output { type filter hook output priority 0; }
@@ -94,7 +94,7 @@ fn recorded(file: &Path) {
 fn fresh(load: impl Fn(&Host)) -> Lab {
     let lab = Lab::new().unwrap();
     lab.router.nft("table inet nat {
-        chain dst { type nat hook prerouting priority dstnat; udp dport 8053 dnat ip to 10.77.2.2:53; }
+        chain pre { type nat hook prerouting priority dstnat; udp dport 8053 dnat ip to 10.77.2.2:53; }
     }
     table inet count {
         counter passed { }

@@ -104,10 +104,9 @@ impl Answer<'_> {
             let Some([site, _]) = name else { continue };
             writeln!(
                 out,
-                "{}/{}: {before:.2} rules for each packet, {after:.2} after {} moves ({} packets)",
+                "{}/{}: {before:.2} rules for each packet, {after:.2} after the moves ({} packets)",
                 harmless::OneLine(&site.label()),
                 harmless::OneLine(&site.chain),
-                order.moves.len(),
                 order.packets
             )?;
             for of in &order.moves {
