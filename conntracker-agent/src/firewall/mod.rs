@@ -6,6 +6,7 @@
 //! `iptables` recognises the tables of iptables.
 
 pub mod action;
+pub mod analyse;
 pub mod clause;
 pub mod evaluate;
 mod extension;

@@ -43,6 +43,7 @@ enum Emulated {
 #[rustfmt::skip]
 pub const SUITES: &[Suite] = &[
     Suite { name: "alternatives", proves: "functions that are missing: what is taken in their place, and what is said", emulated: Emulated::First },
+    Suite { name: "analyse", proves: "`rules shadowed`, `unused`, `diff`, `order`, `suggest`: proofs and predictions, compared with the kernel's own traces and verdicts", emulated: Emulated::No },
     Suite { name: "attribution", proves: "which rules packets met, compared with the kernel's own traces", emulated: Emulated::Each },
     Suite { name: "backends", proves: "`links` and `probes` side by side tell the same", emulated: Emulated::First },
     Suite { name: "bounds", proves: "more flows than there is room for: flat memory, exact sums, a report where memory is limited", emulated: Emulated::No },

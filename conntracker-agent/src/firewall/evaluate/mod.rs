@@ -3,15 +3,16 @@
 //! A [`Packet`] has attributes of which each may be unknown, with the reason ([`unknown`]). Where a rule reads
 //! something unknown both possibilities are followed, and the answer is undecided only where they differ.
 
+mod alone;
 mod bytes;
 mod chain;
 pub mod code;
-mod compiled;
+pub(super) mod compiled;
 mod compute;
 pub mod context;
 pub mod decision;
 mod effect;
-mod elements;
+pub(super) mod elements;
 mod entry;
 mod fib;
 pub mod header;
@@ -42,6 +43,7 @@ pub mod xt;
 mod tests;
 
 pub use self::{
+    alone::{BaseHook, evaluate_chain, evaluate_hook},
     decision::Decision,
     journey::{Evaluation, Origin, evaluate},
     packet::Packet,

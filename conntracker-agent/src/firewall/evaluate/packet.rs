@@ -206,12 +206,12 @@ impl Packet {
     }
 
     /// Header of IP, to be changed.
-    pub(super) fn network_mut(&mut self) -> &mut Header {
+    pub(in crate::firewall) fn network_mut(&mut self) -> &mut Header {
         &mut self.network
     }
 
     /// Header above IP, to be changed.
-    pub(super) fn transport_mut(&mut self) -> &mut Header {
+    pub(in crate::firewall) fn transport_mut(&mut self) -> &mut Header {
         &mut self.transport
     }
 

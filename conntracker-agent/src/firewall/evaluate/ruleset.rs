@@ -92,17 +92,17 @@ impl Firewall {
     }
 
     /// A chain by its number.
-    pub(super) fn chain(&self, number: ChainNumber) -> Option<&CompiledChain> {
+    pub(in crate::firewall) fn chain(&self, number: ChainNumber) -> Option<&CompiledChain> {
         self.chains.get(number as usize)
     }
 
-    /// All chains with their numbers.
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (ChainNumber, &CompiledChain)> {
-        (0..).zip(&self.chains)
+    /// The numbers of all chains.
+    pub(in crate::firewall) fn chains(&self) -> std::ops::Range<ChainNumber> {
+        0..self.chains.len() as ChainNumber
     }
 
     /// A set by its number.
-    pub(super) fn set(&self, number: usize) -> Option<&Elements> {
+    pub(in crate::firewall) fn set(&self, number: usize) -> Option<&Elements> {
         self.sets.get(number)
     }
 

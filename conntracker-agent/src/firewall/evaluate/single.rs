@@ -29,11 +29,12 @@ impl Firewall {
         table: &str,
         chain: &str,
     ) -> Option<ChainNumber> {
-        self.numbered().find_map(|(number, found)| {
-            let same = (found.backend, found.family) == (backend, family)
-                && found.table == table
-                && found.name == chain;
-            same.then_some(number)
+        self.chains().find(|number| {
+            self.chain(*number).is_some_and(|found| {
+                (found.backend, found.family) == (backend, family)
+                    && found.table == table
+                    && found.name == chain
+            })
         })
     }
 
