@@ -2,7 +2,7 @@
 
 mod json;
 mod packet;
-mod path;
+pub(super) mod path;
 mod text;
 
 use std::{net::IpAddr, process::ExitCode};

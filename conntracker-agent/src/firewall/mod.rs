@@ -17,6 +17,7 @@ pub mod model;
 mod nft;
 pub mod objects;
 mod order;
+pub mod packets;
 pub(crate) mod program;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 mod compare;
 mod fate;
 mod render;
-mod rule;
+pub(super) mod rule;
 #[cfg(test)]
 mod tests;
 mod traced;

@@ -54,7 +54,7 @@ pub(super) fn path(ending: &Ending, firewall: &Firewall, listed: &Ruleset) -> Pa
 }
 
 /// Adds what only the listing has, if it has the same rule.
-fn describe(site: &mut Site, listed: &Ruleset) {
+pub(in crate::commands) fn describe(site: &mut Site, listed: &Ruleset) {
     let same = |table: &&crate::firewall::model::Table| {
         table.backend == site.backend && table.family == site.family && table.name == site.table
     };

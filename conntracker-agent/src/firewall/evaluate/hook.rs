@@ -35,20 +35,36 @@ impl Behind {
 
 /// Takes a packet through a hook.
 pub(super) fn evaluate(firewall: &Firewall, context: Context<'_>, state: State) -> Behind {
-    let walk = Walk::new(firewall, context);
-    let layer3 = state.packet.layer3();
+    let functions = firewall.functions(context.hook, state.packet.layer3());
+    through(functions, &Walk::new(firewall, context), state)
+}
+
+/// Takes a packet through the functions before conntrack's, if conntrack has not seen it yet; otherwise through those
+/// behind it.
+pub(super) fn evaluate_part(firewall: &Firewall, context: Context<'_>, state: State) -> Behind {
+    let functions = firewall.functions(context.hook, state.packet.layer3());
+    let conntrack = functions.iter().position(|function| *function == HookFunction::Conntrack);
+    let functions = match conntrack.and_then(|at| functions.split_at_checked(at)) {
+        None => functions,
+        Some((before, _)) if state.packet.tracking.state == Ok(CtState::Early) => before,
+        Some((_, behind)) => behind.split_first().map(|(_, behind)| behind).unwrap_or_default(),
+    };
+    through(functions, &Walk::new(firewall, context), state)
+}
+
+fn through(functions: &[HookFunction], walk: &Walk<'_>, state: State) -> Behind {
     let before = state.why;
     let mut behind = Behind { passed: vec![state], ended: Vec::new() };
-    for function in firewall.functions(context.hook, layer3) {
+    for function in functions {
         let mut next = Behind { passed: Vec::new(), ended: behind.ended };
         for mut state in behind.passed {
             match function {
-                HookFunction::Chain(number) => filter(&walk, *number, state, &mut next),
+                HookFunction::Chain(number) => filter(walk, *number, state, &mut next),
                 HookFunction::Conntrack => {
                     conntrack(&mut state);
                     next.add(Fate::Accept, state);
                 }
-                HookFunction::Nat(chains) => translate(&walk, chains, state, &mut next),
+                HookFunction::Nat(chains) => translate(walk, chains, state, &mut next),
             }
         }
         behind = next;

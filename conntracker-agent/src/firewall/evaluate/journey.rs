@@ -20,7 +20,7 @@ use super::{
 use crate::model::{hook::Hook, path::CtState};
 
 /// Where a packet comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// An interface received it.
     Received,
@@ -42,6 +42,13 @@ pub struct Ending {
     pub steps: Vec<EvaluatedStep>,
     /// The unknown that this end hangs on.
     pub why: UnknownSet,
+}
+
+impl Ending {
+    fn of(fate: Fate, state: State) -> Self {
+        let State { packet, steps, why, .. } = state;
+        Self { fate, packet: *packet, steps, why }
+    }
 }
 
 /// All possible ends of a packet.
@@ -89,6 +96,24 @@ pub fn evaluate(
     Evaluation { endings: journey.endings }
 }
 
+/// Takes a packet through one hook alone, from its beginning. With the state [`CtState::Early`] it meets the base
+/// chains before conntrack's function, with any other one those behind it, as records of packets tell the two apart.
+#[must_use]
+pub fn evaluate_at(
+    firewall: &Firewall,
+    hook: Hook,
+    packet: Packet,
+    routes: &dyn Routes,
+) -> Evaluation {
+    let upcoming = Rc::new(Tracking::unknown());
+    let state =
+        State { packet: Box::new(packet), upcoming, steps: Vec::new(), why: UnknownSet::NONE };
+    let behind = hook::evaluate_part(firewall, Context { hook, routes }, state);
+    let passed = behind.passed.into_iter().map(|state| (Fate::Accept, state));
+    let all = behind.ended.into_iter().chain(passed);
+    Evaluation { endings: all.map(|(fate, state)| Ending::of(fate, state)).collect() }
+}
+
 struct Journey<'a> {
     firewall: &'a Firewall,
     routes: &'a dyn Routes,
@@ -107,8 +132,7 @@ impl Journey<'_> {
     }
 
     fn end(&mut self, fate: Fate, state: State) {
-        let State { packet, steps, why, .. } = state;
-        self.endings.push(Ending { fate, packet: *packet, steps, why });
+        self.endings.push(Ending::of(fate, state));
     }
 
     fn receive(&mut self, state: State) {

@@ -42,7 +42,7 @@ mod tests;
 
 pub use self::{
     decision::Decision,
-    journey::{Evaluation, Origin, evaluate},
+    journey::{Evaluation, Origin, evaluate, evaluate_at},
     packet::Packet,
     ruleset::Firewall,
     unknown::{Attr, Unknown, UnknownSet},
