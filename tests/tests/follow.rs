@@ -91,6 +91,10 @@ fn compared(number: u32) -> (BTreeMap<Dropper, u64>, BTreeMap<Dropper, u64>, u64
     let (mut told, mut unknown): (BTreeMap<Dropper, u64>, _) = (BTreeMap::new(), 0);
     for drop in objects(&finished.stdout) {
         assert_eq!(drop["type"], "drop", "{drop}");
+        let time = humantime::parse_rfc3339(drop["time"].as_str().unwrap()).unwrap();
+        if time < trial.since {
+            continue;
+        }
         let packets = drop["packets"].as_u64().unwrap();
         let Some(by) = drop.get("by").filter(|by| by["type"] != "chain") else {
             unknown += packets;

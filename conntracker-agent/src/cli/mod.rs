@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use conntracker::{
+    firewall::scratch,
     model::harmless::{OneLine, lines},
     report::{Format, path::Style},
 };
@@ -73,6 +74,9 @@ enum Command {
     Rules(rules::RulesArgs),
     /// Say what the firewall would do with a packet: each rule that it meets, and its fate.
     Explain(explain::ExplainArgs),
+    /// Compile rules in a namespace of its own: for the program itself.
+    #[command(hide = true, name = scratch::COMMAND)]
+    Scratch,
     /// Say what a running agent does: since when, with what, what it has lost.
     Status(status::StatusArgs),
     /// Say what this kernel offers, what is missing, and how to fix it.
@@ -138,6 +142,9 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Diff(args)) => diff::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Explain(args)) => explain::run(args),
+        Some(Command::Scratch) => {
+            scratch::work(std::io::stdin(), std::io::stdout()).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Status(args)) => status::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),
     }

@@ -19,6 +19,8 @@ pub mod objects;
 mod order;
 pub mod packets;
 pub(crate) mod program;
+pub mod rules;
+pub mod scratch;
 
 use std::collections::BTreeMap;
 

@@ -6,10 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evaluate::{Firewall, routing_tables::RoutingTables},
-    legacy::raw::{self, RawTable},
+    legacy::{
+        entries::XtTable,
+        raw::{self, RawTable},
+    },
 };
 use crate::netlink::{
-    nftables::{dump::Dump, ruleset},
+    nftables::{
+        dump::Dump,
+        ruleset::{self, Table},
+    },
     routing::{dump::RoutingDump, objects::RoutingObjects},
 };
 
@@ -64,17 +70,26 @@ impl KernelObjects {
         self.nf_tables.is_empty() && self.ip_tables.is_empty() && self.routing.is_empty()
     }
 
+    /// The tables of nf_tables and of ip_tables.
+    ///
+    /// # Errors
+    /// The bytes make no sense.
+    pub fn tables(&self) -> Result<(Vec<Table>, Vec<XtTable>)> {
+        let tables = ruleset::tables(&Dump::of(self.nf_tables.clone()))
+            .context("the rules of nf_tables make no sense")?;
+        let legacy: Vec<RawTable> =
+            raw::of_bytes(&self.ip_tables).context("the rules of ip_tables make no sense")?;
+        let legacy: Result<Vec<_>, _> = legacy.iter().map(RawTable::decode).collect();
+        Ok((tables, legacy?))
+    }
+
     /// The rules, ready to be evaluated.
     ///
     /// # Errors
     /// The bytes make no sense.
     pub fn firewall(&self) -> Result<Firewall> {
-        let tables = ruleset::tables(&Dump::of(self.nf_tables.clone()))
-            .context("the recorded rules of nf_tables make no sense")?;
-        let legacy: Vec<RawTable> = raw::of_bytes(&self.ip_tables)
-            .context("the recorded rules of ip_tables make no sense")?;
-        let legacy: Result<Vec<_>, _> = legacy.iter().map(RawTable::decode).collect();
-        Ok(Firewall::new(&tables, &legacy?))
+        let (nft, legacy) = self.tables()?;
+        Ok(Firewall::new(&nft, &legacy))
     }
 
     /// The routes.
@@ -82,8 +97,7 @@ impl KernelObjects {
     /// # Errors
     /// The bytes make no sense.
     pub fn routes(&self) -> Result<RoutingTables> {
-        let objects =
-            RoutingObjects::decode(&self.routing).context("the recorded routes make no sense")?;
+        let objects = RoutingObjects::decode(&self.routing).context("the routes make no sense")?;
         Ok(RoutingTables::new(objects))
     }
 }

@@ -24,6 +24,20 @@ pub enum Family {
 }
 
 impl Family {
+    /// By its number (NFPROTO_ of include/uapi/linux/netfilter.h). Others than these have no tables.
+    #[must_use]
+    pub fn of_number(number: u8) -> Self {
+        match number {
+            2 => Self::Ip,
+            3 => Self::Arp,
+            5 => Self::Netdev,
+            7 => Self::Bridge,
+            10 => Self::Ip6,
+            // 1.
+            _ => Self::Inet,
+        }
+    }
+
     /// By its name in nft.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

@@ -7,7 +7,7 @@ pub mod surroundings;
 pub mod tally;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
@@ -79,6 +79,8 @@ pub struct Trial {
     pub ruleset: Ruleset,
     /// Flows that were begun.
     pub flows: Vec<Planned>,
+    /// Since when the kernel's traces are in `traced`. What the router said of itself before is not.
+    pub since: SystemTime,
     /// What the kernel said of them.
     pub traced: Collection,
     /// Rules as they were listed.
@@ -137,8 +139,9 @@ impl Bench {
         }
         // What the router said of itself meanwhile may have met the ruleset before.
         self.oracle.forget()?;
+        let since = SystemTime::now();
         let traced = self.burst(&flows, &listing).with_context(|| ruleset.to_string())?;
-        Ok(Trial { ruleset, flows, traced, listing })
+        Ok(Trial { ruleset, flows, since, traced, listing })
     }
 
     /// Sends a burst to its end.

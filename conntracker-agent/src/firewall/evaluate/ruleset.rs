@@ -7,7 +7,7 @@ use super::{
     compiled::{CompiledChain, CompiledRule, Operation},
     elements::Elements,
     ip_tables,
-    order::{HookFunction, HookOrder, IP, IP6, NETDEV},
+    order::{HookFunction, HookOrder},
     packet::Layer3,
     state::StepVerdict,
     xt,
@@ -62,7 +62,7 @@ impl Firewall {
                 }
                 chains.push(CompiledChain {
                     backend: Backend::Nft,
-                    family: family(table.family),
+                    family: Family::of_number(table.family),
                     table: table.name.clone(),
                     name: chain.name.clone(),
                     policy: hook.map(|hook| match hook.policy {
@@ -157,21 +157,6 @@ impl Firewall {
             handle: rule.and_then(|rule| rule.handle),
             text: None,
         })
-    }
-}
-
-/// The family of a number (NFPROTO_).
-fn family(number: u8) -> Family {
-    const ARP: u8 = 3;
-    const BRIDGE: u8 = 7;
-    match number {
-        IP => Family::Ip,
-        IP6 => Family::Ip6,
-        ARP => Family::Arp,
-        NETDEV => Family::Netdev,
-        BRIDGE => Family::Bridge,
-        // Inet: there are no others.
-        _ => Family::Inet,
     }
 }
 
