@@ -14,7 +14,7 @@ use crate::model::{
 
 /// Epochs of the ruleset that one side has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Epochs {
+pub(in crate::commands) struct Epochs {
     /// Those of a namespace in which the ruleset changed between the sides: records of the old rules arrive when the
     /// new epoch has begun, and packets meet new rules before they were read.
     pub of: Option<(NetnsId, RangeInclusive<u32>)>,
@@ -31,7 +31,7 @@ impl Epochs {
 
 /// The paths of a flow's packets.
 #[derive(Clone, Debug)]
-pub(super) struct Traced<'a> {
+pub(in crate::commands) struct Traced<'a> {
     paths: Vec<(&'a Traversal, u64)>,
     /// Each path that packets took is there.
     pub whole: bool,
@@ -39,7 +39,7 @@ pub(super) struct Traced<'a> {
 
 /// Packets of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packets {
+pub(in crate::commands) enum Packets {
     /// Those that begin a flow.
     First,
     /// Those of the reply direction.

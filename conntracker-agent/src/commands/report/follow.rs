@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Background, EXIT_LOST, Input, Offline, Run, print,
+    Background, EXIT_LOST, EpochRulesets, Input, Offline, Run, print,
     replay::{Replay, Wanted},
 };
 use crate::{
@@ -106,7 +106,11 @@ impl Followed<'_> {
         };
         let (rest, flows) = report.split();
         let report = rest.with_flows(Sorted::Memory(flows));
-        self.lost |= print(self.offline, Run { report, background: Background::default(), epochs: EpochRulesets::default() }, None)?;
+        self.lost |= print(
+            self.offline,
+            Run { report, background: Background::default(), epochs: EpochRulesets::default() },
+            None,
+        )?;
         self.printed = Some(Instant::now());
         Ok(())
     }

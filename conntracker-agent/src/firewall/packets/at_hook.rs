@@ -206,11 +206,11 @@ impl Recorded<'_> {
         };
         packet.output = match path.hook {
             Hook::Ingress | Hook::Prerouting | Hook::Input => Ok(None),
-            _ if looped || path.state == CtState::Related => {
-                Err(Attribute::OutputInterface.into())
-            }
+            _ if looped || path.state == CtState::Related => Err(Attribute::OutputInterface.into()),
             // A packet that was traced there has an interface: where only others left, it is not recorded.
-            _ => output.and_then(|output| output.map(Some).ok_or(Attribute::OutputInterface.into())),
+            _ => {
+                output.and_then(|output| output.map(Some).ok_or(Attribute::OutputInterface.into()))
+            }
         };
         packet.owner = match path.hook {
             Hook::Ingress | Hook::Prerouting | Hook::Forward if !looped => Ok(None),

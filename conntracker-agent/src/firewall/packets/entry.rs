@@ -2,9 +2,7 @@
 
 use conntracker_common::{
     IPPROTO_TCP,
-    conntrack::{
-        IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT_DONE, IPS_SEEN_REPLY, IPS_SRC_NAT_DONE,
-    },
+    conntrack::{IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT_DONE, IPS_SEEN_REPLY, IPS_SRC_NAT_DONE},
 };
 
 use super::{ACK, FLAGS, SYN, Sample};
@@ -56,7 +54,11 @@ impl Entry {
             original: first.packet.clone(),
             reply,
             tracking,
-            input: if first.origin == Origin::Received { first.packet.input.clone() } else { Ok(None) },
+            input: if first.origin == Origin::Received {
+                first.packet.input.clone()
+            } else {
+                Ok(None)
+            },
             output: if looped { Ok(None) } else { ending.packet.output.clone() },
         })
     }

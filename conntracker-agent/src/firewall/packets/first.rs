@@ -96,7 +96,11 @@ impl Recorded<'_> {
         let mut marks = of.iter().map(|path| path.packet_mark.0);
         let first = marks.next().unwrap_or_default();
         let unknown = Attribute::Mark.into();
-        if marks.all(|mark| mark == first) { Word::new(first, unknown) } else { Word::unknown(unknown) }
+        if marks.all(|mark| mark == first) {
+            Word::new(first, unknown)
+        } else {
+            Word::unknown(unknown)
+        }
     }
 
     /// How the packet comes to the firewall.

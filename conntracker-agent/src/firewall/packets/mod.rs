@@ -43,11 +43,7 @@ impl<'a> Recorded<'a> {
     /// A flow. `folded`: its recording has folded flows. `interface` finds an interface by the number that the flow
     /// has for it.
     #[must_use]
-    pub fn new(
-        flow: &'a Flow,
-        folded: bool,
-        interface: impl Fn(u32) -> Option<Interface>,
-    ) -> Self {
+    pub fn new(flow: &'a Flow, folded: bool, interface: impl Fn(u32) -> Option<Interface>) -> Self {
         let dropped = flow.drops.iter().flat_map(|drops| drops.dropped()).next();
         let of_drop = || dropped.map(|at| (at.place.iif, at.place.oif));
         let (iif, oif) = flow.interfaces.or_else(of_drop).unwrap_or_default();
