@@ -77,8 +77,11 @@ impl<'a> Traced<'a> {
     /// Whether such packets get through the last hook that any of them reaches; `None` if none was traced.
     pub fn pass(&self, packets: Packets) -> Option<bool> {
         let last = self.last_hook(packets)?;
-        let mut there = self.some(packets).filter(|path| path.hook == last);
-        Some(there.any(|path| path.outcome == Outcome::Passed))
+        let there = || self.some(packets).filter(|path| path.hook == last);
+        // A packet that has passed the chains before conntrack has not passed those behind it.
+        let late = there().any(|path| path.state != CtState::Early);
+        let passed = |path: &Traversal| path.outcome == Outcome::Passed;
+        Some(there().any(|path| passed(path) && (path.state != CtState::Early || !late)))
     }
 
     /// Whether some of them were dropped.
@@ -93,8 +96,13 @@ impl<'a> Traced<'a> {
     fn last_hook(&self, packets: Packets) -> Option<Hook> {
         let hooks: BTreeSet<Hook> = self.some(packets).map(|path| path.hook).collect();
         // Packets to this machine itself come in after they have left.
-        let turns = hooks.contains(&Hook::Output) && hooks.contains(&Hook::Input);
-        if turns { Some(Hook::Input) } else { hooks.last().copied() }
+        let comes_in = |hook: &&Hook| matches!(hook, Hook::Prerouting | Hook::Input);
+        let last_in = hooks.iter().rfind(comes_in);
+        if hooks.contains(&Hook::Output) && last_in.is_some() {
+            last_in.copied()
+        } else {
+            hooks.last().copied()
+        }
     }
 
     /// Connmarks behind the last hook of packets that begin a flow.

@@ -7,12 +7,15 @@ use serde::Serialize;
 use super::model::{Model, Named};
 use crate::{
     firewall::{
-        evaluate::{Evaluation, Packet, state::Fate},
+        evaluate::{
+            Evaluation, Packet, Part,
+            state::{EvaluatedStep, Fate},
+        },
         packets::Recorded,
     },
     model::{
         hook::Hook,
-        path::{Provenance, Step, Traversal, Verdict},
+        path::{CtState, Provenance, Step, Traversal, Verdict},
     },
 };
 
@@ -60,12 +63,22 @@ enum Agreement {
     Differs(Vec<Named>),
 }
 
-type Possibilities = Vec<(Fate, Vec<(Named, bool)>)>;
+/// Whether an observed path has an evaluated step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Certain,
+    /// It hangs on something unknown.
+    Uncertain,
+    /// It may have been met, and nothing shows it.
+    Unseen,
+}
+
+type Possibilities = Vec<(Fate, Vec<(Named, Presence)>)>;
 
 /// Compares paths, and remembers what becomes of equal packets.
 #[derive(Default)]
 pub(super) struct Checker {
-    evaluated: HashMap<(u32, u32, Hook, Packet), Rc<Possibilities>>,
+    evaluated: HashMap<(u32, u32, (Hook, Part), Packet), Rc<Possibilities>>,
     pub found: SelfCheck,
 }
 
@@ -93,11 +106,11 @@ impl Checker {
             self.found.not_compared += 1;
             return;
         };
+        let early = path.state == CtState::Early;
+        let at = (path.hook, if early { Part::Early } else { Part::Late });
         let mut all = Possibilities::new();
         for packet in recorded.at(path) {
-            all.extend(
-                self.possibilities(model, (netns, path.epoch), path.hook, packet).iter().cloned(),
-            );
+            all.extend(self.possibilities(model, (netns, path.epoch), at, packet).iter().cloned());
         }
         let found = &mut self.found;
         match agreement(&all, path) {
@@ -123,20 +136,28 @@ impl Checker {
         &mut self,
         model: &Model<'_>,
         (netns, epoch): (u32, u32),
-        hook: Hook,
+        at: (Hook, Part),
         packet: Packet,
     ) -> Rc<Possibilities> {
         if self.evaluated.len() >= REMEMBERED {
             self.evaluated.clear();
         }
-        let key = (netns, epoch, hook, packet);
+        let key = (netns, epoch, at, packet);
         if let Some(all) = self.evaluated.get(&key) {
             return Rc::clone(all);
         }
-        let Evaluation { endings } = model.evaluate_at(hook, key.3.clone());
+        let Evaluation { endings } = model.evaluate_at(at, key.3.clone());
         let steps = |steps: &[_]| {
-            let named = |step: &crate::firewall::evaluate::state::EvaluatedStep| {
-                Some((model.named(step)?, !step.why.is_empty()))
+            let named = |step: &EvaluatedStep| {
+                let named = model.named(step)?;
+                let unseen = named.verdict == Verdict::Continue
+                    && !model.firewall.has_counter(step.chain, step.index);
+                let presence = match step.why.is_empty() {
+                    _ if unseen => Presence::Unseen,
+                    true => Presence::Certain,
+                    false => Presence::Uncertain,
+                };
+                Some((named, presence))
             };
             steps.iter().filter_map(named).collect()
         };
@@ -168,7 +189,9 @@ fn is_same(named: &Named, step: &Step) -> bool {
 
 fn agreement(all: &Possibilities, path: &Traversal) -> Agreement {
     let same = all.iter().any(|(_, steps)| takes(steps, &path.steps));
-    let certain = all.iter().all(|(_, steps)| steps.iter().all(|(_, uncertain)| !uncertain));
+    let certain = all
+        .iter()
+        .all(|(_, steps)| steps.iter().all(|(_, presence)| *presence != Presence::Uncertain));
     let one = all.iter().skip(1).all(|(_, steps)| {
         all.first().is_some_and(|(_, first)| {
             first.len() == steps.len()
@@ -181,7 +204,7 @@ fn agreement(all: &Possibilities, path: &Traversal) -> Agreement {
         false => {}
     }
     // What is not followed further may go on as it was observed.
-    let open = |fate: Fate, steps: &[(Named, bool)]| {
+    let open = |fate: Fate, steps: &[(Named, Presence)]| {
         let known = steps.len()
             - usize::from(steps.last().is_some_and(|(step, _)| step.verdict == Verdict::Unknown));
         fate == Fate::Unknown
@@ -192,19 +215,19 @@ fn agreement(all: &Possibilities, path: &Traversal) -> Agreement {
         return Agreement::Undecided;
     }
     let longest = all.iter().map(|(_, steps)| steps).max_by_key(|steps| common(steps, &path.steps));
-    let steps = longest.into_iter().flatten().map(|(step, _)| step.clone());
-    Agreement::Differs(steps.collect())
+    let seen = longest.into_iter().flatten().filter(|(_, presence)| *presence != Presence::Unseen);
+    Agreement::Differs(seen.map(|(step, _)| step.clone()).collect())
 }
 
 /// Whether a packet may take exactly the observed steps, where it takes each that is certain.
-fn takes(steps: &[(Named, bool)], observed: &[Step]) -> bool {
+fn takes(steps: &[(Named, Presence)], observed: &[Step]) -> bool {
     // How many observed steps may lie behind the packet.
     let mut behind = vec![false; observed.len() + 1];
     behind[0] = true;
-    for (step, uncertain) in steps {
+    for (step, presence) in steps {
         let mut next = vec![false; observed.len() + 1];
         for (at, reached) in behind.iter().enumerate() {
-            if *reached && *uncertain {
+            if *reached && *presence != Presence::Certain {
                 next[at] = true;
             }
             if *reached && observed.get(at).is_some_and(|observed| is_same(step, observed)) {
@@ -216,7 +239,7 @@ fn takes(steps: &[(Named, bool)], observed: &[Step]) -> bool {
     behind.last() == Some(&true)
 }
 
-fn common(steps: &[(Named, bool)], observed: &[Step]) -> usize {
+fn common(steps: &[(Named, Presence)], observed: &[Step]) -> usize {
     steps.iter().zip(observed).take_while(|((one, _), two)| is_same(one, two)).count()
 }
 

@@ -58,7 +58,9 @@ pub(super) enum Prediction {
     SameAnyhow,
     /// This differs.
     Changed(Vec<Change>),
-    /// It is not known whether something does.
+    /// What becomes of it does not; it is not known whether it meets the same rules.
+    PathOpen(UnknownSet),
+    /// It is not known what becomes of it.
     Open(Open),
 }
 
@@ -98,7 +100,7 @@ pub(super) fn compare(old: &Outlook, new: &Outlook, observed: Option<&Fated>) ->
     match (changes.is_empty(), certain) {
         (false, _) => Prediction::Changed(changes),
         (true, true) => Prediction::Same,
-        (true, false) => Prediction::Open(open(old, new, &before, &after)),
+        (true, false) => Prediction::PathOpen(old.why().union(new.why())),
     }
 }
 
@@ -125,31 +127,37 @@ fn details(old: &Courses, new: &Courses, packet: &'static str, changes: &mut Vec
         return true;
     }
     let (Some(was), Some(is)) = (old.only(), new.only()) else { return false };
+    // The first rule that is not the same on both sides.
+    let same = was.rules.iter().zip(&is.rules).take_while(|(one, two)| one == two).count();
+    let differs = was.rules != is.rules;
+    let step = |course: &Course| course.sentences.get(same).cloned().filter(|_| differs);
     let change = |what, before, after| Change {
         what,
         at: Some(packet),
         before,
         after,
-        before_by: None,
-        after_by: None,
+        before_by: step(was),
+        after_by: step(is),
         observed: false,
     };
+    // Answers and later packets are translated as the first one is.
+    let mut found = Vec::new();
     if was.translated != is.translated {
-        changes.push(change(What::Translation, translation(was), translation(is)));
+        found.push(change(What::Translation, translation(was), translation(is)));
     }
     for ((before, after), name) in was.marks.iter().zip(is.marks).zip(["packet mark", "connmark"]) {
         if *before != after {
-            changes.push(change(What::Mark, mark(name, *before), mark(name, after)));
+            found.push(change(What::Mark, mark(name, *before), mark(name, after)));
         }
     }
-    if was.rules != is.rules {
-        let same = was.rules.iter().zip(&is.rules).take_while(|(one, two)| one == two).count();
-        let step = |course: &Course| {
-            let step = course.sentences.get(same);
-            step.map_or_else(|| "no further rule".to_owned(), ToString::to_string)
-        };
-        changes.push(change(What::Path, step(was), step(is)));
+    found.retain(|change| !changes.iter().any(|earlier| earlier.what == change.what));
+    if found.is_empty() && differs && changes.is_empty() {
+        let none = "no further rule";
+        let shown = |course| step(course).map_or_else(|| none.to_owned(), |step| step.to_string());
+        let path = change(What::Path, shown(was), shown(is));
+        found.push(Change { before_by: None, after_by: None, ..path });
     }
+    changes.append(&mut found);
     true
 }
 

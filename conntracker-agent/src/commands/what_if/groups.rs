@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::compare::{Change, Open, Prediction};
 use crate::{
     commands::diff::flow_name::FlowName,
+    firewall::evaluate::unknown::UnknownSet,
     model::{Flow, L4},
 };
 
@@ -129,6 +130,9 @@ pub(super) struct Groups {
     /// Flows for which nothing differs, and those of them whose packets hang on something unknown.
     pub same: u64,
     pub same_anyhow: u64,
+    /// Flows that keep their fate, on a path that is undecided; for which reasons how many.
+    pub path_open: u64,
+    path_reasons: HashMap<UnknownSet, u64>,
     /// Flows that differ, and those of which that is not known.
     pub changed: u64,
     pub open: u64,
@@ -142,6 +146,8 @@ impl Default for Groups {
         Self {
             same: 0,
             same_anyhow: 0,
+            path_open: 0,
+            path_reasons: HashMap::new(),
             changed: 0,
             open: 0,
             changes: HashMap::new(),
@@ -170,6 +176,10 @@ impl Groups {
                 self.same += flows;
                 self.same_anyhow += flows;
             }
+            Prediction::PathOpen(why) => {
+                self.path_open += flows;
+                *self.path_reasons.entry(*why).or_default() += flows;
+            }
             Prediction::Changed(changes) => {
                 self.changed += flows;
                 for change in changes {
@@ -195,6 +205,13 @@ impl Groups {
         all.sort_by_key(|(change, members)| {
             (change.what, std::cmp::Reverse(members.flows), *change)
         });
+        all
+    }
+
+    /// Why paths are undecided, most flows first.
+    pub fn path_reasons(&self) -> Vec<(UnknownSet, u64)> {
+        let mut all: Vec<_> = self.path_reasons.iter().map(|(why, flows)| (*why, *flows)).collect();
+        all.sort_by_cached_key(|(why, flows)| (std::cmp::Reverse(*flows), why.to_string()));
         all
     }
 

@@ -85,9 +85,9 @@ impl<'a> Model<'a> {
     }
 
     /// Takes a packet through one hook.
-    pub fn evaluate_at(&self, hook: Hook, packet: Packet) -> Evaluation {
+    pub fn evaluate_at(&self, at: (Hook, Part), packet: Packet) -> Evaluation {
         self.evaluated.set(self.evaluated.get() + 1);
-        evaluate_at(&self.firewall, hook, packet, &*self.routes)
+        evaluate_at(&self.firewall, at, packet, &*self.routes)
     }
 
     /// A step with the text of its rule.

@@ -191,7 +191,7 @@ impl Outlook {
         let accepted = evaluation.endings.iter().filter(|ending| ending.fate == Fate::Accept);
         let mut seen: Vec<[Option<Sample>; 2]> = Vec::new();
         for ending in accepted.filter(|_| answered) {
-            let Some(entry) = Entry::of(first, ending) else { continue };
+            let entry = Entry::of(first, ending);
             let packets = [Direction::Reply, Direction::Original].map(|of| entry.packet(of));
             if seen.len() < ANSWERED && !seen.contains(&packets) {
                 seen.push(packets);

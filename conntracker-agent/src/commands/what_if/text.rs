@@ -37,6 +37,9 @@ pub(super) fn render(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
         write!(out, " ({same_anyhow} of them whatever the unknown is)")?;
     }
     writeln!(out)?;
+    for (why, flows) in groups.path_reasons() {
+        writeln!(out, "{flows} flows keep their fate, and their path is undecided: {why}")?;
+    }
     if *not_asked > 0 {
         writeln!(out, "{not_asked} flows are not asked about")?;
     }

@@ -33,20 +33,33 @@ impl Behind {
     }
 }
 
+/// A part of a hook, as records of packets tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Before conntrack's function: raw tables.
+    Early,
+    /// Behind it; all of a hook that does not have it.
+    Late,
+}
+
 /// Takes a packet through a hook.
 pub(super) fn evaluate(firewall: &Firewall, context: Context<'_>, state: State) -> Behind {
     let functions = firewall.functions(context.hook, state.packet.layer3());
     through(functions, &Walk::new(firewall, context), state)
 }
 
-/// Takes a packet through the functions before conntrack's, if conntrack has not seen it yet; otherwise through those
-/// behind it.
-pub(super) fn evaluate_part(firewall: &Firewall, context: Context<'_>, state: State) -> Behind {
+/// Takes a packet through the functions before conntrack's, or through those behind it.
+pub(super) fn evaluate_part(
+    firewall: &Firewall,
+    context: Context<'_>,
+    part: Part,
+    state: State,
+) -> Behind {
     let functions = firewall.functions(context.hook, state.packet.layer3());
     let conntrack = functions.iter().position(|function| *function == HookFunction::Conntrack);
     let functions = match conntrack.and_then(|at| functions.split_at_checked(at)) {
         None => functions,
-        Some((before, _)) if state.packet.tracking.state == Ok(CtState::Early) => before,
+        Some((before, _)) if part == Part::Early => before,
         Some((_, behind)) => behind.split_first().map(|(_, behind)| behind).unwrap_or_default(),
     };
     through(functions, &Walk::new(firewall, context), state)
@@ -153,7 +166,7 @@ fn translate(walk: &Walk<'_>, chains: &[ChainNumber], mut state: State, next: &m
             return next.add(Fate::Accept, state);
         }
     }
-    match nat::is_undecided(tracking, side) {
+    match nat::is_undecided(&state.packet, side) {
         Decision::Yes => first_packet(walk, chains, state, next),
         Decision::No => {
             nat::apply(&mut state.packet, side);

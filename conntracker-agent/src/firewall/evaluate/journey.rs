@@ -7,7 +7,7 @@ use conntracker_common::conntrack::IPS_CONFIRMED;
 use super::{
     context::Context,
     header::Header,
-    hook,
+    hook::{self, Part},
     interface::Interface,
     packet::{Layer3, Packet, PacketType, Side},
     routes::{Route, RouteQuery, RouteType, Routes},
@@ -96,19 +96,18 @@ pub fn evaluate(
     Evaluation { endings: journey.endings }
 }
 
-/// Takes a packet through one hook alone, from its beginning. With the state [`CtState::Early`] it meets the base
-/// chains before conntrack's function, with any other one those behind it, as records of packets tell the two apart.
+/// Takes a packet through a part of one hook alone, from the beginning of that.
 #[must_use]
 pub fn evaluate_at(
     firewall: &Firewall,
-    hook: Hook,
+    (hook, part): (Hook, Part),
     packet: Packet,
     routes: &dyn Routes,
 ) -> Evaluation {
     let upcoming = Rc::new(Tracking::unknown());
     let state =
         State { packet: Box::new(packet), upcoming, steps: Vec::new(), why: UnknownSet::NONE };
-    let behind = hook::evaluate_part(firewall, Context { hook, routes }, state);
+    let behind = hook::evaluate_part(firewall, Context { hook, routes }, part, state);
     let passed = behind.passed.into_iter().map(|state| (Fate::Accept, state));
     let all = behind.ended.into_iter().chain(passed);
     Evaluation { endings: all.map(|(fate, state)| Ending::of(fate, state)).collect() }

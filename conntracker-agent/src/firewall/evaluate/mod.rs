@@ -42,6 +42,7 @@ mod tests;
 
 pub use self::{
     decision::Decision,
+    hook::Part,
     journey::{Evaluation, Origin, evaluate, evaluate_at},
     packet::Packet,
     ruleset::Firewall,

@@ -107,6 +107,19 @@ impl Firewall {
         self.chain(number).is_some_and(|chain| chain.policy.is_some())
     }
 
+    /// Whether the kernel counts the packets that a rule matches. Where it does not, nobody sees that a packet met a
+    /// rule that has no verdict.
+    #[must_use]
+    pub fn has_counter(&self, number: ChainNumber, index: usize) -> bool {
+        let Some(chain) = self.chain(number) else { return false };
+        let counts = |operation: &Operation| {
+            matches!(operation, Operation::Plain(Expression::Counter { .. }))
+        };
+        let rule = chain.rules.get(index);
+        chain.backend == Backend::Legacy
+            || rule.is_none_or(|rule| rule.operations.iter().any(counts))
+    }
+
     /// The verdict of a step, with the names of chains.
     #[must_use]
     pub fn verdict(&self, verdict: StepVerdict) -> path::Verdict {

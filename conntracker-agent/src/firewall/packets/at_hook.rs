@@ -32,9 +32,8 @@ impl Recorded<'_> {
     #[must_use]
     pub fn at(&self, path: &Traversal) -> Vec<Packet> {
         let mut packets = match path.state {
-            CtState::Invalid | CtState::Untracked | CtState::Early => {
-                Vec::from_iter(self.without_entry(path))
-            }
+            CtState::Invalid | CtState::Untracked => Vec::from_iter(self.without_entry(path)),
+            CtState::Early => self.early(path),
             CtState::Related if self.flow.parent.is_none() => self.answers(path),
             state => {
                 let later = Vec::from_iter(self.later(path));
@@ -62,6 +61,18 @@ impl Recorded<'_> {
         let mut packet = ends.packet()?;
         packet.tracking = Tracking::without_entry(path.state);
         Some(packet)
+    }
+
+    /// A packet that has not come to conntrack's function. What this host sends as an answer has the entry of what it
+    /// answers (`nf_ct_attach`), and what it sends to itself that which it had when it left.
+    fn early(&self, path: &Traversal) -> Vec<Packet> {
+        let packet = self.without_entry(path);
+        let attached = path.hook == Hook::Output || self.is_looped();
+        let with_entry = packet.clone().filter(|_| attached).map(|mut packet| {
+            packet.tracking = Tracking::unknown();
+            packet
+        });
+        packet.into_iter().chain(with_entry).collect()
     }
 
     /// The first packet of a flow. Of its entry only what conntrack and NAT have made of it before this hook is there.
@@ -207,7 +218,15 @@ impl Recorded<'_> {
         packet.output = match path.hook {
             Hook::Ingress | Hook::Prerouting | Hook::Input => Ok(None),
             _ if looped || path.state == CtState::Related => Err(Attribute::OutputInterface.into()),
-            // A packet that was traced there has an interface: where only others left, it is not recorded.
+            // What rules change is routed again behind this hook, and the last route is recorded.
+            Hook::Output
+                if path.nat.is_some()
+                    || path.packet_mark.0 != path.packet_mark.1
+                    || self.flow.status.contains(Status::DST_NAT) =>
+            {
+                Err(Attribute::OutputInterface.into())
+            }
+            // That of a packet that leaves is never none.
             _ => {
                 output.and_then(|output| output.map(Some).ok_or(Attribute::OutputInterface.into()))
             }

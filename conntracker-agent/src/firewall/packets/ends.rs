@@ -169,8 +169,12 @@ impl Recorded<'_> {
 
     /// Whether this host sends the flow's packets to itself.
     pub(super) fn is_looped(&self) -> bool {
-        matches!(&self.output, Ok(Some(output)) if output.text() == "lo")
-            || matches!(&self.input, Ok(Some(input)) if input.text() == "lo")
+        matches!(&self.output, Ok(Some(output)) if output.text() == "lo") || self.comes_by_lo()
+    }
+
+    /// Whether the first packet that was seen of it had left this host before.
+    pub(super) fn comes_by_lo(&self) -> bool {
+        matches!(&self.input, Ok(Some(input)) if input.text() == "lo")
     }
 }
 

@@ -22,7 +22,8 @@ use crate::{
     },
 };
 
-/// An entry of conntrack, with the headers of the packets of both directions.
+/// What conntrack has of a flow whose first packet has passed, an entry or nothing, with the headers of the packets of
+/// both directions.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// A packet of the original direction as it comes.
@@ -36,21 +37,25 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry that a first packet has left behind at its end; `None` if it had none.
+    /// What a first packet has left behind at its end.
     #[must_use]
-    pub fn of(first: &Sample, ending: &Ending) -> Option<Self> {
+    pub fn of(first: &Sample, ending: &Ending) -> Self {
         let mut tracking = ending.packet.tracking.clone();
-        if tracking.has_entry() != Ok(true) {
-            return None;
-        }
-        let done = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE;
-        tracking.status = tracking.status.with(IPS_CONFIRMED | done);
-        let reply = answer(&ending.packet, &tracking);
-        if tracking.reply.is_err() {
-            tracking.reply = whole_reply(&ending.packet, &tracking);
+        let reply;
+        if tracking.has_entry() == Ok(true) {
+            let done = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE;
+            tracking.status = tracking.status.with(IPS_CONFIRMED | done);
+            reply = answer(&ending.packet, &tracking);
+            if tracking.reply.is_err() {
+                tracking.reply = whole_reply(&ending.packet, &tracking);
+            }
+        } else {
+            // What conntrack did not see has the tuple that it would have seen.
+            tracking.original = first.packet.tracking.original;
+            reply = answer(&ending.packet, &tracking);
         }
         let looped = matches!(&ending.packet.input, Ok(Some(input)) if input.text() == "lo");
-        Some(Self {
+        Self {
             original: first.packet.clone(),
             reply,
             tracking,
@@ -60,7 +65,7 @@ impl Entry {
                 Ok(None)
             },
             output: if looped { Ok(None) } else { ending.packet.output.clone() },
-        })
+        }
     }
 
     /// The packet of a direction once both ends have spoken: of TCP the reply is SYN and ACK, and ACK follows. Answers
@@ -76,12 +81,7 @@ impl Entry {
             let flags = if direction == Direction::Reply { SYN | ACK } else { ACK };
             packet.set_tcp_flags(flags, FLAGS);
         }
-        packet.tracking = Tracking {
-            state: Ok(CtState::Established),
-            direction: Ok(direction),
-            status: self.tracking.status.with(IPS_SEEN_REPLY).forget(IPS_ASSURED),
-            ..self.tracking.clone()
-        };
+        packet.tracking = self.tracking_of(direction, packet.protocol());
         if direction == Direction::Reply {
             packet.mark = Word::new(0, Attribute::Mark.into());
         }
@@ -97,6 +97,32 @@ impl Entry {
             packet.packet_type = Ok(PacketType::Host);
         }
         Some(Sample { packet, origin })
+    }
+}
+
+impl Entry {
+    /// What conntrack says about a packet.
+    fn tracking_of(&self, direction: Direction, protocol: Attr<u8>) -> Tracking {
+        let tracking = &self.tracking;
+        if tracking.has_entry() == Ok(true) {
+            return Tracking {
+                state: Ok(CtState::Established),
+                direction: Ok(direction),
+                status: tracking.status.with(IPS_SEEN_REPLY).forget(IPS_ASSURED),
+                ..tracking.clone()
+            };
+        }
+        // Without an entry it looks at each packet as if it were the first one. Of TCP those with SYN and ACK begin
+        // nothing, and whether others do is a setting (nf_conntrack_tcp_loose).
+        let tuple = match direction {
+            Direction::Original => tracking.original.ok(),
+            Direction::Reply => tracking.original.ok().and_then(Tuple::inverted),
+        };
+        match (tuple, direction) {
+            (Some(tuple), _) if protocol != Ok(IPPROTO_TCP) => Tracking::first(&tuple),
+            (_, Direction::Reply) => Tracking::without_entry(CtState::Invalid),
+            _ => Tracking::unknown(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         word::Word,
     },
     model::{
+        L4,
         hook::Hook,
         path::{CtState, Direction},
     },
@@ -25,6 +26,11 @@ impl Recorded<'_> {
     pub fn first(&self, routes: &dyn Routes) -> Option<Sample> {
         let flow = self.flow;
         let ends = self.original();
+        // An error about a packet of another flow is sent if that is; a packet that has left comes in again.
+        let error = matches!(ends.tuple.l4, L4::Icmp { .. }) && ends.tuple.inverted().is_none();
+        if error || !flow.key.entry && self.comes_by_lo() {
+            return None;
+        }
         let mut packet = ends.packet()?;
         packet.tracking = if self.is_invalid() {
             Tracking::without_entry(CtState::Invalid)

@@ -10,7 +10,7 @@ mod entry;
 mod first;
 
 use super::evaluate::{Attr, Origin, Packet, interface::Interface, unknown::Attribute};
-use crate::model::Flow;
+use crate::model::{Flow, hook::Hook, path::Direction};
 
 pub use self::entry::Entry;
 
@@ -44,9 +44,20 @@ impl<'a> Recorded<'a> {
     /// has for it.
     #[must_use]
     pub fn new(flow: &'a Flow, folded: bool, interface: impl Fn(u32) -> Option<Interface>) -> Self {
+        let at = |hook, direction| {
+            let mut paths = flow.paths.iter().map(|(path, _)| path);
+            paths.any(|path| (path.hook, path.direction) == (hook, direction))
+        };
+        // Where packets of both directions were seen, which one of them had an interface without an entry, or was
+        // dropped, is not told.
+        let answered = flow.confirmed()
+            || flow.paths.iter().any(|(path, _)| path.direction == Direction::Reply);
         let dropped = flow.drops.iter().flat_map(|drops| drops.dropped()).next();
         let of_drop = || dropped.map(|at| (at.place.iif, at.place.oif));
-        let (iif, oif) = flow.interfaces.or_else(of_drop).unwrap_or_default();
+        let of_flow = flow.interfaces.filter(|_| flow.key.entry || !answered);
+        let interfaces = of_flow.or_else(|| of_drop().filter(|_| !answered));
+        let (iif, oif) = interfaces.unwrap_or_default();
+        let sent_here = at(Hook::Output, Direction::Original);
         // The first packet of a flow tells both when it leaves; a packet at a hook may not be routed yet.
         let both = flow.origins.packets && flow.interfaces.is_some();
         let found = |number, none: bool, unknown: Attribute| match number {
@@ -54,9 +65,10 @@ impl<'a> Recorded<'a> {
             0 => Err(unknown.into()),
             number => interface(number).map(Some).ok_or(unknown.into()),
         };
+        let input = found(iif, both || oif != 0, Attribute::InputInterface);
         Self {
             flow,
-            input: found(iif, both || oif != 0, Attribute::InputInterface),
+            input: if sent_here { Ok(None) } else { input },
             output: found(oif, both, Attribute::OutputInterface),
             folded: folded && flow.key.orig.may_be_folded(),
         }
