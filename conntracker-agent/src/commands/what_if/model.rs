@@ -14,7 +14,7 @@ use crate::{
     firewall::{
         Ruleset,
         evaluate::{
-            Evaluation, Firewall, Packet, evaluate, evaluate_at,
+            Evaluation, Firewall, Packet, Part, evaluate, evaluate_at,
             routing_tables::RoutingTables,
             state::{EvaluatedStep, StepVerdict},
         },
