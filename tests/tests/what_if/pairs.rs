@@ -125,7 +125,12 @@ fn pair(lab: &Lab, kind: Kind, number: u32, tally: &mut Tally) {
             (was != is).then(|| (was.to_owned(), is.to_owned()))
         };
         let (predicted, observed) = (change(said.get(flow)), change(fates.get(flow)));
-        if predicted != observed {
+        // A packet to this host itself is dropped behind the point where conntrack counts it as passed.
+        let dropped = |(was, is): &(String, String)| {
+            was == "dropped" && before.is_silent() || is == "dropped" && after.is_silent()
+        };
+        let unseen = observed.is_none() && predicted.as_ref().is_some_and(dropped);
+        if predicted != observed && !unseen {
             tally
                 .wrong
                 .push(format!("{kind} {number}: {flow} {observed:?}, predicted {predicted:?}"));
@@ -139,9 +144,15 @@ struct Seen {
     entry: bool,
     /// Somebody answered.
     answered: bool,
+    /// Packets were dropped.
+    dropped: bool,
 }
 
 impl Seen {
+    fn is_silent(&self) -> bool {
+        self.dropped && !self.answered
+    }
+
     /// A fate as far as `diff` tells it: nothing drops an answer that nobody gives, and without an entry the answers
     /// are packets of the flow as all others are.
     fn comparable<'a>(&self, fate: &'a str) -> &'a str {
@@ -161,6 +172,7 @@ fn flows_of(recording: &Path) -> BTreeMap<FlowName, Seen> {
     let seen = |flow: &Value| Seen {
         entry: flow["no_entry"] != true,
         answered: flow["confirmed"] == true,
+        dropped: flow["dropped"].is_object(),
     };
     // An entry says more than a line of packets without one.
     let mut flows: Vec<&Value> = report.flows.iter().collect();

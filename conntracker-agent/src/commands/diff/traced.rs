@@ -90,7 +90,10 @@ impl<'a> Traced<'a> {
     }
 
     fn some(&self, packets: Packets) -> impl Iterator<Item = &'a Traversal> {
-        self.paths().map(|(path, _)| path).filter(move |path| packets.has(path))
+        let all = || self.paths().map(|(path, _)| path).filter(move |path| packets.has(path));
+        // Errors and resets about a flow are no packets of it, unless it is one that was expected.
+        let related = all().all(|path| path.state == CtState::Related);
+        all().filter(move |path| related || path.state != CtState::Related)
     }
 
     fn last_hook(&self, packets: Packets) -> Option<Hook> {

@@ -79,9 +79,12 @@ impl Classes {
     ) -> Option<Prediction> {
         let key = match question {
             Question::New => {
-                let first = recorded.first(&*sides.old.routes)?;
+                let mut first = recorded.first(&*sides.old.routes)?;
+                sides.classes.stand_in(&mut first.packet);
                 // Who does not answer today may, where today's rules are why.
-                let answered = flow.confirmed() || flow.dropped();
+                let answered = flow.confirmed()
+                    || flow.dropped()
+                    || flow.paths.iter().any(|(path, _)| path.direction == Direction::Reply);
                 Key::Begins(Box::new(first), answered)
             }
             Question::Established => {

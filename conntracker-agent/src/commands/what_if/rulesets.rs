@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::model::{Model, RuleNames};
 use crate::{
     commands::report::{EpochRulesets, Input},
-    firewall::{Ruleset, evaluate::routing_tables::RoutingTables, rules::Rules, scratch},
+    firewall::{Ruleset, evaluate::{Classes, routing_tables::RoutingTables}, rules::Rules, scratch},
     model::NetnsId,
     recording::{End, Error, Item, Reader, statement},
 };
@@ -64,6 +64,8 @@ pub(super) struct Sides<'a> {
     /// Its epoch.
     pub epoch: u32,
     pub new: Model<'a>,
+    /// Which packets both, and the routes, tell apart.
+    pub classes: Classes,
     pub notes: Vec<String>,
 }
 
@@ -135,6 +137,7 @@ impl Against {
             }
         };
         let new = Model::new(rules, routes, names);
-        Ok(Some(Sides { old, epoch: last.epoch, new, notes }))
+        let classes = Classes::of(&[&old.firewall, &new.firewall], &old.routes);
+        Ok(Some(Sides { old, epoch: last.epoch, new, classes, notes }))
     }
 }

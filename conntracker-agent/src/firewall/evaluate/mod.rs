@@ -5,6 +5,7 @@
 
 mod bytes;
 mod chain;
+mod classes;
 pub mod code;
 mod compiled;
 mod compute;
@@ -41,6 +42,7 @@ pub mod xt;
 mod tests;
 
 pub use self::{
+    classes::Classes,
     decision::Decision,
     hook::Part,
     journey::{Evaluation, Origin, evaluate, evaluate_at},

@@ -96,6 +96,16 @@ impl Firewall {
         self.chains.get(number as usize)
     }
 
+    /// All chains.
+    pub(super) fn chains(&self) -> &[CompiledChain] {
+        &self.chains
+    }
+
+    /// All sets.
+    pub(super) fn sets(&self) -> &[Elements] {
+        &self.sets
+    }
+
     /// A set by its number.
     pub(super) fn set(&self, number: usize) -> Option<&Elements> {
         self.sets.get(number)
