@@ -50,7 +50,7 @@ impl Recorded {
         let _echo = [80, 443].map(|port| tcp_echo_server(server, server.at(port)).unwrap());
         let _datagrams = udp_echo_server(server, server.at(53)).unwrap();
         for port in [80, 443] {
-            tcp_exchange(client, server.at(port), b"x").unwrap();
+            tcp_exchange(client, client.at(0), server.at(port), b"x").unwrap();
         }
         udp_exchange(client, client.at(4053), server.at(53), b"x").unwrap();
         let send =

@@ -7,7 +7,12 @@ use anyhow::{Context, Result, bail};
 use super::model::{Model, RuleNames};
 use crate::{
     commands::report::{EpochRulesets, Input},
-    firewall::{Ruleset, evaluate::{Classes, routing_tables::RoutingTables}, rules::Rules, scratch},
+    firewall::{
+        Ruleset,
+        evaluate::{Classes, routing_tables::RoutingTables},
+        rules::Rules,
+        scratch,
+    },
     model::NetnsId,
     recording::{End, Error, Item, Reader, statement},
 };

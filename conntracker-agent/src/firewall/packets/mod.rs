@@ -10,7 +10,11 @@ mod entry;
 mod first;
 
 use super::evaluate::{Attr, Origin, Packet, interface::Interface, unknown::Attribute};
-use crate::model::{Flow, hook::Hook, path::Direction};
+use crate::model::{
+    Flow,
+    hook::Hook,
+    path::{CtState, Direction},
+};
 
 pub use self::entry::Entry;
 
@@ -44,10 +48,6 @@ impl<'a> Recorded<'a> {
     /// has for it.
     #[must_use]
     pub fn new(flow: &'a Flow, folded: bool, interface: impl Fn(u32) -> Option<Interface>) -> Self {
-        let at = |hook, direction| {
-            let mut paths = flow.paths.iter().map(|(path, _)| path);
-            paths.any(|path| (path.hook, path.direction) == (hook, direction))
-        };
         // Where packets of both directions were seen, which one of them had an interface without an entry, or was
         // dropped, is not told.
         let answered = flow.confirmed()
@@ -57,7 +57,15 @@ impl<'a> Recorded<'a> {
         let of_flow = flow.interfaces.filter(|_| flow.key.entry || !answered);
         let interfaces = of_flow.or_else(|| of_drop().filter(|_| !answered));
         let (iif, oif) = interfaces.unwrap_or_default();
-        let sent_here = at(Hook::Output, Direction::Original);
+        // What this host answers with may be of the original direction, and has the state `related`.
+        let sent_here = flow.paths.iter().any(|(path, _)| {
+            let own = match path.state {
+                CtState::Related => false,
+                CtState::Early => !flow.key.entry,
+                _ => true,
+            };
+            own && (path.hook, path.direction) == (Hook::Output, Direction::Original)
+        });
         // The first packet of a flow tells both when it leaves; a packet at a hook may not be routed yet.
         let both = flow.origins.packets && flow.interfaces.is_some();
         let found = |number, none: bool, unknown: Attribute| match number {
