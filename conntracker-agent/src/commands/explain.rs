@@ -7,7 +7,7 @@ mod host;
 mod json;
 mod observe;
 mod packet;
-mod path;
+pub(super) mod path;
 mod text;
 mod through;
 

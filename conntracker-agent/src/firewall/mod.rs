@@ -18,6 +18,7 @@ pub mod model;
 mod nft;
 pub mod objects;
 mod order;
+pub mod packets;
 pub(crate) mod program;
 pub mod rules;
 pub mod scratch;

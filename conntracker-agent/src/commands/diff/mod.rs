@@ -2,11 +2,12 @@
 
 mod compare;
 mod fate;
+pub(super) mod flow_name;
 mod render;
-mod rule;
+pub(super) mod rule;
 #[cfg(test)]
 mod tests;
-mod traced;
+pub(super) mod traced;
 
 use std::{io::Write, ops::RangeInclusive, process::ExitCode};
 

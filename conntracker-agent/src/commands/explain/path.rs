@@ -53,7 +53,7 @@ pub(super) fn path(ending: &Ending, firewall: &Firewall, listed: &[Table]) -> Pa
 }
 
 /// Adds what only the listing has, if it has the same rule.
-fn describe(site: &mut Site, listed: &[Table]) {
+pub(in crate::commands) fn describe(site: &mut Site, listed: &[Table]) {
     let same = |table: &&Table| {
         table.backend == site.backend && table.family == site.family && table.name == site.table
     };

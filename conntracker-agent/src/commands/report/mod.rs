@@ -2,6 +2,7 @@
 
 mod background;
 mod combine;
+mod epochs;
 mod follow;
 #[cfg(test)]
 mod golden;
@@ -25,6 +26,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 pub(super) use self::{
+    epochs::EpochRulesets,
     inputs::Input,
     rulesets::{Epoch, Stated, epochs, stated_rulesets},
 };
@@ -82,6 +84,8 @@ struct Run {
     report: Report<Sorted>,
     /// Empty if nobody asks for it.
     background: Background,
+    /// Likewise, and of one run alone.
+    epochs: EpochRulesets,
 }
 
 /// Recordings, and which flows of them.
@@ -122,9 +126,32 @@ impl Source {
         self.run(inputs, times, false)?.report.in_memory()
     }
 
+    /// The same of one run, with the rulesets that it had.
+    pub(super) fn with_epochs(
+        &self,
+        inputs: &[Input],
+        times: RangeInclusive<u64>,
+    ) -> Result<(Report<Sorted>, EpochRulesets)> {
+        let wanted = Wanted { epochs: true, ..self.wanted(times, false) };
+        let mut runs = read(inputs, &wanted)?;
+        match (runs.pop(), runs.len()) {
+            (Some(Run { report, epochs, .. }), 0) => Ok((report, epochs)),
+            (None, _) => Err(anyhow!("nothing is recorded")),
+            (_, more) => Err(anyhow!(
+                "there are {} runs, each with rulesets of its own: name the files of one of them",
+                more + 1
+            )),
+        }
+    }
+
     /// The same, with what a page shows besides, if that is asked for.
     fn run(&self, inputs: &[Input], times: RangeInclusive<u64>, background: bool) -> Result<Run> {
-        let wanted = Wanted {
+        let wanted = self.wanted(times, background);
+        combine::combine(read(inputs, &wanted)?, self.room.in_memory())
+    }
+
+    fn wanted(&self, times: RangeInclusive<u64>, background: bool) -> Wanted<'_> {
+        Wanted {
             times,
             filter: &self.filter,
             filter_text: &self.filter_text,
@@ -132,9 +159,9 @@ impl Source {
             folding: self.folding,
             room: self.room,
             background,
+            epochs: false,
             end: if self.live { End::MayGrow } else { End::Last },
-        };
-        combine::combine(read(inputs, &wanted)?, self.room.in_memory())
+        }
     }
 }
 
@@ -165,7 +192,7 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
 
 /// Writes a report, and says whether it lacks something.
 fn print(offline: &Offline, run: Run, nat_at: Option<u64>) -> Result<bool> {
-    let Run { mut report, mut background } = run;
+    let Run { mut report, mut background, epochs: _ } = run;
     let in_memory = offline.source.room.in_memory();
     if offline.anonymize {
         let mut anonymizer = Anonymizer::new(random().context("no random bytes can be had")?);

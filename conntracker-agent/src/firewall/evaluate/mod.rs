@@ -6,6 +6,7 @@
 mod alone;
 mod bytes;
 mod chain;
+mod classes;
 pub mod code;
 pub(super) mod compiled;
 mod compute;
@@ -44,8 +45,10 @@ mod tests;
 
 pub use self::{
     alone::{BaseHook, evaluate_chain, evaluate_hook},
+    classes::Classes,
     decision::Decision,
-    journey::{Evaluation, Origin, evaluate},
+    hook::Part,
+    journey::{Evaluation, Origin, evaluate, evaluate_at},
     packet::Packet,
     ruleset::Firewall,
     unknown::{Attr, Unknown, UnknownSet},

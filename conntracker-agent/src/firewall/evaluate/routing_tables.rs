@@ -110,6 +110,18 @@ impl RoutingTables {
         links.into_iter().map(|(_, interface)| interface).collect()
     }
 
+    /// The prefixes by which routes, their rules and addresses of interfaces tell addresses apart.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        let routes = self.tables.values().flat_map(BTreeMap::values);
+        let routes = routes.flat_map(|by_prefix| by_prefix.values()).flatten();
+        let of_routes = routes.flat_map(|route| [Some(route.to), route.from]);
+        let of_rules = self.rules.iter().flatten().flat_map(|rule| [rule.to, rule.from]);
+        let networks = self.addresses.iter().map(|address| Some(address.network));
+        let hosts = self.addresses.iter().map(|address| (address.local, u8::MAX));
+        let prefixes = of_routes.chain(of_rules).chain(networks).flatten();
+        prefixes.map(|prefix| (prefix.address, prefix.length)).chain(hosts)
+    }
+
     fn lookup(&self, query: &RouteQuery<'_>) -> Attr<Option<&RouteEntry>> {
         let v6 = query.to.is_ipv6();
         let rules = &self.rules[usize::from(v6)];
