@@ -5,7 +5,10 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 use conntracker::{
-    commands::report::{self, Folding, Offline, Room, Sort, Source, When},
+    commands::{
+        report::{self, Folding, Offline, Room, Sort, Source, When},
+        what_if::{self, WhatIf},
+    },
     live,
     model::filter::Filter,
     os::{daemon, output::Destination},
@@ -96,6 +99,18 @@ pub struct ReportArgs {
         conflicts_with = "max_flows"
     )]
     memory: u64,
+    /// Predict which of the flows would change under other rules, and by which rule: of a file that nft or
+    /// iptables-restore loads (repeatable), or the last ones of another recording. The exit status is 1 if something
+    /// would change, 4 if something may.
+    #[arg(
+        long,
+        value_name = "RULES|RECORDING",
+        conflicts_with_all = ["follow", "nat_port", "compat", "explain", "by", "sort", "top", "anonymize", "strict"]
+    )]
+    against: Vec<PathBuf>,
+    /// Ask about flows that exist when these rules are loaded, not about flows that begin under them.
+    #[arg(long, requires = "against")]
+    established: bool,
     /// Room for flows: beyond it those that were quiet for the longest time are summed up.
     #[arg(long, value_name = "N", value_parser = values::max_flows)]
     max_flows: Option<usize>,
@@ -180,8 +195,14 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         strict,
         memory,
         max_flows,
+        against,
+        established,
         filter,
     } = args;
+    if !against.is_empty() && !matches!(format, ReportFormat::Text | ReportFormat::Json) {
+        super::bad_usage("`--against` has the formats text and json");
+    }
+    let json = matches!(format, ReportFormat::Json);
     let (format, sort, top) = if let Some(key) = by {
         let first = top.map(NonZeroUsize::new);
         if first == Some(None) {
@@ -205,31 +226,44 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     if files.is_empty() {
         files.push(daemon::RECORDING.into());
     }
-    report::run(&Offline {
-        source: Source {
-            files,
-            filter,
-            filter_text,
-            recorded_filter,
-            folding: match (fold, no_fold) {
-                (true, _) => Folding::Fold,
-                (false, no_fold) if no_fold || one_by_one => Folding::NoFold,
-                _ => Folding::AsRecorded,
-            },
-            room: match max_flows {
-                Some(most) => Room::Flows(most),
-                None if follow => Room::Flows(live::max_flows()),
-                None => Room::within(memory),
-            },
-            live: running,
+    let source = Source {
+        files,
+        filter,
+        filter_text,
+        recorded_filter,
+        folding: match (fold, no_fold) {
+            (true, _) => Folding::Fold,
+            (false, no_fold) if no_fold || one_by_one => Folding::NoFold,
+            _ => Folding::AsRecorded,
         },
+        room: match max_flows {
+            Some(most) => Room::Flows(most),
+            None if follow => Room::Flows(live::max_flows()),
+            None => Room::within(memory),
+        },
+        live: running,
+    };
+    let destination = Destination::new(&output);
+    if !against.is_empty() {
+        return what_if::run(&WhatIf {
+            source,
+            from,
+            to,
+            against,
+            established,
+            destination,
+            format: if json { what_if::Format::Json } else { what_if::Format::Text },
+        });
+    }
+    report::run(&Offline {
+        source,
         from,
         to,
         nat_port: nat_port.zip(at),
         sort,
         top,
         follow: follow.then_some(interval),
-        destination: Destination::new(&output),
+        destination,
         format,
         anonymize,
         strict,

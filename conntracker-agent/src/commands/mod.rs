@@ -9,3 +9,4 @@ pub mod rules;
 pub mod status;
 pub mod table;
 pub mod trace;
+pub mod what_if;

@@ -18,6 +18,7 @@ pub mod model;
 mod nft;
 pub mod objects;
 mod order;
+pub mod packets;
 pub(crate) mod program;
 pub mod rules;
 pub mod scratch;
@@ -86,7 +87,8 @@ impl Ruleset {
         let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
         let nft = if empty { Some(nft::Loaded::default()) } else { nft };
         let ruleset = Self::of(nft, legacy::load(limits)?);
-        let objects = if limits.keep() { KernelObjects::read() } else { KernelObjects::default() };
+        let objects =
+            if limits.keep() { KernelObjects::read() } else { KernelObjects::read_rules() };
         Ok(Self { printed: limits.take_kept(), objects, ..ruleset })
     }
 

@@ -1,9 +1,10 @@
 //! `cargo xtask bench overhead`: what observing costs a forwarded packet, and a new flow. `bench dump`: how
 //! long it takes to list conntrack's table. `bench events`: what is missed of events at the highest rate. `bench
 //! memory`: what a flow costs in the agent's memory. `bench report`: what is lost while a long report is made. `bench
-//! record`: bytes and time of recordings.
+//! record`: bytes and time of recordings. `bench evaluate`: packets that are evaluated in a second, and predictions.
 
 mod dump;
+mod evaluate;
 mod events;
 mod memory;
 mod programs;
@@ -54,6 +55,8 @@ enum What {
     Report(report::Args),
     /// Bytes and time of recordings, beside other formats; what is left of each when it is damaged.
     Record(record::Args),
+    /// Packets that the evaluator takes through rulesets in a second, and the time of a prediction for many flows.
+    Evaluate(evaluate::Args),
     /// Bytes that a flow takes in the agent's memory, in the table and while a report is made.
     Memory(memory::Args),
 }
@@ -120,6 +123,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         What::Record(args) => {
             return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
                 record::measure(args, binary)
+            });
+        }
+        What::Evaluate(args) => {
+            return as_root(&args.to_words(), args.binary.as_ref(), |binary| {
+                evaluate::measure(args, binary)
             });
         }
         What::Memory(args) => {

@@ -49,6 +49,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "bounds", proves: "more flows than there is room for: flat memory, exact sums, a report where memory is limited", emulated: Emulated::No },
     Suite { name: "cli", proves: "command line and `doctor`", emulated: Emulated::No },
     Suite { name: "compat", proves: "reports of version 0.1, rules included", emulated: Emulated::First },
+    Suite { name: "compiled", proves: "`explain --against`: rules of files that are not loaded, compared with the same rules once they are", emulated: Emulated::No },
     Suite { name: "conntrack_api", proves: "the library reads and changes the table as conntrack(8) does", emulated: Emulated::No },
     Suite { name: "conntrack_cli", proves: "`conntracker conntrack` does, prints and answers what conntrack(8) does", emulated: Emulated::No },
     Suite { name: "daemon", proves: "daemon, pidfile, signals", emulated: Emulated::No },

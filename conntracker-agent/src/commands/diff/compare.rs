@@ -1,43 +1,24 @@
 //! Two reports, flow by flow. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
 use super::{
     fate::Fate,
+    flow_name::FlowName,
     rule::{Met, RuleName, sentence},
     traced::{Epochs, Packets, Traced, destination, source, translations},
 };
 use crate::{
     model::{
-        Flow, L4, Mark, Status, Tuple,
+        Flow, Mark, Status, Tuple,
         hook::Hook,
         order,
         path::{CtState, Direction, SiteKind, Step, Verdict},
-        protocol,
     },
     report::{Names, Report},
 };
-
-/// A flow, folded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct FlowName {
-    pub netns: String,
-    pub zone: u16,
-    pub protocol: String,
-    pub src: IpAddr,
-    pub dst: IpAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sport: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dport: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub icmp: Option<(u8, u8)>,
-}
 
 /// Something of a flow that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -114,23 +95,7 @@ impl<'a> Flows<'a> {
     }
 
     fn name(&self, flow: &Flow) -> FlowName {
-        let Tuple { src, dst, proto, l4 } = flow.key.orig.folded();
-        let (mut ports, mut icmp) = (None, None);
-        match l4 {
-            L4::Ports { src, dst } | L4::Gre { src, dst } => ports = Some((src, dst)),
-            L4::Icmp { kind, code, .. } => icmp = Some((kind, code)),
-            L4::None => {}
-        }
-        FlowName {
-            netns: self.names.netns(flow.key.netns).to_string(),
-            zone: flow.key.zone.0,
-            protocol: protocol::name(proto).map_or_else(|| proto.to_string(), str::to_owned),
-            src,
-            dst,
-            sport: ports.map(|(src, _)| src),
-            dport: ports.map(|(_, dst)| dst),
-            icmp,
-        }
+        FlowName::of(&flow.key, flow.key.orig.folded(), &self.names)
     }
 
     /// Those that the other side does not have, and how many of its flows it would be expected to lack.

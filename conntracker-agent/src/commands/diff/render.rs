@@ -3,12 +3,11 @@
 use std::{
     fmt,
     io::{self, Write},
-    net::SocketAddr,
 };
 
 use serde::Serialize;
 
-use super::compare::{Alone, Change, Differences, FlowName, RuleChange};
+use super::compare::{Alone, Change, Differences, RuleChange};
 use crate::model::harmless::{self, OneLine};
 
 /// Version of the JSON document.
@@ -116,7 +115,7 @@ impl Page {
                 out,
                 &format_args!(
                     "{}{at}: {before}{}; now {after}{}",
-                    Shown(flow),
+                    flow,
                     by(before_by),
                     by(after_by)
                 ),
@@ -132,7 +131,7 @@ impl Page {
         );
         self.head(out, &text, flows.len())?;
         for flow in flows.iter().take(LISTED) {
-            self.item(out, &Shown(flow))?;
+            self.item(out, flow)?;
         }
         if flows.len() > LISTED {
             self.item(
@@ -141,26 +140,6 @@ impl Page {
             )?;
         }
         Ok(())
-    }
-}
-
-struct Shown<'a>(&'a FlowName);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FlowName { netns, zone, protocol, src, dst, sport, dport, icmp } = self.0;
-        match (sport, dport, icmp) {
-            (Some(sport), Some(dport), _) => {
-                let (src, dst) = (SocketAddr::new(*src, *sport), SocketAddr::new(*dst, *dport));
-                write!(f, "{protocol} {src} -> {dst}")?;
-            }
-            (_, _, Some((kind, code))) => {
-                write!(f, "{protocol} {src} -> {dst} type {kind} code {code}")?;
-            }
-            _ => write!(f, "{protocol} {src} -> {dst}")?,
-        }
-        write!(f, " [{netns}]")?;
-        if *zone == 0 { Ok(()) } else { write!(f, " [zone {zone}]") }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::{
 
 /// What tells a rule, policy or chain from all others, before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct RuleName {
+pub(in crate::commands) struct RuleName {
     backend: Backend,
     family: Family,
     table: String,
@@ -40,7 +40,7 @@ impl RuleName {
 
 /// What a packet met there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Met {
+pub(in crate::commands) struct Met {
     pub rule: RuleName,
     verdict: (&'static str, Option<String>),
 }
@@ -74,7 +74,7 @@ fn without_comment(text: &str) -> String {
 }
 
 /// A step in a sentence: `inet fw/forward 3 (drop): tcp dport 81 counter drop`.
-pub(super) fn sentence(step: &Step) -> String {
+pub(in crate::commands) fn sentence(step: &Step) -> String {
     let Step { site, verdict, .. } = step;
     let position = site.position.map_or_else(String::new, |position| format!(" {position}"));
     let what = match (site.kind, &site.text) {

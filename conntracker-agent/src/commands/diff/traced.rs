@@ -14,7 +14,7 @@ use crate::model::{
 
 /// Epochs of the ruleset that one side has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Epochs {
+pub(in crate::commands) struct Epochs {
     /// Those of a namespace in which the ruleset changed between the sides: records of the old rules arrive when the
     /// new epoch has begun, and packets meet new rules before they were read.
     pub of: Option<(NetnsId, RangeInclusive<u32>)>,
@@ -31,7 +31,7 @@ impl Epochs {
 
 /// The paths of a flow's packets.
 #[derive(Clone, Debug)]
-pub(super) struct Traced<'a> {
+pub(in crate::commands) struct Traced<'a> {
     paths: Vec<(&'a Traversal, u64)>,
     /// Each path that packets took is there.
     pub whole: bool,
@@ -39,7 +39,7 @@ pub(super) struct Traced<'a> {
 
 /// Packets of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packets {
+pub(in crate::commands) enum Packets {
     /// Those that begin a flow.
     First,
     /// Those of the reply direction.
@@ -77,8 +77,11 @@ impl<'a> Traced<'a> {
     /// Whether such packets get through the last hook that any of them reaches; `None` if none was traced.
     pub fn pass(&self, packets: Packets) -> Option<bool> {
         let last = self.last_hook(packets)?;
-        let mut there = self.some(packets).filter(|path| path.hook == last);
-        Some(there.any(|path| path.outcome == Outcome::Passed))
+        let there = || self.some(packets).filter(|path| path.hook == last);
+        // A packet that has passed the chains before conntrack has not passed those behind it.
+        let late = there().any(|path| path.state != CtState::Early);
+        let passed = |path: &Traversal| path.outcome == Outcome::Passed;
+        Some(there().any(|path| passed(path) && (path.state != CtState::Early || !late)))
     }
 
     /// Whether some of them were dropped.
@@ -87,14 +90,22 @@ impl<'a> Traced<'a> {
     }
 
     fn some(&self, packets: Packets) -> impl Iterator<Item = &'a Traversal> {
-        self.paths().map(|(path, _)| path).filter(move |path| packets.has(path))
+        let all = || self.paths().map(|(path, _)| path).filter(move |path| packets.has(path));
+        // Errors and resets about a flow are no packets of it, unless it is one that was expected.
+        let related = all().all(|path| path.state == CtState::Related);
+        all().filter(move |path| related || path.state != CtState::Related)
     }
 
     fn last_hook(&self, packets: Packets) -> Option<Hook> {
         let hooks: BTreeSet<Hook> = self.some(packets).map(|path| path.hook).collect();
         // Packets to this machine itself come in after they have left.
-        let turns = hooks.contains(&Hook::Output) && hooks.contains(&Hook::Input);
-        if turns { Some(Hook::Input) } else { hooks.last().copied() }
+        let comes_in = |hook: &&Hook| matches!(hook, Hook::Prerouting | Hook::Input);
+        let last_in = hooks.iter().rfind(comes_in);
+        if hooks.contains(&Hook::Output) && last_in.is_some() {
+            last_in.copied()
+        } else {
+            hooks.last().copied()
+        }
     }
 
     /// Connmarks behind the last hook of packets that begin a flow.

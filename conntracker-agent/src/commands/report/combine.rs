@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::Run;
+use super::{Run, epochs::EpochRulesets};
 use crate::{
     firewall::Ruleset,
     model::NetnsId,
@@ -32,7 +32,7 @@ pub(super) fn combine(mut runs: Vec<Run>, in_memory: usize) -> Result<Run> {
     let mut sorter = Sorter::new(in_order(), in_memory);
     let header = all.header(&runs);
     let (mut footer, mut untold) = (Footer::default(), Vec::new());
-    for Run { report, background } in runs {
+    for Run { report, background, epochs: _ } in runs {
         let ids = all.add(report.header, report.flows, &mut sorter)?;
         all.add_background(background, |id| ids.get(&id).copied().unwrap_or(id));
         add_footer(&mut footer, report.footer);
@@ -48,6 +48,8 @@ pub(super) fn combine(mut runs: Vec<Run>, in_memory: usize) -> Result<Run> {
     Ok(Run {
         report: Report { header: Header { namespaces, ..header }, flows, footer, coverage, untold },
         background: Background { timeline, rulesets: rulesets.into_iter().collect() },
+        // Their numbers are those of one run.
+        epochs: EpochRulesets::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Background, EXIT_LOST, Input, Offline, Run, print,
+    Background, EXIT_LOST, EpochRulesets, Input, Offline, Run, print,
     replay::{Replay, Wanted},
 };
 use crate::{
@@ -35,16 +35,7 @@ struct Followed<'a> {
 /// Follows parts, and those that are made later, until the writer states the end of the last one.
 pub(super) fn follow(offline: &Offline, every: Duration, from: u64) -> Result<ExitCode> {
     let source = &offline.source;
-    let wanted = Wanted {
-        times: from..=u64::MAX,
-        filter: &source.filter,
-        filter_text: &source.filter_text,
-        recorded_filter: &source.recorded_filter,
-        folding: source.folding,
-        room: source.room,
-        background: false,
-        end: End::MayGrow,
-    };
+    let wanted = Wanted { end: End::MayGrow, ..source.wanted(from..=u64::MAX, false) };
     let mut followed =
         Followed { offline, every, wanted: &wanted, run: None, printed: None, lost: false };
     let mut read: Vec<Input> = Vec::new();
@@ -115,7 +106,11 @@ impl Followed<'_> {
         };
         let (rest, flows) = report.split();
         let report = rest.with_flows(Sorted::Memory(flows));
-        self.lost |= print(self.offline, Run { report, background: Background::default() }, None)?;
+        self.lost |= print(
+            self.offline,
+            Run { report, background: Background::default(), epochs: EpochRulesets::default() },
+            None,
+        )?;
         self.printed = Some(Instant::now());
         Ok(())
     }

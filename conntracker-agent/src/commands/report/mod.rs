@@ -2,6 +2,7 @@
 
 mod background;
 mod combine;
+mod epochs;
 mod follow;
 #[cfg(test)]
 mod golden;
@@ -10,11 +11,11 @@ mod golden_events;
 mod inputs;
 mod progress;
 mod replay;
+mod rulesets;
 mod select;
 mod when;
 
 use std::{
-    collections::BTreeMap,
     io::Write,
     ops::RangeInclusive,
     path::PathBuf,
@@ -24,7 +25,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-pub(super) use self::inputs::Input;
+pub(super) use self::{
+    epochs::EpochRulesets,
+    inputs::Input,
+    rulesets::{Epoch, Stated, epochs, stated_rulesets},
+};
 use self::{
     progress::Progress,
     replay::{Replay, Wanted},
@@ -36,9 +41,9 @@ pub use self::{
 };
 use super::trace::EXIT_LOST;
 use crate::{
-    model::{NetnsId, TimeOfDay, event::EventKind, filter::Filter},
+    model::filter::Filter,
     os::{messages, output::Destination, random::random},
-    recording::{End, Error, Item, Reader, statement::Ruleset},
+    recording::{End, Error, Item, Reader},
     report::{
         Format, Report,
         anonymous::Anonymizer,
@@ -79,6 +84,8 @@ struct Run {
     report: Report<Sorted>,
     /// Empty if nobody asks for it.
     background: Background,
+    /// Likewise, and of one run alone.
+    epochs: EpochRulesets,
 }
 
 /// Recordings, and which flows of them.
@@ -119,9 +126,32 @@ impl Source {
         self.run(inputs, times, false)?.report.in_memory()
     }
 
+    /// The same of one run, with the rulesets that it had.
+    pub(super) fn with_epochs(
+        &self,
+        inputs: &[Input],
+        times: RangeInclusive<u64>,
+    ) -> Result<(Report<Sorted>, EpochRulesets)> {
+        let wanted = Wanted { epochs: true, ..self.wanted(times, false) };
+        let mut runs = read(inputs, &wanted)?;
+        match (runs.pop(), runs.len()) {
+            (Some(Run { report, epochs, .. }), 0) => Ok((report, epochs)),
+            (None, _) => Err(anyhow!("nothing is recorded")),
+            (_, more) => Err(anyhow!(
+                "there are {} runs, each with rulesets of its own: name the files of one of them",
+                more + 1
+            )),
+        }
+    }
+
     /// The same, with what a page shows besides, if that is asked for.
     fn run(&self, inputs: &[Input], times: RangeInclusive<u64>, background: bool) -> Result<Run> {
-        let wanted = Wanted {
+        let wanted = self.wanted(times, background);
+        combine::combine(read(inputs, &wanted)?, self.room.in_memory())
+    }
+
+    fn wanted(&self, times: RangeInclusive<u64>, background: bool) -> Wanted<'_> {
+        Wanted {
             times,
             filter: &self.filter,
             filter_text: &self.filter_text,
@@ -129,59 +159,10 @@ impl Source {
             folding: self.folding,
             room: self.room,
             background,
+            epochs: false,
             end: if self.live { End::MayGrow } else { End::Last },
-        };
-        combine::combine(read(inputs, &wanted)?, self.room.in_memory())
-    }
-
-    /// The epochs of the ruleset by their numbers; of the first run.
-    pub(super) fn epochs(inputs: &[Input]) -> Result<BTreeMap<u32, Epoch>> {
-        let mut epochs = BTreeMap::new();
-        let (mut run, mut time_of_day) = (None, TimeOfDay::default());
-        // The first ruleset may stand before the first event, which relates the clocks.
-        let mut early: Vec<Ruleset> = Vec::new();
-        for input in inputs {
-            let name = input.name();
-            let what = || format!("cannot read {name}");
-            let mut reader = Reader::new(input.open()?).with_context(what)?;
-            while let Some(item) = reader.next(End::Last).with_context(what)? {
-                let mut rulesets = Vec::new();
-                match item {
-                    Item::Part(head) if *run.get_or_insert(head.recording) != head.recording => {
-                        return Ok(epochs);
-                    }
-                    Item::Events(events) => {
-                        for event in events {
-                            if let EventKind::Clock(related) = event.kind {
-                                time_of_day = related;
-                            }
-                        }
-                    }
-                    Item::Ruleset(ruleset) => rulesets.push(ruleset),
-                    _ => {}
-                }
-                if time_of_day == TimeOfDay::default() {
-                    early.append(&mut rulesets);
-                    continue;
-                }
-                for ruleset in early.drain(..).chain(rulesets) {
-                    let at_ns = time_of_day.of(ruleset.at_ns);
-                    let netns = NetnsId(ruleset.netns);
-                    epochs.entry(ruleset.epoch).or_insert(Epoch { at_ns, netns });
-                }
-            }
         }
-        Ok(epochs)
     }
-}
-
-/// An epoch of the ruleset.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Epoch {
-    /// When it began: nanoseconds since the epoch of time.
-    pub at_ns: u64,
-    /// Namespace whose ruleset it is of.
-    pub netns: NetnsId,
 }
 
 /// Writes the report.
@@ -211,7 +192,7 @@ pub fn run(offline: &Offline) -> Result<ExitCode> {
 
 /// Writes a report, and says whether it lacks something.
 fn print(offline: &Offline, run: Run, nat_at: Option<u64>) -> Result<bool> {
-    let Run { mut report, mut background } = run;
+    let Run { mut report, mut background, epochs: _ } = run;
     let in_memory = offline.source.room.in_memory();
     if offline.anonymize {
         let mut anonymizer = Anonymizer::new(random().context("no random bytes can be had")?);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use anyhow::{Error, Result};
 
-use super::{Run, background};
+use super::{Run, background, epochs::EpochRulesets};
 use crate::{
     flowtable::FlowTable,
     model::{
@@ -85,6 +85,8 @@ pub(super) struct Wanted<'a> {
     pub room: Room,
     /// Also the timeline and the rulesets.
     pub background: bool,
+    /// Also the ruleset of each epoch, as it was stated.
+    pub epochs: bool,
     /// Whether the files may grow.
     pub end: End,
 }
@@ -120,6 +122,8 @@ pub(super) struct Replay<'a> {
     rulesets: BTreeMap<u32, statement::Ruleset>,
     /// Rulesets that a part states before it says what time it is.
     undated: Vec<statement::Ruleset>,
+    /// The rulesets of epochs, if they are asked for.
+    epochs: EpochRulesets,
 }
 
 impl<'a> Replay<'a> {
@@ -154,6 +158,7 @@ impl<'a> Replay<'a> {
             timeline: wanted.background.then(Timeline::default),
             rulesets: BTreeMap::new(),
             undated: Vec::new(),
+            epochs: EpochRulesets::default(),
         }
     }
 
@@ -185,6 +190,9 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// A temporary file fails.
     pub fn take(&mut self, file: &str, item: Item) -> Result<()> {
+        if let (Item::Ruleset(ruleset), true) = (&item, self.wanted.epochs) {
+            self.epochs.add(ruleset);
+        }
         match item {
             Item::Events(events) if self.header.is_none() && self.early.len() < MOST_EARLY => {
                 self.early.push(events);
@@ -369,7 +377,8 @@ impl<'a> Replay<'a> {
             Ok(flow)
         });
         let assembly = assembly.with_flows(flows);
-        Ok(Run { report: assembly.sort(self.wanted.room.in_memory())?, background })
+        let report = assembly.sort(self.wanted.room.in_memory())?;
+        Ok(Run { report, background, epochs: self.epochs })
     }
 
     /// The report of what was read since the last one, if anything was. For replays without temporary files.

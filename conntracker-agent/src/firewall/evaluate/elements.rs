@@ -83,6 +83,16 @@ enum Keys {
     Ranges { fields: Vec<usize>, ranges: Vec<(Vec<u8>, Vec<u8>, usize)> },
 }
 
+/// The keys of a set, as they tell packets apart.
+pub(super) enum Bounds<'a> {
+    /// Keys that are equal, or not.
+    Each(Vec<&'a [u8]>),
+    /// Where intervals of keys begin and end.
+    Order(Vec<&'a [u8]>),
+    /// The first and the last value, of each field by itself.
+    Fields(Vec<(&'a [u8], &'a [u8])>),
+}
+
 /// What a lookup finds.
 pub(super) enum Found<'a> {
     /// One element.
@@ -96,6 +106,27 @@ pub(super) enum Found<'a> {
 }
 
 impl Elements {
+    /// The keys of all elements.
+    pub(super) fn bounds(&self) -> Bounds<'_> {
+        match &self.keys {
+            Keys::Exact(keys) => Bounds::Each(keys.keys().map(Vec::as_slice).collect()),
+            Keys::Intervals(bounds) => {
+                Bounds::Order(bounds.iter().map(|(key, _)| key.as_slice()).collect())
+            }
+            Keys::Ranges { ranges, .. } => Bounds::Fields(
+                ranges.iter().map(|(low, high, _)| (low.as_slice(), high.as_slice())).collect(),
+            ),
+        }
+    }
+
+    /// What keys are mapped to.
+    pub(super) fn values(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().filter_map(|entry| match &entry.data {
+            Mapped::Value(value) => Some(value.as_slice()),
+            _ => None,
+        })
+    }
+
     pub(super) fn new(set: &Set, chains: &HashMap<&str, ChainNumber>) -> Self {
         let has = |flag| set.flags & flag != 0;
         let entry = |element: &Element| Entry {

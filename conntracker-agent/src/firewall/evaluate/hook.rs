@@ -33,22 +33,51 @@ impl Behind {
     }
 }
 
+/// A part of a hook, as records of packets tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Before conntrack's function: raw tables.
+    Early,
+    /// Behind it; all of a hook that does not have it.
+    Late,
+}
+
 /// Takes a packet through a hook.
 pub(super) fn evaluate(firewall: &Firewall, context: Context<'_>, state: State) -> Behind {
-    let walk = Walk::new(firewall, context);
-    let layer3 = state.packet.layer3();
+    let functions = firewall.functions(context.hook, state.packet.layer3());
+    through(functions, &Walk::new(firewall, context), state)
+}
+
+/// Takes a packet through the functions before conntrack's, or through those behind it.
+pub(super) fn evaluate_part(
+    firewall: &Firewall,
+    context: Context<'_>,
+    part: Part,
+    state: State,
+) -> Behind {
+    let functions = firewall.functions(context.hook, state.packet.layer3());
+    let conntrack = functions.iter().position(|function| *function == HookFunction::Conntrack);
+    let functions = match conntrack.and_then(|at| functions.split_at_checked(at)) {
+        None => functions,
+        Some((before, _)) if part == Part::Early => before,
+        Some((_, behind)) => behind.split_first().map(|(_, behind)| behind).unwrap_or_default(),
+    };
+    through(functions, &Walk::new(firewall, context), state)
+}
+
+fn through(functions: &[HookFunction], walk: &Walk<'_>, state: State) -> Behind {
     let before = state.why;
     let mut behind = Behind { passed: vec![state], ended: Vec::new() };
-    for function in firewall.functions(context.hook, layer3) {
+    for function in functions {
         let mut next = Behind { passed: Vec::new(), ended: behind.ended };
         for mut state in behind.passed {
             match function {
-                HookFunction::Chain(number) => filter(&walk, *number, state, &mut next),
+                HookFunction::Chain(number) => filter(walk, *number, state, &mut next),
                 HookFunction::Conntrack => {
                     conntrack(&mut state);
                     next.add(Fate::Accept, state);
                 }
-                HookFunction::Nat(chains) => translate(&walk, chains, state, &mut next),
+                HookFunction::Nat(chains) => translate(walk, chains, state, &mut next),
             }
         }
         behind = next;
@@ -137,7 +166,7 @@ fn translate(walk: &Walk<'_>, chains: &[ChainNumber], mut state: State, next: &m
             return next.add(Fate::Accept, state);
         }
     }
-    match nat::is_undecided(tracking, side) {
+    match nat::is_undecided(&state.packet, side) {
         Decision::Yes => first_packet(walk, chains, state, next),
         Decision::No => {
             nat::apply(&mut state.packet, side);

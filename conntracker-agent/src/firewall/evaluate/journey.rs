@@ -7,7 +7,7 @@ use conntracker_common::conntrack::IPS_CONFIRMED;
 use super::{
     context::Context,
     header::Header,
-    hook,
+    hook::{self, Part},
     interface::Interface,
     packet::{Layer3, Packet, PacketType, Side},
     routes::{Route, RouteQuery, RouteType, Routes},
@@ -20,7 +20,7 @@ use super::{
 use crate::model::{hook::Hook, path::CtState};
 
 /// Where a packet comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// An interface received it.
     Received,
@@ -42,6 +42,13 @@ pub struct Ending {
     pub steps: Vec<EvaluatedStep>,
     /// The unknown that this end hangs on.
     pub why: UnknownSet,
+}
+
+impl Ending {
+    fn of(fate: Fate, state: State) -> Self {
+        let State { packet, steps, why, .. } = state;
+        Self { fate, packet: *packet, steps, why }
+    }
 }
 
 /// All possible ends of a packet.
@@ -89,6 +96,23 @@ pub fn evaluate(
     Evaluation { endings: journey.endings }
 }
 
+/// Takes a packet through a part of one hook alone, from the beginning of that.
+#[must_use]
+pub fn evaluate_at(
+    firewall: &Firewall,
+    (hook, part): (Hook, Part),
+    packet: Packet,
+    routes: &dyn Routes,
+) -> Evaluation {
+    let upcoming = Rc::new(Tracking::unknown());
+    let state =
+        State { packet: Box::new(packet), upcoming, steps: Vec::new(), why: UnknownSet::NONE };
+    let behind = hook::evaluate_part(firewall, Context { hook, routes }, part, state);
+    let passed = behind.passed.into_iter().map(|state| (Fate::Accept, state));
+    let all = behind.ended.into_iter().chain(passed);
+    Evaluation { endings: all.map(|(fate, state)| Ending::of(fate, state)).collect() }
+}
+
 struct Journey<'a> {
     firewall: &'a Firewall,
     routes: &'a dyn Routes,
@@ -107,8 +131,7 @@ impl Journey<'_> {
     }
 
     fn end(&mut self, fate: Fate, state: State) {
-        let State { packet, steps, why, .. } = state;
-        self.endings.push(Ending { fate, packet: *packet, steps, why });
+        self.endings.push(Ending::of(fate, state));
     }
 
     fn receive(&mut self, state: State) {
@@ -144,13 +167,12 @@ impl Journey<'_> {
 
     fn route(&self, packet: &Packet) -> Attr<Route> {
         let input = packet.input.as_ref().map_err(|why| *why)?.as_ref();
-        self.routes.route(&RouteQuery {
-            to: packet.address(Side::Destination)?,
-            from: Some(packet.address(Side::Source)?),
-            input,
-            output: None,
-            mark: packet.mark.get()?,
-        })
+        let from = match packet.address(Side::Source) {
+            Err(_) if input.is_some() && !self.routes.depends_on_source() => None,
+            address => Some(address?),
+        };
+        let Ok(to) = packet.address(Side::Destination) else { return self.routes.route_of_all() };
+        self.routes.route(&RouteQuery { to, from, input, output: None, mark: packet.mark.get()? })
     }
 
     fn deliver(&mut self, mut state: State) {

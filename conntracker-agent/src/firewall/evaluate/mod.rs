@@ -6,6 +6,7 @@
 mod alone;
 mod bytes;
 mod chain;
+mod classes;
 pub mod code;
 pub(super) mod compiled;
 mod compute;
@@ -30,6 +31,7 @@ pub mod routes;
 pub mod routing_tables;
 mod rule;
 mod ruleset;
+pub mod single;
 pub mod state;
 mod statement;
 pub mod tracking;
@@ -43,8 +45,10 @@ mod tests;
 
 pub use self::{
     alone::{BaseHook, evaluate_chain, evaluate_hook},
+    classes::Classes,
     decision::Decision,
-    journey::{Evaluation, Origin, evaluate},
+    hook::Part,
+    journey::{Evaluation, Origin, evaluate, evaluate_at},
     packet::Packet,
     ruleset::Firewall,
     unknown::{Attr, Unknown, UnknownSet},

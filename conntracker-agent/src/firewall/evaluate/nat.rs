@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use conntracker_common::conntrack::{
-    IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE,
+use conntracker_common::{
+    conntrack::{IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE},
+    is_icmp,
 };
 
 use super::{
@@ -50,15 +51,16 @@ const fn translated(side: Side) -> u32 {
     }
 }
 
-/// Whether the chains of type nat see a packet: the first one of a flow, in the original direction, while nothing is
-/// decided about its side.
-pub(super) fn is_undecided(tracking: &Tracking, side: Side) -> Decision {
-    match (tracking.state, tracking.direction) {
-        (Ok(CtState::New | CtState::Related), Ok(Direction::Original)) => {
-            tracking.status.has(0, done(side))
-        }
-        (Ok(CtState::New), _) => tracking.status.has(0, done(side)),
-        (Ok(CtState::Related), Err(why)) => Decision::Undecided(why.into()),
+/// Whether the chains of type nat see a packet: one of a flow that is not answered, while nothing is decided about its
+/// side (`nf_nat_inet_fn`). So does the reset by which this host refuses the first packet; of errors of ICMP only the
+/// addresses are translated.
+pub(super) fn is_undecided(packet: &Packet, side: Side) -> Decision {
+    let undecided = packet.tracking.status.has(0, done(side));
+    match (packet.tracking.state, packet.protocol()) {
+        (Ok(CtState::New), _) => undecided,
+        (Ok(CtState::Related), Ok(protocol)) if is_icmp(protocol) => Decision::No,
+        (Ok(CtState::Related), Ok(_)) => undecided,
+        (Ok(CtState::Related), Err(why)) => Decision::Undecided(why.into()).and(undecided),
         _ => Decision::No,
     }
 }

@@ -101,6 +101,16 @@ impl Firewall {
         0..self.chains.len() as ChainNumber
     }
 
+    /// All chains in the order of their numbers.
+    pub(super) fn compiled_chains(&self) -> &[CompiledChain] {
+        &self.chains
+    }
+
+    /// All sets.
+    pub(super) fn sets(&self) -> &[Elements] {
+        &self.sets
+    }
+
     /// A set by its number.
     pub(in crate::firewall) fn set(&self, number: usize) -> Option<&Elements> {
         self.sets.get(number)
@@ -110,6 +120,19 @@ impl Firewall {
     #[must_use]
     pub fn is_base(&self, number: ChainNumber) -> bool {
         self.chain(number).is_some_and(|chain| chain.policy.is_some())
+    }
+
+    /// Whether the kernel counts the packets that a rule matches. Where it does not, nobody sees that a packet met a
+    /// rule that has no verdict.
+    #[must_use]
+    pub fn has_counter(&self, number: ChainNumber, index: usize) -> bool {
+        let Some(chain) = self.chain(number) else { return false };
+        let counts = |operation: &Operation| {
+            matches!(operation, Operation::Plain(Expression::Counter { .. }))
+        };
+        let rule = chain.rules.get(index);
+        chain.backend == Backend::Legacy
+            || rule.is_none_or(|rule| rule.operations.iter().any(counts))
     }
 
     /// The verdict of a step, with the names of chains.
