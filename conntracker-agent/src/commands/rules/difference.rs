@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Format,
-    listed::{Listed, RuleObject, named},
+    listed::{Listed, ListedRule, named},
     origin::{Loaded, Origin, recording},
     packet::PacketObject,
 };
@@ -26,7 +26,7 @@ use crate::{
             unknown::Attribute, word::Word,
         },
     },
-    model::{Flow, NetnsId, harmless, path::Site},
+    model::{Flow, NetnsId, harmless, hook::Hook, path::Site},
     os::{messages, output::Destination},
     report::Header,
 };
@@ -229,7 +229,7 @@ impl Answer<'_> {
             differences: differences
                 .map(|(of, sites)| DifferenceObject {
                     relation: relation(of.relation),
-                    hook: of.hook.map(|hook| hook.name()),
+                    hook: of.hook.map(Hook::name),
                     packet: PacketObject::of(&of.packet),
                     a: OutcomeObject::of(&of.outcomes[0], sites[0].as_ref()),
                     b: OutcomeObject::of(&of.outcomes[1], sites[1].as_ref()),
@@ -273,11 +273,11 @@ struct DifferenceObject<'a> {
 struct OutcomeObject<'a> {
     verdict: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<RuleObject<'a>>,
+    by: Option<ListedRule<'a>>,
 }
 
 impl<'a> OutcomeObject<'a> {
     fn of(outcome: &Outcome, site: Option<&'a Site>) -> Self {
-        Self { verdict: word(outcome), by: site.map(RuleObject::of) }
+        Self { verdict: word(outcome), by: site.map(ListedRule::of) }
     }
 }

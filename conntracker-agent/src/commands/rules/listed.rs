@@ -100,18 +100,18 @@ pub(super) fn named(site: &Site) -> String {
 
 /// A rule in JSON.
 #[derive(Serialize)]
-pub(super) struct RuleObject<'a> {
-    table: Cow<'a, str>,
-    chain: &'a str,
+pub(super) struct ListedRule<'a> {
+    pub table: Cow<'a, str>,
+    pub chain: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u32>,
+    pub position: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    handle: Option<u64>,
+    pub handle: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
+    pub text: Option<&'a str>,
 }
 
-impl<'a> RuleObject<'a> {
+impl<'a> ListedRule<'a> {
     /// Of a site.
     pub fn of(site: &'a Site) -> Self {
         Self {

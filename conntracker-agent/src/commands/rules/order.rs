@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Format,
-    listed::{Listed, RuleObject, named},
+    listed::{Listed, ListedRule, named},
     origin::{Loaded, Origin},
 };
 use crate::{
@@ -141,8 +141,8 @@ impl Answer<'_> {
                 moves: sites
                     .iter()
                     .map(|[rule, before]| MoveObject {
-                        rule: RuleObject::of(rule),
-                        before: RuleObject::of(before),
+                        rule: ListedRule::of(rule),
+                        before: ListedRule::of(before),
                     })
                     .collect(),
             })
@@ -190,6 +190,6 @@ struct ChainObject<'a> {
 #[derive(Serialize)]
 struct MoveObject<'a> {
     #[serde(flatten)]
-    rule: RuleObject<'a>,
-    before: RuleObject<'a>,
+    rule: ListedRule<'a>,
+    before: ListedRule<'a>,
 }

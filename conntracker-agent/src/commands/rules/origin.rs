@@ -140,7 +140,7 @@ pub(super) fn recording(source: &Source, netns: Option<&str>) -> Result<Loaded> 
         }
     }
     let named = |id: &u32| names.get(id).map_or("-", String::as_str);
-    let list = || last.keys().map(|id| named(id)).collect::<Vec<_>>().join(", ");
+    let list = || last.keys().map(named).collect::<Vec<_>>().join(", ");
     let id = match (netns, last.len()) {
         (_, 0) => bail!("{file} has no ruleset: rules were not traced when it was made"),
         (Some(name), _) => {

@@ -1,11 +1,12 @@
 //! A packet that the evaluator was asked about, for people and in JSON.
 
-use std::net::SocketAddr;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use serde::Serialize;
 
 use crate::{
     firewall::evaluate::{Packet, interface::Interface, packet::Side},
+    model::path::CtState,
     report::text::protocol_name,
 };
 
@@ -50,7 +51,7 @@ impl PacketObject {
             icmp: packet.icmp().ok().flatten(),
             input: packet.input.as_ref().ok().and_then(name),
             output: packet.output.as_ref().ok().and_then(name),
-            state: packet.tracking.state.ok().map(|state| state.name()),
+            state: packet.tracking.state.ok().map(CtState::name),
             mark: packet.mark.value(),
             later_fragment: packet.fragment_offset().is_ok_and(|offset| offset > 0),
         }
@@ -59,24 +60,25 @@ impl PacketObject {
     /// One line.
     pub fn text(&self) -> String {
         let Self { protocol, source, destination, tcp_flags, icmp, .. } = self;
+        // Writing to a string cannot fail.
         let mut text = format!("{} {source} -> {destination}", protocol_name(*protocol));
         if let Some(state) = self.state {
-            text.push_str(&format!(", {state}"));
+            let _ = write!(text, ", {state}");
         }
         if let Some((kind, code)) = icmp {
-            text.push_str(&format!(", type {kind} code {code}"));
+            let _ = write!(text, ", type {kind} code {code}");
         }
         // A SYN alone is what one expects.
         if let Some(flags) = tcp_flags.filter(|flags| *flags != 2) {
-            text.push_str(&format!(", flags {flags:#04x}"));
+            let _ = write!(text, ", flags {flags:#04x}");
         }
         for (word, interface) in [("in", &self.input), ("out", &self.output)] {
             if let Some(interface) = interface {
-                text.push_str(&format!(", {word} {interface}"));
+                let _ = write!(text, ", {word} {interface}");
             }
         }
         if self.mark != 0 {
-            text.push_str(&format!(", mark {:#x}", self.mark));
+            let _ = write!(text, ", mark {:#x}", self.mark);
         }
         if self.later_fragment {
             text.push_str(", a later fragment");

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Format,
-    listed::{Listed, RuleObject, named},
+    listed::{Listed, ListedRule, named},
     origin::{Loaded, Origin},
     packet::PacketObject,
 };
@@ -151,7 +151,7 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct FindingObject<'a> {
     #[serde(flatten)]
-    rule: RuleObject<'a>,
+    rule: ListedRule<'a>,
     /// `proved`, `reachable` or `not_proved`.
     finding: &'static str,
     /// Of `proved`: `covered`, `no_packet` or `not_called`. Of `not_proved`: `budget`, `no_witness` or `no_hook`.
@@ -209,7 +209,7 @@ fn json(
             _ => None,
         };
         FindingObject {
-            rule: RuleObject::of(site),
+            rule: ListedRule::of(site),
             finding: word,
             reason,
             covered_by: covering

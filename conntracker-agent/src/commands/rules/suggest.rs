@@ -5,7 +5,7 @@ mod json;
 mod nft;
 mod services;
 
-use std::{collections::BTreeMap, io, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, io, process::ExitCode};
 
 use anyhow::{Result, bail};
 
@@ -198,16 +198,17 @@ fn remarks(
 fn remark(rule: &AcceptRule, services: &Services) -> String {
     let names: Vec<&str> =
         rule.services.iter().filter_map(|port| services.name(*port, rule.protocol)).collect();
+    // Writing to a string cannot fail.
     let mut text = names.join(", ");
     if !text.is_empty() {
-        text.push_str(": ");
+        text.push_str("; ");
     }
-    text.push_str(&format!("{} flows", rule.flows));
+    let _ = write!(text, "flows: {}", rule.flows);
     for (word, side) in [("sources", 0), ("destinations", 1)] {
         let subnets = &rule.addresses[side];
         if subnets.iter().any(|of| !of.is_single()) {
             let hosts = subnets.iter().map(|of| of.hosts()).fold(0, u128::saturating_add);
-            text.push_str(&format!("; {word}: admits {hosts} addresses, {} seen", rule.seen[side]));
+            let _ = write!(text, "; {word}: admits {hosts} addresses, {} seen", rule.seen[side]);
         }
     }
     text

@@ -5,6 +5,8 @@ mod comparison;
 mod symbols;
 mod xt;
 
+use std::collections::HashMap;
+
 use self::symbols::Symbols;
 use super::{
     field::{Field, Fields, Source, Writes},
@@ -17,7 +19,7 @@ use crate::{
         Firewall, Unknown, UnknownSet,
         code::{ChainNumber, Code},
         compiled::{CompiledRule, Operation},
-        elements::{Elements, Entry, Mapped},
+        elements::{Elements, KeyRange, Mapped},
         xt::Target,
     },
     model::table::Family,
@@ -167,12 +169,18 @@ impl Reader<'_> {
             | E::Target { .. } => {
                 self.hangs_on(Unknown::Expression);
             }
-            E::Limit { .. } => self.hangs_on(Unknown::Limit),
+            // An object that counts, or a helper, does not end the rule.
+            E::Counter { .. }
+            | E::ObjectRef { kind: 1 | 3 | 7 | 8 | 9, .. }
+            | E::Log { .. }
+            | E::Last
+            | E::Dup { .. }
+            | E::Notrack
+            | E::MetaSet { .. }
+            | E::CtSet { .. } => {}
+            E::Limit { .. } | E::ObjectRef { .. } => self.hangs_on(Unknown::Limit),
             E::Quota { .. } => self.hangs_on(Unknown::Quota),
             E::Connlimit { .. } => self.hangs_on(Unknown::ConnLimit),
-            // A counter or a helper does not end the rule; which kind it is does not matter here.
-            E::ObjectRef { kind: 1 | 3 | 7 | 8 | 9, .. } => {}
-            E::ObjectRef { .. } => self.hangs_on(Unknown::Limit),
             E::Dynset { .. } => self.hangs_on(Unknown::DynamicSet),
             E::Nat { family, .. } => return self.nat(Some(*family)),
             E::Masq { .. } | E::Redir { .. } => return self.nat(None),
@@ -189,13 +197,6 @@ impl Reader<'_> {
                 self.hangs_on(Unknown::Expression);
             }
             E::Tproxy { .. } | E::Synproxy { .. } => self.hangs_on(Unknown::Synproxy),
-            E::Counter { .. }
-            | E::Log { .. }
-            | E::Last
-            | E::Dup { .. }
-            | E::Notrack
-            | E::MetaSet { .. }
-            | E::CtSet { .. } => {}
             _ => self.load_or_compare(expression),
         }
         false
@@ -247,7 +248,9 @@ impl Reader<'_> {
             let before = std::mem::take(&mut self.live);
             for Key { conditions, verdict, limited } in keys {
                 self.live.clone_from(&before);
-                conditions.iter().for_each(|(field, values)| self.admit(field.clone(), values));
+                for (field, values) in &conditions {
+                    self.admit(field.clone(), values);
+                }
                 let live = std::mem::take(&mut self.live);
                 self.verdict(
                     verdict.unwrap_or(Code::Continue),
@@ -308,7 +311,7 @@ impl Reader<'_> {
     fn keys(&self, set: &Elements, from: Register) -> Option<Vec<Key>> {
         let parts = self.symbols.fields(from, set.key_len)?;
         let ranges = set.ranges()?;
-        let key = |(first, last, entry): &(Vec<u8>, Vec<u8>, &Entry)| {
+        let key = |KeyRange { first, last, entry }: &KeyRange<'_>| {
             let part = |(at, field): &(usize, Field)| {
                 let (bytes, _) = field.source.layout()?;
                 let number = |key: &[u8]| Some(number_of(key.get(*at..at + bytes)?));
@@ -321,32 +324,32 @@ impl Reader<'_> {
             let conditions = parts.iter().map(part).collect::<Option<Vec<_>>>()?;
             Some(Key { conditions, verdict, limited: !entry.only_counts() })
         };
-        let mut keys = Vec::new();
-        for range in &ranges {
-            let key = key(range)?;
-            keys.push(key);
-        }
+        let keys = ranges.iter().map(key).collect::<Option<Vec<_>>>()?;
         if parts.len() > 1 {
             return (keys.len() <= REGIONS).then_some(keys);
         }
         // Of one field alone: all values with the same verdict are one condition.
-        let mut joined: Vec<(Option<Code>, bool, Vec<(u128, u128)>)> = Vec::new();
+        let mut joined: HashMap<Lead, Vec<(u128, u128)>> = HashMap::new();
+        let mut order = Vec::new();
         for Key { conditions, verdict, limited } in keys {
             let ranges = conditions.into_iter().flat_map(|(_, values)| values.ranges().to_vec());
-            match joined.iter_mut().find(|(of, own, _)| (*of, *own) == (verdict, limited)) {
-                Some((.., all)) => all.extend(ranges),
-                None => joined.push((verdict, limited, ranges.collect())),
-            }
+            let same = joined.entry((verdict, limited)).or_insert_with(|| {
+                order.push((verdict, limited));
+                Vec::new()
+            });
+            same.extend(ranges);
         }
         let (_, field) = parts.into_iter().next()?;
-        let key = |(verdict, limited, ranges)| Key {
-            conditions: vec![(field.clone(), Values::of(ranges))],
-            verdict,
-            limited,
+        let key = |of: Lead| {
+            let values = Values::of(joined.remove(&of).unwrap_or_default());
+            Key { conditions: vec![(field.clone(), values)], verdict: of.0, limited: of.1 }
         };
-        Some(joined.into_iter().map(key).collect())
+        Some(order.into_iter().map(key).collect())
     }
 }
+
+/// What a key leads to: a verdict, and whether something else decides if it is found.
+type Lead = (Option<Code>, bool);
 
 /// A key of a set, or several that lead to the same.
 struct Key {

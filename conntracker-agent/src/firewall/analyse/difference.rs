@@ -170,7 +170,7 @@ fn points(firewalls: [&Firewall; 2], most: usize) -> Vec<(Hook, Family, Point)> 
     }
     for firewall in firewalls {
         for table in tables(firewall) {
-            for (hook, point, edges) in of_table(&table, firewall) {
+            for Start { hook, point, edges } in of_table(&table, firewall) {
                 points.push((hook, table.family, point.clone()));
                 for (source, value) in edges {
                     let all = values.entry(source).or_default();
@@ -212,8 +212,15 @@ fn spread<T: Clone>(all: Vec<T>, most: usize) -> Vec<T> {
     (0..wanted).map(|index| all[index * all.len() / wanted].clone()).collect()
 }
 
+/// A point of a rule, and values of its fields to be tried.
+struct Start {
+    hook: Hook,
+    point: Point,
+    edges: Vec<(Source, u128)>,
+}
+
 /// For each region of each rule a point of it, with the values at and beside its ends, at each hook that leads there.
-fn of_table(table: &TableRules, firewall: &Firewall) -> Vec<(Hook, Point, Vec<(Source, u128)>)> {
+fn of_table(table: &TableRules, firewall: &Firewall) -> Vec<Start> {
     let hooks = table.hooks(firewall);
     let mut found = Vec::new();
     for chain in &table.chains {
@@ -235,7 +242,9 @@ fn of_table(table: &TableRules, firewall: &Firewall) -> Vec<(Hook, Point, Vec<(S
                     }
                 }
             }
-            found.extend(hooks.iter().map(|hook| (*hook, point.clone(), edges.clone())));
+            let start =
+                |hook: &Hook| Start { hook: *hook, point: point.clone(), edges: edges.clone() };
+            found.extend(hooks.iter().map(start));
         }
     }
     found

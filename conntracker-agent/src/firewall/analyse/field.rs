@@ -66,8 +66,13 @@ impl Source {
             Self::Header(_, _, length) => (length as usize, false),
             Self::LaterFragment => (1, false),
             Self::Meta(key) => match key {
-                meta::LEN | meta::PRIORITY | meta::MARK | meta::IIF | meta::OIF => (4, true),
-                meta::IIFGROUP | meta::OIFGROUP => (4, true),
+                meta::LEN
+                | meta::PRIORITY
+                | meta::MARK
+                | meta::IIF
+                | meta::OIF
+                | meta::IIFGROUP
+                | meta::OIFGROUP => (4, true),
                 meta::IIFTYPE | meta::OIFTYPE => (2, true),
                 meta::PROTOCOL => (2, false),
                 meta::IIFNAME | meta::OIFNAME => (16, false),
@@ -188,7 +193,8 @@ pub type FieldNumber = u32;
 #[derive(Debug)]
 pub struct Fields {
     family: Family,
-    fields: Vec<(Field, Values)>,
+    /// Each with all values that it may have.
+    known: Vec<(Field, Values)>,
     numbers: HashMap<Field, FieldNumber>,
     versions: [u32; KINDS],
 }
@@ -197,8 +203,8 @@ impl Fields {
     /// None yet.
     #[must_use]
     pub fn new(family: Family) -> Self {
-        let (fields, numbers) = (Vec::new(), HashMap::new());
-        Self { family, fields, numbers, versions: [0; KINDS] }
+        let (known, numbers) = (Vec::new(), HashMap::new());
+        Self { family, known, numbers, versions: [0; KINDS] }
     }
 
     /// The family of the table.
@@ -231,8 +237,8 @@ impl Fields {
         if let Some(number) = self.numbers.get(&field) {
             return *number;
         }
-        let number = self.fields.len() as FieldNumber;
-        self.fields.push((field.clone(), self.all_of(&field)));
+        let number = self.known.len() as FieldNumber;
+        self.known.push((field.clone(), self.all_of(&field)));
         self.numbers.insert(field, number);
         number
     }
@@ -240,13 +246,13 @@ impl Fields {
     /// A field by its number.
     #[must_use]
     pub fn field(&self, number: FieldNumber) -> &Field {
-        &self.fields[number as usize].0
+        &self.known[number as usize].0
     }
 
     /// All values that a field may have.
     #[must_use]
     pub fn all(&self, number: FieldNumber) -> &Values {
-        &self.fields[number as usize].1
+        &self.known[number as usize].1
     }
 
     fn all_of(&self, field: &Field) -> Values {

@@ -11,12 +11,20 @@ use super::{
 /// Values of a field by which a region is found, at most.
 const VALUES: usize = 16;
 
+/// Regions that are found by one field.
+#[derive(Debug, Default)]
+struct OfField {
+    by_value: HashMap<u128, Vec<usize>>,
+    /// Those that have many values of it.
+    wide: Vec<usize>,
+}
+
 /// Regions in the order in which they were added, each with the number of a rule.
 #[derive(Debug, Default)]
 pub struct Index {
     regions: Vec<(usize, Region)>,
-    /// By one field of each: regions by its values, and those that have many values of it.
-    fields: HashMap<FieldNumber, (HashMap<u128, Vec<usize>>, Vec<usize>)>,
+    /// By one field of each.
+    fields: HashMap<FieldNumber, OfField>,
     /// Regions of all packets.
     everywhere: Vec<usize>,
 }
@@ -33,12 +41,12 @@ impl Index {
         };
         let bits = |(field, _): &&(FieldNumber, Values)| fields.field(*field).bits();
         if let Some((field, values)) = region.fields().iter().filter(few).max_by_key(bits) {
-            let (by_value, _) = self.fields.entry(*field).or_default();
+            let OfField { by_value, .. } = self.fields.entry(*field).or_default();
             for (value, _) in values.ranges() {
                 by_value.entry(*value).or_default().push(at);
             }
         } else if let Some((field, _)) = region.fields().iter().max_by_key(bits) {
-            self.fields.entry(*field).or_default().1.push(at);
+            self.fields.entry(*field).or_default().wide.push(at);
         } else {
             self.everywhere.push(at);
         }
@@ -56,7 +64,7 @@ impl Index {
     #[must_use]
     pub fn containing(&self, region: &Region, fields: &Fields) -> Option<usize> {
         let named = region.fields().iter().filter_map(|(field, values)| {
-            let (by_value, wide) = self.fields.get(field)?;
+            let OfField { by_value, wide } = self.fields.get(field)?;
             let first = values.ranges().first()?.0;
             Some(by_value.get(&first).into_iter().flatten().chain(wide))
         });
@@ -68,7 +76,7 @@ impl Index {
     #[must_use]
     pub fn meeting(&self, region: &Region) -> Vec<usize> {
         let mut found = self.everywhere.clone();
-        for (field, (by_value, wide)) in &self.fields {
+        for (field, OfField { by_value, wide }) in &self.fields {
             found.extend(wide);
             match region.get(*field) {
                 Some(values) if values.single().is_some() => {

@@ -151,7 +151,7 @@ impl Search<'_> {
 
     fn chain(&self, number: ChainNumber) -> Vec<(RuleAt, Finding)> {
         let mut entries = Vec::new();
-        self.entries(number, Region::ALL, &mut Vec::new(), &mut vec![number], &mut entries);
+        self.entries(number, &Region::ALL, &mut Vec::new(), &mut vec![number], &mut entries);
         let own = self.region(number, &entries);
         let called = self.firewall.is_base(number) || self.is_called(number);
         let mut before = Index::default();
@@ -185,7 +185,7 @@ impl Search<'_> {
     fn entries<'b>(
         &'b self,
         chain: ChainNumber,
-        region: Region,
+        region: &Region,
         taken: &mut Vec<&'b Region>,
         path: &mut Vec<ChainNumber>,
         found: &mut Vec<ChainEntry<'b>>,
@@ -203,14 +203,14 @@ impl Search<'_> {
             let rules = self.table.rules(*caller);
             for (index, rule) in rules.iter().enumerate() {
                 let calls = rule.calls.iter().filter(|(to, _)| *to == chain);
-                for both in calls.filter_map(|(_, of)| of.intersection(&region)) {
+                for both in calls.filter_map(|(_, of)| of.intersection(region)) {
                     if path.contains(caller) {
                         continue;
                     }
                     let length = taken.len();
                     taken.extend(rules[..index].iter().flat_map(|rule| &rule.takes));
                     path.push(*caller);
-                    self.entries(*caller, both, taken, path, found);
+                    self.entries(*caller, &both, taken, path, found);
                     path.pop();
                     taken.truncate(length);
                 }

@@ -1,7 +1,7 @@
 //! The smallest set of rules that accepts given flows and, unless subnets are asked for, no others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -102,6 +102,9 @@ impl Suggestion {
 /// What flows of one rule have in common.
 type Group = (Hook, [Option<String>; 2], bool, u8);
 
+/// A group with addresses or their subnets, and a service.
+type FlowKind = (Group, [Option<Subnet>; 2], Option<u16>);
+
 /// Sources, destinations and services, each with each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Product {
@@ -117,7 +120,7 @@ pub fn suggest(flows: &BTreeMap<PassedFlow, u64>, aggregate: bool) -> Suggestion
     let subnet = |side: usize, address: IpAddr| {
         subnets[side].get(&address).copied().unwrap_or(single(address))
     };
-    let mut kinds: BTreeMap<(Group, [Option<Subnet>; 2], Option<u16>), u64> = BTreeMap::new();
+    let mut kinds: BTreeMap<FlowKind, u64> = BTreeMap::new();
     for (flow, count) in flows {
         let PassedFlow { hook, interfaces, addresses, v6, protocol, service } = flow.clone();
         let group = (hook, interfaces, v6, protocol);
@@ -247,10 +250,10 @@ fn join(
     let mut by_rest: BTreeMap<Rest, Product> = BTreeMap::new();
     for product in all {
         match by_rest.entry(rest(&product)) {
-            std::collections::btree_map::Entry::Occupied(mut known) => {
-                add(known.get_mut(), product)
+            Entry::Occupied(mut known) => {
+                add(known.get_mut(), product);
             }
-            std::collections::btree_map::Entry::Vacant(free) => {
+            Entry::Vacant(free) => {
                 free.insert(product);
             }
         }

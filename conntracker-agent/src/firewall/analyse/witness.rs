@@ -97,9 +97,9 @@ fn usual(source: Source) -> u128 {
         Source::Header(base::NETWORK_HEADER, 24, 16) => v6(2),
         Source::Header(base::TRANSPORT_HEADER, 0, 2) => 40_000,
         Source::Header(base::TRANSPORT_HEADER, 2, 2) => 9,
-        Source::Header(base::TRANSPORT_HEADER, 13, 1) => 2,
         Source::Meta(meta::L4PROTO) => IPPROTO_TCP.into(),
-        Source::Meta(meta::NFPROTO) => 2,
+        // SYN; NFPROTO_IPV4.
+        Source::Header(base::TRANSPORT_HEADER, 13, 1) | Source::Meta(meta::NFPROTO) => 2,
         Source::Meta(meta::IIFNAME) => u128::from_be_bytes(Interface::named("in0").name),
         Source::Meta(meta::OIFNAME) => u128::from_be_bytes(Interface::named("out0").name),
         Source::Meta(meta::IIF) => 1001,
@@ -208,14 +208,8 @@ fn interfaces(packet: &mut Packet, hook: Hook, of: &dyn Fn(Source) -> u128) {
 /// What conntrack says of the packet in a state.
 fn tracking(packet: &Packet, state: u128) -> Option<Tracking> {
     let (_, state) = STATES.into_iter().find(|(bit, _)| *bit == state)?;
-    let [Ok(src), Ok(dst), Ok(proto)] = [
-        packet.address(Side::Source).map(|of| (of, 0)),
-        packet.address(Side::Destination).map(|of| (of, 0)),
-        packet.protocol().map(|of| (IpAddr::V4(Ipv4Addr::UNSPECIFIED), of)),
-    ] else {
-        return None;
-    };
-    let (src, dst, proto) = (src.0, dst.0, proto.1);
+    let (src, dst) = (packet.address(Side::Source).ok()?, packet.address(Side::Destination).ok()?);
+    let proto = packet.protocol().ok()?;
     let l4 = match (packet.port(Side::Source), packet.port(Side::Destination)) {
         (Ok(Some(src)), Ok(Some(dst))) => L4::Ports { src, dst },
         _ if is_icmp(proto) => {

@@ -16,6 +16,10 @@ use crate::{
     },
 };
 
+/// NFPROTO_IPV4 and NFPROTO_IPV6.
+const IPV4: u32 = 2;
+const IPV6: u32 = 10;
+
 /// What an operation writes by itself.
 #[must_use]
 pub fn written(operation: &Operation) -> Writes {
@@ -43,9 +47,13 @@ pub fn written(operation: &Operation) -> Writes {
             _ => {}
         },
         Operation::Target(target) => match target {
-            Target::Continue | Target::Queue | Target::Reject(_) => {}
-            Target::SetConnmark(..) | Target::SaveMark(_) => {}
-            Target::Nat(..) | Target::Netmap(_) => {}
+            Target::Continue
+            | Target::Queue
+            | Target::Reject(_)
+            | Target::SetConnmark(..)
+            | Target::SaveMark(_)
+            | Target::Nat(..)
+            | Target::Netmap(_) => {}
             Target::Mark(_) | Target::RestoreMark(_) | Target::AnyMark(_) => {
                 writes.add(Written::Mark);
             }
@@ -128,27 +136,36 @@ pub fn of_chains(firewall: &Firewall) -> Vec<Writes> {
     }
 }
 
-/// Whether rules make the kernel track flows of IPv4, and of IPv6: then it puts fragments together before rules see
-/// them, from priority -400 on (`nf_defrag_ipv4`, `nf_defrag_ipv6`).
+/// Whether rules make the kernel track flows of IPv4, and of IPv6 (`nf_ct_netns_get`): then it puts fragments together
+/// before rules see them, from priority -400 on (`nf_defrag_ipv4`, `nf_defrag_ipv6`).
 #[must_use]
 pub fn tracked(firewall: &Firewall) -> [bool; 2] {
     let mut tracked = [false; 2];
-    for number in firewall.chains() {
-        let Some(chain) = firewall.chain(number) else { continue };
-        let nat = firewall.base_hook(number).is_some_and(|base| base.nat);
-        let mut operations = chain.rules.iter().flat_map(|rule| &rule.operations);
-        if nat || operations.any(asks_conntrack) {
-            tracked[0] |= matches!(chain.family, Family::Ip | Family::Inet);
-            tracked[1] |= matches!(chain.family, Family::Ip6 | Family::Inet);
+    for chain in firewall.chains().filter_map(|number| firewall.chain(number)) {
+        let own = [
+            matches!(chain.family, Family::Ip | Family::Inet),
+            matches!(chain.family, Family::Ip6 | Family::Inet),
+        ];
+        for operation in chain.rules.iter().flat_map(|rule| &rule.operations) {
+            let asks = match operation {
+                // In a table of inet, only the family that it translates.
+                Operation::Plain(Expression::Nat { family, .. }) => {
+                    [*family == IPV4, *family == IPV6]
+                }
+                Operation::Plain(
+                    Expression::Ct { .. }
+                    | Expression::CtSet { .. }
+                    | Expression::Masq { .. }
+                    | Expression::Redir { .. },
+                )
+                | Operation::Target(Target::Nat(..)) => own,
+                Operation::Match(of) if matches!(**of, Match::Conntrack(_) | Match::State(_)) => {
+                    own
+                }
+                _ => continue,
+            };
+            tracked = [tracked[0] || asks[0], tracked[1] || asks[1]];
         }
     }
     tracked
-}
-
-fn asks_conntrack(operation: &Operation) -> bool {
-    match operation {
-        Operation::Plain(of) => matches!(of, Expression::Ct { .. } | Expression::CtSet { .. }),
-        Operation::Match(of) => matches!(**of, Match::Conntrack(_) | Match::State(_)),
-        _ => false,
-    }
 }

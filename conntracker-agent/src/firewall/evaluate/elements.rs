@@ -51,6 +51,16 @@ pub(in crate::firewall) struct Entry {
     pub expressions: Vec<Expression>,
 }
 
+/// Keys of one element.
+pub(in crate::firewall) struct KeyRange<'a> {
+    /// The first key.
+    pub first: Vec<u8>,
+    /// The last one.
+    pub last: Vec<u8>,
+    /// What they lead to.
+    pub entry: &'a Entry,
+}
+
 impl Entry {
     /// Whether it is found whatever was counted before.
     pub(in crate::firewall) fn only_counts(&self) -> bool {
@@ -171,36 +181,34 @@ impl Elements {
 
     /// The keys of each element, from the first to the last one, in each field of a concatenation by itself; `None` if
     /// there is an element for all other keys.
-    pub(in crate::firewall) fn ranges(&self) -> Option<Vec<(Vec<u8>, Vec<u8>, &Entry)>> {
+    pub(in crate::firewall) fn ranges(&self) -> Option<Vec<KeyRange<'_>>> {
         if self.catchall.is_some() {
             return None;
         }
-        let entry = |index: usize| self.entries.get(index);
-        match &self.keys {
-            Keys::Exact(keys) => keys
-                .iter()
-                .map(|(key, index)| Some((key.clone(), key.clone(), entry(*index)?)))
-                .collect(),
-            Keys::Ranges { ranges, .. } => ranges
-                .iter()
-                .map(|(low, high, index)| Some((low.clone(), high.clone(), entry(*index)?)))
-                .collect(),
+        let range = |first: &[u8], last: &[u8], index: usize| {
+            let entry = self.entries.get(index)?;
+            Some(KeyRange { first: first.to_vec(), last: last.to_vec(), entry })
+        };
+        let mut found: Vec<KeyRange<'_>> = match &self.keys {
+            Keys::Exact(keys) => keys.iter().filter_map(|(key, at)| range(key, key, *at)).collect(),
+            Keys::Ranges { ranges, .. } => {
+                ranges.iter().filter_map(|(low, high, at)| range(low, high, *at)).collect()
+            }
             Keys::Intervals(bounds) => {
                 let behind = bounds.iter().skip(1).map(|(bound, _)| Some(bound)).chain([None]);
-                let begins = bounds.iter().zip(behind);
-                begins
-                    .filter_map(|((first, index), behind)| {
-                        let last = match behind {
-                            Some(behind) if behind == first => return None,
-                            Some(behind) => before(behind),
-                            None => vec![0xff; first.len()],
-                        };
-                        Some((first.clone(), last, entry((*index)?)?))
-                    })
-                    .map(Some)
-                    .collect()
+                let interval = |((first, index), behind): (&(Vec<u8>, _), Option<&Vec<u8>>)| {
+                    let last = match behind {
+                        Some(behind) if behind == first => return None,
+                        Some(behind) => before(behind),
+                        None => vec![0xff; first.len()],
+                    };
+                    range(first, &last, (*index)?)
+                };
+                bounds.iter().zip(behind).filter_map(interval).collect()
             }
-        }
+        };
+        found.sort_by(|one, two| (&one.first, &one.last).cmp(&(&two.first, &two.last)));
+        Some(found)
     }
 
     /// Looks a key up.
@@ -343,7 +351,7 @@ mod tests {
         assert_eq!(found(&elements, [0, 0], [0xff, 0]), [11, 12]);
         assert!(found(&elements, [1, 0], [0xff, 0]).is_empty());
         let ranges = elements.ranges().unwrap();
-        let ranges: Vec<_> = ranges.iter().map(|(first, last, _)| [&first[..], last]).collect();
+        let ranges: Vec<_> = ranges.iter().map(|of| [&of.first[..], &of.last]).collect();
         let expected: [[&[u8]; 2]; 3] =
             [[&[0, 0x10], &[0, 0x1f]], [&[0, 0x20], &[0, 0x2f]], [&[0xff, 0], &[0xff, 0xff]]];
         assert_eq!(ranges, expected);

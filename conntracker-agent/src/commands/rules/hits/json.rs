@@ -14,6 +14,7 @@ use super::{
     spot::What,
 };
 use crate::{
+    commands::rules::listed::ListedRule,
     firewall::{
         Ruleset, Skipped,
         model::{Base, Chain, Rule, Table},
@@ -38,7 +39,7 @@ struct Document<'a> {
     flows: u64,
     packets: u64,
     tables: Vec<TableObject<'a>>,
-    unused: Vec<SiteObject<'a>>,
+    unused: Vec<ListedRule<'a>>,
     unknown: Vec<UnknownObject<'a>>,
     gone: Vec<GoneObject<'a>>,
     lost: BTreeMap<&'static str, u64>,
@@ -88,23 +89,11 @@ struct EndObject {
     packets: u64,
 }
 
-#[derive(Serialize)]
-struct SiteObject<'a> {
-    table: Cow<'a, str>,
-    chain: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    handle: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-}
-
 /// A rule that packets may have met.
 #[derive(Serialize)]
 struct UnknownObject<'a> {
     #[serde(flatten)]
-    place: SiteObject<'a>,
+    place: ListedRule<'a>,
     why: Why,
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<u64>,
@@ -113,7 +102,7 @@ struct UnknownObject<'a> {
 #[derive(Serialize)]
 struct GoneObject<'a> {
     #[serde(flatten)]
-    place: SiteObject<'a>,
+    place: ListedRule<'a>,
     #[serde(rename = "type")]
     kind: &'static str,
     flows: u64,
@@ -189,8 +178,8 @@ fn chain_object<'a>(hits: &Hits<'_>, table: &Table, chain: &'a Chain) -> ChainOb
     }
 }
 
-fn site_object((table, chain, rule): RuleAt<'_>) -> SiteObject<'_> {
-    SiteObject {
+fn site_object((table, chain, rule): RuleAt<'_>) -> ListedRule<'_> {
+    ListedRule {
         table: table.label(),
         chain: &chain.name,
         position: Some(rule.position),
@@ -207,7 +196,7 @@ fn unknown_object<'a>(hits: &Hits<'_>, (place, why): (RuleAt<'a>, Why)) -> Unkno
 
 fn gone_objects<'a>(hits: &Hits<'a>) -> impl Iterator<Item = GoneObject<'a>> {
     hits.gone.iter().map(|&(site, Count { flows, packets })| GoneObject {
-        place: SiteObject {
+        place: ListedRule {
             table: site.label(),
             chain: &site.chain,
             position: site.position,

@@ -1,13 +1,17 @@
 //! Suggested rules for iptables-restore and ip6tables-restore.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use conntracker_common::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 
 use super::{CHAINS, Language, Services, comments, nft::subnet, remark};
 use crate::{
     firewall::analyse::suggest::{AcceptRule, Subnet, Suggestion},
-    model::hook::Hook,
+    model::{hook::Hook, protocol},
 };
 
 /// Ports of one `multiport` (XT_MULTI_PORTS).
@@ -53,13 +57,14 @@ pub(super) fn render(
 /// The matches of the rules that one of ours is: iptables has no sets of addresses.
 pub(super) fn lines(rule: &AcceptRule) -> Vec<String> {
     let AcceptRule { interfaces, protocol, addresses, services, .. } = rule;
+    // Writing to a string cannot fail.
     let mut before = String::new();
     for (option, name) in ["-i", "-o"].into_iter().zip(interfaces) {
         if let Some(name) = name {
-            before.push_str(&format!("{option} {name} "));
+            let _ = write!(before, "{option} {name} ");
         }
     }
-    let options = |option: &str, subnets: &std::collections::BTreeSet<Subnet>| -> Vec<String> {
+    let options = |option: &str, subnets: &BTreeSet<Subnet>| -> Vec<String> {
         if subnets.is_empty() {
             return vec![String::new()];
         }
@@ -79,17 +84,17 @@ pub(super) fn lines(rule: &AcceptRule) -> Vec<String> {
 }
 
 /// The protocol with its services, in as few rules as there can be.
-fn parts(protocol: u8, services: &[u16]) -> Vec<String> {
-    let name = match protocol {
+fn parts(number: u8, services: &[u16]) -> Vec<String> {
+    let name = match number {
         IPPROTO_ICMP => "icmp".to_owned(),
         IPPROTO_ICMPV6 => "ipv6-icmp".to_owned(),
-        other => crate::model::protocol::name(other).map_or(other.to_string(), str::to_owned),
+        other => protocol::name(other).map_or(other.to_string(), str::to_owned),
     };
     let each = |option: &str| -> Vec<String> {
         services.iter().map(|service| format!("-p {name} {option} {service}")).collect()
     };
-    match (protocol, services) {
-        (_, []) => vec![format!("-p {protocol}")],
+    match (number, services) {
+        (_, []) => vec![format!("-p {number}")],
         (IPPROTO_ICMP, _) => each("-m icmp --icmp-type"),
         (IPPROTO_ICMPV6, _) => each("-m icmp6 --icmpv6-type"),
         (_, [_]) => each(&format!("-m {name} --dport")),

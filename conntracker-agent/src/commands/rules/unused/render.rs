@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Doubt, RuleEffect, RuleUsage, RuleUse, UseEvidence, observed::Observed};
 use crate::{
-    commands::rules::listed::{RuleObject, named},
+    commands::rules::listed::{ListedRule, named},
     model::harmless::{self, OneLine, one_line},
     report::time,
 };
@@ -46,25 +46,22 @@ pub(super) fn text(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     writeln!(out, "# rules of {}", OneLine(name))?;
-    match observed {
-        Some(Observed { start_ns, end_ns, epochs, paths, .. }) => {
-            let window = Duration::from_secs(end_ns.saturating_sub(*start_ns) / 1_000_000_000);
-            let (start, end) = (time(*start_ns), time(*end_ns));
-            writeln!(out, "# window: {start} to {end}, {}", humantime::format_duration(window))?;
-            writeln!(out, "# packets whose path was traced: {paths}, at each hook")?;
-            for (epoch, at_ns) in epochs {
-                writeln!(out, "# epoch {epoch} of the ruleset: since {}", time(*at_ns))?;
-            }
+    if let Some(Observed { start_ns, end_ns, epochs, paths, .. }) = observed {
+        let window = Duration::from_secs(end_ns.saturating_sub(*start_ns) / 1_000_000_000);
+        let (start, end) = (time(*start_ns), time(*end_ns));
+        writeln!(out, "# window: {start} to {end}, {}", humantime::format_duration(window))?;
+        writeln!(out, "# packets whose path was traced: {paths}, at each hook")?;
+        for (epoch, at_ns) in epochs {
+            writeln!(out, "# epoch {epoch} of the ruleset: since {}", time(*at_ns))?;
         }
-        None => {
-            writeln!(
-                out,
-                "# window: since each counter began; the kernel does not tell when that was"
-            )?;
-            if let Some(seconds) = uptime() {
-                let most = humantime::format_duration(Duration::from_secs(seconds)).to_string();
-                writeln!(out, "# this kernel runs for {most}: no counter is older")?;
-            }
+    } else {
+        writeln!(
+            out,
+            "# window: since each counter began; the kernel does not tell when that was"
+        )?;
+        if let Some(seconds) = uptime() {
+            let most = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+            writeln!(out, "# this kernel runs for {most}: no counter is older")?;
         }
     }
     for effect in RuleEffect::ALL {
@@ -140,7 +137,7 @@ struct EpochObject {
 #[derive(Serialize)]
 struct UseObject<'a> {
     #[serde(flatten)]
-    rule: RuleObject<'a>,
+    rule: ListedRule<'a>,
     effect: &'static str,
     /// `matched`, `unused` or `not_observed`.
     #[serde(rename = "use")]
@@ -171,7 +168,7 @@ pub(super) fn json(
             RuleUsage::NotObserved(why) => ("not_observed", Some(why), None),
         };
         UseObject {
-            rule: RuleObject::of(site),
+            rule: ListedRule::of(site),
             effect: effect.name(),
             verdict,
             reason,
