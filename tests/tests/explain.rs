@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
-use conntracker_tests::lab::Lab;
-use conntracker_tests::tracer::output;
-use conntracker_tests::traffic::udp_send;
+use std::process::Stdio;
+
+use conntracker_tests::lab::{Guarded, Lab};
+use conntracker_tests::tracer::recording::recording;
+use conntracker_tests::tracer::{PATIENCE, command, output};
+use conntracker_tests::traffic::{udp_echo_server, udp_exchange, udp_send};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const FIREWALL: &str = r#"table inet fw {
@@ -68,7 +72,13 @@ fn packets_do_what_is_said_of_them() {
         let last = steps.iter().rfind(|step| step["hook"] == "forward").unwrap();
         let at = (last["chain"].as_str().unwrap(), last["position"].as_u64().unwrap());
         assert_eq!(at, (chain, position), "{port}: {answer}");
-        assert!(steps.iter().all(|step| step["table"] == "inet fw"));
+        // As reports have them.
+        for step in steps {
+            let table = [&step["backend"], &step["family"], &step["table"], &step["label"]];
+            assert_eq!(table, ["nft", "inet", "fw", "inet fw"], "{step}");
+            assert_eq!(step["provenance"], "evaluated", "{step}");
+            assert_eq!(step["text"].is_string(), step["type"] == "rule", "{step}");
+        }
         let before = passed(&lab);
         udp_send(&lab.client, lab.client.at(4_000 + port), lab.server.at(port), b"x", 1).unwrap();
         assert_eq!(passed(&lab) - before, u64::from(verdict == "accept"), "{port}");
@@ -119,4 +129,88 @@ fn people_read_the_rule_that_decides() {
     let (_, error, code) = said(&["udp", "10.77.1.2", "10.77.2.2", "--iif", "nothere"]);
     assert_eq!((error.lines().count(), code), (1, Some(1)), "{error}");
     assert!(error.contains("nothere"), "{error}");
+}
+
+#[test]
+fn a_recording_says_what_its_rules_would_have_done() {
+    let lab = Lab::tracking().unwrap();
+    lab.router.nft(FIREWALL).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("r.rec");
+    let tracer = recording(&lab.router, &file, &[]).unwrap();
+    let _server = udp_echo_server(&lab.server, lab.server.at(53)).unwrap();
+    udp_exchange(&lab.client, lab.client.at(4000), lab.server.at(53), b"x").unwrap();
+    let finished = tracer.stop(Signal::SIGINT).unwrap();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    lab.router.nft("flush ruleset").unwrap();
+    let name = file.to_str().unwrap();
+    let said = |args: &[&str]| {
+        let said = output([&["explain"], args, &["--recording", name]].concat()).unwrap();
+        (String::from_utf8(said.stdout).unwrap(), said.status.code())
+    };
+    for (port, code, end) in
+        [(53, 0, "verdict: accept"), (150, 1, "verdict: drop by inet fw/lan 1")]
+    {
+        let (text, status) = said(&["udp", "10.77.1.2", &format!("10.77.2.2:{port}")]);
+        assert_eq!((status, text.lines().last()), (Some(code), Some(end)), "{text}");
+    }
+    // The flow that was recorded: its answer is of the original flow, established.
+    let (text, code) = said(&["udp", "10.77.2.2:53", "10.77.1.2", "--flow"]);
+    assert!(code == Some(0) && text.contains("10.77.1.2:4000, established"), "{text}");
+    assert!(text.contains("inet fw/forward 1"), "{text}");
+    // Before it began there were no rules.
+    let (text, code) = said(&["udp", "10.77.1.2", "10.77.2.2:53", "--at", "-9h"]);
+    assert_eq!((text.as_str(), code), ("", Some(1)));
+}
+
+#[test]
+fn what_is_observed_stands_beside_what_was_predicted() {
+    let lab = Lab::tracking().unwrap();
+    lab.router
+        .nft(
+            "table inet fw {
+                chain pre { type filter hook prerouting priority mangle; udp dport 7 meta mark set 0x9 counter; }
+                chain forward {
+                    type filter hook forward priority filter;
+                    meta mark 0x9 counter accept
+                    udp dport 7-9 counter drop
+                }
+            }",
+        )
+        .unwrap();
+    let netns = lab.router.name.as_str();
+    let watch = |to: &str, more: &[&str]| {
+        let args = ["explain", "udp", "10.77.1.2", to, "--netns", netns, "--watch", "4s"];
+        let mut command = command([&args, more].concat()).unwrap();
+        let mut child =
+            Guarded::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
+        child.wait_for("observing", PATIENCE).unwrap();
+        for port in [7, 8] {
+            udp_send(&lab.client, lab.client.at(4000), lab.server.at(port), b"x", 2).unwrap();
+        }
+        let status = child.wait(PATIENCE).unwrap();
+        (child.stdout(), status.code().unwrap())
+    };
+    let (text, code) = watch("10.77.2.2:7", &[]);
+    assert!(code == 0 && text.contains("forward: 1 packet, as predicted"), "{text}");
+    let (text, code) = watch("10.77.2.2:8", &["--format", "json"]);
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&answer["verdict"], code), (&"drop".into(), 1), "{answer}");
+    let observed = answer["observed"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&observed["hook"], &observed["packets"]),
+        (&"forward".into(), &2.into()),
+        "{answer}"
+    );
+    assert_eq!(
+        (&observed["dropped"], &observed["agrees"]),
+        (&true.into(), &true.into()),
+        "{answer}"
+    );
+    // Asked about with a mark that these packets do not have.
+    let (text, code) = watch("10.77.2.2:8", &["--mark", "9"]);
+    assert!(code == 0 && text.contains("dropped, not as predicted (!)"), "{text}");
+    assert!(text.contains("! inet fw/forward 2"), "{text}");
+    let (text, _) = watch("10.77.2.2:9", &[]);
+    assert!(text.ends_with("observed: no such packet\n"), "{text}");
 }

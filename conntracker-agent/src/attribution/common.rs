@@ -180,6 +180,15 @@ impl<'a> Live<'a> {
             && self.is_entered_on_one_path(level)
     }
 
+    /// Whether one path alone leads through a base chain.
+    pub fn is_one_path(&self, level: usize) -> bool {
+        let mut left = self.edges.iter().filter(|edge| self.level(edge.from) == level);
+        // Edges are sorted by the node that they leave.
+        let mut last = None;
+        left.all(|edge| !edge.opaque && last.replace(edge.from) != Some(edge.from))
+            && self.is_entered_on_one_path(level)
+    }
+
     /// Whether all paths enter a base chain in the same state.
     fn is_entered_on_one_path(&self, level: usize) -> bool {
         let mut entries = self

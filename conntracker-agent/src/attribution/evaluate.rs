@@ -17,6 +17,8 @@ pub(super) struct Evaluation {
     pub matches: Tri,
     /// The possible outcomes, if the packet excludes some of the rule's.
     pub outcomes: Option<Vec<RuleOutcome>>,
+    /// Packet mark and connmark behind the rule if it matches, where the kernel's own rule says more than the model.
+    pub marks: Option<[Option<u32>; 2]>,
 }
 
 /// How the clauses set packet mark and connmark.
@@ -63,6 +65,8 @@ pub(super) fn needs(clauses: &[Clause]) -> Needs {
             | Clause::Map(VerdictMap { operands, .. }) => fields(operands),
             Clause::Translate(translate) if translate.ports.is_some() => Needs::NAT_PORT,
             Clause::Translate(_) => Needs::NAT,
+            // The kernel's rule may read marks to compute others.
+            Clause::Unknown | Clause::Mark { value: None, .. } => Needs::COMPUTED,
             _ => Needs::NONE,
         })
     })
@@ -94,7 +98,7 @@ impl ProgramRule {
                 break;
             }
         }
-        Evaluation { matches, outcomes: None }
+        Evaluation { matches, outcomes: None, marks: None }
     }
 
     fn look_up(
@@ -104,7 +108,7 @@ impl ProgramRule {
         matches: Tri,
         goes_on: bool,
     ) -> Evaluation {
-        let open = Evaluation { matches: matches.and(Tri::Unknown), outcomes: None };
+        let open = Evaluation { matches: matches.and(Tri::Unknown), outcomes: None, marks: None };
         let (MapElements::Listed(elements), Some(outcomes)) = (&map.elements, &self.map_outcomes)
         else {
             return open;
@@ -144,7 +148,7 @@ impl ProgramRule {
         if goes_on && possible.contains(&RuleOutcome::Continue) {
             return open;
         }
-        Evaluation { matches: matches.and(found), outcomes: Some(possible) }
+        Evaluation { matches: matches.and(found), outcomes: Some(possible), marks: None }
     }
 
     /// Whether this rule can have made this translation.

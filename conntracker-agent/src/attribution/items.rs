@@ -53,11 +53,16 @@ impl Item<'_> {
         let certain = verdicts().all(|other| other == verdict);
         let follows = || self.edges.iter().all(|edge| live.is_without_choice(edge));
         let exact = self.counted || (evidence && self.spot.index == end && follows());
+        let alone = || self.level.is_some_and(|level| live.is_one_path(level));
         Solved {
             chain: self.spot.chain,
             index: Some(self.spot.index),
             verdict: if certain { verdict } else { SolvedVerdict::Unknown },
-            provenance: if exact { Provenance::Exact } else { Provenance::Inferred },
+            provenance: match exact {
+                true => Provenance::Exact,
+                false if certain && alone() => Provenance::Evaluated,
+                false => Provenance::Inferred,
+            },
             placed: self.placed,
         }
     }

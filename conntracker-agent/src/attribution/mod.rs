@@ -12,6 +12,7 @@ mod evaluate;
 mod graph;
 mod interner;
 mod items;
+mod kernel_rules;
 pub mod packet;
 mod pending;
 mod program;

@@ -123,6 +123,9 @@ impl Needs {
     /// and of the ports.
     pub const NAT_PORT: Self = Self(Self::TRANSLATION | Self::TRANSLATION_PORT);
 
+    /// What marks are computed from.
+    pub const COMPUTED: Self = Self(Self::MARKS | Self::STATE | Self::PROTO);
+
     /// What a condition on a field needs.
     pub(super) fn of(field: Field) -> Self {
         Self(match field {

@@ -153,8 +153,8 @@ fn what_is_open_is_left_open() {
             chain user
                 c continue",
             "passed user/1",
-            "in/1 jump user inferred, user/1 continue exact, user/end return inferred, \
-             in/end accept inferred",
+            "in/1 jump user evaluated, user/1 continue exact, user/end return evaluated, \
+             in/end accept evaluated",
         ),
         // Rule or policy?
         (
@@ -170,7 +170,7 @@ fn what_is_open_is_left_open() {
                 - accept
                 c continue",
             "passed in/2",
-            "in/2 continue exact, in/end accept inferred",
+            "in/2 continue exact, in/end accept evaluated",
         ),
         // Only one rule drops.
         (
@@ -178,7 +178,7 @@ fn what_is_open_is_left_open() {
                 - accept
                 - drop",
             "dropped",
-            "in/2 drop inferred",
+            "in/2 drop evaluated",
         ),
         (
             "base in drop
@@ -213,7 +213,7 @@ fn what_is_open_is_left_open() {
             "base in drop
                 b accept",
             "passed in/1",
-            "in/1 accept inferred",
+            "in/1 accept evaluated",
         ),
         // A verdict map.
         (
@@ -222,7 +222,7 @@ fn what_is_open_is_left_open() {
             chain user
                 c accept",
             "passed in/1 user/1",
-            "in/1 jump user inferred, user/1 accept exact",
+            "in/1 jump user evaluated, user/1 accept exact",
         ),
         (
             "base in drop
@@ -230,7 +230,7 @@ fn what_is_open_is_left_open() {
             chain user
                 c accept",
             "passed in/1",
-            "in/1 accept inferred",
+            "in/1 accept evaluated",
         ),
         (
             "base in drop
@@ -257,13 +257,13 @@ fn several_base_chains_on_a_hook() {
     for (seen, want) in [
         (
             "passed a/1 c/1",
-            "a/1 continue exact, a/end accept exact, b/end accept inferred, c/1 accept exact",
+            "a/1 continue exact, a/end accept exact, b/end accept evaluated, c/1 accept exact",
         ),
         ("dropped a/2", "a/2 drop exact"),
         ("dropped a/1", "a/1 continue exact, a/end accept exact, b unknown chain, c unknown chain"),
         ("dropped among=0..0 a/2", "a/2 drop exact"),
-        ("dropped among=1..1", "a/end accept exact, b/1 drop inferred"),
-        ("dropped among=2..2", "a/end accept exact, b/end accept inferred, c drop chain"),
+        ("dropped among=1..1", "a/end accept exact, b/1 drop evaluated"),
+        ("dropped among=2..2", "a/end accept exact, b/end accept evaluated, c drop chain"),
         ("dropped among=1..1 elsewhere=1", "a/end accept exact, b unknown chain"),
     ] {
         check(ruleset, seen, want);
@@ -320,10 +320,10 @@ fn other_verdicts() {
 #[test]
 fn without_counters_only_structure_speaks() {
     for (ruleset, seen, want) in [
-        ("base in accept", "passed blind", "in/end accept inferred"),
+        ("base in accept", "passed blind", "in/end accept evaluated"),
         ("base in accept\n c accept", "passed blind", "in accept chain"),
-        ("base in accept\n c drop", "dropped blind in/1", "in/1 drop inferred"),
-        ("base in accept\n c continue", "passed blind in/1", "in/end accept inferred"),
+        ("base in accept\n c drop", "dropped blind in/1", "in/1 drop evaluated"),
+        ("base in accept\n c continue", "passed blind in/1", "in/end accept evaluated"),
     ] {
         check(ruleset, seen, want);
     }

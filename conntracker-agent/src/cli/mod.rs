@@ -73,7 +73,7 @@ enum Command {
     /// Show the firewall rules as traces name them.
     Rules(rules::RulesArgs),
     /// Say what the firewall would do with a packet: each rule that it meets, and its fate.
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     /// Compile rules in a namespace of its own: for the program itself.
     #[command(hide = true, name = scratch::COMMAND)]
     Scratch,
@@ -141,7 +141,7 @@ pub fn run() -> Result<ExitCode> {
         Some(Command::Report(args)) => report::run(*args),
         Some(Command::Diff(args)) => diff::run(*args),
         Some(Command::Rules(args)) => rules::run(args),
-        Some(Command::Explain(args)) => explain::run(args),
+        Some(Command::Explain(args)) => explain::run(*args),
         Some(Command::Scratch) => {
             scratch::work(std::io::stdin(), std::io::stdout()).map(|()| ExitCode::SUCCESS)
         }

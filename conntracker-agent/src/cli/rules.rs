@@ -1,5 +1,12 @@
 //! `conntracker rules`.
 
+mod difference;
+mod order;
+mod origin;
+mod shadowed;
+mod suggest;
+mod unused;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
@@ -20,6 +27,16 @@ enum RulesCommand {
     Show(ShowArgs),
     /// Observe packets, then print the rules with the flows that met them, and which rules none met.
     Hits(HitsArgs),
+    /// Find rules that no packet can meet, because rules before them take all of theirs: each with its proof.
+    Shadowed(shadowed::ShadowedArgs),
+    /// Find rules that no packet matched, by the kernel's counters or in a recording: each with its evidence.
+    Unused(unused::UnusedArgs),
+    /// Compare two rulesets: packets that they treat otherwise, and the rules that decide.
+    Diff(difference::DiffRulesArgs),
+    /// Propose an order in which fewer rules are evaluated, and no packet is treated otherwise.
+    Order(order::OrderArgs),
+    /// Write the smallest set of rules that accepts the flows that passed in a recording.
+    Suggest(suggest::SuggestArgs),
 }
 
 #[derive(Debug, Args)]
@@ -74,5 +91,10 @@ pub fn run(args: RulesArgs) -> Result<ExitCode> {
         RulesCommand::Hits(HitsArgs { netns, duration, format }) => {
             rules::watch(Watch { netns, duration, format: format.into() })
         }
+        RulesCommand::Shadowed(args) => shadowed::run(args),
+        RulesCommand::Unused(args) => unused::run(args),
+        RulesCommand::Diff(args) => difference::run(args),
+        RulesCommand::Order(args) => order::run(args),
+        RulesCommand::Suggest(args) => suggest::run(args),
     }
 }

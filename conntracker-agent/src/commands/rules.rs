@@ -1,9 +1,17 @@
 //! `conntracker rules`: the ruleset, with the names and positions that traces use.
 
+pub mod difference;
 pub mod hits;
 mod json;
+mod listed;
+pub mod order;
+mod origin;
+mod packet;
 mod select;
+pub mod shadowed;
+pub mod suggest;
 mod text;
+pub mod unused;
 mod watch;
 
 use std::process::ExitCode;
@@ -11,7 +19,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use self::select::{Selected, select};
-pub use self::watch::{Watch, watch};
+pub use self::{
+    origin::Origin,
+    watch::{Watch, watch},
+};
 use crate::{
     firewall::Ruleset,
     os::{messages, netns::Netns, output::Destination},

@@ -6,6 +6,7 @@
 //! `iptables` recognises the tables of iptables.
 
 pub mod action;
+pub mod analyse;
 pub mod clause;
 pub mod evaluate;
 mod extension;
@@ -86,7 +87,8 @@ impl Ruleset {
         let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
         let nft = if empty { Some(nft::Loaded::default()) } else { nft };
         let ruleset = Self::of(nft, legacy::load(limits)?);
-        let objects = if limits.keep() { KernelObjects::read() } else { KernelObjects::default() };
+        let objects =
+            if limits.keep() { KernelObjects::read() } else { KernelObjects::read_rules() };
         Ok(Self { printed: limits.take_kept(), objects, ..ruleset })
     }
 

@@ -41,27 +41,37 @@ impl KernelObjects {
     /// Reads those of the calling thread's namespace.
     #[must_use]
     pub fn read() -> Self {
-        let mut missing = Vec::new();
-        let mut part = |name: &str, read: Result<Option<Vec<u8>>>| match read {
-            Ok(Some(bytes)) => bytes,
+        let mut read = Self::read_rules();
+        read.routing = match RoutingDump::read() {
+            Ok(Some(dump)) => dump.into_bytes(),
             Ok(None) => {
-                missing.push(format!("{name} are too many to be kept"));
+                read.missing.push("routes are too many to be kept".to_owned());
                 Vec::new()
             }
             Err(error) => {
-                missing.push(format!("{name} cannot be read: {error:#}"));
+                read.missing
+                    .push(format!("routes cannot be read: {:#}", anyhow::Error::from(error)));
                 Vec::new()
             }
         };
-        let nf_tables = Dump::read().map(|dump| Some(dump.into_bytes())).map_err(Into::into);
-        let ip_tables = raw::read().map(|tables| Some(raw::to_bytes(&tables)));
-        let routing = RoutingDump::read().map(|dump| dump.map(RoutingDump::into_bytes));
-        Self {
-            nf_tables: part("the rules of nf_tables", nf_tables),
-            ip_tables: part("the rules of ip_tables", ip_tables),
-            routing: part("routes", routing.map_err(Into::into)),
-            missing,
-        }
+        read
+    }
+
+    /// Reads the rules of the calling thread's namespace alone.
+    #[must_use]
+    pub fn read_rules() -> Self {
+        let mut missing = Vec::new();
+        let mut part = |name: &str, read: Result<Vec<u8>>| {
+            read.unwrap_or_else(|error| {
+                missing.push(format!("{name} cannot be read: {error:#}"));
+                Vec::new()
+            })
+        };
+        let nf_tables = Dump::read().map(Dump::into_bytes).map_err(Into::into);
+        let ip_tables = raw::read().map(|tables| raw::to_bytes(&tables));
+        let (nf_tables, ip_tables) =
+            (part("the rules of nf_tables", nf_tables), part("the rules of ip_tables", ip_tables));
+        Self { nf_tables, ip_tables, routing: Vec::new(), missing }
     }
 
     /// Whether nothing is known.

@@ -143,6 +143,8 @@ impl Doubt {
 pub enum Provenance {
     /// The kernel's counters, or its evaluation of the rule, prove it.
     Exact,
+    /// The evaluator found this path alone for the packet, and it agrees with what became of the packet.
+    Evaluated,
     /// The only possibility that the ruleset leaves.
     Inferred,
     /// Only the base chain and its verdict are known.
@@ -155,6 +157,7 @@ impl Provenance {
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
+            Self::Evaluated => "evaluated",
             Self::Inferred => "inferred",
             Self::Chain => "chain",
         }

@@ -6,7 +6,7 @@ mod flow;
 mod frame;
 pub(super) mod groups;
 mod object;
-mod path;
+pub(crate) mod path;
 mod tuple;
 
 use std::io::{self, Write};

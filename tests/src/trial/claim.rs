@@ -11,6 +11,7 @@ use crate::tracer::Direction;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Provenance {
     Exact,
+    Evaluated,
     Inferred,
     Chain,
 }
@@ -96,6 +97,7 @@ fn step(object: &Value) -> Result<Claimed> {
         };
         let provenance = match text(object, "provenance")? {
             "exact" => Provenance::Exact,
+            "evaluated" => Provenance::Evaluated,
             "inferred" => Provenance::Inferred,
             "chain" => Provenance::Chain,
             other => bail!("provenance {other}"),

@@ -143,7 +143,9 @@ impl Problem {
 pub struct Steps {
     /// Right, and known from what was seen.
     pub exact: usize,
-    /// Right, and follow from others.
+    /// Right, on the one path that evaluation leaves.
+    pub evaluated: usize,
+    /// Right, and on all paths that it leaves.
     pub inferred: usize,
     /// Right, and only the chain is known.
     pub chain: usize,
@@ -157,10 +159,20 @@ pub struct Steps {
     pub gaps: usize,
 }
 
+impl Steps {
+    /// All that are told.
+    #[must_use]
+    pub fn told(&self) -> usize {
+        let Self { exact, evaluated, inferred, chain, .. } = self;
+        exact + evaluated + inferred + chain
+    }
+}
+
 impl AddAssign for Steps {
     fn add_assign(&mut self, other: Self) {
-        let Self { exact, inferred, chain, open, unplaced, omitted, gaps } = other;
+        let Self { exact, evaluated, inferred, chain, open, unplaced, omitted, gaps } = other;
         self.exact += exact;
+        self.evaluated += evaluated;
         self.inferred += inferred;
         self.chain += chain;
         self.open += open;
@@ -183,8 +195,8 @@ impl Judgement {
     /// Nothing wrong, and nothing left open.
     #[must_use]
     pub fn complete(&self) -> bool {
-        let Steps { inferred, chain, unplaced, omitted, gaps, .. } = self.steps;
-        self.problems.is_empty() && inferred + chain + unplaced + omitted + gaps == 0
+        let Steps { evaluated, inferred, chain, unplaced, omitted, gaps, .. } = self.steps;
+        self.problems.is_empty() && evaluated + inferred + chain + unplaced + omitted + gaps == 0
     }
 }
 
@@ -268,6 +280,7 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
                 _ if theirs.iter().any(is_it) => "order of steps",
                 (Provenance::Exact, StepKind::Rule) => "exact rule",
                 (Provenance::Exact, _) => "exact policy or return",
+                (Provenance::Evaluated, _) => "evaluated step",
                 (Provenance::Inferred, _) => "inferred step",
                 (Provenance::Chain, _) => "chain step",
             };
@@ -283,6 +296,7 @@ fn judge_steps(claim: &Claim, crossing: &Crossing<'_>, judgement: &mut Judgement
         judgement.steps.open += usize::from(step.verdict == Verdict::Unknown);
         match provenance {
             Provenance::Exact => judgement.steps.exact += 1,
+            Provenance::Evaluated => judgement.steps.evaluated += 1,
             Provenance::Inferred => judgement.steps.inferred += 1,
             Provenance::Chain => judgement.steps.chain += 1,
         }

@@ -75,8 +75,9 @@ impl fmt::Display for Tally {
             self;
         let Self { told, exact_told, hooks, hooks_seen, drops, drops_named, .. } = self;
         let Self { doubts, wrong, classes, .. } = self;
-        let Steps { exact, inferred, chain, open, unplaced, omitted, gaps } = &self.steps;
-        let steps = (exact + inferred + chain).max(1);
+        let Steps { exact, evaluated, inferred, chain, open, unplaced, omitted, gaps } =
+            &self.steps;
+        let steps = self.steps.told().max(1);
         let share = |part: &usize| *part as f64 * 100.0 / steps as f64;
         write!(
             f,
@@ -84,10 +85,11 @@ impl fmt::Display for Tally {
              each hook, {exact_firsts} of them exactly ({exact_told} of {told} of which \
              counters tell), {unseen} not so ({hooks_seen} of {hooks} hooks), {untraced} \
              never sent; {drops_named} of {drops} drops named; {claims} claims, {wrong} wrong {classes:?}; steps: {exact} exact \
-             ({:.1} %), {inferred} inferred ({:.1} %), {chain} chain ({:.1} %), {open} with an open \
+             ({:.1} %), {evaluated} evaluated ({:.1} %), {inferred} inferred ({:.1} %), {chain} chain ({:.1} %), {open} with an open \
              verdict, {unplaced} out of order, {omitted} steps and {gaps} chains not mentioned; \
              doubts: {doubts:?}",
             share(exact),
+            share(evaluated),
             share(inferred),
             share(chain),
         )

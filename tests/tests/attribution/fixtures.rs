@@ -36,6 +36,8 @@ fn rulesets_of_other_programs() {
         let tally = compare(&[trial], &report.flows).unwrap();
         println!("{name}: {tally}; {met} steps of the kernel");
         assert!(tally.wrong == 0, "{name}: {}", tally.complaint());
+        let known = tally.steps.exact + tally.steps.evaluated;
+        assert!(known * 100 >= tally.steps.told() * 95, "{name}: {tally}");
         assert!(tally.unseen == 0 && tally.claims > 0, "{name}: {:#?}", tally.missing);
         if name == "docker" {
             // Every rule of it has a counter.

@@ -61,7 +61,7 @@ fn attributes(kind: Kind) -> Tally {
     assert!(tally.hooks_seen * 100 >= tally.hooks * 99, "{kind}: too little is seen: {tally}");
     // Probes see each rule of nf_tables itself, whatever counters it has.
     if backend() == "probes" && kind != Kind::IptablesLegacy {
-        assert!(tally.steps.inferred + tally.steps.chain == 0, "{kind}: not all is exact: {tally}");
+        assert!(tally.steps.told() == tally.steps.exact, "{kind}: not all is exact: {tally}");
     }
     tally
 }
@@ -102,7 +102,11 @@ fn nft_with_some_counters() {
 
 #[test]
 fn nft_without_counters() {
-    attributes(Kind::NftBare);
+    let steps = attributes(Kind::NftBare).steps;
+    // These rulesets read more than is known of packets (TTL, length, flags of TCP, routes) than others do: those of
+    // programs are in `fixtures`.
+    let known = steps.exact + steps.evaluated;
+    assert!(known * 100 >= steps.told() * 80, "too little is evaluated: {steps:?}");
 }
 
 #[test]

@@ -43,11 +43,13 @@ enum Emulated {
 #[rustfmt::skip]
 pub const SUITES: &[Suite] = &[
     Suite { name: "alternatives", proves: "functions that are missing: what is taken in their place, and what is said", emulated: Emulated::First },
+    Suite { name: "analyse", proves: "`rules shadowed`, `unused`, `diff`, `order`, `suggest`: proofs and predictions, compared with the kernel's own traces and verdicts", emulated: Emulated::No },
     Suite { name: "attribution", proves: "which rules packets met, compared with the kernel's own traces", emulated: Emulated::Each },
     Suite { name: "backends", proves: "`links` and `probes` side by side tell the same", emulated: Emulated::First },
     Suite { name: "bounds", proves: "more flows than there is room for: flat memory, exact sums, a report where memory is limited", emulated: Emulated::No },
     Suite { name: "cli", proves: "command line and `doctor`", emulated: Emulated::No },
     Suite { name: "compat", proves: "reports of version 0.1, rules included", emulated: Emulated::First },
+    Suite { name: "compiled", proves: "`explain --against`: rules of files that are not loaded, compared with the same rules once they are", emulated: Emulated::No },
     Suite { name: "conntrack_api", proves: "the library reads and changes the table as conntrack(8) does", emulated: Emulated::No },
     Suite { name: "conntrack_cli", proves: "`conntracker conntrack` does, prints and answers what conntrack(8) does", emulated: Emulated::No },
     Suite { name: "daemon", proves: "daemon, pidfile, signals", emulated: Emulated::No },

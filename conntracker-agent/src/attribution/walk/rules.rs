@@ -68,7 +68,7 @@ impl<'a> Walk<'a> {
         let mut passed = false;
         let mut first = |rules: &mut dyn Iterator<Item = u32>| {
             let matters = |at: &u32| {
-                let matters = self.may_matter(state, chain, *at);
+                let matters = self.may_matter(state, Spot { chain: id, index: *at }, chain);
                 passed |= !matters;
                 matters
             };
@@ -96,21 +96,24 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a rule can have an effect on this packet.
-    fn may_matter(&self, state: SearchState, chain: &ProgramChain, index: u32) -> bool {
-        let Some(rule) = chain.rules.get(index as usize) else { return false };
+    fn may_matter(&self, state: SearchState, spot: Spot, chain: &ProgramChain) -> bool {
+        let Some(rule) = chain.rules.get(spot.index as usize) else { return false };
         let targets_seen = rule.watched && self.seen.targets_seen.is_some();
         let early = self.marks && rule.markings.iter().any(|marking| marking.early);
-        targets_seen || early || self.evaluate(state, rule).matches != Tri::No
+        targets_seen || early || self.evaluate(state, spot, rule).matches != Tri::No
     }
 
-    fn evaluate(&self, state: SearchState, rule: &ProgramRule) -> Evaluation {
+    fn evaluate(&self, state: SearchState, spot: Spot, rule: &ProgramRule) -> Evaluation {
         let [mark, connmark] = state.marks;
-        rule.evaluate(&condition::PacketAtRule {
-            packet: &self.seen.packet,
-            base: state.base,
-            mark,
-            connmark,
-        })
+        let packet = &self.seen.packet;
+        let at = condition::PacketAtRule { packet, base: state.base, mark, connmark };
+        let found = rule.evaluate(&at);
+        match (&self.program.kernel, self.seen.chains.get(state.base)) {
+            (Some(kernel), Some(base)) => {
+                kernel.refine(found, (spot, *base), self.program.outcomes(rule), &at)
+            }
+            _ => found,
+        }
     }
 
     pub(super) fn at(&mut self, at: At<'a>) {
@@ -159,16 +162,16 @@ impl<'a> Walk<'a> {
         };
         if counted {
             // The match is proved; conditions add nothing.
-            let all = Evaluation { matches: Tri::Yes, outcomes: None };
+            let all = Evaluation { matches: Tri::Yes, outcomes: None, marks: None };
             self.met(At { state: after, ..at }, rule, evidence, &all);
         } else {
-            let found = self.evaluate(state, rule);
+            let found = self.evaluate(state, spot, rule);
             self.met(At { state: after, ..at }, rule, evidence, &found);
         }
         if counts && (knowledge == Knowledge::Loose || self.may_reenter(id, state.rest)) {
             // It is met another time.
             if knowledge == Knowledge::Loose {
-                let found = self.evaluate(state, rule);
+                let found = self.evaluate(state, spot, rule);
                 self.met(at, rule, evidence, &found);
             } else {
                 self.miss(at, rule);
@@ -182,8 +185,12 @@ impl<'a> Walk<'a> {
         let counted = evidence.left.is_some();
         let outcomes = found.outcomes.as_deref().unwrap_or(self.program.outcomes(rule));
         let decides = self.program.outcomes(rule) != [RuleOutcome::Continue];
+        let matched = match found.marks {
+            Some(marks) if self.marks => SearchState { marks, ..at.state },
+            _ => self.marked(at.state, rule, true),
+        };
         if found.matches != Tri::No {
-            let state = self.marked(at.state, rule, true);
+            let state = matched;
             for &outcome in outcomes {
                 self.outcome(At { state, ..at }, outcome, evidence);
             }
@@ -195,8 +202,7 @@ impl<'a> Walk<'a> {
         }
         if found.matches != Tri::Yes {
             // A rule that only goes on is the same with and without a match.
-            let same =
-                !decides && self.marked(at.state, rule, true) == self.marked(at.state, rule, false);
+            let same = !decides && matched == self.marked(at.state, rule, false);
             if !(same && found.matches == Tri::Unknown) {
                 self.miss(at, rule);
             }

@@ -297,7 +297,7 @@ impl RuleTracer {
         &mut self,
         programs: &mut Programs,
         id: NetnsId,
-        ruleset: Ruleset,
+        mut ruleset: Ruleset,
         before: &Fingerprint,
     ) -> Result<bool> {
         let index = match self.index(programs, id) {
@@ -324,7 +324,7 @@ impl RuleTracer {
             .collect();
         let mut without_links = BTreeSet::new();
         let (mut program, plans) = loop {
-            let program = Program::new(&ruleset, &join);
+            let program = Program::new(&ruleset, &join).with_kernel_rules(&ruleset);
             let planner = Planner {
                 index: &index,
                 ruleset: &ruleset,
@@ -431,7 +431,7 @@ impl RuleTracer {
             EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
         let began_ns = since_boot_ns();
-        self.record(id, &ruleset, began_ns);
+        self.record(id, &mut ruleset, began_ns);
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
             .watched(rule_coverage);

@@ -19,7 +19,7 @@ use self::{
     render::Side,
     traced::Epochs,
 };
-use super::report::{Epoch, Input, Source, When, end_of};
+use super::report::{Epoch, Input, Source, When, end_of, epochs};
 use crate::{
     os::{messages, output::Destination},
     report::{Report, time},
@@ -101,7 +101,7 @@ impl Sides {
                 if first >= second {
                     bail!("the first `--at` must be before the second");
                 }
-                let epochs = Source::epochs(&inputs)?;
+                let epochs = epochs(&inputs)?;
                 let later = epochs.iter().find(|(_, epoch)| epoch.at_ns > first);
                 let whole_from = later.map_or(u32::MAX, |(number, _)| *number);
                 Ok([
@@ -111,7 +111,7 @@ impl Sides {
             }
             Self::Epoch(source, number) => {
                 let inputs = source.inputs()?;
-                let epochs = Source::epochs(&inputs)?;
+                let epochs = epochs(&inputs)?;
                 let began = *epochs.get(number).with_context(|| {
                     let known: Vec<String> = epochs.keys().map(u32::to_string).collect();
                     format!("the recording has no epoch {number}; it has: {}", known.join(", "))

@@ -9,7 +9,7 @@ use conntracker_common::{
     has_ports, is_icmp,
 };
 
-use super::Question;
+use super::AskedPacket;
 use crate::{
     firewall::evaluate::{
         Origin, Packet,
@@ -44,37 +44,42 @@ pub(super) struct Start {
     pub arrives: String,
 }
 
-/// The packet of a question.
-pub(super) fn start(question: &Question, routes: &RoutingTables) -> Result<Start> {
-    let [source, destination] = question.addresses;
-    let mut packet = Packet::new(source, destination, question.proto)
+/// The packet that is asked about. `known`: what conntrack's entry says of it. `host`: routes are known.
+pub(super) fn start(
+    asked: &AskedPacket,
+    known: Option<Tracking>,
+    routes: &RoutingTables,
+    host: bool,
+) -> Result<Start> {
+    let [source, destination] = asked.addresses;
+    let mut packet = Packet::new(source, destination, asked.proto)
         .context("source and destination must both be of IPv4 or both of IPv6")?;
     if matches!(
-        (question.proto, source),
+        (asked.proto, source),
         (IPPROTO_ICMP, IpAddr::V6(_)) | (IPPROTO_ICMPV6, IpAddr::V4(_))
     ) {
         bail!("ICMP is of IPv4, ICMPv6 of IPv6");
     }
-    for (side, port) in [Side::Source, Side::Destination].into_iter().zip(question.ports) {
+    for (side, port) in [Side::Source, Side::Destination].into_iter().zip(asked.ports) {
         if let Some(port) = port {
             packet.set_port(side, port);
         }
     }
-    if is_icmp(question.proto) {
+    if is_icmp(asked.proto) {
         packet.set_icmp(ECHO[usize::from(source.is_ipv6())], 0);
     }
-    if question.proto == IPPROTO_TCP {
-        let usual = if question.state == CtState::New { SYN } else { ACK };
-        packet.set_tcp_flags(question.flags.unwrap_or(usual), 0xff);
+    if asked.proto == IPPROTO_TCP {
+        let usual = if asked.state == CtState::New { SYN } else { ACK };
+        packet.set_tcp_flags(asked.flags.unwrap_or(usual), 0xff);
     }
     packet.set_ttl(TTL);
-    packet.mark = Word::new(question.mark, Attribute::Mark.into());
+    packet.mark = Word::new(asked.mark, Attribute::Mark.into());
     packet.packet_type = Ok(PacketType::Host);
     packet.vlan = Ok(None);
-    packet.tracking = tracking(question);
-    let origin = match interface(question, routes)? {
+    packet.tracking = known.unwrap_or_else(|| tracking(asked));
+    let origin = match input(asked, routes, host)? {
         Some(interface) => {
-            packet.input = Ok(Some(interface.clone()));
+            packet.input = Ok(Some(interface));
             packet.output = Ok(None);
             packet.owner = Ok(None);
             Origin::Received
@@ -89,12 +94,16 @@ pub(super) fn start(question: &Question, routes: &RoutingTables) -> Result<Start
 }
 
 /// The interface that receives the packet; `None` if this host sends it.
-fn interface<'a>(question: &Question, routes: &'a RoutingTables) -> Result<Option<&'a Interface>> {
-    if let Some(name) = &question.input {
-        let found = routes.interface(name);
-        return Ok(Some(found.with_context(|| format!("there is no interface `{name}`"))?));
+fn input(asked: &AskedPacket, routes: &RoutingTables, host: bool) -> Result<Option<Interface>> {
+    match &asked.input {
+        Some(name) => named(name, routes, host).map(Some),
+        None if host => input_of(asked.addresses[0], routes).map(Option::<&Interface>::cloned),
+        None => Ok(None),
     }
-    let [source, _] = question.addresses;
+}
+
+/// The interface through which packets of an address come; `None` if this host has it.
+pub(super) fn input_of(source: IpAddr, routes: &RoutingTables) -> Result<Option<&Interface>> {
     let query = RouteQuery::to(source);
     if routes.address_type(&query) == Ok(RouteType::Local) {
         return Ok(None);
@@ -106,11 +115,32 @@ fn interface<'a>(question: &Question, routes: &'a RoutingTables) -> Result<Optio
     Ok(Some(found.with_context(unknown)?))
 }
 
+/// The interface that the packet is said to leave through.
+pub(super) fn output(
+    asked: &AskedPacket,
+    routes: &RoutingTables,
+    host: bool,
+) -> Result<Option<Interface>> {
+    let Some(name) = &asked.output else { return Ok(None) };
+    let to = RouteQuery::to(asked.addresses[1]);
+    if routes.address_type(&to) == Ok(RouteType::Local) {
+        bail!("packets for {} leave through no interface: this host has that address", to.to);
+    }
+    named(name, routes, host).map(Some)
+}
+
+/// An interface. If no host is known, any may be there.
+fn named(name: &str, routes: &RoutingTables, host: bool) -> Result<Interface> {
+    let found = routes.interface(name).cloned();
+    let found = found.or_else(|| (!host).then(|| Interface::named(name)));
+    found.with_context(|| format!("there is no interface `{name}`"))
+}
+
 /// What conntrack says about the packet.
-fn tracking(question: &Question) -> Tracking {
-    let [src, dst] = question.addresses;
-    let proto = question.proto;
-    let l4 = match question.ports {
+fn tracking(asked: &AskedPacket) -> Tracking {
+    let [src, dst] = asked.addresses;
+    let proto = asked.proto;
+    let l4 = match asked.ports {
         [Some(src), Some(dst)] => L4::Ports { src, dst },
         _ if is_icmp(proto) => L4::Icmp { kind: ECHO[usize::from(src.is_ipv6())], code: 0, id: 0 },
         _ => L4::None,
@@ -121,7 +151,7 @@ fn tracking(question: &Question) -> Tracking {
     let unknown = || Err(Attribute::CtTuple.into());
     let (original, reply) =
         if whole { (first.original, first.reply) } else { (unknown(), unknown()) };
-    match question.state {
+    match asked.state {
         CtState::New => Tracking { original, reply, ..first },
         CtState::Established => {
             // Of a flow that is not translated.

@@ -2,9 +2,8 @@
 
 use crate::{
     firewall::{
-        Ruleset,
         evaluate::{Firewall, Packet, journey::Ending, state::Fate, unknown::UnknownSet},
-        model::ChainItem,
+        model::{ChainItem, Table},
     },
     model::{
         hook::Hook,
@@ -33,7 +32,7 @@ pub(super) struct ExplainedStep {
 }
 
 /// A path, with the text of its rules from a listing.
-pub(super) fn path(ending: &Ending, firewall: &Firewall, listed: &Ruleset) -> Path {
+pub(super) fn path(ending: &Ending, firewall: &Firewall, listed: &[Table]) -> Path {
     let mut calls: Vec<u32> = Vec::new();
     let mut hook = None;
     let mut steps = Vec::new();
@@ -54,11 +53,11 @@ pub(super) fn path(ending: &Ending, firewall: &Firewall, listed: &Ruleset) -> Pa
 }
 
 /// Adds what only the listing has, if it has the same rule.
-pub(in crate::commands) fn describe(site: &mut Site, listed: &Ruleset) {
-    let same = |table: &&crate::firewall::model::Table| {
+pub(in crate::commands) fn describe(site: &mut Site, listed: &[Table]) {
+    let same = |table: &&Table| {
         table.backend == site.backend && table.family == site.family && table.name == site.table
     };
-    let Some(table) = listed.tables.iter().find(same) else { return };
+    let Some(table) = listed.iter().find(same) else { return };
     site.iptables = table.iptables;
     let position = site.position.unwrap_or_default();
     if let Some(ChainItem::Rule(rule)) =

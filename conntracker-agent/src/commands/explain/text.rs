@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Answer, Question, path::Path, verdict};
+use super::{AskedPacket, Explanation, observe::ObservedHook, path::Path};
 use crate::{
     firewall::evaluate::{Attr, Packet, packet::Side, state::Fate},
     model::{harmless::one_line, path::Verdict},
@@ -21,38 +21,60 @@ const HOOK: usize = 2;
 const STEP: usize = 4;
 
 /// Writes the answer.
-pub(super) fn render(question: &Question, answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
-    let [from, to] = [0, 1].map(|side| end(question.addresses[side], question.ports[side]));
-    let proto = protocol_name(question.proto);
-    writeln!(out, "{proto} {from} -> {to}, {}, {}", question.state.name(), answer.arrives)?;
+pub(super) fn render(all: &Explanation<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Explanation { asked, arrives, answer, today, observed } = all;
+    writeln!(out, "{}, {}, {arrives}", packet(asked), asked.state.name())?;
     let several = answer.paths.len() > 1;
     for (index, path) in answer.paths.iter().enumerate() {
         if several {
             let word = if index == 0 { "either" } else { "or" };
             writeln!(out, "{word} ({}):", path.why)?;
         }
-        steps(question, path, out)?;
+        steps(asked, path, out)?;
     }
-    let (word, reason) = verdict(answer.fate);
-    write!(out, "verdict: {word}")?;
-    if let Some(step) = dropper(answer) {
-        write!(out, " by {step}")?;
+    writeln!(out, "verdict: {}", answer.sentence())?;
+    if let Some(today) = today {
+        writeln!(out, "today: {}", today.sentence())?;
     }
-    match reason {
-        Some(reason) => writeln!(out, ": {reason}"),
-        None => writeln!(out),
-    }
+    observed.as_deref().map_or(Ok(()), |hooks| self::observed(hooks, out))
 }
 
-/// The step that drops the packet, if that is decided.
-fn dropper(answer: &Answer) -> Option<String> {
-    let dropped = matches!(answer.fate, Ok(Fate::Drop | Fate::Reject));
-    let [path] = answer.paths.as_slice() else { return None };
-    let step = path.steps.last().filter(|_| dropped)?;
-    Some(chain(&step.site, 0))
+/// What became of packets that were observed: where it is not what was predicted, the steps, those marked that were
+/// not.
+fn observed(hooks: &[ObservedHook], out: &mut dyn Write) -> io::Result<()> {
+    if hooks.is_empty() {
+        return writeln!(out, "observed: no such packet");
+    }
+    writeln!(out, "observed:")?;
+    for hook in hooks {
+        let packets = if hook.packets == 1 { "packet" } else { "packets" };
+        let dropped = if hook.dropped { ", dropped" } else { "" };
+        let agrees = if hook.agrees() { "as predicted" } else { "not as predicted (!)" };
+        writeln!(
+            out,
+            "{:HOOK$}{}: {} {packets}{dropped}, {agrees}",
+            "",
+            hook.hook.name(),
+            hook.packets
+        )?;
+        for (step, predicted) in hook.steps.iter().filter(|_| !hook.agrees()) {
+            let mark = if *predicted { ' ' } else { '!' };
+            let site = chain(&step.site, 0);
+            write!(out, "{:HOOK$}{mark} {site}  {:8}  ", "", step.verdict.name())?;
+            writeln!(out, "{}", described(&step.site, &step.verdict))?;
+        }
+    }
+    Ok(())
 }
 
-fn steps(question: &Question, path: &Path, out: &mut dyn Write) -> io::Result<()> {
+/// Protocol and both ends of a packet.
+pub(super) fn packet(asked: &AskedPacket) -> impl fmt::Display {
+    let [from, to] = [0, 1].map(|side| end(asked.addresses[side], asked.ports[side]));
+    let proto = protocol_name(asked.proto);
+    fmt::from_fn(move |f| write!(f, "{proto} {from} -> {to}"))
+}
+
+fn steps(asked: &AskedPacket, path: &Path, out: &mut dyn Write) -> io::Result<()> {
     let widths = path.steps.iter().map(|step| chain(&step.site, step.depth).chars().count());
     let width = widths.max().unwrap_or_default().min(WIDEST);
     let mut hook = None;
@@ -72,12 +94,12 @@ fn steps(question: &Question, path: &Path, out: &mut dyn Write) -> io::Result<()
             writeln!(out, " (perhaps: {})", step.why)?;
         }
     }
-    changes(question, path.fate, &path.packet, out)
+    changes(asked, path.fate, &path.packet, out)
 }
 
 /// What rules and routes made of the packet.
 fn changes(
-    question: &Question,
+    asked: &AskedPacket,
     fate: Fate,
     packet: &Packet,
     out: &mut dyn Write,
@@ -88,14 +110,14 @@ fn changes(
     }
     for (side, name) in [(Side::Source, "source"), (Side::Destination, "destination")] {
         let (address, port) = (packet.address(side), packet.port(side));
-        let before = (question.addresses[side as usize], question.ports[side as usize]);
+        let before = (asked.addresses[side as usize], asked.ports[side as usize]);
         let same = address == Ok(before.0) && port.unwrap_or(before.1) == before.1;
         if !same {
             let new = translated(address, port);
             writeln!(out, "{:HOOK$}{name} translated to {new}", "")?;
         }
     }
-    if packet.mark.get() != Ok(question.mark) {
+    if packet.mark.get() != Ok(asked.mark) {
         match packet.mark.get() {
             Ok(mark) => writeln!(out, "{:HOOK$}packet mark set to {mark:#x}", "")?,
             Err(why) => writeln!(out, "{:HOOK$}packet mark perhaps changed: {why}", "")?,

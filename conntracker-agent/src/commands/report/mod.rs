@@ -11,11 +11,11 @@ mod golden_events;
 mod inputs;
 mod progress;
 mod replay;
+mod rulesets;
 mod select;
 mod when;
 
 use std::{
-    collections::BTreeMap,
     io::Write,
     ops::RangeInclusive,
     path::PathBuf,
@@ -25,7 +25,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-pub(super) use self::{epochs::EpochRulesets, inputs::Input};
+pub(super) use self::{
+    epochs::EpochRulesets,
+    inputs::Input,
+    rulesets::{Epoch, Stated, epochs, stated_rulesets},
+};
 use self::{
     progress::Progress,
     replay::{Replay, Wanted},
@@ -37,9 +41,9 @@ pub use self::{
 };
 use super::trace::EXIT_LOST;
 use crate::{
-    model::{NetnsId, TimeOfDay, event::EventKind, filter::Filter},
+    model::filter::Filter,
     os::{messages, output::Destination, random::random},
-    recording::{End, Error, Item, Reader, statement::Ruleset},
+    recording::{End, Error, Item, Reader},
     report::{
         Format, Report,
         anonymous::Anonymizer,
@@ -159,55 +163,6 @@ impl Source {
             end: if self.live { End::MayGrow } else { End::Last },
         }
     }
-
-    /// The epochs of the ruleset by their numbers; of the first run.
-    pub(super) fn epochs(inputs: &[Input]) -> Result<BTreeMap<u32, Epoch>> {
-        let mut epochs = BTreeMap::new();
-        let (mut run, mut time_of_day) = (None, TimeOfDay::default());
-        // The first ruleset may stand before the first event, which relates the clocks.
-        let mut early: Vec<Ruleset> = Vec::new();
-        for input in inputs {
-            let name = input.name();
-            let what = || format!("cannot read {name}");
-            let mut reader = Reader::new(input.open()?).with_context(what)?;
-            while let Some(item) = reader.next(End::Last).with_context(what)? {
-                let mut rulesets = Vec::new();
-                match item {
-                    Item::Part(head) if *run.get_or_insert(head.recording) != head.recording => {
-                        return Ok(epochs);
-                    }
-                    Item::Events(events) => {
-                        for event in events {
-                            if let EventKind::Clock(related) = event.kind {
-                                time_of_day = related;
-                            }
-                        }
-                    }
-                    Item::Ruleset(ruleset) => rulesets.push(ruleset),
-                    _ => {}
-                }
-                if time_of_day == TimeOfDay::default() {
-                    early.append(&mut rulesets);
-                    continue;
-                }
-                for ruleset in early.drain(..).chain(rulesets) {
-                    let at_ns = time_of_day.of(ruleset.at_ns);
-                    let netns = NetnsId(ruleset.netns);
-                    epochs.entry(ruleset.epoch).or_insert(Epoch { at_ns, netns });
-                }
-            }
-        }
-        Ok(epochs)
-    }
-}
-
-/// An epoch of the ruleset.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Epoch {
-    /// When it began: nanoseconds since the epoch of time.
-    pub at_ns: u64,
-    /// Namespace whose ruleset it is of.
-    pub netns: NetnsId,
 }
 
 /// Writes the report.

@@ -10,6 +10,7 @@ use std::{
     io::{self, Write},
 };
 
+pub(super) use self::evidence::OF_ALL_RULES;
 pub use self::evidence::incomplete;
 use self::{
     evidence::{Evidence, Why},

@@ -12,12 +12,12 @@ use super::super::{
 };
 use crate::{
     firewall::{
-        Ruleset,
         evaluate::{
             Evaluation, Firewall, Packet, Part, evaluate, evaluate_at,
             routing_tables::RoutingTables,
             state::{EvaluatedStep, StepVerdict},
         },
+        model::Table,
         packets::Sample,
         rules::Rules,
     },
@@ -62,7 +62,8 @@ type StepKey = (u32, usize, StepVerdict);
 pub(super) struct Model<'a> {
     pub firewall: Firewall,
     pub routes: Rc<RoutingTables>,
-    listed: Ruleset,
+    /// The text of rules.
+    listed: Vec<Table>,
     names: &'a RuleNames,
     steps: RefCell<HashMap<StepKey, Option<Named>>>,
     /// Packets that were evaluated.
@@ -73,9 +74,8 @@ impl<'a> Model<'a> {
     /// Rules on a host with these routes.
     pub fn new(rules: Rules, routes: Rc<RoutingTables>, names: &'a RuleNames) -> Self {
         let firewall = rules.firewall();
-        let listed = Ruleset { tables: rules.listed, ..Ruleset::default() };
         let (steps, evaluated) = (RefCell::default(), Cell::new(0));
-        Self { firewall, routes, listed, names, steps, evaluated }
+        Self { firewall, routes, listed: rules.listed, names, steps, evaluated }
     }
 
     /// Takes a packet through the firewall.

@@ -9,7 +9,7 @@ use crate::{
 
 /// A chain.
 #[derive(Debug)]
-pub(super) struct CompiledChain {
+pub(in crate::firewall) struct CompiledChain {
     pub backend: Backend,
     pub family: Family,
     pub table: String,
@@ -23,7 +23,7 @@ pub(super) struct CompiledChain {
 
 /// A rule.
 #[derive(Debug)]
-pub(super) struct CompiledRule {
+pub(in crate::firewall) struct CompiledRule {
     /// Rules of ip_tables have none.
     pub handle: Option<u64>,
     pub operations: Vec<Operation>,
@@ -31,7 +31,7 @@ pub(super) struct CompiledRule {
 
 /// An expression whose chains and sets are found.
 #[derive(Debug)]
-pub(super) enum Operation {
+pub(in crate::firewall) enum Operation {
     /// Sets the verdict.
     Verdict(Code),
     /// Looks a key up.

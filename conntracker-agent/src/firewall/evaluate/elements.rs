@@ -18,11 +18,13 @@ const FOLLOWED: usize = 16;
 
 /// A set or a map.
 #[derive(Debug)]
-pub(super) struct Elements {
+pub(in crate::firewall) struct Elements {
     /// Bytes of a key.
     pub key_len: usize,
     /// Packets add, change or remove elements.
     pub dynamic: bool,
+    /// Elements may be removed when their time is over.
+    pub expires: bool,
     keys: Keys,
     /// The element for all other keys.
     catchall: Option<usize>,
@@ -31,7 +33,7 @@ pub(super) struct Elements {
 
 /// What a key is mapped to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mapped {
+pub(in crate::firewall) enum Mapped {
     /// Nothing, or an object.
     Nothing,
     /// A value.
@@ -42,11 +44,23 @@ pub(super) enum Mapped {
 
 /// What a key leads to.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(in crate::firewall) struct Entry {
     /// What a map maps to.
     pub data: Mapped,
     /// What is evaluated for it.
     pub expressions: Vec<Expression>,
+}
+
+impl Entry {
+    /// Whether it is found whatever was counted before.
+    pub(in crate::firewall) fn only_counts(&self) -> bool {
+        !self.expressions.iter().any(|expression| {
+            matches!(
+                expression,
+                Expression::Limit { .. } | Expression::Quota { .. } | Expression::Connlimit { .. }
+            )
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -143,9 +157,49 @@ impl Elements {
         Self {
             key_len: set.key_len as usize,
             dynamic: has(key::set::EVAL),
+            expires: has(key::set::TIMEOUT),
             keys,
             catchall: elements().find(|(_, e)| is(e, key::set::ELEM_CATCHALL)).map(|(at, _)| at),
             entries,
+        }
+    }
+
+    /// What keys lead to.
+    pub(in crate::firewall) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The keys of each element, from the first to the last one, in each field of a concatenation by itself; `None` if
+    /// there is an element for all other keys.
+    pub(in crate::firewall) fn ranges(&self) -> Option<Vec<(Vec<u8>, Vec<u8>, &Entry)>> {
+        if self.catchall.is_some() {
+            return None;
+        }
+        let entry = |index: usize| self.entries.get(index);
+        match &self.keys {
+            Keys::Exact(keys) => keys
+                .iter()
+                .map(|(key, index)| Some((key.clone(), key.clone(), entry(*index)?)))
+                .collect(),
+            Keys::Ranges { ranges, .. } => ranges
+                .iter()
+                .map(|(low, high, index)| Some((low.clone(), high.clone(), entry(*index)?)))
+                .collect(),
+            Keys::Intervals(bounds) => {
+                let behind = bounds.iter().skip(1).map(|(bound, _)| Some(bound)).chain([None]);
+                let begins = bounds.iter().zip(behind);
+                begins
+                    .filter_map(|((first, index), behind)| {
+                        let last = match behind {
+                            Some(behind) if behind == first => return None,
+                            Some(behind) => before(behind),
+                            None => vec![0xff; first.len()],
+                        };
+                        Some((first.clone(), last, entry((*index)?)?))
+                    })
+                    .map(Some)
+                    .collect()
+            }
         }
     }
 
@@ -207,6 +261,19 @@ impl Elements {
             }
         }
     }
+}
+
+/// The key before another one.
+fn before(key: &[u8]) -> Vec<u8> {
+    let mut before = key.to_vec();
+    for byte in before.iter_mut().rev() {
+        let (less, borrows) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrows {
+            break;
+        }
+    }
+    before
 }
 
 /// Bytes of each field in a key, with padding to whole words.
@@ -275,6 +342,11 @@ mod tests {
         assert_eq!(found(&elements, [0, 0x10], [0xff, 0xf0]), [11]);
         assert_eq!(found(&elements, [0, 0], [0xff, 0]), [11, 12]);
         assert!(found(&elements, [1, 0], [0xff, 0]).is_empty());
+        let ranges = elements.ranges().unwrap();
+        let ranges: Vec<_> = ranges.iter().map(|(first, last, _)| [&first[..], last]).collect();
+        let expected: [[&[u8]; 2]; 3] =
+            [[&[0, 0x10], &[0, 0x1f]], [&[0, 0x20], &[0, 0x2f]], [&[0xff, 0], &[0xff, 0xff]]];
+        assert_eq!(ranges, expected);
     }
 
     #[test]

@@ -39,6 +39,14 @@ impl Header {
         }
     }
 
+    /// Makes the bits of a byte unknown that `mask` has.
+    pub fn forget_bits(&mut self, offset: usize, mask: u8) {
+        if let (Some(value), Some(known)) = (self.value.get_mut(offset), self.known.get_mut(offset))
+        {
+            (*value, *known) = (*value & !mask, *known & !mask);
+        }
+    }
+
     /// A byte and the bits of it that are known; nothing is known of bytes that are not kept.
     #[must_use]
     pub fn byte(&self, offset: usize) -> (u8, u8) {
@@ -82,6 +90,8 @@ mod tests {
         assert_eq!(header.array::<3>(2), None);
         assert_eq!(header.byte(4), (1, 0x0f));
         assert_eq!(format!("{header:?}"), "????0102(01/0f)");
+        header.forget_bits(2, 0xf0);
+        assert_eq!(header.byte(2), (1, 0x0f));
         header.forget(3, 1);
         assert_eq!(header.array::<1>(3), None);
     }

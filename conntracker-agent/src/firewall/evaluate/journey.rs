@@ -167,13 +167,12 @@ impl Journey<'_> {
 
     fn route(&self, packet: &Packet) -> Attr<Route> {
         let input = packet.input.as_ref().map_err(|why| *why)?.as_ref();
-        self.routes.route(&RouteQuery {
-            to: packet.address(Side::Destination)?,
-            from: Some(packet.address(Side::Source)?),
-            input,
-            output: None,
-            mark: packet.mark.get()?,
-        })
+        let from = match packet.address(Side::Source) {
+            Err(_) if input.is_some() && !self.routes.depends_on_source() => None,
+            address => Some(address?),
+        };
+        let Ok(to) = packet.address(Side::Destination) else { return self.routes.route_of_all() };
+        self.routes.route(&RouteQuery { to, from, input, output: None, mark: packet.mark.get()? })
     }
 
     fn deliver(&mut self, mut state: State) {

@@ -3,16 +3,17 @@
 //! A [`Packet`] has attributes of which each may be unknown, with the reason ([`unknown`]). Where a rule reads
 //! something unknown both possibilities are followed, and the answer is undecided only where they differ.
 
+mod alone;
 mod bytes;
 mod chain;
 mod classes;
 pub mod code;
-mod compiled;
+pub(super) mod compiled;
 mod compute;
 pub mod context;
 pub mod decision;
 mod effect;
-mod elements;
+pub(super) mod elements;
 mod entry;
 mod fib;
 pub mod header;
@@ -30,6 +31,7 @@ pub mod routes;
 pub mod routing_tables;
 mod rule;
 mod ruleset;
+pub mod single;
 pub mod state;
 mod statement;
 pub mod tracking;
@@ -42,6 +44,7 @@ pub mod xt;
 mod tests;
 
 pub use self::{
+    alone::{BaseHook, evaluate_chain, evaluate_hook},
     classes::Classes,
     decision::Decision,
     hook::Part,

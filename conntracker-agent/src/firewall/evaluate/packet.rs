@@ -206,12 +206,12 @@ impl Packet {
     }
 
     /// Header of IP, to be changed.
-    pub(super) fn network_mut(&mut self) -> &mut Header {
+    pub(in crate::firewall) fn network_mut(&mut self) -> &mut Header {
         &mut self.network
     }
 
     /// Header above IP, to be changed.
-    pub(super) fn transport_mut(&mut self) -> &mut Header {
+    pub(in crate::firewall) fn transport_mut(&mut self) -> &mut Header {
         &mut self.transport
     }
 
@@ -257,6 +257,19 @@ impl Packet {
         }
     }
 
+    /// Makes the bits of an address unknown that are behind a prefix.
+    pub fn forget_host(&mut self, side: Side, prefix: u8) {
+        let (offset, bytes) = match self.layer3 {
+            Layer3::Ip => (V4_ADDRESSES[side as usize], 4),
+            Layer3::Ip6 => (V6_ADDRESSES[side as usize], 16),
+        };
+        for (index, before) in (0..bytes).zip((0..=u8::MAX).step_by(8)) {
+            let known = prefix.saturating_sub(before).min(8);
+            let mask = 0xff_u8.checked_shr(known.into()).unwrap_or_default();
+            self.network.forget_bits(offset + index, mask);
+        }
+    }
+
     /// The protocol above IP and above the extension headers of IPv6.
     pub fn protocol(&self) -> Attr<u8> {
         self.protocol
@@ -281,6 +294,17 @@ impl Packet {
     pub fn set_port(&mut self, side: Side, port: u16) {
         if self.protocol.is_ok_and(has_ports) {
             self.transport.set(2 * side as usize, &port.to_be_bytes());
+        }
+    }
+
+    /// Sets the bits of a port that `mask` has, if the protocol has ports.
+    pub fn set_port_bits(&mut self, side: Side, value: u16, mask: u16) {
+        if self.protocol.is_ok_and(has_ports) {
+            for (index, (value, mask)) in
+                value.to_be_bytes().into_iter().zip(mask.to_be_bytes()).enumerate()
+            {
+                self.transport.set_bits(2 * side as usize + index, value, mask);
+            }
         }
     }
 
@@ -380,6 +404,15 @@ impl Packet {
     /// Offset of a fragment in units of 8 bytes; 0 of the first one and of whole packets.
     pub fn fragment_offset(&self) -> Attr<u16> {
         self.fragment_offset
+    }
+
+    /// Makes unknown whether it is a fragment, and whether headers of IPv6 stand between that of IP and that above.
+    pub fn forget_layout(&mut self) {
+        self.fragment_offset = Err(Attribute::Fragment.into());
+        match self.layer3 {
+            Layer3::Ip => self.network.forget(V4_FRAGMENT, 2),
+            Layer3::Ip6 => self.network.forget(V6_NEXT_HEADER, 1),
+        }
     }
 
     /// Makes it a fragment with this offset, or with 0 a whole packet. Conntrack puts fragments together, so that

@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{interface::Interface, packet::Layer3, unknown::Attr};
+use super::{
+    interface::Interface,
+    packet::Layer3,
+    unknown::{Attr, Attribute},
+};
 
 /// Kind of a route (RTN_ of include/uapi/linux/rtnetlink.h), as `fib … type` and the match `addrtype` compare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +70,14 @@ pub struct Route {
 pub trait Routes {
     /// The route to an address. [`RouteType::Unspec`]: there is none.
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route>;
+
+    /// The route to all addresses but those of the packet's source, where they have one alone.
+    fn route_of_all(&self) -> Attr<Route> {
+        Err(Attribute::Routes.into())
+    }
+
+    /// Whether routes of packets that an interface received depend on their source.
+    fn depends_on_source(&self) -> bool;
 
     /// The kind of an address (`inet_dev_addr_type`): local to this host, or with `output` to this interface;
     /// broadcast or multicast; else unicast. Only `to` and `output` of the question matter.

@@ -44,6 +44,8 @@ pub struct RoutingTables {
     tables: HashMap<(bool, u32), Table>,
     /// Interfaces belong to others, so that a VRF may choose the table.
     may_have_vrf: bool,
+    /// A rule or a route is for some sources alone.
+    depends_on_source: bool,
 }
 
 /// Routes by the length of their prefix, longest last, and by the prefix.
@@ -65,6 +67,9 @@ impl RoutingTables {
             all.by_name.insert(interface.name, index);
             all.links.insert(index, interface);
         }
+        let some = |prefix: Option<Prefix>| prefix.is_some_and(|prefix| prefix.length > 0);
+        all.depends_on_source =
+            rules.iter().any(|rule| some(rule.from)) || routes.iter().any(|route| some(route.from));
         for route in routes {
             let key = bits(route.to.address, route.to.length);
             let table = all.tables.entry((route.to.address.is_ipv6(), route.table)).or_default();
@@ -95,6 +100,14 @@ impl RoutingTables {
     #[must_use]
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.links.get(self.by_name.get(&Interface::named(name).name)?)
+    }
+
+    /// All interfaces, in the order of their indexes.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<&Interface> {
+        let mut links: Vec<_> = self.links.iter().collect();
+        links.sort_by_key(|(index, _)| **index);
+        links.into_iter().map(|(_, interface)| interface).collect()
     }
 
     /// The prefixes by which routes, their rules and addresses of interfaces tell addresses apart.
@@ -287,6 +300,13 @@ impl Routes for RoutingTables {
             None => self.source(found.link, found.gateway.unwrap_or(to)).unwrap_or_default(),
         };
         Ok(Route { kind, interface, source })
+    }
+
+    fn depends_on_source(&self) -> bool {
+        let by_rule =
+            self.rules.iter().flatten().any(|rule| rule.from.is_some_and(|of| of.length > 0));
+        let mut routes = self.tables.values().flat_map(BTreeMap::values).flat_map(HashMap::values);
+        by_rule || routes.any(|of| of.iter().any(|route| route.from.is_some()))
     }
 
     fn address_type(&self, query: &RouteQuery<'_>) -> Attr<RouteType> {

@@ -92,12 +92,17 @@ impl Firewall {
     }
 
     /// A chain by its number.
-    pub(super) fn chain(&self, number: ChainNumber) -> Option<&CompiledChain> {
+    pub(in crate::firewall) fn chain(&self, number: ChainNumber) -> Option<&CompiledChain> {
         self.chains.get(number as usize)
     }
 
-    /// All chains.
-    pub(super) fn chains(&self) -> &[CompiledChain] {
+    /// The numbers of all chains.
+    pub(in crate::firewall) fn chains(&self) -> std::ops::Range<ChainNumber> {
+        0..self.chains.len() as ChainNumber
+    }
+
+    /// All chains in the order of their numbers.
+    pub(super) fn compiled_chains(&self) -> &[CompiledChain] {
         &self.chains
     }
 
@@ -107,7 +112,7 @@ impl Firewall {
     }
 
     /// A set by its number.
-    pub(super) fn set(&self, number: usize) -> Option<&Elements> {
+    pub(in crate::firewall) fn set(&self, number: usize) -> Option<&Elements> {
         self.sets.get(number)
     }
 

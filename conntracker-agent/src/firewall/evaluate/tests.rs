@@ -28,6 +28,10 @@ use crate::{
 struct Host;
 
 impl Routes for Host {
+    fn depends_on_source(&self) -> bool {
+        false
+    }
+
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route> {
         let kind = self.address_type(query)?;
         Ok(Route { kind, interface: Some(Interface::named("out").with_index(2)), source: None })

@@ -56,7 +56,7 @@ fn block<'a>(text: &'a str, family: &str, name: &str) -> Option<&'a str> {
 }
 
 /// The rules of a host after the files were loaded.
-pub(super) fn join(today: Rules, compiled: Rules, request: &Request) -> Result<Rules> {
+pub(super) fn join(today: &Rules, compiled: &Rules, request: &Request) -> Result<Rules> {
     let mut joined = Rules::default();
     let nft = request.files.iter().any(|file| file.kind == Kind::Nft);
     // Tables that stay keep their place among functions of one priority; others are registered behind them.
@@ -74,7 +74,7 @@ pub(super) fn join(today: Rules, compiled: Rules, request: &Request) -> Result<R
                 }
                 unchanged.push(before);
             }
-            Some(before) if equal(&today, &compiled, table) => unchanged.push(before),
+            Some(before) if equal(today, compiled, table) => unchanged.push(before),
             _ => changed.push(table),
         }
     }
@@ -84,10 +84,10 @@ pub(super) fn join(today: Rules, compiled: Rules, request: &Request) -> Result<R
     };
     let kept: Vec<Table> = today.nft.iter().filter(stays).cloned().collect();
     for table in &kept {
-        joined.listed.extend(listed(&today, table).cloned());
+        joined.listed.extend(listed(today, table).cloned());
     }
     for table in &changed {
-        joined.listed.extend(listed(&compiled, table).cloned());
+        joined.listed.extend(listed(compiled, table).cloned());
     }
     joined.nft = kept.into_iter().chain(changed.into_iter().cloned()).collect();
 

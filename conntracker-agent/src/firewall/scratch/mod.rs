@@ -68,7 +68,7 @@ pub fn compile(files: &[PathBuf], host: Option<&Ruleset>) -> Result<Compiled> {
     let mut ruleset = Ruleset::of_printed(&printed).context("nft's JSON makes no sense")?;
     ruleset.objects.nf_tables = nf_tables;
     ruleset.objects.ip_tables = ip_tables;
-    let rules = kept::join(Rules::of(today)?, Rules::of(&ruleset)?, &request)?;
+    let rules = kept::join(&Rules::of(today)?, &Rules::of(&ruleset)?, &request)?;
     let notes = invented
         .iter()
         .map(|name| format!("interface `{name}` is taken to be there, because a file names it"))

@@ -20,7 +20,7 @@ pub(super) fn leave() -> Result<()> {
         Ok(()) => {}
         Err(Errno::EPERM) => {
             let (user, group) = (geteuid(), getegid());
-            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).context(
+            unshare(CloneFlags::CLONE_NEWUSER).context(
                 "cannot make a namespace to compile rules in: that takes CAP_SYS_ADMIN, or a kernel that lets users \
                  make user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
             )?;
@@ -29,6 +29,8 @@ pub(super) fn leave() -> Result<()> {
                 .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {user} 1")))
                 .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {group} 1")));
             mapped.context("cannot be root of a user namespace to compile rules in")?;
+            // Not before there is a root: files of /proc/net belong to the one of that moment (`xt_proto_init`).
+            unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         }
         Err(errno) => {
             return Err(io::Error::from(errno)).context("cannot make a network namespace");

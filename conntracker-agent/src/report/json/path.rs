@@ -8,7 +8,7 @@ use super::tuple::TupleObject;
 use crate::model::{
     Flow,
     hook::Hook,
-    path::{Doubt, Invalidity, MarksBehind, Site, Step, Traversal},
+    path::{Doubt, Invalidity, MarksBehind, Provenance, Site, Step, Traversal, Verdict},
     table::{Backend, Family},
 };
 
@@ -109,8 +109,9 @@ impl<'a> MarksObject<'a> {
     }
 }
 
+/// A step, as `explain` prints it too.
 #[derive(Serialize)]
-pub(super) struct StepObject<'a> {
+pub(crate) struct StepObject<'a> {
     backend: Backend,
     family: Family,
     table: &'a str,
@@ -133,9 +134,14 @@ pub(super) struct StepObject<'a> {
 }
 
 impl<'a> StepObject<'a> {
-    pub(super) fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
+    pub(crate) fn new(Step { site, verdict, provenance, placed }: &'a Step) -> Self {
+        Self { unplaced: !placed, ..Self::of(site, verdict, *provenance) }
+    }
+
+    /// Of a site.
+    pub(crate) fn of(site: &'a Site, verdict: &'a Verdict, provenance: Provenance) -> Self {
         let Site { backend, family, table, iptables: _, chain, kind, position, handle, text } =
-            &**site;
+            site;
         Self {
             backend: *backend,
             family: *family,
@@ -148,7 +154,7 @@ impl<'a> StepObject<'a> {
             verdict: verdict.name(),
             target: verdict.target(),
             provenance: provenance.name(),
-            unplaced: !placed,
+            unplaced: false,
             text: text.as_deref(),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Losses that may hide a packet at any rule.
-const OF_ALL_RULES: [Loss; 8] = [
+pub(in crate::commands::rules) const OF_ALL_RULES: [Loss; 8] = [
     Loss::PathRecordsLost,
     Loss::PathRaces,
     Loss::PathFramesLost,

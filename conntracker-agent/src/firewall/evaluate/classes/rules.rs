@@ -33,7 +33,7 @@ const FAMILIES: [(&[u8], bool); 4] =
 
 /// Adds what all rules of a firewall tell apart.
 pub(super) fn read(firewall: &Firewall, classes: &mut Classes) {
-    for chain in firewall.chains() {
+    for chain in firewall.compiled_chains() {
         for rule in &chain.rules {
             Reading::new(chain, firewall, classes).rule(rule);
         }

@@ -28,6 +28,10 @@ mod targets;
 struct OneLocal(IpAddr);
 
 impl Routes for OneLocal {
+    fn depends_on_source(&self) -> bool {
+        false
+    }
+
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route> {
         let kind = if query.to == self.0 { RouteType::Local } else { RouteType::Unicast };
         Ok(Route { kind, interface: Some(Interface::named("eth0")), source: None })
