@@ -11,7 +11,7 @@ use super::{
     condition::{PacketAtRule, Tri},
     evaluate::Evaluation,
     packet::{Endpoints, Headers, Maybe},
-    program::{Program, RuleOutcome},
+    program::RuleOutcome,
 };
 use crate::{
     firewall::{
@@ -50,7 +50,7 @@ const STATES: [(u32, CtState); 5] = [
 
 /// The rules of a namespace.
 #[derive(Debug)]
-pub(super) struct KernelRules {
+pub struct KernelRules {
     firewall: Firewall,
     /// By chain of the program: its number, and of a base chain its hook.
     numbers: Vec<Option<(ChainNumber, Option<Hook>)>>,
@@ -79,7 +79,7 @@ impl KernelRules {
 
     /// What the listing left open of a rule, with what the kernel's rule says of the packet. `base`: the base chain
     /// that it is in.
-    pub fn refine(
+    pub(super) fn refine(
         &self,
         found: Evaluation,
         (spot, base): (Spot, ChainId),
@@ -289,13 +289,5 @@ impl Routes for Unasked {
 
     fn address_of(&self, _: &Interface, _: Layer3, _: Option<IpAddr>) -> Attr<Option<IpAddr>> {
         Err(Attribute::Routes.into())
-    }
-}
-
-impl Program {
-    /// With the rules as the kernel has them, if the ruleset was read with them.
-    #[must_use]
-    pub fn with_kernel_rules(self, ruleset: &Ruleset) -> Self {
-        Self { kernel: KernelRules::new(ruleset), ..self }
     }
 }

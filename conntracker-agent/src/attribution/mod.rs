@@ -23,6 +23,7 @@ mod tests;
 mod walk;
 
 pub use self::{
+    kernel_rules::KernelRules,
     packet::Packet,
     program::{Counters, Program},
     replay::{Match, replay},

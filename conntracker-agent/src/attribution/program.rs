@@ -1,6 +1,6 @@
 //! The ruleset of a namespace as the kernel evaluates it, with the meaning of its counters.
 
-use super::{ChainId, Observation, SolvedVerdict, Spot, kernel_rules::KernelRules, packet::Needs};
+use super::{ChainId, Observation, SolvedVerdict, Spot, packet::Needs};
 use crate::firewall::{
     clause::Clause,
     model::{ChainType, Policy},
@@ -32,8 +32,6 @@ pub struct Program {
     pub(super) only_rejects_send: bool,
     /// Whether a rule untracks packets (`notrack`).
     pub(super) untracks: bool,
-    /// The rules as the kernel has them, if they were read.
-    pub(super) kernel: Option<KernelRules>,
 }
 
 /// Hooks of all families: bits of [`ProgramChain::hook`].

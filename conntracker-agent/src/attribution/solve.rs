@@ -4,6 +4,7 @@ use super::{
     ChainId, Observation, Packet, Solved, SolvedVerdict, Spot,
     common::{Left, Live},
     items::{Item, items},
+    kernel_rules::KernelRules,
     program::{Knowledge, Program, ProgramChain, ProgramRule, RuleOutcome},
     walk,
 };
@@ -35,17 +36,18 @@ pub enum Finding {
 }
 
 /// Finds the steps that are common to all paths through the program which agree with the observation.
+/// `kernel`: its rules are asked where conditions of the program leave something open.
 #[must_use]
-pub fn solve(program: &Program, seen: &Observation) -> Solution {
+pub fn solve(program: &Program, kernel: Option<&KernelRules>, seen: &Observation) -> Solution {
     if !is_of(program, seen) {
         return chains_only(program, seen, Finding::Contradiction);
     }
-    let solution = solve_with_fields(program, seen);
+    let solution = solve_with_fields(program, kernel, seen);
     if solution.finding != Finding::Contradiction || seen.packet == Packet::default() {
         return solution;
     }
     let unknown = Observation { packet: Packet::default(), ..seen.clone() };
-    match solve_with_fields(program, &unknown).finding {
+    match solve_with_fields(program, kernel, &unknown).finding {
         Finding::Contradiction => solution,
         // The fields of the packet contradict the counters, so only the counters are used.
         _ => Solution { finding: Finding::Contradiction, ..exact_only(program, seen) },
@@ -53,13 +55,17 @@ pub fn solve(program: &Program, seen: &Observation) -> Solution {
 }
 
 /// As [`solve`], with all known fields of the packet.
-fn solve_with_fields(program: &Program, seen: &Observation) -> Solution {
+fn solve_with_fields(
+    program: &Program,
+    kernel: Option<&KernelRules>,
+    seen: &Observation,
+) -> Solution {
     let dropped = seen.outcome == Outcome::Dropped;
     for (sudden, finding) in [(false, Finding::Agrees), (true, Finding::Unexplained)] {
         if sudden && !dropped {
             break;
         }
-        let Ok(graph) = walk::walk(program, seen, sudden) else {
+        let Ok(graph) = walk::walk(program, kernel, seen, sudden) else {
             return exact_only(program, seen);
         };
         if let Some(live) = Live::of(&graph) {

@@ -20,7 +20,7 @@ use crate::model::path::Outcome;
 #[track_caller]
 fn check(ruleset: &str, seen: &str, want: &str) {
     let program = counted(ruleset);
-    let solution = solve(&program.program, &observe(&program, seen));
+    let solution = solve(&program.program, None, &observe(&program, seen));
     assert_eq!(solved(&program, &solution), want, "{seen} in {ruleset}");
 }
 
@@ -425,7 +425,7 @@ fn too_many_ways_leave_what_counters_told() {
     let program = counted(&ruleset);
     let all: Vec<String> = (0..40).map(|n| format!("a{n}/2")).collect();
     let seen = observe(&program, &format!("passed in/1 {}", all.join(" ")));
-    let solution = solve(&program.program, &seen);
+    let solution = solve(&program.program, None, &seen);
     assert_eq!(solution.finding, Finding::Exhausted);
     let said = solved(&program, &solution);
     let chains =
@@ -457,7 +457,7 @@ fn a_typical_packet_is_solved_fast() {
     );
     let start = std::time::Instant::now();
     for _ in 0..100 {
-        let solution = solve(&program.program, &seen);
+        let solution = solve(&program.program, None, &seen);
         assert_eq!(
             solved(&program, &solution),
             "PREROUTING/1 jump SERVICES exact, SERVICES/9000 jump SVC8999 exact, \
@@ -474,7 +474,7 @@ fn observations_of_something_else_are_refused() {
     let program = counted(NFT);
     let mut seen = observe(&program, "passed");
     seen.chains[0].0 = 77;
-    assert_eq!(solve(&program.program, &seen).finding, Finding::Contradiction);
+    assert_eq!(solve(&program.program, None, &seen).finding, Finding::Contradiction);
     let empty = Observation {
         chains: Vec::new(),
         among: (0, 0),
@@ -486,5 +486,5 @@ fn observations_of_something_else_are_refused() {
         outcome: Outcome::Passed,
         packet: Packet::default(),
     };
-    assert_eq!(solve(&program.program, &empty).steps, []);
+    assert_eq!(solve(&program.program, None, &empty).steps, []);
 }

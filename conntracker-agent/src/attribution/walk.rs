@@ -8,6 +8,7 @@ use super::{
     ChainId, Observation, SolvedVerdict, Spot,
     graph::{BEGIN, Edge, Graph, Info, Met},
     interner::Interner,
+    kernel_rules::KernelRules,
     pending::Pending,
     program::{Program, ProgramChain},
 };
@@ -59,12 +60,14 @@ pub(super) struct Exhausted;
 /// packets that they cannot read or change).
 pub(super) fn walk(
     program: &Program,
+    kernel: Option<&KernelRules>,
     seen: &Observation,
     sudden: bool,
 ) -> Result<Graph, Exhausted> {
     let hook = seen.chains.first().and_then(|&id| program.chain(id)).map_or(0, ProgramChain::hook);
     let mut walk = Walk {
         program,
+        kernel,
         seen,
         sudden,
         hook,
@@ -82,6 +85,7 @@ pub(super) fn walk(
 
 struct Walk<'a> {
     program: &'a Program,
+    kernel: Option<&'a KernelRules>,
     seen: &'a Observation,
     sudden: bool,
     hook: u8,

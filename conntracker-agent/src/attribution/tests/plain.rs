@@ -188,12 +188,12 @@ proptest! {
                 blur(&mut known, &real, &mut Tape(&blurs));
                 seen.packet = known.clone();
             }
-            let solution = solve(&named.program, &seen);
+            let solution = solve(&named.program, None, &seen);
             assert_true(&named, truth, &solution);
             // The same without the fields that no rule compares.
             let mut less = seen.clone();
             named.program.forget_unneeded(&mut less);
-            assert_true(&named, truth, &solve(&named.program, &less));
+            assert_true(&named, truth, &solve(&named.program, None, &less));
             if clear && is_certain(&named) && real.icmp == (0, 0) {
                 for fate in &truth.fates {
                     let (chain, index) = fate.decider;

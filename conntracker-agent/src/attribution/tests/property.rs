@@ -248,7 +248,7 @@ proptest! {
             let dropper = bases.iter().position(|&base| truth.fate(base) == Some(false));
             seen.among = (dropper.unwrap(), dropper.unwrap());
         }
-        let solution = solve(&named.program, &seen);
+        let solution = solve(&named.program, None, &seen);
         assert_true(&named, &truth, &solution);
         // A chain entered twice can leave open which visit moved which counter.
         if style == Style::Counted && truth.visits.values().all(|&visits| visits == 1) {
@@ -258,7 +258,7 @@ proptest! {
             assert_eq!(solution.steps, all, "{text}");
         }
         seen.complete = false;
-        let solution = solve(&named.program, &seen);
+        let solution = solve(&named.program, None, &seen);
         assert_true(&named, &truth, &solution);
         assert!(solution.steps.iter().all(|step| step.provenance != Provenance::Exact));
     }
@@ -279,7 +279,7 @@ proptest! {
         let bases = bases(&named);
         let truth = Interpreter::run(&named, &bases, &mut Tape(&packets));
         let seen = observation(&bases, &truth);
-        let solution = solve(&named.program, &seen);
+        let solution = solve(&named.program, None, &seen);
         let mut alike = Vec::new();
         let mut odometer = Odometer::default();
         for n in 0.. {

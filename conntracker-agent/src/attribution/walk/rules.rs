@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
         let packet = &self.seen.packet;
         let at = condition::PacketAtRule { packet, base: state.base, mark, connmark };
         let found = rule.evaluate(&at);
-        match (&self.program.kernel, self.seen.chains.get(state.base)) {
+        match (self.kernel, self.seen.chains.get(state.base)) {
             (Some(kernel), Some(base)) => {
                 kernel.refine(found, (spot, *base), self.program.outcomes(rule), &at)
             }

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     attribution::{
-        ChainId, Finding, Observation, Packet, Program, Solved, SolvedVerdict, Spot, solve,
+        ChainId, Finding, KernelRules, Observation, Packet, Program, Solved, SolvedVerdict, Spot,
+        solve,
     },
     bpf::path::{Event, PathRecord},
     capture::tracing::Unresolved,
@@ -58,6 +59,8 @@ pub(super) struct Epoch {
     solved: HashMap<(u32, Seen), Found>,
     sites: HashMap<(ChainId, Option<u32>), Arc<Site>>,
     shared: HashSet<Arc<Traversal>>,
+    /// The rules as the kernel has them, where no probe sees them.
+    kernel: Option<KernelRules>,
     /// Coverage of its rules; only for `rules hits`.
     rule_coverage: Option<EpochCoverage>,
     /// Base chains that some packet met without further facts about their rules.
@@ -109,9 +112,15 @@ impl Epoch {
             solved: HashMap::new(),
             sites: HashMap::new(),
             shared: HashSet::new(),
+            kernel: None,
             rule_coverage: None,
             untold: BTreeSet::new(),
         }
+    }
+
+    /// Asks the kernel's own rules where the listing leaves something open.
+    pub fn evaluated(self, kernel: Option<KernelRules>) -> Self {
+        Self { kernel, ..self }
     }
 
     /// Keeps what is seen of the rules.
@@ -143,7 +152,7 @@ impl Epoch {
         } else {
             let (solved, contradiction) = match (&key.1, &self.addresses) {
                 (Seen::Counters(observation), _) => {
-                    let solution = solve(&self.program, observation);
+                    let solution = solve(&self.program, self.kernel.as_ref(), observation);
                     (solution.steps, solution.finding == Finding::Contradiction)
                 }
                 (Seen::Probes { events, .. }, Some(addresses)) => {

@@ -43,7 +43,7 @@ use self::{
     tally::RuleTally,
 };
 use crate::{
-    attribution::Program,
+    attribution::{KernelRules, Program},
     bpf::{
         activity::Activity,
         index::{Fingerprint, Index, layout::IndexLayout, memory::Gone},
@@ -324,7 +324,7 @@ impl RuleTracer {
             .collect();
         let mut without_links = BTreeSet::new();
         let (mut program, plans) = loop {
-            let program = Program::new(&ruleset, &join).with_kernel_rules(&ruleset);
+            let program = Program::new(&ruleset, &join);
             let planner = Planner {
                 index: &index,
                 ruleset: &ruleset,
@@ -431,9 +431,11 @@ impl RuleTracer {
             EpochCoverage::new(&ruleset, &join, &program, addresses, &unobserved, self.starting)
         });
         let began_ns = since_boot_ns();
+        let kernel = if self.probes.is_none() { KernelRules::new(&ruleset) } else { None };
         self.record(id, &mut ruleset, began_ns);
         let (folds, tracked) = (self.options.folds, [v4, v6]);
         let epoch = Epoch::new(self.epoch, ruleset, program, plans, addresses, tracked, folds)
+            .evaluated(kernel)
             .watched(rule_coverage);
         let namespace = self.namespaces.get(id)?;
         namespace.notes.extend(coverage::note(&untraceable));

@@ -288,6 +288,7 @@ fn legacy(
     let outcome = if end == SolvedVerdict::Drop { Outcome::Dropped } else { Outcome::Passed };
     Ok(solve(
         program,
+        None,
         &Observation {
             v6: record.orig.src.is_ipv6(),
             chains: vec![chain],
