@@ -75,10 +75,13 @@ enum Presence {
 
 type Possibilities = Vec<(Fate, Vec<(Named, Presence)>)>;
 
+/// A packet at a part of a hook, in an epoch of a namespace.
+type Question = (u32, u32, (Hook, Part), Packet);
+
 /// Compares paths, and remembers what becomes of equal packets.
 #[derive(Default)]
 pub(super) struct Checker {
-    evaluated: HashMap<(u32, u32, (Hook, Part), Packet), Rc<Possibilities>>,
+    evaluated: HashMap<Question, Rc<Possibilities>>,
     pub found: SelfCheck,
 }
 
@@ -116,7 +119,8 @@ impl Checker {
         match agreement(&all, path) {
             Agreement::Undecided => found.undecided += 1,
             Agreement::Same => {
-                (found.observed, found.agree) = (found.observed + 1, found.agree + 1)
+                found.observed += 1;
+                found.agree += 1;
             }
             Agreement::OneOfSeveral => {
                 found.observed += 1;

@@ -73,7 +73,7 @@ struct Answer {
     check: SelfCheck,
     groups: Groups,
     /// Flows that are not asked about, or of whose packets too little is recorded.
-    not_asked: u64,
+    left_out: u64,
     /// Kinds of flows that the rules tell apart, and packets that were evaluated.
     classes: u64,
     evaluated: u64,
@@ -112,7 +112,7 @@ pub fn run(what_if: &WhatIf) -> Result<ExitCode> {
         checker: Checker::default(),
         classes: Classes::default(),
         groups: Groups::default(),
-        not_asked: 0,
+        left_out: 0,
     };
     // A fault stops the evaluation, and the list takes faults of files alone.
     let failed = RefCell::new(None);
@@ -157,7 +157,7 @@ struct Asked<'a> {
     checker: Checker,
     classes: Classes,
     groups: Groups,
-    not_asked: u64,
+    left_out: u64,
 }
 
 impl Asked<'_> {
@@ -170,7 +170,7 @@ impl Asked<'_> {
             self.sides.insert(netns, sides);
         }
         let Some(Some(sides)) = self.sides.get(&netns) else {
-            self.not_asked += flow.merged().max(1);
+            self.left_out += flow.merged().max(1);
             return Ok(());
         };
         let names = &self.names;
@@ -191,7 +191,7 @@ impl Asked<'_> {
         }
         match self.classes.predict(flow, &recorded, sides, self.question) {
             Some(prediction) => self.groups.add(flow, name, &prediction),
-            None => self.not_asked += flow.merged().max(1),
+            None => self.left_out += flow.merged().max(1),
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Asked<'_> {
             notes,
             check: self.checker.found,
             groups: self.groups,
-            not_asked: self.not_asked,
+            left_out: self.left_out,
             classes: self.classes.count(),
             evaluated: sides().map(|of| of.old.evaluated.get() + of.new.evaluated.get()).sum(),
         }

@@ -17,7 +17,7 @@ use crate::report::OneLine;
 
 /// Writes it.
 pub(super) fn render(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
-    let Answer { recording, against, question, notes, check, groups, not_asked, .. } = answer;
+    let Answer { recording, against, question, notes, check, groups, left_out, .. } = answer;
     writeln!(out, "# {}", OneLine(recording))?;
     let flows = match question {
         Question::New => "flows, as if they began under its rules",
@@ -40,8 +40,8 @@ pub(super) fn render(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     for (why, flows) in groups.path_reasons() {
         writeln!(out, "{flows} flows keep their fate, and their path is undecided: {why}")?;
     }
-    if *not_asked > 0 {
-        writeln!(out, "{not_asked} flows are not asked about")?;
+    if *left_out > 0 {
+        writeln!(out, "{left_out} flows are not asked about")?;
     }
     for (change, members) in groups.changes() {
         writeln!(out, "  {}{}", Shown(members), Differs(change))?;
@@ -82,9 +82,9 @@ fn self_check(check: &SelfCheck, out: &mut dyn Write) -> io::Result<()> {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     if more.is_empty() {
-        writeln!(out)?
+        writeln!(out)?;
     } else {
-        writeln!(out, " ({})", more.join(", "))?
+        writeln!(out, " ({})", more.join(", "))?;
     }
     for Disagreement { flow, at, observed, model } in disagreements {
         writeln!(out, "#   {flow} at {at}: observed {observed}; the model has {model}")?;

@@ -57,9 +57,8 @@ const fn translated(side: Side) -> u32 {
 pub(super) fn is_undecided(packet: &Packet, side: Side) -> Decision {
     let undecided = packet.tracking.status.has(0, done(side));
     match (packet.tracking.state, packet.protocol()) {
-        (Ok(CtState::New), _) => undecided,
         (Ok(CtState::Related), Ok(protocol)) if is_icmp(protocol) => Decision::No,
-        (Ok(CtState::Related), Ok(_)) => undecided,
+        (Ok(CtState::New), _) | (Ok(CtState::Related), Ok(_)) => undecided,
         (Ok(CtState::Related), Err(why)) => Decision::Undecided(why.into()).and(undecided),
         _ => Decision::No,
     }

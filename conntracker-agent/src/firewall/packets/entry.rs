@@ -92,7 +92,7 @@ impl Entry {
             _ => Origin::Received,
         };
         if origin == Origin::Received {
-            packet.input = comes.clone();
+            packet.input.clone_from(comes);
             (packet.output, packet.owner) = (Ok(None), Ok(None));
             packet.packet_type = Ok(PacketType::Host);
         }

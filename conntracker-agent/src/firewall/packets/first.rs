@@ -112,7 +112,7 @@ impl Recorded<'_> {
     /// How the packet comes to the firewall.
     fn arrive(&self, packet: &mut Packet, routes: &dyn Routes) -> Origin {
         let own = || {
-            let source = packet.address(Side::Source).map(|source| RouteQuery::to(source));
+            let source = packet.address(Side::Source).map(RouteQuery::to);
             let kind = source.and_then(|query| routes.address_type(&query));
             kind == Ok(RouteType::Local)
         };
@@ -123,7 +123,7 @@ impl Recorded<'_> {
         if sent_here {
             return Origin::Local;
         }
-        packet.input = self.input.clone();
+        packet.input.clone_from(&self.input);
         packet.output = Ok(None);
         packet.owner = Ok(None);
         packet.packet_type = match (packet.protocol(), &self.output) {

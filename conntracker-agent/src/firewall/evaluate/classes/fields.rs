@@ -134,8 +134,10 @@ impl Holding {
         let source = self.clone();
         self.clear(to, mask.len());
         for part in parts {
-            let Part::Begin { field, at, len, kept } = part else {
-                if part == Part::Other { continue } else { return false }
+            let (field, at, len, kept) = match part {
+                Part::Begin { field, at, len, kept } => (field, at, len, kept),
+                Part::Other => continue,
+                Part::Within(_) => return false,
             };
             let bytes = &mask[at..at + len];
             let ones: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();

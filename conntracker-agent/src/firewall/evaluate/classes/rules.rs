@@ -166,9 +166,9 @@ impl<'a> Reading<'a> {
             | E::FlowOffload { .. }
             | E::Last
             | E::Queue { from: None, .. }
-            | E::Synproxy { .. } => {}
+            | E::Synproxy { .. }
             // Sets that packets change are unknown, whatever is in them.
-            E::Dynset { .. } => {}
+            | E::Dynset { .. } => {}
             _ => self.classes.every_value(&Field::ALL),
         }
     }
