@@ -135,8 +135,8 @@ fn main() {
     let args: Vec<String> = env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let [flows, recording, rules] = args.as_slice() else { panic!("flows, recording, rules") };
     let flows = flows.parse().unwrap_or_else(|error| panic!("{flows}: {error}"));
+    run("ip", &["link", "add", "lan", "type", "veth", "peer", "name", "wan"], "");
     for (link, address) in [("lan", "10.1.0.1/16"), ("wan", "192.0.2.1/24")] {
-        run("ip", &["link", "add", link, "type", "dummy"], "");
         run("ip", &["address", "add", address, "dev", link], "");
         run("ip", &["link", "set", link, "up"], "");
     }

@@ -13,6 +13,7 @@ pub mod flood;
 pub mod lab;
 pub mod memory;
 pub mod oracle;
+pub mod programs;
 pub mod rulesets;
 pub mod tracer;
 pub mod traffic;

@@ -6,6 +6,7 @@
 mod expressions;
 mod flows;
 mod language;
+mod programs;
 mod recorded;
 mod render;
 mod router;

@@ -88,6 +88,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "texts", proves: "texts of rules where nft does not tell all: owners of tables, extensions of iptables-nft", emulated: Emulated::No },
     Suite { name: "untouched", proves: "the ruleset is the same before, during and after", emulated: Emulated::No },
     Suite { name: "untraced", proves: "chains of bridges and devices are named, and what they may have dropped", emulated: Emulated::No },
+    Suite { name: "what_if", proves: "`report --against`: what was predicted to change changes, and nothing else, once the other rules are loaded", emulated: Emulated::No },
     Suite { name: "xtables", proves: "iptables: decoded rules as iptables-save prints them, answers as the kernel counts them, equal ones for three forms of the same rules", emulated: Emulated::No },
     Suite { name: "xtables", proves: "matches and targets of iptables are decoded and evaluated as the kernel does, by iptables-save and by counters", emulated: Emulated::Here },
 ];

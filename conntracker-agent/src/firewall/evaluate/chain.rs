@@ -122,10 +122,9 @@ impl<'a> Walk<'a> {
             ends.unknown(state);
             return ends;
         };
-        let mut live = vec![state];
+        let (mut live, mut next) = (vec![state], Vec::new());
         for (index, rule) in chain.rules.iter().enumerate() {
-            let mut next = Vec::new();
-            for state in live {
+            for state in live.drain(..) {
                 if self.left.get() == 0 || self.forks.get() == 0 || state.steps.len() >= STEPS {
                     ends.unknown(state);
                     continue;
@@ -153,7 +152,7 @@ impl<'a> Walk<'a> {
                     only.why = why;
                 }
             }
-            live = next;
+            std::mem::swap(&mut live, &mut next);
             while live.len() > STATES {
                 if let Some(state) = live.pop() {
                     ends.unknown(state);

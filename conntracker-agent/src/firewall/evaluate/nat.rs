@@ -200,14 +200,14 @@ fn new_port(side: Side, before: Attr<Option<u16>>, translation: &Translation) ->
 /// before the flow's first packet leaves.
 pub(super) fn passes_redirect(packet: &Packet) -> Decision {
     const REDIRECT: u8 = 5;
-    let related = packet.tracking.state == Ok(CtState::Related);
-    let redirect = matches!(packet.icmp(), Ok(Some((REDIRECT, _))));
-    if !related || !redirect || packet.layer3() != Layer3::Ip {
+    if packet.tracking.state != Ok(CtState::Related) || packet.layer3() != Layer3::Ip {
         return Decision::Yes;
     }
+    let redirect = Decision::from(packet.icmp().map(|icmp| matches!(icmp, Some((REDIRECT, _)))));
     let done = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE;
     let status = packet.tracking.status;
-    status.has(done, done).and(status.has(0, IPS_SRC_NAT | IPS_DST_NAT))
+    let untouched = status.has(done, done).and(status.has(0, IPS_SRC_NAT | IPS_DST_NAT));
+    redirect.not().or(untouched)
 }
 
 /// Translates a packet of a flow about which NAT has decided (`nf_nat_packet`).

@@ -406,6 +406,16 @@ impl Packet {
         self.fragment_offset
     }
 
+    /// Whether extension headers of IPv6 stand between its header and that above; those of IPv4 have none.
+    pub fn has_extension_headers(&self) -> Attr<bool> {
+        if self.layer3 == Layer3::Ip {
+            return Ok(false);
+        }
+        let unknown = Attribute::IpOptions;
+        let [next] = self.network.array(V6_NEXT_HEADER).ok_or(unknown)?;
+        Ok(next != self.protocol.map_err(|_| unknown)?)
+    }
+
     /// Makes unknown whether it is a fragment, and whether headers of IPv6 stand between that of IP and that above.
     pub fn forget_layout(&mut self) {
         self.fragment_offset = Err(Attribute::Fragment.into());

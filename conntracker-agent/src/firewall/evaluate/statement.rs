@@ -167,7 +167,7 @@ fn option(
 ) -> Effect {
     const PRESENT: u32 = 1;
     let (why, possible) = match op {
-        exthdr::IPV6 => (Attribute::IpOptions, packet.layer3() == Layer3::Ip6),
+        exthdr::IPV6 => (Attribute::IpOptions, packet.has_extension_headers() != Ok(false)),
         exthdr::IPV4 => (Attribute::IpOptions, packet.layer3() == Layer3::Ip),
         exthdr::TCPOPT => {
             (Attribute::TcpOptions, packet.protocol().map_or(true, |own| own == IPPROTO_TCP))

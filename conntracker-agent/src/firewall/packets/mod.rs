@@ -8,6 +8,8 @@ mod at_hook;
 mod ends;
 mod entry;
 mod first;
+#[cfg(test)]
+mod tests;
 
 use super::evaluate::{Attr, Origin, Packet, interface::Interface, unknown::Attribute};
 use crate::model::{

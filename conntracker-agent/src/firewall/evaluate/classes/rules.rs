@@ -280,6 +280,7 @@ impl<'a> Reading<'a> {
             | Match::DevGroup(_)
             | Match::Ecn(_)
             | Match::Esp(_)
+            | Match::ExtensionHeader
             | Match::Helper(_)
             | Match::Icmp(_)
             | Match::IpComp(_)

@@ -8,7 +8,7 @@ use super::{
     multiport::Multiport,
     network::{Ecn, Length, Tos, Ttl},
     tcp::{Tcp, TcpMss, Udp},
-    transport::{Ah, Dccp, Esp, Icmp, IpComp, Mobility, Sctp},
+    transport::{Ah, Dccp, Esp, Icmp, IpComp, Mobility, Sctp, extension_header},
     u32_match::U32,
 };
 use crate::firewall::{
@@ -35,6 +35,8 @@ pub enum Match {
     DevGroup(DevGroup),
     Ecn(Ecn),
     Esp(Esp),
+    /// It compares an extension header of IPv6, and matches no packet without one.
+    ExtensionHeader,
     Eui64,
     Helper(Helper),
     Icmp(Icmp),
@@ -61,17 +63,14 @@ pub enum Match {
 }
 
 /// What a match depends on that is never known, whatever its options are.
-const UNDECIDED: [(&str, Unknown); 33] = [
+const UNDECIDED: [(&str, Unknown); 28] = [
     ("bpf", Unknown::Extension),
     ("cgroup", Unknown::Attribute(Attribute::Socket)),
     ("cluster", Unknown::Extension),
     ("connbytes", Unknown::LaterPackets),
     ("connlimit", Unknown::ConnLimit),
     ("cpu", Unknown::Attribute(Attribute::Meta)),
-    ("dst", Unknown::Attribute(Attribute::IpOptions)),
-    ("frag", Unknown::Attribute(Attribute::IpOptions)),
     ("hashlimit", Unknown::Limit),
-    ("hbh", Unknown::Attribute(Attribute::IpOptions)),
     ("ipv4options", Unknown::Attribute(Attribute::IpOptions)),
     ("ipv6header", Unknown::Attribute(Attribute::IpOptions)),
     ("ipvs", Unknown::Attribute(Attribute::Meta)),
@@ -86,10 +85,8 @@ const UNDECIDED: [(&str, Unknown); 33] = [
     ("realm", Unknown::Attribute(Attribute::Meta)),
     ("recent", Unknown::DynamicSet),
     ("rpfilter", Unknown::Attribute(Attribute::Routes)),
-    ("rt", Unknown::Attribute(Attribute::IpOptions)),
     ("set", Unknown::DynamicSet),
     ("socket", Unknown::Attribute(Attribute::Socket)),
-    ("srh", Unknown::Attribute(Attribute::IpOptions)),
     ("string", Unknown::Attribute(Attribute::Payload)),
     ("time", Unknown::Time),
     ("geoip", Unknown::Extension),
@@ -114,6 +111,7 @@ impl Match {
             ("dscp", 0) => Tos::decode_dscp(info).map(Self::Tos),
             ("ecn", 0) => Ecn::decode(info).map(Self::Ecn),
             ("esp", 0) => Esp::decode(info).map(Self::Esp),
+            ("dst" | "frag" | "hbh" | "rt" | "srh", _) => Some(Self::ExtensionHeader),
             ("eui64", 0) => Some(Self::Eui64),
             ("helper", 0) => Helper::decode(info).map(Self::Helper),
             ("hl" | "ttl", 0) => Ttl::decode(info).map(Self::Ttl),
@@ -158,6 +156,7 @@ impl Match {
             Self::DevGroup(of) => of.decide(packet),
             Self::Ecn(of) => of.decide(packet),
             Self::Esp(of) => of.decide(packet),
+            Self::ExtensionHeader => extension_header(packet),
             Self::Eui64 => meta::eui64(packet),
             Self::Helper(of) => of.decide(packet),
             Self::Icmp(of) => of.decide(packet),

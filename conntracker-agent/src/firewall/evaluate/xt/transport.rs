@@ -121,6 +121,15 @@ impl Esp {
     }
 }
 
+/// Whether a packet has an extension header of IPv6 that a match compares: no, if it has none at all.
+pub(super) fn extension_header(packet: &Packet) -> Decision {
+    match packet.has_extension_headers() {
+        Ok(false) => Decision::No,
+        Ok(true) => Decision::Undecided(Attribute::IpOptions.into()),
+        Err(why) => Decision::Undecided(why.into()),
+    }
+}
+
 /// `struct ipt_ah`, or `struct ip6t_ah`, which is an extension header in IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ah {
@@ -135,7 +144,7 @@ impl Ah {
 
     pub(super) fn decide(&self, packet: &Packet) -> Decision {
         if packet.layer3() == Layer3::Ip6 {
-            return Decision::Undecided(Attribute::IpOptions.into());
+            return extension_header(packet);
         }
         let spi = be32(packet.transport(), 4, Attribute::TransportHeader);
         has_transport(packet).and(self.spis.has(spi))
