@@ -10,7 +10,7 @@ use conntracker_tests::traffic::{udp_echo_server, udp_exchange, udp_send};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const FIREWALL: &str = r#"table inet fw {
+const FIREWALL: &str = "table inet fw {
     chain forward {
         type filter hook forward priority filter; policy drop;
         ct state established counter accept
@@ -23,7 +23,7 @@ const FIREWALL: &str = r#"table inet fw {
     }
     chain lan { ip saddr 10.77.1.0/24 counter accept; }
     chain input { type filter hook input priority filter; udp dport 1234 counter drop; }
-}"#;
+}";
 
 /// What is said of the rules of a document, by chain and position, with the reason.
 fn uses(document: &Value) -> BTreeMap<(String, u64), String> {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use conntracker_common::IPPROTO_TCP;
 use serde::Serialize;
 
 use super::{
@@ -17,18 +16,15 @@ use super::{
     packet::PacketObject,
 };
 use crate::{
-    commands::report::Source,
+    commands::{report::Source, what_if::interfaces},
     firewall::{
         analyse::difference::{Comparison, Difference, Outcome, Relation, boundaries},
-        evaluate::{
-            Firewall, Origin as PacketOrigin, Packet, evaluate, interface::Interface,
-            packet::PacketType, routing_tables::RoutingTables, state::Fate, tracking::Tracking,
-            unknown::Attribute, word::Word,
-        },
+        evaluate::{Firewall, evaluate, state::Fate},
+        packets::{Recorded, Sample},
     },
-    model::{Flow, NetnsId, harmless, hook::Hook, path::Site},
+    model::{NetnsId, harmless, hook::Hook, path::Site},
     os::{messages, output::Destination},
-    report::Header,
+    report::Names,
 };
 
 /// Name and version of the format.
@@ -36,9 +32,6 @@ const SCHEMA: &str = "conntracker-rules-diff/1";
 
 /// Exit status if packets are treated otherwise.
 const EXIT_DIFFERENT: u8 = 1;
-
-/// Flags of a first packet of TCP.
-const SYN: u8 = 2;
 
 /// Differences in text.
 const LISTED: usize = 20;
@@ -77,21 +70,21 @@ pub fn run(asked: &RulesDiff) -> Result<ExitCode> {
         let recorded = recording(source, asked.netns.as_deref())?;
         let report = source.report(&source.inputs()?, 0..=u64::MAX)?;
         let netns = NetnsId(recorded.recorded.unwrap_or_default());
+        let names = Names::new(&report.header);
         let mut seen = HashSet::new();
         for flow in report.flows.iter().filter(|flow| flow.key.netns == netns) {
-            let Some(start) = first_packet(flow, &report.header, &recorded.routes) else {
-                continue;
-            };
-            if !seen.insert(start.clone()) {
+            let interface = interfaces(&names, &recorded.routes, netns);
+            let of = Recorded::new(flow, report.header.folded, interface);
+            let Some(first) = of.first(&recorded.routes) else { continue };
+            if !seen.insert(first.clone()) {
                 continue;
             }
             flows += 1;
             let outcome = |firewall: &Firewall| {
-                let (packet, origin) = (start.0.clone(), start.1);
-                let origin = if origin { PacketOrigin::Local } else { PacketOrigin::Received };
+                let Sample { packet, origin } = first.clone();
                 Outcome::of(&evaluate(firewall, packet, origin, &recorded.routes))
             };
-            found.add(None, &start.0, firewalls.map(outcome));
+            found.add(None, &first.packet, firewalls.map(outcome));
         }
     }
     boundaries(firewalls, [&one.routes, &two.routes], asked.packets, &mut found);
@@ -104,33 +97,6 @@ pub fn run(asked: &RulesDiff) -> Result<ExitCode> {
         Format::Json => answer.json(out),
     })?;
     Ok(if found.different > 0 { ExitCode::from(EXIT_DIFFERENT) } else { ExitCode::SUCCESS })
-}
-
-/// The first packet of a flow, and whether this host sends it.
-fn first_packet(flow: &Flow, header: &Header, routes: &RoutingTables) -> Option<(Packet, bool)> {
-    let tuple = &flow.key.orig;
-    let mut packet = Packet::of(tuple)?;
-    packet.tracking = Tracking::first(tuple);
-    if tuple.proto == IPPROTO_TCP {
-        packet.set_tcp_flags(SYN, 0xff);
-    }
-    packet.set_ttl(64);
-    packet.mark = Word::new(0, Attribute::Mark.into());
-    packet.packet_type = Ok(PacketType::Host);
-    packet.vlan = Ok(None);
-    packet.output = Ok(None);
-    let number = flow.interfaces.map(|(input, _)| input)?;
-    if number == 0 {
-        packet.input = Ok(None);
-        packet.output = Err(Attribute::OutputInterface.into());
-        return Some((packet, true));
-    }
-    let namespace = header.namespaces.iter().find(|of| of.id == flow.key.netns)?;
-    let name = &namespace.interfaces.iter().find(|of| of.number == number)?.name;
-    let interface = routes.interface(name).cloned().unwrap_or_else(|| Interface::named(name));
-    packet.input = Ok(Some(interface));
-    packet.owner = Ok(None);
-    Some((packet, false))
 }
 
 /// What was found, with the names of rules.

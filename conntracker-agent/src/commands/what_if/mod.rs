@@ -26,7 +26,10 @@ use super::{
     report::{Source, When, end_of},
 };
 use crate::{
-    firewall::{evaluate::interface::Interface, packets::Recorded},
+    firewall::{
+        evaluate::{interface::Interface, routing_tables::RoutingTables},
+        packets::Recorded,
+    },
     model::{Flow, NetnsId, path::Traversal},
     os::{messages, output::Destination},
     report::{FlowList, Header, Name, Names, time},
@@ -35,6 +38,21 @@ use crate::{
 /// Exit status if something differs, or no prediction is made; and if nothing does for certain, but may.
 const DIFFERENT: u8 = 1;
 const UNDECIDED: u8 = 4;
+
+/// Finds the interfaces of a recording's flows in a namespace by their numbers.
+pub(super) fn interfaces(
+    names: &Names<'_>,
+    routes: &RoutingTables,
+    netns: NetnsId,
+) -> impl Fn(u32) -> Option<Interface> {
+    move |number| match names.interface(netns, number)? {
+        Name::Known(name) => {
+            let known = routes.interface(&name).cloned();
+            Some(known.unwrap_or_else(|| Interface::named(&name)))
+        }
+        Name::Number(_) => None,
+    }
+}
 
 /// What a prediction looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,14 +193,7 @@ impl Asked<'_> {
         };
         let names = &self.names;
         let routes = &sides.old.routes;
-        let interface = |number| match names.interface(netns, number)? {
-            Name::Known(name) => {
-                let known = routes.interface(&name).cloned();
-                Some(known.unwrap_or_else(|| Interface::named(&name)))
-            }
-            Name::Number(_) => None,
-        };
-        let recorded = Recorded::new(flow, self.header.folded, interface);
+        let recorded = Recorded::new(flow, self.header.folded, interfaces(names, routes, netns));
         let name = || FlowName::of(&flow.key, flow.key.orig, names);
         let paths: Vec<&Traversal> = flow.paths.iter().map(|(path, _)| path).collect();
         for path in paths {
