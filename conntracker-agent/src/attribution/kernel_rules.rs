@@ -59,6 +59,7 @@ pub struct KernelRules {
 
 impl KernelRules {
     /// The rules of a ruleset that was read with them; `None` if they cannot be decoded.
+    #[must_use]
     pub fn new(ruleset: &Ruleset) -> Option<Self> {
         let (mut nft, legacy) = ruleset.objects.tables().ok()?;
         for set in nft.iter_mut().flat_map(|table| &mut table.sets) {

@@ -49,6 +49,10 @@ impl RouterOfLab {
 }
 
 impl Routes for RouterOfLab {
+    fn depends_on_source(&self) -> bool {
+        false
+    }
+
     fn route(&self, query: &RouteQuery<'_>) -> Attr<Route> {
         let text = query.to.to_string();
         let to_client = text.starts_with("10.77.1.") || text.starts_with("fd77:1::");

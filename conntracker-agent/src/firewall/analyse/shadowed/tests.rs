@@ -38,10 +38,6 @@ impl Routes for NoRoutes {
         Ok(RouteType::Unicast)
     }
 
-    fn depends_on_source(&self) -> bool {
-        false
-    }
-
     fn address_of(&self, _: &Interface, _: Layer3, _: Option<IpAddr>) -> Attr<Option<IpAddr>> {
         Ok(None)
     }
