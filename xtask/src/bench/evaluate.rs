@@ -153,8 +153,10 @@ fn predictions(
         Ok((start.elapsed().as_secs_f64(), run.stdout))
     };
     let against = rules.to_str().context("a name that is no text")?;
-    for (what, option) in [("flows that begin", None), ("flows that exist", Some("--established"))]
-    {
+    for (what, option) in [
+        ("flows that begin", None),
+        ("flows that exist (all have ended: reading alone)", Some("--established")),
+    ] {
         let options: Vec<&str> =
             ["--against", against, "--format", "json"].into_iter().chain(option).collect();
         let (seconds, document) = timed(&options)?;

@@ -258,3 +258,18 @@ fn disagreement(path: &Traversal, steps: &[Named], flow: String) -> Disagreement
         model: steps.get(same).map_or_else(none, |step| step.sentence.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_path_of_a_thousand_may_differ() {
+        let check = |observed, agree| SelfCheck { observed, agree, ..SelfCheck::default() };
+        for (observed, agree, passes) in
+            [(0, 0, true), (1000, 999, true), (1000, 998, false), (999, 998, false), (10, 9, false)]
+        {
+            assert_eq!(check(observed, agree).passes(), passes, "{agree} of {observed}");
+        }
+    }
+}
