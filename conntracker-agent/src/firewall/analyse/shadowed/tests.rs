@@ -370,7 +370,7 @@ fn packets() -> Vec<Packet> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn no_packet_meets_a_rule_that_is_proved(
