@@ -26,10 +26,6 @@ use crate::{
 struct NoRoutes;
 
 impl Routes for NoRoutes {
-    fn depends_on_source(&self) -> bool {
-        false
-    }
-
     fn route(&self, _: &RouteQuery<'_>) -> Attr<Route> {
         Ok(Route { kind: RouteType::Unspec, interface: None, source: None })
     }
@@ -370,7 +366,7 @@ fn packets() -> Vec<Packet> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn no_packet_meets_a_rule_that_is_proved(
