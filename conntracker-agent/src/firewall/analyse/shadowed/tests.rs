@@ -26,6 +26,10 @@ use crate::{
 struct NoRoutes;
 
 impl Routes for NoRoutes {
+    fn depends_on_source(&self) -> bool {
+        false
+    }
+
     fn route(&self, _: &RouteQuery<'_>) -> Attr<Route> {
         Ok(Route { kind: RouteType::Unspec, interface: None, source: None })
     }
