@@ -280,7 +280,8 @@ fn without_a_host_and_without_rights_files_alone_are_asked() {
     );
     // Somebody else: the files are to be read by all, and so is the program.
     let open = |path: &Path| {
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap()
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(path, mode).unwrap();
     };
     open(files.0.path());
     let copy = files.0.path().join("conntracker");
