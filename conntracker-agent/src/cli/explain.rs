@@ -81,7 +81,7 @@ pub struct ExplainArgs {
     )]
     expect: Option<PathBuf>,
     /// The rules and routes of a recording in the place of those that are loaded here.
-    #[arg(long, value_name = "FILE", conflicts_with = "netns")]
+    #[arg(long, value_name = "FILE")]
     recording: Option<PathBuf>,
     /// The time of the recording whose rules are asked about; otherwise its last.
     #[arg(long, value_name = "TIME", value_parser = When::parse, allow_hyphen_values = true, requires = "recording")]
@@ -90,7 +90,7 @@ pub struct ExplainArgs {
     /// through --oif, or is for the host.
     #[arg(long, requires = "against", conflicts_with_all = ["recording", "netns", "flow"])]
     no_host: bool,
-    /// Network namespace: a name, `pid:N` or a path.
+    /// Network namespace: a name, `pid:N` or a path; of a recording, the name that it has there.
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
     /// Format of the answer.
@@ -169,7 +169,11 @@ impl From<StateArg> for CtState {
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let host = match args.recording {
-        Some(file) => HostSource::Recording { source: Box::new(recorded(file)), at: args.at },
+        Some(file) => HostSource::Recording {
+            source: Box::new(recorded(file)),
+            at: args.at,
+            netns: args.netns,
+        },
         None if args.no_host => HostSource::None,
         None => HostSource::Live { netns: args.netns },
     };

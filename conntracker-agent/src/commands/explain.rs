@@ -60,6 +60,8 @@ pub enum HostSource {
         source: Box<Source>,
         /// The time whose rules are asked for; otherwise its last.
         at: Option<When>,
+        /// The namespace; `None`: its only one.
+        netns: Option<String>,
     },
     /// None: rules of files alone.
     None,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::HostSource;
 use crate::{
-    commands::report::{Stated, end_of, stated_rulesets},
+    commands::report::{end_of, last_ruleset, with_objects},
     firewall::{Ruleset, objects::KernelObjects, program::Limits},
     os::netns::Netns,
 };
@@ -17,10 +17,10 @@ pub(super) fn load(source: &HostSource) -> Result<Option<Ruleset>> {
             None => Netns::current()?,
         })
         .map(Some),
-        HostSource::Recording { source, at } => {
+        HostSource::Recording { source, at, netns } => {
             let inputs = source.inputs()?;
-            let before = at.map_or(u64::MAX, |at| at.of(end_of(&inputs)));
-            recorded(stated_rulesets(&inputs)?, before).map(Some)
+            let until = at.map_or(u64::MAX, |at| at.of(end_of(&inputs)));
+            with_objects(last_ruleset(&inputs, netns.as_deref(), until)?).map(Some)
         }
         HostSource::None => Ok(None),
     }
@@ -42,23 +42,4 @@ fn live(netns: &Netns) -> Result<Ruleset> {
         bail!("{missing}: without that nothing can be said about packets");
     }
     Ok(ruleset)
-}
-
-/// The last ruleset that began before a time (nanoseconds since the epoch).
-fn recorded(stated: Vec<Stated>, before: u64) -> Result<Ruleset> {
-    let first = stated.first().map(|first| first.ruleset.netns);
-    let mut stated = stated.into_iter().filter(|of| Some(of.ruleset.netns) == first);
-    let found = stated.rfind(|of| of.at_ns <= before).context(
-        "the recording has no ruleset of that time: it was made without rules, or begins later",
-    )?;
-    let Stated { ruleset, .. } = found;
-    if ruleset.objects.is_empty() {
-        bail!(
-            "the recording has the text of rules alone, as versions before 0.2 recorded it: nothing can be said about \
-             packets"
-        );
-    }
-    let text =
-        Ruleset::of_printed(&ruleset.listings).context("the recorded rules make no sense")?;
-    Ok(Ruleset { printed: ruleset.listings, objects: ruleset.objects, ..text })
 }

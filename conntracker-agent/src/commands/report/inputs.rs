@@ -20,6 +20,11 @@ pub(in crate::commands) enum Input {
 }
 
 impl Input {
+    /// The files that a name stands for ([`files`]).
+    pub fn of(name: &Path) -> Result<Vec<Self>> {
+        files(name)
+    }
+
     /// Its bytes.
     pub fn open(&self) -> Result<Box<dyn Read>> {
         Ok(match self {

@@ -28,7 +28,7 @@ use anyhow::{Context, Result, anyhow};
 pub(super) use self::{
     epochs::EpochRulesets,
     inputs::Input,
-    rulesets::{Epoch, Stated, epochs, stated_rulesets},
+    rulesets::{Epoch, epochs, is_recording, last_ruleset, last_rulesets, with_objects},
 };
 use self::{
     progress::Progress,

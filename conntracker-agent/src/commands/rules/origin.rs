@@ -1,11 +1,9 @@
 //! Where the rules that are looked at come from: the kernel, a recording, or a file of rules.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    commands::report::{Input, Source},
+    commands::report::{Input, Source, is_recording, last_ruleset, with_objects},
     firewall::{
         Ruleset,
         evaluate::{Firewall, routing_tables::RoutingTables},
@@ -15,7 +13,6 @@ use crate::{
     },
     netlink::routing::objects::RoutingObjects,
     os::netns::Netns,
-    recording::{End, Error, Item, Reader, statement},
 };
 
 /// Where rules come from.
@@ -82,12 +79,6 @@ impl Origin {
     }
 }
 
-fn is_recording(input: &Input) -> Result<bool> {
-    let what = || format!("cannot read {}", input.name());
-    let mut reader = Reader::new(input.open()?).with_context(what)?;
-    Ok(!matches!(reader.next(End::Last), Err(Error::NotARecording(_))))
-}
-
 fn live(netns: Option<&str>) -> Result<Loaded> {
     let netns = match netns {
         Some(name) => Netns::named(name)?,
@@ -120,44 +111,10 @@ fn of_ruleset(name: String, ruleset: &Ruleset) -> Result<Loaded> {
 /// # Errors
 /// It is no recording, or has no such namespace.
 pub(super) fn recording(source: &Source, netns: Option<&str>) -> Result<Loaded> {
-    let mut last: BTreeMap<u32, statement::Ruleset> = BTreeMap::new();
-    let mut names: BTreeMap<u32, String> = BTreeMap::new();
-    let mut file = String::new();
-    for input in source.inputs()? {
-        file = input.name();
-        let what = || format!("cannot read {}", input.name());
-        let mut reader = Reader::new(input.open()?).with_context(what)?;
-        while let Some(item) = reader.next(End::Last).with_context(what)? {
-            match item {
-                Item::Ruleset(ruleset) => {
-                    last.insert(ruleset.netns, ruleset);
-                }
-                Item::Header(header) => {
-                    names.extend(header.namespaces.into_iter().map(|of| (of.id, of.name)));
-                }
-                _ => {}
-            }
-        }
-    }
-    let named = |id: &u32| names.get(id).map_or("-", String::as_str);
-    let list = || last.keys().map(named).collect::<Vec<_>>().join(", ");
-    let id = match (netns, last.len()) {
-        (_, 0) => bail!("{file} has no ruleset: rules were not traced when it was made"),
-        (Some(name), _) => {
-            let found = last.keys().find(|id| named(id) == name).copied();
-            found
-                .with_context(|| format!("{file} has no namespace `{name}`; it has: {}", list()))?
-        }
-        (None, 1) => last.keys().next().copied().unwrap_or_default(),
-        (None, _) => bail!("{file} has several namespaces, name one with --netns: {}", list()),
-    };
-    let statement::Ruleset { epoch, listings, objects, .. } = last.remove(&id).unwrap_or_default();
-    if objects.is_empty() {
-        bail!("{file} has only the text of rules: it was made by an older conntracker");
-    }
-    let mut ruleset =
-        Ruleset::of_printed(&listings).context("the recorded listing of rules makes no sense")?;
-    ruleset.objects = objects;
-    let loaded = of_ruleset(format!("{file}, epoch {epoch}"), &ruleset)?;
+    let inputs = source.inputs()?;
+    let stated = last_ruleset(&inputs, netns, u64::MAX)?;
+    let (epoch, id) = (stated.epoch, stated.netns);
+    let file = inputs.last().map(Input::name).unwrap_or_default();
+    let loaded = of_ruleset(format!("{file}, epoch {epoch}"), &with_objects(stated)?)?;
     Ok(Loaded { recorded: Some(id), ..loaded })
 }

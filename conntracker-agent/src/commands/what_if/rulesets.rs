@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, path::PathBuf, rc::Rc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::model::{Model, RuleNames};
 use crate::{
-    commands::report::{EpochRulesets, Input},
+    commands::report::{EpochRulesets, Input, is_recording, last_rulesets, with_objects},
     firewall::{
         Ruleset,
         evaluate::{Classes, routing_tables::RoutingTables},
@@ -14,24 +14,8 @@ use crate::{
         scratch,
     },
     model::NetnsId,
-    recording::{End, Error, Item, Reader, statement},
+    recording::statement,
 };
-
-/// The ruleset of an epoch, read.
-fn stated(of: &statement::Ruleset) -> Result<Ruleset> {
-    let statement::Ruleset { epoch, listings, objects, .. } = of;
-    if let Some(missing) = objects.missing.first() {
-        bail!("the recorded ruleset of epoch {epoch} is not whole: {missing}");
-    }
-    if objects.is_empty() {
-        bail!(
-            "the recording does not have the kernel's rules of epoch {epoch}: an earlier version made it; record again"
-        );
-    }
-    let ruleset = Ruleset::of_printed(listings)
-        .with_context(|| format!("the recorded ruleset of epoch {epoch} cannot be read"))?;
-    Ok(Ruleset { printed: listings.clone(), objects: objects.clone(), ..ruleset })
-}
 
 /// Models of the epochs of a recording, each made when it is needed.
 pub(super) struct Epochs<'a> {
@@ -49,7 +33,7 @@ impl<'a> Epochs<'a> {
     pub fn model(&mut self, netns: NetnsId, epoch: u32) -> Result<Option<&Model<'a>>> {
         if !self.models.contains_key(&(netns, epoch)) {
             let model = match self.rulesets.of(netns, epoch) {
-                Some(of) => Some(model(&stated(of)?, self.names)?),
+                Some(of) => Some(model(&with_objects(of.clone())?, self.names)?),
                 None => None,
             };
             self.models.insert((netns, epoch), model);
@@ -86,33 +70,15 @@ impl Against {
     /// Reads what is named: recordings begin as such.
     pub fn read(files: &[PathBuf]) -> Result<Self> {
         let [file] = files else { return Ok(Self::Files(files.to_vec())) };
-        let input = Input::File(file.clone());
-        let name = input.name();
-        let what = || format!("cannot read {name}");
-        let mut reader = Reader::new(input.open()?).with_context(what)?;
-        let mut names: HashMap<u32, String> = HashMap::new();
-        let mut last: HashMap<u32, statement::Ruleset> = HashMap::new();
-        loop {
-            match reader.next(End::Last) {
-                Ok(Some(Item::Header(header))) => {
-                    names.extend(header.namespaces.into_iter().map(|of| (of.id, of.name)));
-                }
-                Ok(Some(Item::Ruleset(ruleset))) => {
-                    last.insert(ruleset.netns, ruleset);
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(Error::NotARecording(_)) => {
-                    return Ok(Self::Files(files.to_vec()));
-                }
-                Err(error) => return Err(error).with_context(what),
-            }
+        let inputs = Input::of(file)?;
+        if !inputs.first().map_or(Ok(false), is_recording)? {
+            return Ok(Self::Files(files.to_vec()));
         }
+        let last = last_rulesets(&inputs, u64::MAX)?;
         if last.is_empty() {
-            bail!("{name} has no ruleset");
+            bail!("{} has no ruleset", file.display());
         }
-        let named = |(id, ruleset)| (names.get(&id).cloned().unwrap_or_default(), ruleset);
-        Ok(Self::Recorded(last.into_iter().map(named).collect()))
+        Ok(Self::Recorded(last.into_values().collect()))
     }
 
     /// Both sides of a namespace of a recording; `None` if the recording has no ruleset of it.
@@ -124,7 +90,7 @@ impl Against {
         names: &'a RuleNames,
     ) -> Result<Option<Sides<'a>>> {
         let Some(last) = recorded.last(netns) else { return Ok(None) };
-        let today = stated(last)?;
+        let today = with_objects(last.clone())?;
         let routes: Rc<RoutingTables> = Rc::new(today.objects.routes()?);
         let old = Model::new(Rules::of(&today)?, Rc::clone(&routes), names);
         let (rules, notes) = match self {
@@ -138,7 +104,7 @@ impl Against {
                 else {
                     bail!("the other recording has no namespace `{name}`");
                 };
-                (Rules::of(&stated(ruleset)?)?, Vec::new())
+                (Rules::of(&with_objects(ruleset.clone())?)?, Vec::new())
             }
         };
         let new = Model::new(rules, routes, names);

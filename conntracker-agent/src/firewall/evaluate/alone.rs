@@ -7,7 +7,7 @@ use super::{
     chain::{BaseEnd, Walk},
     code::ChainNumber,
     context::Context,
-    hook,
+    hook::{self, Behind, Part},
     journey::{Ending, Evaluation},
     order::HookFunction,
     packet::{Layer3, Packet},
@@ -61,9 +61,25 @@ pub fn evaluate_hook(
 ) -> Evaluation {
     let early = matches!(hook, Hook::Ingress | Hook::Prerouting | Hook::Output);
     let behind = hook::evaluate(firewall, Context { hook, routes }, state(packet, early));
+    endings(behind)
+}
+
+/// Takes a packet through a part of one hook alone. `packet.tracking` is what conntrack says at its beginning.
+#[must_use]
+pub fn evaluate_at(
+    firewall: &Firewall,
+    (hook, part): (Hook, Part),
+    packet: Packet,
+    routes: &dyn Routes,
+) -> Evaluation {
+    let context = Context { hook, routes };
+    endings(hook::evaluate_part(firewall, context, part, state(packet, false)))
+}
+
+fn endings(behind: Behind) -> Evaluation {
     let passed = behind.passed.into_iter().map(|state| (Fate::Accept, state));
-    let endings = passed.chain(behind.ended).map(|(fate, state)| ending(fate, state));
-    Evaluation { endings: endings.collect() }
+    let all = behind.ended.into_iter().chain(passed);
+    Evaluation { endings: all.map(|(fate, state)| Ending::of(fate, state)).collect() }
 }
 
 /// Takes a packet through a base chain alone. `packet.tracking` is what conntrack says once it has seen the packet.
@@ -84,7 +100,7 @@ pub fn evaluate_chain(
         BaseEnd::Fate(fate) => fate,
         BaseEnd::Translate(_) => Fate::Accept,
     };
-    ends.into_iter().map(|(end, state)| ending(fate(end), state)).collect()
+    ends.into_iter().map(|(end, state)| Ending::of(fate(end), state)).collect()
 }
 
 /// A packet at the beginning; `early`: conntrack sees it later.
@@ -95,9 +111,4 @@ fn state(mut packet: Packet, early: bool) -> State {
     }
     let (packet, steps) = (Box::new(packet), Vec::new());
     State { packet, upcoming, steps, why: UnknownSet::NONE }
-}
-
-fn ending(fate: Fate, state: State) -> Ending {
-    let State { packet, steps, why, .. } = state;
-    Ending { fate, packet: *packet, steps, why }
 }

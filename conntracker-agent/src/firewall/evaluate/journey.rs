@@ -7,7 +7,7 @@ use conntracker_common::conntrack::IPS_CONFIRMED;
 use super::{
     context::Context,
     header::Header,
-    hook::{self, Part},
+    hook,
     interface::Interface,
     packet::{Layer3, Packet, PacketType, Side},
     routes::{Route, RouteQuery, RouteType, Routes},
@@ -45,7 +45,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    fn of(fate: Fate, state: State) -> Self {
+    pub(super) fn of(fate: Fate, state: State) -> Self {
         let State { packet, steps, why, .. } = state;
         Self { fate, packet: *packet, steps, why }
     }
@@ -94,23 +94,6 @@ pub fn evaluate(
         Origin::Local | Origin::Answer => journey.send(state),
     }
     Evaluation { endings: journey.endings }
-}
-
-/// Takes a packet through a part of one hook alone, from the beginning of that.
-#[must_use]
-pub fn evaluate_at(
-    firewall: &Firewall,
-    (hook, part): (Hook, Part),
-    packet: Packet,
-    routes: &dyn Routes,
-) -> Evaluation {
-    let upcoming = Rc::new(Tracking::unknown());
-    let state =
-        State { packet: Box::new(packet), upcoming, steps: Vec::new(), why: UnknownSet::NONE };
-    let behind = hook::evaluate_part(firewall, Context { hook, routes }, part, state);
-    let passed = behind.passed.into_iter().map(|state| (Fate::Accept, state));
-    let all = behind.ended.into_iter().chain(passed);
-    Evaluation { endings: all.map(|(fate, state)| Ending::of(fate, state)).collect() }
 }
 
 struct Journey<'a> {

@@ -44,11 +44,11 @@ pub mod xt;
 mod tests;
 
 pub use self::{
-    alone::{BaseHook, evaluate_chain, evaluate_hook},
+    alone::{BaseHook, evaluate_at, evaluate_chain, evaluate_hook},
     classes::Classes,
     decision::Decision,
     hook::Part,
-    journey::{Evaluation, Origin, evaluate, evaluate_at},
+    journey::{Evaluation, Origin, evaluate},
     packet::Packet,
     ruleset::Firewall,
     unknown::{Attr, Unknown, UnknownSet},
