@@ -146,7 +146,7 @@ fn a_file_that_cannot_be_loaded_is_refused_in_one_line() {
 
 #[test]
 fn files_say_what_the_same_rules_say_once_they_are_loaded() {
-    let rounds = if conntracker_tests::is_quick() { 4 } else { 40 };
+    let rounds = if conntracker_tests::is_quick() { 2 } else { 40 };
     let packets = [
         ("tcp", "10.77.1.2:40000", "10.77.2.2:80"),
         ("tcp", "10.77.1.2:1025", "10.77.2.2:443"),

@@ -14,12 +14,12 @@ use conntracker::{
         explain::{
             AskedPacket, Expectations, Format, HostSource, Question, RulesSource, expect, explain,
         },
-        report::{Folding, Room, Source, When},
+        report::When,
     },
-    model::{filter::Filter, path::CtState},
+    model::path::CtState,
 };
 
-use super::{bad_usage, report::recorded_filter, values};
+use super::{bad_usage, report::whole, values};
 
 /// Flags of TCP, by bit.
 const FLAGS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
@@ -169,11 +169,9 @@ impl From<StateArg> for CtState {
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let host = match args.recording {
-        Some(file) => HostSource::Recording {
-            source: Box::new(recorded(file)),
-            at: args.at,
-            netns: args.netns,
-        },
+        Some(file) => {
+            HostSource::Recording { source: Box::new(whole(file)), at: args.at, netns: args.netns }
+        }
         None if args.no_host => HostSource::None,
         None => HostSource::Live { netns: args.netns },
     };
@@ -203,19 +201,6 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         flags: args.flags,
     };
     explain(&Question { rules, packet, of_flow: args.flow, watch: args.watch, format })
-}
-
-/// All of a recording, its flows one by one.
-fn recorded(file: PathBuf) -> Source {
-    Source {
-        files: vec![file],
-        filter: Filter::default(),
-        filter_text: Vec::new(),
-        recorded_filter,
-        folding: Folding::AsRecorded,
-        room: Room::default(),
-        live: false,
-    }
 }
 
 #[cfg(test)]

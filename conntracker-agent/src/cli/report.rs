@@ -270,6 +270,19 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     })
 }
 
+/// All of a recording; its flows are not folded, as far as they were recorded one by one.
+pub(super) fn whole(file: PathBuf) -> Source {
+    Source {
+        files: vec![file],
+        filter: Filter::default(),
+        filter_text: Vec::new(),
+        recorded_filter,
+        folding: Folding::NoFold,
+        room: Room::default(),
+        live: false,
+    }
+}
+
 /// The filter of a live run, which a recording has as options.
 pub(super) fn recorded_filter(options: &[String]) -> Result<Filter, String> {
     #[derive(Debug, Parser)]

@@ -7,9 +7,12 @@ use clap::{Args, ValueEnum};
 use conntracker::{
     bpf::{probes::Method, sizes::Sizes},
     capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
-    commands::trace::{self, FollowDrops, Mode, Trace},
+    commands::{
+        trace::{self, FollowDrops, Mode, Trace},
+        what_if::{self, WhatIf},
+    },
     live,
-    os::{daemon, output::Destination},
+    os::{daemon, output::Destination, scratch},
     recording::{self, Rotate},
     report::{by::Key, drops::DropFormat},
 };
@@ -38,6 +41,10 @@ pub struct TraceArgs {
     /// Remove the oldest parts when all together have more bytes than this.
     #[arg(long, value_name = "BYTES", value_parser = values::bytes, requires = "rotate")]
     keep: Option<u64>,
+    /// At the end, predict which of the flows that were seen would change under the rules of FILE, as `report --against`
+    /// does; several one after the other. Nothing is loaded.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["daemon", "conntrack_only", "follow_drops", "rotate"])]
+    against: Vec<PathBuf>,
     /// Do not trace rules: flows only.
     #[arg(short = 'c', long)]
     conntrack_only: bool,
@@ -161,7 +168,37 @@ pub fn run(args: TraceArgs) -> Result<ExitCode> {
             "a daemon has no standard output: `-d` needs `-o FILE` (or no `-o` at all)",
         );
     }
-    trace::run(resolve(args)?)
+    if args.against.is_empty() { trace::run(resolve(args)?) } else { run_against(args) }
+}
+
+/// Records, in a file that is gone afterwards if none is named, and predicts.
+fn run_against(mut args: TraceArgs) -> Result<ExitCode> {
+    if args.output.as_deref() == Some("-") {
+        super::bad_usage(
+            "`--against` prints to standard output: the report of the trace needs `-o FILE`",
+        );
+    }
+    let format = match args.format {
+        ReportFormat::Text => what_if::Format::Text,
+        ReportFormat::Json => what_if::Format::Json,
+        _ => super::bad_usage("`--against` has the formats text and json"),
+    };
+    let against = std::mem::take(&mut args.against);
+    let aside = scratch::directory()?;
+    let record = args.record.get_or_insert_with(|| aside.path().join("trace.rec"));
+    if record.as_os_str().is_empty() {
+        *record = "conntracker.rec".into();
+    }
+    let what_if = WhatIf {
+        source: super::report::whole(record.clone()),
+        from: None,
+        to: None,
+        against,
+        established: false,
+        destination: Destination::Stdout,
+        format,
+    };
+    trace::run_against(resolve(args)?, &what_if)
 }
 
 /// Command line → what to do.
@@ -173,6 +210,7 @@ fn resolve(args: TraceArgs) -> Result<Trace> {
         record,
         rotate,
         keep,
+        against: _,
         conntrack_only,
         sample,
         per_chain,

@@ -22,7 +22,7 @@ pub mod output;
 #[cfg(feature = "cli")]
 pub(crate) mod random;
 #[cfg(feature = "cli")]
-pub(crate) mod scratch;
+pub mod scratch;
 #[cfg(feature = "cli")]
 pub mod signals;
 pub mod sockopt;

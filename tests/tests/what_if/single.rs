@@ -4,10 +4,11 @@ use std::{fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use conntracker_tests::{
     lab::Lab,
-    tracer::{output, recording::recording},
+    tracer::{Tracer, backend, command, output, recording::recording},
     traffic::{tcp_echo_server, tcp_exchange, udp_echo_server, udp_exchange, udp_send},
 };
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::observed::Predicted;
@@ -160,4 +161,37 @@ fn people_read_counts_groups_and_errors() {
     assert_eq!((text.as_str(), code), ("", Some(2)), "{error}");
     assert!(error.starts_with("error: `--against` has the formats text and json"), "{error}");
     drop(recorded.lab);
+}
+
+#[test]
+fn a_trace_ends_with_a_prediction_and_loads_nothing() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(FIREWALL).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("b.nft");
+    fs::write(&rules, changed("{ 80, 443 }", "{ 80 }")).unwrap();
+    let before = lab.router.run(["nft", "-s", "list", "ruleset"]).unwrap();
+    let (client, server) = (&lab.client, &lab.server);
+    let _echo = [80, 443].map(|port| tcp_echo_server(server, server.at(port)).unwrap());
+    let rules = rules.to_str().unwrap();
+    let args = ["trace", "--netns", &lab.router.name, "--backend", backend(), "--no-fold"];
+    let args = args.into_iter().chain(["--against", rules, "--format", "json"]);
+    let mut trace = command(args).unwrap();
+    // The recording is gone afterwards.
+    let aside = directory.path().join("aside");
+    fs::create_dir(&aside).unwrap();
+    trace.current_dir(directory.path()).env("TMPDIR", &aside);
+    let tracer = Tracer::spawn(trace).unwrap();
+    for port in [80, 443] {
+        tcp_exchange(client, client.at(0), server.at(port), b"x").unwrap();
+    }
+    thread::sleep(Duration::from_millis(500));
+    let finished = tracer.stop(Signal::SIGINT).unwrap();
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
+    let document: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let text = document.to_string();
+    assert!(text.contains("dropped") && text.contains("443"), "{document:#}");
+    assert_eq!(lab.router.run(["nft", "-s", "list", "ruleset"]).unwrap(), before);
+    let left: Vec<_> = fs::read_dir(&aside).unwrap().collect();
+    assert!(left.is_empty() && !directory.path().join("conntracker.log").exists(), "{left:?}");
 }

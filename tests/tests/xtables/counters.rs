@@ -233,11 +233,15 @@ fn count(form: Form, v6: bool) {
         let Bytes(bytes) = Bytes::random(&mut random, v6);
         send(&socket, &bytes);
         let start = Instant::now();
+        let mut last = Vec::new();
+        // Counters are not read at once: another packet may come meanwhile, so two readings must be equal.
         let after = loop {
             let (_, after) = read(&lab.router, form);
-            if after[0] != before[0] || start.elapsed() > PATIENCE {
+            let moved = after[0] != before[0] || start.elapsed() > PATIENCE;
+            if moved && after == last {
                 break after;
             }
+            last = after;
             thread::sleep(Duration::from_micros(100));
         };
         let moved: Vec<u64> =

@@ -9,10 +9,8 @@ use conntracker::commands::rules::{
     difference::{self, RulesDiff},
 };
 
-use super::{
-    RulesFormat,
-    origin::{origin, source},
-};
+use super::{RulesFormat, origin::origin};
+use crate::cli::report::whole;
 
 /// The word for the kernel's rules.
 const LIVE: &str = "live";
@@ -50,7 +48,7 @@ pub(super) fn run(args: DiffRulesArgs) -> Result<ExitCode> {
     };
     difference::run(&RulesDiff {
         sides: [side(before), side(after)],
-        flows: flows.map(|file| Box::new(source(file))),
+        flows: flows.map(|file| Box::new(whole(file))),
         netns: netns.clone(),
         packets: packets as usize,
         format: format.into(),

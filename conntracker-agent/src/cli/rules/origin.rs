@@ -2,33 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use conntracker::{
-    commands::{
-        report::{Folding, Room, Source},
-        rules::Origin,
-    },
-    model::filter::Filter,
-};
+use conntracker::commands::rules::Origin;
 
-use crate::cli::report::recorded_filter;
-
-/// The recording of a file; its flows are not folded.
-pub(super) fn source(file: PathBuf) -> Source {
-    Source {
-        files: vec![file],
-        filter: Filter::default(),
-        filter_text: Vec::new(),
-        recorded_filter,
-        folding: Folding::NoFold,
-        room: Room::default(),
-        live: false,
-    }
-}
+use crate::cli::report::whole;
 
 /// Rules of a file, or of the kernel if there is none.
 pub(super) fn origin(file: Option<PathBuf>, netns: Option<String>) -> Origin {
     match file {
-        Some(file) => Origin::File { source: Box::new(source(file)), netns },
+        Some(file) => Origin::File { source: Box::new(whole(file)), netns },
         None => Origin::Live(netns),
     }
 }

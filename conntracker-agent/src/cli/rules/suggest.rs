@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use conntracker::commands::rules::suggest::{self, Language, Suggest};
 
-use super::{RulesFormat, origin::source};
+use super::RulesFormat;
+use crate::cli::report::whole;
 
 #[derive(Debug, Args)]
 pub(super) struct SuggestArgs {
@@ -41,7 +42,7 @@ enum LanguageArg {
 pub(super) fn run(args: SuggestArgs) -> Result<ExitCode> {
     let SuggestArgs { file, netns, language, aggregate, format } = args;
     suggest::run(&Suggest {
-        source: Box::new(source(file)),
+        source: Box::new(whole(file)),
         netns,
         language: match language {
             LanguageArg::Nft => Language::Nft,

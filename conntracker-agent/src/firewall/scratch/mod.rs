@@ -26,7 +26,7 @@ use self::{
     request::{Answer, Request},
 };
 use super::{Ruleset, rules::Rules};
-use crate::model::harmless::OneLine;
+use crate::{model::harmless::OneLine, os::scratch};
 
 /// The hidden command of the child process.
 pub const COMMAND: &str = "scratch-rules";
@@ -78,8 +78,7 @@ pub fn compile(files: &[PathBuf], host: Option<&Ruleset>) -> Result<Compiled> {
 
 /// Has the child process do it.
 fn ask(request: &Request) -> Result<Answer> {
-    let aside = tempfile::Builder::new().prefix("conntracker-").tempdir();
-    let aside = aside.context("cannot make a temporary directory")?;
+    let aside = scratch::directory()?;
     let program = env::current_exe().context("the program does not find itself")?;
     let mut child = Command::new(&program)
         .arg0("conntracker")
