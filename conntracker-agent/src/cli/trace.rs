@@ -198,7 +198,7 @@ fn run_against(mut args: TraceArgs) -> Result<ExitCode> {
         destination: Destination::Stdout,
         format,
     };
-    trace::run_against(resolve(args)?, &what_if)
+    what_if::run_after(resolve(args)?, &what_if)
 }
 
 /// Command line → what to do.

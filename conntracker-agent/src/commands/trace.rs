@@ -1,6 +1,5 @@
 //! `conntracker trace`: signals, schedule, status line and output around an [`Observer`].
 
-mod against;
 mod drops;
 
 use std::{
@@ -21,8 +20,8 @@ use tokio::{
     time::{Instant, Interval, interval_at, sleep_until},
 };
 
+pub use self::drops::FollowDrops;
 use self::drops::Lines;
-pub use self::{against::run_against, drops::FollowDrops};
 use crate::{
     capture::{Config, Hurry},
     live::{

@@ -4,6 +4,7 @@ mod check;
 mod compare;
 mod groups;
 mod json;
+mod live;
 mod model;
 mod outlook;
 mod predict;
@@ -14,6 +15,7 @@ use std::{cell::RefCell, collections::HashMap, io::Write, path::PathBuf, process
 
 use anyhow::{Context, Result, bail};
 
+pub use self::live::run_after;
 use self::{
     check::{Checker, SelfCheck},
     groups::Groups,

@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{Trace, run};
-use crate::commands::what_if::{self, WhatIf};
+use super::{WhatIf, run};
+use crate::commands::trace::{self, Trace};
 
 /// Runs a trace that records, and then predicts from the recording. A trace that fails, or loses records where that
 /// counts (`--strict`), predicts nothing.
 ///
 /// # Errors
-/// As [`run`] and [`what_if::run`].
-pub fn run_against(trace: Trace, what_if: &WhatIf) -> Result<ExitCode> {
-    let ended = run(trace)?;
-    if ended == ExitCode::SUCCESS { what_if::run(what_if) } else { Ok(ended) }
+/// As [`trace::run`] and [`run`].
+pub fn run_after(trace: Trace, what_if: &WhatIf) -> Result<ExitCode> {
+    let ended = trace::run(trace)?;
+    if ended == ExitCode::SUCCESS { run(what_if) } else { Ok(ended) }
 }
