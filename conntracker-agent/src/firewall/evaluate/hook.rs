@@ -163,6 +163,9 @@ fn translate(walk: &Walk<'_>, chains: &[ChainNumber], mut state: State, next: &m
                 state.why = state.why.union(why.into());
                 return next.add(Fate::Unknown, state);
             }
+            // Of an entry that may be there it is not known whether it is translated.
+            state.packet.forget_address(side);
+            state.packet.forget_port(side);
             return next.add(Fate::Accept, state);
         }
     }
