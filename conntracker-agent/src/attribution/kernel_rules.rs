@@ -29,7 +29,7 @@ use crate::{
             unknown::Attribute,
             word::Word,
         },
-        model::Table,
+        model::Chain,
     },
     model::{
         L4, Tuple,
@@ -69,10 +69,14 @@ impl KernelRules {
             }
         }
         let firewall = Firewall::new(&nft, &legacy);
-        let mut numbers = Vec::new();
-        for table in &ruleset.tables {
-            numbers.extend(table.chains.iter().map(|chain| number(&firewall, table, chain)));
-        }
+        let by_name = firewall.numbers();
+        let listed = ruleset.tables.iter().flat_map(|table| {
+            table.chains.iter().map(move |chain| {
+                (chain, (table.backend, table.family, table.name.as_str(), chain.name.as_str()))
+            })
+        });
+        let numbers: Vec<_> =
+            listed.map(|(chain, name)| number(&firewall, *by_name.get(&name)?, chain)).collect();
         let numbered = numbers.iter().zip(0..);
         let chains = numbered.filter_map(|(of, id)| Some(((*of)?.0, ChainId(id)))).collect();
         Some(Self { firewall, numbers, chains })
@@ -166,18 +170,15 @@ impl KernelRules {
     }
 }
 
-/// The number of a chain whose rules are those that were listed, and its hook.
+/// The number of a chain and its hook, if its rules are those that were listed.
 fn number(
     firewall: &Firewall,
-    table: &Table,
-    chain: &crate::firewall::model::Chain,
+    number: ChainNumber,
+    chain: &Chain,
 ) -> Option<(ChainNumber, Option<Hook>)> {
-    let number = firewall.find(table.backend, table.family, &table.name, &chain.name)?;
     let handles = chain.rules.iter().map(|rule| rule.handle);
-    firewall
-        .handles(number)
-        .eq(handles)
-        .then(|| (number, chain.base.as_ref().map(|base| base.hook)))
+    let same = firewall.handles(number).eq(handles);
+    same.then(|| (number, chain.base.as_ref().map(|base| base.hook)))
 }
 
 /// The packet at a rule, as the evaluator takes it; `None` if its family or protocol is not known.

@@ -23,11 +23,12 @@ use tokio::{
 pub use self::drops::FollowDrops;
 use self::drops::Lines;
 use crate::{
-    capture::{Config, Hurry},
+    capture::{BackendChoice, Config, Hurry, NetnsChoice, tracing::RuleOptions},
     live::{
-        Observer, Output, Request, Status,
+        self, Observer, Output, Request, Status,
         status::{StatusBoard, protocol},
     },
+    model::filter::Filter,
     os::{
         agent_socket::{self, AgentSocket},
         daemon, descriptors, event_loop, messages,
@@ -79,6 +80,31 @@ pub struct Trace {
     pub strict: bool,
     /// Print details on standard error: why other backends were not taken.
     pub verbose: bool,
+}
+
+/// What other commands observe: one namespace, for themselves alone; nothing is recorded or left behind.
+pub(super) fn observation(
+    netns: Option<String>,
+    filter: Filter,
+    fold: bool,
+    rules: RuleOptions,
+) -> Config {
+    Config {
+        netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
+        backend: BackendChoice::Auto,
+        attach: None,
+        avoid: Vec::new(),
+        filter,
+        filter_text: Vec::new(),
+        fold,
+        rules: Some(rules),
+        lost: false,
+        max_flows: live::max_flows(),
+        leave_written: false,
+        record: None,
+        sizes: live::sizes(),
+        event_buffer: 0,
+    }
 }
 
 /// Runs a trace to its end.

@@ -30,7 +30,7 @@ use anyhow::{Context, Result};
 use self::{
     model::{Chain, ChainItem, Rule, Table},
     objects::KernelObjects,
-    program::Limits,
+    program::{Limits, Objects},
 };
 use crate::{
     model::table::{Backend, Family},
@@ -87,8 +87,11 @@ impl Ruleset {
         let empty = nft.is_none() && generation() == Some(NEVER_CHANGED);
         let nft = if empty { Some(nft::Loaded::default()) } else { nft };
         let ruleset = Self::of(nft, legacy::load(limits)?);
-        let objects =
-            if limits.keep() { KernelObjects::read() } else { KernelObjects::read_rules() };
+        let objects = match limits.objects {
+            Objects::None => KernelObjects::default(),
+            Objects::Rules => KernelObjects::read_rules(),
+            Objects::All => KernelObjects::read(),
+        };
         Ok(Self { printed: limits.take_kept(), objects, ..ruleset })
     }
 

@@ -54,6 +54,20 @@ pub struct Limits {
     stopped: Arc<AtomicBool>,
     /// What programs printed, by their command line, if it is kept.
     kept: Option<Arc<Mutex<BTreeMap<String, String>>>>,
+    /// What is read of the kernel itself, besides.
+    pub(super) objects: Objects,
+}
+
+/// What is read of the kernel itself, beside the listings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Objects {
+    /// Nothing.
+    #[default]
+    None,
+    /// The rules.
+    Rules,
+    /// The rules, interfaces, addresses and routes.
+    All,
 }
 
 impl Limits {
@@ -61,18 +75,21 @@ impl Limits {
     #[must_use]
     pub fn new(stopped: &Arc<AtomicBool>) -> Self {
         let stopped = Arc::clone(stopped);
-        Self { until: Instant::now() + TIME, time: TIME, bytes: BYTES, stopped, kept: None }
+        let until = Instant::now() + TIME;
+        let objects = Objects::None;
+        Self { until, time: TIME, bytes: BYTES, stopped, kept: None, objects }
     }
 
-    /// The same limits, and what programs print is kept.
+    /// The same limits; what programs print is kept, and what the kernel has is read.
     #[must_use]
     pub fn keeping(self) -> Self {
-        Self { kept: Some(Arc::default()), ..self }
+        Self { kept: Some(Arc::default()), objects: Objects::All, ..self }
     }
 
-    /// Whether what programs print is kept.
-    pub(super) fn keep(&self) -> bool {
-        self.kept.is_some()
+    /// The same limits, and the kernel's own rules are read.
+    #[must_use]
+    pub fn with_kernel_rules(self) -> Self {
+        Self { objects: Objects::Rules, ..self }
     }
 
     /// What programs have printed, with their command lines; nothing if it was not kept.
@@ -245,7 +262,7 @@ mod tests {
     use super::*;
 
     fn limits(time: Duration, bytes: usize) -> Limits {
-        Limits { until: Instant::now() + time, time, bytes, stopped: Arc::default(), kept: None }
+        Limits { until: Instant::now() + time, time, bytes, ..Limits::default() }
     }
 
     /// Runs a script of the shell.

@@ -1,15 +1,14 @@
 //! `cargo xtask bench evaluate`: packets that are evaluated in a second, and the time of a prediction for many flows.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::document;
 use crate::workspace;
 
 #[derive(clap::Args)]
@@ -39,30 +38,14 @@ impl Args {
 
 /// Measures; the caller is root. Prints what it writes to docs/benchmarks/evaluate.md.
 pub fn measure(args: &Args, binary: &Path) -> Result<()> {
-    let directory = std::env::temp_dir().join(format!("conntracker-bench-{}", std::process::id()));
-    fs::create_dir(&directory)?;
-    let result = all(args, binary, &directory);
-    // Whatever became of the measurement.
-    let _ = fs::remove_dir_all(&directory);
-    let text = result?;
-    println!("{text}");
-    let document = workspace::root()?.join("docs/benchmarks/evaluate.md");
-    fs::write(&document, text).with_context(|| document.display().to_string())
+    document::write("evaluate.md", |directory| all(args, binary, directory))
 }
 
 fn all(args: &Args, binary: &Path, directory: &Path) -> Result<String> {
-    let one_line = |program: &str, args: &[&str]| -> Result<String> {
-        let run = Command::new(program).args(args).output().with_context(|| program.to_owned())?;
-        Ok(String::from_utf8_lossy(&run.stdout).trim().to_owned())
-    };
     let mut text = format!(
-        "# The evaluator: packets a second, and predictions\n\n`cargo xtask bench evaluate --flows {}`, {}, Linux {}, {} CPUs, \
-         load average at the beginning {}.\n",
+        "# The evaluator: packets a second, and predictions\n\n`cargo xtask bench evaluate --flows {}`, {}.\n",
         args.flows,
-        one_line("date", &["-u", "+%Y-%m-%d"])?,
-        one_line("uname", &["-r"])?,
-        thread::available_parallelism()?,
-        fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default(),
+        document::machine()?,
     );
     let (recording, rules) = (directory.join("flows.rec"), directory.join("other.nft"));
     let said = evaluator(args, &recording, &rules)?;

@@ -3,6 +3,7 @@
 //! memory`: what a flow costs in the agent's memory. `bench report`: what is lost while a long report is made. `bench
 //! record`: bytes and time of recordings. `bench evaluate`: packets that are evaluated in a second, and predictions.
 
+mod document;
 mod dump;
 mod evaluate;
 mod events;

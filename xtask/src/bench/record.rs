@@ -16,6 +16,7 @@ use conntracker_tests::traffic::udp_storm_of;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::document;
 use crate::{cmd, workspace};
 
 /// The peers, by a library that is installed below target/.
@@ -77,34 +78,17 @@ impl Args {
 
 /// Measures; the caller is root. Prints what it writes to docs/benchmarks/recording.md.
 pub fn measure(args: &Args, binary: &Path) -> Result<()> {
-    let directory = std::env::temp_dir().join(format!("conntracker-bench-{}", std::process::id()));
-    fs::create_dir(&directory)?;
-    let result = all(args, binary, &directory);
-    // Whatever became of the measurement.
-    let _ = fs::remove_dir_all(&directory);
-    let text = result?;
-    println!("{text}");
-    let document = workspace::root()?.join("docs/benchmarks/recording.md");
-    fs::create_dir_all(document.parent().context("the document is in no directory")?)?;
-    fs::write(&document, text).with_context(|| document.display().to_string())
+    document::write("recording.md", |directory| all(args, binary, directory))
 }
 
 fn all(args: &Args, binary: &Path, directory: &Path) -> Result<String> {
-    let one_line = |program: &str, args: &[&str]| -> Result<String> {
-        let run = Command::new(program).args(args).output().with_context(|| program.to_owned())?;
-        Ok(String::from_utf8_lossy(&run.stdout).trim().to_owned())
-    };
     let mut text = format!(
-        "# Recordings: bytes and time\n\n`cargo xtask bench record --flows {} --trials {} --many {} --seconds {}`, {}, Linux {}, {} CPUs, load \
-         average at the beginning {}.\n",
+        "# Recordings: bytes and time\n\n`cargo xtask bench record --flows {} --trials {} --many {} --seconds {}`, {}.\n",
         args.flows,
         args.trials,
         args.many,
         args.seconds,
-        one_line("date", &["-u", "+%Y-%m-%d"])?,
-        one_line("uname", &["-r"])?,
-        thread::available_parallelism()?,
-        fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default(),
+        document::machine()?,
     );
     let [file, small, many] =
         ["flows.rec", "small.rec", "many.rec"].map(|name| directory.join(name));

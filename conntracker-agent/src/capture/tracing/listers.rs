@@ -51,7 +51,7 @@ impl Listers {
     pub fn list(&mut self, id: NetnsId, netns: &Arc<Netns>) -> Result<()> {
         let (netns, sender) = (Arc::clone(netns), self.sender.clone());
         let limits = Limits::new(&self.stopped);
-        let limits = if self.keep { limits.keeping() } else { limits };
+        let limits = if self.keep { limits.keeping() } else { limits.with_kernel_rules() };
         let thread = threads::spawn("rules", move || {
             let result = Ruleset::load_within(&netns, &limits);
             // A closed channel means that the loop has ended.

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::{AskedPacket, answer::Answer, flow::direction};
 use crate::{
-    capture::{BackendChoice, Config, NetnsChoice, tracing::RuleOptions},
-    commands::trace::Schedule,
-    live::{self, Output, Status},
+    capture::tracing::RuleOptions,
+    commands::trace::{Schedule, observation},
+    live::{Output, Status},
     model::{
         Flow,
         filter::{AnyOf, Filter, Term},
@@ -48,7 +48,8 @@ pub(super) fn observe(
     let signals = Signals::install(false)?;
     let Flows(flows) = event_loop::block_on(async {
         let mut schedule = Schedule::new(signals, Some(time), None);
-        let observer = schedule.start(config(asked, netns)).await?;
+        let rules = RuleOptions::default();
+        let observer = schedule.start(observation(netns, filter(asked), false, rules)).await?;
         log::info!("observing for {}", humantime::format_duration(time));
         schedule.observe(observer, Flows(Vec::new())).await
     })?;
@@ -65,26 +66,11 @@ pub(super) fn observe(
     Ok(hooks)
 }
 
-fn config(asked: &AskedPacket, netns: Option<String>) -> Config {
-    // The packet may be of either direction.
+/// Flows of the packet's protocol that its source is an end of: the packet may be of either direction.
+fn filter(asked: &AskedPacket) -> Filter {
     let proto = AnyOf(vec![Term { negated: false, value: asked.proto }]);
     let host = AnyOf(vec![Term { negated: false, value: asked.addresses[0].into() }]);
-    Config {
-        netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
-        backend: BackendChoice::Auto,
-        attach: None,
-        avoid: Vec::new(),
-        filter: Filter { proto, host, ..Filter::default() },
-        filter_text: Vec::new(),
-        fold: false,
-        rules: Some(RuleOptions::default()),
-        lost: false,
-        max_flows: live::max_flows(),
-        leave_written: false,
-        record: None,
-        sizes: live::sizes(),
-        event_buffer: 0,
-    }
+    Filter { proto, host, ..Filter::default() }
 }
 
 /// The order in which a packet meets hooks.

@@ -1,13 +1,13 @@
 //! Where the rules that are looked at come from: the kernel, a recording, or a file of rules.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{
     commands::report::{Input, Source, is_recording, last_ruleset, with_objects},
     firewall::{
         Ruleset,
         evaluate::{Firewall, routing_tables::RoutingTables},
-        objects::KernelObjects,
+        program::Limits,
         rules::Rules,
         scratch,
     },
@@ -84,10 +84,7 @@ fn live(netns: Option<&str>) -> Result<Loaded> {
         Some(name) => Netns::named(name)?,
         None => Netns::current()?,
     };
-    let mut ruleset = Ruleset::load(&netns)?;
-    ruleset.objects = netns
-        .enter(|| Ok(KernelObjects::read()))
-        .with_context(|| format!("cannot enter network namespace `{}`", netns.name))?;
+    let ruleset = Ruleset::load_within(&netns, &Limits::default().keeping())?;
     of_ruleset(format!("namespace {}", netns.name), &ruleset)
 }
 

@@ -7,13 +7,10 @@ use tokio::sync::mpsc;
 
 use super::{Format, hits};
 use crate::{
-    capture::{
-        BackendChoice, Config, NetnsChoice,
-        tracing::{Listers, RuleOptions},
-    },
-    commands::trace::{EXIT_LOST, Schedule},
+    capture::tracing::{Listers, RuleOptions},
+    commands::trace::{EXIT_LOST, Schedule, observation},
     firewall::Ruleset,
-    live::{self, Output, Status},
+    live::{Output, Status},
     model::{NetnsId, filter::Filter},
     os::{descriptors, event_loop, messages, netns::Netns, output::Destination, signals::Signals},
     report::Report,
@@ -48,24 +45,8 @@ async fn observe(Watch { netns, duration, format }: Watch, signals: Signals) -> 
         Some(name) => Netns::named(name)?,
         None => Netns::current()?,
     });
-    let mut observer = schedule
-        .start(Config {
-            netns: netns.map_or(NetnsChoice::Current, |name| NetnsChoice::Named(vec![name])),
-            backend: BackendChoice::Auto,
-            attach: None,
-            avoid: Vec::new(),
-            filter: Filter::default(),
-            filter_text: Vec::new(),
-            fold: true,
-            rules: Some(RuleOptions { coverage: true, folds: true, ..RuleOptions::default() }),
-            lost: false,
-            max_flows: live::max_flows(),
-            leave_written: false,
-            record: None,
-            sizes: live::sizes(),
-            event_buffer: 0,
-        })
-        .await?;
+    let rules = RuleOptions { coverage: true, folds: true, ..RuleOptions::default() };
+    let mut observer = schedule.start(observation(netns, Filter::default(), true, rules)).await?;
     for note in observer.notes() {
         log::info!("{note}");
     }

@@ -1,5 +1,7 @@
 //! One rule alone: what it may do with a packet that reaches it.
 
+use std::collections::HashMap;
+
 use super::{
     code::ChainNumber,
     context::Context,
@@ -20,22 +22,15 @@ pub struct RuleEnds {
 }
 
 impl Firewall {
-    /// A chain by its names.
+    /// The numbers of all chains, by backend, family, table and name.
     #[must_use]
-    pub fn find(
-        &self,
-        backend: Backend,
-        family: Family,
-        table: &str,
-        chain: &str,
-    ) -> Option<ChainNumber> {
-        self.chains().find(|number| {
-            self.chain(*number).is_some_and(|found| {
-                (found.backend, found.family) == (backend, family)
-                    && found.table == table
-                    && found.name == chain
-            })
-        })
+    pub fn numbers(&self) -> HashMap<(Backend, Family, &str, &str), ChainNumber> {
+        let named = |number| {
+            let chain = self.chain(number)?;
+            let name = (chain.backend, chain.family, chain.table.as_str(), chain.name.as_str());
+            Some((name, number))
+        };
+        self.chains().filter_map(named).collect()
     }
 
     /// The handles of a chain's rules; rules of ip_tables have none.
